@@ -27,6 +27,7 @@ use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::plugin::module::compile::{Artifact, CompileService};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
 use crate::process::image::{Inputs, Quality, Value};
+use crate::process::lent::Lent;
 use crate::process::line::{Line, LogSink, Message};
 use crate::process::refused::{Keeper, Why};
 use crate::process::seat::Seat;
@@ -117,7 +118,7 @@ impl Bench {
         let slot = self.keeper.slot();
         slot.shortest(self.settings.poll_budget);
         self.keeper.wake();
-        let mut player = Player { program: prepared.program, world: Some(world), slot };
+        let mut player = Player { program: prepared.program, world: Lent::new(world), slot };
         for (number, pass) in (1..).zip(&passes) {
             let failure = player.play(number, pass, clear_outputs);
             let is_over = failure.is_trap();
@@ -133,8 +134,7 @@ impl Bench {
 /// A program in the middle of a recipe.
 struct Player {
     program: Program,
-    /// `None` only during a poll.
-    world: Option<Box<World>>,
+    world: Lent<World>,
     slot: BudgetSlot,
 }
 
@@ -142,7 +142,7 @@ impl Player {
     /// Runs one pass; returns a failure without mismatches if all is as expected.
     fn play(&mut self, number: u64, pass: &Pass, clear_outputs: bool) -> Failure {
         let mut mismatches = Vec::new();
-        let mut world = self.world.take().expect("the world is here between polls");
+        let world = &mut *self.world;
         world.now = pass.elapsed;
         world.cycle = number;
         latch(&mut world.inputs, &pass.inputs);
@@ -150,14 +150,15 @@ impl Player {
             world.outputs.fill(0);
         }
         for (name, value) in &pass.set_variables.0 {
-            mismatches.extend(set(&mut world, name, *value));
+            mismatches.extend(set(world, name, *value));
         }
         self.slot.mark();
-        let (mut world, result) = self.program.poll(world, &self.slot, now_ns());
+        let result = self.program.poll(&mut self.world, &self.slot, now_ns());
+        let world = &mut *self.world;
         let is_trapped = result.is_err();
         mismatches.extend(result.err().map(|trap| Mismatch::Trap { trap: trap.to_string() }));
         if let Some(expected) = &pass.expected_log_messages {
-            mismatches.extend(compare_messages(expected, &world));
+            mismatches.extend(compare_messages(expected, world));
         }
         if let LogSink::List(lines) = &mut world.log {
             lines.clear();
@@ -165,12 +166,10 @@ impl Player {
         if !is_trapped {
             mismatches.extend(report::compare_outputs(&pass.expected_outputs, &world.outputs));
             for (name, expected) in &pass.expected_variables.0 {
-                mismatches.extend(compare_variable(&world, name, *expected));
+                mismatches.extend(compare_variable(world, name, *expected));
             }
         }
-        let World { driven, outputs, .. } = &mut *world;
-        driven.copy_from_slice(outputs);
-        self.world = Some(world);
+        world.driven.copy_from_slice(&world.outputs);
         Failure { pass: number, elapsed: pass.elapsed, mismatches }
     }
 }

@@ -22,6 +22,7 @@ use super::trace::tape::{Section, Tape};
 use super::{Limits, Refusal, Settings, Trap};
 use crate::process::call::Phase;
 use crate::process::image::Points;
+use crate::process::lent::Lent;
 use crate::process::line::LogSink;
 use crate::process::seat::Seat;
 use crate::process::variable::Variables;
@@ -100,7 +101,8 @@ pub fn replay(
     slot.shortest(budget);
     keeper.wake();
     let log = LogSink::List(Vec::new());
-    let mut world = Box::new(World::new(points, Variables::default(), Duration::ZERO, log));
+    let world = World::new(points, Variables::default(), Duration::ZERO, log);
+    let mut world = Lent::new(Box::new(world));
     let mut started = Instant::now();
     let mut result = Ok(());
     match noted {
@@ -112,7 +114,7 @@ pub fn replay(
         }
         None => {
             let time = allowed(inits);
-            (world, result) = instance.initialize(&exports, world, time);
+            result = instance.initialize(&exports, &mut world, time);
         }
     }
     while result.is_ok()
@@ -125,28 +127,23 @@ pub fn replay(
         let time = allowed(number);
         started = Instant::now();
         slot.mark();
-        (world, result) = step(&mut instance, phase, world, &slot, time);
+        result = step(&mut instance, phase, &mut world, &slot, time);
     }
     Ok(played(instance, result, started.elapsed()))
 }
-
-type Step = (Box<World>, Result<(), Arc<Trap>>);
 
 /// Makes one call into the guest. If the tape has a start that the module does not have, the player
 /// finds the difference.
 fn step(
     instance: &mut Instance,
     phase: Phase,
-    world: Box<World>,
+    world: &mut Lent<World>,
     slot: &BudgetSlot,
     time: Duration,
-) -> Step {
+) -> Result<(), Arc<Trap>> {
     match phase {
         Phase::Init | Phase::Poll => instance.poll(world, slot, now_ns(), time),
-        Phase::Save => {
-            let (world, result) = instance.save(world, slot, now_ns(), time);
-            (world, result.map(drop))
-        }
+        Phase::Save => instance.save(world, slot, now_ns(), time).map(drop),
         Phase::Restore => instance.restore(Vec::new(), world, slot, now_ns(), time),
     }
 }

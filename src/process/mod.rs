@@ -4,7 +4,7 @@
 //! count; when they move is decided in `scan`.
 //!
 //! - `world.rs` is all of it together, as it is lent to each program in turn: the images, the
-//!   owners of the outputs, the variables, the log.
+//!   owners of the outputs, the variables, the log. `lent.rs` says who has it.
 //! - `image.rs` says what a point is, where it lies in the image, and how good its value is.
 //! - `variable.rs` is the table of the values that programs share.
 //! - `overlay.rs` is what stands over those: safe over force over program.
@@ -16,6 +16,7 @@
 pub mod call;
 pub mod grant;
 pub mod image;
+pub mod lent;
 pub mod line;
 pub mod overlay;
 pub mod refused;

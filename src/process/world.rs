@@ -1,10 +1,10 @@
 //! The world: what a program can see and use during one call, such as images, variables and the
 //! time.
 //!
-//! The scan owns one [`World`] and lends it to each program in turn; between calls only the scan
-//! has it. A program that is being prepared gets a copy of the latest snapshot instead. How a
-//! guest's requests are checked is in `plugin/instance/guest.rs` and `plugin/instance/abi.rs`. Safe
-//! values and forces are in `overlay.rs`.
+//! The scan owns one [`World`] and lends it to each program in turn (`lent.rs`); between calls only
+//! the scan has it. A program that is being prepared gets a copy of the latest snapshot instead.
+//! How a guest's requests are checked is in `plugin/instance/guest.rs` and
+//! `plugin/instance/abi.rs`. Safe values and forces are in `overlay.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,7 +26,7 @@ impl Scan {
     /// Returns whether all devices have confirmed them, which may take several calls. If a program
     /// had the world when the scan failed, the devices' own watchdogs make the outputs safe.
     pub fn abandon(&mut self, now: Duration) -> bool {
-        let Some(world) = &mut self.world else { return false };
+        let Some(world) = self.world.if_here() else { return false };
         (0..MAX_PROGRAMS as u16).for_each(|seat| world.release_outputs(Seat(seat)));
         world.make_safe_now();
         world.drive();

@@ -29,6 +29,7 @@ use std::time::Duration;
 use crate::driver::Driver;
 use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
+use crate::process::lent::Lent;
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Denied, Maker, Variable};
 use crate::process::world::World;
@@ -48,8 +49,8 @@ const ORDERS_PER_CYCLE: usize = 16;
 
 /// The state on which a cycle works: the world, the programs, the devices and the queues.
 pub struct Scan {
-    /// The process image and what belongs to it. Each poll borrows it; `None` only during a poll.
-    world: Option<Box<World>>,
+    /// The process image and what belongs to it. Each call into a program borrows it.
+    world: Lent<World>,
     /// The running programs, in the order of polling.
     programs: Vec<Seated>,
     /// The time without a cycle after which devices make their outputs safe by themselves; zero:
@@ -87,7 +88,7 @@ impl Scan {
         let device = |driver| Device::new(driver, period, Duration::ZERO);
         Self {
             stall: Duration::ZERO,
-            world: Some(world),
+            world: Lent::new(world),
             programs: Vec::with_capacity(MAX_PROGRAMS),
             down: Vec::with_capacity(MAX_PROGRAMS),
             feeds: Vec::with_capacity(MAX_FEEDS),
@@ -119,7 +120,7 @@ impl Scan {
     /// in the same cycle.
     fn obey(&mut self, now: Duration) {
         self.ends.position.begin();
-        let world = self.world();
+        let world = &mut *self.world;
         world.now = now;
         world.cycle += 1;
         let halting = self.is_halting();
@@ -165,7 +166,7 @@ impl Scan {
             }
             Order::SetVariables { ticket, values } => {
                 let result = self.set_variables(&values);
-                let cycle = self.world().cycle;
+                let cycle = self.world.cycle;
                 self.give_back(Return::VariablesSet { ticket, values, cycle, result });
             }
             Order::ResetVariables { ticket, values } => {
@@ -174,20 +175,20 @@ impl Scan {
                     let is_kept = |name: &str| {
                         values.binary_search_by(|(other, _)| (**other).cmp(name)).is_ok()
                     };
-                    self.world().variables.retain(is_kept);
+                    self.world.variables.retain(is_kept);
                 }
-                let cycle = self.world().cycle;
+                let cycle = self.world.cycle;
                 self.give_back(Return::VariablesSet { ticket, values, cycle, result });
             }
             Order::Force { ticket, force } => {
-                let result = match self.world().points.get(force.point) {
-                    Some(_) => self.world().overlay.force(force),
+                let result = match self.world.points.get(force.point) {
+                    Some(_) => self.world.overlay.force(force),
                     None => Err("the point is gone"),
                 };
                 self.give_back(Return::Answer { ticket, result });
             }
             Order::Unforce { ticket, point } => {
-                self.world().overlay.unforce(point);
+                self.world.overlay.unforce(point);
                 self.give_back(Return::Answer { ticket, result: Ok(()) });
             }
             Order::Halt => {
@@ -195,14 +196,14 @@ impl Scan {
                 while !self.programs.is_empty() {
                     self.release_seat(0);
                 }
-                self.world().make_safe_now();
+                self.world.make_safe_now();
             }
         }
     }
 
     /// Writes all of these variables, or none.
     fn set_variables(&mut self, values: &[(String, Variable)]) -> Result<(), &'static str> {
-        let World { variables, now, .. } = self.world();
+        let World { variables, now, .. } = &mut *self.world;
         let result = values.iter().try_for_each(|(name, value)| variables.write(name, *value));
         match result {
             Ok(()) => variables.commit_as(Maker::HOST, *now),
@@ -232,7 +233,7 @@ impl Scan {
 
     /// Copies the newest inputs of every device.
     fn read(&mut self, now: Duration) {
-        let world = self.world.as_mut().expect("the world is here between polls");
+        let world = &mut *self.world;
         world.remove_overlay();
         for (device, place) in self.devices.iter_mut().zip(0..) {
             self.ends.position.is_at(Doing::Driver(place));
@@ -247,7 +248,7 @@ impl Scan {
         self.end_feeds();
         self.examine(now);
         self.slot.mark();
-        let cycle = self.world().cycle;
+        let cycle = self.world.cycle;
         let mut started_ns = now_ns();
         let mut index = 0;
         while index < self.programs.len() {
@@ -258,13 +259,11 @@ impl Scan {
             if !self.feeds.is_empty() {
                 self.feed_before(index);
             }
-            let world = self.world.take().expect("the world is here between polls");
             let program = &mut self.programs[index].program;
             self.ends.position.is_at(Doing::Poll(program.seat, program.generation));
-            let (world, result) = program.poll(world, &self.slot, started_ns);
+            let result = program.poll(&mut self.world, &self.slot, started_ns);
             self.ends.position.is_at(Doing::Own);
             let what = What::Poll(program.seat);
-            self.world = Some(world);
             let ended_ns = now_ns();
             self.record(what, ended_ns - started_ns);
             started_ns = ended_ns;
@@ -286,7 +285,7 @@ impl Scan {
 
     /// Gives every device its outputs.
     fn write(&mut self, now: Duration) {
-        let world = self.world.as_mut().expect("the world is here between polls");
+        let world = &mut *self.world;
         world.drive();
         for (device, place) in self.devices.iter_mut().zip(0..) {
             self.ends.position.is_at(Doing::Driver(place));
@@ -299,7 +298,7 @@ impl Scan {
 
     /// Publishes the snapshot of this cycle.
     fn publish(&mut self) {
-        let world = self.world.as_ref().expect("the world is here between polls");
+        let world = &*self.world;
         if world.cycle.is_multiple_of(MEMORY_CYCLES) {
             for seated in &mut self.programs {
                 seated.memory_bytes = seated.program.memory_bytes();
@@ -361,11 +360,8 @@ impl Scan {
     }
 
     /// The time from one cycle to the next.
-    ///
-    /// # Panics
-    /// In the middle of a cycle.
     pub fn period(&self) -> Duration {
-        self.world.as_ref().expect("the world is here between polls").period
+        self.world.period
     }
 
     /// The number of programs on seats.
@@ -376,10 +372,6 @@ impl Scan {
     /// Whether no program has a seat.
     pub fn is_empty(&self) -> bool {
         self.programs.is_empty()
-    }
-
-    fn world(&mut self) -> &mut World {
-        self.world.as_mut().expect("the world is here between polls")
     }
 
     fn index(&self, seat: Seat) -> Option<usize> {

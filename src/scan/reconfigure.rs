@@ -17,7 +17,7 @@ impl Scan {
     pub(super) fn reconfigure(&mut self, mut reconfiguration: Box<Reconfiguration>, now: Duration) {
         let (period, stall) = (reconfiguration.period, reconfiguration.stall);
         self.stall = stall;
-        let world = self.world();
+        let world = &mut *self.world;
         world.period = period;
         for (name, value) in &reconfiguration.variables {
             if world.variables.read(name).is_none() {
@@ -36,7 +36,7 @@ impl Scan {
             self.programs.iter_mut().for_each(|seated| seated.forget_refusals());
         }
         if let Some(device_set) = &mut reconfiguration.device_set {
-            self.world().leave_out(&device_set.points);
+            self.world.leave_out(&device_set.points);
             self.exchange_devices(device_set, now);
             self.exchange_points(device_set, &reconfiguration.settings);
         }
@@ -44,7 +44,7 @@ impl Scan {
         for (seat, settings) in &reconfiguration.settings {
             let Some(index) = self.index(*seat) else { continue };
             let mut seated = self.programs.remove(index);
-            let world = self.world();
+            let world = &mut *self.world;
             seated.configure(settings, world);
             world.give_up(*seat, &settings.outputs);
             self.insert(seated);
@@ -66,7 +66,7 @@ impl Scan {
             debug_assert!(device.is_some(), "whoever keeps a device knows where it is");
             self.devices.extend(device);
         }
-        let world = self.world.as_ref().expect("the world is here between polls");
+        let world = &*self.world;
         for (place, device) in before.into_iter().enumerate() {
             let Some(Device { mut driver, .. }) = device else { continue };
             let outputs = world.without_device(place, &device_set.points);
@@ -80,7 +80,7 @@ impl Scan {
     /// Gives the new points to the world and to every program. A program with an entry in
     /// `settings` is left out here: its new settings are applied later.
     fn exchange_points(&mut self, device_set: &mut DeviceSet, settings: &[(Seat, Settings)]) {
-        let world = self.world.as_mut().expect("the world is here between polls");
+        let world = &mut *self.world;
         let points = Arc::clone(&device_set.points);
         device_set.points = world.take_points(points);
         for seated in &mut self.programs {

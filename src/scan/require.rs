@@ -12,7 +12,7 @@ use crate::process::image::Class;
 impl Scan {
     /// Finds the programs that lack a required input in this cycle.
     pub(super) fn examine(&mut self, now: Duration) {
-        let world = self.world.as_mut().expect("the world is here between polls");
+        let world = &mut *self.world;
         if !self.is_demanding && !world.overlay.is_lacking() {
             // Usually no program requires an input, and checking each program costs as much as a
             // poll.

@@ -17,20 +17,18 @@ impl Scan {
             program.name == feed.name && program.hash != feed.hash
         });
         let may_begin =
-            !self.is_halting() && self.feeds.len() < MAX_FEEDS && feed.fits(self.world());
+            !self.is_halting() && self.feeds.len() < MAX_FEEDS && feed.fits(&self.world);
         let Some(index) = index.filter(|_| may_begin) else {
             return self.end_feed(feed);
         };
-        let mut world = self.world.take().expect("the world is here between polls");
         let program = &mut self.programs[index].program;
         let mut state = None;
         if feed.takes_state {
             self.slot.mark();
             self.ends.position.is_at(Doing::Save(program.seat, program.generation));
-            (world, state) = program.spare_state(world, &self.slot);
+            state = program.spare_state(&mut self.world, &self.slot);
             self.ends.position.is_at(Doing::Own);
         }
-        self.world = Some(world);
         feed.begin(program.generation, state);
         self.feeds.push(feed);
         self.lose_if_spent(index);
@@ -41,9 +39,8 @@ impl Scan {
     pub(super) fn end_feeds(&mut self) {
         for at in (0..self.feeds.len()).rev() {
             let feed = &self.feeds[at];
-            let world = self.world.as_ref().expect("the world is here between polls");
             let is_it = |program: &super::Seated| program.program.generation == feed.generation();
-            if feed.is_over() || !feed.fits(world) || !self.programs.iter().any(is_it) {
+            if feed.is_over() || !feed.fits(&self.world) || !self.programs.iter().any(is_it) {
                 let feed = self.feeds.swap_remove(at);
                 self.end_feed(feed);
             }
@@ -52,7 +49,7 @@ impl Scan {
 
     /// Gives a feed back, and notes in it if it does not fit the present points.
     fn end_feed(&mut self, feed: Feed) {
-        if !feed.fits(self.world()) {
+        if !feed.fits(&self.world) {
             feed.outdate();
         }
         self.give_back(Return::Feed(feed));
@@ -61,19 +58,16 @@ impl Scan {
     /// Fills the frames with what this program is about to see. To be called before its poll.
     pub(super) fn feed_before(&mut self, index: usize) {
         let generation = self.programs[index].program.generation;
-        let world = self.world.as_ref().expect("the world is here between polls");
-        self.feeds
-            .iter_mut()
-            .filter(|f| f.generation() == generation)
-            .for_each(|f| f.before(world));
+        for feed in self.feeds.iter_mut().filter(|f| f.generation() == generation) {
+            feed.before(&self.world);
+        }
     }
 
     /// Fills the frames with what this program did. To be called after a good poll.
     pub(super) fn feed_after(&mut self, index: usize) {
         let program = &self.programs[index].program;
-        let world = self.world.as_ref().expect("the world is here between polls");
         for feed in self.feeds.iter_mut().filter(|f| f.generation() == program.generation) {
-            feed.after(program.polls, world);
+            feed.after(program.polls, &self.world);
         }
     }
 }

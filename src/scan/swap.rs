@@ -122,7 +122,7 @@ impl Scan {
                 self.give_back(Return::Refused(prepared, None));
             }
             None => {
-                let takeover = prepared.bring_variables(&mut self.world().variables);
+                let takeover = prepared.bring_variables(&mut self.world.variables);
                 self.commit_variables(&prepared.program);
                 self.seat(prepared.program, takeover, None, None);
             }
@@ -132,18 +132,18 @@ impl Scan {
     /// Replaces a program by a new instance of the same code, which begins without the old state.
     /// If the old instance was on probation, the version before it goes on standing by.
     fn restart(&mut self, old: usize, mut prepared: Box<Prepared>) {
-        let takeover = prepared.bring_variables(&mut self.world().variables);
+        let takeover = prepared.bring_variables(&mut self.world.variables);
         let mut program = prepared.program;
         let mut old = self.programs.remove(old);
         let standby = old.standby.take().map(|standby| self.bequeath(standby, &program));
         if standby.as_ref().is_some_and(|standby| !standby.variables.is_empty()) {
-            program.trace_variables(&self.world().variables, &old.program.take_written());
+            program.trace_variables(&self.world.variables, &old.program.take_written());
         }
         self.commit_variables(&program);
         // The outputs stay as they are and go on belonging to the seat. The settings may have
         // changed since the old instance was prepared: outputs that are not granted any more become
         // safe.
-        self.world().give_up(program.seat, &program.settings.outputs);
+        self.world.give_up(program.seat, &program.settings.outputs);
         let rolled_back = old.rolled_back.take();
         self.retire(old);
         self.seat(program, takeover, standby, rolled_back);
@@ -154,8 +154,7 @@ impl Scan {
     /// and own outputs that are not granted any more.
     fn bequeath(&mut self, mut standby: Box<Standby>, program: &Program) -> Box<Standby> {
         if standby.seated.program.settings != program.settings {
-            let world = self.world.as_ref().expect("the world is here between polls");
-            standby.seated.configure(&program.settings, world);
+            standby.seated.configure(&program.settings, &self.world);
         }
         standby
     }
@@ -166,21 +165,19 @@ impl Scan {
         let policy = prepared.program.settings.swap;
         let before = match policy.rollback_state {
             RollbackState::Current => Vec::new(),
-            RollbackState::Snapshot => self.world().variables.values().collect(),
+            RollbackState::Snapshot => self.world.variables.values().collect(),
         };
         self.promise_budgets(prepared.program.shortest_budget());
-        let world = self.world.take().expect("the world is here between polls");
         self.slot.mark();
         let running = &mut self.programs[old].program;
         let heir = (prepared.program.seat, prepared.program.generation);
         self.ends.position.is_at(Doing::HandOver(heir.0, heir.1));
-        let (world, result) = running.hand_over(&mut prepared, world, &self.slot);
+        let result = running.hand_over(&mut prepared, &mut self.world, &self.slot);
         self.ends.position.is_at(Doing::Own);
-        self.world = Some(world);
         let takeover = match result {
             Ok(takeover) => takeover,
             Err(refusal) => {
-                self.world().variables.revert();
+                self.world.variables.revert();
                 self.give_back(Return::Refused(prepared, Some(refusal)));
                 self.lose_if_spent(old);
                 return;
@@ -189,12 +186,12 @@ impl Scan {
         let mut program = prepared.program;
         let is_on_probation = !policy.probation.is_zero() || policy.polls > 0;
         if is_on_probation && policy.rollback_state == RollbackState::Snapshot {
-            program.trace_variables(&self.world().variables, &[]);
+            program.trace_variables(&self.world.variables, &[]);
         }
         self.commit_variables(&program);
         let mut old = self.programs.remove(old);
         let rolled_back = old.rolled_back.take();
-        self.world().give_up(program.seat, &program.settings.outputs);
+        self.world.give_up(program.seat, &program.settings.outputs);
         // A version that has not passed its probation is no version to return to while an older one
         // stands by.
         let standby = match old.standby.take() {
@@ -216,7 +213,7 @@ impl Scan {
 
     /// Commits what this program has written to variables outside of a poll.
     fn commit_variables(&mut self, program: &Program) {
-        let World { variables, now, .. } = self.world();
+        let World { variables, now, .. } = &mut *self.world;
         variables.commit_as(maker(&program.name), *now);
     }
 
@@ -230,9 +227,9 @@ impl Scan {
         rolled_back: Option<Arc<ProgramFact>>,
     ) {
         if takeover.variables_dropped > 0 {
-            program.tell_lost_writes(self.world());
+            program.tell_lost_writes(&mut self.world);
         }
-        let (since_cycle, since) = (self.world().cycle, self.world().now);
+        let (since_cycle, since) = (self.world.cycle, self.world.now);
         self.down.retain(|fact| fact.seat != program.seat);
         let seated = Seated {
             since_cycle,
@@ -291,7 +288,7 @@ impl Scan {
         seated.rolled_back = Some(Arc::new(ProgramFact { rolled_back: None, ..fact }));
         if !variables.is_empty() {
             let wrote = loser.program.take_written();
-            let world = self.world();
+            let world = &mut *self.world;
             for id in wrote {
                 // A variable that the rolled-back version has created has no value to return to.
                 if let Some(&before) = variables.get(usize::from(id)) {
@@ -317,7 +314,6 @@ impl Scan {
     /// Makes those outputs of a seat safe that its present program has never claimed.
     fn keep_claimed(&mut self, index: usize) {
         let Self { programs, world, .. } = self;
-        let world = world.as_mut().expect("the world is here between polls");
         let program = &mut programs[index].program;
         world.give_up_unless(program.seat, |id| program.has_claimed(id));
     }
@@ -325,7 +321,7 @@ impl Scan {
     /// Takes a program from its seat and makes its outputs safe.
     pub(super) fn release_seat(&mut self, index: usize) {
         let seated = self.programs.remove(index);
-        self.world().release_outputs(seated.program.seat);
+        self.world.release_outputs(seated.program.seat);
         self.retire(seated);
     }
 

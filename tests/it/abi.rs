@@ -23,6 +23,7 @@ use camshaft::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
 use camshaft::plugin::module::offer::{self, Offer};
 use camshaft::plugin::{Generation, Limits, Refusal, Settings, Trap};
 use camshaft::process::image::{Direction, Kind, Points, Quality, Safe};
+use camshaft::process::lent::Lent;
 use camshaft::process::line::{Line, LogSink, Message};
 use camshaft::process::refused::Why;
 use camshaft::process::seat::Seat;
@@ -218,7 +219,7 @@ fn points() -> Arc<Points> {
 
 /// Runs scripts like a scan, one after the other in the same world.
 struct Bench {
-    world: Option<Box<World>>,
+    world: Lent<World>,
     keeper: Arc<Timekeeper>,
     slot: BudgetSlot,
     limits: Limits,
@@ -248,7 +249,7 @@ impl Bench {
         let keeper = Arc::new(Timekeeper::start(|| {}).expect("a thread starts"));
         let slot = keeper.slot();
         Self {
-            world: Some(Box::new(world)),
+            world: Lent::new(Box::new(world)),
             keeper,
             slot,
             limits: Limits::default(),
@@ -258,7 +259,7 @@ impl Bench {
     }
 
     fn world(&mut self) -> &mut World {
-        self.world.as_mut().expect("the world is here between polls")
+        &mut self.world
     }
 
     /// Prepares a module for the next seat in a copy of the world.
@@ -292,14 +293,12 @@ impl Bench {
 
     /// One poll in the next cycle, a period later.
     fn poll(&mut self, program: &mut Program) -> Result<(), Trap> {
-        let mut world = self.world.take().expect("the world is here between polls");
-        world.cycle += 1;
-        world.now += PERIOD;
+        self.world.cycle += 1;
+        self.world.now += PERIOD;
         self.slot.mark();
-        let (mut world, result) = program.poll(world, &self.slot, now_ns());
-        let World { driven, outputs, .. } = &mut *world;
+        let result = program.poll(&mut self.world, &self.slot, now_ns());
+        let World { driven, outputs, .. } = self.world();
         driven.copy_from_slice(outputs);
-        self.world = Some(world);
         result.map_err(|trap| (*trap).clone())
     }
 

@@ -108,14 +108,14 @@ pub(super) fn read_input(
     buf: u32,
     len: u32,
 ) -> Outcome {
-    let range = range(address, len, guest.world().inputs.bytes.len())?;
+    let range = range(address, len, guest.world.inputs.bytes.len())?;
     if !guest.may_read(range.clone()) {
-        let points = Arc::clone(&guest.world().points);
+        let points = Arc::clone(&guest.world.points);
         let mut ids = range.flat_map(|byte| points.at(Direction::In, byte));
         let denied = ids.find(|id| !guest.may_read_point(**id)).map(|id| &*points[*id].name);
         return Err(guest.refuse(Why::InputNotGranted, denied.unwrap_or_default()));
     }
-    memory.write(buf, &guest.world().inputs.bytes[range])
+    memory.write(buf, &guest.world.inputs.bytes[range])
 }
 
 /// `wasm_read_output(address, buf, len)`: copies bytes of the outputs as they were driven at the
@@ -127,8 +127,8 @@ pub(super) fn read_output(
     buf: u32,
     len: u32,
 ) -> Outcome {
-    let range = range(address, len, guest.world().driven.len())?;
-    memory.write(buf, &guest.world().driven[range])
+    let range = range(address, len, guest.world.driven.len())?;
+    memory.write(buf, &guest.world.driven[range])
 }
 
 /// `wasm_write_output(address, data, len)`: writes bytes of the output image.
@@ -143,12 +143,12 @@ pub(super) fn write_output(
     data: u32,
     len: u32,
 ) -> Outcome {
-    let range = range(address, len, guest.world().outputs.len())?;
+    let range = range(address, len, guest.world.outputs.len())?;
     memory.check(data, len)?;
     if guest.phase != Phase::Poll {
         return Err(Code::Denied);
     }
-    let points = Arc::clone(&guest.world().points);
+    let points = Arc::clone(&guest.world.points);
     may_claim_all(guest, &points, range.clone())?;
     let has_part = judge_floats(guest, memory, &points, (range.clone(), data))?;
     let ids = range.clone().flat_map(|byte| points.at(Direction::Out, byte));
@@ -219,7 +219,7 @@ pub(super) fn current_time(
     nanos: u32,
 ) -> Outcome {
     memory.check(nanos, 4)?;
-    let now = guest.world().now;
+    let now = guest.world.now;
     memory.write(secs, &now.as_secs().to_le_bytes())?;
     memory.write(nanos, &now.subsec_nanos().to_le_bytes())
 }
@@ -234,7 +234,7 @@ pub(super) fn variable_read(
 ) -> Outcome {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
-    let Some(variable) = guest.world().variables.read(name) else {
+    let Some(variable) = guest.world.variables.read(name) else {
         return Err(guest.refuse(Why::NoVariable, name));
     };
     guest.end_absence(Why::NoVariable, name);
@@ -271,7 +271,7 @@ pub(super) fn cycle(
     period_us: u32,
 ) -> Outcome {
     memory.check(period_us, 4)?;
-    let (cycle, period) = (guest.world().cycle, guest.world().period);
+    let (cycle, period) = (guest.world.cycle, guest.world.period);
     memory.write(count, &cycle.to_le_bytes())?;
     let period = u32::try_from(period.as_micros()).unwrap_or(u32::MAX);
     memory.write(period_us, &period.to_le_bytes())

@@ -16,6 +16,7 @@ use super::state::State;
 use crate::plugin::Settings;
 use crate::process::call::Phase;
 use crate::process::image::{Direction, PointId, Points};
+use crate::process::lent::Lent;
 use crate::process::line::{Level, Line, MAX_LOG_BYTES, Message};
 use crate::process::refused::Why;
 use crate::process::scratch::Scratch;
@@ -37,8 +38,8 @@ pub(super) enum ExitReason {
 /// The host's side of one instance.
 #[derive(Debug)]
 pub(in crate::plugin) struct Guest {
-    /// The world, lent for the length of a call.
-    pub(super) world: Option<Box<World>>,
+    /// The world, which is here for the length of a call: host functions run only then.
+    pub(super) world: Lent<World>,
     pub(super) phase: Phase,
     pub(super) seat: Seat,
     /// Why the guest ended itself, if it did in this call.
@@ -74,7 +75,7 @@ impl Guest {
         log_lines_per_s: u32,
     ) -> Self {
         Self {
-            world: None,
+            world: Lent::nothing(),
             phase: Phase::Init,
             seat,
             exit_reason: None,
@@ -89,11 +90,6 @@ impl Guest {
             pace: Pace::new(log_lines_per_s),
             refused: Refused::new(points.ids()),
         }
-    }
-
-    /// The world. Host functions run only while it is lent.
-    pub(super) fn world(&mut self) -> &mut World {
-        self.world.as_mut().expect("the world is lent for the length of every call")
     }
 
     /// Replaces the rights. The scan decides what becomes of outputs that the program owns already.
@@ -128,7 +124,7 @@ impl Guest {
     /// Whether [`Guest::claim`] would succeed.
     pub(super) fn may_claim(&mut self, id: PointId) -> bool {
         let seat = self.seat;
-        let owner = self.world().owners[id.index()];
+        let owner = self.world.owners[id.index()];
         let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);
         granted && owner.is_none_or(|owner| owner == seat)
     }
@@ -138,7 +134,7 @@ impl Guest {
     pub(super) fn claim(&mut self, id: PointId) -> bool {
         let seat = self.seat;
         let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);
-        let owner = &mut self.world().owners[id.index()];
+        let owner = &mut self.world.owners[id.index()];
         let why = match *owner {
             _ if !granted => Why::NotGranted,
             Some(other) if other != seat => Why::Owned(other),
@@ -188,7 +184,7 @@ impl Guest {
     pub(super) fn write_variable(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         let maker = self.maker;
         let result = match self.rights.variables.allows(name) {
-            true => self.world().variables.write_as(maker, name, value),
+            true => self.world.variables.write_as(maker, name, value),
             false => Err(Denied::NotGranted),
         };
         if let Err(denied) = result {
@@ -205,13 +201,13 @@ impl Guest {
 
     /// Puts a line about this program into the log.
     fn push(&mut self, message: Message) {
-        let line = Line { seat: self.seat, cycle: self.world().cycle, message };
-        self.world().log.push(line);
+        let line = Line { seat: self.seat, cycle: self.world.cycle, message };
+        self.world.log.push(line);
     }
 
     /// Logs a line of the guest, unless the guest has logged too many.
     pub(super) fn say(&mut self, message: Message) {
-        let now = self.world().now;
+        let now = self.world.now;
         if self.pace.allows(now) {
             self.tell_dropped();
             self.push(message);
@@ -243,7 +239,7 @@ impl Guest {
         if self.scratch.has_part() {
             self.drop_what_is_no_number();
         }
-        let world = self.world.as_mut().expect("the world is lent for the length of every call");
+        let world = &mut *self.world;
         self.scratch.move_to(&mut world.outputs);
         if self.phase == Phase::Poll {
             if let Some(wrote) = &mut self.wrote {
@@ -259,11 +255,9 @@ impl Guest {
     /// Drops the bytes that would make a float output something else than a finite number. No
     /// single call could find this: each has written a part of the float.
     fn drop_what_is_no_number(&mut self) {
-        let points = Arc::clone(&self.world().points);
+        let points = Arc::clone(&self.world.points);
         for (id, point) in points.float_outputs(self.scratch.touched()) {
-            let world =
-                self.world.as_ref().expect("the world is lent for the length of every call");
-            if !point.is_finite(&point.raw_from(|at| self.scratch.over(at, &world.outputs))) {
+            if !point.is_finite(&point.raw_from(|at| self.scratch.over(at, &self.world.outputs))) {
                 point.bytes().for_each(|at| self.scratch.forget(at));
                 self.refuse_point(Why::NotFinite, id);
             } else {
@@ -277,6 +271,6 @@ impl Guest {
         self.flush();
         self.tell_dropped();
         self.scratch.clear();
-        self.world().variables.revert();
+        self.world.variables.revert();
     }
 }

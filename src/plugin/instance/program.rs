@@ -15,6 +15,7 @@ use crate::plugin::module::compile::Artifact;
 use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{Generation, Limits, ModuleHash, Refusal, Settings, Trap};
 use crate::process::image::{PointId, Points};
+use crate::process::lent::Lent;
 use crate::process::line::{Line, LogSink};
 use crate::process::refused::Tally;
 use crate::process::seat::Seat;
@@ -156,17 +157,17 @@ impl Program {
     pub fn prepare(
         request: Request,
         artifact: &Artifact,
-        mut world: Box<World>,
+        world: Box<World>,
         limits: &Limits,
         keeper: &Arc<Timekeeper>,
     ) -> Preparation {
+        let mut world = Lent::new(world);
         let seed = seed(&request.name);
         let lines_per_s = limits.log_lines_per_s;
         let guest = Guest::new(request.seat, seed, &request.settings, &world.points, lines_per_s);
-        let result;
-        (world, result) = Instance::prepare(&artifact.bytes, guest, world, limits, keeper);
+        let made = Instance::prepare(&artifact.bytes, guest, &mut world, limits, keeper);
         let mut post_mortem = None;
-        let result = match result {
+        let result = match made {
             Ok(instance) => Ok(Prepared {
                 variables: world.variables.written(),
                 program: Self::new(request, instance),
@@ -200,14 +201,13 @@ impl Program {
     /// well, the world has what it wrote; otherwise the world has nothing of it.
     pub fn poll(
         &mut self,
-        world: Box<World>,
+        world: &mut Lent<World>,
         slot: &BudgetSlot,
         started_ns: u64,
-    ) -> (Box<World>, Result<(), Arc<Trap>>) {
-        let budget = self.settings.poll_budget;
-        let (world, result) = self.instance.poll(world, slot, started_ns, budget);
+    ) -> Result<(), Arc<Trap>> {
+        let result = self.instance.poll(world, slot, started_ns, self.settings.poll_budget);
         self.polls += u64::from(result.is_ok());
-        (world, result)
+        result
     }
 
     /// Lets a successor take over. If both versions have `save` and `restore`, `save` of this
@@ -221,29 +221,21 @@ impl Program {
     pub fn hand_over(
         &mut self,
         to: &mut Prepared,
-        mut world: Box<World>,
+        world: &mut Lent<World>,
         slot: &BudgetSlot,
-    ) -> (Box<World>, Result<Takeover, Refusal>) {
+    ) -> Result<Takeover, Refusal> {
         if !self.instance.hands_over() || !to.program.instance.hands_over() {
-            let takeover = to.bring_variables(&mut world.variables);
-            return (world, Ok(takeover));
+            return Ok(to.bring_variables(&mut world.variables));
         }
         let (budget, started_ns) = (to.program.settings.swap.budget, now_ns());
-        let refused = |whose: &str, trap: Arc<Trap>| Err(refused_hand_over(whose, &trap));
-        let (mut world, saved) = self.instance.save(world, slot, started_ns, budget);
-        let state = match saved {
-            Ok(state) => state,
-            Err(trap) => return (world, refused("`save` of the running version", trap)),
-        };
+        let saved = self.instance.save(world, slot, started_ns, budget);
+        let state =
+            saved.map_err(|trap| refused_hand_over("`save` of the running version", &trap))?;
         let mut takeover = to.bring_variables(&mut world.variables);
         takeover.state_bytes = Some(state.len() as u64);
-        let successor = &mut to.program.instance;
-        let (world, restored) = successor.restore(state, world, slot, started_ns, budget);
-        let result = match restored {
-            Ok(()) => Ok(takeover),
-            Err(trap) => refused("its `restore`", trap),
-        };
-        (world, result)
+        let restored = to.program.instance.restore(state, world, slot, started_ns, budget);
+        restored.map_err(|trap| refused_hand_over("its `restore`", &trap))?;
+        Ok(takeover)
     }
 
     /// Whether the program has `save` and `restore`.
@@ -253,26 +245,18 @@ impl Program {
 
     /// The state that the program would hand over now; `None` if it has no `save`. Afterwards the
     /// program is as it was before, unless [`Program::is_spent`].
-    pub fn spare_state(
-        &mut self,
-        world: Box<World>,
-        slot: &BudgetSlot,
-    ) -> (Box<World>, Option<Saved>) {
-        if !self.hands_over() {
-            return (world, None);
-        }
+    pub fn spare_state(&mut self, world: &mut Lent<World>, slot: &BudgetSlot) -> Option<Saved> {
         let budget = self.settings.swap.budget;
-        let (world, state) = self.instance.save(world, slot, now_ns(), budget);
-        (world, Some(state))
+        self.hands_over().then(|| self.instance.save(world, slot, now_ns(), budget))
     }
 
     /// Restores the state of another version.
     pub(in crate::plugin) fn restore(
         &mut self,
         state: Vec<u8>,
-        world: Box<World>,
+        world: &mut Lent<World>,
         slot: &BudgetSlot,
-    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+    ) -> Result<(), Arc<Trap>> {
         self.instance.restore(state, world, slot, now_ns(), self.settings.swap.budget)
     }
 

@@ -107,7 +107,7 @@ pub(super) fn clock_time_get(
     if !(0..=3).contains(&clock) {
         return Err(Errno::Inval);
     }
-    let nanos = u64::try_from(guest.world().now.as_nanos()).unwrap_or(u64::MAX);
+    let nanos = u64::try_from(guest.world.now.as_nanos()).unwrap_or(u64::MAX);
     memory.write(time, &nanos.to_le_bytes()).map_err(fault)
 }
 

@@ -34,6 +34,7 @@ use crate::plugin::trace::record::{CallError, PostMortem, Recorder};
 use crate::plugin::trace::tape::Tape;
 use crate::plugin::{Limits, Refusal, Trap};
 use crate::process::call::Phase;
+use crate::process::lent::Lent;
 use crate::process::world::World;
 
 mod call;
@@ -94,32 +95,29 @@ pub(super) enum Unprepared {
 
 impl Instance {
     /// Loads an artifact, instantiates it and runs its start section, `_initialize` and `init`, all
-    /// within the init budget. Returns the world with what the guest has logged and written. If the
+    /// within the init budget. The world then has what the guest has logged and written. If the
     /// world is recorded, a report can be made when the instance traps.
     pub(super) fn prepare(
         artifact: &[u8],
         guest: Guest,
-        world: Box<World>,
+        world: &mut Lent<World>,
         limits: &Limits,
         keeper: &Arc<Timekeeper>,
-    ) -> (Box<World>, Result<Self, Unprepared>) {
+    ) -> Result<Self, Unprepared> {
         let (seat, records) = (guest.seat, world.is_recorded);
         let host = Host { guest, memory: None, tape: Tape::new(records), player: None };
-        let (mut prepared, instance) = match Self::make(artifact, host, limits, keeper) {
-            Ok(made) => made,
-            Err(refusal) => return (world, Err(Unprepared::Refused(refusal))),
-        };
-        let (world, result) = prepared.initialize(&instance, world, limits.init_budget);
-        if let Err(trap) = result {
+        let made = Self::make(artifact, host, limits, keeper);
+        let (mut prepared, instance) = made.map_err(Unprepared::Refused)?;
+        if let Err(trap) = prepared.initialize(&instance, world, limits.init_budget) {
             let post_mortem = prepared.post_mortem().filter(|_| records).map(Box::new);
-            return (world, Err(Unprepared::Trapped(trap, post_mortem)));
+            return Err(Unprepared::Trapped(trap, post_mortem));
         }
         if records {
             let position = prepared.host().tape.position();
             let (parts, store) = (&prepared.parts, &mut prepared.body.store);
             prepared.recorder = Some(Recorder::new(parts, store, position, seat));
         }
-        (world, Ok(prepared))
+        Ok(prepared)
     }
 
     /// Loads an artifact and instantiates it. No code of it runs yet.
@@ -166,9 +164,9 @@ impl Instance {
     pub(in crate::plugin) fn initialize(
         &mut self,
         instance: &wasmer::Instance,
-        mut world: Box<World>,
+        world: &mut Lent<World>,
         budget: Duration,
-    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+    ) -> Result<(), Arc<Trap>> {
         let slot = self.keeper.slot();
         // One start for all of them, so that the CPU time of each counts towards the one budget.
         slot.mark();
@@ -180,34 +178,30 @@ impl Instance {
             let function = instance.exports.get_typed_function::<(), ()>(&self.body.store, name);
             let Ok(function) = function else { continue };
             let call = Call { phase: Phase::Init, slot: &slot, started_ns, budget };
-            let result;
-            (world, result) = self.body.call(&function, world, &call);
-            if let Err(trap) = result {
-                return (world, Err(trap));
-            }
+            self.body.call(&function, world, &call)?;
         }
-        (world, Ok(()))
+        Ok(())
     }
 
     /// Runs one poll that started at `started_ns`. Its outputs and variables are valid if it
     /// returns well.
     pub(in crate::plugin) fn poll(
         &mut self,
-        world: Box<World>,
+        world: &mut Lent<World>,
         slot: &BudgetSlot,
         started_ns: u64,
         budget: Duration,
-    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+    ) -> Result<(), Arc<Trap>> {
         let call = Call { phase: Phase::Poll, slot, started_ns, budget };
-        let (world, result) = self.body.call(&self.poll, world, &call);
-        if let (Ok(()), Some(recorder)) = (&result, &mut self.recorder) {
+        self.body.call(&self.poll, world, &call)?;
+        if let Some(recorder) = &mut self.recorder {
             let Body { store, host, .. } = &mut self.body;
             if recorder.is_due(|position| host.as_ref(store).tape.since(position)) {
                 let position = host.as_mut(store).tape.position();
                 recorder.take(&self.parts, store, position);
             }
         }
-        (world, result)
+        Ok(())
     }
 
     /// How the last failed call ended.

@@ -18,6 +18,7 @@ use crate::plugin::instance::program::{Prepared, Saved, refused_hand_over};
 use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns, thread_cpu_ns};
 use crate::plugin::trace::record::PostMortem;
 use crate::process::image::{Direction, Point, PointId, Safe};
+use crate::process::lent::Lent;
 use crate::process::variable::Variable;
 use crate::process::world::World;
 
@@ -33,8 +34,8 @@ const PAUSE: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(
 #[derive(Debug)]
 pub struct Shadow {
     prepared: Prepared,
-    /// The world of the instance; `None` only during a call.
-    world: Option<Box<World>>,
+    /// The world of the instance.
+    world: Lent<World>,
     report: Report,
     /// CPU time of each poll, in nanoseconds.
     times_ns: Vec<u64>,
@@ -72,7 +73,7 @@ impl Shadow {
     pub fn new(prepared: Prepared, world: Box<World>) -> Self {
         Self {
             prepared,
-            world: Some(world),
+            world: Lent::new(world),
             report: Report::default(),
             times_ns: Vec::new(),
             seen: 0,
@@ -84,8 +85,7 @@ impl Shadow {
     /// Makes the end for the scan, and the end for this run.
     pub fn feed(&self) -> (Feed, Frames) {
         let program = &self.prepared.program;
-        let world = self.world.as_ref().expect("the world is here between calls");
-        let (mut feed, frames) = feed(&program.name, program.seat, program.hash, world);
+        let (mut feed, frames) = feed(&program.name, program.seat, program.hash, &self.world);
         feed.takes_state = program.hands_over();
         (feed, frames)
     }
@@ -144,8 +144,7 @@ impl Shadow {
 
     /// Time from one poll to the next.
     fn turn(&self) -> Duration {
-        let world = self.world.as_ref().expect("the world is here between calls");
-        world.period.saturating_mul(self.prepared.program.settings.every)
+        self.world.period.saturating_mul(self.prepared.program.settings.every)
     }
 
     fn next(
@@ -185,13 +184,11 @@ impl Shadow {
         if is_first {
             self.take_over(frame.state.take(), slot)?;
         }
-        let world = self.world.take().expect("the world is here between calls");
         let cpu_ns = thread_cpu_ns();
-        let (world, result) = self.prepared.program.poll(world, slot, now_ns());
+        let result = self.prepared.program.poll(&mut self.world, slot, now_ns());
         self.times_ns.push(thread_cpu_ns().saturating_sub(cpu_ns));
-        let own = world.variables.iter().skip(frame.variables.len());
+        let own = self.world.variables.iter().skip(frame.variables.len());
         self.own = own.map(|(name, value)| (name.to_owned(), value)).collect();
-        self.world = Some(world);
         result.map_err(|trap| trapped(self.report.polls + 1, &trap))?;
         self.report.polls += 1;
         // After a gap, a program with a state of its own may differ and still be as good.
@@ -204,7 +201,7 @@ impl Shadow {
 
     /// Makes the world equal to the one before the poll of the running version.
     fn enter(&mut self, frame: &Frame, is_first: bool) {
-        let world = self.world.as_mut().expect("the world is here between calls");
+        let world = &mut *self.world;
         (world.cycle, world.now) = (frame.cycle, frame.now);
         world.inputs.clone_from(&frame.inputs);
         world.driven.copy_from_slice(&frame.driven);
@@ -227,8 +224,7 @@ impl Shadow {
 
     /// Takes over as at a swap: first the variables of its `init`, then the state.
     fn take_over(&mut self, state: Option<Saved>, slot: &BudgetSlot) -> Result<(), Refusal> {
-        let mut world = self.world.take().expect("the world is here between calls");
-        self.prepared.bring_variables(&mut world.variables);
+        self.prepared.bring_variables(&mut self.world.variables);
         let mut result = Ok(());
         match state {
             None => {}
@@ -237,19 +233,17 @@ impl Shadow {
             }
             Some(Ok(state)) => {
                 self.report.state_bytes = Some(state.len() as u64);
-                let restored;
-                (world, restored) = self.prepared.program.restore(state, world, slot);
+                let restored = self.prepared.program.restore(state, &mut self.world, slot);
                 result = restored.map_err(|trap| refused_hand_over("its `restore`", &trap));
             }
         }
-        world.variables.commit();
-        self.world = Some(world);
+        self.world.variables.commit();
         result
     }
 
     /// Notes the outputs that differ.
     fn compare(&mut self, frame: &Frame) {
-        let world = self.world.as_ref().expect("the world is here between calls");
+        let world = &*self.world;
         let program = &mut self.prepared.program;
         let (seat, claimed) = (program.seat, program.claimed());
         let mut differs = false;
@@ -271,7 +265,7 @@ impl Shadow {
     /// probation. That is a difference too, unless their value is the safe one. It counts for the
     /// last cycle that was compared, so that no more cycles differ than there were.
     fn compare_silence(&mut self, frame: &Frame) {
-        let world = self.world.as_ref().expect("the world is here between calls");
+        let world = &*self.world;
         let program = &mut self.prepared.program;
         let (seat, claimed) = (program.seat, program.claimed());
         let mut outputs = frame.outputs.clone();

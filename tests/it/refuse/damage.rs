@@ -7,6 +7,7 @@ use camshaft::plugin::instance::program::{Prepared, Program, Request};
 use camshaft::plugin::instance::stop::{Timekeeper, now_ns};
 use camshaft::plugin::module::compile::CompileService;
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
+use camshaft::process::lent::Lent;
 use camshaft::process::line::LogSink;
 use camshaft::process::seat::Seat;
 use camshaft::process::variable::Variables;
@@ -100,12 +101,10 @@ fn run(
     let slot = keeper.slot();
     slot.shortest(Duration::from_millis(1));
     keeper.wake();
-    let mut world = world();
+    let mut world = Lent::new(world());
     for _ in 0..3 {
         slot.mark();
-        let result;
-        (world, result) = program.poll(world, &slot, now_ns());
-        if let Err(trap) = result {
+        if let Err(trap) = program.poll(&mut world, &slot, now_ns()) {
             assert!(!trap.kind.is_empty() && trap.kind.len() < 600, "{trap:?}");
             tally.trapped += 1;
             return;

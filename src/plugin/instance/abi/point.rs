@@ -21,7 +21,7 @@ pub(in super::super) fn find(
     let name = name(memory, at, len, &mut buffer)?;
     // A guest that goes on without the point does nothing visible, and its author sees no reason.
     // So the refusal is logged.
-    let Some(found) = guest.world().points.find(name) else {
+    let Some(found) = guest.world.points.find(name) else {
         return Err(guest.refuse(Why::NoPoint, name));
     };
     guest.end_absence(Why::NoPoint, name);
@@ -31,7 +31,7 @@ pub(in super::super) fn find(
 /// The point with this id. An unknown id is refused.
 fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
     let found = u16::try_from(id).map(PointId).ok();
-    match found.filter(|id| guest.world().points.get(*id).is_some()) {
+    match found.filter(|id| guest.world.points.get(*id).is_some()) {
         Some(id) => Ok(id),
         None => Err(guest.refuse(Why::NoPointId(id), "")),
     }
@@ -49,7 +49,7 @@ pub(in super::super) fn read(
 ) -> Outcome {
     let id = point_of(guest, id)?;
     let readable = guest.may_read_point(id);
-    let world = guest.world();
+    let world = &*guest.world;
     let point = &world.points[id];
     let image = match point.direction {
         Direction::In if !readable => return Err(guest.refuse_point(Why::InputNotGranted, id)),
@@ -95,7 +95,7 @@ pub(in super::super) fn quality(
 ) -> Outcome {
     let id = point_of(guest, id)?;
     let readable = guest.may_read_point(id);
-    let world = guest.world();
+    let world = &*guest.world;
     let point = &world.points[id];
     if point.direction == Direction::In && !readable {
         return Err(guest.refuse_point(Why::InputNotGranted, id));
@@ -121,7 +121,7 @@ pub(in super::super) fn degraded(
     degraded: u32,
 ) -> Outcome {
     let seat = guest.seat;
-    let world = guest.world();
+    let world = &*guest.world;
     let is_so = world.overlay.degraded(seat, world.now).is_some();
     memory.write(degraded, &[is_so.into()])
 }
@@ -130,7 +130,7 @@ pub(in super::super) fn degraded(
 pub(in super::super) fn write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
     let id = point_of(guest, id)?;
     let phase = guest.phase;
-    let point = &guest.world().points[id];
+    let point = &guest.world.points[id];
     if point.direction == Direction::In {
         return Err(guest.refuse_point(Why::NoOutput, id));
     }

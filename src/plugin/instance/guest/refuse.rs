@@ -107,7 +107,7 @@ impl Guest {
 
     /// Counts a refused call, and logs the first of its kind and name. Returns the call's code.
     pub(in super::super) fn refuse(&mut self, why: Why, name: &str) -> Code {
-        let cycle = self.world().cycle;
+        let cycle = self.world.cycle;
         let refused = &mut self.refused;
         refused.is_counted = true;
         if name.is_empty() && why.is_mistake() {
@@ -133,7 +133,7 @@ impl Guest {
             let points = if is_misread { misread } else { misgiven };
             points.get_mut(id.index()).into_iter().for_each(|is_so| *is_so = true);
         }
-        let points = Arc::clone(&self.world().points);
+        let points = Arc::clone(&self.world.points);
         self.refuse(why, points.get(id).map_or("", |point| &point.name))
     }
 
@@ -197,7 +197,7 @@ impl Guest {
 
     /// Ends the refusals about this point for which `is_it` is true.
     fn end_about(&mut self, id: PointId, is_it: impl Fn(&RefusedCall) -> bool) {
-        let points = Arc::clone(&self.world().points);
+        let points = Arc::clone(&self.world.points);
         let name = points.get(id).map_or("", |point| &point.name);
         self.refused.tally.end(|call| is_it(call) && call.name.as_str() == name);
     }

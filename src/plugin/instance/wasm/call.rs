@@ -17,6 +17,7 @@ use crate::plugin::Trap;
 use crate::plugin::module::hidden::Hidden;
 use crate::plugin::trace::record::{self, CallError};
 use crate::process::call::Phase;
+use crate::process::lent::Lent;
 use crate::process::world::World;
 
 /// What a call into the instance works on.
@@ -65,18 +66,18 @@ impl Body {
     pub(super) fn call(
         &mut self,
         function: &TypedFunction<(), ()>,
-        world: Box<World>,
+        world: &mut Lent<World>,
         call: &Call<'_>,
-    ) -> (Box<World>, Result<(), Arc<Trap>>) {
+    ) -> Result<(), Arc<Trap>> {
         if self.is_spent {
-            return (world, Err(Arc::new(plain("called again after a call that was cut off"))));
+            return Err(Arc::new(plain("called again after a call that was cut off")));
         }
         let host = self.host.as_mut(&mut self.store);
         host.tape.begin(call.phase, world.cycle, world.now);
         if let Some(player) = &mut host.player {
             player.begin(call.phase);
         }
-        host.guest.world = Some(world);
+        world.pass_to(&mut host.guest.world);
         host.guest.phase = call.phase;
         call.slot.arm(&self.stop, call.started_ns, call.budget);
         let store = &mut self.store;
@@ -109,7 +110,7 @@ impl Body {
         let result = result.map_err(|trap| {
             guest.discard();
             // Behind a pointer: a result as large as a trap would cost every good poll time.
-            let trap = Arc::new(Trap { cycle: guest.world().cycle, ..trap });
+            let trap = Arc::new(Trap { cycle: guest.world.cycle, ..trap });
             let is_over = trap.kind == over(call.budget);
             self.fall = Some(Box::new(CallError { trap: Arc::clone(&trap), frames, is_over }));
             trap
@@ -117,7 +118,7 @@ impl Body {
         if let Some(player) = player {
             player.end(result.as_ref().err().map(|trap| &**trap));
         }
-        let world = guest.world.take().expect("it was lent above and host functions keep it");
-        (world, result)
+        guest.world.pass_to(world);
+        result
     }
 }

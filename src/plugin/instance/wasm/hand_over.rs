@@ -11,6 +11,7 @@ use super::super::trap::plain;
 use super::{Call, Instance};
 use crate::plugin::Trap;
 use crate::process::call::{MAX_STATE_BYTES, Phase};
+use crate::process::lent::Lent;
 use crate::process::world::World;
 
 /// How the kind of a trap begins if `save` has written more than a state may have.
@@ -29,15 +30,15 @@ impl Instance {
     /// are. A call that is cut off is not undone, because the instance is never called again.
     pub(in crate::plugin) fn save(
         &mut self,
-        world: Box<World>,
+        world: &mut Lent<World>,
         slot: &BudgetSlot,
         started_ns: u64,
         budget: Duration,
-    ) -> (Box<World>, Result<Vec<u8>, Arc<Trap>>) {
-        let Some([save, _]) = &self.hand_over else { return (world, Ok(Vec::new())) };
+    ) -> Result<Vec<u8>, Arc<Trap>> {
+        let Some([save, _]) = &self.hand_over else { return Ok(Vec::new()) };
         let before = self.parts.checkpoint(&mut self.body.store);
         let call = Call { phase: Phase::Save, slot, started_ns, budget };
-        let (world, result) = self.body.call(save, world, &call);
+        let result = self.body.call(save, world, &call);
         let state = std::mem::take(&mut self.body.guest().state);
         let result = match result {
             Ok(()) if state.overflowed => {
@@ -53,7 +54,7 @@ impl Instance {
             self.body.fall = None;
             self.host().tape.forget(is_whole);
         }
-        (world, result.map(|()| state.into_bytes()))
+        result.map(|()| state.into_bytes())
     }
 
     /// Runs `restore` on the state that another version has saved. It must return within `budget`
@@ -61,16 +62,16 @@ impl Instance {
     pub(in crate::plugin) fn restore(
         &mut self,
         state: Vec<u8>,
-        world: Box<World>,
+        world: &mut Lent<World>,
         slot: &BudgetSlot,
         started_ns: u64,
         budget: Duration,
-    ) -> (Box<World>, Result<(), Arc<Trap>>) {
-        let Some([_, restore]) = &self.hand_over else { return (world, Ok(())) };
+    ) -> Result<(), Arc<Trap>> {
+        let Some([_, restore]) = &self.hand_over else { return Ok(()) };
         self.body.guest().state = State::new(state);
         let call = Call { phase: Phase::Restore, slot, started_ns, budget };
-        let (world, result) = self.body.call(restore, world, &call);
+        let result = self.body.call(restore, world, &call);
         self.body.guest().state = State::default();
-        (world, result)
+        result
     }
 }
