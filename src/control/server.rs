@@ -7,6 +7,7 @@
 //! before the end of its request: `drain.rs`. The other end is `client.rs`; the routes are listed
 //! in `mod.rs`.
 
+mod answer;
 mod body;
 mod drain;
 mod peer;

@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::{MAX_RECEIPTS, SetBody};
-use super::route::{Refused, invalid};
+use super::answer::{Refused, invalid};
 use crate::process::image::Value;
 
 /// Most bytes of a JSON body: a fault with all its settings has a few hundred.

@@ -1,9 +1,9 @@
-//! The routes of the control interface: each path and method, the request of the daemon that it
-//! stands for, and how the answer is written.
+//! The routes of the control interface: each path and method, and the request of the daemon that it
+//! stands for.
 //!
 //! Each route is one short function that ends in [`ApiState::ask`]. The routes decide nothing; the
-//! daemon does (`daemon/answer.rs`). `body.rs` reads names and bodies, and `server.rs` limits whole
-//! connections.
+//! daemon does (`daemon/answer.rs`). `body.rs` reads names and bodies, `answer.rs` writes the
+//! answer, and `server.rs` limits whole connections.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response as HttpResponse};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response as HttpResponse;
 use axum::routing::{MethodFilter, get, on, post, put};
 use axum::{Router, routing::MethodRouter};
-use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::super::{Call, Code, DeployedBody, ErrorBody, Failure, Request, Response, Who};
+use super::super::{Call, Code, Failure, Request, Response, Who};
+use super::answer::{Refused, invalid, json};
 use super::body::{BODY_TIME, Limit, Name, To, read, read_json, read_value};
 use super::peer::{Names, Peer, name_of};
 use crate::name;
@@ -305,68 +305,6 @@ async fn wrong_method(method: Method, uri: Uri) -> Refused {
         status: StatusCode::METHOD_NOT_ALLOWED,
         ..invalid(format!("{path} takes no {method}; GET /v1 lists what it takes"))
     }
-}
-
-/// A failure with its HTTP status.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) status: StatusCode,
-    pub(super) failure: Failure,
-}
-
-/// The refusal of a request that makes no sense.
-pub(super) fn invalid(message: impl Into<String>) -> Refused {
-    Failure::new(Code::Invalid, message).into()
-}
-
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        let status = match failure.code {
-            Code::Unknown => StatusCode::NOT_FOUND,
-            Code::Invalid => StatusCode::BAD_REQUEST,
-            Code::Refused => StatusCode::CONFLICT,
-            Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self { status, failure }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> HttpResponse {
-        json(self.status, &ErrorBody { error: self.failure })
-    }
-}
-
-impl IntoResponse for Response {
-    fn into_response(self) -> HttpResponse {
-        let ok = StatusCode::OK;
-        match self {
-            Self::Status(view) => json(ok, &view),
-            Self::Plugins(views) => json(ok, &views),
-            Self::Plugin(view) => json(ok, &view),
-            Self::History(receipts) => json(ok, &receipts),
-            Self::Versions(views) => json(ok, &views),
-            Self::Points(views) => json(ok, &views),
-            Self::Vars(views) => json(ok, &views),
-            Self::Forces(views) => json(ok, &views),
-            Self::Changes(views) => json(ok, &views),
-            Self::Deployed { name, hash } => {
-                json(StatusCode::ACCEPTED, &DeployedBody { name, hash })
-            }
-            Self::Done => json(ok, &serde_json::json!({ "done": true })),
-        }
-    }
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
-    let mut text = serde_json::to_vec(body).expect("views have text keys and finite depth");
-    // People ask with curl, and the prompt of their shell belongs on a line of its own.
-    text.push(b'\n');
-    let mut response = (status, text).into_response();
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
 }
 
 #[cfg(test)]
