@@ -1,8 +1,9 @@
 //! The control interface: requests, answers, and HTTP between people and a running daemon.
 //!
 //! This file holds the vocabulary: [`Request`], [`Response`], [`Failure`]. The fields of answers
-//! are in `view.rs`. `server.rs` passes each request from a unix socket as a [`Call`] to the
-//! daemon, which makes all answers. `client.rs` sends requests.
+//! are in `status.rs`, `plugin.rs`, `point.rs` and their neighbours. `server.rs` passes each
+//! request from a unix socket as a [`Call`] to the daemon, which makes all answers. `client.rs`
+//! sends requests.
 //!
 //! # The interface
 //! HTTP/1.1 with JSON bodies on a unix socket, one request per connection. The mode of the socket
@@ -42,10 +43,12 @@
 pub mod client;
 mod force;
 mod ordered;
+mod plugin;
+mod point;
 mod receipt;
 pub mod server;
+mod status;
 mod version;
-mod view;
 
 use std::fmt;
 
@@ -60,12 +63,11 @@ pub use force::{
     DEFAULT_FORCE, ForceOrder, ForceView, MAX_FORCE, MAX_OWNER_BYTES, MAX_REASON_BYTES,
 };
 pub use ordered::{OrderKind, Ordered, Who};
+pub use plugin::{PluginState, PluginView, RefusedView, SwapView, Want};
+pub use point::{HoldWord, PointView, SafeView, VarView};
 pub use receipt::{By, Event, Receipt};
+pub use status::{ChangeView, DeviceView, RetainView, StallView, StatusView};
 pub use version::{ProbationView, Soundness, VersionView};
-pub use view::{
-    ChangeView, DeviceView, HoldWord, PluginState, PluginView, PointView, RefusedView, RetainView,
-    SafeView, StallView, StatusView, SwapView, VarView, Want,
-};
 
 /// Most receipts in one answer: more than a person reads. Even with the longest texts they are
 /// shorter than the longest answer that a client accepts.

@@ -7,7 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ordered, SwapView, Who};
+use super::ordered::{Ordered, Who};
+use super::plugin::SwapView;
 use crate::plugin::Trap;
 use crate::plugin::shadow::Report;
 
