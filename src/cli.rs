@@ -1,10 +1,10 @@
 //! The command line: one short function for each verb.
 //!
 //! A verb that concerns a running daemon is a client of the daemon's control socket and does
-//! nothing else. The grammar is in `cli/args.rs` and the help in `cli/help.rs`. The layout of
-//! tables is in `cli/show.rs`, and waits for outcomes in `cli/outcome.rs`. Verbs for the whole
-//! machine are in `cli/machine.rs`, those for forces in `cli/force.rs`. Verbs that read bytes from
-//! outside run in a child process (`cli/offline.rs`).
+//! nothing else. The grammar is in `cli/args.rs` and the help in `cli/help.rs`. A verb and its
+//! table stand in one file, named after what the verb is about: `cli/plugin.rs`, `cli/point.rs`,
+//! `cli/force.rs`, `cli/machine.rs` and so on. Waits for outcomes are in `cli/outcome.rs`. Verbs
+//! that read bytes from outside run in a child process (`cli/offline.rs`).
 
 mod args;
 mod check;
@@ -13,41 +13,37 @@ mod force;
 mod help;
 mod history;
 mod machine;
+mod manual;
 mod modbus;
 mod offline;
 mod outcome;
+mod plugin;
+mod point;
 mod release;
 mod remark;
 mod replay;
 mod screen;
-mod show;
+mod status;
 mod table;
 mod unit;
+mod value;
 mod version;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
-use tokio::signal::unix::SignalKind;
+use clap::Parser;
 
 use crate::config::{self, Problems};
 use crate::control::client::{Client, Error};
-use crate::control::{PluginState, PluginView};
 use crate::plugin::module::compile::CompileService;
 use crate::plugin::{Compiler, Limits};
-use crate::process::image::{Quality, Value};
-use crate::text::{legible, legible_lines, nearest};
+use crate::text::{legible, legible_lines};
 use crate::{daemon, recipe};
-use args::{Args, CONFIG, History, List, Named, Reach, Test, Verb};
+use args::{Args, CONFIG, Named, Reach, Test, Verb};
 pub use offline::CHILD_VERB;
-use outcome::ORDER_TIME;
 use screen::Screen;
-
-/// Pause between two pictures of `status --watch`: quick enough to follow, slow enough to read.
-const REDRAW: Duration = Duration::from_millis(500);
 
 /// The exit code of the program; the help lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,8 +145,8 @@ fn perform(verb: Option<Verb>) -> Outcome {
         Some(Verb::Run { config, no_plugins }) => run(&config, no_plugins),
         Some(Verb::Test(what)) => test(&what),
         Some(Verb::Replay(what)) => replay::replay(&what),
-        Some(Verb::Completions { shell }) => completions(shell),
-        Some(Verb::Man { dir }) => man(dir.as_deref()),
+        Some(Verb::Completions { shell }) => manual::completions(shell),
+        Some(Verb::Man { dir }) => manual::man(dir.as_deref()),
         Some(verb) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(ask(verb))
@@ -166,16 +162,16 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Check { files, config, json } => {
             check::check(files, config.as_deref(), json, screen).await
         }
-        Verb::Status { watch: true, list } => watch(&client(list.reach), screen).await,
-        Verb::Status { list, .. } => status(list, screen).await,
-        Verb::Plugins(list) => plugins(list, screen).await,
-        Verb::History(what) => history(what, screen).await,
-        Verb::Points(list) => points(list, screen).await,
-        Verb::Vars(list) => vars(list, screen).await,
-        Verb::Hold(named) => hold(named, screen).await,
+        Verb::Status { watch: true, list } => status::watch(&client(list.reach), screen).await,
+        Verb::Status { list, .. } => status::status(list, screen).await,
+        Verb::Plugins(list) => plugin::plugins(list, screen).await,
+        Verb::History(what) => history::history(what, screen).await,
+        Verb::Points(list) => point::points(list, screen).await,
+        Verb::Vars(list) => point::vars(list, screen).await,
+        Verb::Hold(named) => plugin::hold(named, screen).await,
         Verb::Release(named) => release::release(named, screen).await,
         Verb::Restart { name: Some(name), reach, .. } => {
-            restart(Named { name, reach }, screen).await
+            plugin::restart(Named { name, reach }, screen).await
         }
         Verb::Restart { reach, .. } => machine::restart_cold(&client(reach), screen).await,
         Verb::Reset { reach, .. } => machine::reset_retain(&client(reach), screen).await,
@@ -186,7 +182,7 @@ async fn ask(verb: Verb) -> Outcome {
         Verb::Rollback(what) => deploy::roll_back(what, screen).await,
         Verb::Versions { name, list } => version::versions(&name, list, screen).await,
         Verb::Remove(named) => deploy::remove(named, screen).await,
-        Verb::Set { name, value, reach } => set(&name, value, &client(reach), screen).await,
+        Verb::Set { name, value, reach } => point::set(&name, value, &client(reach), screen).await,
         Verb::Force(what) => force::force(what, screen).await,
         Verb::Unforce(what) => force::unforce(what, screen).await,
         Verb::Forces(list) => force::forces(list, screen).await,
@@ -199,7 +195,7 @@ async fn ask(verb: Verb) -> Outcome {
         | Verb::Replay(_)
         | Verb::Completions { .. }
         | Verb::Man { .. } => {
-            unreachable!("these wait for nobody and are done by the caller")
+            unreachable!("the caller runs these itself: they do not wait")
         }
     }
 }
@@ -254,147 +250,4 @@ fn compile_service(limits: Limits) -> Result<CompileService, Failed> {
 /// A failure with the chain of its causes.
 fn failure(error: anyhow::Error) -> Failed {
     Failed::new(Exit::Failure, format!("{error:#}"))
-}
-
-async fn status(list: List, screen: &mut Screen) -> Outcome {
-    let view = client(list.reach).status().await?;
-    Ok(screen.show(&view, list.json, show::status)?)
-}
-
-/// Draws the status until Ctrl-C. If the daemon stops, the error is shown until it returns. If no
-/// daemon answers at the beginning, that is an error.
-async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
-    let draw = async {
-        let mut frame = show::status(&client.status().await?, screen.paint);
-        loop {
-            screen.redraw(&frame)?;
-            tokio::time::sleep(REDRAW).await;
-            frame = match client.status().await {
-                Ok(view) => show::status(&view, screen.paint),
-                Err(error) => format!("{error}\n"),
-            };
-        }
-    };
-    tokio::select! {
-        result = draw => result,
-        _ = interrupt.recv() => Ok(()),
-    }
-}
-
-async fn plugins(list: List, screen: &mut Screen) -> Outcome {
-    let client = client(list.reach);
-    if list.json {
-        let views = client.plugins().await?;
-        return Ok(screen.show(&views[..], true, show::plugins)?);
-    }
-    // While the scan stands, the numbers of programs mean nothing, so the text says that it stands.
-    let view = client.status().await?;
-    let text = remark::stall(&view, screen.paint) + &show::plugins(&view.plugins, screen.paint);
-    Ok(screen.print(&text)?)
-}
-
-async fn history(History { name, limit, list }: History, screen: &mut Screen) -> Outcome {
-    let receipts = client(list.reach).history(name.as_deref(), limit).await?;
-    Ok(screen.show(&receipts[..], list.json, history::table)?)
-}
-
-async fn points(list: List, screen: &mut Screen) -> Outcome {
-    let views = client(list.reach).points().await?;
-    Ok(screen.show(&views[..], list.json, show::points)?)
-}
-
-async fn vars(list: List, screen: &mut Screen) -> Outcome {
-    let views = client(list.reach).vars().await?;
-    Ok(screen.show(&views[..], list.json, show::vars)?)
-}
-
-/// Holds a plugin and waits until it is out of the scan.
-async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
-    let client = client(reach);
-    client.act(&name, "hold").await?;
-    let is_held = |view: &PluginView| (view.state == PluginState::Held).then_some(true);
-    settle(&client, &name, "it shall be held", is_held, screen).await
-}
-
-/// Restarts a program and waits for another instance than the one before, or for the reason why
-/// there is none.
-async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
-    let client = client(reach);
-    let before = client.plugin(&name).await?.map(|view| view.generation);
-    client.act(&name, "restart").await?;
-    let has_begun = |view: &PluginView| match (view.state, &view.reason) {
-        (PluginState::Preparing, _) => None,
-        (PluginState::Running, _) if Some(view.generation) != before => Some(true),
-        (_, reason) => reason.is_some().then_some(false),
-    };
-    settle(&client, &name, "it shall start anew", has_begun, screen).await
-}
-
-/// Waits until `judge` finds that what was wanted is so, or will not be; prints the state.
-async fn settle(
-    client: &Client,
-    name: &str,
-    wanted: &str,
-    judge: impl Fn(&PluginView) -> Option<bool>,
-    screen: &mut Screen,
-) -> Outcome {
-    let judge = |view: Option<&PluginView>| Some((judge(view?)?, view.cloned()));
-    let seen = match outcome::watch(client, name, ORDER_TIME, judge).await? {
-        Ok((true, Some(view))) => {
-            return Ok(screen.print(&format!("{name}: {}\n", show::name(view.state)))?);
-        }
-        Ok((_, seen)) | Err(seen) => seen,
-    };
-    Err(outcome::too_late(client, name, wanted, seen.as_ref()).await)
-}
-
-/// Sets a point or a variable. If both have the name, the point is meant.
-async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> Outcome {
-    let (points, vars) = (client.points().await?, client.vars().await?);
-    let is_point = points.iter().any(|point| point.name == name);
-    let is_var = vars.iter().any(|var| var.name == name);
-    let note = if is_point && is_var { " (the point; a variable has that name too)" } else { "" };
-    let result = match (is_point, is_var) {
-        (true, _) => client.set(name, value).await,
-        (false, true) => client.set_var(name, value).await,
-        (false, false) => {
-            let points = points.iter().map(|point| &*point.name);
-            let remedy = match nearest(name, points.chain(vars.iter().map(|var| &*var.name))) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => "`camshaft points` and `camshaft vars` list them".into(),
-            };
-            let message = format!("there is no point or variable {name:?}; {remedy}");
-            return Err(Failed::new(Exit::Failure, message));
-        }
-    };
-    result.map_err(|error| {
-        let failed = Failed::from(error);
-        Failed { message: failed.message + note, ..failed }
-    })?;
-    screen.print(&format!("{name}: set to {value}{note}\n"))?;
-    let point = points.iter().find(|point| point.name == name);
-    match point.filter(|point| point.reason == Quality::Forced) {
-        Some(_) => {
-            Ok(screen.print(&format!("{name}: it is forced, and that counts until it ends\n"))?)
-        }
-        None => Ok(()),
-    }
-}
-
-fn completions(shell: clap_complete::Shell) -> Outcome {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "camshaft", &mut script);
-    Ok(io::stdout().write_all(&script)?)
-}
-
-fn man(dir: Option<&Path>) -> Outcome {
-    match dir {
-        Some(dir) => Ok(clap_mangen::generate_to(Args::command(), dir)?),
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Args::command()).render(&mut page)?;
-            Ok(io::stdout().write_all(&page)?)
-        }
-    }
 }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::args::{Deploy, Named, Rollback, Waiting};
 use super::outcome::{self, Fate, ORDER_TIME};
+use super::plugin::swap_times;
 use super::remark::{self, losses, refusals};
 use super::screen::Screen;
-use super::{Exit, Failed, Outcome, client, show};
+use super::unit::short;
+use super::{Exit, Failed, Outcome, client};
 use crate::control::client::Client;
 use crate::control::{PluginState, PluginView};
 use crate::file;
@@ -40,7 +42,7 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let wait = Wait::new(&client, &name, &hash, &what.outcome, before.as_ref());
     let is_it = |view: &&PluginView| outcome::is_seated(view) && view.hash.as_ref() == Some(&hash);
     if let Some(view) = before.as_ref().filter(is_it) {
-        let version = show::short(&hash);
+        let version = short(&hash);
         outcome::moves(&client, &name, &format!("version {version} shall run")).await?;
         let (probation, lacks) = (on_probation(view), lacks(view));
         let already = match view.polls {
@@ -102,7 +104,7 @@ impl<'w> Wait<'w> {
 
     /// Waits until the version runs, or until it is known that it does not.
     async fn for_fate(self, screen: &mut Screen) -> Outcome {
-        let (name, version) = (self.name, show::short(self.hash));
+        let (name, version) = (self.name, short(self.hash));
         let wanted = format!("version {version} shall run");
         let replaced = Cell::new(None);
         let judge = |view: Option<&PluginView>| {
@@ -133,7 +135,7 @@ impl<'w> Wait<'w> {
         match fate {
             Fate::Runs(swap) => {
                 outcome::moves(self.client, name, &wanted).await?;
-                let swap = swap.map(|swap| format!("  {}\n", show::swap(&swap)));
+                let swap = swap.map(|swap| format!("  {}\n", swap_times(&swap)));
                 screen.print(&format!(
                     "{name}: version {version} runs{}\n{}{}",
                     on_probation(&view),
@@ -174,7 +176,7 @@ impl<'w> Wait<'w> {
 
     /// Waits for the end of the probation, if the user wants that.
     async fn for_proof(self, view: &PluginView, screen: &mut Screen) -> Outcome {
-        let (name, version) = (self.name, show::short(self.hash));
+        let (name, version) = (self.name, short(self.hash));
         let Some(left) = view.probation_left.filter(|_| self.how.wait) else { return Ok(()) };
         let period = self.client.status().await?.period_us;
         // A probation needs its time and its polls, so the longer one counts, twice because a scan

@@ -1,18 +1,31 @@
 //! `camshaft history`: receipts as text, one line each, oldest first.
 //!
-//! Pure, like `show.rs`. Times are those of the daemon's wall clock in UTC, so all users see the
-//! same. The receipts are described in `control/receipt.rs`.
+//! Nothing is counted or left out here. Times are those of the daemon's wall clock in UTC, so all
+//! users see the same. The receipts are described in `control/receipt.rs`.
 
-use super::show::{short, swap};
+use super::args::History;
+use super::plugin::swap_times;
+use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
+use super::unit::short;
+use super::{Outcome, client};
 use crate::control::{By, Event, Receipt, Who};
 use crate::journal::Entry;
 use crate::plugin::shadow::Report;
 
 use Side::{Left, Right};
 
+/// The verb `camshaft history`.
+pub(super) async fn history(
+    History { name, limit, list }: History,
+    screen: &mut Screen,
+) -> Outcome {
+    let receipts = client(list.reach).history(name.as_deref(), limit).await?;
+    Ok(screen.show(&receipts[..], list.json, table)?)
+}
+
 /// The receipts as a table.
-pub(super) fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
+fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
     if receipts.is_empty() {
         return "no history\n".into();
     }
@@ -42,13 +55,14 @@ pub(super) fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
 fn told(receipt: &Receipt) -> (Style, &'static str, String) {
     let old = receipt.old_hash.as_deref().map(short);
     match &receipt.event {
-        Event::Started { swap: times } => (Style::Good, "started", swap(times)),
+        Event::Started { swap: times } => (Style::Good, "started", swap_times(times)),
         Event::Swapped { swap: times, shadow } => {
             let old = old.unwrap_or("another version");
-            let details = format!("replaces {old}: {}{}", swap(times), tried(shadow.as_ref()));
+            let details =
+                format!("replaces {old}: {}{}", swap_times(times), tried(shadow.as_ref()));
             (Style::Good, "swapped", details)
         }
-        Event::Restarted { swap: times } => (Style::Good, "restarted", swap(times)),
+        Event::Restarted { swap: times } => (Style::Good, "restarted", swap_times(times)),
         Event::Refused { reason, remedy, count, shadow, who } => {
             let goes_on = old.map(|old| format!("; {old} goes on")).unwrap_or_default();
             let (row, tried) = (in_a_row(*count), tried(shadow.as_ref()));

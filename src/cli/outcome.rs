@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::show::short;
-use super::unit::age_ms;
+use super::unit::{age_ms, short};
 use super::{Exit, Failed};
 use crate::config::Problems;
 use crate::control::client::{Client, Error};
@@ -159,7 +158,7 @@ pub(super) async fn too_late(
         Some(view) => {
             let hash = view.hash.as_deref().map(|hash| format!(", version {}", short(hash)));
             let reason = view.reason.as_deref().map(|reason| format!(" ({})", legible(reason)));
-            let state = super::show::name(view.state);
+            let state = view.state.name();
             format!("it is {state}{}{}", hash.unwrap_or_default(), reason.unwrap_or_default())
         }
     };

@@ -10,7 +10,7 @@ use super::args::Named;
 use super::deploy::on_probation;
 use super::outcome::{self, is_seated};
 use super::screen::Screen;
-use super::{Exit, Failed, Outcome, client, show};
+use super::{Exit, Failed, Outcome, client};
 use crate::control::{PluginState, PluginView, Want};
 use crate::text::legible;
 
@@ -82,7 +82,7 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
     let why = why.unwrap_or_default();
     let state = match is_seated(now) && now.polls == 0 {
         true => "in its seat, not polled yet",
-        false => show::name(now.state),
+        false => now.state.name(),
     };
     let probation = on_probation(now);
     match (was_held, was_bad) {

@@ -2,13 +2,12 @@
 //! notes on its module and its state. Also the line that says that the scan stands, because then
 //! the remarks mean little.
 //!
-//! Pure: a view in, sentences out. The table itself is in `show.rs`.
+//! Pure: a view in, sentences out. The table itself is in `plugin.rs`.
 
 use std::time::Duration;
 
-use super::show::short;
 use super::table::{Paint, Style};
-use super::unit::age_ms;
+use super::unit::{age_ms, short};
 use crate::control::{PluginState, PluginView, ProbationView, RefusedView, StatusView};
 use crate::text::{counted, legible, times};
 

@@ -1,7 +1,7 @@
 //! Standard output: written whole, coloured only on a terminal, redrawn in place there. And the
 //! last message on standard error.
 //!
-//! The text comes from `show.rs`. Text from outside loses its power over the terminal here at the
+//! The text comes from the verbs. Text from outside loses its power over the terminal here at the
 //! latest: only line ends and this program's own colours pass.
 
 use std::io::{self, IsTerminal, Write};

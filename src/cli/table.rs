@@ -1,6 +1,6 @@
 //! Tables: aligned columns, and colour if it helps and is wanted.
 //!
-//! This file only lays out text. The content comes from `show.rs`, and `screen.rs` prints it.
+//! This file only lays out text. The content comes from the verbs, and `screen.rs` prints it.
 
 use crate::text::legible;
 

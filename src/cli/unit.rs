@@ -1,12 +1,16 @@
-//! Numbers as people read them: three digits and a unit.
+//! Numbers as people read them: three digits and a unit, and of a hash the first digits.
 //!
 //! These texts are for reading only. A program that computes takes the JSON, which has the exact
 //! numbers.
 
 use crate::process::image::Value;
+use crate::scan::stats::Summary;
+
+/// Digits of a hash that are shown: enough for people to recognise a version.
+const HASH_DIGITS: usize = 12;
 
 /// A time in nanoseconds as text, such as `1.23 us`.
-pub(super) fn time_ns(ns: u64) -> String {
+fn time_ns(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => three_digits(ns as f64 / 1e3, "us"),
@@ -62,6 +66,17 @@ pub(super) fn value(value: Value) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// The times p50, p99, p99.9 and max as text, or dashes if there is no sample.
+pub(super) fn percentiles(summary: &Summary) -> [String; 4] {
+    let Summary { count, p50_ns, p99_ns, p999_ns, max_ns } = *summary;
+    [p50_ns, p99_ns, p999_ns, max_ns].map(|ns| if count == 0 { "-".into() } else { time_ns(ns) })
+}
+
+/// The first digits of a hash.
+pub(super) fn short(hash: &str) -> &str {
+    hash.get(..HASH_DIGITS).unwrap_or(hash)
 }
 
 /// A number below 1000 with three digits and its unit.

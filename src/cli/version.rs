@@ -6,9 +6,8 @@
 
 use super::args::List;
 use super::screen::Screen;
-use super::show::short;
 use super::table::{Cell, Paint, Side, Style, Table};
-use super::unit::age_s;
+use super::unit::{age_s, short};
 use super::{Outcome, client};
 use crate::control::{Soundness, VersionView};
 

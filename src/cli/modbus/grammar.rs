@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args as Group, Subcommand};
 use serde::de::DeserializeOwned;
 
-use crate::cli::args;
 use crate::cli::help::{MODBUS_READ_HELP, MODBUS_SCAN_HELP, MODBUS_WRITE_HELP};
+use crate::cli::value::value;
 use crate::driver::modbus::client::line::{Parity, Target};
 use crate::driver::modbus::wire::register::Order;
 use crate::driver::modbus::wire::table::Table;
@@ -87,7 +87,7 @@ pub(in crate::cli) struct Writing {
     /// The first register, or the coil, counted from 0
     pub(super) address: u16,
     /// A number, or true, false, on, off for a coil
-    #[arg(allow_negative_numbers = true, value_parser = args::value)]
+    #[arg(allow_negative_numbers = true, value_parser = value)]
     pub(super) value: Value,
     /// The unit
     #[arg(long, default_value = "1")]

@@ -1,0 +1,164 @@
+//! `plugins`, `hold` and `restart`: the table of plugins, and orders to a program that is there.
+//!
+//! The state of a plugin is decided by the daemon. What is wrong with one is said below the table,
+//! in the sentences of `remark.rs`. Orders that bring other code are in `deploy.rs`, and the end of
+//! a hold or a quarantine is in `release.rs`.
+
+use super::args::{List, Named};
+use super::outcome::{self, ORDER_TIME};
+use super::remark::{remarks, stall};
+use super::screen::Screen;
+use super::table::{Cell, Paint, Side, Style, Table};
+use super::unit::{bytes, percentiles, short, time_us};
+use super::{Outcome, client};
+use crate::control::client::Client;
+use crate::control::{PluginState, PluginView, SwapView};
+use crate::text::{counted, legible};
+
+use Side::{Left, Right};
+
+/// The verb `camshaft plugins`.
+pub(super) async fn plugins(list: List, screen: &mut Screen) -> Outcome {
+    let client = client(list.reach);
+    if list.json {
+        let views = client.plugins().await?;
+        return Ok(screen.show(&views[..], true, table)?);
+    }
+    // While the scan stands, the numbers of programs mean nothing, so the text says that it stands.
+    let view = client.status().await?;
+    let text = stall(&view, screen.paint) + &table(&view.plugins, screen.paint);
+    Ok(screen.print(&text)?)
+}
+
+/// The verb `camshaft hold`: waits until the program is out of the scan.
+pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+    let client = client(reach);
+    client.act(&name, "hold").await?;
+    let is_held = |view: &PluginView| (view.state == PluginState::Held).then_some(true);
+    settle(&client, &name, "it shall be held", is_held, screen).await
+}
+
+/// The verb `camshaft restart NAME`: waits for another instance than the one before, or for the
+/// reason why there is none.
+pub(super) async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+    let client = client(reach);
+    let before = client.plugin(&name).await?.map(|view| view.generation);
+    client.act(&name, "restart").await?;
+    let has_begun = |view: &PluginView| match (view.state, &view.reason) {
+        (PluginState::Preparing, _) => None,
+        (PluginState::Running, _) if Some(view.generation) != before => Some(true),
+        (_, reason) => reason.is_some().then_some(false),
+    };
+    settle(&client, &name, "it shall start anew", has_begun, screen).await
+}
+
+/// Waits until `judge` finds that what was wanted is so, or will not be; prints the state.
+async fn settle(
+    client: &Client,
+    name: &str,
+    wanted: &str,
+    judge: impl Fn(&PluginView) -> Option<bool>,
+    screen: &mut Screen,
+) -> Outcome {
+    let judge = |view: Option<&PluginView>| Some((judge(view?)?, view.cloned()));
+    let seen = match outcome::watch(client, name, ORDER_TIME, judge).await? {
+        Ok((true, Some(view))) => {
+            return Ok(screen.print(&format!("{name}: {}\n", view.state.name()))?);
+        }
+        Ok((_, seen)) | Err(seen) => seen,
+    };
+    Err(outcome::too_late(client, name, wanted, seen.as_ref()).await)
+}
+
+/// The plugins as a table: a line for each, and remarks below.
+pub(super) fn table(views: &[PluginView], paint: Paint) -> String {
+    if views.is_empty() {
+        return "no plugins are known: copy a .wasm file into the folder, or camshaft deploy FILE; \
+                camshaft status shows the folder, and whether it answers\n"
+            .into();
+    }
+    let mut table = Table::new([
+        (Left, "PLUGIN"),
+        (Left, "STATE"),
+        (Left, "VERSION"),
+        (Right, "POLLS"),
+        (Right, "TRAPS"),
+        (Right, "P50"),
+        (Right, "P99"),
+        (Right, "MAX"),
+        (Right, "BUDGET"),
+        (Right, "MEMORY"),
+    ]);
+    for view in views {
+        let [p50, p99, _, max] = percentiles(&view.poll).map(Cell::from);
+        let hash = view.hash.as_deref().or(view.file_hash.as_deref()).unwrap_or("-");
+        let traps = if view.traps > 0 { Style::Warn } else { Style::Plain };
+        table.row([
+            Cell::from(&view.name),
+            Cell::styled(style(view), state(view)),
+            short(hash).into(),
+            view.polls.to_string().into(),
+            Cell::styled(traps, view.traps.to_string()),
+            p50,
+            p99,
+            max,
+            time_us(view.budget_us).into(),
+            bytes(view.memory_bytes).into(),
+        ]);
+    }
+    let remarks = views
+        .iter()
+        .flat_map(|view| remarks(view).into_iter().map(move |remark| (&view.name, remark)));
+    let mut text = table.render(paint);
+    for (index, (name, remark)) in remarks.enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        let name = paint.with(Style::Warn, &legible(name));
+        text += &format!("{gap}{name}: {remark}\n");
+    }
+    text
+}
+
+/// The state in words, with its special conditions.
+fn state(view: &PluginView) -> String {
+    let other = view.file_hash.is_some() && view.hash != view.file_hash;
+    match (view.state, view.restart_in_ms) {
+        (PluginState::Backoff, Some(ms)) => {
+            format!("backoff, {} left", time_us(ms.saturating_mul(1_000)))
+        }
+        (PluginState::Running, _) => {
+            let special = [
+                (other, ", not the file"),
+                (view.degraded, ", degraded"),
+                (view.denied, ", denied"),
+                (view.probation, ", on probation"),
+            ];
+            let special = special.iter().filter(|(is_so, _)| *is_so).map(|(_, words)| *words);
+            "running".to_owned() + &special.collect::<String>()
+        }
+        (state, _) => state.name().into(),
+    }
+}
+
+fn style(view: &PluginView) -> Style {
+    match view.state {
+        PluginState::Running if view.denied || view.degraded => Style::Warn,
+        PluginState::Running => Style::Good,
+        PluginState::Preparing | PluginState::Backoff | PluginState::Held => Style::Warn,
+        PluginState::Quarantined | PluginState::Refused => Style::Bad,
+    }
+}
+
+/// The times of a swap on one line.
+pub(super) fn swap_times(swap: &SwapView) -> String {
+    let state = swap.state_bytes.map(|bytes| format!(", {} of state", counted(bytes, "byte")));
+    format!(
+        "detect {}, compile {}{}, prepare {}, boundary {}, cycles missed {}{}",
+        time_us(swap.detect_us),
+        time_us(swap.compile_us),
+        if swap.cached { " (cached)" } else { "" },
+        time_us(swap.prepare_us),
+        time_us(swap.boundary_us),
+        swap.missed_cycles,
+        state.unwrap_or_default()
+    )
+}

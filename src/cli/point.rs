@@ -1,0 +1,157 @@
+//! `points`, `vars` and `set`: the values of the machine, and a new one by hand.
+//!
+//! Whether a value can be set is decided by the daemon. Forces, which outlast the next cycle, are
+//! in `force.rs`. How people type a value is in `value.rs`.
+
+use super::args::List;
+use super::screen::Screen;
+use super::table::{Cell, Paint, Side, Style, Table};
+use super::unit::{age_ms, value};
+use super::{Exit, Failed, Outcome, client};
+use crate::control::client::Client;
+use crate::control::{PointView, SafeView, VarView};
+use crate::driver::Delivery;
+use crate::process::image::{Class, Direction, Quality, Value};
+use crate::text::nearest;
+
+use Side::{Left, Right};
+
+/// The verb `camshaft points`.
+pub(super) async fn points(list: List, screen: &mut Screen) -> Outcome {
+    let views = client(list.reach).points().await?;
+    Ok(screen.show(&views[..], list.json, point_table)?)
+}
+
+/// The verb `camshaft vars`.
+pub(super) async fn vars(list: List, screen: &mut Screen) -> Outcome {
+    let views = client(list.reach).vars().await?;
+    Ok(screen.show(&views[..], list.json, variable_table)?)
+}
+
+/// The verb `camshaft set`: sets a point or a variable. If both have the name, the point is meant.
+pub(super) async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> Outcome {
+    let (points, vars) = (client.points().await?, client.vars().await?);
+    let is_point = points.iter().any(|point| point.name == name);
+    let is_var = vars.iter().any(|var| var.name == name);
+    let note = if is_point && is_var { " (the point; a variable has that name too)" } else { "" };
+    let result = match (is_point, is_var) {
+        (true, _) => client.set(name, value).await,
+        (false, true) => client.set_var(name, value).await,
+        (false, false) => {
+            let points = points.iter().map(|point| &*point.name);
+            let remedy = match nearest(name, points.chain(vars.iter().map(|var| &*var.name))) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "`camshaft points` and `camshaft vars` list them".into(),
+            };
+            let message = format!("there is no point or variable {name:?}; {remedy}");
+            return Err(Failed::new(Exit::Failure, message));
+        }
+    };
+    result.map_err(|error| {
+        let failed = Failed::from(error);
+        Failed { message: failed.message + note, ..failed }
+    })?;
+    screen.print(&format!("{name}: set to {value}{note}\n"))?;
+    let point = points.iter().find(|point| point.name == name);
+    match point.filter(|point| point.reason == Quality::Forced) {
+        Some(_) => {
+            Ok(screen.print(&format!("{name}: it is forced, and that counts until it ends\n"))?)
+        }
+        None => Ok(()),
+    }
+}
+
+/// The points as a table.
+fn point_table(views: &[PointView], paint: Paint) -> String {
+    let mut table = Table::new([
+        (Left, "POINT"),
+        (Left, "DIR"),
+        (Right, "VALUE"),
+        (Left, "UNIT"),
+        (Left, "QUALITY"),
+        (Right, "AGE"),
+        (Left, "TYPE"),
+        (Right, "ADDRESS"),
+        (Right, "SAFE"),
+        (Left, "OWNER"),
+        (Left, "DEVICE"),
+    ]);
+    for view in views {
+        let safe = match view.safe {
+            None => "-".into(),
+            Some(SafeView::Hold(_)) => "hold".into(),
+            Some(SafeView::Value(safe)) => value(safe),
+        };
+        table.row([
+            Cell::from(&view.name),
+            if view.direction == Direction::In { "in" } else { "out" }.into(),
+            value(view.value).into(),
+            Cell::from(&view.unit),
+            quality(view),
+            view.age_ms.map_or("-".into(), age_ms).into(),
+            view.kind.to_string().into(),
+            Cell::from(&view.address),
+            safe.into(),
+            view.owner.as_deref().unwrap_or("-").into(),
+            Cell::from(&view.device),
+        ]);
+    }
+    table.render(paint)
+}
+
+/// The quality of a value, with the reason if there is one; for an output, whether the device has
+/// it.
+fn quality(view: &PointView) -> Cell {
+    let reason = view.reason.word();
+    match view.quality {
+        Class::Good if view.reason == Quality::Forced => Cell::styled(Style::Warn, reason),
+        Class::Good if view.delivery == Some(Delivery::UnderWay) => "under way".into(),
+        Class::Good if view.delivery == Some(Delivery::Unconfirmed) => {
+            Cell::styled(Style::Warn, "unconfirmed")
+        }
+        Class::Good => reason.into(),
+        Class::Uncertain => Cell::styled(Style::Warn, format!("uncertain, {reason}")),
+        Class::Bad => Cell::styled(Style::Bad, format!("bad, {reason}")),
+    }
+}
+
+/// The variables as a table.
+fn variable_table(views: &[VarView], paint: Paint) -> String {
+    if views.is_empty() {
+        return "no variables\n".into();
+    }
+    let mut table = Table::new([
+        (Left, "VARIABLE"),
+        (Left, "TYPE"),
+        (Right, "VALUE"),
+        (Left, "RETAIN"),
+        (Right, "WRITTEN"),
+        (Left, "BY"),
+    ]);
+    for view in views {
+        table.row([
+            Cell::from(&view.name),
+            view.kind.to_string().into(),
+            value(view.value).into(),
+            if view.retain { "yes" } else { "" }.into(),
+            match view.age_ms {
+                None => "-".into(),
+                Some(0) => "now".into(),
+                Some(ms) => format!("{} ago", age_ms(ms)).into(),
+            },
+            writer(view),
+        ]);
+    }
+    table.render(paint)
+}
+
+/// The plugin or operator that wrote a variable last.
+fn writer(view: &VarView) -> Cell {
+    match &view.writer {
+        Some(writer) if view.writer_runs => Cell::from(writer),
+        Some(writer) => Cell::styled(Style::Warn, format!("{writer}, which does not run")),
+        None if view.set_by_operator => "an operator".into(),
+        None if view.age_ms.is_some() => Cell::styled(Style::Warn, "a plugin that is gone"),
+        None => "-".into(),
+    }
+}
