@@ -8,26 +8,23 @@
 //! A driver decides itself what its own keys mean. Whether the machine has the CPU, the folder or
 //! the rights is not checked here: the parts that use them find that out.
 //!
-//! Read on in `file.rs` (all keys), `points.rs` and `layout.rs` (the image), `grant.rs` (who may do
-//! what), `check.rs` (ranges and defaults), `change.rs` (what differs after a reload), `note.rs`
-//! (what is valid and almost certainly a slip), `disk.rs` (the file).
+//! Read on in `file.rs` (all keys), then in the file of a section: its settings, ranges and defaults
+//! stand there together, as in `scan.rs` or `plugins.rs`. Entries are in `device.rs`, `points.rs`
+//! and `layout.rs` (the image), `variable.rs`, and `grant.rs` (who may do what). `change.rs` has what
+//! differs after a reload, `note.rs` what is valid and almost certainly a slip, `disk.rs` the file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crate::driver::MAX_DEVICES;
-use crate::patience::PATIENCE;
-use crate::plugin;
-use crate::process::grant::Grant;
-use crate::process::image::{PointId, Points};
-use crate::process::variable::Variable;
-use crate::retain::{OnCorrupt, OnReadonly};
+use crate::process::image::Points;
 use crate::stamp::Stamp;
 
 mod change;
 mod check;
+mod control;
+mod crash;
+mod device;
 mod disk;
 mod driver;
 mod file;
@@ -35,28 +32,40 @@ mod grant;
 mod layout;
 mod live;
 mod note;
+mod plugins;
 mod points;
 mod problem;
 mod read;
 mod recovery;
+mod restart;
+mod retain;
 mod scan;
-mod socket;
+mod state;
+mod surroundings;
 mod swap;
 #[cfg(test)]
 mod tests;
+mod variable;
 mod word;
 
 pub use change::{Change, Effect, How, Place, changes, has_other_field};
+pub use control::{ControlSettings, likely_sockets};
+pub use crash::CrashSettings;
+pub use device::Device;
 pub use disk::stamp;
-pub use live::{Fixed, Live, PluginPlaces, PluginRules, ScanThread, ScanTimes};
+pub use live::{Fixed, Live};
 pub use note::notes;
+pub use plugins::{PluginPlaces, PluginRules};
 pub use problem::{Problem, Problems};
 pub use recovery::RecoverySettings;
-pub use socket::likely_sockets;
+pub use retain::RetainSettings;
+pub use scan::{ScanThread, ScanTimes};
+pub use state::StateSettings;
 
-use check::Surroundings;
+use device::{devices, try_devices};
 use file::ConfigFile;
 use problem::Report;
+use surroundings::Surroundings;
 
 /// The whole configuration of a daemon, checked and with all defaults.
 #[derive(Debug, Clone)]
@@ -71,83 +80,10 @@ pub struct Config {
     pub fixed: Fixed,
 }
 
-/// A device in the field.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Device {
-    /// Its name, unique among devices.
-    pub name: String,
-    /// Its driver, with the settings of that driver.
-    pub driver: crate::driver::Config,
-}
-
-/// The section `[state]`: where the daemon keeps what must outlive it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateSettings {
-    /// The folder, which no other daemon uses.
-    pub dir: PathBuf,
-}
-
-/// The section `[retain]`: variables that outlive the daemon.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RetainSettings {
-    /// The variables marked `retain = true` with their first values, in the order of the file.
-    pub variables: Vec<(String, Variable)>,
-    /// The longest time until a changed value is on disk, not counting the write itself.
-    pub flush: Duration,
-    /// What the daemon does when no retain file is whole.
-    pub on_corrupt: OnCorrupt,
-    /// What the daemon does when the state directory takes no writes.
-    pub on_readonly: OnReadonly,
-}
-
-/// The section `[control]`: how people reach the daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlSettings {
-    /// Path of the unix socket.
-    pub socket: PathBuf,
-    /// File mode of the socket: 0o600, or 0o660 to let its group in.
-    pub mode: u32,
-}
-
-/// The section `[crash]`: reports of programs that trap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CrashSettings {
-    /// Whether programs record what such a report needs.
-    pub record: bool,
-}
-
 impl Config {
     /// Whether the configuration in force has a `[[variable]]` with this name.
     pub fn declares(&self, name: &str) -> bool {
         self.live.variables.iter().any(|(declared, _)| declared == name)
-    }
-
-    /// The settings of the plugin `name`, with or without an entry.
-    ///
-    /// A plugin without an entry is polled in every cycle, after the plugins that have one. It
-    /// reads all inputs, and writes the outputs and variables that `[plugins] grant` leaves it.
-    pub fn settings(&self, name: &str) -> plugin::Settings {
-        let listed = self.live.programs.iter().find(|(listed, _)| listed == name);
-        listed.map_or_else(
-            || plugin::Settings {
-                order: self.live.programs.len() as u32,
-                every: 1,
-                poll_budget: self.live.plugins.poll_budget,
-                inputs: Grant::All,
-                outputs: Grant::Only(self.live.unclaimed.clone()),
-                variables: self.live.unlisted.clone(),
-                hold: false,
-                swap: self.live.plugins.swap,
-                requires: Vec::new(),
-                requires_timeout: Duration::ZERO,
-            },
-            |(_, settings)| settings.clone(),
-        )
-    }
-
-    /// Whether the plugin `name` may write this output.
-    pub fn may_write(&self, name: &str, output: PointId) -> bool {
-        self.settings(name).outputs.allows(output)
     }
 }
 
@@ -186,7 +122,7 @@ fn parse_with(
 ) -> Result<Config, Problems> {
     let report = Report::new(text);
     let is_root = nix::unistd::geteuid().is_root();
-    let here = Surroundings { folder: check::folder(path), env, before, is_root };
+    let here = Surroundings { folder: surroundings::folder(path), env, before, is_root };
     let config = read::document(text, &report, ConfigFile::read)
         .and_then(|file| decide(&file, path, &here, &report));
     config.ok_or_else(|| report.into_problems(path))
@@ -200,15 +136,15 @@ fn decide(
     report: &Report<'_>,
 ) -> Option<Config> {
     let (times, thread) = scan::scan(&file.scan, report);
-    let (rules, places) = check::plugins(&file.plugins, times.period, here, report);
+    let (rules, places) = plugins::plugins(&file.plugins, times.period, here, report);
     let names = points::names(file, here.before, report);
     let programs = grant::programs(&file.programs, &names, &rules, times.period, report);
-    let devices = devices(file, here, report);
+    let devices = devices(&file.devices, here, report);
     let layout = layout::place(&file.devices, report);
-    let variables = check::variables(&file.variables, report);
-    let retain = check::retain(&file.retain, &file.variables, &variables, report);
+    let variables = variable::variables(&file.variables, report);
+    let retain = retain::retain(&file.retain, &file.variables, &variables, report);
     let recovery = recovery::recovery(&file.recovery, report);
-    let control = check::control(&file.control, here, report);
+    let control = control::control(&file.control, here, report);
     // `Points` accepts only correct points, so every check stands above this line.
     if !report.is_clean() {
         return None;
@@ -219,7 +155,6 @@ fn decide(
     let points = Points::numbered(points, used, names, layout.image_bytes).after(here.before);
     let points = Arc::new(points);
     try_devices(&file.devices, &devices, &points, report);
-    let log = check::log(&file.log);
     let live = Live {
         scan: times,
         plugins: rules,
@@ -227,78 +162,19 @@ fn decide(
         points,
         devices,
         variables,
-        log_level: log.level,
+        log_level: file.log.level.as_ref().map(|said| said.value.clone()).unwrap_or_default(),
         unclaimed: programs.unclaimed,
         unlisted: programs.unlisted,
     };
     let fixed = Fixed {
         scan: thread,
         plugins: places,
-        state: check::state(&file.state, here),
+        state: state::state(&file.state, here),
         retain,
         recovery,
         control,
-        crash: CrashSettings { record: file.crash.record.as_ref().is_none_or(|said| said.value) },
-        log_format: log.format,
+        crash: crash::crash(&file.crash),
+        log_format: file.log.format.as_ref().map(|said| said.value).unwrap_or_default(),
     };
     report.is_clean().then(|| Config { path: path.to_owned(), stamp: None, live, fixed })
-}
-
-fn devices(file: &ConfigFile<'_>, here: &Surroundings<'_>, report: &Report<'_>) -> Vec<Device> {
-    let mut lines = std::collections::HashMap::new();
-    let mut all = Vec::new();
-    if let Some(device) = file.devices.get(MAX_DEVICES) {
-        let found = format!("device {}", MAX_DEVICES + 1);
-        report.wrong(device.rest.line, "device", found, format!("at most {MAX_DEVICES} devices"));
-    }
-    for device in &file.devices {
-        let driver = driver::understand(device, &here.folder, report);
-        if let Some(name) = &device.name {
-            check::is_name(name, report);
-            check::once(name, &mut lines, "device", report);
-            all.extend(driver.map(|driver| Device { name: name.value.clone(), driver }));
-        }
-    }
-    all
-}
-
-/// Asks each driver to check its device, because only the driver can tell whether what the device
-/// names exists. All drivers together have [`PATIENCE`] to read their files.
-fn try_devices(
-    files: &[file::DeviceFile<'_>],
-    devices: &[Device],
-    points: &Arc<Points>,
-    report: &Report<'_>,
-) {
-    let mut wires = std::collections::HashMap::new();
-    let end = Instant::now() + PATIENCE;
-    for (index, (file, device)) in files.iter().zip(devices).enumerate() {
-        if let Some(wire) = device.driver.settings().wire()
-            && let Some(other) = wires.insert(wire.clone(), &device.name)
-        {
-            let found = format!("{wire}, where device {other} is");
-            let right = "one device with the units of both, which then share its connection";
-            report.wrong(file.rest.line, &format!("{}.connect", file.rest.key), found, right);
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        let checked = crate::driver::check(&device.driver, points, index, left);
-        let Err(error) = checked else { continue };
-        let offset = driver::offset_of(&file.rest.value, &error.place);
-        let mut line = offset.map_or(file.rest.line, |offset| report.line(offset));
-        let mut key = file.rest.key.clone();
-        let is_it = |point: &&file::PointFile<'_>| {
-            point.name.as_ref().is_some_and(|said| Some(&said.value) == error.point.as_ref())
-        };
-        if let Some(point) = file.points.iter().find(is_it) {
-            line = point.at.as_ref().map_or(point.place.line, |said| said.line);
-            key = format!("{}.at", point.place.key);
-        }
-        if !error.place.is_empty() {
-            key = format!("{key}.{}", error.place);
-        }
-        if error.is_late {
-            report.late();
-        }
-        report.wrong(line, &key, error.found, error.wanted);
-    }
 }

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Config, Device};
+use super::Config;
+use super::device::Device;
 use crate::plugin::Settings;
 use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, Points};

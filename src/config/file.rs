@@ -1,7 +1,7 @@
 //! What the file says: every key with its type, with no decision made and no default filled in.
 //!
 //! This is the one list of all keys, except those of drivers (`driver.rs`). Whether the values make
-//! sense together is decided in `check.rs` (settings, variables), `points.rs` and `grant.rs`. How
+//! sense together is decided in the file of their section, such as `scan.rs` or `points.rs`. How
 //! text becomes keys is in `read.rs`, and what a value may look like in `word.rs`.
 
 use std::path::PathBuf;

@@ -3,7 +3,8 @@
 //! An output has one owner. Plugins without a list of outputs share the outputs that no list names,
 //! or get none; the key `[plugins] grant` decides. Variables follow the same rule, with two
 //! differences. Several plugins may be granted the same variable. A list may hold beginnings of
-//! names, because programs make variables. The settings that all plugins share are in `check.rs`.
+//! names, because programs make variables. The settings that all plugins share are in
+//! `plugins.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::PluginRules;
+use super::Config;
 use super::check::{budget, is_name, once, ranged, show_duration, show_number};
 use super::file::{Maybe, ProgramFile};
+use super::plugins::PluginRules;
 use super::points::Names;
 use super::problem::{Report, Said};
 use crate::plugin::Settings;
@@ -26,9 +28,19 @@ use crate::text::nearest;
 /// of a scan.
 const MOST_EVERY: u64 = 1_000_000;
 
+/// Default of `every`: a program is polled in each cycle.
+const EVERY: u32 = 1;
+
 /// The share of a period that all explicit budgets may take together, in percent. The rest is for
 /// devices, publishing, and the lateness of the wake-up.
 const MOST_BUDGETS_PERCENT: u32 = 80;
+
+/// The most for `requires_timeout`: a plugin must not control a machine for longer than an hour
+/// without knowing its required inputs.
+const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Default of `requires_timeout`: the outputs become safe in the first cycle with a bad input.
+const TIMEOUT: Duration = Duration::ZERO;
 
 /// The settings of all plugins that have an entry, and what the other plugins get.
 pub(super) struct Programs {
@@ -62,7 +74,7 @@ pub(super) fn programs(
         let settings = Settings {
             order,
             // The cast is safe: the range ends far below u32::MAX.
-            every: ranged(&program.every, 1..=MOST_EVERY, 1, show_number, report) as u32,
+            every: ranged(&program.every, 1..=MOST_EVERY, EVERY.into(), show_number, report) as u32,
             poll_budget: budget(&program.poll_budget, period, plugins.poll_budget, report),
             inputs: inputs.map_or(Grant::All, Grant::Only),
             outputs: outputs.map_or(Grant::All, Grant::Only),
@@ -86,6 +98,36 @@ pub(super) fn programs(
         }
     }
     Programs { listed, unclaimed, unlisted }
+}
+
+impl Config {
+    /// The settings of the plugin `name`, with or without an entry.
+    ///
+    /// A plugin without an entry is polled in every cycle, after the plugins that have one. It
+    /// reads all inputs, and writes the outputs and variables that `[plugins] grant` leaves it.
+    pub fn settings(&self, name: &str) -> Settings {
+        let listed = self.live.programs.iter().find(|(listed, _)| listed == name);
+        listed.map_or_else(
+            || Settings {
+                order: self.live.programs.len() as u32,
+                every: EVERY,
+                poll_budget: self.live.plugins.poll_budget,
+                inputs: Grant::All,
+                outputs: Grant::Only(self.live.unclaimed.clone()),
+                variables: self.live.unlisted.clone(),
+                hold: false,
+                swap: self.live.plugins.swap,
+                requires: Vec::new(),
+                requires_timeout: TIMEOUT,
+            },
+            |(_, settings)| settings.clone(),
+        )
+    }
+
+    /// Whether the plugin `name` may write this output.
+    pub fn may_write(&self, name: &str, output: PointId) -> bool {
+        self.settings(name).outputs.allows(output)
+    }
 }
 
 /// The names in a list of variables. A variable need not be declared, so each well-formed name may
@@ -121,10 +163,6 @@ fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
     }
 }
 
-/// The most for `requires_timeout`: a plugin must not control a machine for longer than an hour
-/// without knowing its required inputs.
-const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
-
 /// The time limit for required inputs; without `requires` it is a mistake.
 fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
     if let (Some(said), None) = (&program.requires_timeout, &program.requires) {
@@ -132,7 +170,7 @@ fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
         report.wrong_at(said, found, "`requires` with the names of inputs beside it");
     }
     let range = Duration::ZERO..=MOST_TIMEOUT;
-    ranged(&program.requires_timeout, range, Duration::ZERO, show_duration, report)
+    ranged(&program.requires_timeout, range, TIMEOUT, show_duration, report)
 }
 
 /// Grants points by name, and sees that each output has one owner.

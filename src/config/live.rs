@@ -5,21 +5,24 @@
 //! as a whole ([`Config::adopt`]), and no code ever writes to [`Fixed`]. Each half says which of
 //! its keys differ in a newer one; what becomes of a difference is in `change.rs`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::Config;
 use super::change::{Change, Effect, Place, has_moved, has_other_field};
-use super::{
-    Config, ControlSettings, CrashSettings, Device, RecoverySettings, RetainSettings, StateSettings,
-};
+use super::control::ControlSettings;
+use super::crash::CrashSettings;
+use super::device::Device;
+use super::plugins::{PluginPlaces, PluginRules};
+use super::recovery::RecoverySettings;
+use super::retain::RetainSettings;
+use super::scan::{ScanThread, ScanTimes};
+use super::state::StateSettings;
 use crate::log;
-use crate::plugin::{self, Compiler, Limits, SwapPolicy};
+use crate::plugin::{self, Limits};
 use crate::process::grant::VariableGrant;
 use crate::process::image::{PointId, Points};
 use crate::process::variable::Variable;
 use crate::scan::thread;
-use crate::supervisor::RestartPolicy;
 
 /// What a reload takes over between two cycles.
 #[derive(Debug, Clone)]
@@ -66,55 +69,6 @@ pub struct Fixed {
     pub crash: CrashSettings,
     /// The form of the log.
     pub log_format: log::Format,
-}
-
-/// The times of the scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ScanTimes {
-    /// The time from one cycle to the next.
-    pub period: Duration,
-    /// The time without a cycle after which devices make their outputs safe by themselves.
-    pub stall: Duration,
-    /// The time without a cycle after which the process ends.
-    pub stall_exit: Duration,
-}
-
-/// The thread of the scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScanThread {
-    /// The `SCHED_FIFO` priority, 1 to 98. `None`: no real-time priority.
-    pub priority: Option<u8>,
-    /// The CPUs that the scan may run on; empty: all.
-    pub cpus: Vec<u32>,
-    /// Whether to keep all memory of the process in RAM.
-    pub lock_memory: bool,
-}
-
-/// The rules that all plugins share.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PluginRules {
-    /// Whether a plugin without a list of outputs or of variables gets all those that no other
-    /// plugin's list names.
-    pub grant_all: bool,
-    /// CPU time for one poll of a plugin that has no budget of its own.
-    pub poll_budget: Duration,
-    /// The rule by which a program that trapped is started again.
-    pub restart: RestartPolicy,
-    /// The rule by which a new version takes over from the running one.
-    pub swap: SwapPolicy,
-}
-
-/// Where modules come from, what they may be, and what makes artifacts of them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PluginPlaces {
-    /// The watched folder.
-    pub dir: PathBuf,
-    /// Limits of a module and of its instance.
-    pub limits: Limits,
-    /// The compiler that makes the artifacts.
-    pub compiler: Compiler,
-    /// The folder of the artifacts.
-    pub cache: PathBuf,
 }
 
 impl Live {

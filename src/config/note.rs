@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::Config;
+use super::device::Device;
 use crate::driver;
 use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, PointId};
@@ -46,7 +47,7 @@ fn idle_devices(config: &Config) -> Vec<String> {
 
 /// Entries of devices that no point uses.
 fn unused_entries(config: &Config) -> Vec<String> {
-    let of = |device: &super::Device| {
+    let of = |device: &Device| {
         let name = device.name.clone();
         let keys = device.driver.settings().unused().into_iter();
         keys.map(move |key| format!("device[{name}].{key}: no point uses it")).collect::<Vec<_>>()

@@ -1,7 +1,6 @@
 //! The section `[recovery]`: the number of abnormal ends after which the daemon runs no plugin.
 //!
-//! How ends are counted is in `daemon/plugins/recovery.rs`. The keys are read in `file.rs`, and the
-//! ranges of other sections are in `check.rs`.
+//! How ends are counted is in `daemon/plugins/recovery.rs`. The keys are read in `file.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

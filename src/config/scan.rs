@@ -9,7 +9,28 @@ use super::check::{ranged, show_duration, show_number};
 use super::file::ScanFile;
 use super::problem::{Report, Said};
 use super::word::Cpus;
-use super::{ScanThread, ScanTimes};
+
+/// The times of the scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanTimes {
+    /// The time from one cycle to the next.
+    pub period: Duration,
+    /// The time without a cycle after which devices make their outputs safe by themselves.
+    pub stall: Duration,
+    /// The time without a cycle after which the process ends.
+    pub stall_exit: Duration,
+}
+
+/// The thread of the scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanThread {
+    /// The `SCHED_FIFO` priority, 1 to 98. `None`: no real-time priority.
+    pub priority: Option<u8>,
+    /// The CPUs that the scan may run on; empty: all.
+    pub cpus: Vec<u32>,
+    /// Whether to keep all memory of the process in RAM.
+    pub lock_memory: bool,
+}
 
 /// Range of the period. Below 100 us the kernel's wake-up is most of a cycle. Above 1 s a scan
 /// would be too slow for the watchdog, and for safe outputs within the stop deadline.

@@ -1,15 +1,19 @@
 //! The section `[plugins.swap]`: how a new version is tried, takes over and proves itself.
 //!
-//! What the keys do is in `scan/swap.rs` and `plugin/shadow.rs`. The ranges of other sections are
-//! in `check.rs`.
+//! The defaults are those of [`SwapPolicy`]. What the keys do is in `scan/swap.rs` and
+//! `plugin/shadow.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::check::{RESTART, budget, ranged, show_duration, show_number};
+use super::check::{budget, ranged, show_duration, show_number};
 use super::file::SwapFile;
 use super::problem::Report;
 use crate::plugin::SwapPolicy;
+
+/// Range of `plugins.swap.probation`: a version that nothing is known against after an hour is not
+/// on trial any more, and the version before it takes memory all that time.
+const PROBATION: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// Range of `plugins.swap.polls`: all numbers that its type has.
 const PROBATION_POLLS: RangeInclusive<u64> = 0..=u32::MAX as u64;
@@ -25,7 +29,7 @@ pub(super) fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> Sw
     let shadow = ranged(&file.shadow, SHADOW, default.shadow.into(), show_number, report);
     SwapPolicy {
         budget: budget(&file.budget, period, period / 2, report),
-        probation: ranged(&file.probation, RESTART, default.probation, show_duration, report),
+        probation: ranged(&file.probation, PROBATION, default.probation, show_duration, report),
         // The casts are safe: both ranges end at u32::MAX or below.
         polls: polls as u32,
         rollback_state: file.rollback_state.as_ref().map(|said| said.value).unwrap_or_default(),

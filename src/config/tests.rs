@@ -3,11 +3,15 @@
 //! Bad files are in `mistakes.rs`, files that take the place of others in `reload.rs`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 use crate::log;
 use crate::plugin::{Compiler, Limits, RollbackState, SwapPolicy};
+use crate::process::grant::Grant;
 use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
+use crate::process::variable::Variable;
+use crate::retain::{OnCorrupt, OnReadonly};
 use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 
@@ -350,7 +354,7 @@ fn the_state_directory_follows_the_environment_and_the_user() {
         };
         let here =
             Surroundings { folder: PathBuf::new(), env: &env, before: &Points::default(), is_root };
-        assert_eq!(check::state(&None, &here).dir, Path::new(expected), "{is_root} {vars:?}");
+        assert_eq!(state::state(&None, &here).dir, Path::new(expected), "{is_root} {vars:?}");
     };
     let home = ("HOME", "/h");
     check(false, &[], "/var/lib/camshaft");

@@ -1,7 +1,7 @@
 //! What values may look like in the file: words, sizes, durations and addresses.
 //!
 //! Each is a type that only valid text becomes. Whether a value makes sense for its key is decided
-//! in `check.rs` and `points.rs`. Which key takes which type is in `file.rs`.
+//! in the file of its section. Which key takes which type is in `file.rs`.
 
 use std::time::Duration;
 
