@@ -414,17 +414,29 @@ fn variables_are_granted_like_outputs() {
     }
 }
 
+/// Checks the changes from one text to the other: those that are live, and those that wait for a
+/// restart.
+#[track_caller]
+fn check_changes(old: &str, new: &str, live: &[&str], fixed: &[&str]) {
+    let changes = changes(&good(old), &good(new));
+    let (found_live, found_fixed): (Vec<_>, Vec<_>) =
+        changes.iter().partition(|change| change.is_live());
+    let words = |all: Vec<&Change>| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(words(found_live), live);
+    assert_eq!(words(found_fixed), fixed);
+}
+
+/// A file with a device, a plugin and a variable.
+fn one_of_each() -> String {
+    plant(&THREE)
+        + "[[plugin]]\nname = 'a'\noutputs = ['x']\n[[variable]]\nname = 'k'\ntype = 'int'\n"
+}
+
 #[test]
-fn changes_are_named() {
-    let base = plant(&THREE)
-        + "[[plugin]]\nname = 'a'\noutputs = ['x']\n[[variable]]\nname = 'k'\ntype = 'int'\n";
+fn changes_of_entries_are_named() {
+    let base = one_of_each();
     let check = |from: &str, to: &str, live: &[&str], fixed: &[&str]| {
-        let changes = changes(&good(&base), &good(&base.replace(from, to)));
-        let (found_live, found_fixed): (Vec<_>, Vec<_>) =
-            changes.iter().partition(|change| change.is_live());
-        let words = |all: Vec<&Change>| all.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(words(found_live), live);
-        assert_eq!(words(found_fixed), fixed);
+        check_changes(&base, &base.replace(from, to), live, fixed);
     };
     check("", "", &[], &[]);
     check("['x']", "['y']", &["plugin[a].outputs changed"], &[]);
@@ -441,7 +453,17 @@ fn changes_are_named() {
     check("'k'\ntype = 'int'", "'k'\ntype = 'double'", &[], &["variable[k] changed"]);
     check("'k'\ntype = 'int'", "'k'\ntype = 'int'\ninitial = 3", &["variable[k] changed"], &[]);
     check("'k'", "'k'\nretain = true", &[], &["variable[k] changed"]);
-    let state = "['x']\n[state]\ndir = '/s'\n[retain]\nflush = '1s'\non_corrupt = 'refuse'\n\
+    // The order of the entries that both files have is the same.
+    check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);
+}
+
+#[test]
+fn changes_of_sections_are_named() {
+    let base = one_of_each();
+    let check = |more: &str, live: &[&str], fixed: &[&str]| {
+        check_changes(&base, &base.replace("['x']", &format!("['x']\n{more}")), live, fixed);
+    };
+    let state = "[state]\ndir = '/s'\n[retain]\nflush = '1s'\non_corrupt = 'refuse'\n\
                  on_readonly = 'refuse'\n[recovery]\nends = 1";
     let fixed = [
         "state.dir changed",
@@ -450,11 +472,9 @@ fn changes_are_named() {
         "retain.on_readonly changed",
         "recovery changed",
     ];
-    check("['x']", state, &[], &fixed);
-    let other = "['x']\n[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'\nformat = 'text'";
+    check(state, &[], &fixed);
     check(
-        "['x']",
-        other,
+        "[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'\nformat = 'text'",
         &[
             "scan.period changed",
             "scan.stall changed",
@@ -465,14 +485,21 @@ fn changes_are_named() {
         ],
         &["log.format changed"],
     );
-    // If points have moved, no other change that may depend on them is made.
+}
+
+/// If points have moved, no other change that may depend on them is made.
+#[test]
+fn a_point_that_moves_keeps_other_changes_back() {
+    let base = one_of_each();
     let replaced = base.replace("'u8'", "'u16'") + "[scan]\nperiod = '20ms'\n[log]\nlevel = 'warn'";
     let changes_of_all = changes(&good(&base), &good(&replaced));
     let live: Vec<_> = changes_of_all.iter().filter(|change| change.is_live()).collect();
     assert_eq!(live.iter().map(ToString::to_string).collect::<Vec<_>>(), ["log.level changed"]);
     assert!(changes_of_all.iter().any(|change| change.place == Place::Key("scan.period")));
-    // The order of the entries that both files have is the same.
-    check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);
+}
+
+#[test]
+fn the_order_of_plugins_counts_among_those_that_stay() {
     let three =
         "[[plugin]]\nname = 'a'\nevery = 2\n[[plugin]]\nname = 'b'\n[[plugin]]\nname = 'c'\n";
     let check = |new: &str, expected: &[&str]| {

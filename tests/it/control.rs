@@ -381,6 +381,23 @@ fn vars() -> Vec<VarView> {
     ]
 }
 
+/// What a shadow run found: two differences in thirty polls.
+fn tried() -> Report {
+    Report {
+        polls: 30,
+        compared: 30,
+        differing: 2,
+        p99_ns: 12_340,
+        differences: vec![Difference {
+            point: "tank.valve".into(),
+            cycle: 890,
+            running: "5".into(),
+            shadow: "6".into(),
+        }],
+        ..Report::default()
+    }
+}
+
 /// One of each kind.
 fn receipts() -> Vec<Entry<Receipt>> {
     let swap = SwapView {
@@ -398,19 +415,6 @@ fn receipts() -> Vec<Entry<Receipt>> {
         offset: Some(42),
         cycle: 990,
     };
-    let tried = Report {
-        polls: 30,
-        compared: 30,
-        differing: 2,
-        p99_ns: 12_340,
-        differences: vec![Difference {
-            point: "tank.valve".into(),
-            cycle: 890,
-            running: "5".into(),
-            shadow: "6".into(),
-        }],
-        ..Report::default()
-    };
     let (reason, remedy) = ("imports env.\x1b[2J".to_string(), "import less".to_string());
     let quarantined = Event::Quarantined { reason: "5 traps in a short time".into() };
     // Plugin, cycle, version, version before, event.
@@ -421,7 +425,7 @@ fn receipts() -> Vec<Entry<Receipt>> {
             900,
             "b",
             "a",
-            Event::Swapped { swap: SwapView { cached: true, ..swap }, shadow: Some(tried) },
+            Event::Swapped { swap: SwapView { cached: true, ..swap }, shadow: Some(tried()) },
         ),
         (
             "tank",

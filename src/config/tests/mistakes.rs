@@ -253,11 +253,18 @@ fn variables() {
     check("double", "'x'", "true, false or a number");
 }
 
+/// Checks the report on a device with the point `p` alone.
+#[track_caller]
+fn check_point(point: &str, expected: &str) {
+    check(&plant(&[point]), &[&format!("5: device[d].point[p].{expected}")]);
+}
+
+/// The beginning of an input, up to its type.
+const INPUT: &str = "name = 'p', direction = 'in', type =";
+
 #[test]
 fn points() {
-    let check = |point: &str, expected: &str| {
-        check(&plant(&[point]), &[&format!("5: device[d].point[p].{expected}")]);
-    };
+    let check = check_point;
     check(
         "name = 'p', direction = 'up', type = 'bool'",
         "direction: expected \"in\" or \"out\", found 'up'",
@@ -280,9 +287,8 @@ fn points() {
         "scale = 0.1, safe = 26",
         "a number that type u8 can hold once scale and offset are undone, found 26",
     );
-    let input = "name = 'p', direction = 'in', type =";
     check(
-        &format!("{input} 'bool', safe = false"),
+        &format!("{INPUT} 'bool', safe = false"),
         "safe: expected this key on an output, found `safe` on an input",
     );
     check(
@@ -290,27 +296,32 @@ fn points() {
         "initial: expected this key on an input, found `initial` on an output",
     );
     check(
-        &format!("{input} 'u8', initial = -1"),
+        &format!("{INPUT} 'u8', initial = -1"),
         "initial: expected a number that type u8 can hold, found -1",
     );
     check(
-        &format!("{input} 'u8', scale = 0"),
+        &format!("{INPUT} 'u8', scale = 0"),
         "scale: expected a finite number other than 0, found 0",
     );
     check(
-        &format!("{input} 'bool', offset = 1"),
+        &format!("{INPUT} 'bool', offset = 1"),
         "offset: expected no scaling: the point is a bool, found 1",
     );
+}
+
+#[test]
+fn addresses() {
+    let check = check_point;
     check(
-        &format!("{input} 'u16', address = 3.1"),
+        &format!("{INPUT} 'u16', address = 3.1"),
         "address: expected a byte such as 3, or byte and bit such as \"3.1\", found 3.1",
     );
     check(
-        &format!("{input} 'u16', address = '3.1'"),
+        &format!("{INPUT} 'u16', address = '3.1'"),
         "address: expected a byte address such as 3, because only a bool has a bit, found 3.1",
     );
     check(
-        &format!("{input} 'u16', address = 65535"),
+        &format!("{INPUT} 'u16', address = 65535"),
         "address: expected at most 65534, so that it ends within the 65536 bytes of an image, \
          found 65535",
     );
