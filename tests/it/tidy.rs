@@ -81,9 +81,6 @@ const ROOMS: [(&str, &str, i8); 16] = [
     ("daemon", "link", 0),
 ];
 
-/// Modules whose files still know each other in circles. In all others they may not.
-const ENTANGLED: [&str; 3] = ["cli", "config", "control"];
-
 /// Files that may contain unsafe code.
 const UNSAFE: [&str; 3] = [
     "src/plugin/instance/stop.rs",

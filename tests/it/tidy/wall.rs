@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{paths, test_lines};
-use super::{ENTANGLED, ROOMS, modules};
+use super::{ROOMS, modules};
 
 /// The modules that the code of a file names, from the root of the library on, by line.
 fn named<'t>(path: &str, text: &'t str) -> impl Iterator<Item = (usize, bool, Vec<String>)> + 't {
@@ -57,14 +57,13 @@ pub(super) fn rooms(path: &str, text: &str) -> Vec<String> {
 
 /// The circles of neighbours, each once: `a -> b -> a`. Tests may go round.
 pub(super) fn circles(files: &[(&str, &str)]) -> Vec<String> {
-    let judged = files.iter().filter(|(path, _)| !ENTANGLED.contains(&modules(path)[0]));
     let mut all = BTreeSet::new();
     let mut knows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (path, _) in judged.clone() {
+    for (path, _) in files {
         let own = modules(path);
         all.extend((1..=own.len()).map(|parts| own[..parts].join("::")));
     }
-    for (path, text) in judged {
+    for (path, text) in files {
         let own = modules(path);
         for (_, _, named) in named(path, text).filter(|(_, is_test, _)| !is_test) {
             let shared = own.iter().zip(&named).take_while(|(a, b)| *a == *b).count();
