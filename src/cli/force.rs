@@ -17,7 +17,7 @@ use Side::{Left, Right};
 /// The verb `camshaft force`.
 pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
     let Force { point, value, lasting, forever, owner, reason, reach } = what;
-    let owner = owner.unwrap_or_else(whoever);
+    let owner = owner.unwrap_or_else(user);
     let for_ms = (!forever).then(|| u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX));
     let order = ForceOrder { value, for_ms, forever, owner, reason };
     let client = client(reach);
@@ -109,7 +109,7 @@ fn table(views: &[ForceView], paint: Paint) -> String {
 }
 
 /// Name of the user at the terminal, as far as the environment knows it.
-fn whoever() -> String {
+fn user() -> String {
     let named = |name| std::env::var(name).ok().filter(|name: &String| !name.is_empty());
     let uid = || format!("uid {}", nix::unistd::getuid());
     named("SUDO_USER").or_else(|| named("USER")).unwrap_or_else(uid)

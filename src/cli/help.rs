@@ -33,14 +33,14 @@ Examples:
 /// Below the help of `history`.
 pub(super) const HISTORY_HELP: &str = "\
 The list is about everything, or about one plugin, point, variable or device. The oldest line is
-first and the newest is last; times are in UTC. When the same trap or refusal is repeated many
-times, the list has the first five of them, and then those whose number is a power of two.
+first and the newest is last; times are in UTC. When the same trap or refusal comes many times in a
+row, the list has the first five of them, and then the 8th, the 16th, the 32nd and so on.
 
 Each order (set, force, deploy, hold and so on) has a line with the user who gave it and the values
 before and after. The line is under the name of the plugin, point, variable or device that the order
-is about. An order given with sudo has the user root. Scripts may repeat some orders all the time
-(set, restart, fault). Each target then has 20 lines, and one more every 10 minutes, which says how
-many orders it stands for.
+is about. An order given with sudo has the user root. A script may give the same order all the time
+(set, restart, fault). After 20 lines about one target, there is one line every 10 minutes, which
+says how many orders it stands for.
 
 Examples:
   camshaft history
@@ -50,10 +50,13 @@ Examples:
 
 /// Below the help of `rollback`.
 pub(super) const ROLLBACK_HELP: &str = "\
-The daemon keeps the last five versions of each plugin that have survived their probation. It takes
-back a version that traps on probation by itself; this verb is for mistakes that show later. State
-is handed over as in any swap. A version that trapped after its probation, or is in quarantine, is
-bad. It comes back only if you name it and give --even-bad. `camshaft versions` lists all versions.
+The daemon keeps the last five good versions of each plugin. A version is good when it has survived
+its probation. If a version traps on probation, the daemon itself lets the version before it run
+again. This verb is for mistakes that show later. As in any swap, the version that takes over gets
+the state of the one that runs.
+
+A version that trapped after its probation, or is in quarantine, is bad. It comes back only if you
+name it with --to and give --even-bad. `camshaft versions` lists all versions.
 
 Examples:
   camshaft rollback tank
@@ -62,10 +65,12 @@ Examples:
 
 /// Below the help of `versions`.
 pub(super) const VERSIONS_HELP: &str = "\
-A version that has survived its probation is good, and the daemon keeps it. A version is bad once it
-has trapped or is in quarantine. It is doubtful while it does not write an output that a good
-version before it wrote. Bad and doubtful versions push no good one out of the five that are kept.
-A bad version is good again when it proves itself after `camshaft release` or
+A version is unproven until it has survived its probation, and good after that. It is doubtful while
+it does not write an output that a good version before it wrote. It is bad once it has trapped or is
+in quarantine. The daemon keeps the last five good versions of each plugin; a bad or doubtful one
+never takes the place of a good one.
+
+A bad version is good again when it survives another probation, after `camshaft release` or
 `camshaft rollback --even-bad`. With [plugins.restart] on_quarantine = \"last_good\", the newest
 good version runs while the file is in quarantine.
 

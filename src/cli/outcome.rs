@@ -112,7 +112,7 @@ pub(super) fn proof(
     } else if is_running && view.hash.is_none() {
         None // it trapped in this very cycle, and the trap is not counted yet
     } else if !(is_running && is_it(&view.hash) && view.generation == generation) {
-        Some(Err("it was restarted meanwhile, so that nobody knows whether it is good".into()))
+        Some(Err("it was restarted meanwhile, so that it is not known whether it is good".into()))
     } else {
         view.probation_left.is_none().then(|| Ok(view.clone()))
     }
@@ -250,7 +250,7 @@ pub(super) mod tests {
         let other = |view: &mut PluginView| view.file_hash = Some("b".repeat(64));
         check(&other, Some(Err("another version is in the file now")));
         check(&|view| view.file_hash = None, Some(Err("its file is gone")));
-        let restarted = "it was restarted meanwhile, so that nobody knows whether it is good";
+        let restarted = "it was restarted meanwhile, so that it is not known whether it is good";
         check(&|view| view.generation = 2, Some(Err(restarted)));
         for (state, of, why) in [
             (Backoff, "a", "it has trapped: unreachable, cycle 9"),

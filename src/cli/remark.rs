@@ -83,7 +83,8 @@ pub(super) fn probation(left: ProbationView) -> String {
 /// Remarks on outputs that the plugin has lost.
 pub(super) fn losses(view: &PluginView) -> Vec<String> {
     let loss = |point: &String| {
-        let text = "belongs to nobody: it was its output, and it does not write it any more";
+        let text =
+            "has no owner: it was an output of this plugin, which does not write it any more";
         legible(&format!("{point} {text}"))
     };
     view.lost.iter().map(loss).collect()
@@ -181,7 +182,7 @@ mod tests {
         view.lost = vec!["valve".into()];
         view.refused = vec![call(1), RefusedView { last_cycle: 0, ..call(2) }];
         let expected = [
-            "valve belongs to nobody: it was its output, and it does not write it any more",
+            "valve has no owner: it was an output of this plugin, which does not write it any more",
             "p1 is not granted to it (once, last in cycle 1)",
             "p2 is not granted to it (2 times, before its first poll)",
         ];

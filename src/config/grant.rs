@@ -130,8 +130,8 @@ impl Config {
     }
 }
 
-/// The names in a list of variables. A variable need not be declared, so each well-formed name may
-/// be right.
+/// The names in a list of variables, after a check of how they are written. Whether there is such a
+/// variable is not checked: a program may make it later.
 fn variables(list: &Said<Vec<Spanned<String>>>, report: &Report<'_>) -> VariableNames {
     if list.value.len() > MAX_VARIABLES {
         let found = format!("{} names", list.value.len());

@@ -210,8 +210,8 @@ mod tests {
         let reload = Ordered { order: OrderKind::Reload, details: some("scan.period"), ..plain };
         let text = "the configuration is read again: scan.period by ann (uid 1000)";
         check(&reload, text);
-        let nobody = Ordered { who: None, ..reload.clone() };
-        check(&nobody, "the configuration is read again: scan.period");
+        let unordered = Ordered { who: None, ..reload.clone() };
+        check(&unordered, "the configuration is read again: scan.period");
         let failed = Ordered { failed: mended, ..reload };
         check(&failed, "the order `reload` by ann (uid 1000) has failed: no\\nroom");
     }

@@ -209,7 +209,8 @@ fn a_version_says_what_it_has_lost_and_which_type_is_in_its_way() {
     let view = daemon.wait_for("a", "without its output", |view| view.lost == ["evil.mark"]);
     assert_eq!(refused(&view), [(4, "x")]);
     let shown = stdout(&daemon, &["plugins"]);
-    let lost = "a: evil.mark belongs to nobody: it was its output, and it does not write it";
+    let lost =
+        "a: evil.mark has no owner: it was an output of this plugin, which does not write it";
     assert!(shown.contains(lost), "{shown}");
     assert_eq!(variable(&daemon, "x").unwrap().value, Value::Int(7));
     // Who takes it back has it again.
@@ -235,7 +236,7 @@ fn an_output_that_a_reload_takes_away_is_not_lost_by_the_program() {
     assert_eq!(refused(&view), [(5, "evil.mark")]);
     assert!(view.lost.is_empty() && view.denied, "{view:?}");
     let shown = stdout(&daemon, &["plugins"]);
-    assert!(!shown.contains("belongs to nobody"), "{shown}");
+    assert!(!shown.contains("has no owner"), "{shown}");
     // What is granted again is its own again.
     daemon.configure(keys("[[plugin]]\nname = \"a\"\noutputs = [\"evil.mark\"]"));
     daemon.kill(nix::sys::signal::Signal::SIGHUP);

@@ -60,7 +60,7 @@ fn words(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::NotFound => "not there".into(),
         io::ErrorKind::ConnectionRefused => match file::no_socket(path) {
             Some(kind) => format!("it is {kind}, and no socket"),
-            None => "nobody listens".into(),
+            None => "no daemon listens".into(),
         },
         io::ErrorKind::PermissionDenied => "not allowed".into(),
         _ => error.to_string(),

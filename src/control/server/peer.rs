@@ -129,7 +129,7 @@ mod tests {
             let names = names.clone();
             all.spawn(async move { names.of(Peer(uid)).await });
         }
-        let all = timeout(10 * NAME_TIME, all.join_all()).await.expect("nobody waits for ever");
+        let all = timeout(10 * NAME_TIME, all.join_all()).await.expect("each wait has an end");
         assert_eq!(all.len(), 3 * MAX_WAITING);
         assert!(all.iter().all(|who| who.name.is_none()));
     }

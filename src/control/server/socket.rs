@@ -296,7 +296,10 @@ mod tests {
                     // All daemons have tried before any of them gives its socket back.
                     start.wait();
                     let listens = std::os::unix::net::UnixStream::connect(&path);
-                    assert!(bound.is_err() || listens.is_ok(), "whoever has it can be reached");
+                    assert!(
+                        bound.is_err() || listens.is_ok(),
+                        "the daemon that has it can be reached"
+                    );
                     start.wait();
                 }
                 won

@@ -258,7 +258,7 @@ async fn without_a_daemon_it_says_where_it_looked() {
     drop(std::os::unix::net::UnixListener::bind(folder.path().join("dead")).unwrap());
     let output = run(&["hold", "x", "--socket", &format!("{here}/dead")]).await;
     let error =
-        format!("error: no daemon can be reached\n  tried {here}/dead: nobody listens\n{hint}");
+        format!("error: no daemon can be reached\n  tried {here}/dead: no daemon listens\n{hint}");
     check(output, 69, "", &error);
     std::fs::write(folder.path().join("file"), "").unwrap();
     let output = run(&["status", "--socket", &format!("{here}/file")]).await;
