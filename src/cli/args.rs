@@ -17,6 +17,7 @@ use super::help::{
 use super::modbus::Modbus;
 use super::value::{setting, value};
 use crate::control::MAX_RECEIPTS;
+use crate::name::{NoName, PluginName};
 use crate::process::image::Value;
 
 /// The configuration when none is named.
@@ -64,7 +65,7 @@ pub(super) struct Reach {
 #[derive(Debug, Group)]
 pub(super) struct Named {
     /// Name of the plugin: its file without .wasm
-    pub(super) name: String,
+    pub(super) name: PluginName,
     #[command(flatten)]
     pub(super) reach: Reach,
 }
@@ -127,7 +128,7 @@ pub(super) enum Verb {
     Restart {
         /// Name of the plugin: its file without .wasm
         #[arg(required_unless_present = "cold", conflicts_with = "cold")]
-        name: Option<String>,
+        name: Option<PluginName>,
         /// Restart all programs, with all declared variables at their initial values and no others
         #[arg(long)]
         cold: bool,
@@ -161,7 +162,7 @@ pub(super) enum Verb {
     #[command(after_help = VERSIONS_HELP)]
     Versions {
         /// Name of the plugin
-        name: String,
+        name: PluginName,
         #[command(flatten)]
         list: List,
     },
@@ -323,8 +324,8 @@ pub(super) struct Deploy {
     /// The module
     pub(super) file: PathBuf,
     /// Name of the plugin [default: the file's, without .wasm]
-    #[arg(long)]
-    pub(super) name: Option<String>,
+    #[arg(long, value_parser = plugin)]
+    pub(super) name: Option<PluginName>,
     #[command(flatten)]
     pub(super) outcome: Waiting,
     #[command(flatten)]
@@ -335,7 +336,7 @@ pub(super) struct Deploy {
 #[derive(Debug, Group)]
 pub(super) struct Rollback {
     /// Name of the plugin
-    pub(super) name: String,
+    pub(super) name: PluginName,
     /// How the hash of the wanted version begins [default: the newest other good one that is kept]
     #[arg(long, value_name = "HASH")]
     pub(super) to: Option<String>,
@@ -358,6 +359,11 @@ pub(super) struct History {
     pub(super) limit: usize,
     #[command(flatten)]
     pub(super) list: List,
+}
+
+/// The name of a plugin, or of its file.
+pub(super) fn plugin(text: &str) -> Result<PluginName, NoName> {
+    text.strip_suffix(".wasm").unwrap_or(text).parse()
 }
 
 /// How many receipts to list.

@@ -192,7 +192,7 @@ fn missing_files(config: &Config) -> Vec<String> {
     let declared: BTreeSet<&str> = config.live.programs.iter().map(|(name, _)| &**name).collect();
     let others: Vec<&str> =
         held.iter().map(|name| &**name).filter(|name| !declared.contains(name)).collect();
-    let missing = config.live.programs.iter().filter(|(name, _)| !held.contains(name));
+    let missing = config.live.programs.iter().filter(|(name, _)| !held.contains(&**name));
     let note = |name: &str| {
         let hint = match nearest(name, others.iter().copied()) {
             Some(near) => format!("; {near}.wasm is there, which has no entry"),

@@ -4,10 +4,12 @@
 //! known. How an outcome is recognised is in `outcome.rs`.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fmt::Display;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::args::{Deploy, Named, Rollback, Waiting};
+use super::args::{Deploy, Named, Rollback, Waiting, plugin};
 use super::outcome::{self, Fate, ORDER_TIME};
 use super::plugin::swap_times;
 use super::remark::{self, losses, refusals};
@@ -17,6 +19,7 @@ use super::{Exit, Failed, Outcome, client};
 use crate::control::client::Client;
 use crate::control::{PluginState, PluginView};
 use crate::file;
+use crate::name::PluginName;
 use crate::text::legible;
 
 /// Most bytes of a module that is read. No daemon takes more; a daemon with a lower limit says so
@@ -31,9 +34,9 @@ const REPLACED: Duration = Duration::from_secs(3);
 pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let (client, shown) = (client(what.reach), what.file.display().to_string());
     let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{shown}: {error}"));
-    let name = match what.name.or_else(|| what.file.file_stem()?.to_str().map(String::from)) {
-        Some(name) => name.strip_suffix(".wasm").map(String::from).unwrap_or(name),
-        None => return Err(named(&"give the plugin a name with --name")),
+    let name = match what.name {
+        Some(name) => name,
+        None => name_of(&what.file).map_err(|why| named(&why))?,
     };
     let module =
         file::read_present(&what.file, MOST_MODULE_BYTES).map_err(|error| named(&error))?;
@@ -53,6 +56,12 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
         return wait.for_proof(view, screen).await;
     }
     wait.for_fate(screen).await
+}
+
+/// The name of the plugin that a file has by its own name.
+fn name_of(file: &Path) -> Result<PluginName, String> {
+    let stem = file.file_stem().map(OsStr::to_string_lossy).unwrap_or_default();
+    plugin(&stem).map_err(|why| format!("the name of a plugin: {why}; give it another with --name"))
 }
 
 /// The verb `camshaft rollback`.

@@ -165,8 +165,8 @@ pub fn has_other_field(changes: &[Change]) -> bool {
 /// Changes of devices and points. Points are compared by name, and then by direction, type and
 /// address.
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
-    for name in names(old, new, |config| config.live.devices.iter().map(|device| &device.name)) {
-        let place = |key| Place::Device(name.clone(), key);
+    for name in names(old, new, |config| config.live.devices.iter().map(|device| &*device.name)) {
+        let place = |key| Place::Device(name.to_owned(), key);
         let (Some((a, theirs)), Some((b, ours))) = (device(old, name), device(new, name)) else {
             let listed = |config| device(config, name).map(drop);
             all.extend(entry(Effect::Device, place(None), listed(old), listed(new)));
@@ -228,7 +228,7 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     };
     // `retain` is part of the entry: marking a variable changes its entry.
     let variable = |config, name: &str| Some((find(config, name)?, is_kept(config, name)));
-    for name in names(old, new, |config| config.live.variables.iter().map(|(name, _)| name)) {
+    for name in names(old, new, |config| config.live.variables.iter().map(|(name, _)| &**name)) {
         let (a, b) = (variable(old, name), variable(new, name));
         // The writer of the retain files gets its list of variables at the start, and a variable
         // has one type for its whole life. Both need a restart.
@@ -240,7 +240,7 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
             true => Effect::Live,
             false => Effect::Restart,
         };
-        all.extend(entry(effect, Place::Variable(name.clone()), a, b));
+        all.extend(entry(effect, Place::Variable(name.to_owned()), a, b));
     }
 }
 
@@ -275,8 +275,8 @@ fn note<K, const N: usize>(
 
 /// Changes of plugins' entries.
 fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
-    for name in names(old, new, |config| config.live.programs.iter().map(|(name, _)| name)) {
-        let place = |key| Place::Plugin(name.clone(), key);
+    for name in names(old, new, |config| config.live.programs.iter().map(|(name, _)| &**name)) {
+        let place = |key| Place::Plugin(name.to_owned(), key);
         let listed = |config: &Config| has(config, name).then_some(());
         all.extend(entry(Effect::Live, place(None), listed(old), listed(new)));
         if !has(old, name) || !has(new, name) {
@@ -300,7 +300,7 @@ fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
 
 /// Whether the plugin has an entry `[[plugin]]`.
 fn has(config: &Config, name: &str) -> bool {
-    config.live.programs.iter().any(|(listed, _)| listed == name)
+    config.live.programs.iter().any(|(listed, _)| *listed == name)
 }
 
 /// The names of the entries before `name` that the other configuration has as well.
@@ -334,11 +334,11 @@ fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<Point>)
 }
 
 /// All names of both configurations, each once; those of the old one come first.
-fn names<'c, I: Iterator<Item = &'c String>>(
+fn names<'c, I: Iterator<Item = &'c str>>(
     old: &'c Config,
     new: &'c Config,
     of: impl Fn(&'c Config) -> I,
-) -> Vec<&'c String> {
+) -> Vec<&'c str> {
     let mut names: Vec<_> = of(old).collect();
     for name in of(new) {
         if !names.contains(&name) {

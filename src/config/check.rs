@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
 use std::time::Duration;
 
 use super::file::Maybe;
@@ -45,7 +45,7 @@ pub(super) fn show_number(number: impl Display) -> String {
 /// Whether a name can be typed on a command line and be part of a file name; if not, a problem is
 /// reported.
 pub(super) fn is_name(said: &Said<String>, report: &Report<'_>) -> bool {
-    let good = name::is_name(&said.value);
+    let good = said.value.parse::<name::PluginName>().is_ok();
     if !good {
         report.wrong_at(said, format!("{:?}", said.value), name::RULE);
     }
@@ -55,13 +55,13 @@ pub(super) fn is_name(said: &Said<String>, report: &Report<'_>) -> bool {
 /// Whether a name occurs for the first time; `lines` holds the line of each name so far. A second
 /// one is reported.
 pub(super) fn once<'f>(
-    name: &'f Said<String>,
+    name: &'f Said<impl Deref<Target = str>>,
     lines: &mut HashMap<&'f str, usize>,
     what: &str,
     report: &Report<'_>,
 ) -> bool {
-    if let Some(first) = lines.get(name.value.as_str()) {
-        let found = format!("a second {what} {:?}, the first is on line {first}", name.value);
+    if let Some(first) = lines.get(&*name.value) {
+        let found = format!("a second {what} {:?}, the first is on line {first}", &*name.value);
         report.wrong_at(name, found, "another name");
         return false;
     }

@@ -14,6 +14,7 @@ use super::problem::Said;
 use super::read::Section;
 use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, OnBadWord, SafeWord, Text};
 use crate::log::{Format, Level};
+use crate::name::{self, Name, PluginName};
 use crate::plugin::{Compiler, RollbackState};
 use crate::process::image::{Direction, Kind, Value};
 use crate::process::variable::VariableKind;
@@ -100,7 +101,7 @@ pub(super) struct SwapFile {
 
 /// An entry `[[plugin]]`.
 pub(super) struct ProgramFile {
-    pub(super) name: Maybe<String>,
+    pub(super) name: Maybe<PluginName>,
     pub(super) every: Maybe<u64>,
     pub(super) poll_budget: Maybe<Duration>,
     pub(super) inputs: Maybe<Vec<Spanned<String>>>,
@@ -277,7 +278,7 @@ impl PluginsFile {
 impl ProgramFile {
     fn read(program: &mut Section<'_, '_>) -> Self {
         Self {
-            name: program.need("name", NAME),
+            name: name(program),
             every: program.take("every", COUNT),
             poll_budget: duration(program, "poll_budget"),
             inputs: program.take("inputs", POINTS),
@@ -339,6 +340,18 @@ impl VariableFile {
             kind: variable.need("type", "one of boolean, int, double"),
             initial: variable.take("initial", "true, false or a number"),
             retain: variable.take("retain", SWITCH),
+        }
+    }
+}
+
+/// Reads the name of an entry. A text that is no name is reported, and the entry has none then.
+fn name<K: name::Kind>(entry: &mut Section<'_, '_>) -> Maybe<Name<K>> {
+    let text: Said<String> = entry.need("name", NAME)?;
+    match text.value.parse() {
+        Ok(value) => Some(Said { value, line: text.line, key: text.key }),
+        Err(_) => {
+            entry.report.wrong_at(&text, format!("{:?}", text.value), name::RULE);
+            None
         }
     }
 }

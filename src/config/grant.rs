@@ -13,11 +13,12 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::Config;
-use super::check::{budget, is_name, once, ranged, show_duration, show_number};
+use super::check::{budget, once, ranged, show_duration, show_number};
 use super::file::{Maybe, ProgramFile};
 use super::plugins::PluginRules;
 use super::points::Names;
 use super::problem::{Report, Said};
+use crate::name::PluginName;
 use crate::plugin::Settings;
 use crate::process::grant::{Grant, VariableGrant, VariableNames};
 use crate::process::image::{Direction, PointId};
@@ -44,7 +45,7 @@ const TIMEOUT: Duration = Duration::ZERO;
 
 /// The settings of all plugins that have an entry, and what the other plugins get.
 pub(super) struct Programs {
-    pub(super) listed: Vec<(String, Settings)>,
+    pub(super) listed: Vec<(PluginName, Settings)>,
     /// Outputs for a plugin that has no list of its own.
     pub(super) unclaimed: Vec<PointId>,
     /// Variables for a plugin that has no list of its own.
@@ -63,9 +64,8 @@ pub(super) fn programs(
     let mut granter = Granter { names, owners: HashMap::new(), report };
     let mut listed = Vec::new();
     for (order, program) in (0u32..).zip(file) {
-        let name = program.name.as_ref().map_or("a plugin without a name", |name| &name.value);
+        let name = program.name.as_ref().map_or("a plugin without a name", |name| &*name.value);
         if let Some(name) = &program.name {
-            is_name(name, report);
             once(name, &mut lines, "plugin", report);
         }
         let inputs = granter.points(&program.inputs, Direction::In, name);
@@ -84,12 +84,12 @@ pub(super) fn programs(
             requires: granter.points(&program.requires, Direction::In, name).unwrap_or_default(),
             requires_timeout: requires_timeout(program, report),
         };
-        listed.push((name.to_owned(), settings));
+        listed.push(settings);
     }
     sum_budgets(file, period, report);
     let unclaimed = if plugins.grant_all { granter.unclaimed() } else { Vec::new() };
     let unlisted = unlisted(file, plugins.grant_all);
-    for ((_, settings), program) in listed.iter_mut().zip(file) {
+    for (settings, program) in listed.iter_mut().zip(file) {
         if settings.outputs == Grant::All {
             settings.outputs = Grant::Only(unclaimed.clone());
         }
@@ -97,7 +97,10 @@ pub(super) fn programs(
             settings.variables = unlisted.clone();
         }
     }
-    Programs { listed, unclaimed, unlisted }
+    // An entry without a name is a problem in the report, so none is lost.
+    let named = file.iter().zip(listed);
+    let named = named.filter_map(|(program, it)| Some((program.name.as_ref()?.value.clone(), it)));
+    Programs { listed: named.collect(), unclaimed, unlisted }
 }
 
 impl Config {
@@ -106,7 +109,7 @@ impl Config {
     /// A plugin without an entry is polled in every cycle, after the plugins that have one. It
     /// reads all inputs, and writes the outputs and variables that `[plugins] grant` leaves it.
     pub fn settings(&self, name: &str) -> Settings {
-        let listed = self.live.programs.iter().find(|(listed, _)| listed == name);
+        let listed = self.live.programs.iter().find(|(listed, _)| *listed == name);
         listed.map_or_else(
             || Settings {
                 order: self.live.programs.len() as u32,

@@ -18,6 +18,7 @@ use super::retain::RetainSettings;
 use super::scan::{ScanThread, ScanTimes};
 use super::state::StateSettings;
 use crate::log;
+use crate::name::PluginName;
 use crate::plugin::{self, Limits};
 use crate::process::grant::VariableGrant;
 use crate::process::image::{PointId, Points};
@@ -33,7 +34,7 @@ pub struct Live {
     pub plugins: PluginRules,
     /// The entries `[[plugin]]` in the order of the file, each with the name of the plugin's file
     /// without `.wasm`.
-    pub programs: Vec<(String, plugin::Settings)>,
+    pub programs: Vec<(PluginName, plugin::Settings)>,
     /// All points of all devices.
     pub points: Arc<Points>,
     /// The entries `[[device]]` in the order of the file.

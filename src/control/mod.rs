@@ -57,6 +57,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::journal::Entry;
+use crate::name::PluginName;
 use crate::process::image::{Value, exact};
 
 pub use force::{
@@ -84,17 +85,17 @@ pub enum Request {
     /// [`Response::Plugin`].
     Hold {
         /// Name of the plugin.
-        name: String,
+        name: PluginName,
     },
     /// End this program's hold, or else its quarantine: [`Response::Done`] or [`Response::Plugin`].
     Release {
         /// Name of the plugin.
-        name: String,
+        name: PluginName,
     },
     /// Replace the program's instance by a new one: [`Response::Done`] or [`Response::Plugin`].
     Restart {
         /// Name of the plugin.
-        name: String,
+        name: PluginName,
     },
     /// Take every program out, give every variable its initial value, in memory and on disk, and
     /// start the programs again: [`Response::Done`] once the variables have their values.
@@ -110,16 +111,15 @@ pub enum Request {
     Diff,
     /// Put these bytes into the plugin folder as `NAME.wasm`: [`Response::Deployed`].
     Deploy {
-        /// Name of the plugin, without `.wasm`; the server has checked it with
-        /// [`name::check`](crate::name::check).
-        name: String,
+        /// Name of the plugin, without `.wasm`.
+        name: PluginName,
         /// The file's content; not empty, not longer than the server's limit.
         module: Bytes,
     },
     /// Put a kept version of the plugin into the folder: [`Response::Deployed`].
     Rollback {
         /// Name of the plugin.
-        name: String,
+        name: PluginName,
         /// First digits of the version's hash; `None` for the newest other good version.
         to: Option<String>,
         /// Whether the version may be a bad one, which is then released from quarantine. The server
@@ -129,12 +129,12 @@ pub enum Request {
     /// List the versions of a plugin: [`Response::Versions`].
     Versions {
         /// Name of the plugin.
-        name: String,
+        name: PluginName,
     },
     /// Delete the plugin's file: [`Response::Done`].
     Remove {
         /// Name of the plugin.
-        name: String,
+        name: PluginName,
     },
     /// List what happened to plugins and what operators ordered: [`Response::History`].
     History {

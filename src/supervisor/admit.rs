@@ -6,7 +6,7 @@
 
 use super::plugin::File;
 use super::{MAX_ENTRIES, Supervisor};
-use crate::plugin::module::folder::{MAX_PLUGINS, check_name};
+use crate::plugin::module::folder::{MAX_PLUGINS, plugin_name};
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Supervisor {
@@ -51,7 +51,7 @@ impl Supervisor {
 
     /// Checks that the name follows the rules and that there is room for one more plugin.
     pub(super) fn has_room_for(&self, name: &str) -> Result<(), Refusal> {
-        check_name(name)?;
+        plugin_name(name)?;
         let others = self.plugins.iter().filter(|(other, _)| *other != name);
         let taken = others.filter(|(_, plugin)| plugin.takes_a_place()).count();
         let is_new = !self.plugins.contains_key(name);

@@ -166,7 +166,7 @@ fn answer(facts: &mut Facts, request: Request) -> Reply {
             facts.plugins.retain(|plugin| plugin.name != name);
             Ok(Response::Done)
         }
-        Request::Deploy { name, module } => Ok(deployed(facts, name, &module)),
+        Request::Deploy { name, module } => Ok(deployed(facts, name.into(), &module)),
         Request::Set { point, .. } if point == "out.valve" => {
             let why = "out.valve is an output; only inputs of simulated devices can be set";
             Err(Failure::new(Code::Refused, why))

@@ -243,7 +243,8 @@ fn the_folder_is_moved_away_and_back() {
 fn events_come_soon(bench: &Bench) {
     let start = Instant::now();
     for n in 0..5 {
-        let published = publish(&bench.plugins(), "soon", format!("{n}").as_bytes());
+        let published =
+            publish(&bench.plugins(), &"soon".parse().unwrap(), format!("{n}").as_bytes());
         published.expect("the folder is there");
         bench.reports(&format!("soon is {n}"));
     }
@@ -325,7 +326,8 @@ fn published_by_many_at_once() {
             scope.spawn(move || {
                 let text = letter.repeat(100_000);
                 for _ in 0..20 {
-                    while let Err(error) = publish(plugins, "p", text.as_bytes()) {
+                    while let Err(error) = publish(plugins, &"p".parse().unwrap(), text.as_bytes())
+                    {
                         assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
                         std::thread::yield_now();
                     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::{MAX_RECEIPTS, SetBody};
 use super::answer::{Refused, invalid};
+use crate::name::{Kind, Name};
 use crate::process::image::Value;
 
 /// Most bytes of a JSON body: a fault with all its settings has a few hundred.
@@ -36,10 +37,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// radio link reaches it.
 const LEAST_RATE: u64 = 16 << 10;
 
-/// The name in a path.
-pub(super) struct Name(pub(super) String);
+/// The name in a path as a text, where a name may be any: that of a variable that a program has
+/// made, or of a thing of the past.
+pub(super) struct AnyName(pub(super) String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Name {
+impl<S: Send + Sync> FromRequestParts<S> for AnyName {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
@@ -49,6 +51,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
             Ok(Path(name)) => Ok(Self(name)),
             Err(error) => Err(invalid(format!("the name in the path: {error}"))),
         }
+    }
+}
+
+/// The name in a path, of a thing whose names keep the rule.
+pub(super) struct Named<K>(pub(super) Name<K>);
+
+impl<S: Send + Sync, K: Kind> FromRequestParts<S> for Named<K> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let AnyName(name) = AnyName::from_request_parts(parts, state).await?;
+        let wrong = |error| invalid(format!("the name of {}: {error}", K::A_THING));
+        name.parse().map(Self).map_err(wrong)
     }
 }
 

@@ -21,9 +21,9 @@ use tokio::time::timeout;
 
 use super::super::{Call, Code, Failure, Request, Response, Who};
 use super::answer::{Refused, invalid, json};
-use super::body::{BODY_TIME, Limit, Name, To, read, read_json, read_value};
+use super::body::{AnyName, BODY_TIME, Limit, Named, To, read, read_json, read_value};
 use super::peer::{Names, Peer, name_of};
-use crate::name;
+use crate::name::{OfPlugin, PluginName};
 
 /// The time that the daemon has to answer. The longest work is to write a file to a slow card.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -183,9 +183,9 @@ fn order(method: MethodFilter, request: fn() -> Request) -> MethodRouter<ApiStat
     on(method, async move |state: ApiState| state.ask(request()).await)
 }
 
-/// A `POST` whose path has a name.
-fn named(request: fn(String) -> Request) -> MethodRouter<ApiState> {
-    post(async move |state: ApiState, Name(name): Name| state.ask(request(name)).await)
+/// A `POST` whose path has the name of a plugin.
+fn named(request: fn(PluginName) -> Request) -> MethodRouter<ApiState> {
+    post(async move |state: ApiState, Named(name): Named<OfPlugin>| state.ask(request(name)).await)
 }
 
 async fn index() -> HttpResponse {
@@ -196,7 +196,7 @@ async fn index() -> HttpResponse {
     json(StatusCode::OK, &serde_json::json!({ "routes": routes }))
 }
 
-async fn plugin(state: ApiState, Name(name): Name) -> Result<Response, Refused> {
+async fn plugin(state: ApiState, Named(name): Named<OfPlugin>) -> Result<Response, Refused> {
     // Plugins are few, so a search through all of them is cheap. The daemon needs no request of its
     // own for this.
     if let Response::Plugins(plugins) = state.ask(Request::Plugins).await?
@@ -213,14 +213,17 @@ async fn history(state: ApiState, Limit(limit): Limit) -> Result<Response, Refus
 
 async fn plugin_history(
     state: ApiState,
-    Name(name): Name,
+    AnyName(name): AnyName,
     Limit(limit): Limit,
 ) -> Result<Response, Refused> {
     state.ask(Request::History { name: Some(name), limit }).await
 }
 
-async fn deploy(state: ApiState, Name(name): Name, body: Body) -> Result<Response, Refused> {
-    name::check(&name).map_err(|error| invalid(format!("the name of a plugin: {error}")))?;
+async fn deploy(
+    state: ApiState,
+    Named(name): Named<OfPlugin>,
+    body: Body,
+) -> Result<Response, Refused> {
     let Ok(_turn) = timeout(TURN_TIME, state.uploads.acquire()).await else {
         return Err(Failure::new(
             Code::Busy,
@@ -238,26 +241,26 @@ async fn deploy(state: ApiState, Name(name): Name, body: Body) -> Result<Respons
 
 async fn rollback(
     state: ApiState,
-    Name(name): Name,
+    Named(name): Named<OfPlugin>,
     To { to, even_bad }: To,
 ) -> Result<Response, Refused> {
     state.ask(Request::Rollback { name, to, even_bad }).await
 }
 
-async fn versions(state: ApiState, Name(name): Name) -> Result<Response, Refused> {
+async fn versions(state: ApiState, Named(name): Named<OfPlugin>) -> Result<Response, Refused> {
     state.ask(Request::Versions { name }).await
 }
 
-async fn remove(state: ApiState, Name(name): Name) -> Result<Response, Refused> {
+async fn remove(state: ApiState, Named(name): Named<OfPlugin>) -> Result<Response, Refused> {
     state.ask(Request::Remove { name }).await
 }
 
-async fn set(state: ApiState, Name(point): Name, body: Body) -> Result<Response, Refused> {
+async fn set(state: ApiState, AnyName(point): AnyName, body: Body) -> Result<Response, Refused> {
     let value = read_value(body).await?;
     state.ask(Request::Set { point, value }).await
 }
 
-async fn force(state: ApiState, Name(point): Name, body: Body) -> Result<Response, Refused> {
+async fn force(state: ApiState, AnyName(point): AnyName, body: Body) -> Result<Response, Refused> {
     let body = read_json(body).await?;
     let order = serde_json::from_slice(&body).map_err(|error| {
         let wanted = "the body must be an object such as {\"value\":true,\"owner\":\"ann\"}";
@@ -266,7 +269,7 @@ async fn force(state: ApiState, Name(point): Name, body: Body) -> Result<Respons
     state.ask(Request::Force { point, order }).await
 }
 
-async fn unforce(state: ApiState, Name(point): Name) -> Result<Response, Refused> {
+async fn unforce(state: ApiState, AnyName(point): AnyName) -> Result<Response, Refused> {
     state.ask(Request::Unforce { point: Some(point) }).await
 }
 
@@ -274,12 +277,20 @@ async fn unforce_all(state: ApiState) -> Result<Response, Refused> {
     state.ask(Request::Unforce { point: None }).await
 }
 
-async fn set_variable(state: ApiState, Name(name): Name, body: Body) -> Result<Response, Refused> {
+async fn set_variable(
+    state: ApiState,
+    AnyName(name): AnyName,
+    body: Body,
+) -> Result<Response, Refused> {
     let value = read_value(body).await?;
     state.ask(Request::SetVar { name, value }).await
 }
 
-async fn inject(state: ApiState, Name(device): Name, body: Body) -> Result<Response, Refused> {
+async fn inject(
+    state: ApiState,
+    AnyName(device): AnyName,
+    body: Body,
+) -> Result<Response, Refused> {
     let wanted = "the body must be an object such as {\"kind\":\"freeze\"}";
     let body = read_json(body).await?;
     let injection: serde_json::Value =
@@ -290,7 +301,7 @@ async fn inject(state: ApiState, Name(device): Name, body: Body) -> Result<Respo
     state.ask(Request::Inject { device, injection }).await
 }
 
-async fn clear(state: ApiState, Name(device): Name) -> Result<Response, Refused> {
+async fn clear(state: ApiState, AnyName(device): AnyName) -> Result<Response, Refused> {
     state.ask(Request::Clear { device }).await
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use crate::name::PluginName;
 use crate::patience::{self, Commit, Committed, PATIENCE, Places};
 use crate::plugin::module::folder::{Home, publish_if};
 
@@ -80,7 +81,7 @@ pub(in crate::daemon) enum Ended {
 /// [`PATIENCE`] the file is there, or it never will be, or the outcome is unknown.
 pub(in crate::daemon) async fn put(
     (dir, home): (PathBuf, Arc<Home>),
-    name: String,
+    name: PluginName,
     bytes: impl AsRef<[u8]> + Send + 'static,
 ) -> Ended {
     let shown = dir.join(format!("{name}.wasm")).display().to_string();

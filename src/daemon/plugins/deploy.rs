@@ -15,6 +15,7 @@ use super::folder;
 use super::loader::Loader;
 use crate::config::Config;
 use crate::control::{Code, Failure, Reply, Response, Who};
+use crate::name::PluginName;
 use crate::plugin::module::check;
 use crate::plugin::module::folder::Home;
 use crate::plugin::{ModuleHash, Refusal};
@@ -23,7 +24,7 @@ impl Plugins {
     /// Begins to put a module into the folder, or refuses at once what certainly would not run.
     pub(in crate::daemon) fn deploy(
         &mut self,
-        name: String,
+        name: PluginName,
         module: Bytes,
         who: Option<Who>,
         reply: oneshot::Sender<Reply>,
@@ -55,7 +56,7 @@ impl Plugins {
 async fn deploy(
     loader: &Loader,
     (folder, home): (PathBuf, Arc<Home>),
-    (name, module): (String, Bytes),
+    (name, module): (PluginName, Bytes),
     quarantined: &[(ModuleHash, String)],
     who: Option<Who>,
 ) -> Reply {
@@ -71,12 +72,14 @@ async fn deploy(
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
         // The file may be a secret that was deployed by a slip: the history gets no hash of it.
         let hash = check::stranger(&module).is_none().then_some(hash);
-        loader.turned_away(name, hash, refusal, who).await;
+        loader.turned_away(name.into(), hash, refusal, who).await;
         return Err(failure);
     }
     let shown = folder.display().to_string();
     let why = match put((folder, home), name.clone(), module).await {
-        Ended::Done => return Ok(Response::Deployed { name, hash: format!("{hash:#}") }),
+        Ended::Done => {
+            return Ok(Response::Deployed { name: name.into(), hash: format!("{hash:#}") });
+        }
         Ended::NotDone(error) => format!("{name}.wasm cannot be written to {shown}: {error}"),
         Ended::Unknown(error) => {
             folder::unknown(&format!("{name}.wasm"), &format!("written to {shown}"), &error)

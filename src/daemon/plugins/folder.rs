@@ -20,10 +20,10 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
 use crate::control::{Code, Failure, Reply, Response};
 use crate::daemon::link::ScanLink;
-use crate::name::is_name;
+use crate::name::PluginName;
 use crate::plugin::Refusal;
 use crate::plugin::module::check;
-use crate::plugin::module::folder::{Change, Loss, Overlooked, Watch};
+use crate::plugin::module::folder::{Change, FileName, Loss, Overlooked, Watch};
 
 /// The watched folder, and what is wrong with it.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl Plugins {
     ) {
         match without_strangers(change) {
             Change::Present { name, hash, bytes, detected, path } => {
-                self.folder.ignored.remove(&name);
+                self.folder.ignored.remove(&*name);
                 self.folder.is_believed = true;
                 self.meet(&name, is_emptying, config);
                 if let Err(refusal) = self.supervisor.folder(&name, Some(hash)) {
@@ -179,7 +179,7 @@ impl Plugins {
                 self.folder.watch.refused(&name);
                 self.record.refused(&name, None, &refusal);
                 self.meet(&name, is_emptying, config);
-                self.ignore(name, refusal, is_rival);
+                self.ignore(&name, refusal, is_rival);
             }
             Change::Gone { name } => self.file_is_gone(&name, link),
             Change::Overlooked(overlooked) => {
@@ -203,15 +203,15 @@ impl Plugins {
 
     /// Tells the supervisor of a file that was refused. One whose name is against the rules cannot
     /// become a plugin, and is ignored.
-    fn ignore(&mut self, name: String, refusal: Refusal, is_rival: bool) {
+    fn ignore(&mut self, name: &str, refusal: Refusal, is_rival: bool) {
         let reason = refusal.reason.clone();
         let taken = match is_rival {
-            false => self.supervisor.folder_refused(&name, refusal),
-            true => self.supervisor.folder_rival(&name, refusal),
+            false => self.supervisor.folder_refused(name, refusal),
+            true => self.supervisor.folder_rival(name, refusal),
         };
         match taken {
-            Ok(()) => self.folder.ignored.remove(&name),
-            Err(_) => self.folder.ignored.insert(name, reason),
+            Ok(()) => self.folder.ignored.remove(name),
+            Err(_) => self.folder.ignored.insert(name.to_owned(), reason),
         };
     }
 
@@ -245,7 +245,7 @@ impl Plugins {
     pub(in crate::daemon) fn missing_plugins(&self, config: &Config) -> Vec<String> {
         let Some(held) = self.folder.watch.names() else { return Vec::new() };
         let declared = config.live.programs.iter().map(|(name, _)| name);
-        declared.filter(|name| !held.contains(*name)).cloned().collect()
+        declared.filter(|name| !held.contains(&***name)).map(ToString::to_string).collect()
     }
 
     /// Logs that the folder is lost, and what that means for the plugins.
@@ -276,13 +276,12 @@ impl Plugins {
     /// has taken this one's place, the daemon stops waiting for the plugin to come back.
     pub(in crate::daemon) fn remove(
         &self,
-        name: &str,
+        name: &PluginName,
         reply: oneshot::Sender<Reply>,
         config: &Config,
     ) {
         let known = self.known(name);
-        let named = if is_name(name) { Ok(()) } else { known.clone() };
-        let free = named.and_then(|()| self.folder.is_free(name));
+        let free = self.folder.is_free(name);
         if let Err(failure) = free.and_then(|()| self.folder.answers()) {
             let _ = reply.send(Err(failure));
             return;
@@ -323,7 +322,7 @@ fn without_strangers(change: Change) -> Change {
     };
     match (change, refusal) {
         (Change::Present { name, path, .. }, Some(refusal)) => {
-            Change::Refused { name, path, refusal, is_rival: false }
+            Change::Refused { name: FileName::Plugin(name), path, refusal, is_rival: false }
         }
         (change, _) => change,
     }

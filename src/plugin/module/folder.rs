@@ -13,14 +13,16 @@
 //! answer. `folder/names.rs` has the names of the present files, and `folder/home.rs` the folder's
 //! identity.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::name;
+use crate::name::{PluginName, RULE};
 use crate::patience::PATIENCE;
 use crate::plugin::{ModuleHash, Refusal};
 
@@ -65,7 +67,7 @@ pub enum Change {
     /// The folder holds these settled bytes under that name.
     Present {
         /// The plugin: the file's name without `.wasm`.
-        name: String,
+        name: PluginName,
         /// The file.
         path: PathBuf,
         /// Identity of the bytes.
@@ -77,8 +79,8 @@ pub enum Change {
     },
     /// The folder has something under that name that cannot be used.
     Refused {
-        /// The plugin. A name that breaks the rules comes in quotes, and is cut if it is long.
-        name: String,
+        /// The plugin, or the name that makes the file none.
+        name: FileName,
         /// The file.
         path: PathBuf,
         /// Why it is refused, and the remedy.
@@ -88,8 +90,8 @@ pub enum Change {
     },
     /// The file is gone, and did not come back within the grace period.
     Gone {
-        /// The plugin.
-        name: String,
+        /// The plugin, or the name that made the file none.
+        name: FileName,
     },
     /// So many files are neither used nor refused by name, because there are too many.
     Overlooked(Overlooked),
@@ -97,6 +99,41 @@ pub enum Change {
     FolderLost(Loss),
     /// The folder is not lost any more.
     FolderBack,
+}
+
+/// The name of a file that ends in `.wasm`, read once: when the file is listed.
+///
+/// As texts the two kinds have the order that they have here, because a quote comes before every
+/// character that a name may begin with. So a map of them can be asked with a text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileName {
+    /// A name that makes the file no plugin: in quotes, and cut if it is long.
+    Misnamed(String),
+    /// The name of a plugin.
+    Plugin(PluginName),
+}
+
+impl Deref for FileName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Misnamed(quoted) => quoted,
+            Self::Plugin(name) => name,
+        }
+    }
+}
+
+impl Borrow<str> for FileName {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
 }
 
 /// Why the folder is lost, so that its contents are unknown.
@@ -153,17 +190,17 @@ impl fmt::Display for Overlooked {
     }
 }
 
-/// Checks the name of a plugin.
+/// Reads the name of a plugin, where a refusal must say what is wrong.
 ///
 /// # Errors
-/// It breaks the rule for names, see [`name`].
-pub fn check_name(name: &str) -> Result<(), Refusal> {
-    if name::is_name(name) { Ok(()) } else { Err(misnamed(&disk::quoted(name))) }
+/// The text breaks the rule for names.
+pub fn plugin_name(text: &str) -> Result<PluginName, Refusal> {
+    text.parse().map_err(|_| misnamed(&disk::quoted(text)))
 }
 
 /// The refusal of a file whose name breaks the rules for plugins.
 fn misnamed(quoted: &str) -> Refusal {
-    Refusal::new(format!("{quoted} is no name for a plugin"), format!("use {}", name::RULE))
+    Refusal::new(format!("{quoted} is no name for a plugin"), format!("use {RULE}"))
 }
 
 /// A watched folder. Dropping it ends the thread and waits for that, which takes milliseconds. A

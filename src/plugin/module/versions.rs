@@ -12,9 +12,9 @@ use std::{fs, io};
 
 use nix::libc::EIO;
 
-use super::folder::{MAX_PLUGINS, check_name, put};
+use super::folder::{MAX_PLUGINS, plugin_name, put};
 use crate::file;
-use crate::name::is_name;
+use crate::name::PluginName;
 use crate::plugin::ModuleHash;
 
 /// Most versions of one plugin: the running one, and a few deploys that turned out to be wrong.
@@ -89,7 +89,7 @@ impl Versions {
         module: &[u8],
         rank: impl Fn(&str, ModuleHash) -> Option<u8>,
     ) -> io::Result<Option<BTreeSet<String>>> {
-        check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        plugin_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         if module.len() as u64 > MOST_BYTES {
             let why =
                 format!("it has {} bytes; all versions together have {MOST_BYTES}", module.len());
@@ -130,7 +130,7 @@ impl Versions {
     /// # Errors
     /// The folder cannot be read. A folder that does not exist has no versions.
     pub fn list(&self, name: &str) -> io::Result<Vec<ModuleHash>> {
-        if !is_name(name) {
+        if name.parse::<PluginName>().is_err() {
             return Ok(Vec::new());
         }
         Ok(kept(&self.0.join(name))?.iter().rev().map(|kept| kept.hash).collect())
@@ -151,7 +151,7 @@ impl Versions {
         for folder in folders.by_ref().take(MOST_ENTRIES) {
             let folder = folder?;
             let Ok(name) = folder.file_name().into_string() else { continue };
-            if !is_name(&name) {
+            if name.parse::<PluginName>().is_err() {
                 continue;
             }
             let path = folder.path();

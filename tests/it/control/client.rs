@@ -27,7 +27,7 @@ async fn views_arrive_as_they_were_sent() {
 async fn orders_arrive_as_they_were_given() {
     let stage = Stage::set().await;
     let client = stage.client();
-    let name = || "tank".to_string();
+    let name = || "tank".parse().unwrap();
     let injection = serde_json::json!({ "kind": "slow", "delay": "200ms" });
     client.act("tank", "hold").await.unwrap();
     client.act("tank", "release").await.unwrap();

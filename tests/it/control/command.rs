@@ -226,9 +226,20 @@ async fn a_deploy_waits_for_its_outcome() {
     stage.fails(&["deploy", &bad, "--name", "tank"], &error).await;
     let error = format!("slow: version {v_slow} shall run, but so far it is preparing");
     stage.fails(&["deploy", &slow, "--timeout", "200ms"], &error).await;
-    let error = "the name of a plugin: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - \
-                 and . not first, found \"-x\"";
-    stage.fails(&["deploy", &good, "--name=-x"], error).await;
+    let error = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first, \
+                 found \"-x\"";
+    let hidden = write(stage.folder.path(), "-x.wasm", b"good");
+    let named = format!("{hidden}: the name of a plugin: {error}; give it another with --name");
+    stage.fails(&["deploy", &hidden], &named).await;
+    for (arguments, of) in [
+        (["deploy", &good, "--name=-x"].as_slice(), "--name <NAME>"),
+        (["hold", "--", "-x"].as_slice(), "<NAME>"),
+    ] {
+        let usage = format!("error: invalid value '-x' for '{of}': {error}\n\nFor more ");
+        let output = stage.run(arguments).await;
+        let found = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && found.starts_with(&usage), "{found}");
+    }
     let long = write(stage.folder.path(), "long.wasm", &[0; 2000]);
     let error = "the body has 2000 bytes; the limit is 1000 (plugins.module in the configuration)";
     stage.fails(&["deploy", &long], error).await;

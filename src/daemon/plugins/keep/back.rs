@@ -14,6 +14,7 @@ use super::super::folder;
 use super::choose::{Candidate, choose, in_place_of};
 use crate::config::Config;
 use crate::control::{Code, Failure, Reply, Response};
+use crate::name::PluginName;
 use crate::plugin::ModuleHash;
 use crate::plugin::module::folder::Home;
 use crate::plugin::module::versions::Versions;
@@ -25,7 +26,7 @@ impl Plugins {
     /// quarantine when it lies there.
     pub(in crate::daemon) fn roll_back(
         &mut self,
-        name: String,
+        name: PluginName,
         to: Option<String>,
         even_bad: bool,
         reply: oneshot::Sender<Reply>,
@@ -40,7 +41,8 @@ impl Plugins {
         let under_way = self.folder.begin_deploy(&name);
         tokio::spawn(async move {
             let done = put_back(versions, (folder, home), (name.clone(), hash), others).await;
-            let done = done.map(|()| Response::Deployed { name, hash: format!("{hash:#}") });
+            let done =
+                done.map(|()| Response::Deployed { name: name.into(), hash: format!("{hash:#}") });
             drop(under_way);
             let _ = reply.send(done.map_err(|why| Failure::new(Code::Internal, why)));
         });
@@ -82,7 +84,7 @@ impl Plugins {
 async fn put_back(
     versions: Versions,
     (folder, home): (PathBuf, Arc<Home>),
-    (name, hash): (String, ModuleHash),
+    (name, hash): (PluginName, ModuleHash),
     others: String,
 ) -> Result<(), String> {
     let stays = |error| format!("{name} stays as it is: version {hash}: {error}");

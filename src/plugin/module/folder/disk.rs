@@ -16,10 +16,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::Overlooked;
 use super::settle::{Entry, Kind, Listing, Outcome, Sample};
 use super::wait::Wait;
-use crate::name::is_name;
+use super::{FileName, Overlooked};
 use crate::plugin::ModuleHash;
 use crate::stamp::Stamp;
 
@@ -39,7 +38,7 @@ const SUFFIX: &str = ".wasm";
 
 /// The plugin of a file with this name: its stem, or the quoted name if that breaks the rules.
 /// `None` for files that are ignored: hidden and temporary ones, and those with other ends.
-pub(super) fn plugin_name(file: &OsStr) -> Option<Result<String, String>> {
+pub(super) fn file_name(file: &OsStr) -> Option<FileName> {
     // `x.wasm.tmp`, `x.wasm~`, `x.wasm.part` and `.x.wasm.swp` are no plugins: they do not end in
     // `.wasm`, or they begin with a dot.
     let bytes = file.as_encoded_bytes();
@@ -47,9 +46,10 @@ pub(super) fn plugin_name(file: &OsStr) -> Option<Result<String, String>> {
         return None;
     }
     let text = file.to_string_lossy();
-    let Some(stem) = text.strip_suffix(SUFFIX) else { return Some(Err(quoted(&text))) };
-    let is_valid = file.to_str().is_some() && is_name(stem);
-    Some(if is_valid { Ok(stem.to_owned()) } else { Err(quoted(stem)) })
+    let misnamed = |text: &str| FileName::Misnamed(quoted(text));
+    let Some(stem) = text.strip_suffix(SUFFIX) else { return Some(misnamed(&text)) };
+    // A name that is no UTF-8 has other characters in place of its bytes, which no name has.
+    Some(stem.parse().map_or_else(|_| misnamed(stem), FileName::Plugin))
 }
 
 /// Whether the name ends in `.wasm`, in upper or lower case. `X.WASM` is no plugin, because two
@@ -95,7 +95,7 @@ pub(super) fn list<'a>(
     for n in 0.. {
         let Some(file) = wait.during(|| names.next()) else { break };
         let file = file?.file_name();
-        let is_candidate = plugin_name(&file).is_some();
+        let is_candidate = file_name(&file).is_some();
         if n == MAX_LISTED || (is_candidate && files.len() >= room && !files.contains(&file)) {
             overlooked.files += 1;
             overlooked.example = quoted(&file.to_string_lossy());
@@ -109,12 +109,11 @@ pub(super) fn list<'a>(
     let (mut entries, mut links) = (BTreeMap::new(), Vec::new());
     for file in files {
         let path = dir.join(&file);
-        let Some(name) = plugin_name(&file) else { continue };
+        let Some(name) = file_name(&file) else { continue };
         let Some(mut sample) = wait.during(|| sample(&path)) else { continue };
-        if name.is_err() {
+        if let FileName::Misnamed(_) = name {
             sample.kind = misnamed(&file);
         }
-        let (Ok(name) | Err(name)) = name;
         if sample.kind == LINK {
             links.push(name.clone());
         }
@@ -254,9 +253,11 @@ mod tests {
     #[test]
     fn file_names() {
         let check = |file: &str, expected: Option<Result<&str, &str>>| {
-            let expected =
-                expected.map(|name| name.map(str::to_owned).map_err(|name| format!("\"{name}\"")));
-            assert_eq!(plugin_name(OsStr::new(file)), expected, "{file}");
+            let expected = expected.map(|name| match name {
+                Ok(name) => FileName::Plugin(name.parse().unwrap()),
+                Err(name) => FileName::Misnamed(format!("\"{name}\"")),
+            });
+            assert_eq!(file_name(OsStr::new(file)), expected, "{file}");
         };
         check("tank.wasm", Some(Ok("tank")));
         check("tank.v2.wasm", Some(Ok("tank.v2")));

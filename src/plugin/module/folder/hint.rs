@@ -14,9 +14,10 @@ use nix::errno::Errno;
 use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, RenameMode};
 use notify::{ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::disk;
 use super::settle::Hint;
+use super::{FileName, disk};
 use crate::clock::{Clock, MonotonicClock};
+use crate::name::PluginName;
 
 /// The kernel's watch on a folder. Dropping it ends the watch.
 pub(super) type Watcher = RecommendedWatcher;
@@ -46,7 +47,7 @@ pub(super) struct Mail {
     /// The watched folder itself was moved or deleted, so the kernel's watch on it is useless.
     pub(super) uprooted: bool,
     /// What the last event says of each file, by plugin.
-    pub(super) hints: BTreeMap<String, Hint>,
+    pub(super) hints: BTreeMap<PluginName, Hint>,
     /// A request to accept the folder as it is, even if it is another one and empty.
     pub(super) accepted: bool,
     /// Plugins whose file the operator has removed.
@@ -114,15 +115,17 @@ fn is_hint(event: &Event) -> bool {
 }
 
 /// What the event says of a plugin's file.
-fn hint(event: &Event) -> Option<(String, Hint)> {
+fn hint(event: &Event) -> Option<(PluginName, Hint)> {
     let hint = match event.kind {
         EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => Hint::Renamed,
         EventKind::Modify(ModifyKind::Data(_)) => Hint::Written,
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Hint::Closed,
         _ => return None,
     };
-    let name = disk::plugin_name(event.paths.last()?.file_name()?)?.ok()?;
-    Some((name, hint))
+    match disk::file_name(event.paths.last()?.file_name()?)? {
+        FileName::Plugin(name) => Some((name, hint)),
+        FileName::Misnamed(_) => None,
+    }
 }
 
 /// Sends the kernel's events about the folder to the inbox, until the watcher is dropped.

@@ -307,7 +307,7 @@ mod tests {
         let file = dir.path().join("file.wasm");
         File::create(&file).unwrap().set_len(512 << 20).unwrap();
         let mut mail = Mail::default();
-        mail.hints.insert("file".to_owned(), Hint::Renamed);
+        mail.hints.insert("file".parse().unwrap(), Hint::Renamed);
         keeper.look(&mail);
         assert!(wait.slowest_step() >= LONG, "to read a file is a step");
         fs::remove_file(file).unwrap();

@@ -423,7 +423,11 @@ mod tests {
     fn kinds(dir: &Path, links: &mut Links) -> BTreeMap<String, Kind> {
         let mut listing = list(dir, std::iter::empty(), &Wait::default()).unwrap();
         links.follow(&mut listing);
-        listing.entries.into_iter().map(|(name, entry)| (name, entry.sample.kind)).collect()
+        listing
+            .entries
+            .into_iter()
+            .map(|(name, entry)| (name.to_string(), entry.sample.kind))
+            .collect()
     }
 
     /// One link to a disk that gave no answer made the whole folder a lost one.

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-use super::check_name;
 use super::home::Home;
+use crate::name::PluginName;
 use crate::patience::Commit;
 use crate::stamp::Stamp;
 
@@ -19,10 +19,10 @@ use crate::stamp::Stamp;
 /// writes `.name.wasm.tmp`, syncs it, renames it, and syncs the folder.
 ///
 /// # Errors
-/// The name breaks the rules (`InvalidInput`), another publisher uses it at this moment
-/// (`WouldBlock`), or the file system reports an error. Then the plugin is unchanged.
-pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    publish_as(dir, name, bytes, (&|| Ok(()), &Commit::default()))
+/// Another publisher uses the name at this moment (`WouldBlock`), or the file system reports an
+/// error. Then the plugin is unchanged.
+pub fn publish(dir: &Path, name: &PluginName, bytes: &[u8]) -> io::Result<()> {
+    put(dir, &format!("{name}.wasm"), bytes)
 }
 
 /// Puts `bytes` into the folder `dir` like [`publish`], if `dir` is still the watched folder once
@@ -35,28 +35,17 @@ pub fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 /// renaming, an error says that the folder may not be on the disk yet.
 pub fn publish_if(
     (dir, home): (&Path, &Home),
-    name: &str,
+    name: &PluginName,
     bytes: &[u8],
     commit: &Commit,
 ) -> io::Result<()> {
-    publish_as(dir, name, bytes, (&|| home.check(dir), commit))
+    put_if(dir, &format!("{name}.wasm"), bytes, (&|| home.check(dir), commit))
 }
 
-/// Checks the plugin's name, and puts the file into the folder.
-fn publish_as(
-    dir: &Path,
-    name: &str,
-    bytes: &[u8],
-    end: (&dyn Fn() -> io::Result<()>, &Commit),
-) -> io::Result<()> {
-    check_name(name).map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal))?;
-    put_if(dir, &format!("{name}.wasm"), bytes, end)
-}
-
-/// Puts `bytes` into the folder like [`publish`], under a file name that the caller has checked.
+/// Puts `bytes` into the folder like [`publish`], under a whole file name.
 ///
 /// # Errors
-/// Those of [`publish`], but for the rules for names.
+/// Those of [`publish`].
 pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     put_if(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
@@ -92,7 +81,8 @@ fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 /// goes with the file, so the lock of a publisher that died blocks no other.
 fn open_alone(path: &Path, name: &str) -> io::Result<File> {
     let busy = || {
-        let text = format!("{name} is being published by somebody else at this moment; try again");
+        let text =
+            format!("{name} is being published by another program at this moment; try again");
         io::Error::new(io::ErrorKind::WouldBlock, text)
     };
     let file = OpenOptions::new()
@@ -128,23 +118,23 @@ mod tests {
     #[test]
     fn publishing_is_whole_or_nothing() {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let (a, b): (PluginName, PluginName) = ("a".parse().unwrap(), "b".parse().unwrap());
         let files = || -> Vec<_> {
             fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect()
         };
         fs::write(dir.path().join(".a.wasm.tmp"), b"left behind by one that died").unwrap();
-        publish(dir.path(), "a", b"one").unwrap();
+        publish(dir.path(), &a, b"one").unwrap();
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"one");
         assert_eq!(files(), ["a.wasm"]);
 
-        let name = publish(dir.path(), "../a", b"x").unwrap_err();
-        assert_eq!(name.kind(), io::ErrorKind::InvalidInput);
+        assert!("../a".parse::<PluginName>().is_err(), "no name leads out of the folder");
 
         let temporary = dir.path().join(".a.wasm.tmp");
         let other = open_alone(&temporary, "a").unwrap();
-        let busy = publish(dir.path(), "a", b"two").unwrap_err();
+        let busy = publish(dir.path(), &a, b"two").unwrap_err();
         assert_eq!(busy.kind(), io::ErrorKind::WouldBlock);
         drop(other);
-        publish(dir.path(), "a", b"two").unwrap();
+        publish(dir.path(), &a, b"two").unwrap();
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
 
         // A publisher that opened the temporary file before it was renamed holds the published
@@ -156,13 +146,13 @@ mod tests {
 
         // A directory in the way: the file system reports an error, and nothing is left behind.
         fs::create_dir(dir.path().join("b.wasm")).unwrap();
-        assert!(publish(dir.path(), "b", b"three").is_err());
+        assert!(publish(dir.path(), &b, b"three").is_err());
         assert!(!dir.path().join(".b.wasm.tmp").exists());
 
         // The caller had given it up before it was written: it does not take the plugin's place.
-        publish(dir.path(), "a", b"two").unwrap();
+        publish(dir.path(), &a, b"two").unwrap();
         let home = Home::default();
-        let publish_if = |dir: &Path, commit| publish_if((dir, &home), "a", b"late", commit);
+        let publish_if = |dir: &Path, commit| publish_if((dir, &home), &a, b"late", commit);
         let given_up = Commit::default();
         given_up.give_up();
         let late = publish_if(dir.path(), &given_up).unwrap_err();

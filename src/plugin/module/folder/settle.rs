@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Change, MAX_PLUGINS, Overlooked};
+use super::{Change, FileName, MAX_PLUGINS, Overlooked};
+use crate::name::PluginName;
 use crate::plugin::ModuleHash;
 use crate::stamp::Stamp;
 
@@ -28,10 +29,10 @@ const MAX_REFUSED: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Everything that may be a plugin, by name.
-    pub(super) entries: BTreeMap<String, Entry>,
+    pub(super) entries: BTreeMap<FileName, Entry>,
     /// The names in `entries` that are links. Until they are followed, their entries describe the
     /// links themselves.
-    pub(super) links: Vec<String>,
+    pub(super) links: Vec<FileName>,
     /// Files that were not examined.
     pub(super) overlooked: Overlooked,
 }
@@ -115,7 +116,7 @@ pub(super) enum Order {
     Tell(Change),
     /// Read the file, and report the outcome with [`Table::read`].
     Read {
-        name: String,
+        name: PluginName,
         path: PathBuf,
         sample: Sample,
     },
@@ -126,7 +127,7 @@ pub(super) enum Order {
 pub(super) struct Table {
     max_bytes: u64,
     /// By name; at most [`MAX_PLUGINS`] that have a place, and about [`MAX_REFUSED`] others.
-    rows: BTreeMap<String, Row>,
+    rows: BTreeMap<FileName, Row>,
     overlooked: Overlooked,
 }
 
@@ -161,7 +162,7 @@ impl Table {
         &mut self,
         now: Duration,
         listing: Listing,
-        hints: &BTreeMap<String, Hint>,
+        hints: &BTreeMap<PluginName, Hint>,
     ) -> Vec<Order> {
         let Listing { mut entries, overlooked, .. } = listing;
         let mut orders = Vec::new();
@@ -179,7 +180,7 @@ impl Table {
             let row = self.rows.entry(name.clone()).or_insert_with(|| Row::new(now, path, &sample));
             row.absent_since = None;
             row.compare(now, sample);
-            let hint = hints.get(&name).copied();
+            let hint = hints.get(&*name).copied();
             row.hear(now, hint);
             if row.is_ready(now, hint == Some(Hint::Renamed)) {
                 orders.extend(row.take(now, &name, self.max_bytes));
@@ -192,13 +193,13 @@ impl Table {
     pub(super) fn forget(
         &mut self,
         name: &str,
-        entries: &BTreeMap<String, Entry>,
+        entries: &BTreeMap<FileName, Entry>,
     ) -> Option<Change> {
         if entries.contains_key(name) {
             return None;
         }
-        let row = self.rows.remove(name)?;
-        row.told.is_some().then(|| Change::Gone { name: name.to_owned() })
+        let (name, row) = self.rows.remove_entry(name)?;
+        row.told.is_some().then_some(Change::Gone { name })
     }
 
     /// Notes that the reported contents of that file are no module.
@@ -209,8 +210,13 @@ impl Table {
     }
 
     /// Takes in the outcome of a reading that [`Table::look`] ordered.
-    pub(super) fn read(&mut self, now: Duration, name: &str, outcome: Outcome) -> Option<Change> {
-        self.rows.get_mut(name)?.read(now, name, outcome)
+    pub(super) fn read(
+        &mut self,
+        now: Duration,
+        name: &PluginName,
+        outcome: Outcome,
+    ) -> Option<Change> {
+        self.rows.get_mut(&**name)?.read(now, name, outcome)
     }
 
     /// Notes that the folder cannot be read, so it is not known which files are absent.
@@ -228,19 +234,19 @@ impl Table {
     /// Marks the entries that may not have their name. A name belongs to the file that was there
     /// first, and among new ones to the oldest file. Returns the names that have a place. An entry
     /// that is no file, and never was one, needs no place.
-    fn settle_claims(&self, entries: &mut BTreeMap<String, Entry>) -> BTreeSet<String> {
+    fn settle_claims(&self, entries: &mut BTreeMap<FileName, Entry>) -> BTreeSet<FileName> {
         let held = |row: &Row| row.sample.kind.is_claim();
         let held = self.rows.iter().filter(|(_, row)| held(row));
         let mut claims: BTreeMap<String, String> =
-            held.map(|(name, _)| (name.to_ascii_lowercase(), name.clone())).collect();
+            held.map(|(name, _)| (name.to_ascii_lowercase(), name.to_string())).collect();
         let placed = self.rows.iter().filter(|(_, row)| row.has_place());
-        let mut placed: BTreeSet<String> = placed.map(|(name, _)| name.clone()).collect();
+        let mut placed: BTreeSet<FileName> = placed.map(|(name, _)| name.clone()).collect();
         let mut by_age: Vec<_> =
             entries.iter_mut().filter(|(_, entry)| entry.sample.kind.is_claim()).collect();
         by_age.sort_by_key(|(name, entry)| (entry.sample.stamp.modified, (*name).clone()));
         for (name, entry) in by_age {
             let lower = name.to_ascii_lowercase();
-            let holder = claims.get(&lower).filter(|holder| *holder != name);
+            let holder = claims.get(&lower).filter(|holder| ***holder != **name);
             if let Some(holder) = holder {
                 entry.sample.kind = Kind::Rival(holder.clone());
                 continue;
@@ -252,14 +258,18 @@ impl Table {
                 }
                 placed.insert(name.clone());
             }
-            claims.insert(lower, name.clone());
+            claims.insert(lower, name.to_string());
         }
         placed
     }
 
     /// Drops and counts the entries that are neither known nor placed, beyond the limit of refused
     /// files.
-    fn overlook_most(&mut self, entries: &mut BTreeMap<String, Entry>, placed: &BTreeSet<String>) {
+    fn overlook_most(
+        &mut self,
+        entries: &mut BTreeMap<FileName, Entry>,
+        placed: &BTreeSet<FileName>,
+    ) {
         let rows = &self.rows;
         let mut room =
             MAX_REFUSED.saturating_sub(rows.keys().filter(|name| !placed.contains(*name)).count());
@@ -277,7 +287,7 @@ impl Table {
             stays
         });
         if let Some((_, name)) = newest {
-            self.overlooked.example = name;
+            self.overlooked.example = name.to_string();
         }
     }
 }

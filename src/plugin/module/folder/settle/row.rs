@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Hint, Kind, Order, Outcome, Sample};
-use crate::plugin::module::folder::{Change, MAX_PLUGINS, misnamed};
+use crate::name::PluginName;
+use crate::plugin::module::folder::{Change, FileName, MAX_PLUGINS, misnamed};
 use crate::plugin::{ModuleHash, Refusal};
 
 /// Two equal samples so far apart make a settled file. Writers pause for less, and users do not
@@ -225,37 +226,46 @@ impl Row {
     }
 
     /// The order for a settled file: read it, or report it as refused without a reading.
-    pub(super) fn take(&mut self, now: Duration, name: &str, max_bytes: u64) -> Option<Order> {
-        let Some(refusal) = refusal(name, &self.sample, max_bytes) else {
-            let (path, sample) = (self.path.clone(), self.sample.clone());
-            return Some(Order::Read { name: name.to_owned(), path, sample });
+    pub(super) fn take(&mut self, now: Duration, name: &FileName, max_bytes: u64) -> Option<Order> {
+        let refusal = match (refusal(name, &self.sample, max_bytes), name) {
+            (None, FileName::Plugin(name)) => {
+                let (path, sample) = (self.path.clone(), self.sample.clone());
+                return Some(Order::Read { name: name.clone(), path, sample });
+            }
+            (None, FileName::Misnamed(quoted)) => misnamed(quoted),
+            (Some(refusal), _) => refusal,
         };
         self.phase = Phase::Settled { read_again_at: None };
-        self.refuse(now, name, refusal).map(Order::Tell)
+        self.refuse(now, name.clone(), refusal).map(Order::Tell)
     }
 
     /// The report of a refusal, unless it was reported before.
-    fn refuse(&mut self, now: Duration, name: &str, refusal: Refusal) -> Option<Change> {
+    fn refuse(&mut self, now: Duration, name: FileName, refusal: Refusal) -> Option<Change> {
         self.refused_at = Some(now);
         if matches!(&self.told, Some(Told::Refused(told)) if *told == refusal) {
             return None;
         }
         self.told = Some(Told::Refused(refusal.clone()));
-        let (name, path) = (name.to_owned(), self.path.clone());
+        let path = self.path.clone();
         let is_rival = matches!(self.sample.kind, Kind::Rival(_));
         Some(Change::Refused { name, path, refusal, is_rival })
     }
 
     /// Reports a failed reading. It is tried again, later and later.
-    fn fail(&mut self, now: Duration, name: &str, refusal: Refusal) -> Option<Change> {
+    fn fail(&mut self, now: Duration, name: &PluginName, refusal: Refusal) -> Option<Change> {
         let retry = SECOND_READING * (1 << self.failures.min(5));
         self.failures = self.failures.saturating_add(1);
         self.phase = Phase::Settled { read_again_at: Some(now + retry.min(RETRY_CAP)) };
-        self.refuse(now, name, refusal)
+        self.refuse(now, FileName::Plugin(name.clone()), refusal)
     }
 
     /// Takes in the outcome of a reading. Returns the change to report, if any.
-    pub(super) fn read(&mut self, now: Duration, name: &str, outcome: Outcome) -> Option<Change> {
+    pub(super) fn read(
+        &mut self,
+        now: Duration,
+        name: &PluginName,
+        outcome: Outcome,
+    ) -> Option<Change> {
         match outcome {
             Outcome::Moved if self.failures < MAX_MOVES => {
                 self.failures += 1;
@@ -279,7 +289,7 @@ impl Row {
                 }
                 self.told = Some(Told::Present(hash));
                 self.was_present = true;
-                let (name, path, detected) = (name.to_owned(), self.path.clone(), self.detected);
+                let (name, path, detected) = (name.clone(), self.path.clone(), self.detected);
                 Some(Change::Present { name, path, hash, bytes, detected })
             }
         }

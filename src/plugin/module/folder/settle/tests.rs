@@ -20,6 +20,11 @@ struct Sim {
 
 const MAX_BYTES: u64 = 100;
 
+/// The name of a plugin.
+fn named(name: &str) -> FileName {
+    FileName::Plugin(name.parse().unwrap())
+}
+
 impl Sim {
     fn new() -> Self {
         Self {
@@ -52,16 +57,16 @@ impl Sim {
 
     fn look(&mut self, hints: &[(&str, Hint)]) {
         let now = Duration::from_millis(self.now);
-        let entries = self.files.iter().map(|(name, (entry, _))| (name.clone(), entry.clone()));
+        let entries = self.files.iter().map(|(name, (entry, _))| (named(name), entry.clone()));
         let listing = Listing { entries: entries.collect(), ..Listing::default() };
-        let hints = hints.iter().map(|(name, hint)| ((*name).to_owned(), *hint)).collect();
+        let hints = hints.iter().map(|(name, hint)| (name.parse().unwrap(), *hint)).collect();
         for order in self.table.look(now, listing, &hints) {
             let change = match order {
                 Order::Tell(change) => Some(change),
                 Order::Read { name, sample, .. } => {
                     self.readings += 1;
-                    assert_eq!(sample, self.files[&name].0.sample);
-                    let bytes = self.files[&name].1.as_bytes();
+                    assert_eq!(sample, self.files[&*name].0.sample);
+                    let bytes = self.files[&*name].1.as_bytes();
                     let outcome = if let Some(error) = self.error {
                         Outcome::Failed(error.to_owned())
                     } else if self.moving > 0 {
@@ -463,7 +468,7 @@ fn what_is_no_file_takes_no_place_from_plugins() {
 fn what_the_operator_took_away_is_gone_at_once() {
     let mut sim = Sim::new();
     sim.write("a", "one").until(1_000);
-    let entries = BTreeMap::from([("a".to_owned(), sim.files["a"].0.clone())]);
+    let entries = BTreeMap::from([(named("a"), sim.files["a"].0.clone())]);
     assert_eq!(sim.table.forget("a", &entries), None, "it is there");
     assert!(sim.table.holds_plugins());
     let gone = sim.table.forget("a", &BTreeMap::new()).map(|change| brief(&change));
