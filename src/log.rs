@@ -142,7 +142,7 @@ pub struct Unwritten {
 impl fmt::Display for Unwritten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.why {
-            0 => f.write_str("nobody knows why"),
+            0 => f.write_str("the reason is not known"),
             code => write!(f, "{}", io::Error::from_raw_os_error(code)),
         }
     }

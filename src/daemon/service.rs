@@ -16,6 +16,7 @@ use super::link::ScanLink;
 use super::plugins::Plugins;
 use crate::driver::{Delivery, Fault};
 use crate::log;
+use crate::logged::OnChange;
 use crate::process::image::Point;
 use crate::scan::Snapshot;
 use crate::systemd::{Notifier, Watchdog};
@@ -48,12 +49,8 @@ pub(super) struct Told {
     faults: BTreeMap<String, Fault>,
     /// Since when outputs are not confirmed, and whether that was logged.
     doubt: Option<(Instant, bool)>,
-    /// The counts as last logged: overruns, missed cycles, and lost lines of guests.
-    overruns: u64,
-    missed: u64,
-    lines_lost: u64,
-    /// When the line about overruns was last logged.
-    overruns_at: Option<Instant>,
+    /// Overruns, missed cycles, and lost lines of guests.
+    counts: OnChange<(u64, u64, u64)>,
     unread: Unread,
     unwritten: Unwritten,
 }
@@ -63,6 +60,63 @@ pub(super) struct Told {
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl Told {
+    /// Logs how many lines of this log were lost, once it works again.
+    fn tell_of_this_log(&mut self, log: &log::Handle) {
+        self.unread.tell(
+            Instant::now(),
+            || log.lost(),
+            |lost| {
+                let lines = counted(lost, "line");
+                tracing::warn!(lost, "lost {lines} of this log, which had no reader");
+            },
+        );
+        let unwritten = log.unwritten();
+        self.unwritten.tell(unwritten.map(|all| all.lines), |lost| {
+            let why = unwritten.map(|all| all.to_string()).unwrap_or_default();
+            let lines = counted(lost, "line");
+            tracing::warn!(lost, "lost {lines} of this log that could not be written: {why}");
+        });
+    }
+
+    /// Logs when a device has another fault, or none any more.
+    fn tell_of_faults(&mut self, news: &Snapshot) {
+        for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
+            let before = match fact.fault {
+                Some(fault) => self.faults.insert(name.clone(), fault),
+                None => self.faults.remove(name),
+            };
+            match fact.fault {
+                same if same == before => {}
+                Some(fault) => tracing::error!(device = name, %fault, "device {name}: {fault}"),
+                None => tracing::info!(device = name, "device {name} answers again"),
+            }
+        }
+        self.faults.retain(|name, _| news.points.devices().contains(name));
+    }
+
+    /// Logs how many overruns and lost lines of guests there were since the last such line.
+    fn tell_of_overruns(&mut self, news: &Snapshot) {
+        let before = *self.counts.last();
+        let counts = (news.overruns, news.missed, news.lines_lost);
+        if !self.counts.changes_after(OVERRUN_PAUSE, Instant::now().into_std(), counts) {
+            return;
+        }
+        let (overruns, missed) = (counts.0 - before.0, counts.1 - before.1);
+        if overruns > 0 {
+            tracing::warn!(
+                overruns,
+                missed,
+                "{}, {} missed",
+                counted(overruns, "overrun"),
+                counted(missed, "cycle")
+            );
+        }
+        let lost = counts.2 - before.2;
+        if lost > 0 {
+            tracing::warn!(lost, "too many log lines of programs at once, {lost} of them lost");
+        }
+    }
+
     /// Logs when devices take no values of outputs any more, and when they take them again.
     fn tell_of_doubt(&mut self, news: &Snapshot) {
         let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
@@ -87,57 +141,13 @@ impl Told {
 }
 
 impl Service {
-    /// Logs what has changed about devices, overruns and lost log lines.
+    /// Logs what has changed about the log itself, the devices and the scan.
     pub(super) fn tell_the_operator(&mut self, link: &mut ScanLink) {
         let (news, told) = (link.news(), &mut self.told);
-        told.unread.tell(
-            Instant::now(),
-            || self.log.lost(),
-            |lost| {
-                let lines = counted(lost, "line");
-                tracing::warn!(lost, "lost {lines} of this log: nobody read it");
-            },
-        );
-        let unwritten = self.log.unwritten();
-        told.unwritten.tell(unwritten.map(|all| all.lines), |lost| {
-            let why = unwritten.map(|all| all.to_string()).unwrap_or_default();
-            let lines = counted(lost, "line");
-            tracing::warn!(lost, "lost {lines} of this log that could not be written: {why}");
-        });
-        for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
-            let before = match fact.fault {
-                Some(fault) => told.faults.insert(name.clone(), fault),
-                None => told.faults.remove(name),
-            };
-            match fact.fault {
-                same if same == before => {}
-                Some(fault) => tracing::error!(device = name, %fault, "device {name}: {fault}"),
-                None => tracing::info!(device = name, "device {name} answers again"),
-            }
-        }
+        told.tell_of_this_log(&self.log);
+        told.tell_of_faults(news);
         told.tell_of_doubt(news);
-        told.faults.retain(|name, _| news.points.devices().contains(name));
-        let quiet = told.overruns_at.is_none_or(|at| at.elapsed() >= OVERRUN_PAUSE);
-        if quiet && (news.overruns, news.lines_lost) != (told.overruns, told.lines_lost) {
-            let overruns = news.overruns - told.overruns;
-            let missed = news.missed - told.missed;
-            let lost = news.lines_lost - told.lines_lost;
-            if overruns > 0 {
-                tracing::warn!(
-                    overruns,
-                    missed,
-                    "{}, {} missed",
-                    counted(overruns, "overrun"),
-                    counted(missed, "cycle")
-                );
-            }
-            if lost > 0 {
-                tracing::warn!(lost, "too many log lines of programs at once, {lost} of them lost");
-            }
-            told.overruns_at = Some(Instant::now());
-            (told.overruns, told.missed) = (news.overruns, news.missed);
-            told.lines_lost = news.lines_lost;
-        }
+        told.tell_of_overruns(news);
     }
 
     /// Sends readiness, the status line and the watchdog's signal to systemd.

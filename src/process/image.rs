@@ -325,7 +325,7 @@ impl std::ops::Index<PointId> for Points {
     type Output = Point;
 
     fn index(&self, id: PointId) -> &Point {
-        self.get(id).expect("whoever indexes has the id of a point that is there")
+        self.get(id).expect("an id is indexed with the points that it is of")
     }
 }
 

@@ -172,8 +172,8 @@ impl<'a> Keeper<'a> {
     fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
         match self {
             Self::Unknown => format!(
-                "hold whoever writes it as {is}, see `camshaft vars`, then `camshaft restart \
-                 --cold`"
+                "hold the program that writes it as {is}, see `camshaft vars`, then `camshaft \
+                 restart --cold`"
             ),
             Self::Program(name) => format!(
                 "{name} writes it as {is}: hold {name} or deploy one that writes {asked}, then \
@@ -193,7 +193,7 @@ impl<'a> Keeper<'a> {
                  {asked}, then `camshaft restart --cold`"
             ),
             Self::Nobody => {
-                "nobody else writes it, so `camshaft restart --cold` forgets it".to_owned()
+                "no other program writes it, so `camshaft restart --cold` forgets it".to_owned()
             }
             Self::Configuration => "the configuration declares it so".to_owned(),
         }

@@ -63,7 +63,7 @@ impl Scan {
                 Slot::Kept(place) => before.get_mut(place).and_then(Option::take),
                 Slot::Opened(driver) => Some(Device::new(driver, period, stall)),
             };
-            debug_assert!(device.is_some(), "whoever keeps a device knows where it is");
+            debug_assert!(device.is_some(), "a device that stays has an index");
             self.devices.extend(device);
         }
         let world = &*self.world;

@@ -205,7 +205,7 @@ fn a_version_says_what_it_has_lost_and_which_type_is_in_its_way() {
     wait_for_owner(&daemon);
     let two = daemon.drop_in("a", &writer("evil.cycle", "f64", "0.5"));
     daemon.wait_running("a", &two);
-    daemon.wait_log("a", &["evil.mark belongs to nobody now, and to a before"]);
+    daemon.wait_log("a", &["evil.mark has no owner now (was a"]);
     let view = daemon.wait_for("a", "without its output", |view| view.lost == ["evil.mark"]);
     assert_eq!(refused(&view), [(4, "x")]);
     let shown = stdout(&daemon, &["plugins"]);
@@ -229,8 +229,7 @@ fn an_output_that_a_reload_takes_away_is_not_lost_by_the_program() {
     wait_for_owner(&daemon);
     daemon.configure(keys("[[plugin]]\nname = \"a\"\noutputs = [\"evil.cycle\"]"));
     daemon.kill(nix::sys::signal::Signal::SIGHUP);
-    let words = "evil.mark belongs to nobody now, and to a before, which may not write it any more; \
-                 it is safe";
+    let words = "evil.mark has no owner now (was a, which may not write it any more); it is safe";
     daemon.wait_log("a", &[words]);
     let view = daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
     assert_eq!(refused(&view), [(5, "evil.mark")]);

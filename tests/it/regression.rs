@@ -118,8 +118,8 @@ fn an_output_that_gets_another_owner_is_named_in_the_log() {
     daemon.drop_in("second", &wat(MARKER));
     daemon.remove("first");
     owned_by("second");
-    daemon.wait_log("second", &["evil.mark belongs to second now, and to first before"]);
-    let moves = daemon.log().into_iter().filter(|line| line.message.contains(" now, and to "));
+    daemon.wait_log("second", &["evil.mark is now owned by second (was first)"]);
+    let moves = daemon.log().into_iter().filter(|line| line.message.contains("owned by"));
     assert_eq!(moves.count(), 1, "the first owner is no news");
 }
 

@@ -18,6 +18,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
 use crate::control::{Code, Failure, Soundness};
 use crate::daemon::link::ScanLink;
+use crate::logged::OnChange;
 use crate::patience::{PATIENCE, no_answer};
 use crate::plugin::ModuleHash;
 use crate::plugin::module::folder::MAX_PLUGINS;
@@ -66,7 +67,7 @@ pub(in crate::daemon) struct Store {
     /// Plugins whose versions cannot be read, and why.
     unread: BTreeMap<String, String>,
     /// Why no list can be made at all.
-    unlisted: Option<String>,
+    unlisted: OnChange<Option<String>>,
     /// When a list was asked for that has not come yet.
     asked: Option<Duration>,
     /// When the disk is listed again, because the last list was not complete.
@@ -115,7 +116,7 @@ impl Store {
             offered: 0,
             missed: BTreeMap::new(),
             unread: BTreeMap::new(),
-            unlisted: None,
+            unlisted: OnChange::default(),
             asked: None,
             list_at: None,
             owners: Vec::new(),
@@ -152,7 +153,7 @@ impl Store {
                 }
                 News::All(Ok(Listing { kept, unread })) => {
                     self.asked = None;
-                    if self.unlisted.take().is_some() {
+                    if self.unlisted.changes_to(None) {
                         tracing::info!("the versions that are kept are known again");
                     }
                     let is_news =
@@ -199,8 +200,7 @@ impl Store {
     fn is_not_listed(&mut self, error: &io::Error) {
         self.listed.get_or_insert_default();
         self.is_stale = true;
-        let why = error.to_string();
-        if self.unlisted.replace(why.clone()) != Some(why) {
+        if self.unlisted.changes_to(Some(error.to_string())) {
             tracing::error!(
                 %error,
                 "the versions that are kept cannot be listed: {error}; nothing can be gone back to"
@@ -224,7 +224,7 @@ impl Store {
 
     /// Why the kept versions of this plugin are not known; `None` if they are.
     pub(in crate::daemon) fn doubt(&self, name: &str) -> Option<String> {
-        let why = self.unread.get(name).or(self.unlisted.as_ref())?;
+        let why = self.unread.get(name).or(self.unlisted.last().as_ref())?;
         Some(format!("its kept versions cannot be read: {why}"))
     }
 

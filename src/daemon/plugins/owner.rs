@@ -75,8 +75,8 @@ impl Plugins {
                     tracing::warn!(
                         plugin = last,
                         point,
-                        "{point} belongs to nobody now, and to {last} before, which {verb} not \
-                         write it any more; {fate}"
+                        "{point} has no owner now (was {last}, which {verb} not write it any \
+                         more); {fate}"
                     );
                 }
                 continue;
@@ -91,7 +91,7 @@ impl Plugins {
                         plugin = &**owner,
                         point,
                         before = &**last,
-                        "{point} belongs to {owner} now, and to {last} before"
+                        "{point} is now owned by {owner} (was {last})"
                     );
                 }
                 None => {}

@@ -251,7 +251,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
         ),
     }
     record.recovery.then(|| match was_in_recovery {
-        true => "nobody has ended the recovery from before this start".to_owned(),
+        true => "the recovery from before this start was not ended".to_owned(),
         false if is_reached(ends, settings.ends) => {
             format!("{of_ends} within {within}")
         }

@@ -131,7 +131,7 @@ impl Dialect for Plain {
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
         let topic = String::from_utf8_lossy(&said.topic);
         let Some(&at) = self.commands.get(&*topic) else {
-            commands.refuse(&topic, "nobody has asked for it");
+            commands.refuse(&topic, "no subscription has asked for it");
             return Heard::Done;
         };
         if self.subscriptions[at].is_news(said) {

@@ -63,8 +63,8 @@ fn what_init_has_written_in_vain_is_told() {
         other => panic!("{other:?}"),
     };
     let words = "what its start wrote to the variable x does not count: it";
-    let way_out = "hold whoever writes it as double, see `camshaft vars`, then `camshaft restart \
-                   --cold`";
+    let way_out = "hold the program that writes it as double, see `camshaft vars`, then \
+                   `camshaft restart --cold`";
     let expected = [
         (Seat(1), format!("{words} has another type, double and not int; {way_out}")),
         (Seat(2), format!("{words} is not granted to it")),
@@ -192,8 +192,8 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
     daemon.remove("a");
     daemon.wait_gone("a");
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let nobody = "nobody else writes it, so `camshaft restart --cold` forgets it";
-    assert_eq!(way_out(&daemon), nobody);
+    let other = "no other program writes it, so `camshaft restart --cold` forgets it";
+    assert_eq!(way_out(&daemon), other);
     assert!(declare("int").status.success());
     daemon.drop_in("b", &maker(Double, "(call $write)"));
     assert_eq!(way_out(&daemon), "the configuration declares it so");
@@ -230,8 +230,8 @@ fn the_way_out_names_both_who_write_it_and_none_that_writes_the_other_type_now()
     daemon.wait_running("a", &hash);
     daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let nobody = "nobody else writes it, so `camshaft restart --cold` forgets it";
-    assert_eq!(way_out(&daemon), nobody);
+    let other = "no other program writes it, so `camshaft restart --cold` forgets it";
+    assert_eq!(way_out(&daemon), other);
 }
 
 /// A program that writes the int `x` in `init`, and as a double in each poll.

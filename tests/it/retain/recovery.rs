@@ -36,7 +36,7 @@ fn three_abnormal_ends_lead_to_recovery_until_the_operator_ends_it() {
     // An orderly stop does not end it.
     let daemon = Daemon::idle(daemon.stop().2, &[]);
     let status = stands_still(&daemon);
-    assert!(status.recovery.unwrap().contains("nobody has ended"));
+    assert!(status.recovery.unwrap().contains("was not ended"));
     // What is new in the folder waits as well, what is held stays so, and the scan goes on.
     daemon.drop_in("other", &wat(r#"(module (func (export "poll")))"#));
     daemon.wait_for("other", "held", |view| view.state == PluginState::Held);

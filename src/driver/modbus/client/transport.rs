@@ -290,7 +290,7 @@ impl Transport {
         while let Ok(read) = timeout_at(until, self.stream.read(&mut bytes)).await {
             noise += came(read)?;
             if noise > MAX_NOISE {
-                return Err(WireError::Closed("somebody on the line never stops".into()));
+                return Err(WireError::Closed("a sender on the line never stops".into()));
             }
         }
         Ok(())

@@ -193,7 +193,7 @@ fn expires(
     wrong: &impl Fn(&str, &str, &str) -> OpenError,
 ) -> Result<Option<Duration>, OpenError> {
     if point.freshness.bad_after.is_some() {
-        let wanted = "that in `expires` only, which also tells whoever writes it";
+        let wanted = "that in `expires` only, which also tells the writer";
         return Err(wrong("expires", "a point with `bad_after`", wanted));
     }
     match at.expires {

@@ -135,7 +135,7 @@ impl Shown {
         let instead = match show.on_bad {
             OnBad::Exception => Instead::Exception,
             OnBad::Keep if show.quality.is_none() => {
-                let wanted = "a companion too, so that somebody can tell: quality = ADDRESS";
+                let wanted = "a companion too, so that a reader can tell: quality = ADDRESS";
                 return Err(wrong("on_bad", "\"keep\" without `quality`", wanted));
             }
             OnBad::Keep => Instead::Keep,
