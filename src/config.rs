@@ -8,10 +8,11 @@
 //! A driver decides itself what its own keys mean. Whether the machine has the CPU, the folder or
 //! the rights is not checked here: the parts that use them find that out.
 //!
-//! Read on in `file.rs` (all keys), then in the file of a section: its settings, ranges and defaults
-//! stand there together, as in `scan.rs` or `plugins.rs`. Entries are in `device.rs`, `points.rs`
-//! and `layout.rs` (the image), `variable.rs`, and `grant.rs` (who may do what). `change.rs` has what
-//! differs after a reload, `note.rs` what is valid and almost certainly a slip, `disk.rs` the file.
+//! Read on in `file.rs` (all keys), then in the file of a section: its settings, ranges and
+//! defaults stand there together, as in `scan.rs` or `plugins.rs`. Entries are in `device.rs`,
+//! `points.rs` and `layout.rs` (the image), `variable.rs`, and `grant.rs` (who may do what).
+//! `change.rs` has what differs after a reload, `note.rs` what is valid and almost certainly a
+//! slip, `disk.rs` the file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

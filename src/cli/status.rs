@@ -31,8 +31,8 @@ pub(super) async fn status(list: List, screen: &mut Screen) -> Outcome {
     Ok(screen.show(&view, list.json, picture)?)
 }
 
-/// The verb `camshaft status --watch`: draws the status until Ctrl-C. If the daemon stops, the error
-/// is shown until it returns. If no daemon answers at the beginning, that is an error.
+/// The verb `camshaft status --watch`: draws the status until Ctrl-C. If the daemon stops, the
+/// error is shown until it returns. If no daemon answers at the beginning, that is an error.
 pub(super) async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let draw = async {

@@ -12,8 +12,8 @@ pub struct CrashSettings {
     pub record: bool,
 }
 
-/// The settings of `[crash]`. Programs record by default: a trap that cannot be explained costs more
-/// than the recording.
+/// The settings of `[crash]`. Programs record by default: a trap that cannot be explained costs
+/// more than the recording.
 pub(super) fn crash(file: &CrashFile) -> CrashSettings {
     CrashSettings { record: file.record.as_ref().is_none_or(|said| said.value) }
 }

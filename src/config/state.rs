@@ -20,8 +20,8 @@ pub(super) fn state(dir: &Maybe<PathBuf>, here: &Surroundings<'_>) -> StateSetti
     StateSettings { dir: here.path(dir, usual(here)) }
 }
 
-/// Default of `state.dir`: systemd's folder, else the user's, else the machine's. Root has no folder
-/// in its home.
+/// Default of `state.dir`: systemd's folder, else the user's, else the machine's. Root has no
+/// folder in its home.
 fn usual(here: &Surroundings<'_>) -> PathBuf {
     let home = || here.var("HOME").filter(|_| !here.is_root);
     here.var("STATE_DIRECTORY")

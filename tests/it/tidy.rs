@@ -130,7 +130,7 @@ const EMPTY_NAMES: [&str; 9] =
 
 const MAX_COLUMNS: usize = 100;
 const MAX_FILE_LINES: usize = 400;
-const MAX_FUNCTION_LINES: usize = 70;
+const MAX_FUNCTION_LINES: usize = 60;
 const MAX_CYCLE_LINES: usize = 10;
 /// So many lines say what a file is for, what it does not do and where to look next.
 const HEADER_LINES: std::ops::RangeInclusive<usize> = 3..=40;
