@@ -151,7 +151,7 @@ fn decide(
         return None;
     }
     let points: Vec<_> = layout.points.into_iter().map(|p| (names[&*p.name].id, p)).collect();
-    let names = devices.iter().map(|device| device.name.clone()).collect();
+    let names = devices.iter().map(|device| device.name.to_string()).collect();
     let used = here.before.ids();
     let points = Points::numbered(points, used, names, layout.image_bytes).after(here.before);
     let points = Arc::new(points);

@@ -49,6 +49,17 @@ impl Kind for OfPlugin {
 /// The name of a plugin: that of its file, without `.wasm`.
 pub type PluginName = Name<OfPlugin>;
 
+/// The kind of [`DeviceName`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OfDevice;
+
+impl Kind for OfDevice {
+    const A_THING: &'static str = "a device";
+}
+
+/// The name of a device in the field.
+pub type DeviceName = Name<OfDevice>;
+
 /// A text that is no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoName(String);

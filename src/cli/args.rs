@@ -17,7 +17,7 @@ use super::help::{
 use super::modbus::Modbus;
 use super::value::{setting, value};
 use crate::control::MAX_RECEIPTS;
-use crate::name::{NoName, PluginName};
+use crate::name::{DeviceName, NoName, PluginName};
 use crate::process::image::Value;
 
 /// The configuration when none is named.
@@ -194,7 +194,7 @@ pub(super) enum Verb {
     #[command(after_help = FAULT_HELP)]
     Fault {
         /// Name of the device
-        device: String,
+        device: DeviceName,
         /// disconnect, freeze, slow, garbage or hang
         #[arg(required_unless_present = "clear", conflicts_with = "clear")]
         kind: Option<String>,

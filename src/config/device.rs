@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::check::{is_name, once};
+use super::check::once;
 use super::driver::{offset_of, understand};
 use super::file::{DeviceFile, PointFile};
 use super::problem::Report;
 use super::surroundings::Surroundings;
 use crate::driver::{self, MAX_DEVICES};
+use crate::name::DeviceName;
 use crate::patience::PATIENCE;
 use crate::process::image::Points;
 
@@ -20,7 +21,7 @@ use crate::process::image::Points;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Device {
     /// Its name, unique among devices.
-    pub name: String,
+    pub name: DeviceName,
     /// Its driver, with the settings of that driver.
     pub driver: driver::Config,
 }
@@ -40,7 +41,6 @@ pub(super) fn devices(
     for device in files {
         let driver = understand(device, &here.folder, report);
         if let Some(name) = &device.name {
-            is_name(name, report);
             once(name, &mut lines, "device", report);
             all.extend(driver.map(|driver| Device { name: name.value.clone(), driver }));
         }

@@ -14,7 +14,7 @@ use super::problem::Said;
 use super::read::Section;
 use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, OnBadWord, SafeWord, Text};
 use crate::log::{Format, Level};
-use crate::name::{self, Name, PluginName};
+use crate::name::{self, DeviceName, Name, PluginName};
 use crate::plugin::{Compiler, RollbackState};
 use crate::process::image::{Direction, Kind, Value};
 use crate::process::variable::VariableKind;
@@ -114,7 +114,7 @@ pub(super) struct ProgramFile {
 
 /// An entry `[[device]]`.
 pub(super) struct DeviceFile<'t> {
-    pub(super) name: Maybe<String>,
+    pub(super) name: Maybe<DeviceName>,
     pub(super) driver: Maybe<String>,
     pub(super) input: WindowFile,
     pub(super) output: WindowFile,
@@ -294,7 +294,7 @@ impl ProgramFile {
 impl<'t> DeviceFile<'t> {
     fn read(device: &mut Section<'_, 't>) -> Self {
         Self {
-            name: device.need("name", NAME),
+            name: name(device),
             driver: device.need("driver", "the name of a driver, such as \"sim\""),
             input: WindowFile {
                 start: device.take("input_start", COUNT),

@@ -56,7 +56,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::journal::Entry;
-use crate::name::PluginName;
+use crate::name::{DeviceName, PluginName};
 use crate::process::image::{Value, exact};
 
 pub use force::{
@@ -179,14 +179,14 @@ pub enum Request {
     /// Let a simulated device fail: [`Response::Done`].
     Inject {
         /// Name of the device.
-        device: String,
+        device: DeviceName,
         /// A JSON object whose `kind` is a text. The driver of the device reads its other fields.
         injection: serde_json::Value,
     },
     /// End the simulated fault of a device: [`Response::Done`].
     Clear {
         /// Name of the device.
-        device: String,
+        device: DeviceName,
     },
 }
 

@@ -23,7 +23,7 @@ use super::super::{Call, Code, Failure, Request, Response, Who};
 use super::answer::{Refused, invalid, json};
 use super::body::{AnyName, BODY_TIME, Limit, Named, To, read, read_json, read_value};
 use super::peer::{Names, Peer, name_of};
-use crate::name::{OfPlugin, PluginName};
+use crate::name::{OfDevice, OfPlugin, PluginName};
 
 /// The time that the daemon has to answer. The longest work is to write a file to a slow card.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -288,7 +288,7 @@ async fn set_variable(
 
 async fn inject(
     state: ApiState,
-    AnyName(device): AnyName,
+    Named(device): Named<OfDevice>,
     body: Body,
 ) -> Result<Response, Refused> {
     let wanted = "the body must be an object such as {\"kind\":\"freeze\"}";
@@ -301,7 +301,7 @@ async fn inject(
     state.ask(Request::Inject { device, injection }).await
 }
 
-async fn clear(state: ApiState, AnyName(device): AnyName) -> Result<Response, Refused> {
+async fn clear(state: ApiState, Named(device): Named<OfDevice>) -> Result<Response, Refused> {
     state.ask(Request::Clear { device }).await
 }
 

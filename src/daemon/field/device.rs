@@ -164,7 +164,7 @@ impl Field {
             let fact = index.and_then(|index| news.devices.get(index));
             let makes_safe = self.devices.makes_safe(&device.name, link.stall.is_on());
             DeviceView {
-                name: device.name.clone(),
+                name: device.name.to_string(),
                 driver: device.driver.driver().into(),
                 fault: fact.and_then(|fact| fact.fault).map(|fault| fault.to_string()),
                 confirmed: fact.is_some_and(|fact| fact.confirmed) && !makes_safe,

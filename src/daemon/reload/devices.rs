@@ -63,7 +63,7 @@ impl Planned {
                 why: closed(&device.name, &error),
                 is_late: error.is_late,
             })?;
-            Ok(Origin::New(device.name.clone(), plan))
+            Ok(Origin::New(device.name.to_string(), plan))
         };
         let devices =
             new.live.devices.iter().enumerate().map(origin).collect::<Result<_, Unread>>()?;

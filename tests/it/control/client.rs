@@ -49,8 +49,8 @@ async fn orders_arrive_as_they_were_given() {
         Request::Set { point: "tank.level".into(), value: Value::Real(42.0) },
         Request::Set { point: "strange / name".into(), value: Value::Int(-1) },
         Request::SetVar { name: "set/point".into(), value: Value::Bool(true) },
-        Request::Inject { device: "plant".into(), injection },
-        Request::Clear { device: "plant".into() },
+        Request::Inject { device: "plant".parse().unwrap(), injection },
+        Request::Clear { device: "plant".parse().unwrap() },
     ];
     assert_eq!(stage.facts().orders, expected);
 }

@@ -140,7 +140,7 @@ async fn orders_say_what_came_of_them() {
     stage.prints(&["fault", "plant", "hang", "for=4s"], "plant: hang for 4s\n").await;
     stage.prints(&["fault", "plant", "--clear"], "plant: sound again\n").await;
     let slow = serde_json::json!({ "kind": "slow", "delay": "200ms", "n": 7 });
-    let injected = Request::Inject { device: "plant".into(), injection: slow };
+    let injected = Request::Inject { device: "plant".parse().unwrap(), injection: slow };
     assert!(stage.facts().orders.contains(&injected));
 }
 
