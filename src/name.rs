@@ -60,6 +60,30 @@ impl Kind for OfDevice {
 /// The name of a device in the field.
 pub type DeviceName = Name<OfDevice>;
 
+/// The kind of [`PointName`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OfPoint;
+
+impl Kind for OfPoint {
+    const A_THING: &'static str = "a point";
+}
+
+/// The name of an input or an output.
+pub type PointName = Name<OfPoint>;
+
+/// The kind of [`VariableName`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OfVariable;
+
+impl Kind for OfVariable {
+    const A_THING: &'static str = "a variable";
+}
+
+/// The name of a variable that the configuration declares. Only the configuration reads such names:
+/// behind it these variables stand in one list with those that programs make, and an operator may
+/// ask for any of them.
+pub type VariableName = Name<OfVariable>;
+
 /// A text that is no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoName(String);

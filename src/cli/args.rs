@@ -17,7 +17,7 @@ use super::help::{
 use super::modbus::Modbus;
 use super::value::{setting, value};
 use crate::control::MAX_RECEIPTS;
-use crate::name::{DeviceName, NoName, PluginName};
+use crate::name::{DeviceName, NoName, PluginName, PointName};
 use crate::process::image::Value;
 
 /// The configuration when none is named.
@@ -234,7 +234,7 @@ pub(super) enum Verb {
 #[derive(Debug, Group)]
 pub(super) struct Force {
     /// Name of the point, an input or an output
-    pub(super) point: String,
+    pub(super) point: PointName,
     /// true, false, on, off or a number, in the unit of the point
     #[arg(allow_negative_numbers = true, value_parser = value)]
     pub(super) value: Value,
@@ -260,7 +260,7 @@ pub(super) struct Force {
 pub(super) struct Unforce {
     /// Name of the point
     #[arg(required_unless_present = "all", conflicts_with = "all")]
-    pub(super) point: Option<String>,
+    pub(super) point: Option<PointName>,
     /// End every force
     #[arg(long)]
     pub(super) all: bool,

@@ -1,4 +1,5 @@
-//! Checks that the sections share: ranges, budgets, names, and values as the file writes them.
+//! Checks that the sections share: ranges, budgets, names that occur twice, and values as the file
+//! writes them.
 //!
 //! No range and no default of a single key stands here: they stand beside the settings of their
 //! section, such as in `scan.rs` or `plugins.rs`. Problems are collected in `problem.rs`.
@@ -10,7 +11,6 @@ use std::time::Duration;
 
 use super::file::Maybe;
 use super::problem::{Report, Said};
-use crate::name;
 
 /// The shortest budget. Below 10 us the stop itself costs as much as the program.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);
@@ -40,16 +40,6 @@ pub(super) fn show_duration(duration: Duration) -> String {
 /// A number as it is written in the file.
 pub(super) fn show_number(number: impl Display) -> String {
     number.to_string()
-}
-
-/// Whether a name can be typed on a command line and be part of a file name; if not, a problem is
-/// reported.
-pub(super) fn is_name(said: &Said<String>, report: &Report<'_>) -> bool {
-    let good = said.value.parse::<name::PluginName>().is_ok();
-    if !good {
-        report.wrong_at(said, format!("{:?}", said.value), name::RULE);
-    }
-    good
 }
 
 /// Whether a name occurs for the first time; `lines` holds the line of each name so far. A second

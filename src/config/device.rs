@@ -73,7 +73,7 @@ pub(super) fn try_devices(
         let mut line = offset.map_or(file.rest.line, |offset| report.line(offset));
         let mut key = file.rest.key.clone();
         let is_it = |point: &&PointFile<'_>| {
-            point.name.as_ref().is_some_and(|said| Some(&said.value) == error.point.as_ref())
+            point.name.as_ref().is_some_and(|said| error.point.as_deref() == Some(&*said.value))
         };
         if let Some(point) = file.points.iter().find(is_it) {
             line = point.at.as_ref().map_or(point.place.line, |said| said.line);

@@ -14,7 +14,7 @@ use super::problem::Said;
 use super::read::Section;
 use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, OnBadWord, SafeWord, Text};
 use crate::log::{Format, Level};
-use crate::name::{self, DeviceName, Name, PluginName};
+use crate::name::{self, DeviceName, Name, PluginName, PointName, VariableName};
 use crate::plugin::{Compiler, RollbackState};
 use crate::process::image::{Direction, Kind, Value};
 use crate::process::variable::VariableKind;
@@ -135,7 +135,7 @@ pub(super) struct WindowFile {
 pub(super) struct PointFile<'t> {
     /// Line and key of the entry itself.
     pub(super) place: Said<()>,
-    pub(super) name: Maybe<String>,
+    pub(super) name: Maybe<PointName>,
     pub(super) direction: Maybe<Direction>,
     pub(super) kind: Maybe<Kind>,
     pub(super) address: Maybe<Address>,
@@ -156,7 +156,7 @@ pub(super) struct PointFile<'t> {
 
 /// An entry `[[variable]]`.
 pub(super) struct VariableFile {
-    pub(super) name: Maybe<String>,
+    pub(super) name: Maybe<VariableName>,
     pub(super) kind: Maybe<VariableKind>,
     pub(super) initial: Maybe<Value>,
     pub(super) retain: Maybe<bool>,
@@ -315,7 +315,7 @@ impl<'t> PointFile<'t> {
     fn read(point: &mut Section<'_, 't>) -> Self {
         Self {
             place: Said { value: (), line: point.line, key: point.key.clone() },
-            name: point.need("name", NAME),
+            name: name(point),
             direction: point.need("direction", "\"in\" or \"out\""),
             kind: point.need("type", "one of bool, u8, i8, u16, i16, u32, i32, u64, i64, f32, f64"),
             address: point.take("address", "a byte such as 3, or byte and bit such as \"3.1\""),
@@ -336,7 +336,7 @@ impl<'t> PointFile<'t> {
 impl VariableFile {
     fn read(variable: &mut Section<'_, '_>) -> Self {
         Self {
-            name: variable.need("name", NAME),
+            name: name(variable),
             kind: variable.need("type", "one of boolean, int, double"),
             initial: variable.take("initial", "true, false or a number"),
             retain: variable.take("retain", SWITCH),

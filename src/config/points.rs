@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
-use super::check::{is_name, once, ranged, show_duration};
+use super::check::{once, ranged, show_duration};
 use super::file::{ConfigFile, Maybe, PointFile};
 use super::problem::{Report, Said};
 use super::word::{HoldWord, KeepWord, OnBadWord, SafeWord};
@@ -28,7 +28,7 @@ pub(super) struct Named {
 /// All points by name.
 pub(super) type Names<'f> = HashMap<&'f str, Named>;
 
-/// Collects all names; reports names that are bad, that occur twice, and too many points. A point
+/// Collects all names; reports names that occur twice, and too many points. A point
 /// that is in `before`, or was there once, keeps its id, because programs may use that id.
 pub(super) fn names<'f>(
     file: &'f ConfigFile<'_>,
@@ -47,7 +47,6 @@ pub(super) fn names<'f>(
             break;
         }
         let Some(name) = &point.name else { continue };
-        is_name(name, report);
         if once(name, &mut lines, "point", report) {
             let direction = point.direction.as_ref().map(|said| said.value);
             let id = match before.known(&name.value) {
@@ -71,19 +70,21 @@ pub(super) fn names<'f>(
     names
 }
 
-/// The point that `file` describes, without a place; `None` if a key that it needs is missing.
+/// The point that `file` describes, without a place; `None` if a key that it needs is missing. The
+/// rest of a point without a name is still checked.
 pub(super) fn understand(
     file: &PointFile<'_>,
     device: usize,
     report: &Report<'_>,
 ) -> Option<Point> {
-    let (name, direction, kind) = (file.name.as_ref(), file.direction.as_ref(), file.kind.as_ref());
+    let (direction, kind) = (file.direction.as_ref(), file.kind.as_ref());
+    let name = file.name.as_ref().map_or("", |name| &*name.value);
     let mut point = Point {
         scale: factor(&file.scale, kind?.value, 1.0, report),
         offset: factor(&file.offset, kind?.value, 0.0, report),
         unit: file.unit.as_ref().map(|said| said.value.clone()).unwrap_or_default(),
         device,
-        ..Point::new(name?.value.clone(), direction?.value, kind?.value)
+        ..Point::new(name, direction?.value, kind?.value)
     };
     match point.direction {
         Direction::Out => {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::check::{is_name, once};
+use super::check::once;
 use super::file::VariableFile;
 use super::problem::{Report, Said};
 use crate::process::image::Value;
@@ -16,19 +16,18 @@ pub(super) fn variables(file: &[VariableFile], report: &Report<'_>) -> Vec<(Stri
     let mut lines = HashMap::new();
     let mut all = Vec::new();
     for (index, variable) in file.iter().enumerate() {
+        let kind = variable.kind.as_ref().map(|said| said.value);
+        let value = kind.and_then(|kind| match &variable.initial {
+            None => Some(Variable::initial(kind)),
+            Some(said) => understood(kind, said, report),
+        });
         let Some(name) = &variable.name else { continue };
-        is_name(name, report);
         once(name, &mut lines, "variable", report);
         if index == MAX_VARIABLES {
             let right = format!("at most {MAX_VARIABLES} variables");
             report.wrong(name.line, "variable", format!("variable {}", index + 1), right);
         }
-        let Some(kind) = variable.kind.as_ref().map(|said| said.value) else { continue };
-        let value = match &variable.initial {
-            None => Some(Variable::initial(kind)),
-            Some(said) => understood(kind, said, report),
-        };
-        all.extend(value.map(|value| (name.value.clone(), value)));
+        all.extend(value.map(|value| (name.value.to_string(), value)));
     }
     all
 }

@@ -56,7 +56,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::journal::Entry;
-use crate::name::{DeviceName, PluginName};
+use crate::name::{DeviceName, PluginName, PointName};
 use crate::process::image::{Value, exact};
 
 pub use force::{
@@ -151,7 +151,7 @@ pub enum Request {
     /// Give a simulated input a value: [`Response::Done`].
     Set {
         /// Name of the point.
-        point: String,
+        point: PointName,
         /// The value, in the unit of the point.
         value: Value,
     },
@@ -160,14 +160,14 @@ pub enum Request {
     /// Force a point: [`Response::Done`], once the force is in force.
     Force {
         /// Name of the point.
-        point: String,
+        point: PointName,
         /// The value, for how long, by whom and why.
         order: ForceOrder,
     },
     /// End a force: [`Response::Done`].
     Unforce {
         /// Name of the point; `None` for all forced points.
-        point: Option<String>,
+        point: Option<PointName>,
     },
     /// Give a variable a value: [`Response::Done`], once the variable has it.
     SetVar {

@@ -218,6 +218,22 @@ fn names() {
     );
     check("[[plugin]]\nname = '.x'\n", &[&format!("2: plugin[.x].name: {right}, found \".x\"")]);
     check("[[plugin]]\n", &["1: plugin[#1].name: expected a name in quotes, found nothing"]);
+    // The rest of such an entry is checked all the same.
+    check(
+        &plant(&["name = 'a b', direction = 'out', type = 'u8'"]),
+        &[
+            &format!("5: device[d].point[a b].name: {right}, found \"a b\""),
+            "5: device[d].point[a b].safe: expected safe = a value or \"hold\", because an output \
+             of numbers has no default, found nothing",
+        ],
+    );
+    check(
+        "[[variable]]\nname = '-v'\ntype = 'int'\ninitial = true\n",
+        &[
+            &format!("2: variable[-v].name: {right}, found \"-v\""),
+            "4: variable[-v].initial: expected a whole number of 32 bits, for type int, found true",
+        ],
+    );
     check(
         "[[plugin]]\nname = 'a'\n[[plugin]]\nname = 'a'\n",
         &["4: plugin[a].name: expected another name, found a second plugin \"a\", the first is \

@@ -23,7 +23,7 @@ use super::super::{Call, Code, Failure, Request, Response, Who};
 use super::answer::{Refused, invalid, json};
 use super::body::{AnyName, BODY_TIME, Limit, Named, To, read, read_json, read_value};
 use super::peer::{Names, Peer, name_of};
-use crate::name::{OfDevice, OfPlugin, PluginName};
+use crate::name::{OfDevice, OfPlugin, OfPoint, PluginName};
 
 /// The time that the daemon has to answer. The longest work is to write a file to a slow card.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -255,12 +255,20 @@ async fn remove(state: ApiState, Named(name): Named<OfPlugin>) -> Result<Respons
     state.ask(Request::Remove { name }).await
 }
 
-async fn set(state: ApiState, AnyName(point): AnyName, body: Body) -> Result<Response, Refused> {
+async fn set(
+    state: ApiState,
+    Named(point): Named<OfPoint>,
+    body: Body,
+) -> Result<Response, Refused> {
     let value = read_value(body).await?;
     state.ask(Request::Set { point, value }).await
 }
 
-async fn force(state: ApiState, AnyName(point): AnyName, body: Body) -> Result<Response, Refused> {
+async fn force(
+    state: ApiState,
+    Named(point): Named<OfPoint>,
+    body: Body,
+) -> Result<Response, Refused> {
     let body = read_json(body).await?;
     let order = serde_json::from_slice(&body).map_err(|error| {
         let wanted = "the body must be an object such as {\"value\":true,\"owner\":\"ann\"}";
@@ -269,7 +277,7 @@ async fn force(state: ApiState, AnyName(point): AnyName, body: Body) -> Result<R
     state.ask(Request::Force { point, order }).await
 }
 
-async fn unforce(state: ApiState, AnyName(point): AnyName) -> Result<Response, Refused> {
+async fn unforce(state: ApiState, Named(point): Named<OfPoint>) -> Result<Response, Refused> {
     state.ask(Request::Unforce { point: Some(point) }).await
 }
 

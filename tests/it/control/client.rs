@@ -35,7 +35,7 @@ async fn orders_arrive_as_they_were_given() {
     let hash = client.deploy("tank", "good".into()).await.unwrap();
     client.remove("tank").await.unwrap();
     client.set("tank.level", Value::Real(42.0)).await.unwrap();
-    client.set("strange / name", Value::Int(-1)).await.unwrap();
+    client.set_var("strange / name", Value::Int(-1)).await.unwrap();
     client.set_var("set/point", Value::Bool(true)).await.unwrap();
     client.inject("plant", &injection).await.unwrap();
     client.clear("plant").await.unwrap();
@@ -46,8 +46,8 @@ async fn orders_arrive_as_they_were_given() {
         Request::Restart { name: name() },
         Request::Deploy { name: name(), module: "good".into() },
         Request::Remove { name: name() },
-        Request::Set { point: "tank.level".into(), value: Value::Real(42.0) },
-        Request::Set { point: "strange / name".into(), value: Value::Int(-1) },
+        Request::Set { point: "tank.level".parse().unwrap(), value: Value::Real(42.0) },
+        Request::SetVar { name: "strange / name".into(), value: Value::Int(-1) },
         Request::SetVar { name: "set/point".into(), value: Value::Bool(true) },
         Request::Inject { device: "plant".parse().unwrap(), injection },
         Request::Clear { device: "plant".parse().unwrap() },
@@ -79,6 +79,10 @@ async fn failures_keep_code_and_words() {
     let result = client.deploy("../tank", "x".into()).await.map(drop);
     let message = "the name of a plugin: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - \
                    and . not first, found \"../tank\"";
+    check(result, Code::Invalid, message);
+    let result = client.set("strange / name", Value::Int(-1)).await;
+    let message = "the name of a point: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - \
+                   and . not first, found \"strange / name\"";
     check(result, Code::Invalid, message);
     assert_eq!(stage.facts().orders.len(), 2, "only two made sense");
 }

@@ -171,9 +171,9 @@ async fn a_name_that_is_set_is_a_point_or_a_variable() {
                `camshaft points` and `camshaft vars` list them";
     stage.fails(&["set", "motor", "1"], why).await;
     let expected = [
-        Request::Set { point: "tank.level".into(), value: Value::Real(-4.5) },
+        Request::Set { point: "tank.level".parse().unwrap(), value: Value::Real(-4.5) },
         Request::SetVar { name: "setpoint".into(), value: Value::Int(60) },
-        Request::Set { point: "lamp".into(), value: Value::Bool(true) },
+        Request::Set { point: "lamp".parse().unwrap(), value: Value::Bool(true) },
     ];
     assert_eq!(stage.facts().orders, expected);
 }
