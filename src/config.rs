@@ -12,7 +12,7 @@
 //! defaults stand there together, as in `scan.rs` or `plugins.rs`. Entries are in `device.rs`,
 //! `points.rs` and `layout.rs` (the image), `variable.rs`, and `grant.rs` (who may do what).
 //! `change.rs` has what differs after a reload, `note.rs` what is valid and almost certainly a
-//! slip, `disk.rs` the file.
+//! slip, and `disk.rs` the file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! The control interface: requests, answers, and HTTP between people and a running daemon.
 //!
-//! This file holds the vocabulary: [`Request`], [`Response`], [`Failure`]; `status.rs`, `plugin.rs`
-//! and their neighbours hold the fields of answers. `server.rs` passes each request from a unix
-//! socket as a [`Call`] to the daemon, which makes all answers. `client.rs` sends requests.
+//! This file holds the vocabulary: [`Request`], [`Response`], [`Failure`]. The fields of answers
+//! are in `status.rs` and its neighbours. `server.rs` passes each request from a unix socket as a
+//! [`Call`] to the daemon, which makes all answers. `client.rs` sends requests.
 //!
 //! # The interface
 //! HTTP/1.1 with JSON bodies on a unix socket, one request per connection. The mode of the socket

@@ -37,8 +37,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// radio link reaches it.
 const LEAST_RATE: u64 = 16 << 10;
 
-/// The name in a path as a text, where a name may be any: that of a variable that a program has
-/// made, or of a thing of the past.
+/// The name in a path as a text: that of a variable, because programs make some with other names,
+/// or one that is only looked up among those that are there.
 pub(super) struct AnyName(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for AnyName {

@@ -196,7 +196,7 @@ async fn index() -> HttpResponse {
     json(StatusCode::OK, &serde_json::json!({ "routes": routes }))
 }
 
-async fn plugin(state: ApiState, Named(name): Named<OfPlugin>) -> Result<Response, Refused> {
+async fn plugin(state: ApiState, AnyName(name): AnyName) -> Result<Response, Refused> {
     // Plugins are few, so a search through all of them is cheap. The daemon needs no request of its
     // own for this.
     if let Response::Plugins(plugins) = state.ask(Request::Plugins).await?
