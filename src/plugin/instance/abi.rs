@@ -10,11 +10,14 @@
 //! `module/offer.rs` lists their names and types.
 
 pub(super) mod point;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::guest::Guest;
+use super::memory::Memory;
 use crate::process::call::{Code, Outcome, Phase};
 use crate::process::image::{Direction, Points};
 use crate::process::line::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message};
@@ -22,26 +25,9 @@ use crate::process::refused::Why;
 use crate::process::variable::{MAX_NAME_BYTES, Variable, VariableKind};
 use crate::text::Text;
 
-/// The linear memory of a guest. Offsets and lengths come from the guest and may have any value.
-pub(super) trait Memory {
-    /// Copies from the memory into `buffer`.
-    fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome;
-
-    /// Copies `bytes` into the memory: all of them, or none.
-    fn write(&self, at: u32, bytes: &[u8]) -> Outcome;
-
-    /// Size of the memory in bytes.
-    fn len(&self) -> u64;
-
-    /// Checks that `len` bytes at `at` lie within the memory.
-    fn check(&self, at: u32, len: u32) -> Outcome {
-        (u64::from(at) + u64::from(len) <= self.len()).then_some(()).ok_or(Code::Error)
-    }
-}
-
 /// Reads the name of a variable or point from the guest's memory.
 fn name<'a>(
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     at: u32,
     len: u32,
     buffer: &'a mut [u8; MAX_NAME_BYTES],
@@ -52,7 +38,7 @@ fn name<'a>(
 }
 
 /// Reads a text from the guest's memory and cuts it to the size of `Text`.
-fn text<const N: usize>(memory: &impl Memory, at: u32, len: u32) -> Result<Text<N>, Code> {
+fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<Text<N>, Code> {
     memory.check(at, len)?;
     let mut buffer = [0; N];
     let taken = &mut buffer[..N.min(len as usize)];
@@ -71,7 +57,7 @@ fn text<const N: usize>(memory: &impl Memory, at: u32, len: u32) -> Result<Text<
 /// `wasm_log(level, file, file_len, line, msg, msg_len)`: puts a line into the log.
 pub(super) fn log(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     level: i32,
     (file, file_len): (u32, u32),
     line: i32,
@@ -103,7 +89,7 @@ fn range(address: u32, len: u32, size: usize) -> Result<Range<usize>, Code> {
 /// `wasm_read_input(address, buf, len)`: copies bytes of the input image to the guest.
 pub(super) fn read_input(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     address: u32,
     buf: u32,
     len: u32,
@@ -122,7 +108,7 @@ pub(super) fn read_input(
 /// end of the last cycle.
 pub(super) fn read_output(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     address: u32,
     buf: u32,
     len: u32,
@@ -138,7 +124,7 @@ pub(super) fn read_output(
 /// number: no device can be driven with anything else.
 pub(super) fn write_output(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     address: u32,
     data: u32,
     len: u32,
@@ -188,7 +174,7 @@ fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Out
 /// judged at the end of the poll.
 fn judge_floats(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     points: &Points,
     (bytes, data): (Range<usize>, u32),
 ) -> Result<bool, Code> {
@@ -214,7 +200,7 @@ fn judge_floats(
 /// `wasm_current_time(secs, nanos)`: gives the instant of the cycle.
 pub(super) fn current_time(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     secs: u32,
     nanos: u32,
 ) -> Outcome {
@@ -227,7 +213,7 @@ pub(super) fn current_time(
 /// `wasm_variable_read_*(name, name_len, value)`: gives the value of a variable.
 pub(super) fn variable_read(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     (at, len): (u32, u32),
     value: u32,
     kind: VariableKind,
@@ -251,7 +237,7 @@ pub(super) fn variable_read(
 /// `wasm_variable_write_*(name, name_len, value)`: writes a variable, or makes it.
 pub(super) fn variable_write(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     (at, len): (u32, u32),
     value: Variable,
 ) -> Outcome {
@@ -264,12 +250,7 @@ pub(super) fn variable_write(
 }
 
 /// `wasm_cycle(count, period_us)`: gives the number of the cycle and the period in microseconds.
-pub(super) fn cycle(
-    guest: &mut Guest,
-    memory: &impl Memory,
-    count: u32,
-    period_us: u32,
-) -> Outcome {
+pub(super) fn cycle(guest: &mut Guest, memory: &Memory<'_>, count: u32, period_us: u32) -> Outcome {
     memory.check(period_us, 4)?;
     let (cycle, period) = (guest.world.cycle, guest.world.period);
     memory.write(count, &cycle.to_le_bytes())?;
@@ -279,7 +260,7 @@ pub(super) fn cycle(
 
 /// The message of AssemblyScript's `abort`. A string there is UTF-16, and its length in bytes
 /// stands in the four bytes before it.
-pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
+pub(super) fn abort_message(memory: &Memory<'_>, at: u32) -> String {
     /// Most bytes of the message that are read; a longer message is cut.
     const LONGEST: u32 = 512;
     let mut len = [0; 4];
@@ -295,7 +276,7 @@ pub(super) fn abort_message(memory: &impl Memory, at: u32) -> String {
 }
 
 /// `wasm_state_write(data, len)`: adds bytes to the saved state; works in `save` only.
-pub(super) fn state_write(guest: &mut Guest, memory: &impl Memory, data: u32, len: u32) -> Outcome {
+pub(super) fn state_write(guest: &mut Guest, memory: &Memory<'_>, data: u32, len: u32) -> Outcome {
     if guest.phase != Phase::Save {
         return Err(Code::Denied);
     }
@@ -310,7 +291,7 @@ pub(super) fn state_write(guest: &mut Guest, memory: &impl Memory, data: u32, le
 /// only. At the end of the state it reads 0 bytes.
 pub(super) fn state_read(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     buf: u32,
     len: u32,
     read: u32,

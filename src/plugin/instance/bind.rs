@@ -1,20 +1,17 @@
 //! Binds the functions of the contract to an instance: one closure for each, with wasmer's types.
 //!
 //! What the functions do is in `abi.rs` and `wasi.rs`. A function is made only if the module
-//! imports it. The tape is written here too: it gets each call, and the bytes that the call moves
-//! between host and memory. In a replay, `bind/played.rs` makes the functions that answer from the
-//! tape instead.
+//! imports it. The tape is written here too: it gets each call, and from `memory.rs` the bytes that
+//! the call moves between host and memory. In a replay, `bind/played.rs` makes the functions that
+//! answer from the tape instead.
 
 mod played;
 
-use std::cell::RefCell;
+use wasmer::{Function, FunctionEnv, FunctionEnvMut, Imports, Module, RuntimeError, Store};
 
-use wasmer::{
-    Function, FunctionEnv, FunctionEnvMut, Imports, MemoryView, Module, RuntimeError, Store,
-};
-
-use super::abi::{self, Memory};
+use super::abi;
 use super::guest::{ExitReason, Guest};
+use super::memory::Memory;
 use super::wasi::{self, Errno};
 use crate::plugin::module::offer::wasi::{BAD_DESCRIPTOR, UNSUPPORTED, WASI, WORKING};
 use crate::plugin::module::offer::{ENV, Offer};
@@ -37,39 +34,6 @@ pub(in crate::plugin) struct Host {
     pub(in crate::plugin) player: Option<Player>,
 }
 
-/// A guest's linear memory, with the tape that notes what is moved.
-///
-/// Bounds are compared before wasmer is asked. If they are wrong, wasmer writes a line to its own
-/// log, and it would do so on the scan's thread.
-struct View<'a>(MemoryView<'a>, RefCell<&'a mut Tape>);
-
-impl View<'_> {
-    /// Checks that all of `bytes` lie within the memory.
-    fn check_all(&self, at: u32, bytes: &[u8]) -> Outcome {
-        self.check(at, u32::try_from(bytes.len()).map_err(|_| Code::Error)?)
-    }
-}
-
-impl Memory for View<'_> {
-    fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome {
-        self.check_all(at, buffer)?;
-        self.0.read(at.into(), buffer).map_err(|_| Code::Error)?;
-        self.1.borrow_mut().taken(at, buffer);
-        Ok(())
-    }
-
-    fn write(&self, at: u32, bytes: &[u8]) -> Outcome {
-        self.check_all(at, bytes)?;
-        self.0.write(at.into(), bytes).map_err(|_| Code::Error)?;
-        self.1.borrow_mut().given(at, bytes);
-        Ok(())
-    }
-
-    fn len(&self) -> u64 {
-        self.0.data_size()
-    }
-}
-
 type Context<'a> = FunctionEnvMut<'a, Host>;
 
 /// Runs a function of the contract. Without a memory, every pointer is bad.
@@ -77,16 +41,15 @@ fn env(
     mut context: Context<'_>,
     tag: Tag,
     words: &[u64],
-    call: impl FnOnce(&mut Guest, &View<'_>) -> Outcome,
+    call: impl FnOnce(&mut Guest, &Memory<'_>) -> Outcome,
 ) -> i32 {
     let (host, store) = context.data_and_store_mut();
     let Host { guest, memory, tape, .. } = host;
     tape.call(tag, words);
     guest.begin_call(tag.id);
-    let result = memory.as_ref().map_or(Err(Code::Error), |memory| {
-        let view = View(memory.view(&store), RefCell::new(tape));
-        call(guest, &view)
-    });
+    let result = memory
+        .as_ref()
+        .map_or(Err(Code::Error), |memory| call(guest, &Memory::new(memory.view(&store), tape)));
     let code = guest.end_call(result);
     tape.answer(code);
     code
@@ -113,14 +76,14 @@ fn preview1(
     mut context: Context<'_>,
     tag: Tag,
     words: &[u64],
-    call: impl FnOnce(&mut Guest, &mut View<'_>) -> Result<(), Errno>,
+    call: impl FnOnce(&mut Guest, &Memory<'_>) -> Result<(), Errno>,
 ) -> i32 {
     let (host, store) = context.data_and_store_mut();
     let Host { guest, memory, tape, .. } = host;
     tape.call(tag, words);
     let code = memory.as_ref().map_or(Errno::Fault as i32, |memory| {
-        let mut view = View(memory.view(&store), RefCell::new(tape));
-        call(guest, &mut view).map_or_else(|errno| errno as i32, |()| 0)
+        let memory = Memory::new(memory.view(&store), tape);
+        call(guest, &memory).map_or_else(|errno| errno as i32, |()| 0)
     });
     tape.answer(code);
     code
@@ -369,7 +332,7 @@ fn abort(
     let (host, store) = context.data_and_store_mut();
     let Host { memory, tape, .. } = host;
     let text = memory.as_ref().map_or_else(String::new, |memory| {
-        abi::abort_message(&View(memory.view(&store), RefCell::new(tape)), message)
+        abi::abort_message(&Memory::new(memory.view(&store), tape), message)
     });
     let text = format!("{text} (line {line}, column {column})");
     Err(exit_reason(&mut context, ExitReason::Abort(text.trim_start().into())))

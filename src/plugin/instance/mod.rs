@@ -5,7 +5,8 @@
 //!   limits of its tables and of the code of all instances.
 //! - `guest.rs` is the host's side of it: `rights.rs`, `state.rs` and `pace.rs` hold what it may
 //!   use, hand on and log.
-//! - `abi.rs` and `wasi.rs` carry out what the guest calls; `bind.rs` binds them to the instance.
+//! - `abi.rs` and `wasi.rs` carry out what the guest calls, with its `memory.rs`; `bind.rs` binds
+//!   them to the instance.
 //! - `stop.rs` ends a call that runs too long, and `trap.rs` puts a failure into words.
 //!
 //! What a module must be to come here is decided in `module`.
@@ -14,6 +15,7 @@ mod abi;
 pub(super) mod bind;
 mod code;
 pub(super) mod guest;
+mod memory;
 mod pace;
 pub mod program;
 mod rights;

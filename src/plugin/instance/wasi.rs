@@ -5,8 +5,8 @@
 //! function exists and answers `badf` or `nosys`: a plugin has no files, no sockets and no time of
 //! its own. The functions of the contract are in `abi.rs`; `bind.rs` binds both.
 
-use super::abi::Memory;
 use super::guest::Guest;
+use super::memory::Memory;
 use crate::process::line::Level;
 
 /// Error numbers of preview 1 that are used here.
@@ -41,7 +41,7 @@ fn fault<T>(_: T) -> Errno {
 /// warn.
 pub(super) fn fd_write(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     fd: i32,
     buffers: u32,
     count: u32,
@@ -75,14 +75,14 @@ pub(super) fn fd_write(
 }
 
 /// The address and the length of a buffer of `fd_write`, from its entry at `at`.
-fn buffer(memory: &impl Memory, at: u32) -> Result<(u32, u32), Errno> {
+fn buffer(memory: &Memory<'_>, at: u32) -> Result<(u32, u32), Errno> {
     let mut word = [[0; 4]; 2];
     memory.read(at, word.as_flattened_mut()).map_err(fault)?;
     Ok((u32::from_le_bytes(word[0]), u32::from_le_bytes(word[1])))
 }
 
 /// Adds `len` bytes, which lie within the memory, to the line that is being printed.
-fn print(guest: &mut Guest, memory: &impl Memory, start: u32, len: u32) {
+fn print(guest: &mut Guest, memory: &Memory<'_>, start: u32, len: u32) {
     let mut piece = [0; 256];
     for at in (0..len).step_by(piece.len()) {
         let piece = &mut piece[..(len - at).min(256) as usize];
@@ -100,7 +100,7 @@ fn print(guest: &mut Guest, memory: &impl Memory, start: u32, len: u32) {
 /// `clock_time_get(clock, precision, time)`: gives the cycle's time, for every clock.
 pub(super) fn clock_time_get(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     clock: i32,
     time: u32,
 ) -> Result<(), Errno> {
@@ -114,7 +114,7 @@ pub(super) fn clock_time_get(
 /// `random_get(buffer, len)`: gives random bytes.
 pub(super) fn random_get(
     guest: &mut Guest,
-    memory: &mut impl Memory,
+    memory: &Memory<'_>,
     buffer: u32,
     len: u32,
 ) -> Result<(), Errno> {
@@ -132,7 +132,7 @@ pub(super) fn random_get(
 }
 
 /// `args_sizes_get` and `environ_sizes_get`: give no entries and no bytes.
-pub(super) fn no_sizes(memory: &impl Memory, count: u32, size: u32) -> Result<(), Errno> {
+pub(super) fn no_sizes(memory: &Memory<'_>, count: u32, size: u32) -> Result<(), Errno> {
     memory.check(size, 4).map_err(fault)?;
     memory.write(count, &[0; 4]).map_err(fault)?;
     memory.write(size, &[0; 4]).map_err(fault)

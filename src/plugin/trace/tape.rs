@@ -319,7 +319,7 @@ impl Tape {
     }
 
     /// Everything on the tape, from the oldest section on.
-    pub(super) fn export(&self) -> Vec<u8> {
+    pub(in crate::plugin) fn export(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = (self.head..self.tail).map(|at| self.ring[place(at)]).collect();
         if let Some((section, len)) = self.row.section() {
             bytes.extend(&section[..len]);

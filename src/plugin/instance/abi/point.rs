@@ -3,8 +3,9 @@
 //!
 //! Reading and writing by address, which version 0 has, is in `abi.rs`.
 
-use super::{Memory, name};
+use super::name;
 use crate::plugin::instance::guest::Guest;
+use crate::plugin::instance::memory::Memory;
 use crate::process::call::{Code, Outcome, Phase};
 use crate::process::image::{Direction, PointId, Unfit, Value};
 use crate::process::refused::Why;
@@ -13,7 +14,7 @@ use crate::process::variable::{MAX_NAME_BYTES, VariableKind};
 /// `wasm_point_find(name, name_len, id)`: gives the id of a point.
 pub(in super::super) fn find(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     (at, len): (u32, u32),
     id: u32,
 ) -> Outcome {
@@ -41,7 +42,7 @@ fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
 /// value at the end of the last cycle.
 pub(in super::super) fn read(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     id: i32,
     value: u32,
     quality: u32,
@@ -88,7 +89,7 @@ pub(in super::super) fn read(
 /// The age of an output is 0.
 pub(in super::super) fn quality(
     guest: &mut Guest,
-    memory: &impl Memory,
+    memory: &Memory<'_>,
     id: i32,
     status: u32,
     age_ms: u32,
@@ -115,11 +116,7 @@ pub(in super::super) fn quality(
 
 /// `wasm_degraded(degraded)`: says whether an input is missing that the program requires. Then the
 /// program's outputs are safe, whatever it writes.
-pub(in super::super) fn degraded(
-    guest: &mut Guest,
-    memory: &impl Memory,
-    degraded: u32,
-) -> Outcome {
+pub(in super::super) fn degraded(guest: &mut Guest, memory: &Memory<'_>, degraded: u32) -> Outcome {
     let seat = guest.seat;
     let world = &*guest.world;
     let is_so = world.overlay.degraded(seat, world.now).is_some();

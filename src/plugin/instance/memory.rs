@@ -1,0 +1,149 @@
+//! The linear memory of a guest, as the functions that it calls use it, with the tape that notes
+//! what they move.
+//!
+//! Offsets and lengths come from the guest and may have any value. What the bytes mean is known to
+//! `abi.rs` and `wasi.rs`; `bind.rs` makes the view for each call. Copies of the whole memory, for
+//! a report, are made in `trace/checkpoint.rs`.
+
+use std::cell::RefCell;
+
+use wasmer::MemoryView;
+
+use crate::plugin::trace::tape::Tape;
+use crate::process::call::{Code, Outcome};
+
+/// The linear memory of a guest, for the length of one call.
+///
+/// Bounds are compared before wasmer is asked. If they are wrong, wasmer writes a line to its own
+/// log, and it would do so on the scan's thread.
+pub(super) struct Memory<'a> {
+    view: MemoryView<'a>,
+    tape: RefCell<&'a mut Tape>,
+}
+
+impl<'a> Memory<'a> {
+    /// The memory in `view`; `tape` gets the bytes that are moved.
+    pub(super) fn new(view: MemoryView<'a>, tape: &'a mut Tape) -> Self {
+        Self { view, tape: RefCell::new(tape) }
+    }
+
+    /// Copies from the memory into `buffer`.
+    pub(super) fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome {
+        self.check_all(at, buffer)?;
+        self.view.read(at.into(), buffer).map_err(|_| Code::Error)?;
+        self.tape.borrow_mut().taken(at, buffer);
+        Ok(())
+    }
+
+    /// Copies `bytes` into the memory: all of them, or none.
+    pub(super) fn write(&self, at: u32, bytes: &[u8]) -> Outcome {
+        self.check_all(at, bytes)?;
+        self.view.write(at.into(), bytes).map_err(|_| Code::Error)?;
+        self.tape.borrow_mut().given(at, bytes);
+        Ok(())
+    }
+
+    /// Checks that `len` bytes at `at` lie within the memory.
+    pub(super) fn check(&self, at: u32, len: u32) -> Outcome {
+        let end = u64::from(at) + u64::from(len);
+        (end <= self.view.data_size()).then_some(()).ok_or(Code::Error)
+    }
+
+    /// Checks that all of `bytes` lie within the memory.
+    fn check_all(&self, at: u32, bytes: &[u8]) -> Outcome {
+        self.check(at, u32::try_from(bytes.len()).map_err(|_| Code::Error)?)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use wasmer::{MemoryType, Store};
+
+    use super::*;
+    use crate::plugin::trace::tape::{Tag, parse};
+    use crate::process::call::Phase;
+
+    /// Bytes of a [`Page`].
+    pub(in super::super) const PAGE: u32 = 65536;
+
+    /// A memory of one page that belongs to no instance.
+    pub(in super::super) struct Page {
+        store: Store,
+        memory: wasmer::Memory,
+        tape: Tape,
+    }
+
+    impl Page {
+        /// A page with these bytes at these places, and zeros elsewhere.
+        pub(in super::super) fn new(data: &[(u32, &[u8])]) -> Self {
+            let mut store = Store::default();
+            let memory = wasmer::Memory::new(&mut store, MemoryType::new(1, Some(1), false));
+            let mut page =
+                Self { store, memory: memory.expect("a page can be had"), tape: Tape::default() };
+            for (at, bytes) in data {
+                page.with(|memory| memory.write(*at, bytes)).expect("it lies within the page");
+            }
+            page
+        }
+
+        /// Lets a function work on the memory.
+        pub(in super::super) fn with<R>(&mut self, work: impl FnOnce(&Memory<'_>) -> R) -> R {
+            work(&Memory::new(self.memory.view(&self.store), &mut self.tape))
+        }
+
+        /// All bytes.
+        pub(in super::super) fn bytes(&self) -> Vec<u8> {
+            self.memory.view(&self.store).copy_to_vec().expect("a page can be copied")
+        }
+    }
+
+    #[test]
+    fn what_does_not_lie_within_the_memory_is_refused_as_a_whole() {
+        let mut page = Page::new(&[(PAGE - 4, b"last")]);
+        let before = page.bytes();
+        let mut check = |at: u32, len: usize, expected: Outcome| {
+            page.with(|memory| {
+                assert_eq!(memory.check(at, len as u32), expected, "{len} bytes at {at}");
+                let mut buffer = vec![7; len];
+                assert_eq!(memory.read(at, &mut buffer), expected, "{len} bytes at {at}");
+                assert!(expected.is_ok() || buffer == vec![7; len], "the buffer has changed");
+                assert_eq!(memory.write(at, &buffer), expected, "{len} bytes at {at}");
+            });
+        };
+        check(0, 0, Ok(()));
+        check(0, PAGE as usize, Ok(()));
+        check(0, PAGE as usize + 1, Err(Code::Error));
+        check(PAGE - 4, 4, Ok(()));
+        check(PAGE - 4, 5, Err(Code::Error));
+        check(PAGE, 0, Ok(()));
+        check(PAGE, 1, Err(Code::Error));
+        check(PAGE + 1, 0, Err(Code::Error));
+        // The sum of the two does not fit 32 bits.
+        check(u32::MAX, 1, Err(Code::Error));
+        check(u32::MAX - 3, PAGE as usize, Err(Code::Error));
+        assert!(page.bytes() == before, "what was read and written back is the same");
+    }
+
+    #[test]
+    fn the_tape_gets_what_is_moved_and_nothing_else() {
+        let mut page = Page::new(&[(8, b"given")]);
+        page.tape = Tape::new(true);
+        page.tape.begin(Phase::Poll, 1, Duration::ZERO);
+        page.tape.call(Tag::of("env", "wasm_read_input"), &[1, 2]);
+        page.with(|memory| {
+            memory.read(8, &mut [0; 5]).unwrap();
+            memory.write(PAGE - 2, b"ok").unwrap();
+            memory.read(PAGE - 2, &mut [0; 3]).unwrap_err();
+            memory.write(PAGE - 1, b"no").unwrap_err();
+        });
+        page.tape.answer(0);
+        page.tape.end();
+        let sections = parse(&page.tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
+        let [(_, section)] = &sections[..] else { panic!("{sections:?}") };
+        assert_eq!(section.calls.len(), 1);
+        assert_eq!(section.calls[0].taken, [(8, b"given".to_vec())]);
+        assert_eq!(section.calls[0].given, [(PAGE - 2, b"ok".to_vec())]);
+    }
+}
