@@ -113,8 +113,11 @@ impl TryFrom<String> for Level {
 /// The handle of the running log.
 #[derive(Debug)]
 pub struct Handle {
+    /// Which lines are logged. The daemon writes, every thread that logs reads.
     level: reload::Handle<Targets, Registry>,
+    /// Lines that found the queue full. The threads that log count, the daemon reads.
     lost: ErrorCounter,
+    /// Lines that could not be written. The log's writer counts, the daemon reads.
     writing: Arc<Writing>,
 }
 

@@ -30,7 +30,7 @@ const MAX_GROUPS: usize = 32;
 /// belongs to the process.
 pub(super) static GROUPS: Groups = Groups(Mutex::new(BTreeMap::new()));
 
-/// Waiting places, by the paths of a group's files.
+/// Waiting places, by the paths of a group's files. Every thread that plans a device changes them.
 pub(super) struct Groups(Mutex<BTreeMap<Vec<PathBuf>, Places>>);
 
 impl Groups {

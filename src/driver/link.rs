@@ -90,16 +90,21 @@ struct Standing {
 /// The state that the scan's side and the thread share.
 #[derive(Debug)]
 struct Shared {
-    /// The signs of life of the scan, and the number of outputs that are not confirmed.
+    /// The signs of life of the scan, which writes them, and the number of outputs that are not
+    /// confirmed, which the thread writes. Each reads what the other writes.
     watchdog: Arc<Watchdog>,
-    /// How often other outputs were wanted, or a stall ended. The scan writes, after `wants`.
+    /// How often other outputs were wanted, or a stall ended. The scan writes, after `wants`; the
+    /// thread reads.
     turn: AtomicU64,
-    /// The turn up to which the thread has counted the missing outputs. The thread writes.
+    /// The turn up to which the thread has counted the missing outputs. The thread writes, and reads
+    /// while it leaves.
     heard: AtomicU64,
-    /// Whether the device is to leave. Set by the thread that drops the link.
+    /// Whether the device is to leave. The scan writes, or the thread that drops the link; the
+    /// device's thread reads.
     ended: AtomicBool,
+    /// Wakes the thread once `ended` is set.
     end: Notify,
-    /// Set by the thread when its work has ended, until the work starts again.
+    /// Whether the work has ended and has not started again. The thread writes, the scan reads.
     is_down: AtomicBool,
 }
 
@@ -109,7 +114,9 @@ pub(super) struct Link {
     points: Arc<Points>,
     inputs: Vec<(PointId, Freshness)>,
     outputs: Vec<PointId>,
+    /// What the device's thread knows. That thread writes it.
     news: Reader<News>,
+    /// What the scan wants. The device's thread reads it.
     wants: Writer<Wants>,
     /// The outputs that were passed on last.
     wanted: Vec<Raw>,
@@ -119,6 +126,7 @@ pub(super) struct Link {
     /// The end of a pipe that wakes the thread. A byte goes in when outputs differ; it never waits.
     bell: OwnedFd,
     shared: Arc<Shared>,
+    /// What the status shows. The device's thread writes it; the scan only hands it out.
     monitor: Monitor,
     thread: Option<JoinHandle<()>>,
     /// When the thread is given up; set by the order to leave.

@@ -67,6 +67,8 @@ mod object {
 pub struct Monitor {
     /// The device's thread writes, the daemon reads.
     parts: Arc<Mutex<Vec<Part>>>,
+    /// The scan and the device's thread write what happens, the daemon reads. When the process
+    /// ends, the daemon writes that no output is to hold.
     watchdog: Arc<Watchdog>,
 }
 

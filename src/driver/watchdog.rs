@@ -41,24 +41,28 @@ pub struct Watchdog {
     /// thread reads.
     beats: AtomicU64,
     /// When the cycle began in which the scan wrote last, in nanoseconds. The scan writes it before
-    /// `beats`.
+    /// `beats`, the device's thread reads.
     cycle_ns: AtomicU64,
-    /// The time from one cycle to the next, in nanoseconds; 0 until it is known. The scan writes.
+    /// The time from one cycle to the next, in nanoseconds; 0 until it is known. The scan writes,
+    /// the device's thread reads.
     period_ns: AtomicU64,
-    /// How long the scan may be silent, in nanoseconds; 0 means without limit. The scan writes.
+    /// How long the scan may be silent, in nanoseconds; 0 means without limit. The scan writes,
+    /// and the thread that drops the link; the device's thread reads.
     stall_ns: AtomicU64,
     /// When the device's thread last noticed too long a silence, in nanoseconds; 0 means never. The
     /// watchdog is tripped until the scan has written in a cycle that began later. The device's
-    /// thread writes.
+    /// thread writes, the scan and the daemon read.
     tripped_ns: AtomicU64,
     /// How often the watchdog has tripped. The device's thread writes, the daemon reads.
     trips: AtomicU64,
     /// Whether no output may keep its value any longer, because the process ends. The daemon
-    /// writes.
+    /// writes, the device's thread reads.
     holds_nothing: AtomicBool,
-    /// The number of outputs that have a safe value. Written once, before the second thread exists.
+    /// The number of outputs that have a safe value. It is written once, before the second
+    /// thread exists; the daemon reads.
     outputs: AtomicUsize,
-    /// The number of outputs that the device is not known to have. The device's thread writes.
+    /// The number of outputs that the device is not known to have. The device's thread writes, the
+    /// daemon reads.
     missing: AtomicUsize,
 }
 

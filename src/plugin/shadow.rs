@@ -99,7 +99,9 @@ pub struct Feed {
     is_outdated: Arc<AtomicBool>,
     /// The frame of the present or the next poll.
     frame: Box<Frame>,
+    /// Frames for the run. The scan's thread writes, the run's thread reads.
     filled: rtrb::Producer<Box<Frame>>,
+    /// Frames that the run has done with. The run's thread writes, the scan's thread reads.
     free: rtrb::Consumer<Box<Frame>>,
 }
 
@@ -157,8 +159,11 @@ impl Feed {
 /// The run's end of a shadow run.
 #[derive(Debug)]
 pub struct Frames {
+    /// Frames that the scan has filled. The scan's thread writes, the run's thread reads.
     filled: rtrb::Consumer<Box<Frame>>,
+    /// Frames to be filled again. The run's thread writes, the scan's thread reads.
     free: rtrb::Producer<Box<Frame>>,
+    /// Whether the world has other points by now. The scan's thread writes, the run's thread reads.
     is_outdated: Arc<AtomicBool>,
 }
 

@@ -69,7 +69,7 @@ pub enum Message {
 pub enum LogSink {
     /// To the thread that writes the log. If the queue is full, the line is dropped and counted.
     Queue {
-        /// The queue to that thread.
+        /// The queue to that thread. The scan's thread writes, that thread reads.
         queue: rtrb::Producer<Line>,
         /// Number of lines that found no room.
         lost: u64,

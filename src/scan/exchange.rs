@@ -325,22 +325,23 @@ impl<T> std::ops::Deref for Roomy<T> {
 /// The scan's ends of the queues. Only the scan's thread uses them.
 #[derive(Debug)]
 pub struct Ends {
-    /// Orders from the daemon.
+    /// Orders. The daemon writes, the scan reads.
     pub orders: rtrb::Consumer<Order>,
-    /// Things for the daemon that must not be dropped here, and answers.
+    /// Things that must not be dropped here, and answers. The scan writes, the daemon reads.
     pub returns: rtrb::Producer<Return>,
-    /// Measured times, for the statistics.
+    /// Measured times. The scan writes; the daemon reads, for the statistics.
     pub samples: rtrb::Producer<Sample>,
-    /// The snapshot of each cycle.
+    /// The snapshot of each cycle. The scan writes, the daemon reads.
     pub latest: latest::Writer<Snapshot>,
-    /// Set by the daemon when a halt is on its way: orders in front of it need no cycle of their
-    /// own.
+    /// Whether a halt is on its way: orders in front of it need no cycle of their own. The daemon
+    /// writes, the scan reads.
     pub halting: Arc<AtomicBool>,
-    /// Where the scan writes what it is doing.
+    /// What the scan is doing. The scan writes, the daemon reads.
     pub position: Arc<Position>,
 }
 
-/// The daemon's ends of the queues: orders to the scan, and what comes back from it.
+/// The daemon's ends of the queues: orders to the scan, and what comes back from it. Only the
+/// daemon's loop uses them; [`Ends`] says who writes what.
 #[derive(Debug)]
 pub struct ScanHandle {
     /// Orders to the scan.

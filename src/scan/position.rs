@@ -35,11 +35,13 @@ const PLACE_BITS: u32 = 16;
 /// The place of the scan's thread. The scan writes, the daemon reads.
 #[derive(Debug, Default)]
 pub struct Position {
-    /// A [`Doing`] packed into one word, so that a reader never sees half of it. The scan writes.
+    /// A [`Doing`] packed into one word, so that a reader never sees half of it. The scan writes,
+    /// the daemon reads.
     doing: AtomicU64,
-    /// The number of cycles that have begun. The scan writes.
+    /// The number of cycles that have begun. The scan writes, the daemon reads.
     cycles: AtomicU64,
-    /// The thread's id in the kernel; 0 until it runs. The scan's thread writes.
+    /// The thread's id in the kernel; 0 until it runs. The scan's thread writes, the daemon
+    /// reads.
     thread: AtomicI32,
 }
 

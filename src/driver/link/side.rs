@@ -32,11 +32,15 @@ pub(in crate::driver) struct Side {
     /// The safe value of each output while the scan stands, and how long the output keeps its value
     /// first. `None` for an output that holds. In the order of `outputs`.
     safe: Vec<Option<(Raw, Duration)>>,
+    /// What is known by now, before it is published.
     news: News,
+    /// What was published. The scan reads it.
     told: Writer<News>,
+    /// The outputs that are wanted. The scan writes them.
     wishes: Reader<Wants>,
     bell: Bell,
     shared: Arc<Shared>,
+    /// What the status shows. This thread writes it, the daemon reads.
     monitor: Monitor,
 }
 

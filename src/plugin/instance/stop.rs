@@ -87,7 +87,9 @@ impl StopCell {
 struct Watched {
     /// The flag of the running call; null between calls.
     cell: AtomicPtr<AtomicI32>,
+    /// When that call began.
     started_ns: AtomicU64,
+    /// The CPU time that the call may take.
     allowed_ns: AtomicU64,
     /// Wall time and CPU time of the thread at one instant before the call.
     marked_ns: AtomicU64,
@@ -208,6 +210,7 @@ pub struct Timekeeper {
     /// New slots on their way to the thread. The threads that add them take turns; the timekeeper's
     /// thread only reads.
     arrivals: Mutex<rtrb::Producer<Weak<Watched>>>,
+    /// What both sides look at; its fields say who writes them.
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -218,7 +221,8 @@ struct Shared {
     /// Counts up at the beginning and at the end of each look, so it is odd during a look. The
     /// timekeeper writes it; [`Timekeeper::release`] reads it.
     looks: AtomicU64,
-    /// Set when the timekeeper is dropped; the timekeeper's thread reads it.
+    /// Whether the timekeeper was dropped. The thread that drops it writes, the timekeeper's thread
+    /// reads.
     ended: AtomicBool,
 }
 

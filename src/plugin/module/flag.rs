@@ -58,7 +58,8 @@ pub(super) const FORM: u32 = 6;
 pub(super) struct StopFlag {
     routines: Vec<Operation>,
     shift: i32,
-    /// The numbers of the added globals; filled in when wasmer transforms the module.
+    /// The numbers of the added globals. The thread that begins the compilation writes them when
+    /// wasmer transforms the module; the threads that compile functions read them.
     module: Mutex<Option<Arc<Module>>>,
 }
 

@@ -207,9 +207,13 @@ fn misnamed(quoted: &str) -> Refusal {
 /// thread that waits for the file system, or for the receiver of its reports, is left behind.
 #[derive(Debug)]
 pub struct Watch {
+    /// Hints and requests. The owner of this writes, the folder's thread takes them.
     inbox: Arc<Inbox>,
+    /// The present call on the file system. The folder's thread writes, the owner of this reads.
     wait: Arc<Wait>,
+    /// The names of the present files. The folder's thread writes, the owner of this reads.
     names: Arc<Names>,
+    /// The identity of the folder. The folder's thread writes, publishers read.
     home: Arc<Home>,
     /// A channel that closes when the thread has ended.
     ended: Receiver<()>,

@@ -18,7 +18,8 @@ pub struct Tally {
     /// Refused calls that keep the program from nothing, because a missing variable may appear
     /// later. They have entries of their own, so that they take no entry of a denial.
     absences: Table,
-    /// The counts that are valid after the program's rights have changed.
+    /// The counts that are valid after the program's rights have changed. The scan's thread sets
+    /// it once; any thread may read it.
     next: OnceLock<Arc<Self>>,
 }
 
@@ -26,7 +27,8 @@ pub struct Tally {
 #[derive(Debug, Default)]
 struct Table {
     entries: [Entry; MAX_ENTRIES],
-    /// Number of refused calls for which there was no entry.
+    /// Number of refused calls for which there was no entry. The scan's thread writes; any thread
+    /// may read it.
     others: AtomicU64,
 }
 

@@ -37,6 +37,7 @@ pub(super) struct Ask {
     pub(super) unit: u8,
     /// The request from its function code on.
     pub(super) pdu: Vec<u8>,
+    /// Takes the answer to the client's task. All tasks of a device run on its one thread.
     pub(super) answer: oneshot::Sender<Vec<u8>>,
 }
 

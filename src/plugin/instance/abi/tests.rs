@@ -94,7 +94,7 @@ fn world() -> Lent<World> {
     Lent::new(Box::new(world))
 }
 
-/// A guest in a call of this kind. It may not read `button`, and may not write the variable `level`.
+/// A guest in a call of this kind. It may not read `button` and not write the variable `level`.
 fn guest(phase: Phase) -> Guest {
     let mut world = world();
     let settings = Settings {

@@ -20,7 +20,8 @@ use crate::process::world::World;
 /// What the host knows of the refused calls of one guest.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// The counts, under the rights that the guest has now.
+    /// The counts, under the rights that the guest has now. The thread that calls the guest writes,
+    /// the daemon reads.
     tally: Arc<Tally>,
     /// The function of the contract that the guest is calling, by its number on a tape.
     call: u8,

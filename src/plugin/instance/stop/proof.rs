@@ -26,7 +26,7 @@ use super::{now_ns, thread_cpu_ns};
 const QUESTION: Signal = Signal::SIGURG;
 
 /// The number of the last question in the whole process; 0 means none. It need not be secret: it is
-/// good for one answer, and only after the question was asked.
+/// good for one answer, and only after the question was asked. Every timekeeper counts it up.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// One answer: what the thread's clocks said when its handler began and ended.
@@ -69,7 +69,7 @@ struct Answers {
 }
 
 /// The places of threads that have ended. At most as many as there were threads with slots at one
-/// time.
+/// time. A thread puts its own there when it ends, and takes one for its first slot.
 static FREE: Mutex<Vec<&Answers>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -246,6 +246,7 @@ fn send(thread: i32, number: u64) {
 #[derive(Debug)]
 pub(super) struct Witness {
     thread: i32,
+    /// The place of that thread, which answers there; the timekeeper asks and reads.
     answers: &'static Answers,
 }
 

@@ -24,6 +24,8 @@ use crate::process::world::World;
 pub(super) struct Body {
     pub(super) store: Store,
     pub(super) host: FunctionEnv<Host>,
+    /// The address of the instance's stop flag. The thread that made the instance wrote it; the one
+    /// that calls the instance reads it.
     pub(super) stop: Arc<StopCell>,
     pub(super) hidden: Hidden,
     /// How the last failed call ended.

@@ -32,7 +32,8 @@ pub(super) struct Worker {
     /// The process, with its pipes.
     pub(super) child: Child,
     /// Keeps the thread alive that has started the worker: when that thread ends, the kernel kills
-    /// the worker (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`).
+    /// the worker (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`). Nothing is sent: that thread
+    /// waits until this end is dropped.
     pub(super) parent: mpsc::Sender<()>,
 }
 

@@ -31,7 +31,7 @@ const MAX_HINTS: usize = disk::MAX_CANDIDATES;
 pub(super) struct Inbox {
     /// The hints. notify's thread and `Watch` write them; the folder's thread takes them.
     mail: Mutex<Mail>,
-    /// Wakes the folder's thread when a flag was set.
+    /// Wakes the folder's thread, which waits for it, when another thread has set a flag.
     arrived: Condvar,
 }
 

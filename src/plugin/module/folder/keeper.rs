@@ -60,6 +60,7 @@ enum Hints {
 pub(super) struct Keeper<R> {
     dir: PathBuf,
     table: Table,
+    /// Hints and requests. notify's thread and the `Watch` write them; this thread takes them.
     inbox: Arc<Inbox>,
     /// The present call on the file system. This thread writes it; the `Watch` reads it.
     wait: Arc<Wait>,

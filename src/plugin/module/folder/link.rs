@@ -80,6 +80,7 @@ struct Silent {
     stamp: Option<Stamp>,
     /// From when on it counts as a link that does not answer: its look may have had no time for it.
     counts_from: Instant,
+    /// The link's thread writes its answer, this thread reads it.
     answers: Receiver<Answer>,
 }
 
@@ -103,6 +104,7 @@ enum Silence {
 /// A thread that follows links. It ends when this is dropped and its present call has returned.
 #[derive(Debug)]
 struct Worker {
+    /// The folder's thread writes, the worker's thread reads.
     jobs: Sender<Job>,
     /// The thread's present call. The thread writes it; the folder's thread reads it.
     wait: Arc<Wait>,
@@ -112,8 +114,9 @@ struct Worker {
 #[derive(Debug)]
 struct Job {
     work: Work,
+    /// The worker's thread writes, the folder's thread reads.
     answers: Sender<Answer>,
-    /// Has no owner any more when the job was given up.
+    /// Has no owner any more when the folder's thread has given the job up; the worker looks.
     wanted: Weak<()>,
 }
 
@@ -131,11 +134,12 @@ enum Answer {
     Read(Outcome),
 }
 
-/// A job whose answers the folder's thread waits for.
+/// A job whose answers the folder's thread waits for. The worker's thread writes, it reads.
 #[derive(Debug)]
 struct Order {
     answers: Receiver<Answer>,
     wait: Arc<Wait>,
+    /// Dropped with the order, which the worker's thread sees.
     _wanted: Arc<()>,
 }
 

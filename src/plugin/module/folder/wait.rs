@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, MonotonicClock};
 
-/// The call that the folder's thread is in. That thread writes all of it, in nanoseconds; the owner
-/// of the `Watch` reads it.
+/// The call that the folder's thread, or a thread that follows links, is in. That thread writes all
+/// of it, in nanoseconds; the owner of the `Watch` or the folder's thread reads it.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
     /// The present call.
