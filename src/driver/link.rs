@@ -96,8 +96,8 @@ struct Shared {
     /// How often other outputs were wanted, or a stall ended. The scan writes, after `wants`; the
     /// thread reads.
     turn: AtomicU64,
-    /// The turn up to which the thread has counted the missing outputs. The thread writes, and reads
-    /// while it leaves.
+    /// The turn up to which the thread has counted the missing outputs. The thread writes, and
+    /// reads while it leaves.
     heard: AtomicU64,
     /// Whether the device is to leave. The scan writes, or the thread that drops the link; the
     /// device's thread reads.

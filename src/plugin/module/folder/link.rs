@@ -7,20 +7,21 @@
 //!
 //! If a file system answers late, a look has time for a few of its links only. The others stay
 //! listed as before, and come first in the next look. Files that are no links are examined and read
-//! by the folder's thread itself. How both are done is in `folder/disk.rs`.
+//! by the folder's thread itself. How both are done is in `folder/disk.rs`; the thread that follows
+//! links is in `link/worker.rs`.
+
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Weak};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use super::disk;
 use super::settle::{Listing, Outcome, Sample};
-use super::wait::Wait;
 use crate::patience::PATIENCE;
 use crate::stamp::Stamp;
+use worker::{Answer, Look, Order, Silence, Work, Worker};
 
 /// Most links without an answer at one time, each with its thread: more than a machine has disks.
 /// While there are so many, no other link is followed, and each is refused with that reason.
@@ -39,9 +40,6 @@ const NO_ANSWER: &str = "it is a link, and the file system that it leads to does
 
 /// The text about a link that was not followed yet.
 const NOT_REACHED: &str = "it is a link, and those before it take their time to answer";
-
-/// A function that examines what a link leads to.
-type Look = fn(&Path) -> io::Result<Sample>;
 
 /// The links of the folder. Only the folder's thread uses them.
 #[derive(Debug)]
@@ -91,56 +89,6 @@ struct Reading {
     sample: Sample,
     since: Instant,
     order: Order,
-}
-
-/// Why there is no answer.
-enum Silence {
-    /// A call has lasted as long as it may.
-    Call,
-    /// The look has lasted as long as it may.
-    Look,
-}
-
-/// A thread that follows links. It ends when this is dropped and its present call has returned.
-#[derive(Debug)]
-struct Worker {
-    /// The folder's thread writes, the worker's thread reads.
-    jobs: Sender<Job>,
-    /// The thread's present call. The thread writes it; the folder's thread reads it.
-    wait: Arc<Wait>,
-}
-
-/// An order to the thread that follows links.
-#[derive(Debug)]
-struct Job {
-    work: Work,
-    /// The worker's thread writes, the folder's thread reads.
-    answers: Sender<Answer>,
-    /// Has no owner any more when the folder's thread has given the job up; the worker looks.
-    wanted: Weak<()>,
-}
-
-#[derive(Debug)]
-enum Work {
-    /// Examine what these lead to, one after the other; each gets an answer.
-    Look(Vec<PathBuf>),
-    /// Read what this leads to.
-    Read(PathBuf, Sample),
-}
-
-#[derive(Debug)]
-enum Answer {
-    Looked(io::Result<Sample>),
-    Read(Outcome),
-}
-
-/// A job whose answers the folder's thread waits for. The worker's thread writes, it reads.
-#[derive(Debug)]
-struct Order {
-    answers: Receiver<Answer>,
-    wait: Arc<Wait>,
-    /// Dropped with the order, which the worker's thread sees.
-    _wanted: Arc<()>,
 }
 
 impl Links {
@@ -309,13 +257,8 @@ impl Links {
             Some(worker) => worker,
             None => Worker::start(self.look).map_err(|error| error.to_string())?,
         };
-        let (answers, wanted) = (channel(), Arc::new(()));
-        let job = Job { work, answers: answers.0, wanted: Arc::downgrade(&wanted) };
-        let order = Order { answers: answers.1, wait: Arc::clone(&worker.wait), _wanted: wanted };
-        // A thread that has panicked takes no job, and then there is no answer.
-        if worker.jobs.send(job).is_ok() {
-            self.worker = Some(worker);
-        }
+        let (order, is_taken) = worker.give(work);
+        self.worker = is_taken.then_some(worker);
         Ok(order)
     }
 
@@ -351,66 +294,20 @@ impl Silent {
     }
 }
 
-impl Worker {
-    fn start(look: Look) -> io::Result<Self> {
-        let (jobs, orders) = channel();
-        let wait = Arc::<Wait>::default();
-        let calls = Arc::clone(&wait);
-        let work = move || orders.into_iter().for_each(|job: Job| job.work(look, &calls));
-        thread::Builder::new().name("link".to_owned()).spawn(work)?;
-        Ok(Self { jobs, wait })
-    }
-}
-
-impl Job {
-    /// Does the job, on the thread that follows links.
-    fn work(self, look: Look, wait: &Wait) {
-        let Self { work, answers, wanted } = self;
-        // An answer that comes too late is not read; only that it has come is noticed.
-        let tell = |answer| drop(answers.send(answer));
-        match work {
-            Work::Look(paths) => {
-                for path in paths {
-                    if wanted.strong_count() == 0 {
-                        break;
-                    }
-                    tell(Answer::Looked(wait.during(|| look(&path))));
-                }
-            }
-            Work::Read(path, sample) => tell(Answer::Read(disk::read_link(&path, &sample, wait))),
-        }
-    }
-}
-
-impl Order {
-    /// The next answer, if no call lasts as long as `limit`, and it comes before `end`.
-    fn answer(&self, limit: Duration, end: Instant) -> Result<Answer, Silence> {
-        loop {
-            let of_look = end.saturating_duration_since(Instant::now());
-            let of_call = limit.saturating_sub(self.wait.lasts());
-            match self.answers.recv_timeout(of_call.min(of_look)) {
-                Ok(answer) => return Ok(answer),
-                Err(RecvTimeoutError::Disconnected) => return Err(Silence::Call),
-                Err(_) if self.wait.lasts() >= limit => return Err(Silence::Call),
-                Err(_) if Instant::now() >= end => return Err(Silence::Look),
-                Err(_) => {}
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs::{self, File};
     use std::os::unix::fs::symlink;
     use std::time::Instant;
+    use std::{io, thread};
 
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
 
     use super::super::disk::list;
     use super::super::settle::Kind;
+    use super::super::wait::Wait;
     use super::*;
 
     const LIMIT: Duration = Duration::from_millis(200);
