@@ -48,7 +48,7 @@ impl<T> Deref for Lent<T> {
     type Target = T;
 
     /// # Panics
-    /// While it is lent, which is a defect: [`IS_HERE`].
+    /// While it is lent. That is a defect; `IS_HERE` says why it does not happen.
     fn deref(&self) -> &T {
         self.0.as_ref().expect(IS_HERE)
     }
