@@ -1,4 +1,5 @@
-//! The daemon: one loop over one kind of event, and the parts that it works with.
+//! The daemon: the loop, the kinds of events that the loop takes, and the parts that the loop
+//! calls.
 //!
 //! ```text
 //!   folder, people, signals, timers ──▶ Event ──▶ the loop: one call for each
@@ -9,11 +10,15 @@
 //!   of Config  systemd    forces,    versions,   down,     force    people, in
 //!                         RETAIN     who runs    facts up           the history
 //! ```
-//! Each part has its own file, with its behaviour in the folder of the same name. A part may use
-//! those to its right up to `Config`; what concerns more of them than that is a method of
-//! [`Daemon`]: answers to people (`answer.rs`, `view.rs`), the reload, a scan that stands
-//! (`stall.rs`), the start (`build.rs`) and the end (`stop.rs`). The loop decides nothing, and it
-//! makes no call that can wait.
+//! Each part has its own file, and more of its code is in the folder of the same name. A part may
+//! use the parts to its right in the drawing, up to `Config`. Work that needs more parts is a
+//! method of [`Daemon`]: answers to people (`answer.rs`, `view.rs`), the audit (`audit.rs`), the
+//! reload (`reload.rs`), a scan that stands (`stall.rs`), the start (`build.rs`) and the end
+//! (`stop.rs`).
+//!
+//! The loop decides nothing itself: it hands each event to one part. The loop also makes no call
+//! that can wait, because a loop that waits could not see that the scan stands. Next: `link.rs`,
+//! then the parts from right to left.
 
 mod answer;
 mod audit;
@@ -46,30 +51,31 @@ use plugins::{Loaded, Plugins};
 use reload::{Cause, Reload};
 use service::Service;
 
-/// How often the daemon looks at the scan's news. This is quick enough for a restart "at once", and
-/// costs some microseconds fifty times a second.
+/// The time between two looks at the news of the scan. A restart "at once" comes soon enough with
+/// it, and fifty looks a second cost some microseconds each.
 const TICK: Duration = Duration::from_millis(20);
 
-/// What the loop waits for.
+/// An event that the loop waits for.
 #[derive(Debug)]
 enum Event {
-    /// Something in the plugin folder changed.
+    /// A file in the plugin folder is new, has changed or has gone; or the folder itself has
+    /// changed.
     Folder(Change),
-    /// A preparation has ended.
+    /// The preparation of a module has ended, with an instance or with a failure.
     Loaded(Box<Loaded>),
     /// A shadow run is ready to be fed by the scan.
     Feed(Feed),
-    /// A module was refused before it was put into the folder.
+    /// A module was refused before the daemon wrote it into the plugin folder.
     TurnedAway { name: String, hash: Option<ModuleHash>, refusal: Refusal, who: Option<Who> },
     /// A request from a person or a script.
     Call(Call),
-    /// An order has its outcome. The sender of the order has no answer yet.
+    /// An order has its outcome. The sender of the order has got no answer yet.
     Obeyed(Box<Obeyed>),
-    /// It is time to look at the scan's news.
+    /// It is time to look at the news of the scan; it comes every [`TICK`].
     Tick,
-    /// It is time to write retained variables, if they have changed.
+    /// It is time to write retained variables, if their values have changed.
     Flush,
-    /// The configuration is to be read again.
+    /// The configuration file is to be read again.
     Reload(Cause),
     /// SIGTERM or SIGINT came.
     Stop,
@@ -77,24 +83,26 @@ enum Event {
 
 /// The configuration, and the parts that the loop works with.
 struct Daemon {
-    /// The configuration in force; a reload takes over what can change live.
+    /// The configuration in force. A reload takes over the changes that need no restart.
     config: Config,
-    /// The way to the scan and back.
+    /// The queues to the scan and from the scan.
     link: ScanLink,
-    /// Files, versions, instances, and who may run.
+    /// Plugin files, versions, instances, and the decision which program runs.
     plugins: Plugins,
     /// Devices, forces, and the values that outlive the daemon.
     field: Field,
-    /// What the log and systemd are told.
+    /// The lines about devices and the scan in the log, and the messages to systemd.
     service: Service,
-    /// The reload of the configuration that is under way, and what it has left.
+    /// The reload of the configuration that is under way, and the devices that earlier reloads
+    /// removed.
     reload: Reload,
-    /// The orders of people, on their way into the history.
+    /// The orders of operators, until each order stands in the history.
     audit: Audit,
 }
 
 impl Daemon {
-    /// Runs the loop until an event stops it, then stops in order.
+    /// Runs the loop until [`Event::Stop`] comes or all senders of events are gone. Then the daemon
+    /// stops in order.
     async fn live(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
         while let Some(event) = events.recv().await {
             match event {
@@ -119,15 +127,20 @@ impl Daemon {
             self.plugins.pursue(&self.config, &mut self.link);
             self.leave_the_scan().await;
         }
-        // A sender that waits for room in the queue of events would wait for ever.
+        // The queue is dropped first, because a sender that waits for room in it would wait for
+        // ever.
         drop(events);
         self.stop().await
     }
 
-    /// Looks at everything that the scan has put out, in this order: whether it moves at all, which
-    /// all else asks; what it gives back, which ends orders; then orders that have waited for room
-    /// in its queue. What became of plugins is recorded before what follows from it, and the log
-    /// and systemd hear of the outcome of all.
+    /// Looks at all news of the scan, in a fixed order:
+    ///
+    /// 1. Does the scan move? The later steps depend on the answer.
+    /// 2. What has the scan given back? Answers of the scan end orders.
+    /// 3. Which orders waited for room in the queue to the scan? They are sent now.
+    /// 4. What became of plugins, forces and orders? The history gets it.
+    /// 5. What has changed? The log and systemd hear of it last, because they tell the result of
+    ///    all.
     fn look(&mut self) {
         self.watch_the_scan();
         self.take_all_back();
@@ -136,7 +149,8 @@ impl Daemon {
         self.tell();
     }
 
-    /// Takes in what the scan has given back: orders with their answers, lines, and times.
+    /// Takes in all that the scan has given back: programs and answers, log lines of guests, and
+    /// measured times.
     fn take_all_back(&mut self) {
         while let Ok(thing) = self.link.handle.returns.pop() {
             self.take_back(thing);
@@ -147,14 +161,15 @@ impl Daemon {
         self.link.stats.collect();
     }
 
-    /// Goes on with what waits for the scan, or for a disk.
+    /// Goes on with orders that wait for the scan or for a disk.
     fn pursue_orders(&mut self) {
         self.pursue_reload();
         self.plugins.order_feeds(&mut self.link);
         self.field.pursue_reset(&self.config, &mut self.link, &mut self.plugins);
     }
 
-    /// Records what has become of plugins, forces and orders, and lets go what no part needs.
+    /// Records what has become of plugins, forces and orders. Frees instances and versions that no
+    /// part of the daemon needs any more.
     fn settle(&mut self) {
         self.plugins.settle_swaps(&mut self.link);
         self.settle_forces();
@@ -163,7 +178,7 @@ impl Daemon {
         self.plugins.keep_the_good(&self.config, &mut self.link);
     }
 
-    /// Shows and logs what has changed: to devices, to the operator, and to systemd.
+    /// Tells devices, the operator and systemd what has changed.
     fn tell(&mut self) {
         let stands = self.link.stall.is_on();
         self.field.devices.show(self.link.news(), stands);
@@ -174,12 +189,13 @@ impl Daemon {
         self.service.tell_the_manager(&self.plugins, &self.field, &mut self.link);
     }
 
-    /// Takes in one thing that the scan gives back.
+    /// Takes in one thing that the scan gives back. A program that was refused or has ended is
+    /// dropped here or on another thread, never on the scan.
     fn take_back(&mut self, thing: Return) {
         match thing {
             Return::Program(program) => self.plugins.report_crash(program, &self.config),
             Return::Reconfigured(reconfiguration) => self.reconfigured(*reconfiguration),
-            // The feed is dropped here, off the scan.
+            // The feed is dropped here, because a drop takes time that the scan does not have.
             Return::Feed(_) => {}
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
@@ -198,7 +214,8 @@ impl Daemon {
     }
 }
 
-/// Whole microseconds; a longer time than fits counts as the longest.
+/// The duration in whole microseconds. A duration that is too long for the type gives the largest
+/// number.
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,8 @@
-//! The field: the devices, what operators force on them, and the values that outlive the daemon.
+//! The field: the devices, the forces that operators set, and the values that outlive the daemon.
 //!
-//! Reading and writing devices is the scan's work.
+//! The daemon does not read or write devices: the scan does. Next: `field/device.rs` (what is known
+//! of devices), `field/force.rs` (forces and their records), `field/retain.rs` (the files of
+//! retained variables), `field/reset.rs` (their reset).
 
 mod device;
 mod force;
@@ -15,7 +17,9 @@ pub(super) use retain::Retain;
 /// What the daemon knows of the field.
 #[derive(Debug)]
 pub(super) struct Field {
+    /// What the daemon knows about each device.
     pub(super) devices: Devices,
+    /// The forces of operators.
     pub(super) forces: Forces,
     /// The variables whose values outlive the daemon.
     pub(super) retain: Retain,

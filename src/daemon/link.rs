@@ -1,9 +1,17 @@
-//! The link to the scan: orders go down, and what the scan gives back comes up.
+//! The link to the scan: the daemon sends orders down, and the scan sends answers and facts up.
 //!
-//! One bounded queue takes the orders; a full one refuses an order, and nothing here waits. Facts
-//! come up as one snapshot, which is a level: a look that is missed loses nothing. The scan answers
-//! an order by its ticket, and the sender's reply waits here for that. What an order means is known
-//! to the part that gives it. Whether the scan moves at all is in `stall.rs`.
+//! ```text
+//!   a part ── order(ticket) ──▶ bounded queue ──▶ the scan
+//!   askers[ticket] ◀── Answer { ticket } ── returns ◀──┤
+//!   news() ◀──────── the newest snapshot ◀─────────────┘
+//! ```
+//! If the queue of orders is full, the link refuses the order; the link never waits. Facts come up
+//! as snapshots. Each snapshot holds all facts, so a snapshot that the daemon did not read is no
+//! loss. The scan answers an order with the ticket of the order, and the link keeps the sender's
+//! reply under this ticket until then.
+//!
+//! The link does not know what an order means: the part that gives the order knows. `link/stall.rs`
+//! finds out whether the scan moves.
 
 mod stall;
 
@@ -24,33 +32,34 @@ use crate::scan::{self, Order, ScanHandle, Snapshot, thread};
 use crate::text::nearest;
 pub(super) use stall::Stall;
 
-/// The daemon's ends of all that lies between it and the scan.
+/// The daemon's ends of everything that lies between the daemon and the scan.
 pub(super) struct ScanLink {
-    /// The scan's thread; `None` once it was ended.
+    /// The scan's thread; `None` after the stop or a stall has ended it.
     pub(super) scan: Option<thread::Running>,
-    /// The daemon's ends of the queues to the scan.
+    /// The daemon's ends of the queues to the scan, and the snapshots from the scan.
     pub(super) handle: ScanHandle,
-    /// The log lines of guests: the scan writes, the loop reads.
+    /// The log lines of guests. The scan writes them, the loop reads them.
     pub(super) lines: rtrb::Consumer<Line>,
-    /// The times that the scan has measured.
+    /// The times that the scan has measured: its lateness and its work.
     pub(super) stats: Stats,
-    /// The requests that wait for the scan's answer, by ticket.
+    /// The replies to the requests that wait for an answer of the scan, by ticket.
     pub(super) askers: HashMap<u64, oneshot::Sender<Reply>>,
-    /// The newest ticket, which numbers the orders that the scan answers.
+    /// The ticket of the newest order. The next order gets this number plus one.
     pub(super) last_ticket: u64,
-    /// Whether the scan stands.
+    /// Whether the scan stands, and what is known about the stall.
     pub(super) stall: Stall,
-    /// The names of variables that the scan reserves.
+    /// The names of variables that the scan reserves until a restart.
     pub(super) reserved: Reserved,
 }
 
-/// Declared variables whose declaration waits for a restart: a program may make one early, with
-/// this type only.
+/// Variables whose declaration in the configuration waits for a restart. A program may make such a
+/// variable before the restart, but only with the declared type.
 #[derive(Debug, Default)]
 pub(super) struct Reserved(pub(super) Vec<(String, VariableKind)>);
 
 impl Reserved {
-    /// The type of the declared variable of this name, if its declaration waits for a restart.
+    /// The declared type of the variable with this name; `None` if no declaration of this name
+    /// waits for a restart.
     pub(super) fn kind(&self, name: &str) -> Option<VariableKind> {
         let found = self.0.iter().find(|(reserved, _)| reserved == name);
         found.map(|(_, kind)| *kind)
@@ -58,24 +67,26 @@ impl Reserved {
 }
 
 impl ScanLink {
-    /// The newest facts of the scan.
+    /// The newest snapshot of the scan.
     pub(super) fn news(&mut self) -> &Snapshot {
         self.handle.latest.read()
     }
 
-    /// A world for a program that is to be prepared.
+    /// A world for a program that is to be prepared: the image and the variables that its `init`
+    /// works on.
     pub(super) fn rehearsal(&mut self, config: &Config) -> Box<World> {
         let Config { live: Live { points, scan, .. }, fixed, .. } = config;
         let mut world = scan::rehearsal(self.news(), scan.period);
         if !Arc::ptr_eq(&world.points, points) {
-            // The scan takes over these points before any program that is prepared from now on.
+            // The scan takes over the new points before it gets any program that is prepared from
+            // now on.
             world.take_points(Arc::clone(points));
         }
         world.is_recorded = fixed.crash.record;
         world
     }
 
-    /// Orders a simulated input to have a value, or answers why that is impossible.
+    /// Orders a simulated input to have a value. If that is impossible, `reply` gets the reason.
     pub(super) fn set(
         &mut self,
         name: &str,
@@ -101,7 +112,7 @@ impl ScanLink {
         let _ = reply.send(Err(failure));
     }
 
-    /// Orders a variable to have a value, or answers why that is impossible.
+    /// Orders a variable to have a value. If that is impossible, `reply` gets the reason.
     pub(super) fn set_variable(
         &mut self,
         name: String,
@@ -111,7 +122,8 @@ impl ScanLink {
         let variables = &self.news().variables;
         let failure = match variables.read(&name).map(Variable::kind) {
             None => unknown("variable", &name, variables.iter().map(|(name, _)| name)),
-            // Programs may write such a number; a person who types one has made a mistake.
+            // A program may write a number that is not finite. A person who types one has made a
+            // mistake.
             Some(_) if !value.is_finite() => Failure::new(
                 Code::Invalid,
                 format!("{name}: expected a finite number, found {value}"),
@@ -147,7 +159,7 @@ impl ScanLink {
         }
     }
 
-    /// Gives a command to the device of this name, or answers that there is none.
+    /// Sends a command to the device of this name, or answers that no device has this name.
     pub(super) fn command(
         &mut self,
         name: &str,
@@ -171,16 +183,16 @@ impl ScanLink {
         }
     }
 
-    /// Sends a command to the device with this index, by way of the scan.
+    /// Sends a command to the device with this index; the scan passes the command on to the driver.
     fn order_device(&mut self, device: usize, command: Command, reply: oneshot::Sender<Reply>) {
         self.order(reply, |ticket| Order::Command { ticket, device, command });
     }
 
-    /// Checks that the scan moves. A scan that stands would obey an order later, when its sender
-    /// has already read that it was not obeyed.
+    /// Checks that the scan moves. The daemon refuses orders while the scan stands. Otherwise the
+    /// scan would obey an order later, although its sender has already read that it was not obeyed.
     ///
     /// # Errors
-    /// If the scan stands; the failure says where.
+    /// If the scan stands. The failure says what the scan was doing.
     pub(super) fn takes_orders(&self) -> Result<(), Failure> {
         let Some(doing) = self.stall.doing() else { return Ok(()) };
         let message = format!("the scan stands and takes no orders, {doing}");
@@ -188,7 +200,8 @@ impl ScanLink {
     }
 
     /// Sends an order to the scan, and keeps `reply` until the scan answers. Returns the ticket of
-    /// the order; `None` if it was refused, which `reply` has got then.
+    /// the order. If the order was refused, `reply` has got the reason, and the function returns
+    /// `None`.
     pub(super) fn order(
         &mut self,
         reply: oneshot::Sender<Reply>,
@@ -208,7 +221,7 @@ impl ScanLink {
         Some(ticket)
     }
 
-    /// The present value of a point.
+    /// The present value of a point as text; `None` if no point has this name.
     pub(super) fn value(&mut self, name: &str) -> Option<String> {
         let news = self.news();
         let point = &news.points[news.points.find(name)?];
@@ -219,7 +232,8 @@ impl ScanLink {
         Some(point.read(image).to_string())
     }
 
-    /// The present value of a point; `None` if a force hides the value that is meant.
+    /// The present value of a point that is not forced; `None` if a force stands over the value, or
+    /// no point has this name.
     pub(super) fn unforced_value(&mut self, name: &str) -> Option<String> {
         let news = self.news();
         let id = news.points.find(name)?;
@@ -228,7 +242,7 @@ impl ScanLink {
     }
 }
 
-/// The failure that no `what` has this name, with the nearest of the `known` names.
+/// The failure "there is no `what` of this name". It suggests the nearest of the `known` names.
 pub(super) fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k str>) -> Failure {
     let remedy = match nearest(name, known) {
         Some(near) => format!("did you mean {near:?}?"),

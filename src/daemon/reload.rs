@@ -1,11 +1,20 @@
 //! The reload of the configuration file: which changes count at once, and which wait for a restart.
-//! SIGHUP, an operator or a change of the file begins it.
+//! SIGHUP, an operator or a change of the file begins a reload.
 //!
-//! The daemon reads, checks and prepares a whole file before anything changes; the scan then makes
-//! the live changes between two cycles. A wrong file changes nothing, and the log and the status
-//! say so until it is right. Next: `reload/reading.rs` (the file), `reload/devices.rs` (devices of
-//! the new configuration), `reload/leaving.rs` (devices that it removes), `config/change.rs` (what
-//! can change live), `scan/reconfigure.rs` (the change in the scan).
+//! ```text
+//!   cause ──▶ Reading (a thread) ──▶ plan ──▶ adopt ──▶ Flight (the scan) ──▶ answer
+//!     │                               │
+//!     └─▶ `next`, if one is           └──▶ Refused; if it was late, again after 10 s
+//!         under way
+//! ```
+//! The daemon reads, checks and prepares the whole file before anything changes. Then the scan
+//! makes the live changes between two cycles. A wrong file changes nothing, and the log and the
+//! status say so until the file is right.
+//!
+//! Next: `reload/reading.rs` (the file), `reload/devices.rs` (devices of the new configuration),
+//! `reload/variable.rs` (its variables), `reload/adopt.rs` (what changes in the daemon),
+//! `reload/leaving.rs` (devices that the reload removes), `config/change.rs` (what can change
+//! live), `scan/reconfigure.rs` (the change in the scan).
 
 mod adopt;
 mod devices;
@@ -35,14 +44,14 @@ use variable::variables;
 
 pub(super) use reading::watch_file;
 
-/// The pause after which the log repeats that the file is refused.
+/// The time between two log lines that say that the file is refused.
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// The pause before the daemon tries a reload again after a file gave no answer, or after the scan
-/// stood. Reloads that people ask for have their turn in the pause.
+/// stood. A reload that an operator asks for does not wait for the end of the pause.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// What began a reload, with the sender of the answer if a caller waits for one.
+/// What began a reload, with the sender of the answer if a caller waits for an answer.
 #[derive(Debug)]
 pub(super) enum Cause {
     /// SIGHUP.
@@ -57,42 +66,49 @@ pub(super) enum Cause {
     Comparison(oneshot::Sender<Reply>),
 }
 
-/// The state of reloading: what the last file said, and what is under way.
+/// The state of reloading: the refusal of the last file, and the reload that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Reload {
-    /// The stamp of the file at the last reload.
+    /// The stamp of the file at the last reload; `None` before the first reload, or if there was no
+    /// file.
     seen: Option<Stamp>,
-    /// The refusal of the file, if it is wrong; the last good configuration stays meanwhile.
+    /// Why the file is refused, if it is wrong. The last good configuration stays in force
+    /// meanwhile.
     refused: Option<Refused>,
-    /// Changes in the file that wait for a restart.
+    /// Changes in the file that wait for a restart, as text.
     waiting: Vec<String>,
-    /// The reading that is under way.
+    /// The reading of the file that is under way.
     reading: Option<Reading>,
     /// The reload that the scan has been ordered to take over.
     flight: Option<Flight>,
-    /// The cause of the reload that follows the one under way.
+    /// The cause of the reload that follows the reload under way.
     next: Option<Cause>,
-    /// Points of earlier configurations, kept until no other part uses them: the scan frees none.
+    /// Points of earlier configurations, kept until no other part uses them. The daemon frees them,
+    /// because the scan frees no memory.
     past: Vec<Arc<Points>>,
-    /// Devices that the scan has given back, until each has ended.
+    /// Devices that the scan has given back, until each driver has ended.
     pub(super) leaving: Leaving,
 }
 
-/// The refusal of a file.
+/// Why a file is refused, and when the daemon logs the refusal and tries again.
 #[derive(Debug)]
 struct Refused {
+    /// The problem, with its remedy; one problem a line.
     why: String,
-    /// When the log said it last.
+    /// When the log last told of the refusal.
     said: Instant,
     /// When the daemon tries again; `None` if only a change of the file can help.
     again: Option<Instant>,
 }
 
-/// A reload that the scan has been ordered to take over, and has not yet.
+/// A reload that the scan is ordered to take over and has not taken over yet.
 #[derive(Debug)]
 struct Flight {
+    /// The number of the order to the scan.
     ticket: u64,
+    /// The sender of the answer, if a caller waits for an answer.
     reply: Option<oneshot::Sender<Reply>>,
+    /// All changes in the file, for the answer.
     changes: Vec<ChangeView>,
 }
 
@@ -102,7 +118,7 @@ impl Reload {
         self.refused.as_ref().map(|refused| &*refused.why)
     }
 
-    /// Whether no reload is under way, and none follows.
+    /// Whether no reload is under way, and no reload waits in `next`.
     fn is_idle(&self) -> bool {
         self.reading.is_none() && self.flight.is_none() && self.next.is_none()
     }
@@ -113,7 +129,8 @@ impl Reload {
         self.is_idle() && again.is_some_and(|again| again <= Instant::now())
     }
 
-    /// Whether another try was late too; if so, the next try is set, without one more log line.
+    /// Whether a try after the pause [`AGAIN`] was late too. If so, the next try is set, and
+    /// nothing is logged.
     fn is_late_again(&mut self, new: &Result<New, Unread>) -> bool {
         match (new, &mut self.refused) {
             (Err(Unread { why, is_late: true }), Some(refused)) => {
@@ -125,20 +142,22 @@ impl Reload {
         }
     }
 
-    /// Puts a cause off until the reload under way has ended. One reload then serves all causes.
+    /// Puts a cause off until the reload under way has ended. Only one cause waits, because one
+    /// reload serves all causes. A second order of an operator is refused.
     fn wait(&mut self, cause: Cause) {
         match (&self.next, cause) {
             (Some(Cause::Operator(_)), Cause::Operator(reply)) | (_, Cause::Comparison(reply)) => {
                 let message = "another reload is under way; try again";
                 let _ = reply.send(Err(Failure::new(Code::Busy, message)));
             }
-            // The reload that waits already will read the same file.
+            // The reload that waits in `next` will read the same file.
             (Some(Cause::Operator(_)), _) | (Some(_), Cause::File | Cause::Again) => {}
             (_, cause) => self.next = Some(cause),
         }
     }
 
-    /// Ends a reload that the scan has taken over: the caller gets its answer, old devices leave.
+    /// Ends a reload that the scan has taken over: the caller gets its answer, and removed devices
+    /// leave.
     pub(super) fn taken_over(&mut self, reconfiguration: Reconfiguration) {
         if let Some(DeviceSet { points, removed, .. }) = reconfiguration.device_set {
             self.leaving.part_with(removed, &points);
@@ -158,7 +177,7 @@ impl Reload {
 }
 
 impl Daemon {
-    /// Begins to read the file, or puts that off until the reload under way has ended.
+    /// Begins to read the file. If a reload is under way, the new one waits until that has ended.
     pub(super) fn reload(&mut self, cause: Cause) {
         let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
         match (cause, self.link.takes_orders()) {
@@ -166,18 +185,21 @@ impl Daemon {
                 let reading = Reading::begin(cause, &self.config, self.field.devices.exports());
                 self.reload.reading = Some(reading);
             }
-            // A scan that stands does not end the reload that is under way.
+            // A scan that stands cannot end the reload that is under way, so the operator would
+            // wait for long.
             (Cause::Operator(reply), Err(stands)) => drop(reply.send(Err(stands))),
             (cause, _) => self.reload.wait(cause),
         }
     }
 
-    /// Answers a comparison, or takes the file over or refuses it; then systemd gets READY.
+    /// Takes in a file that was read: answers a comparison, or takes the file over, or refuses it.
+    /// After a take-over or a refusal, systemd gets READY.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
         let new = match (&cause, self.link.takes_orders()) {
             (Cause::Comparison(_), _) | (_, Ok(())) => new,
-            // A mistake in the file is the more useful answer.
+            // If the file has a mistake, the answer tells the mistake: it is more useful than the
+            // stall.
             (_, Err(stands)) => new.and(Err(not_now(&stands))),
         };
         let reply = match cause {
@@ -186,7 +208,7 @@ impl Daemon {
                 let _ = reply.send(self.differences(new));
                 return;
             }
-            // Another cause has reloaded this state of the file already.
+            // Another cause has already reloaded the file in this state.
             Cause::File if now.is_some() && now == self.reload.seen => return,
             Cause::Again if self.reload.is_late_again(&new) => return,
             Cause::Operator(reply) => Some(reply),
@@ -232,7 +254,9 @@ impl Daemon {
         })
     }
 
-    /// Prepares the reconfiguration and starts new devices, or returns why that cannot be.
+    /// Prepares the reconfiguration and starts new devices. Other parts of the daemon change only
+    /// after `plan` has succeeded. Fails if a variable cannot be added, or a device cannot be
+    /// started.
     fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Reconfiguration), Unread> {
         let variables = self.added(&new)?;
         let device_set = new.device_set.map(devices::Planned::start).transpose()?;
@@ -243,11 +267,12 @@ impl Daemon {
         ))
     }
 
-    /// Goes on with a reload whose file was read, begins one that was put off, repeats what is
-    /// wrong with the file, and frees points that no other part uses any more.
+    /// Goes on with reloading: takes in a file that was read, begins a reload that waited, repeats
+    /// the refusal of the file in the log, and frees points that no other part uses any more.
     pub(super) fn pursue_reload(&mut self) {
         if let Some(reading) = self.reload.reading.take_if(|reading| {
-            // A comparison gives no order, and a scan that stands takes none: no room is needed.
+            // The order to the scan needs room in the queue. A comparison gives no order, and a
+            // scan that stands takes no order: neither needs room.
             reading.is_comparison() || !self.link.handle.orders.is_full() || self.link.stall.is_on()
         }) {
             match reading.end() {
@@ -277,13 +302,15 @@ impl Daemon {
     /// Takes in that the scan has taken over a reconfiguration.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.plugins.roster.follow_refused();
-        // Until now a device that leaves was the scan's, and a stall or a stop made it safe.
+        // Up to here the scan had the removed device, and a stall or a stop would have made it
+        // safe.
         self.field.devices.retain(|name| self.config.live.devices.iter().any(|d| d.name == name));
         self.reload.taken_over(reconfiguration);
     }
 }
 
 impl Reload {
+    /// Refuses a file: logs the problem, and sets the next try if a file gave no answer in time.
     fn refuse(&mut self, Unread { why, is_late }: Unread) {
         say_refused(&why);
         let said = Instant::now();
@@ -291,18 +318,20 @@ impl Reload {
     }
 }
 
-/// The refusal of a file while the scan stands: the daemon tries again later.
+/// The refusal of a file while the scan stands. The daemon tries again after [`AGAIN`].
 fn not_now(stands: &Failure) -> Unread {
     Unread { why: format!("{stands}; the file is read again every {AGAIN:?}"), is_late: true }
 }
 
+/// Logs that the file is refused.
 fn say_refused(why: &str) {
-    // Each problem has a line of its own: the log would escape a line end.
+    // Each problem has its own log line, because the log would escape a line end.
     for why in why.lines() {
         tracing::error!("the configuration stays as it was: {why}");
     }
 }
 
+/// A change as `camshaft diff` and the answer to a reload show it.
 fn view(change: &Change) -> ChangeView {
     let Change { place, how, effect } = change;
     ChangeView { key: place.to_string(), how: how.to_string(), effect: effect.to_string() }

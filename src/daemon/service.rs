@@ -1,8 +1,8 @@
-//! The daemon as a service: what it tells the log about devices and the scan, and what systemd.
+//! The daemon as a service: its log lines about devices and the scan, and its messages to systemd.
 //!
-//! Each line makes sense by its message alone; its fields repeat the facts for machines. Only
-//! changes are logged. Lines about lost lines are in `service/unread.rs`; what is said of plugins
-//! is in `plugins/line.rs` and beside it.
+//! The message of each log line makes sense alone; the fields repeat the facts for machines. Only
+//! changes are logged. Lines about lost lines are in `service/unread.rs`. Lines about plugins are
+//! in `plugins/line.rs` and the files beside it. How messages reach systemd is in `systemd.rs`.
 
 mod unread;
 
@@ -23,8 +23,9 @@ use crate::systemd::{Notifier, Watchdog};
 use crate::text::{counted, first_of};
 use unread::{Unread, Unwritten};
 
-/// The daemon as systemd and the reader of the log see it.
+/// What the daemon has told the log and systemd, and how it reaches them.
 pub(super) struct Service {
+    /// The log: its level, and its counts of lost lines.
     pub(super) log: log::Handle,
     /// The messages to systemd.
     pub(super) notifier: Notifier,
@@ -38,7 +39,7 @@ pub(super) struct Service {
     pub(super) is_ready: bool,
 }
 
-/// The time in which there is at most one line about overruns: a plant under load must not fill its
+/// The shortest time between two lines about overruns, because a plant under load must not fill its
 /// log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
 
@@ -47,20 +48,22 @@ const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Told {
     /// The faults as last logged, by device; only of devices that have one.
     faults: BTreeMap<String, Fault>,
-    /// Since when outputs are not confirmed, and whether that was logged.
+    /// Since when outputs are not confirmed, and whether a line about them was logged.
     doubt: Option<(Instant, bool)>,
-    /// Overruns, missed cycles, and lost lines of guests.
+    /// The counts of overruns, missed cycles and lost lines of guests.
     counts: OnChange<(u64, u64, u64)>,
+    /// Lines of this log that had no reader.
     unread: Unread,
+    /// Lines of this log that could not be written.
     unwritten: Unwritten,
 }
 
-/// The time without a confirmation after which outputs get a log line: longer than any healthy bus
-/// takes, shorter than an operator waits.
+/// The time without a confirmation after which the log says that outputs are not confirmed. It is
+/// longer than any healthy bus takes, and shorter than an operator waits.
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl Told {
-    /// Logs how many lines of this log were lost, once it works again.
+    /// Logs how many lines of this log were lost, as soon as the log works again.
     fn tell_of_this_log(&mut self, log: &log::Handle) {
         self.unread.tell(
             Instant::now(),
@@ -78,7 +81,7 @@ impl Told {
         });
     }
 
-    /// Logs when a device has another fault, or none any more.
+    /// Logs when the fault of a device has changed, or has ended.
     fn tell_of_faults(&mut self, news: &Snapshot) {
         for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
             let before = match fact.fault {
@@ -94,7 +97,7 @@ impl Told {
         self.faults.retain(|name, _| news.points.devices().contains(name));
     }
 
-    /// Logs how many overruns and lost lines of guests there were since the last such line.
+    /// Logs how many overruns and lost lines of guests there were since the last line about them.
     fn tell_of_overruns(&mut self, news: &Snapshot) {
         let before = *self.counts.last();
         let counts = (news.overruns, news.missed, news.lines_lost);
@@ -117,7 +120,7 @@ impl Told {
         }
     }
 
-    /// Logs when devices take no values of outputs any more, and when they take them again.
+    /// Logs when devices do not confirm outputs any more, and when they confirm them again.
     fn tell_of_doubt(&mut self, news: &Snapshot) {
         let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
         match (is_fine, self.doubt) {
@@ -192,9 +195,9 @@ impl Service {
 }
 
 /// The outputs for whose delivery `is_it` holds, as text: the names and devices of the first few.
-/// If there is none, the text says that the scan does not answer.
+/// If there is no such output, the text says that the scan does not answer.
 pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot) -> String {
-    /// A line of the log has no room for more.
+    /// The largest number of outputs that are named: a line of the log has no room for more.
     const NAMED: usize = 10;
     let points = news.points.iter().filter(|(id, _)| is_it(news.deliveries[id.index()]));
     let devices = news.points.devices();

@@ -1,8 +1,13 @@
-//! Whether the scan stands, and what is known of it then.
+//! The state of a stall: whether the scan stands, for how long, and what it was doing.
 //!
-//! What the daemon does about that is in `daemon/stall.rs`. The thread that ends the process if the
-//! loop cannot is in `stall/force.rs`, and where the scan's thread stands is looked up in
-//! `stall/place.rs`.
+//! ```text
+//!   cycles ──▶ Stillness ── still >= scan.stall ──▶ is_on ── still >= scan.stall_exit ──▶ is_over
+//!                  ▲                                   │
+//!                  └────────── the scan moves ─────────┘
+//! ```
+//! This file only measures. What the daemon does about a stall is in `daemon/stall.rs`.
+//! `stall/force.rs` has the thread that ends the process if the loop cannot. `stall/place.rs` asks
+//! the kernel where the scan's thread stands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,27 +23,29 @@ mod place;
 
 use force::ForcedExit;
 
-/// The longest time that counts between two looks. In a longer pause this process itself stood
-/// still, which says nothing of the scan.
+/// The longest time that one pause between two looks adds. If the pause was longer, the whole
+/// process stood still, and the pause says nothing about the scan.
 const MOST_BETWEEN_LOOKS: Duration = TICK.saturating_mul(2);
 
-/// How long a count has not moved, counting only time in which the daemon looked at it.
+/// How long a count has not moved. Only time in which the daemon looked at the count is counted.
 #[derive(Debug)]
 struct Stillness {
     /// The count at the last look.
     count: u64,
-    /// How long it has not moved.
+    /// How long the count has not moved.
     still: Duration,
-    /// When the last look was.
+    /// The time of the last look.
     looked_at: Instant,
 }
 
 impl Stillness {
+    /// A count that was never looked at.
     fn new() -> Self {
         Self { count: 0, still: Duration::ZERO, looked_at: Instant::now() }
     }
 
-    /// Takes in the present count. A scan that has never begun does not stand.
+    /// Takes in the present count. A count of 0 never stands still, because the scan has not begun
+    /// yet.
     fn look(&mut self, count: u64, now: Instant) {
         let passed = now.saturating_duration_since(self.looked_at).min(MOST_BETWEEN_LOOKS);
         self.looked_at = now;
@@ -48,31 +55,33 @@ impl Stillness {
     }
 }
 
-/// Whether the scan stands, and what is known of it then.
+/// Whether the scan stands, and what is known about the stall.
 #[derive(Debug)]
 pub(in crate::daemon) struct Stall {
+    /// How long the number of cycles has not moved.
     stillness: Stillness,
-    /// What it was doing when it was found to stand, as text; `None` while it moves.
+    /// What the scan was doing when the daemon found that it stands, as text; `None` while the scan
+    /// moves.
     doing: Option<String>,
-    /// What it was doing then, for the quarantine: if it does another thing later, this was not the
-    /// cause.
+    /// The same fact as a value, for the quarantine. If the scan is doing another thing later, the
+    /// thing in this field was not the cause of the stall.
     found: Doing,
-    /// What the scan is doing; the scan writes, the loop reads.
+    /// What the scan is doing now. The scan writes it, the loop reads it.
     position: Arc<Position>,
     /// The thread that ends the process if the loop cannot.
     forced_exit: ForcedExit,
 }
 
 impl Stall {
-    /// The state for the scan that writes this position.
+    /// The state for the scan that writes `position`.
     pub(in crate::daemon) fn new(position: &Arc<Position>) -> Self {
         let (stillness, position) = (Stillness::new(), Arc::clone(position));
         let forced_exit = ForcedExit::start(&position);
         Self { stillness, doing: None, found: Doing::Own, forced_exit, position }
     }
 
-    /// Checks whether the scan has moved, and logs when that changes. `limits` are `scan.stall` and
-    /// `scan.stall_exit`; `words` says what the scan is doing.
+    /// Checks whether the scan has moved, and logs the begin and the end of a stall. `limits` are
+    /// `scan.stall` and `scan.stall_exit`; `words` puts into text what the scan is doing.
     pub(in crate::daemon) fn look(
         &mut self,
         cycle: u64,
@@ -97,8 +106,8 @@ impl Stall {
         self.position.doing()
     }
 
-    /// What the scan was doing when it came to stand, if it is doing that still: then that is why
-    /// it stands.
+    /// The cause of the stall. If the scan is still doing what it was doing when the stall was
+    /// found, that is the cause. If not, the cause is [`Doing::Own`]: the scan's own work.
     pub(in crate::daemon) fn cause(&self) -> Doing {
         if self.found == self.at() { self.found } else { Doing::Own }
     }
@@ -113,17 +122,19 @@ impl Stall {
         self.doing.is_some()
     }
 
-    /// What the scan was doing when it was found to stand.
+    /// What the scan was doing when the daemon found that it stands, as text; `None` while the scan
+    /// moves.
     pub(in crate::daemon) fn doing(&self) -> Option<&str> {
         self.doing.as_deref()
     }
 
-    /// Whether the process is to end, because the scan has stood for `stall_exit`.
+    /// Whether the scan has stood for `stall_exit`; the process is to end then.
     pub(in crate::daemon) fn is_over(&self, stall_exit: Duration) -> bool {
         self.is_on() && self.stillness.still >= stall_exit
     }
 
-    /// The view for people, with what is known of the outputs.
+    /// The stall as `camshaft status` shows it; `None` while the scan moves. `safety` says which
+    /// outputs are known to be safe.
     pub(in crate::daemon) fn view(
         &self,
         stall_exit: Duration,
@@ -136,12 +147,13 @@ impl Stall {
         Some(StallView { since_ms: ms(still), exit_in_ms, doing, safety: safety() })
     }
 
-    /// Notes that the process is ending: it is killed if the end takes too long.
+    /// Notes that the process is ending. If the end takes too long, the thread of `stall/force.rs`
+    /// kills the process.
     pub(in crate::daemon) fn begin_exit(&self) {
         self.forced_exit.begin();
     }
 
-    /// Notes that the process ends in another way, with a deadline of its own.
+    /// Notes that the process ends in another way, which has a deadline of its own.
     pub(in crate::daemon) fn disarm(&self) {
         self.forced_exit.disarm();
     }

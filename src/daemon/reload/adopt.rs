@@ -1,8 +1,9 @@
-//! What a reload changes: the parts of the daemon take over what can change live, and the scan is
-//! ordered to do so between two cycles.
+//! The take-over of a new configuration: the parts of the daemon change at once, and the scan gets
+//! the order to change between two cycles.
 //!
-//! The configuration is read, checked and compared by then, so nothing here can fail. What cannot
-//! change live is logged, and waits for a restart.
+//! `reload.rs` has read, checked and compared the configuration before, so nothing in this file can
+//! fail. A change that cannot be made live is logged, and waits for a restart. What a reload can
+//! change live is decided in `config/change.rs`; what the scan does is in `scan/reconfigure.rs`.
 
 use tokio::sync::oneshot;
 
@@ -15,7 +16,7 @@ use crate::process::variable::Variable;
 use crate::scan::{Order, Reconfiguration, Slot};
 
 impl Daemon {
-    /// Takes over what can change live; returns a line about what was done.
+    /// Takes over the changes that can be made live. Returns a line about what was done.
     pub(super) fn take_over(
         &mut self,
         new: &Config,
@@ -41,7 +42,7 @@ impl Daemon {
         outcome
     }
 
-    /// Takes the changes into the daemon's own configuration, and orders them from the scan.
+    /// Takes the changes into the daemon's own configuration, and orders the scan to make them too.
     fn adopt(
         &mut self,
         new: &Config,

@@ -1,7 +1,12 @@
-//! The devices of a new configuration: those that stay, and those that begin anew.
+//! The devices of a new configuration: devices that stay, and devices that begin anew.
 //!
-//! The thread that reads the configuration plans them, because a plan may wait for files. The loop
-//! only starts what is planned. The scan takes all of them over at once (`scan/reconfigure.rs`).
+//! ```text
+//!   thread of the reading: plan() ──▶ Planned ──▶ the loop: start() ──▶ DeviceSet ──▶ the scan
+//! ```
+//! The thread that reads the configuration makes the plans, because a plan may wait for files. The
+//! loop only starts the planned devices. The scan takes over all devices at once
+//! (`scan/reconfigure.rs`). Devices that the new configuration does not have are in
+//! `reload/leaving.rs`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,28 +21,30 @@ use crate::patience::PATIENCE;
 use crate::process::image::Points;
 use crate::scan::{DeviceSet, Slot};
 
-/// All devices of a configuration whose devices differ from those before, in their order.
+/// The planned devices of a new configuration, in the order of the configuration.
 #[derive(Debug)]
 pub(super) struct Planned {
+    /// The points of the new configuration.
     points: Arc<Points>,
+    /// All devices of the new configuration: also those that stay.
     devices: Vec<Origin>,
 }
 
-/// Where a device comes from.
+/// Where a device of the new configuration comes from.
 #[derive(Debug)]
 enum Origin {
-    /// A device that stays; the number is its index before.
+    /// A device that stays; the number is its index in the configuration before.
     Kept(usize),
-    /// A device that begins anew, with its name.
+    /// A device that begins anew: its name, and the plan to open it.
     New(String, Plan),
 }
 
 impl Planned {
-    /// The devices of `new`, if they differ from those before. All of them together have
-    /// [`PATIENCE`] to read their files.
+    /// Plans the devices of `new`; `None` if they are the devices of `before`. All devices together
+    /// have [`PATIENCE`] to read their files.
     ///
     /// # Errors
-    /// When a device cannot be what its configuration says, or its files give no answer.
+    /// If a device cannot be what its configuration says, or its files give no answer.
     pub(super) fn plan(
         before: &Config,
         new: &Config,
@@ -70,10 +77,11 @@ impl Planned {
         Ok(Some(Self { points: Arc::clone(&new.live.points), devices }))
     }
 
-    /// Starts the devices that begin anew. It waits for nothing.
+    /// Starts the devices that begin anew. The call waits for nothing.
     ///
     /// # Errors
-    /// When the system refuses to start a thread; then none of them is used.
+    /// If the system refuses to start a thread. The devices that were started before are dropped
+    /// then.
     pub(super) fn start(self) -> Result<DeviceSet, String> {
         let mut devices = Vec::new();
         for origin in self.devices {
@@ -82,7 +90,8 @@ impl Planned {
                 Origin::New(name, plan) => match plan.start() {
                     Ok(driver) => Slot::Opened(driver),
                     Err(error) => {
-                        // Their drop may wait for what they have begun on their wires.
+                        // A thread drops the started devices, because a driver's drop may wait for
+                        // a request on its wire.
                         spawn_blocking(move || drop(devices));
                         return Err(closed(&name, &error));
                     }
@@ -94,6 +103,7 @@ impl Planned {
     }
 }
 
+/// Why a device does not open, with its name.
 fn closed(device: &str, error: &driver::OpenError) -> String {
     format!("device[{device}] does not open: {error}")
 }

@@ -1,9 +1,9 @@
-//! Devices that a reload has taken out of the field: each ends on a thread of its own, because it
-//! may wait for its device to take the last outputs.
+//! Devices that a reload has removed from the configuration. Each device ends on a thread of its
+//! own, because its driver may wait until the device has taken the last outputs.
 //!
-//! A stop waits for them, too (`stop.rs`): the next start does not know a device that is gone, so
-//! nothing would make it safe. What the last outputs are is decided in `scan/reconfigure.rs`, how
-//! long a device has for them in `driver/link.rs`.
+//! A stop of the daemon waits for these devices too (`stop.rs`), because the next start does not
+//! know them and could not make them safe. `scan/reconfigure.rs` decides what the last outputs are;
+//! `driver/link.rs` limits how long a device has to take them.
 
 use std::sync::Arc;
 
@@ -13,15 +13,16 @@ use tokio::time::{Instant, timeout_at};
 use crate::process::image::Points;
 use crate::scan::RemovedDevice;
 
-/// Devices that are leaving, by name. The thread of each gives what people must look after. That
-/// ends by itself, so there are no more than reloads remove within 1.5 s.
+/// Devices that are leaving: the name and the thread of each. The thread returns what an operator
+/// must look after by hand. Each thread ends within 1.5 s, so the list is no longer than the number
+/// of devices that reloads remove in that time.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Leaving(Vec<(String, JoinHandle<Option<String>>)>);
 
 impl Leaving {
-    /// Lets these devices leave, whose points are among `points`.
+    /// Lets the removed devices leave. `points` are the points of the configuration that had them.
     pub(super) fn part_with(&mut self, mut removed: Vec<RemovedDevice>, points: &Arc<Points>) {
-        // All of them begin now, also when there is no thread yet that waits for them.
+        // All devices begin to leave now, also those whose thread must wait for a free one.
         removed.iter_mut().for_each(|device| device.driver.leave());
         for device in removed {
             let (name, points) = (points.devices()[device.place].to_string(), Arc::clone(points));
@@ -30,12 +31,14 @@ impl Leaving {
         }
     }
 
-    /// Forgets those that have left. What is unconfirmed of them was logged.
+    /// Forgets the devices that have left. Their threads have logged the outputs that are
+    /// unconfirmed.
     pub(super) fn forget_the_ended(&mut self) {
         self.0.retain(|(_, thread)| !thread.is_finished());
     }
 
-    /// Waits until all have left, but not beyond `until`; gives what people must look after.
+    /// Waits until all devices have left, but not beyond `until`. Returns what an operator must
+    /// look after by hand.
     pub(in crate::daemon) async fn end(&mut self, until: Instant) -> Vec<String> {
         let mut unconfirmed = Vec::new();
         for (device, thread) in self.0.drain(..) {
@@ -51,8 +54,8 @@ impl Leaving {
     }
 }
 
-/// Lets go of a device that is not in the field any more; says which outputs it is not known to
-/// have as they are to stay.
+/// Waits until a removed device has its last outputs, and drops the driver. Returns which outputs
+/// the device has not confirmed; `None` if it has confirmed all.
 fn part_with(name: &str, device: RemovedDevice, points: &Points) -> Option<String> {
     let RemovedDevice { mut driver, fault, .. } = device;
     let unconfirmed = driver.finish();
@@ -66,6 +69,7 @@ fn part_with(name: &str, device: RemovedDevice, points: &Points) -> Option<Strin
     Some(trouble)
 }
 
+/// The line about a device that has left with unconfirmed outputs.
 fn trouble(device: &str, why: &str) -> String {
     format!(
         "device {device} has left, and its last outputs are UNCONFIRMED: {why}; look after them by \

@@ -1,8 +1,10 @@
-//! The configuration file on its disk: read again on request, and watched for changes.
+//! The configuration file on the disk: a thread reads it on request, and a task watches it for
+//! changes.
 //!
-//! Both may take as long as a file system takes to answer, so threads of their own do it, one
-//! reading at a time. A reading brings everything that a reload has to read, also the files for the
-//! plans of new devices (`reload/devices.rs`). What is done with it is in `reload.rs`.
+//! A file system may take long to answer, so threads of their own read the file and look at its
+//! stamp. At most one reading runs at a time. A reading brings everything that a reload needs from
+//! the disk, also the files for the plans of new devices (`reload/devices.rs`). What the daemon
+//! does with the result is in `reload.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,34 +23,37 @@ use crate::driver::export::Exports;
 use crate::patience::is_late;
 use crate::stamp::Stamp;
 
-/// The time between two looks at the file. It has settled when two looks in a row find it the same.
+/// The time between two looks at the file. The file has settled if two looks in a row find it the
+/// same.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A reading of the file, on a thread that may wait for it.
+/// A reading of the file that is under way on a thread.
 #[derive(Debug)]
 pub(super) struct Reading {
     /// Why the file is read, with the sender of the answer if there is one.
     cause: Cause,
+    /// The end of the channel on which the thread sends its result.
     end: oneshot::Receiver<Read>,
 }
 
-/// The state of the file, and its content or why that cannot be read.
+/// The result of a reading: the stamp of the file, and its content or why that cannot be used.
 pub(super) type Read = (Option<Stamp>, Result<New, Unread>);
 
-/// The content of the file.
+/// The content of a file that was read and checked.
 #[derive(Debug)]
 pub(super) struct New {
+    /// The configuration that the file describes.
     pub(super) config: Config,
     /// The differences from the configuration in force.
     pub(super) changes: Vec<Change>,
-    /// Its devices, if they differ from those before and are to be taken over.
+    /// The devices of `config`. `None` if they have not changed, or if the reading is a comparison.
     pub(super) device_set: Option<Planned>,
 }
 
 impl Reading {
-    /// Begins a reading while `before` is in force. Each of its steps ends within
-    /// [`PATIENCE`](crate::patience::PATIENCE), whatever the files do. The steps are: look at the
-    /// configuration, read it, check its devices, and plan those that are new.
+    /// Begins a reading while `before` is in force. The reading has four steps: look at the file,
+    /// read it, check its devices, and plan the new devices. Each step ends within
+    /// [`PATIENCE`](crate::patience::PATIENCE), whatever the files do.
     pub(super) fn begin(cause: Cause, before: &Config, exports: &Exports) -> Self {
         let (before, exports) = (before.clone(), exports.clone());
         let is_taken_over = !matches!(cause, Cause::Comparison(_));
@@ -63,7 +68,8 @@ impl Reading {
         matches!(self.cause, Cause::Comparison(_))
     }
 
-    /// The result, and the cause of the reading; or the reading itself, while there is no result.
+    /// The cause and the result of the reading; the reading itself as an error while it has no
+    /// result.
     pub(super) fn end(mut self) -> Result<(Cause, Read), Self> {
         match self.end.try_recv() {
             Err(TryRecvError::Empty) => Err(self),
@@ -76,7 +82,8 @@ impl Reading {
     }
 }
 
-/// Reads the file. Devices are planned only with `exports`, to which they are opened.
+/// Reads the file. Devices are planned only if `exports` is given, because a comparison opens no
+/// device.
 fn read(before: &Config, exports: Option<&Exports>) -> Read {
     match config::stamp(&before.path) {
         Ok(stamp) => (stamp, read_new(before, exports)),
@@ -99,8 +106,8 @@ fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
     Ok(New { config, changes, device_set })
 }
 
-/// Sends an event whenever the file differs from `seen` and has settled. An editor that writes it
-/// in two steps, or puts another file in its place, makes one change.
+/// Watches the file, and sends an event whenever it differs from `seen` and has settled. An editor
+/// may write the file in two steps, or put another file in its place: both make one event.
 pub(in crate::daemon) async fn watch_file(
     path: PathBuf,
     mut seen: Option<Stamp>,

@@ -1,14 +1,15 @@
-//! Why a configuration file is not taken over.
+//! The reason why a configuration file is not taken over.
 //!
-//! A file that is wrong is refused until it changes. One that gave no answer is read again: see
-//! `reload.rs`.
+//! A wrong file is refused until the file changes. If a file gave no answer, the daemon reads it
+//! again after a pause: `reload.rs` has the pause.
 
-/// Why the file cannot be read or used.
+/// The reason why the file cannot be read or used.
 #[derive(Debug)]
 pub(super) struct Unread {
+    /// The problem, with its remedy.
     pub(super) why: String,
-    /// Whether a file gave no answer in time, or the scan stands, so that another try may find
-    /// nothing wrong.
+    /// Whether a later try may succeed without a change of the file: a file gave no answer in time,
+    /// or the scan stands.
     pub(super) is_late: bool,
 }
 

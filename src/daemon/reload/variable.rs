@@ -1,14 +1,17 @@
-//! Variables that a changed configuration declares: which of them are new, and why one cannot be.
+//! The variables that a changed configuration declares: which variables are new, and why a variable
+//! cannot be declared.
 //!
-//! Pure functions. A variable keeps its type as long as it exists; a cold restart forgets variables
-//! that only programs have made.
+//! All functions here are pure. A variable keeps its type as long as it exists, so a declaration
+//! with another type is refused. A cold restart forgets the variables that only programs have made.
+//! What waits for a restart is in `reload/adopt.rs`.
 
 use crate::config::{Change, Config, Place};
 use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 use crate::scan::Snapshot;
 
-/// The variables that `new` declares live. `writers` gives the plugins that write one of them with
-/// another type than declared, each once.
+/// The variables that `new` declares and a reload adds live. `writers` gives the plugins that write
+/// a variable with another type than the declared one, each plugin once. Fails if a variable exists
+/// with another type, or if there is no room for all.
 pub(super) fn variables<'w>(
     new: &Config,
     changes: &[Change],
@@ -40,8 +43,8 @@ pub(super) fn variables<'w>(
     Ok(declared)
 }
 
-/// Why a variable cannot be declared that exists with another type, and the way out, step by step:
-/// its writers would make it again after a cold restart.
+/// Why a variable cannot be declared: it exists with another type. The text names the way out step
+/// by step, because the plugins that write the variable would make it again after a cold restart.
 fn other_type(name: &str, declared: VariableKind, found: VariableKind, writers: &[&str]) -> String {
     let place = format!("variable[{name}].type: expected {found}, found {declared}");
     let last = "then `camshaft reload`";

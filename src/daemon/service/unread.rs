@@ -1,29 +1,32 @@
-//! The number of log lines that were not read or could not be written, logged as soon as the log
-//! works again.
+//! Counts of log lines that had no reader or could not be written. The counts are logged as soon as
+//! the log works again.
 //!
-//! The lines are counted in `log.rs`. This part only decides when to log their number, because a
-//! line about lost lines may be lost itself.
+//! `log.rs` counts the lines. This file only decides when to log a count, because a line about lost
+//! lines may be lost itself.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between two attempts to log lost lines: such a line may find no reader either.
+/// The time between two attempts to log lost lines, because such a line may find no reader either.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// The log lines that were dropped because the log had no reader.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    /// The number of lines that were logged as lost, or were attempts to log that.
+    /// The number of dropped lines that the log has been told about. Earlier attempts that were
+    /// dropped count too.
     known: u64,
-    /// The number of attempts since then.
+    /// The number of attempts since then that were dropped too.
     attempts: u64,
+    /// The time of the last attempt.
     tried_at: Option<Instant>,
 }
 
 impl Unread {
     /// Logs how many lines were dropped, as soon as the log has a reader again. `dropped()` gives
-    /// all since the start; `say` logs a number of lines.
+    /// the number of dropped lines since the start; `say` logs a number of lines. If `dropped()`
+    /// rises during `say`, the line itself found no reader.
     pub(super) fn tell(&mut self, now: Instant, dropped: impl Fn() -> u64, say: impl FnOnce(u64)) {
         let is_quiet = self.tried_at.is_none_or(|at| now - at >= UNREAD_PAUSE);
         let before = dropped();
@@ -44,16 +47,18 @@ impl Unread {
 /// The log lines that could not be written.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// The number of lost lines that were logged in a line that could be written.
+    /// The number of lost lines for which a log line is known to be written.
     known: u64,
-    /// The number that is in a line of which it is not known yet whether it was written.
+    /// The number of lost lines in the newest log line. It is not known yet whether this line was
+    /// written.
     said: u64,
 }
 
 impl Unwritten {
-    /// Logs how many lost lines were not logged yet. `all` is their number since the start, given
-    /// only if lines can be written again; `say` logs a number of lines. Before that nothing is
-    /// logged: each attempt would be one more line that cannot be written.
+    /// Logs how many lost lines were not logged yet. `all` is the number of lost lines since the
+    /// start; it is `None` while lines cannot be written. `say` logs a number of lines. While `all`
+    /// is `None`, nothing is logged, because each attempt would be one more line that cannot be
+    /// written.
     pub(super) fn tell(&mut self, all: Option<u64>, say: impl FnOnce(u64)) {
         let Some(all) = all else { return };
         if self.said == all {
@@ -107,7 +112,7 @@ mod tests {
         };
         assert_eq!([Some(0), None, Some(3)].map(&mut tell), [None, None, Some(3)]);
         assert_eq!([Some(3), None, Some(5)].map(&mut tell), [None, None, Some(2)]);
-        // That line was lost as well.
+        // The line that told of the first three lost lines was lost as well.
         assert_eq!([None, Some(6), Some(6), Some(6)].map(tell), [None, Some(3), None, None]);
     }
 }

@@ -1,9 +1,9 @@
-//! Where a thread stands, as far as the kernel says: its state, what it waits for, its system call
-//! and its stack.
+//! Where a thread stands, as the kernel reports it: the thread's state, what it waits for, its
+//! system call and its stack.
 //!
-//! A thread of its own reads this from `/proc/self/task` and writes it to the log: what has stopped
-//! the scan shall not stop the thread that reports it. What the scan itself says that it is doing
-//! is in `scan/position.rs`.
+//! A thread of its own reads these facts from `/proc/self/task` and writes them to the log, because
+//! what has stopped the scan must not stop the loop. What the scan itself says about its work is in
+//! `scan/position.rs`.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use crate::scan::position::Position;
 
-/// The longest part of each file that is read. Only a stack of hundreds of frames is longer, and
-/// its first frames matter.
+/// The number of bytes that are read of each file. Only a stack of hundreds of frames is longer,
+/// and the first frames tell enough.
 const MOST_BYTES: u64 = 4096;
 
-/// The largest number of frames of the kernel's stack that are logged: below them is the way into
-/// the kernel.
+/// The largest number of frames of the kernel's stack that are logged. The frames after these only
+/// show how the thread entered the kernel.
 const MOST_FRAMES: usize = 12;
 
 /// Logs where the scan's thread stands.
@@ -32,13 +32,13 @@ pub(super) fn say(position: &Position, cycle: u64, doing: &str, stall_exit: Dura
     };
     let said = tell.clone();
     let looks = move || said(&of(thread));
-    // If no thread can be started, the line has less to say, but it is logged all the same.
+    // If no thread can be started, the line is logged without the place.
     if std::thread::Builder::new().name("stall".into()).spawn(looks).is_err() {
         tell(&format!("thread {thread}"));
     }
 }
 
-/// Where a thread of this process stands.
+/// Where a thread of this process stands, as text for the log.
 fn of(thread: i32) -> String {
     let read = |file: &str| {
         let mut text = String::new();
@@ -58,15 +58,16 @@ fn of(thread: i32) -> String {
     )
 }
 
-/// Name and state from a line of `stat`, proc(5): `number (name) state ...`. The name may be any
-/// text.
+/// Name and state of a thread from a line of `stat`, proc(5): `number (name) state ...`. The name
+/// may contain any text, also `)`.
 fn name_and_state(stat: &str) -> (&str, &str) {
     let Some((front, back)) = stat.rsplit_once(')') else { return ("unknown", "unknown") };
     let name = front.split_once('(').map_or("unknown", |(_, name)| name);
     (name, back.split_whitespace().next().unwrap_or("unknown"))
 }
 
-/// The functions of a kernel stack, innermost first, from lines such as `[<0>] futex_wait+0x1/0x2`.
+/// The functions of a kernel stack, innermost first. A line of the stack is `[<0>]
+/// futex_wait+0x1/0x2`.
 fn frames(stack: &str) -> String {
     let function = |line: &str| {
         let line = line.rsplit(' ').next().unwrap_or_default();
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn this_thread_is_found_where_it_is() {
         let place = of(nix::unistd::gettid().as_raw());
-        // It runs, or the kernel would not have read the file for it.
+        // The state is R (running), because this thread itself asks the kernel.
         assert!(place.contains("state R") && place.contains("waits in"), "{place}");
     }
 }
