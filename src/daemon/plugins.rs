@@ -1,8 +1,16 @@
-//! The plugins: files, versions, instances, and who may run.
+//! The plugins: their files, versions and instances, and which program runs.
 //!
-//! The folder knows which files there are, the supervisor which of them should run, and the loader
-//! makes programs of modules. This part carries the facts of each to the others, and orders from
-//! the scan what the supervisor has decided. It decides nothing itself.
+//! ```text
+//!   PluginFolder ── file ──▶ Supervisor ── Prepare ──▶ Loader ── Loaded ──▶ Supervisor
+//!                                │  ▲                                           │
+//!                                │  └────────── facts ◀── the scan ◀── Install, Stop
+//!                                └── Tell ──▶ log and Record
+//! ```
+//! The folder knows which files there are, the supervisor decides which of them run, and the loader
+//! makes programs of modules. This part carries facts between them, and sends to the scan the
+//! orders that the supervisor has decided. It decides nothing itself. Next: `plugins/roster.rs`
+//! (what is known under each name), `plugins/loader.rs`, `plugins/record.rs` (history),
+//! `supervisor.rs` (the decisions).
 
 mod call;
 mod crash;
@@ -55,22 +63,29 @@ use crate::supervisor::{Action, Fact, Note, Supervisor};
 use roster::{Ordered, Ready};
 use verdict::tell;
 
-/// All that is known of plugins.
+/// All that the daemon knows about plugins.
 pub(super) struct Plugins {
+    /// The decisions which program runs; pure.
     pub(super) supervisor: Supervisor,
+    /// The seat, the program and the module of each plugin.
     pub(super) roster: Roster,
+    /// The tasks that make programs of modules.
     pub(super) loader: Loader,
-    /// Shadow runs that are not ordered from the scan yet.
+    /// Shadow runs that the scan was not ordered to feed yet.
     pub(super) feeds: Vec<Feed>,
+    /// The reports of traps.
     pub(super) crashes: Crashes,
+    /// The watched folder.
     pub(super) folder: PluginFolder,
-    /// The good versions that are kept.
+    /// The good versions that are kept on the disk.
     pub(super) store: Store,
+    /// The history of plugins, and what is known about each version.
     pub(super) record: Record,
+    /// Whether the daemon is in recovery, in which no plugin runs.
     pub(super) recovery: Recovery,
-    /// Who owns the outputs, as last logged.
+    /// The owners of the outputs, as last logged.
     pub(super) owners: Owners,
-    /// Programs whose outputs are safe because they lack a required input, as last logged.
+    /// Programs whose outputs are safe because a required input is bad, as last logged.
     pub(super) lacks: BTreeSet<Arc<str>>,
 }
 
@@ -88,7 +103,7 @@ impl Plugins {
             (Some(module), Ok(_)) => {
                 self.roster.modules.insert(loaded.hash, module);
             }
-            // The bytes of a module that does not run are not worth their memory; another try reads
+            // The bytes of a module that does not run are not kept in memory. Another try reads
             // them again.
             _ => {
                 if !self.supervisor.has_run(loaded.hash) {
@@ -100,14 +115,15 @@ impl Plugins {
         let result = loaded.result.map(|program| {
             if let Some(entry) = self.roster.get_mut(&loaded.name) {
                 let times = SwapView {
-                    // A restart of the same file detects nothing.
+                    // A restart of the same file has no time of detection.
                     detect_us: micros(std::mem::take(&mut entry.detect)),
                     compile_us: micros(loaded.compile),
                     prepare_us: micros(loaded.prepare),
                     cached,
                     ..SwapView::default()
                 };
-                // An instance that was discarded may come late, after its successor.
+                // The instance of an abandoned preparation may come after the instance that
+                // replaced it.
                 let newer = |ready: &Ready| ready.generation() > loaded.generation;
                 if !entry.ready.as_ref().is_some_and(newer) {
                     entry.ready = Some(Ready { program: Box::new(program), times });
@@ -117,7 +133,7 @@ impl Plugins {
         self.supervisor.prepared(&loaded.name, loaded.generation, result);
     }
 
-    /// Lets the supervisor compare the wanted state with the actual one, and carries out its
+    /// Lets the supervisor compare the wanted state with the actual state, and carries out its
     /// orders.
     pub(super) fn pursue(&mut self, config: &Config, link: &mut ScanLink) {
         let news = link.news();
@@ -128,8 +144,8 @@ impl Plugins {
         }
     }
 
-    /// Carries out one order of the supervisor. When the scan's queue is full, the supervisor
-    /// repeats it.
+    /// Carries out one order of the supervisor. If the scan's queue is full, the order is dropped,
+    /// and the supervisor gives it again.
     fn act(&mut self, action: Action, config: &Config, link: &mut ScanLink) {
         match action {
             Action::Prepare { name, hash, generation } => {
@@ -152,7 +168,7 @@ impl Plugins {
                     && let Some(mut ready) =
                         entry.ready.take_if(|ready| ready.generation() == generation)
                 {
-                    // A reload may have changed them since the preparation began.
+                    // A reload may have changed the settings since the preparation began.
                     let program = &mut ready.program.program;
                     program.configure(settings, &config.live.points);
                     let (missed, hash) = (link.news().missed, program.hash);
@@ -162,7 +178,8 @@ impl Plugins {
                         link.handle.orders.push(Order::Install(ready.program))
                         && let Order::Install(program) = order
                     {
-                        // The queue is full; the supervisor repeats the order.
+                        // The queue is full. The program is kept, because the supervisor gives the
+                        // order again.
                         entry.ready = Some(Ready { program, times: ready.times });
                     }
                 }
@@ -175,7 +192,7 @@ impl Plugins {
             }
             Action::Stop { name } => {
                 if let Some(entry) = self.roster.get(&name) {
-                    // When the queue is full, the supervisor repeats the order.
+                    // If the queue is full, the supervisor gives the order again.
                     let _ = link.handle.orders.push(Order::Remove(entry.seat));
                 }
             }
@@ -186,8 +203,8 @@ impl Plugins {
     /// Frees the seats, modules and histograms of plugins that the supervisor has forgotten.
     pub(super) fn forget_the_gone(&mut self, link: &mut ScanLink) {
         let news = link.handle.latest.read();
-        // A program may still be in the queue, on its way to its seat: no other plugin gets that
-        // seat before.
+        // A program of the forgotten plugin may still be in the queue, on its way to its seat.
+        // Until it has arrived, no other plugin may get this seat.
         let on_the_way = link.handle.orders.slots() < MAX_ORDERS;
         let free = self.roster.retain(|name, seat| {
             on_the_way
@@ -197,8 +214,9 @@ impl Plugins {
         free.into_iter().for_each(|seat| link.stats.forget(seat));
         self.record.forget(|name| self.supervisor.plugin(name).is_some());
         for fact in news.programs.iter().filter(|fact| self.roster.name(fact.seat).is_none()) {
-            // It was still in the queue when its plugin was forgotten, and the order to stop it
-            // found no room. If the queue is full now, the next look gives the order again.
+            // The program was still in the queue when the daemon forgot its plugin, and the order
+            // to stop it found no room. If the queue is full now, the next look gives the order
+            // again.
             let _ = link.handle.orders.push(Order::Remove(fact.seat));
         }
         let needed: Vec<_> = self.supervisor.needed().collect();
@@ -208,7 +226,7 @@ impl Plugins {
     /// Logs and records a note of the supervisor.
     pub(in crate::daemon) fn note(&mut self, name: &str, note: &Note, link: &mut ScanLink) {
         tell(name, note, &self.supervisor);
-        // The takeover or trap is recorded before its consequence.
+        // A swap or trap is recorded first, because the note tells its consequence.
         self.settle_swaps(link);
         let quarantined = self.supervisor.quarantined(name);
         self.record.noted(name, note, |hash| {
@@ -216,7 +234,7 @@ impl Plugins {
         });
     }
 
-    /// Completes the times of swaps that the scan shows; records them, and traps.
+    /// Completes the times of swaps that the scan shows as done. Records these swaps, and traps.
     pub(in crate::daemon) fn settle_swaps(&mut self, link: &mut ScanLink) {
         self.settle_reports();
         let news = link.news();
@@ -227,7 +245,7 @@ impl Plugins {
         }
     }
 
-    /// The name and the version of an instance, which may be on its way into the scan.
+    /// The name and the version of an instance that is in the scan or on its way into it.
     pub(super) fn version_at(
         &self,
         seat: Seat,
@@ -244,7 +262,7 @@ impl Plugins {
     }
 }
 
-/// What the supervisor is to know of a program in the scan.
+/// The fact about a program in the scan, in the form that the supervisor takes.
 fn fact_of<'f>((name, fact): (&'f Arc<str>, &ProgramFact)) -> Fact<'f> {
     let rolled_back = fact.rolled_back.as_ref();
     Fact {

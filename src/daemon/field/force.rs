@@ -1,8 +1,13 @@
-//! Forces: which operator ordered them, for how long and why.
+//! Forces: which operator ordered each force, for how long and why.
 //!
-//! The scan knows the values and ends a force on time by itself. Here its snapshots are compared
-//! with the orders of the operators. No force outlives the daemon. `audit.rs` writes a receipt of
-//! each beginning and end.
+//! ```text
+//!   order ──▶ `ordered` ── the scan obeys ──▶ `noted` ──┬── order to end it ──▶ receipt
+//!                │                                      └── its time is over ──▶ receipt
+//!                └── the scan refuses ──▶ forgotten
+//! ```
+//! The scan knows the values, and it ends each force on time by itself. This file compares the
+//! scan's snapshots with the orders of the operators. No force outlives the daemon. `audit.rs`
+//! writes the receipts; `process/overlay.rs` puts forces over devices and programs.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -25,41 +30,45 @@ use crate::text::legible;
 /// The forces that the operators have ordered.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Forces {
-    /// The forces that the scan has taken over.
+    /// The forces that the scan has taken over, by point.
     noted: BTreeMap<PointId, Noted>,
     /// The orders that the scan has not answered yet, by ticket.
     ordered: BTreeMap<u64, Change>,
-    /// The forces that orders to end all forces have ended, not yet recorded: points and values.
+    /// The point and the value of each force that an order to end all forces has ended. `audit.rs`
+    /// has not recorded them yet.
     ended: Vec<(String, String)>,
 }
 
 /// What an order changes once the scan has taken it over.
 #[derive(Debug)]
 enum Change {
+    /// The begin of a force.
     Force(PointId, Noted),
-    /// The end of one force, or of all.
+    /// The end of the force of one point; `None` ends all forces.
     Unforce(Option<PointId>),
 }
 
-/// What is known of one force.
+/// What the daemon knows about one force.
 #[derive(Debug)]
 struct Noted {
-    /// The name of the point, which a reload may take away before the force ends.
+    /// The name of the point. It is kept because a reload may remove the point before the force
+    /// ends.
     name: String,
     /// The value as text, in the unit of the point.
     value: String,
-    /// The person who ordered it, as named in the order.
+    /// The person who ordered the force, as named in the order.
     owner: String,
     /// The reason, as given in the order; may be empty.
     reason: String,
-    /// When it was ordered, by the wall clock.
+    /// When the force was ordered, by the wall clock.
     since: SystemTime,
-    /// The newest cycle when the scan took the force over.
+    /// The newest cycle in the snapshots when the scan took the force over. A snapshot must be two
+    /// cycles newer before a missing force counts as ended.
     cycle: u64,
 }
 
 impl Field {
-    /// Orders a force from the scan, or answers why the order is refused.
+    /// Orders a force from the scan. If the order is refused, `reply` gets the reason.
     pub(in crate::daemon) fn force(
         &mut self,
         name: &str,
@@ -83,7 +92,8 @@ impl Field {
         }
     }
 
-    /// The force for the scan that this order means.
+    /// The force for the scan that an order means. Fails if the point, the value, the owner, the
+    /// reason or the time is not valid.
     fn understand(
         &mut self,
         name: &str,
@@ -116,7 +126,7 @@ impl Field {
         Ok(Force { point, raw, until })
     }
 
-    /// Ends the force of a point, or all forces.
+    /// Ends the force of the point `name`; `None` ends all forces.
     pub(in crate::daemon) fn unforce(
         &mut self,
         name: Option<&str>,
@@ -127,7 +137,7 @@ impl Field {
         let forces = &link.news().forces;
         let points = &config.live.points;
         let point = name.and_then(|name| points.find(name));
-        // A force that was taken over just now is in no snapshot yet.
+        // A force that the scan took over just now is in no snapshot yet, but it is in `noted`.
         let is_noted = point.is_some_and(|point| self.forces.noted.contains_key(&point));
         if let Some(name) = name
             && !is_noted
@@ -145,7 +155,8 @@ impl Field {
         self.forces.ordered.extend(ticket.map(|ticket| (ticket, Change::Unforce(point))));
     }
 
-    /// Takes in the scan's answer to an order, which may be about forces.
+    /// Takes in the scan's answer to an order. An answer to an order that is not about forces
+    /// changes nothing.
     pub(in crate::daemon) fn force_answered(
         &mut self,
         ticket: u64,
@@ -168,7 +179,7 @@ impl Field {
 
     /// The forces, in the order in which they were ordered.
     pub(in crate::daemon) fn forces(&self, link: &mut ScanLink) -> Reply {
-        // While the scan stands, its clock does too, and the values at the devices are safe or old.
+        // While the scan stands, its clock stands too, and the devices have safe or old values.
         let stands = link.stall.is_on();
         let news = link.news();
         let now = if stands { MonotonicClock.now() } else { news.now };
@@ -191,19 +202,20 @@ impl Field {
         Ok(Response::Forces(news.forces.iter().filter_map(view).collect()))
     }
 
-    /// Takes the forces, with their values, that orders to end all forces have ended since the last
-    /// call.
+    /// Takes the forces that orders to end all forces have ended since the last call: point and
+    /// value of each.
     pub(in crate::daemon) fn ended_by_order(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.forces.ended)
     }
 
-    /// Takes all forces at the end of the daemon, which none of them outlives: points and owners.
+    /// Takes all forces at the end of the daemon, because no force outlives it: point and owner of
+    /// each.
     pub(in crate::daemon) fn last_forces(&mut self) -> Vec<(String, String)> {
         let all = std::mem::take(&mut self.forces.noted).into_values();
         all.map(|noted| (noted.name, noted.owner)).collect()
     }
 
-    /// Takes the forces that have ended by themselves: points and owners.
+    /// Takes the forces whose time is over: point and owner of each.
     pub(in crate::daemon) fn forces_over(&mut self, link: &mut ScanLink) -> Vec<(String, String)> {
         let mut over = Vec::new();
         let news = link.news();
@@ -216,7 +228,7 @@ impl Field {
         };
         noted.retain(|id, noted| {
             let is_there = news.forces.iter().any(|force| force.point == *id);
-            // The order to end a force has a line of its own.
+            // A force that an order ends gets the receipt of this order instead.
             if is_there || is_ended(id) || news.cycle < noted.cycle + 2 {
                 return true;
             }

@@ -1,4 +1,5 @@
-//! Variables back to their initial values: `reset --retain`, and `restart --cold` for the machine.
+//! The reset of variables to their initial values. The operator orders it as `reset --retain` for
+//! the retained variables, or as `restart --cold` for all variables.
 //!
 //! ```text
 //!  restart --cold                no program in the scan          obeyed
@@ -7,10 +8,11 @@
 //!                              ───────────────┘   the disk is free          ▼
 //!                              answer ◀── Saving ◀─────────────────────── Blocked
 //! ```
-//! One reset runs at a time. The order waits until the scan is empty, because a program that is
-//! still polled would write its values again. Programs come back only when the values are on disk,
-//! because a power cut must not bring the old ones back. All stages together end within [`LIMIT`];
-//! a disk that gives no answer keeps programs out no longer than [`PATIENCE`].
+//! One reset runs at a time. A cold restart waits until no program is in the scan, because a
+//! program that is still polled would write its values again. Programs come back only when the
+//! initial values are on the disk, because a power cut must not bring the old values back. The
+//! stages before the disk together end within [`LIMIT`]. A disk that gives no answer keeps programs
+//! out no longer than [`PATIENCE`]. How values are written is in `retain.rs`.
 
 use std::time::Duration;
 
@@ -27,50 +29,51 @@ use crate::process::variable::Variable;
 use crate::scan::{MAX_ORDERS, Order};
 use crate::supervisor::Want;
 
-/// The time for all stages together. The scan removes one program in a cycle, so this is enough for
-/// a full folder at a period of 100 ms. The client waits 30 s for the answer.
+/// The time for all stages before the disk together. The scan removes one program in a cycle, so
+/// the time is enough for a full folder at a period of 100 ms. The client waits 30 s for the
+/// answer.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A reset under way.
+/// A reset that is under way.
 #[derive(Debug)]
 pub(in crate::daemon) struct Reset {
-    /// Whether it is a cold restart, which takes every program out first.
+    /// Whether the reset is a cold restart, which first takes every program out of the scan.
     is_cold: bool,
-    /// How far it is.
+    /// The stage that the reset has reached.
     stage: Stage,
-    /// When all stages before the disk must be over.
+    /// The end of the time for all stages before the disk.
     until: Instant,
-    /// Since when it waits for the disk.
+    /// When the reset began to wait for the disk; `None` before that.
     disk_since: Option<Instant>,
-    /// Where the answer goes at the end.
+    /// The sender of the answer.
     reply: oneshot::Sender<Reply>,
 }
 
-/// A stage of a reset; the drawing is at the head of the file.
+/// A stage of a reset; the drawing is in the header of the file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
-    /// Programs are leaving. In the cycle `empty_in` no program was in the scan or on its way
-    /// there.
+    /// Programs are leaving the scan. `empty_in` is the cycle in which no program was in the scan
+    /// or on its way into the scan.
     Emptying { empty_in: Option<u64> },
-    /// The order can be given.
+    /// The order can be sent to the scan.
     Ready,
-    /// The order was given with this ticket.
+    /// The order was sent to the scan with this ticket.
     Ordered(u64),
-    /// The scan obeyed it in this cycle.
+    /// The scan obeyed the order in this cycle.
     Written(u64),
-    /// The values are in the snapshot. An earlier write is still under way.
+    /// The values are in the snapshot. The reset waits for an earlier write to the disk.
     Blocked,
     /// The values are being written to the disk.
     Saving,
 }
 
 impl Stage {
-    /// Whether this stage waits for the disk, and so has [`PATIENCE`] instead of [`LIMIT`].
+    /// Whether the stage waits for the disk. Such a stage has [`PATIENCE`] instead of [`LIMIT`].
     fn is_at_the_disk(self) -> bool {
         matches!(self, Self::Blocked | Self::Saving)
     }
 
-    /// Why the reset is given up after this time.
+    /// The message for a reset that was given up at this stage, `after` its limit.
     fn words(self, after: Duration) -> String {
         let why = match self {
             Self::Emptying { .. } => "programs are still in the scan",
@@ -89,7 +92,7 @@ impl Stage {
 }
 
 impl Reset {
-    /// Goes on at this stage; returns the limit if the stage has taken all of its time.
+    /// Goes on at `stage`. If the time of the stage is over, the limit is returned.
     fn goes_on(&mut self, stage: Stage) -> Option<Duration> {
         let now = Instant::now();
         self.stage = stage;
@@ -102,7 +105,7 @@ impl Reset {
 }
 
 impl Field {
-    /// Takes every program out, resets every variable, and starts the programs anew.
+    /// Takes every program out of the scan, resets every variable, and starts the programs anew.
     pub(in crate::daemon) fn restart_cold(
         &mut self,
         reply: oneshot::Sender<Reply>,
@@ -131,8 +134,8 @@ impl Field {
         }
     }
 
-    /// Takes in the scan's answer to an order to set variables, and the cycle in which it was
-    /// obeyed.
+    /// Takes in the scan's answer to an order to set variables. `cycle` is the cycle in which the
+    /// scan obeyed it.
     pub(in crate::daemon) fn variables_set(
         &mut self,
         ticket: u64,
@@ -141,7 +144,7 @@ impl Field {
         plugins: &mut Plugins,
     ) {
         let is_ours = |reset: &&mut Reset| reset.stage == Stage::Ordered(ticket);
-        // Otherwise it is the order of another sender, or of a reset that was given up.
+        // Any other ticket belongs to an order of another sender, or to a reset that was given up.
         let Some(reset) = self.reset.as_mut().filter(is_ours) else { return };
         match result {
             Ok(()) => reset.stage = Stage::Written(cycle),
@@ -149,7 +152,7 @@ impl Field {
         }
     }
 
-    /// Goes on with a reset as far as it can go now.
+    /// Moves the reset on to the next stage, if what the present stage waits for has happened.
     pub(in crate::daemon) fn pursue_reset(
         &mut self,
         config: &Config,
@@ -194,7 +197,7 @@ impl Field {
         let _ = reset.reply.send(answer);
     }
 
-    /// Begins a reset at this stage, or answers why it cannot begin; returns whether it has begun.
+    /// Begins a reset at `stage`; returns whether it has begun. If not, `reply` gets the reason.
     fn begin(
         &mut self,
         is_cold: bool,
@@ -217,12 +220,13 @@ impl Field {
         true
     }
 
-    /// Whether programs must stay out until a cold restart is over.
+    /// Whether programs must stay out of the scan until a cold restart has ended.
     pub(in crate::daemon) fn is_emptying(&self) -> bool {
         self.reset.as_ref().is_some_and(|reset| reset.is_cold)
     }
 
-    /// The stage that follows, or the same; `None` at the end.
+    /// The stage that follows `stage`, or `stage` itself if the reset must still wait. `None` means
+    /// that the reset has ended.
     fn next_stage(&mut self, stage: Stage, config: &Config, link: &mut ScanLink) -> Option<Stage> {
         let news = link.news();
         let (cycle, is_empty) = (news.cycle, news.programs.is_empty());
@@ -230,7 +234,8 @@ impl Field {
             Stage::Emptying { empty_in } => {
                 let is_empty = is_empty && link.handle.orders.slots() == MAX_ORDERS;
                 match empty_in.filter(|_| is_empty) {
-                    // What was taken from the queue in that cycle or the next is visible by now.
+                    // Two cycles later, the snapshot shows every program that the scan took from
+                    // the queue in that cycle or the next.
                     Some(since) if cycle > since + 1 => Some(Stage::Ready),
                     Some(since) => Some(Stage::Emptying { empty_in: Some(since) }),
                     None => Some(Stage::Emptying { empty_in: is_empty.then_some(cycle) }),
@@ -243,7 +248,8 @@ impl Field {
                     true => Order::ResetVariables { ticket, values },
                     false => Order::SetVariables { ticket, values },
                 };
-                // One that stands would obey it later, when this was given up.
+                // A scan that stands gets no order: it would obey later, after this reset was given
+                // up.
                 let takes_orders = link.takes_orders().is_ok();
                 let is_ordered = takes_orders && link.handle.orders.push(order).is_ok();
                 Some(if is_ordered { Stage::Ordered(ticket) } else { Stage::Ready })
@@ -260,11 +266,13 @@ impl Field {
         }
     }
 
-    /// The values that the order is to write, in order of name. A variable that no `[[variable]]`
-    /// declares was made by a program: a cold restart forgets it, its type included.
+    /// The values that the order is to write, in order of name. A `reset --retain` writes the
+    /// retained variables. A cold restart writes every declared variable. It also forgets variables
+    /// that only programs have made, with their types.
     ///
-    /// The scan writes all or none, and it denies none of these. Every declared variable was made
-    /// at the start or by a reload. None of them is ever removed, and its type never changes.
+    /// The scan writes all values or none, and it refuses none of these. Every declared variable
+    /// was made at the start or by a reload. No declared variable is ever removed, and its type
+    /// never changes.
     fn initial_values(&mut self, config: &Config) -> Vec<(String, Variable)> {
         if !self.is_emptying() {
             return self.retain.initial().to_vec();

@@ -1,8 +1,14 @@
-//! Retained variables: restored at the start, written when they have changed, and at the end.
+//! Retained variables: restored at the start, written when they have changed, and written at the
+//! end.
 //!
-//! All values that are written come from one snapshot, so from one cycle. A thread that may wait
-//! for the disk writes them, one write at a time; neither the scan nor the daemon's loop waits for
-//! it. The files are made in `src/retain.rs`; the operator's reset is in `reset.rs`.
+//! ```text
+//!   snapshot ── changed() ──▶ write() ──▶ a thread ──▶ two files, the older one first
+//!                                           │ Written
+//!   disk, failing ◀── has_written() ◀── collect()
+//! ```
+//! All values of one write come from one snapshot, so from one cycle. A thread that may wait for
+//! the disk writes them, one write at a time. The scan and the daemon's loop never wait for it.
+//! `src/retain.rs` makes the files; the operator's reset is in `reset.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,45 +27,45 @@ use crate::retain::{self, Found, OnCorrupt, OnReadonly, Store};
 use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 
-/// How long the last write before the exit may take. A slow card needs less. It is less than half
-/// of what the process has for its way to the end (`stop.rs`), because a disk that hangs costs
-/// another second for the record of the end before it, and one for the journal after it.
+/// The time limit of the last write before the exit. A slow card needs less. The limit is less than
+/// half of the time that the process has to end (`stop.rs`), because a disk that hangs also costs a
+/// second for the record of the end, and a second for the journal.
 const LAST_WRITE: Duration = Duration::from_millis(1500);
 
-/// The time after which a write is an alarm, though it may still succeed: a card that is wearing
-/// out stalls for seconds.
+/// The time after which a write that has not ended is an alarm. The write may still succeed,
+/// because a card that is wearing out stalls for seconds.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// The retained variables, and what is known of their files.
+/// The retained variables, and the state of their files.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Retain {
     /// Names and initial values, in the order of the configuration.
     variables: Arc<[(String, Variable)]>,
-    /// The values that the files had at the start.
+    /// The values that the files had at the start, of variables that are still retained.
     restored: Vec<(String, Variable)>,
-    /// The files; `None` when no variable is marked.
+    /// The files; `None` if no variable is marked, or while a write has them.
     store: Option<Store>,
-    /// The write under way. Its thread is the only one that touches the files.
+    /// The write that is under way. Only its thread touches the files.
     writing: Option<Writing>,
     /// The result of the last [`Retain::clear`], until a reset asks for it.
     cleared: Option<Result<(), String>>,
-    /// The values in the newest file, by index; `None` when it does not hold exactly these
-    /// variables.
+    /// The values in the newest file, in the order of `variables`. `None` if the file does not have
+    /// exactly these variables.
     disk: Option<Vec<Variable>>,
-    /// What was wrong with the files at the start.
+    /// What was wrong with the files at the start; `None` after a reset.
     alarm: Option<String>,
-    /// Since when nothing can be written, and why.
+    /// Since when writes fail, and why.
     failing: Option<(Instant, String)>,
 }
 
-/// A write under way.
+/// A write that is under way.
 #[derive(Debug)]
 struct Writing {
-    /// When it was begun.
+    /// When the write began.
     since: Instant,
-    /// Whether it is to leave none of the old values, for a reset.
+    /// Whether the write is a reset's, which replaces the old values in both files.
     is_clear: bool,
-    /// Where its thread sends the result.
+    /// The channel on which the write's thread sends the result.
     end: oneshot::Receiver<Written>,
 }
 
@@ -70,14 +76,16 @@ struct Written {
     store: Store,
     /// The values that were to be written, in the order of the configuration.
     values: Vec<Variable>,
+    /// Why the write has failed, if it has.
     result: std::io::Result<()>,
 }
 
 impl Retain {
-    /// Reads the files. There is a folder whenever a variable is marked.
+    /// Reads the files. If a variable is marked, the configuration has a state directory.
     ///
     /// # Errors
-    /// When no file is whole, or none can be written, and the configuration says to refuse that.
+    /// If no file is whole or none can be written, and the configuration says to refuse the start
+    /// then.
     pub(in crate::daemon) fn load(
         config: &Config,
         folder: Option<&Arc<Folder>>,
@@ -106,8 +114,8 @@ impl Retain {
             let is_same = |((name, _), (other, _)): (&(String, _), &(String, _))| name == other;
             let is_whole = retain.restored.len() == retain.variables.len()
                 && retain.restored.iter().zip(retain.variables.iter()).all(is_same);
-            // Values in a folder that takes no writes are written again and again until it takes
-            // them.
+            // Values in a folder that takes no writes count as not written, so each flush tries
+            // again.
             if is_whole && found.damaged.is_empty() && folder.trouble().is_none() {
                 retain.disk = Some(retain.restored.iter().map(|(_, value)| *value).collect());
             }
@@ -129,7 +137,7 @@ impl Retain {
         Ok(retain)
     }
 
-    /// Raises the alarm about damaged files, or refuses to start with them.
+    /// Raises the alarm about damaged files. Fails if the configuration refuses to start with them.
     fn judge(&mut self, found: &Found, on_corrupt: OnCorrupt) -> anyhow::Result<()> {
         if found.damaged.is_empty() {
             return Ok(());
@@ -154,8 +162,8 @@ impl Retain {
         Ok(())
     }
 
-    /// The values whose variable is still marked and has their type, in the order of the
-    /// configuration. Each other value is logged.
+    /// The restored values that fit: the variable is still marked and has the value's type. They
+    /// are in the order of the configuration. Each other value is logged.
     fn fitting(&self, values: Vec<(String, Variable)>) -> Vec<(String, Variable)> {
         let place = |name: &str| self.variables.iter().position(|(other, _)| other == name);
         let mut fitting = Vec::new();
@@ -179,12 +187,12 @@ impl Retain {
         fitting.into_iter().map(|(_, name, value)| (name, value)).collect()
     }
 
-    /// The values at the start that replace initial values.
+    /// The values from the files, which replace initial values at the start.
     pub(in crate::daemon) fn restored(&self) -> &[(String, Variable)] {
         &self.restored
     }
 
-    /// Names and initial values.
+    /// The names and initial values of all retained variables.
     pub(in crate::daemon) fn initial(&self) -> &[(String, Variable)] {
         &self.variables
     }
@@ -194,19 +202,19 @@ impl Retain {
         self.writing.is_some()
     }
 
-    /// Whether [`Retain::clear`] is under way.
+    /// Whether the write of [`Retain::clear`] is under way.
     pub(in crate::daemon) fn is_clearing(&self) -> bool {
         self.writing.as_ref().is_some_and(|writing| writing.is_clear)
     }
 
-    /// Why nothing can be written; `None` if writes succeed.
+    /// Why writes fail; `None` if they succeed.
     pub(in crate::daemon) fn failure(&self) -> Option<&str> {
         self.failing.as_ref().map(|(_, reason)| reason.as_str())
     }
 
-    /// The values of a snapshot, if they differ from those on the disk.
+    /// The values in a snapshot, if they differ from the values on the disk.
     fn changed(&self, variables: &Variables) -> Option<Vec<Variable>> {
-        // Every one of them was made at the start, and none is ever removed.
+        // Each retained variable was made at the start, and no declared variable is ever removed.
         let value = |(name, initial): &(String, _)| variables.read(name).unwrap_or(*initial);
         let values: Vec<_> = self.variables.iter().map(value).collect();
         let is_same = |disk: &Vec<Variable>| {
@@ -215,16 +223,16 @@ impl Retain {
         (!self.disk.as_ref().is_some_and(is_same)).then_some(values)
     }
 
-    /// Starts a thread that writes the initial values into both files, so that no old value is
-    /// left.
+    /// Starts a thread that writes the initial values into both files, so that neither file has old
+    /// values.
     pub(in crate::daemon) fn clear(&mut self) {
         let values = self.variables.iter().map(|(_, initial)| *initial).collect();
         self.cleared = None;
         self.write(values, true);
     }
 
-    /// The result of [`Retain::clear`], once it has ended; later writes do not change it. Where no
-    /// variable is retained, there was nothing to write.
+    /// The result of [`Retain::clear`] after it has ended; later writes do not change it. If no
+    /// variable is retained, there was nothing to write, and the result is `Ok`.
     ///
     /// # Errors
     /// Why the files may still have old values.
@@ -232,7 +240,8 @@ impl Retain {
         self.cleared.take().unwrap_or_else(|| self.failure().map_or(Ok(()), |why| Err(why.into())))
     }
 
-    /// Starts a thread that writes these values: into the older file, or into both with `is_clear`.
+    /// Starts a thread that writes the values into the older file; with `is_clear`, into both
+    /// files.
     fn write(&mut self, values: Vec<Variable>, is_clear: bool) {
         let Some(mut store) = self.store.clone() else { return };
         let times = if is_clear { retain::FILES.len() } else { 1 };
@@ -263,7 +272,8 @@ impl Retain {
         }
     }
 
-    /// Takes in the result of the write that was under way; `None` if its thread has panicked.
+    /// Takes in the result of the write that was under way. `None` means that its thread has
+    /// panicked.
     fn ended(&mut self, written: Option<Written>) {
         let is_clear = self.writing.take().is_some_and(|writing| writing.is_clear);
         let failure = self.has_written(written);
@@ -273,7 +283,7 @@ impl Retain {
         failure.into_iter().for_each(|reason| self.fails(reason));
     }
 
-    /// Takes in the result of a write; returns why it has failed.
+    /// Takes in the result of a write. Returns the reason if the write has failed.
     fn has_written(&mut self, written: Option<Written>) -> Option<String> {
         match written {
             Some(Written { store, values, result: Ok(()) }) => {
@@ -284,7 +294,7 @@ impl Retain {
                 None
             }
             Some(Written { result: Err(error), store, .. }) => {
-                // Of two writes the first may have succeeded.
+                // A clear writes two files, and its first write may have succeeded.
                 self.store = Some(store);
                 self.disk = None;
                 Some(error.to_string())
@@ -305,12 +315,12 @@ impl Retain {
         self.failing = Some((since, reason));
     }
 
-    /// Ends the alarm: the operator has seen it and has made the values right.
+    /// Ends the alarm. A reset calls this, because the values are right then.
     pub(in crate::daemon) fn forget_alarm(&mut self) {
         self.alarm = None;
     }
 
-    /// Waits for the write that is under way, if one is.
+    /// Waits for the write that is under way, if there is one.
     async fn end_writing(&mut self) {
         if let Some(writing) = &mut self.writing {
             let written = (&mut writing.end).await.ok();
@@ -318,7 +328,7 @@ impl Retain {
         }
     }
 
-    /// Writes the last values, unless they are on disk, and waits for that at most [`LAST_WRITE`].
+    /// Writes the last values if they are not on the disk yet. Waits for at most [`LAST_WRITE`].
     async fn write_last(&mut self, variables: &Variables) {
         let work = async {
             self.end_writing().await;
@@ -337,7 +347,7 @@ impl Retain {
         }
     }
 
-    /// The view for people; `None` when no variable is marked.
+    /// The state of retained variables as the status shows it; `None` if no variable is marked.
     pub(in crate::daemon) fn view(&self) -> Option<RetainView> {
         let store = self.store.as_ref()?;
         Some(RetainView {
@@ -351,6 +361,7 @@ impl Retain {
     }
 }
 
+/// The name and the value of a variable, for the file.
 fn pair_of<'v>(((name, _), value): (&'v (String, Variable), &Variable)) -> (&'v str, Variable) {
     (name, *value)
 }
@@ -368,7 +379,7 @@ impl Field {
         }
     }
 
-    /// Writes the retained variables of the last snapshot.
+    /// Writes the retained variables of the last snapshot, and waits for the write.
     pub(in crate::daemon) async fn keep_last(&mut self, link: &mut ScanLink) {
         self.retain.write_last(&link.news().variables).await;
     }
@@ -378,7 +389,7 @@ impl Field {
 mod tests {
     use super::*;
 
-    /// Retained variables in a new state directory, and that directory.
+    /// Retained variables in a new state directory, and this directory.
     fn retain() -> (Retain, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
@@ -396,9 +407,9 @@ mod tests {
         }
     }
 
-    /// Between the end of a reset's write and the look at it came the flush of running programs,
-    /// and its result counted for the reset. The answer said that a reset on the disk had failed,
-    /// and that a reset with the values in only one file was done.
+    /// A flush wrote the values of running programs between the end of a reset's write and the look
+    /// at that write. The flush's result counted for the reset. So the answer called a good reset
+    /// failed, and it called a reset done that had written only one file.
     #[tokio::test]
     async fn what_is_written_behind_a_reset_does_not_answer_for_it() {
         let (mut retain, dir) = retain();

@@ -1,7 +1,13 @@
 //! Calls on plugin files and on the state directory, made on threads that may wait for the disk.
 //!
-//! The loader and the orders of operators make these calls and wait for the answer, for a limited
-//! time. The caller decides what is read and what is written.
+//! ```text
+//!   task ── work ──▶ a thread of the purpose ──▶ file system
+//!     ▲                                              │
+//!     └── answer, or "late" after `PATIENCE` ◀───────┘
+//! ```
+//! The loader and the orders of operators make these calls, and wait for the answer for a limited
+//! time. The caller decides what is read and written. How a call is limited in time is in
+//! `patience.rs`.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,16 +18,17 @@ use crate::name::PluginName;
 use crate::patience::{self, Commit, Committed, PATIENCE, Places};
 use crate::plugin::module::folder::{Home, publish_if};
 
-/// The largest number of threads that wait at once for files of one purpose. A thread that meets a
-/// file system which does not answer is lost until that answers. When all are lost, further calls
-/// fail at once.
+/// The largest number of threads that wait at once for files of one purpose. A thread whose file
+/// system does not answer is blocked until the file system answers. If all threads are blocked,
+/// further calls fail at once.
 const MAX_WAITING: usize = 8;
 
-/// A purpose of file calls, with its [`MAX_WAITING`] threads. The threads outlive the caller, so
-/// this belongs to the process.
+/// A purpose of file calls, with its [`MAX_WAITING`] threads. It belongs to the process, because a
+/// blocked thread lives longer than its caller.
 pub(in crate::daemon) struct Purpose(LazyLock<Places>);
 
 impl Purpose {
+    /// A purpose whose threads are all free.
     const fn new() -> Self {
         Self(LazyLock::new(|| Places::new(MAX_WAITING)))
     }
@@ -30,21 +37,23 @@ impl Purpose {
 /// Files that orders put into the plugin folder, or remove from it.
 static ORDERS: Purpose = Purpose::new();
 
-/// Plugin files that the loader reads again. They may be links that lead anywhere.
+/// Plugin files that the loader reads again. A plugin file may be a link to a file on any file
+/// system.
 pub(in crate::daemon) static READING: Purpose = Purpose::new();
 
 /// Files in the state directory.
 pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 
-/// Threads that record the end of recovery, which happens once in the life of a process. Other
-/// calls that hang take no place of it: without a record, the next start would be one for recovery.
+/// The record of the end of recovery, which is written once in the life of a process. The record
+/// has its own threads, because other calls that hang must not block it: without the record, the
+/// next start would be one for recovery again.
 pub(in crate::daemon) static RECOVERY: Purpose = Purpose::new();
 
-/// Does `work` on files of this purpose.
+/// Does `work` on files of this purpose, on one of its threads.
 ///
 /// # Errors
-/// Those of `work`. One that [is late](patience::is_late) when `work` takes longer than
-/// [`PATIENCE`], or when earlier calls took that long and have no answer yet.
+/// The errors of `work`. The error [is late](patience::is_late) if `work` takes longer than
+/// [`PATIENCE`], or if earlier calls that gave no answer block all threads.
 pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     purpose: &Purpose,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -52,8 +61,8 @@ pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     within(PATIENCE, &purpose.0, work).await
 }
 
-/// Does `work` on one of these threads, within this limit; a late answer reads as a silent file
-/// system.
+/// Does `work` on a thread of `places` within `limit`. The error for a late answer says that the
+/// file system does not answer.
 async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,
@@ -65,20 +74,21 @@ async fn within<T: Send + 'static>(
     })
 }
 
-/// How an order about a file has ended.
+/// The end of an order about a file.
 #[derive(Debug)]
 pub(in crate::daemon) enum Ended {
-    /// It is carried out. A later step, such as writing the folder to the disk, may have failed. A
-    /// log line then says that a power cut may undo the order.
+    /// The order is carried out. If a later step has failed, such as writing the folder to the
+    /// disk, a log line says that a power cut may undo the order.
     Done,
-    /// It is not carried out, and will not be.
+    /// The order is not carried out, and never will be.
     NotDone(io::Error),
-    /// It is not known: the file system has not answered the very call that carries it out.
+    /// The outcome is not known, because the file system has not answered the call that carries the
+    /// order out.
     Unknown(io::Error),
 }
 
-/// Puts a file into the plugin folder, if that is still the folder that is watched. Within
-/// [`PATIENCE`] the file is there, or it never will be, or the outcome is unknown.
+/// Puts a file into the plugin folder, if the folder is still the one that is watched. Ends within
+/// [`PATIENCE`].
 pub(in crate::daemon) async fn put(
     (dir, home): (PathBuf, Arc<Home>),
     name: PluginName,
@@ -89,11 +99,11 @@ pub(in crate::daemon) async fn put(
     carry_out(PATIENCE, &ORDERS.0, shown, work).await
 }
 
-/// Removes a file from the plugin folder, within [`PATIENCE`].
+/// Removes a file from the plugin folder. Ends within [`PATIENCE`].
 pub(in crate::daemon) async fn remove(file: PathBuf) -> Ended {
     let shown = file.display().to_string();
     let work = move |commit: &Commit| {
-        // A file system that does not answer stops the thread here, before the step that removes
+        // If the file system does not answer, the thread stops here, before the step that removes
         // the file.
         std::fs::symlink_metadata(&file)?;
         commit.make(|| std::fs::remove_file(&file))
@@ -101,7 +111,8 @@ pub(in crate::daemon) async fn remove(file: PathBuf) -> Ended {
     carry_out(PATIENCE, &ORDERS.0, shown, work).await
 }
 
-/// Carries an order out: `work` takes the step that does so, and may do more behind it.
+/// Carries an order out. `work` gets the [`Commit`], in which it makes the one step that counts;
+/// more steps may follow.
 async fn carry_out(
     limit: Duration,
     places: &Places,
@@ -132,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Less than any test waits.
+    /// A time limit that is shorter than the wait of any test.
     const SOON: Duration = Duration::from_millis(50);
 
     async fn ends(work: impl FnOnce(&Commit) -> io::Result<()> + Send + 'static) -> Ended {
@@ -143,8 +154,8 @@ mod tests {
         held.recv().map_err(io::Error::other)
     }
 
-    /// The folder was not on the disk after 5 s, and the answer said that the deploy had failed.
-    /// Its version ran.
+    /// The folder was not on the disk after 5 s, and the answer said that the deploy had failed,
+    /// although the version ran.
     #[tokio::test]
     async fn what_is_done_has_not_failed() {
         let (_hold, held) = channel();

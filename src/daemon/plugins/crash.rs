@@ -1,8 +1,9 @@
-//! The reports of programs that trapped, written off the loop and off the scan.
+//! The reports of programs that trapped. Threads write them, so that neither the loop nor the scan
+//! waits for a disk.
 //!
 //! The scan gives back the whole program that trapped. This part decides whether a report is made
-//! of it, so that a crash loop does not write to the disk for ever. What is in a report and where
-//! it goes is in `src/crash.rs`.
+//! of the program, because a crash loop must not write to the disk for ever. What a report contains
+//! and where it lies is in `src/crash.rs`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,33 +22,39 @@ use crate::plugin::module::folder::reread;
 use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{ModuleHash, Trap};
 
-/// The time in which the same trap of the same module is reported once. A crash loop under the
-/// restart policy traps up to every 30 s, and all its reports would say the same.
+/// The time in which the same trap of the same module is reported once. A crash loop traps up to
+/// every 30 s under the restart policy, and all its reports would say the same.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// The largest number of reports under way. Each holds a program and a copy of its memory, up to 50
-/// MB. When all programs of a plant fail at once, the first few reports show why.
+/// The largest number of reports that are written at once. Each report holds a program and a copy
+/// of its memory, up to 50 MB. If all programs of a plant fail at once, the first few reports show
+/// why.
 const MAX_UNDER_WAY: usize = 4;
 
-/// The threads that read modules for reports. One whose file system does not answer is left behind.
+/// The threads that read modules for reports. A thread whose file system does not answer is left
+/// behind.
 static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_UNDER_WAY));
 
-/// The largest number of traps that are remembered for [`PAUSE`]. When there are more, no further
-/// one is reported for a while: a machine with so many different traps needs no more reports.
+/// The largest number of traps that are remembered for [`PAUSE`]. While so many are remembered, no
+/// further trap is reported: a machine with so many different traps needs no more reports.
 const MAX_REMEMBERED: usize = 64;
 
-/// The key by which two traps are the same.
+/// The key of a trap. Two traps with the same key are the same trap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// The name of the plugin.
 struct Kind {
+    /// The module that trapped.
     name: String,
+    /// The function that trapped, if it is known.
     hash: ModuleHash,
+    /// The place of the trap in the module, if it is known.
     function: Option<String>,
     offset: Option<u32>,
 }
 
 impl Kind {
-    /// The key of a trap. A program that exceeded its budget was stopped at some place, which
-    /// differs each time, so the place is left out.
+    /// The key of a trap. A program that exceeded its budget is stopped at a different place each
+    /// time, so its key has no place.
     fn of(name: &str, hash: ModuleHash, trap: &Trap, is_over: bool) -> Self {
         let place = Some(trap).filter(|_| !is_over);
         let function = place.and_then(|trap| trap.function.clone());
@@ -55,23 +62,24 @@ impl Kind {
     }
 }
 
-/// The reports, written and under way.
+/// The reports that are written, and those under way.
 #[derive(Debug)]
 pub(in crate::daemon) struct Crashes {
-    /// The folder of the reports, with its limits.
+    /// The folder of the reports, and its limits.
     store: Arc<ReportStore>,
     /// One permit for each report under way.
     under_way: Arc<Semaphore>,
-    /// The traps that were reported, and when.
+    /// The traps that were reported, with the time of each report.
     reported: HashMap<Kind, Instant>,
-    /// The reports under way. The path of each is set as soon as it is written.
+    /// The reports under way: plugin, module and path. The thread sets the path after the report is
+    /// written.
     writing: Vec<(String, ModuleHash, Arc<OnceLock<String>>)>,
     /// The newest report of each plugin.
     newest: HashMap<String, String>,
 }
 
 impl Crashes {
-    /// No reports yet; new ones go into `folder`.
+    /// The state without any report. New reports go into `folder`.
     pub(in crate::daemon) fn new(folder: PathBuf) -> Self {
         Self {
             store: Arc::new(ReportStore::new(folder)),
@@ -82,12 +90,13 @@ impl Crashes {
         }
     }
 
-    /// The path of this plugin's newest report since the daemon's start.
+    /// The path of the newest report of this plugin since the start of the daemon.
     pub(in crate::daemon) fn newest(&self, name: &str) -> Option<&String> {
         self.newest.get(name)
     }
 
-    /// Whether this trap is to be reported now; the same trap is then not reported for [`PAUSE`].
+    /// Whether the trap is to be reported now. If so, the same trap is not reported again for
+    /// [`PAUSE`].
     fn is_news(&mut self, kind: Kind, now: Instant) -> bool {
         self.reported.retain(|_, at| now.duration_since(*at) < PAUSE);
         if self.reported.contains_key(&kind) || self.reported.len() == MAX_REMEMBERED {
@@ -99,7 +108,7 @@ impl Crashes {
 }
 
 impl Plugins {
-    /// Makes a report of a program that has trapped; drops any other.
+    /// Makes a report of a program that has trapped. A program that has not trapped is dropped.
     pub(in crate::daemon) fn report_crash(&mut self, program: Program, config: &Config) {
         let Some(trap) = program.trap() else { return };
         let (kind, polls) =
@@ -109,7 +118,7 @@ impl Plugins {
         self.report(about, kind, || program.post_mortem(), config);
     }
 
-    /// Makes a report of a program whose start trapped.
+    /// Makes a report of a program whose `init` trapped.
     pub(in crate::daemon) fn report_failed_start(
         &mut self,
         name: &str,
@@ -127,7 +136,7 @@ impl Plugins {
         let Crashes { writing, newest, .. } = &mut self.crashes;
         writing.retain(|(name, hash, place)| {
             let Some(file) = place.get() else {
-                // The thread has given up if it no longer holds the place.
+                // If only this list holds the place, the thread has ended without a report.
                 return Arc::strong_count(place) > 1;
             };
             newest.retain(|name, _| is_known(name));
@@ -137,7 +146,7 @@ impl Plugins {
         });
     }
 
-    /// What a report says about the program itself, with the plugin's present settings.
+    /// What a report says about the program, with the present settings of the plugin.
     fn about(&self, name: &str, hash: ModuleHash, config: &Config) -> About {
         let plugins = &config.fixed.plugins;
         About {
@@ -151,8 +160,8 @@ impl Plugins {
         }
     }
 
-    /// Writes a report on a thread that may wait, unless too many are under way or the trap is
-    /// known.
+    /// Writes a report on a thread that may wait. Nothing is written if too many reports are under
+    /// way, or if the trap was reported lately.
     fn report(
         &mut self,
         about: About,
@@ -180,11 +189,12 @@ impl Plugins {
         self.crashes.writing.push((about.plugin.clone(), about.hash, Arc::clone(&place)));
         tokio::task::spawn_blocking(move || {
             let name = about.plugin.clone();
-            // This comes first: with the instance its share of plugins.code is given back, and the
-            // next instance may be waiting for that.
+            // The post-mortem comes first, because it drops the instance. The drop gives back the
+            // instance's share of `plugins.code`, and the next instance may be waiting for this
+            // share.
             let Some(post_mortem) = post_mortem() else { return };
-            // Another version may lie there by now: the report compares the hash. A report without
-            // its module is better than a report that waits for a folder.
+            // The file may have another version by now, so the report compares the hash. A report
+            // without its module is better than a report that waits for a folder.
             let (path, most) = (about.path.clone(), about.limits.module_bytes);
             let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
             let module = if is_there { read() } else { None };

@@ -1,7 +1,11 @@
-//! A deploy: the bytes of an operator become a file of the plugin folder.
+//! A deploy: the bytes that an operator sends become a file of the plugin folder.
 //!
-//! What certainly would not run is refused before it is a file. From then on the folder says what
-//! is to run, as for any other file (`folder.rs`).
+//! ```text
+//!   bytes ──▶ quarantine? ──▶ check in a child process ──▶ put() ──▶ the file ──▶ answer
+//!                └────────────────┴──▶ refused; no file is written
+//! ```
+//! A module that certainly would not run is refused before it becomes a file. After that, the watch
+//! of the folder finds the file and the daemon treats it as any other file (`folder.rs`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +25,8 @@ use crate::plugin::module::folder::Home;
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Plugins {
-    /// Begins to put a module into the folder, or refuses at once what certainly would not run.
+    /// Begins to put a module into the folder. A name or a folder that takes no file is refused at
+    /// once.
     pub(in crate::daemon) fn deploy(
         &mut self,
         name: PluginName,
@@ -51,8 +56,8 @@ impl Plugins {
     }
 }
 
-/// Checks a module and puts it into the folder. What is no module, or is in quarantine, is refused:
-/// a slip must not replace a good file.
+/// Checks a module and puts it into the folder. Bytes that are no module, or are in quarantine, are
+/// refused, because a slip must not replace a good file.
 async fn deploy(
     loader: &Loader,
     (folder, home): (PathBuf, Arc<Home>),
@@ -70,7 +75,8 @@ async fn deploy(
     };
     if let Err(refusal) = checked {
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
-        // The file may be a secret that was deployed by a slip: the history gets no hash of it.
+        // If the bytes are no module, the history gets no hash of them: the file may be a secret
+        // that was deployed by a slip, and its hash would help to guess it.
         let hash = check::stranger(&module).is_none().then_some(hash);
         loader.turned_away(name.into(), hash, refusal, who).await;
         return Err(failure);
