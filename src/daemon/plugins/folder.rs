@@ -1,9 +1,15 @@
-//! The plugin folder as the daemon sees it: what changes in it, whether it is lost, and what people
-//! order in it.
+//! The plugin folder as the daemon sees it: what changes in it, whether it is lost, and what
+//! operators order in it.
 //!
-//! A lost folder stops no machine: the running programs go on, one log line says so, and `status`
-//! shows it. How the folder is watched, and when it counts as lost, is in
-//! `plugin/module/folder.rs`. The calls that wait for its files are in `call.rs`.
+//! ```text
+//!   the watch's thread ── Change ──▶ folder_changed() ──┬──▶ supervisor: which file is there
+//!                                                       ├──▶ roster: the bytes
+//!   an operator ── remove() ──▶ call.rs ──▶ the file    └──▶ record: the history
+//! ```
+//! A lost folder stops no machine: the running programs go on, one log line tells of the loss, and
+//! `camshaft status` shows it. How the folder is watched, and when it counts as lost, is in
+//! `plugin/module/folder.rs`. The calls that wait for its files are in `call.rs`; a deploy is in
+//! `deploy.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -30,28 +36,28 @@ use crate::plugin::module::folder::{Change, FileName, Loss, Overlooked, Watch};
 pub(in crate::daemon) struct PluginFolder {
     /// The handle of the watch, whose thread reads the folder.
     pub(in crate::daemon) watch: Watch,
-    /// Since when it is watched.
+    /// When the daemon began to watch the folder.
     pub(in crate::daemon) since: Instant,
-    /// Why it is lost, as the watch has reported it.
+    /// Why the folder is lost, as the watch has reported it.
     lost: Option<Loss>,
-    /// Set when it does not answer, or answers too late.
+    /// Set while the folder's file system does not answer, or answers too late.
     late: Option<Loss>,
-    /// How many files in it are not looked at, and why.
+    /// How many files in the folder are not looked at, and why.
     overlooked: Overlooked,
-    /// Files whose names make them no plugin, each with the reason.
+    /// Files that are no plugin because of their names, each with the reason.
     ignored: BTreeMap<String, String>,
-    /// Whether it has held a plugin in this life of the daemon, or the operator has confirmed that
-    /// it holds none.
+    /// Whether an empty folder is believed. It is if the folder has held a plugin since the start
+    /// of the daemon, or if the operator has confirmed that the folder holds none.
     is_believed: bool,
-    /// Whether the log says already that it is empty.
+    /// Whether the log already says that the folder is empty.
     pub(in crate::daemon) is_told_empty: bool,
     /// Names of plugins that are being deployed, at most one for each request. A deploy goes on
-    /// when its sender has left; it holds the other end of this `Weak` until it is over.
+    /// after its sender has left. It holds the other end of its `Weak` until it has ended.
     deploys: Vec<(String, Weak<()>)>,
 }
 
 impl PluginFolder {
-    /// The folder of this watch, of which nothing is known yet.
+    /// The folder of this watch, before the watch has reported anything.
     pub(in crate::daemon) fn new(watch: Watch) -> Self {
         Self {
             watch,
@@ -66,7 +72,7 @@ impl PluginFolder {
         }
     }
 
-    /// Notes that a plugin of this name is being deployed, as long as the caller holds the result.
+    /// Notes that a plugin of this name is being deployed, until the caller drops the result.
     pub(in crate::daemon) fn begin_deploy(&mut self, name: &str) -> Arc<()> {
         self.deploys.retain(|(_, deploy)| deploy.strong_count() > 0);
         let deploy = Arc::new(());
@@ -74,8 +80,8 @@ impl PluginFolder {
         deploy
     }
 
-    /// Refuses an order about a plugin that is being deployed: its finding would be out of date at
-    /// once.
+    /// Refuses an order about a plugin that is being deployed, because the deploy may change the
+    /// file at any moment.
     fn is_free(&self, name: &str) -> Result<(), Failure> {
         let is_it = |(of, deploy): &(String, Weak<()>)| of == name && deploy.strong_count() > 0;
         match self.deploys.iter().any(is_it) {
@@ -92,38 +98,39 @@ impl PluginFolder {
         self.late.as_ref().or(self.lost.as_ref())
     }
 
-    /// The files that are ignored for their names, each with the reason.
+    /// The files that are ignored because of their names, each with the reason.
     pub(in crate::daemon) fn ignored(&self) -> Vec<String> {
         self.ignored.iter().map(|(name, why)| format!("{name} is ignored: {why}")).collect()
     }
 
-    /// How many files in it are not looked at, in words.
+    /// How many files in the folder are not looked at, as text; `None` if all are.
     pub(in crate::daemon) fn overlooked(&self) -> Option<String> {
         (self.overlooked.files > 0).then(|| self.overlooked.to_string())
     }
 
-    /// Whether it may be an empty mount point, and not a folder from which all files were removed.
+    /// Whether the folder may be an empty mount point, rather than a folder whose files were
+    /// removed.
     pub(in crate::daemon) fn is_in_doubt(&self, files: &BTreeSet<String>) -> bool {
         files.is_empty() && !self.is_believed
     }
 
-    /// Accepts the folder as it is, as the operator wants: also if it is empty, or if another
-    /// folder has taken its place.
+    /// Accepts the folder as it is, because the operator says so: also if it is empty, or if
+    /// another folder has taken its place.
     pub(in crate::daemon) fn accept(&mut self) {
-        // A folder that was never read is not confirmed.
+        // A folder that was never read is not accepted.
         self.is_believed |= self.watch.names().is_some() || self.is_exchanged();
         if self.is_exchanged() {
             self.watch.accept();
         }
     }
 
-    /// Whether it is lost because another folder has taken its place.
+    /// Whether the folder is lost because another folder has taken its place.
     fn is_exchanged(&self) -> bool {
         self.lost == Some(Loss::Exchanged)
     }
 
-    /// Refuses an order at once that would only wait. In a folder that is merely slow, an order may
-    /// still end in time.
+    /// Refuses an order at once if the folder does not answer, because the order would only wait.
+    /// If the folder is only slow, the order is tried.
     pub(in crate::daemon) fn answers(&self) -> Result<(), Failure> {
         match &self.late {
             Some(silent @ Loss::Silent) => {
@@ -133,8 +140,8 @@ impl PluginFolder {
         }
     }
 
-    /// Refuses an order at once to put a file there. In a folder that has taken the place of the
-    /// one with all the plugins, that file would make the watch stop all other plugins.
+    /// Refuses at once an order to put a file into the folder, if another folder has taken its
+    /// place. The file would make the watch stop all other plugins.
     pub(in crate::daemon) fn takes_files(&self) -> Result<(), Failure> {
         self.answers()?;
         match self.is_exchanged() {
@@ -175,7 +182,7 @@ impl Plugins {
             }
             Change::Refused { name, path, refusal, is_rival } => {
                 refused(&name, &path.display(), &refusal);
-                // It may be half of a file, which was refused for its bytes.
+                // The refused file may be half written, so the watch looks at it again.
                 self.folder.watch.refused(&name);
                 self.record.refused(&name, None, &refusal);
                 self.meet(&name, is_emptying, config);
@@ -201,8 +208,8 @@ impl Plugins {
         }
     }
 
-    /// Tells the supervisor of a file that was refused. One whose name is against the rules cannot
-    /// become a plugin, and is ignored.
+    /// Tells the supervisor of a file that was refused. If its name is against the rules, the file
+    /// cannot become a plugin and is ignored.
     fn ignore(&mut self, name: &str, refusal: Refusal, is_rival: bool) {
         let reason = refusal.reason.clone();
         let taken = match is_rival {
@@ -215,19 +222,18 @@ impl Plugins {
         };
     }
 
-    /// Takes in that a file is gone.
+    /// Takes in that the file of a plugin is gone.
     fn file_is_gone(&mut self, name: &str, link: &mut ScanLink) {
         self.folder.ignored.remove(name);
-        // A name that the supervisor does not know cannot go either.
+        // The supervisor may not know the name; then no plugin goes either.
         let _ = self.supervisor.folder(name, None);
-        // What took over before comes before it.
+        // A swap that took place before the removal is recorded before it.
         self.settle_swaps(link);
         self.record.removed(name);
         tracing::info!(plugin = name, "{name}: its file is gone");
     }
 
-    /// Checks whether the folder's file system answers. A slow one is silent every now and then;
-    /// the log does not mention each time.
+    /// Checks whether the folder's file system answers in time, and logs when that changes.
     pub(in crate::daemon) fn watch_the_folder(&mut self, config: &Config) {
         let late = self.folder.watch.lateness();
         let before = std::mem::replace(&mut self.folder.late, late.clone());
@@ -241,7 +247,7 @@ impl Plugins {
         }
     }
 
-    /// The plugins that have an entry in the configuration and no file.
+    /// The plugins that have an entry in the configuration but no file.
     pub(in crate::daemon) fn missing_plugins(&self, config: &Config) -> Vec<String> {
         let Some(held) = self.folder.watch.names() else { return Vec::new() };
         let declared = config.live.programs.iter().map(|(name, _)| name);
@@ -261,7 +267,7 @@ impl Plugins {
     /// Checks that there is a plugin of this name.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is no plugin of this name.
     pub(in crate::daemon) fn known(&self, name: &str) -> Result<(), Failure> {
         match self.supervisor.plugin(name) {
             Some(_) => Ok(()),
@@ -272,8 +278,9 @@ impl Plugins {
         }
     }
 
-    /// Removes a plugin's file, also one that was put there and is not seen yet. If another folder
-    /// has taken this one's place, the daemon stops waiting for the plugin to come back.
+    /// Removes the file of a plugin, also a file that the watch has not seen yet. If another folder
+    /// has taken the place of the watched one, the daemon also stops waiting for the plugin to come
+    /// back.
     pub(in crate::daemon) fn remove(
         &self,
         name: &PluginName,
@@ -308,13 +315,13 @@ impl Plugins {
     }
 }
 
-/// Whether the error says that there is no such file.
+/// Whether the error says that the file does not exist.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
 /// Refuses a file that does not begin as a module does, and drops its hash. The file may be a link
-/// to one that only the daemon may read: a user who guesses a short secret could compare hashes.
+/// to a file that only the daemon may read. A user who guesses a short secret could compare hashes.
 fn without_strangers(change: Change) -> Change {
     let refusal = match &change {
         Change::Present { bytes, .. } => check::stranger(bytes),
@@ -328,7 +335,7 @@ fn without_strangers(change: Change) -> Change {
     }
 }
 
-/// The message about an order for which it is not known whether it was carried out.
+/// The message about an order of which it is not known whether it was carried out.
 pub(in crate::daemon) fn unknown(file: &str, done: &str, error: &io::Error) -> String {
     format!("whether {file} is {done} is not known: {error}; `camshaft plugins` shows what comes")
 }

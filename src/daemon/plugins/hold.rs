@@ -1,6 +1,8 @@
-//! Orders to hold, to release and to restart a plugin, each with its line in the history.
+//! Orders to hold, to release and to restart a plugin. Each hold and release gets its line in the
+//! history here.
 //!
-//! The supervisor decides what follows from them.
+//! This file decides nothing: the supervisor decides what follows from an order
+//! (`supervisor/plugin.rs`). How a line of the history looks is in `control/receipt.rs`.
 
 use super::Plugins;
 use crate::control::{By, Code, Failure, Who};
@@ -9,17 +11,17 @@ use crate::plugin::Refusal;
 use crate::supervisor::Released;
 
 impl Plugins {
-    /// Holds a plugin until it is released.
+    /// Holds a plugin until an operator releases it.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// If there is no plugin of this name.
     pub(in crate::daemon) fn hold(
         &mut self,
         name: &str,
         who: Option<Who>,
         link: &mut ScanLink,
     ) -> Result<(), Failure> {
-        // A swap that ended before the order is recorded before it.
+        // A swap that ended before the order is recorded before the order.
         self.settle_swaps(link);
         self.known(name)?;
         self.supervisor.hold(name).map_err(refused)?;
@@ -29,7 +31,8 @@ impl Plugins {
         Ok(())
     }
 
-    /// Ends a hold, or lets what is in quarantine run again.
+    /// Releases a plugin. If the plugin is on hold, the release ends only the hold. If not, the
+    /// release ends the quarantine of its modules.
     ///
     /// # Errors
     /// If there is no plugin of this name, or if a cold restart is under way (`is_emptying`).
@@ -43,7 +46,7 @@ impl Plugins {
             let message = "a cold restart is under way; try again when it is over";
             return Err(Failure::new(Code::Busy, message));
         }
-        // Bytes may be in quarantine whose file is gone, and the plugin with it.
+        // A module may be in quarantine although its file, and so its plugin, is gone.
         if self.supervisor.quarantined(name).is_empty() {
             self.known(name)?;
         }
@@ -54,10 +57,10 @@ impl Plugins {
         Ok(())
     }
 
-    /// Restarts a plugin.
+    /// Restarts a plugin, and begins new counts of its traps and refusals.
     ///
     /// # Errors
-    /// If there is none of this name, or if it is held or in quarantine.
+    /// If there is no plugin of this name, or if it is held or in quarantine.
     pub(in crate::daemon) fn restart(&mut self, name: &str) -> Result<(), Failure> {
         self.known(name)?;
         self.supervisor.restart(name).map_err(refused)?;
@@ -66,7 +69,7 @@ impl Plugins {
     }
 }
 
-/// Logs that a plugin is held or released, and by whom.
+/// Logs that a plugin is held or released, and by which user.
 fn say(name: &str, what: &str, who: Option<Who>) {
     let who = who.map_or_else(|| "the operator".into(), |who| who.to_string());
     tracing::info!(plugin = name, who, "{name} is {what} by {who}");

@@ -1,10 +1,15 @@
-//! The store of versions that have passed their probation, for a rollback or a fall-back.
+//! The store of versions that have passed their probation, kept on the disk for a rollback or a
+//! fall-back.
 //!
-//! A rollback by the operator is in `keep/back.rs`, what people are told about versions in
-//! `keep/list.rs`. What a kept version is worth when there is too little room is in
-//! `keep/worth.rs`. Where versions lie is in `plugin/module/versions.rs`, their record in
-//! `version.rs`, and which one runs where the file is no good in `recall.rs`. A version that traps
-//! on probation is rolled back by the scan itself.
+//! ```text
+//!   probation passed ──▶ keep() ──▶ a thread ──▶ the disk
+//!   listed, missed, unread ◀── collect() ◀── News ──┘
+//! ```
+//! One thread at a time uses the disk, so the loop never waits for it. `plugin/module/versions.rs`
+//! puts versions on the disk; `version.rs` records what became of each. Next: `keep/back.rs` (an
+//! operator's rollback), `keep/choose.rs` (which version it takes), `keep/list.rs` (what people are
+//! told), `keep/worth.rs` (which version makes room), `recall.rs` (which version runs if the file
+//! is no good). If a version traps on probation, the scan itself rolls it back.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,15 +40,15 @@ mod worth;
 
 use worth::{Worth, rank, worth};
 
-/// Room for news of the disk that was not taken yet: one for each plugin that passes its probation.
+/// The number of news that can wait: one for each plugin that passes its probation.
 const MAX_NEWS: usize = MAX_PLUGINS;
 
-/// The largest number of versions on their way to the disk, each with its bytes and a waiting
-/// thread. A plant of a hundred plugins that all pass their probation at one time takes a second.
-/// When a disk gives no answer, further versions are not kept.
+/// The largest number of versions that wait for the disk, each with its bytes and a thread. If a
+/// hundred plugins pass their probation at once, the disk needs a second for them. If the disk
+/// gives no answer, further versions are not kept.
 const MAX_KEEPING: usize = MAX_PLUGINS;
 
-/// The versions on the disk, by plugin, newest first.
+/// The versions on the disk, for each plugin, newest first.
 type Listed = BTreeMap<String, Vec<ModuleHash>>;
 
 /// The kept versions, as far as they are known without asking the disk.
@@ -51,41 +56,43 @@ type Listed = BTreeMap<String, Vec<ModuleHash>>;
 pub(in crate::daemon) struct Store {
     /// The versions on the disk; `None` without a state directory.
     pub(in crate::daemon) versions: Option<Versions>,
-    /// The newest list of them; `None` until the disk was listed or had its time to answer.
+    /// The newest list of the versions; `None` until the disk was listed or had its time to answer.
     pub(in crate::daemon) listed: Option<Listed>,
+    /// The findings of the threads. The threads write, the loop reads.
     news: Receiver<News>,
-    /// The sender of `news`, for the threads that wait for the disk.
+    /// The sender of `news`, which each thread gets.
     sender: SyncSender<News>,
-    /// Held by the thread that uses the disk.
+    /// The lock of the thread whose turn it is to use the disk.
     turn: Arc<Mutex<()>>,
-    /// Whether the supervisor does not know the newest list yet.
+    /// Whether the supervisor still has an older list.
     pub(in crate::daemon) is_stale: bool,
-    /// The change count of `version.rs` that the supervisor knows.
+    /// The change count of `version.rs` at the last offer to the supervisor.
     pub(in crate::daemon) offered: u64,
-    /// Plugins whose version the disk did not take, and when that is tried again.
+    /// Plugins whose version the disk did not take, and when the daemon tries again.
     missed: BTreeMap<String, Duration>,
     /// Plugins whose versions cannot be read, and why.
     unread: BTreeMap<String, String>,
-    /// Why no list can be made at all.
+    /// Why the disk cannot be listed at all, as last logged.
     unlisted: OnChange<Option<String>>,
-    /// When a list was asked for that has not come yet.
+    /// When the list that has not come yet was asked for.
     asked: Option<Duration>,
     /// When the disk is listed again, because the last list was not complete.
     list_at: Option<Duration>,
-    /// The owner of each output at the last look.
+    /// The owner of each output at the last look, by point.
     owners: Vec<Option<Seat>>,
 }
 
-/// How soon a version that the disk did not take is tried again. A disk that was full in the second
-/// in which a version passed its probation must not leave it without a fall-back for months. A line
-/// an hour fills no log.
+/// The pause before the daemon offers a version again that the disk did not take. Without another
+/// try, a disk that was full for one second would leave the plugin without a fall-back for months.
+/// A line in the log each hour is not too much.
 const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 
-/// How soon a version is tried again that passed its probation while the kept ones were not known.
+/// The pause before a version is offered again that passed its probation while the kept versions
+/// were not known.
 const KNOW_AGAIN: Duration = Duration::from_secs(1);
 
-/// How soon versions that could not be listed are listed again. The operator may have repaired the
-/// folder, and until then a plugin may be without a fall-back.
+/// The pause before versions are listed again that could not be listed. The operator may have
+/// repaired the folder, and until it is listed, a plugin may have no fall-back.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
 
 /// What a thread has found on the disk.
@@ -93,16 +100,16 @@ const LIST_AGAIN: Duration = Duration::from_secs(60);
 enum News {
     /// The list of all kept versions.
     All(io::Result<Listing>),
-    /// The list of this plugin, which has changed.
+    /// The list of this plugin, after a change.
     Of(String, Vec<ModuleHash>),
-    /// The list of this plugin has changed and cannot be read; the reason is the second text.
+    /// The list of this plugin has changed and cannot be read: the name and the reason.
     Unread(String, String),
     /// The disk did not take the version of this plugin.
     Missed(String),
 }
 
 impl Store {
-    /// The store of the versions in this folder, which is listed in the background.
+    /// The store of the versions in this folder. The list of the versions comes later.
     pub(in crate::daemon) fn new(versions: Option<Versions>) -> Self {
         let (sender, news) = sync_channel(MAX_NEWS);
         let listed = versions.is_none().then(Listed::new);
@@ -125,7 +132,7 @@ impl Store {
         store
     }
 
-    /// Lists what lies on the disk, in the background.
+    /// Lists what is on the disk, on a thread.
     fn list(&mut self) {
         let Some(versions) = self.versions.clone() else { return };
         self.asked = Some(MonotonicClock.now());
@@ -137,7 +144,7 @@ impl Store {
         });
     }
 
-    /// Lists again what could not be listed, if it is time for that.
+    /// Lists the disk again, if the time for that has come.
     fn list_again(&mut self, now: Duration) {
         if self.list_at.take_if(|at| now >= *at).is_some() {
             self.list();
@@ -185,11 +192,12 @@ impl Store {
                 }
             }
         }
-        // An answer may have waited while this process stood still.
+        // The lateness is looked at last, because the list may have waited in `news` while this
+        // process stood still.
         self.look_for_lateness();
     }
 
-    /// Says that the disk has not listed what is kept within [`PATIENCE`].
+    /// Notes a list that has not come within [`PATIENCE`].
     fn look_for_lateness(&mut self) {
         let is_late = |at: &mut Duration| MonotonicClock.now() >= *at + PATIENCE;
         if self.asked.take_if(is_late).is_some() {
@@ -197,6 +205,8 @@ impl Store {
         }
     }
 
+    /// Notes that the disk cannot be listed, and logs a new reason. From now on no version is known
+    /// to be kept.
     fn is_not_listed(&mut self, error: &io::Error) {
         self.listed.get_or_insert_default();
         self.is_stale = true;
@@ -216,7 +226,7 @@ impl Store {
     /// Checks that the kept versions are known, or that the disk has had its time to list them.
     ///
     /// # Errors
-    /// The disk has not listed them yet.
+    /// If the disk has not listed them yet.
     fn is_known(&self) -> Result<(), Failure> {
         let message = "the disk has not said yet which versions are kept; try again";
         self.listed.as_ref().map(|_| ()).ok_or_else(|| Failure::new(Code::Busy, message))
@@ -228,12 +238,14 @@ impl Store {
         Some(format!("its kept versions cannot be read: {why}"))
     }
 
-    /// Whether the disk did not take the version of this plugin, and it is time to try again.
+    /// Whether a version of this plugin was not taken by the disk, and the time for another try has
+    /// come.
     fn is_due(&self, name: &str, now: Duration) -> bool {
         self.missed.get(name).is_some_and(|again| now >= *again)
     }
 
-    /// Keeps these bytes, whose soundness is `found`, unless the kept ones are worth more.
+    /// Keeps the bytes of a version on the disk, unless the versions already kept are worth more.
+    /// `found` is the version's own soundness, `worth` that of the others.
     fn keep(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
@@ -254,7 +266,7 @@ impl Store {
                 true => Some(rank(Some(found))),
                 false => worth.get(of).map(|worth| rank(worth.get(&kept).copied())),
             };
-            // Below, the receiver is gone only when the daemon stops.
+            // The sends below fail only when the daemon stops, because then the receiver is gone.
             match versions.keep(&name, &module, rank) {
                 Ok(Some(changed)) => {
                     for name in changed {
@@ -284,7 +296,8 @@ impl Store {
 }
 
 impl Plugins {
-    /// Keeps versions that have passed their probation, and tells the supervisor which are kept.
+    /// Keeps the versions that have passed their probation, and tells the supervisor which versions
+    /// are kept.
     pub(in crate::daemon) fn keep_the_good(&mut self, config: &Config, link: &mut ScanLink) {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
@@ -292,16 +305,17 @@ impl Plugins {
         self.store.list_again(now);
         let has_new_owners = self.store.owners != news.owners;
         self.store.owners.clone_from(&news.owners);
-        // Computed at most once for a look: many versions may pass their probation at one time.
+        // The worth is computed at most once in a look, because many versions may pass their
+        // probation at once.
         let mut known = None;
         let all = self.roster.seats.programs(news);
         for (name, fact) in all.filter(|(_, fact)| fact.is_proven && fact.trap.is_none()) {
             let view = self.supervisor.plugin(name);
             let Some(running) = view.and_then(|view| view.running) else { continue };
             let Some(entry) = self.roster.entries.get_mut(name) else { continue };
-            // Each instance is kept once, and again in an hour if the disk did not take it:
-            // otherwise a full disk would be tried at every look. Only an instance in doubt may
-            // still turn out to be good.
+            // Each instance is kept once. Otherwise a full disk would be tried at every look. There
+            // are two exceptions: the version was not kept and the time for another try has come,
+            // or the version is in doubt and may still turn out good.
             let is_missed = self.store.is_due(name, now);
             let is_done = entry
                 .kept
@@ -325,15 +339,17 @@ impl Plugins {
                 continue;
             }
             if self.store.listed.is_none() || self.store.doubt(name).is_some() {
-                // It is not known what is kept, nor what is worth less than this version.
+                // It is not known which versions are kept, nor which of them are worth less than
+                // this one.
                 self.store.missed.insert(name.to_string(), now + KNOW_AGAIN);
                 continue;
             }
             let bytes = self.roster.modules.get(&running.hash).and_then(Module::bytes);
-            // The bytes of a running version are at hand.
+            // The bytes of a running version are in memory, so this does not happen.
             let Some(bytes) = bytes else { continue };
             let worth = || {
-                // Where some files are overlooked, all plugins have been seen.
+                // If some files are overlooked, the names of all plugins are known only from those
+                // that were seen.
                 let none = self.folder.overlooked().map(|_| Arc::default());
                 let files = self.folder.watch.names().or(none);
                 Arc::new(worth(&self.store, &self.supervisor, files.as_deref(), versions))
@@ -346,14 +362,15 @@ impl Plugins {
     }
 }
 
-/// The names of the outputs that belong to this seat.
+/// The names of the outputs that the program on this seat owns.
 fn owned(news: &Snapshot, seat: Seat) -> Vec<String> {
     let points = news.points.iter();
     let owned = points.filter(|(id, _)| news.owners[id.index()] == Some(seat));
     owned.map(|(_, point)| point.name.clone()).collect()
 }
 
-/// Whether the output exists, is granted to the program on this seat, and belongs to no other seat.
+/// Whether the output exists, is granted to the program on this seat, and is owned by no program on
+/// another seat.
 fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
     let is_output = |id: &PointId| news.points[*id].direction == Direction::Out;
     news.points.find(output).filter(is_output).is_some_and(|id| {
@@ -378,8 +395,8 @@ mod tests {
         }
     }
 
-    /// The disk was full in the second in which a version passed its probation, and it was never
-    /// kept.
+    /// The disk was full in the second in which a version passed its probation, and the version was
+    /// never kept.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_kept_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -399,7 +416,7 @@ mod tests {
         assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
     }
 
-    /// A disk that gave no answer at the start was treated for ever as one that has yet to answer.
+    /// A disk that gave no answer at the start counted for ever as a disk that had yet to answer.
     #[tokio::test]
     async fn a_list_that_does_not_come_is_said() {
         let dir = tempfile::tempdir().unwrap();
@@ -420,8 +437,8 @@ mod tests {
         soon(&mut store, |store| store.doubt("tank").is_none()).await;
     }
 
-    /// A folder that was repaired while the daemon ran still counted as unreadable, and the
-    /// operator read that no version is kept.
+    /// The operator had repaired a folder while the daemon ran. The folder still counted as
+    /// unreadable, and the operator read that no version is kept.
     #[tokio::test]
     async fn what_cannot_be_listed_is_said_and_listed_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -443,7 +460,8 @@ mod tests {
         assert_eq!(store.list_at, None);
     }
 
-    /// A version in doubt counted as good as long as it was not kept, and pushed out a good one.
+    /// As long as a version in doubt was not kept, it counted as good, and it pushed out a good
+    /// one.
     #[tokio::test]
     async fn what_is_in_doubt_pushes_out_nothing_that_is_good() {
         let dir = tempfile::tempdir().unwrap();

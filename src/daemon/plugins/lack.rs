@@ -1,6 +1,8 @@
-//! Programs that lack a required input, as logged: their outputs are safe until it is back.
+//! Log lines about programs that lack a required input. The outputs of such a program are safe
+//! until the input is good again.
 //!
-//! The scan decides which programs lack one (`requires` of the configuration); this only says it.
+//! The scan decides which programs lack an input (`requires` in the configuration); this file only
+//! logs it.
 
 use super::Plugins;
 use crate::config::Config;
@@ -8,7 +10,7 @@ use crate::daemon::link::ScanLink;
 use crate::process::image::Class;
 
 impl Plugins {
-    /// Logs which programs have begun or ceased to lack a required input.
+    /// Logs which programs have begun to lack a required input, and which have all inputs again.
     pub(in crate::daemon) fn tell_of_lacks(&mut self, config: &Config, link: &mut ScanLink) {
         let (news, told) = (link.news(), &mut self.lacks);
         for (name, fact) in self.roster.seats.programs(news) {

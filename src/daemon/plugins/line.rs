@@ -1,8 +1,9 @@
-//! The log lines about programs: their own, what they were refused, and their swaps.
+//! The log lines about programs: lines that they write themselves, calls that they were refused,
+//! and their swaps.
 //!
-//! Each line makes sense by its message alone; its fields repeat the facts for machines. Lines
-//! about the supervisor's notes are in `verdict.rs`, about a module's unusual properties in
-//! `note.rs`, about owners of outputs in `owner.rs`.
+//! The message of each line makes sense alone; the fields repeat the facts for machines. Lines
+//! about the supervisor's notes are in `verdict.rs`, lines about unusual properties of a module in
+//! `note.rs`, and lines about owners of outputs in `owner.rs`.
 
 use super::Plugins;
 use crate::config::Config;
@@ -14,7 +15,7 @@ use crate::process::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::text::{counted, legible, nearest};
 
 impl Plugins {
-    /// Logs a line of a guest, or a line about what a guest was refused.
+    /// Logs a line that a guest has written, or a line about a call that a guest was refused.
     pub(in crate::daemon) fn say(&self, line: &Line, config: &Config, link: &ScanLink) {
         let Some(name) = self.roster.name(line.seat) else { return };
         let cycle = line.cycle;
@@ -59,7 +60,7 @@ impl Plugins {
         }
     }
 
-    /// Logs the first call of a kind that a guest was refused, with the code that it got.
+    /// Logs the first refused call of its kind and name, with the code that the guest got.
     fn say_refused(
         &self,
         name: &str,
@@ -108,7 +109,7 @@ impl Plugins {
     }
 }
 
-/// Logs the line of a swap, with its five times.
+/// Logs the line of a swap, with its four times and its missed cycles.
 pub(in crate::daemon) fn took_over(name: &str, swap: SwapView, cycle: u64) {
     let SwapView { detect_us, compile_us, prepare_us, boundary_us, .. } = swap;
     let SwapView { missed_cycles, cached, .. } = swap;
@@ -142,7 +143,7 @@ fn ms(micros: u64) -> String {
     format!("{:.1} ms", micros as f64 / 1000.0)
 }
 
-/// The advice for a point that does not exist.
+/// The advice for a call that names a point which does not exist.
 fn remedy_of_no_point(name: &str, config: &Config) -> String {
     match nearest(name, config.live.points.iter().map(|(_, point)| &*point.name)) {
         Some(near) => format!("did you mean {near:?}?"),

@@ -1,13 +1,12 @@
-//! The loader: it makes a program of a module, ready for its seat, in tasks of its own.
+//! The loader: its tasks make a program of a module, ready for its seat.
 //!
 //! ```text
 //!        read           compile, or cache          prepare           if wanted
 //!  Away ──────▶ Bytes ────────────────────▶ Compiled ───────▶ program ─────────▶ shadow run
 //! ```
-//! Compilation runs in a child process, preparation on a thread. The loader's tasks wait for both,
-//! so neither delays the daemon's loop. How many run at once is limited: a slow module delays
-//! others only when several are slow. Which places may have the bytes of a module is decided in
-//! `recall.rs`.
+//! A child process compiles, and a thread prepares. The loader's tasks wait for both, so neither
+//! delays the loop. The number that runs at once is limited, so a slow module delays others only if
+//! several are slow. `recall.rs` decides which places may have the bytes of a module.
 
 use std::io;
 use std::path::PathBuf;
@@ -33,16 +32,15 @@ use crate::plugin::{Generation, ModuleHash, Refusal};
 use crate::process::line::Line;
 use crate::process::world::World;
 
-/// The largest number of compilations at once. One may take very long, and the next still gets
-/// through.
+/// The largest number of compilations at once. One may take very long, and the next still runs.
 const MAX_COMPILING: usize = 2;
 
-/// The largest number of preparations at once. Most take a millisecond, but an `init` that hangs
-/// takes its whole budget.
+/// The largest number of preparations at once. Most preparations take a millisecond, but one whose
+/// `init` hangs takes its whole budget.
 const MAX_PREPARING: usize = 4;
 
-/// The largest number of shadow runs of one version, where the machine was too busy to show that it
-/// is equal.
+/// The largest number of shadow runs of one version. A run is repeated if the machine was too busy
+/// to prove that the version is equal.
 const MAX_ATTEMPTS: usize = 3;
 
 /// What is known of a module's code. An artifact may be many times as large as the bytes, so it is
@@ -53,22 +51,22 @@ pub(in crate::daemon) enum Module {
     Bytes(Arc<[u8]>),
     /// The bytes, and the artifact made of them.
     Compiled(Arc<[u8]>, Artifact),
-    /// No bytes at hand: the module was refused before, or has not run in this life of the daemon.
-    /// It is read from the first of these places that has it.
+    /// No bytes in memory: the module was refused, or has not run since the start of the daemon.
+    /// The loader reads it from the first of these places that has it.
     Away(Vec<Place>),
 }
 
 /// A place where the bytes of a module may lie.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) enum Place {
-    /// Among the kept versions of this plugin.
+    /// The kept versions of this plugin.
     Kept(Versions, String),
-    /// In this file.
+    /// This file.
     File(PathBuf),
 }
 
 impl Module {
-    /// The bytes of the module, if they are at hand.
+    /// The bytes of the module, if they are in memory.
     pub(in crate::daemon) fn bytes(&self) -> Option<Arc<[u8]>> {
         match self {
             Self::Bytes(bytes) | Self::Compiled(bytes, _) => Some(Arc::clone(bytes)),
@@ -86,8 +84,8 @@ impl Module {
     }
 }
 
-/// A preparation under way, at most one for each plugin. A new one, or dropping this, ends the task
-/// and the compile worker of the old one.
+/// A preparation under way, at most one for each plugin. A drop ends the task and its compile
+/// worker.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Loading(Option<(Generation, AbortHandle)>);
 
@@ -99,7 +97,7 @@ impl Loading {
         }
     }
 
-    /// Ends the preparation under way, in favour of another.
+    /// Ends the preparation under way, and takes `other` in its place.
     pub(in crate::daemon) fn replace(&mut self, other: Self) {
         *self = other;
     }
@@ -124,7 +122,7 @@ pub(in crate::daemon) struct Loaded {
     pub(in crate::daemon) lines: Vec<Line>,
     /// The post-mortem of a guest whose start trapped.
     pub(in crate::daemon) post_mortem: Option<Box<PostMortem>>,
-    /// The report of its shadow run, if it had one.
+    /// The report of the shadow run, if there was one.
     pub(in crate::daemon) shadow: Option<Report>,
     /// Notes about unusual properties of the module.
     pub(in crate::daemon) notes: Vec<Note>,
@@ -163,8 +161,8 @@ impl Loader {
         }
     }
 
-    /// Prepares a program in the background; an [`Event::Loaded`] follows. With `is_tried` the
-    /// program first polls in the shadow of the running version.
+    /// Prepares a program in a task; an [`Event::Loaded`] follows. With `is_tried` the program
+    /// first polls in the shadow of the running version.
     pub(in crate::daemon) fn load(
         &self,
         request: Request,
@@ -251,7 +249,7 @@ impl Loader {
     /// Lets another instance poll in the shadow of the running version.
     async fn attempt(&self, request: Request, artifact: Artifact, world: Box<World>) -> Outcome {
         let _permit = self.trying.acquire().await;
-        // Dropped together with this task; the shadow run sees that and ends.
+        // The task owns this. If the task ends, the shadow run sees the drop and ends too.
         let wanted = Arc::new(());
         let (loader, wants) = (self.clone(), Arc::downgrade(&wanted));
         let work = move || {
@@ -300,7 +298,7 @@ impl Loader {
                 fetch(places, self.compile_service.limits.module_bytes, hash).await?
             }
         };
-        // A module that need not be compiled waits for no compilation.
+        // A module that is in the cache does not wait for a compilation.
         let artifact = match self.compile_service.cached(hash, bytes.len()).await {
             Some(artifact) => artifact,
             None => {
@@ -342,16 +340,16 @@ async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u
         };
         match found {
             Ok(bytes) => return Ok(bytes),
-            // The bytes are lost only if each place says so: another may have them and not answer
-            // now.
+            // The bytes are lost only if each place says so: a place that does not answer now may
+            // have them.
             Err(why) => refusal = Refusal { is_lost: refusal.is_lost && why.is_lost, ..why },
         }
     }
     Err(refusal)
 }
 
-/// Reads a file that was read before. Other bytes are another module, which the folder reports
-/// itself.
+/// Reads a file that was read before. If it has other bytes, those are another module, which the
+/// folder reports itself.
 async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
     match in_time(&READING, move || folder::reread(&path, most)).await {
@@ -377,7 +375,8 @@ async fn read_kept(
         Err(error) => {
             let reason = format!("the kept version {hash} cannot be read: {error}");
             let refusal = Refusal::new(reason, "deploy its file again");
-            // A daemon that ran as another user may have kept it.
+            // The user of an earlier daemon may have kept the version, so this daemon may never
+            // read it.
             Err(match error.kind() {
                 io::ErrorKind::PermissionDenied => refusal.of_lost_bytes(),
                 _ => unread(refusal, &error),
@@ -386,7 +385,7 @@ async fn read_kept(
     }
 }
 
-/// Marks the refusal: the bytes are lost, or only out of reach at present.
+/// Marks the refusal: the bytes are lost, or they are only out of reach at present.
 fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
     use io::ErrorKind::{FileTooLarge, InvalidData, NotFound};
     match error.kind() {
@@ -415,8 +414,8 @@ mod tests {
         assert!(!is_lost(io::Error::from_raw_os_error(nix::libc::EMFILE)));
     }
 
-    /// The bytes of a version that had run were no longer in its file, and the loader did not look
-    /// among the kept versions. A damaged kept version must not keep the loader from reading the
+    /// The file no longer had the bytes of a version that had run, and the loader did not look
+    /// among the kept versions. A damaged kept version must not stop the loader from reading the
     /// file either.
     #[tokio::test]
     async fn a_module_is_read_from_wherever_it_is() {
@@ -444,7 +443,7 @@ mod tests {
         std::fs::write(&file, "it").unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
         assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not at hand any more");
-        // A folder of versions that cannot be read at present may hold it.
+        // The folder of kept versions cannot be read at present, but it may hold the module.
         std::fs::remove_dir_all(dir.path().join("versions")).unwrap();
         std::fs::write(dir.path().join("versions"), "in the way").unwrap();
         std::fs::remove_file(&file).unwrap();

@@ -1,13 +1,15 @@
-//! The notes about unusual properties of a module, logged when it is loaded for the first time.
+//! The notes about unusual properties of a module. They are logged when the module is loaded for
+//! the first time.
 //!
-//! `plugin/module/note.rs` finds these properties and puts them into words. The status shows the
-//! same for as long as the module exists.
+//! `plugin/module/note.rs` finds these properties and puts them into words; this file only logs
+//! them. `camshaft status` shows the notes as long as the module exists.
 
 use super::Plugins;
 use super::loader::Loaded;
 
 impl Plugins {
-    /// Logs the notes once for each module, whether it runs or not: they may be why it does not.
+    /// Logs the notes of a module once, also if the module does not run, because a note may say
+    /// why.
     pub(in crate::daemon) fn say_notes(&mut self, loaded: &Loaded) {
         let (name, hash) = (&*loaded.name, loaded.hash);
         if !self.roster.learn(hash, &loaded.notes) {

@@ -1,6 +1,8 @@
-//! Who owns the outputs, as logged: a line when a program takes one, and when none has it any more.
+//! Log lines about the owners of outputs: a program takes an output from another, or an output has
+//! no owner any more.
 //!
-//! The scan decides who owns an output (`process/overlay.rs`); nothing is decided here.
+//! The scan decides which program owns an output (`process/overlay.rs`); this file only logs it.
+//! What the status says about owners is in `refused.rs` and `daemon/view.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,26 +18,27 @@ use crate::process::image::{Direction, Point, PointId, Safe};
 /// The owners of outputs, as last logged.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Owners {
-    /// The last owner of each point, by id.
+    /// The last owner of each point, by the id of the point.
     last: Vec<Option<Arc<str>>>,
-    /// Whether the log says of a point that it has no owner any more, by id.
+    /// Whether the log already says that the point has no owner any more, by the id of the point.
     lost: Vec<bool>,
-    /// When lines about owners were last logged.
+    /// When a line about owners was last logged.
     told_at: Option<Instant>,
 }
 
 impl Owners {
-    /// The last owner of this point.
+    /// The last owner of this point; `None` if no program has owned it.
     pub(in crate::daemon) fn last(&self, id: PointId) -> Option<&str> {
         self.last.get(id.index())?.as_deref()
     }
 }
 
-/// The largest number of lines about owners in [`OWNERS_PAUSE`]: two programs may pass all outputs
-/// to and fro for ever. A change without a line is logged later, if it still holds then.
+/// The largest number of lines about owners in [`OWNERS_PAUSE`], because two programs may take all
+/// outputs from each other for ever. A change that found no line is logged later, if it still holds
+/// then.
 const OWNERS_LINES: usize = 10;
 
-/// What happens to an output that has no owner any more.
+/// The value of an output that has no owner any more, as text.
 fn without_owner(point: &Point) -> String {
     match (point.safe, point.hold_for) {
         (Safe::Hold, _) => "it keeps its value, because its `safe` is \"hold\"".into(),
@@ -48,7 +51,7 @@ fn without_owner(point: &Point) -> String {
 const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 
 impl Plugins {
-    /// Logs which outputs have another owner than their last one.
+    /// Logs which outputs have another owner than their last one, and which have no owner any more.
     pub(in crate::daemon) fn tell_of_owners(&mut self, config: &Config, link: &mut ScanLink) {
         let (news, owners) = (link.news(), &mut self.owners);
         if owners.told_at.is_some_and(|at| at.elapsed() < OWNERS_PAUSE) {
@@ -56,7 +59,7 @@ impl Plugins {
         }
         owners.last.resize(news.owners.len(), None);
         owners.lost.resize(news.owners.len(), false);
-        // A point that is gone may come back, and has no last owner then.
+        // A point that a reload has removed may come back, and then it has no last owner.
         for (id, owner) in (0..).map(PointId).zip(&mut owners.last) {
             if news.points.get(id).is_none_or(|point| point.direction == Direction::In) {
                 (*owner, owners.lost[id.index()]) = (None, false);

@@ -1,7 +1,8 @@
-//! A rollback to a kept version, as the operator orders it.
+//! The rollback to a kept version that an operator orders.
 //!
-//! It is a deploy of kept bytes. So the folder still says what is to run, and the swap is like any
-//! other, with state, probation and a receipt. Which version is taken is decided in `choose.rs`.
+//! A rollback is a deploy of kept bytes. So the folder still says what is to run, and the swap is
+//! like any other swap: with state, probation and a receipt. `choose.rs` decides which version is
+//! taken; `deploy.rs` has the deploy of an operator's own bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,10 +21,10 @@ use crate::plugin::module::folder::Home;
 use crate::plugin::module::versions::Versions;
 
 impl Plugins {
-    /// Puts a kept version of a plugin into the folder: the one whose hash begins with `to`.
-    /// Without `to` it is the newest good one that is not in the file, even one that runs in the
-    /// file's place. A bad version is put there only with `even_bad`; `audit.rs` ends its
-    /// quarantine when it lies there.
+    /// Puts a kept version of a plugin into the folder. With `to`, it is the version whose hash
+    /// begins with `to`. Without `to`, it is the newest good version that is not in the file, also
+    /// one that runs in place of the file's version. A bad version is taken only with `even_bad`.
+    /// After the file is written, `audit.rs` ends the version's quarantine.
     pub(in crate::daemon) fn roll_back(
         &mut self,
         name: PluginName,
@@ -48,7 +49,7 @@ impl Plugins {
         });
     }
 
-    /// The wanted version, and the advice for the case that it cannot be read.
+    /// The wanted version, where it is kept, and the advice for the case that it cannot be read.
     fn wanted_version(
         &self,
         name: &str,
@@ -58,7 +59,8 @@ impl Plugins {
         let refused = |message: String| {
             Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
         };
-        // Before anything is said of the name: what is kept of it may be all that is known.
+        // The store is asked before the name, because a kept version may be all that is known under
+        // the name.
         self.store.is_known()?;
         if let Some(why) = self.store.doubt(name) {
             return Err(refused(why));
@@ -79,8 +81,9 @@ impl Plugins {
     }
 }
 
-/// Puts a kept version into the folder. Its disk and that of the folder may be two, and each has
-/// its own time to answer. `others` is the advice for the case that the version cannot be read.
+/// Puts a kept version into the folder. The version and the folder may lie on two disks, and each
+/// disk has its own time to answer. `others` is the advice for the case that the version cannot be
+/// read.
 async fn put_back(
     versions: Versions,
     (folder, home): (PathBuf, Arc<Home>),

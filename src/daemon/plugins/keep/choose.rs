@@ -1,30 +1,32 @@
-//! Which of the kept versions a rollback takes, and the message when none will do.
+//! The choice of the kept version that a rollback takes, and the message if no version fits.
 //!
-//! Pure functions. A version that is known to be bad is never chosen by itself: the operator has to
-//! name it by its hash, with `--even-bad`.
+//! All functions here are pure. A version that is known to be bad is never chosen without its hash:
+//! the operator has to name the hash, with `--even-bad`. The rollback itself is in `back.rs`;
+//! whether a version is bad is decided in `version.rs`.
 
 use std::fmt;
 
 use crate::control::{Soundness, VersionView};
 use crate::daemon::plugins::version::short;
 
-/// A kept version.
+/// A kept version among which a rollback chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate(pub(super) VersionView);
 
 impl Candidate {
-    /// The beginning of its hash, as it is logged and can be typed.
+    /// The beginning of the version's hash, as the log shows it and an operator can type it.
     fn short(&self) -> &str {
         short(&self.0.hash)
     }
 
+    /// Whether the version is known to be bad.
     fn is_bad(&self) -> bool {
         self.0.soundness == Soundness::Bad
     }
 }
 
 impl fmt::Display for Candidate {
-    /// Writes its hash, and in parentheses its state.
+    /// Writes the hash of the version, and its state in parentheses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let VersionView { runs, in_file, soundness, reason, .. } = &self.0;
         let reason = || reason.as_deref().unwrap_or("it trapped");
@@ -41,7 +43,8 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// The wanted version among the kept ones, which are sorted newest first; or why there is none.
+/// The version that an order means, among the kept versions, which are sorted newest first. Fails
+/// with a message if no version, or more than one, is meant.
 pub(super) fn choose<'k>(
     name: &str,
     kept: &'k [Candidate],
@@ -53,7 +56,8 @@ pub(super) fn choose<'k>(
     }
     let list = || kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let Some(to) = to else {
-        // A version that runs in place of the file's is the one that is wanted in the file.
+        // The newest good version that is not in the file may run already, in place of the file's
+        // version. The order then puts it into the file.
         let newest = best(kept.iter().filter(|one| !one.0.in_file));
         return newest.map(|one| &one.0).ok_or_else(|| {
             format!("no other good version is kept; kept are {}{}", list(), way_out(name, kept))
@@ -77,7 +81,7 @@ pub(super) fn choose<'k>(
     }
 }
 
-/// The newest good version, or else the newest that is not bad.
+/// The newest good version. If there is none, the newest version that is not bad.
 fn best<'k>(candidates: impl Iterator<Item = &'k Candidate> + Clone) -> Option<&'k Candidate> {
     let first = |wanted: fn(&Candidate) -> bool| candidates.clone().find(|one| wanted(one));
     first(|one| !one.is_bad() && one.0.soundness != Soundness::Doubtful)
@@ -95,7 +99,7 @@ pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) 
     }
 }
 
-/// The advice for the case that no version is chosen by itself.
+/// The advice for the case that no version is chosen without a hash.
 fn way_out(name: &str, kept: &[Candidate]) -> String {
     match kept.iter().find(|one| !one.0.in_file || one.0.quarantined) {
         Some(one) if one.is_bad() => {
@@ -110,7 +114,7 @@ fn way_out(name: &str, kept: &[Candidate]) -> String {
 mod tests {
     use super::*;
 
-    /// A version by its letter, its state, and whether it is good.
+    /// A version by its letter, its state, and its soundness.
     fn kept(letter: char, is: &str, soundness: Soundness) -> Candidate {
         Candidate(VersionView {
             hash: letter.to_string().repeat(64),
@@ -146,12 +150,13 @@ mod tests {
         };
         let good = [Good; 3];
         check(&all(["runs file", "", ""], good), "", false, Ok('b'));
-        // A version that stands in for the file's is put into the file.
+        // A version that runs in place of the file's version is put into the file.
         check(&all(["file", "runs", ""], good), "", false, Ok('b'));
         check(&all(["file quarantine", "runs", ""], [Bad, Good, Bad]), "", false, Ok('b'));
         check(&all(["", "", ""], good), "", false, Ok('c'));
         check(&all(["runs file", "", ""], good), "aa", false, Ok('a'));
-        // A bad version is passed over. A doubtful one is taken only if there is no better one.
+        // A bad version is passed over. A doubtful version is taken only if no better version is
+        // kept.
         check(&all(["runs file", "", ""], [Good, Bad, Good]), "", false, Ok('a'));
         check(&all(["runs file", "", ""], [Good, Doubtful, Good]), "", false, Ok('a'));
         check(&all(["runs file", "", ""], [Good, Doubtful, Bad]), "", false, Ok('b'));
@@ -174,8 +179,8 @@ mod tests {
         check(&twins, "c", false, Err(&["several versions begin with \"c\""]));
     }
 
-    /// Each rollback chose the newest good version, which was damaged, and the next one was never
-    /// named.
+    /// Each rollback chose the newest good version, which was damaged, and no message named the
+    /// next one.
     #[test]
     fn the_next_one_is_named_for_what_is_damaged() {
         use Soundness::{Bad, Doubtful, Good};

@@ -1,8 +1,9 @@
-//! What is told about the versions of a plugin: those that are kept, and those of which something
-//! is known.
+//! What people are told about the versions of a plugin: the versions that are kept, and the
+//! versions of which only a record is left.
 //!
-//! What became of a version is counted in `version.rs`, and which of them lie on the disk is known
-//! to the store in `keep.rs`; this puts the two together and changes nothing.
+//! `version.rs` records what became of each version, and `keep.rs` knows which versions are on the
+//! disk. This file puts the two together, and changes nothing. The rollback to one of the versions
+//! is in `back.rs`.
 
 use super::super::Plugins;
 use crate::clock::{Clock, MonotonicClock};
@@ -11,7 +12,9 @@ use crate::plugin::ModuleHash;
 use crate::supervisor::State;
 
 impl Plugins {
-    /// The versions of a plugin: those that are kept, and those that are known from the record.
+    /// The versions of a plugin: the kept ones first, newest first, then those that are known only
+    /// from the record. Fails if the disk has not listed the kept versions, or if no version is
+    /// known under the name.
     pub(in crate::daemon) fn versions(&self, name: &str) -> Result<Vec<VersionView>, Failure> {
         let view = self.supervisor.plugin(name);
         self.store.is_known()?;
@@ -31,6 +34,7 @@ impl Plugins {
         Ok(views.collect())
     }
 
+    /// One version of a plugin as people see it. `kept` says whether the version is on the disk.
     pub(super) fn version(&self, name: &str, hash: ModuleHash, kept: bool) -> VersionView {
         let view = self.supervisor.plugin(name);
         let version = self.record.versions.find(name, hash);
