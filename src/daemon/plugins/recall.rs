@@ -1,10 +1,14 @@
-//! Which kept version runs where the file is no good: by the same rule live and after a start.
+//! The choice of the version that runs if the file is no good. The rule is the same while the
+//! daemon runs and after a start.
 //!
-//! What was in quarantine before a start still is. What ran when the daemon ended goes on if the
-//! file is refused, as it would have without the start. If it ended in quarantine, a good version
-//! takes its place, as it would have too. A hold is not remembered: it is an order, and the
-//! configuration has a key for plugins that are held from the start. The supervisor chooses the
-//! version; `version.rs` knows which versions are good.
+//! Three things are remembered over a start. A module that was in quarantine still is. The version
+//! that ran when the daemon ended goes on if the file is refused, as it would have without the
+//! start. If that version is in quarantine, a good version takes its place. A hold is not
+//! remembered, because it is an order; the configuration has a key for plugins that are held from
+//! the start.
+//!
+//! The supervisor chooses the version (`supervisor/plugin/target.rs`), `version.rs` knows which
+//! versions are good, and `keep.rs` which versions are on the disk.
 
 use std::time::Duration;
 
@@ -15,13 +19,14 @@ use crate::control::{Code, Failure, Soundness};
 use crate::plugin::ModuleHash;
 use crate::text::first_of;
 
-/// How long after the start a missing file may still come: an editor that replaces a file removes
-/// it for a moment. Later the file counts as removed while the daemon was down. The version that
-/// ran under its name then does not come back with the next file.
+/// How long after the start a missing file may still come, because an editor that replaces a file
+/// removes it for a moment. After this time the file counts as removed while the daemon was down.
+/// The version that ran under its name then does not come back with the next file.
 const START: Duration = Duration::from_secs(10);
 
 impl Plugins {
-    /// Gives the supervisor the versions that it may fall back to, if they have changed.
+    /// Tells the supervisor which versions may run instead of the file's, if these versions have
+    /// changed.
     pub(in crate::daemon) fn offer_kept(&mut self, config: &Config) {
         self.forget_the_removed(config);
         let is_stale = self.store.is_stale || self.store.offered != self.record.versions.changes;
@@ -42,12 +47,13 @@ impl Plugins {
         (self.store.is_stale, self.store.offered) = (false, versions.changes);
     }
 
-    /// Forgets what ran where its file was removed while the daemon was down.
+    /// Forgets the versions that ran before the start and whose files were removed while the daemon
+    /// was down.
     fn forget_the_removed(&mut self, config: &Config) {
         if self.folder.since.elapsed() <= START {
             return;
         }
-        // A file that is being written, or cannot be read, has not become a plugin yet.
+        // `names` also has a file that is being written or cannot be read, which is no plugin yet.
         let Some(files) = self.folder.watch.names() else { return };
         if self.folder.is_in_doubt(&files) {
             return self.tell_of_an_empty_folder(config);
@@ -63,11 +69,10 @@ impl Plugins {
         }
     }
 
-    /// What is suspicious about a plugin folder that has held no plugin since the start, though
-    /// some ran when the daemon ended. It may be an empty mount point, from which no file was
-    /// removed.
+    /// Why a plugin folder without any plugin is suspicious: some plugins ran when the daemon
+    /// ended. The folder may be an empty mount point, from which no file was removed.
     fn emptiness(&self) -> Option<String> {
-        /// The largest number of names: more do not fit a log line.
+        /// The largest number of names, because a log line has no room for more.
         const NAMED: usize = 5;
         let ran: Vec<_> = self.record.versions.have_run().collect();
         if ran.is_empty() || !self.folder.is_in_doubt(&*self.folder.watch.names()?) {
@@ -80,14 +85,14 @@ impl Plugins {
         ))
     }
 
-    /// What is wrong with the plugin folder, as text to follow its name.
+    /// What is wrong with the plugin folder, as text that follows the name of the folder.
     pub(in crate::daemon) fn folder_trouble(&self) -> Option<String> {
         self.folder.loss().map(ToString::to_string).or_else(|| self.emptiness())
     }
 
-    /// Refuses an order at once to put a file into the folder if that may not be the right one. A
-    /// file below a mount point would count against all plugins in the file system that belongs
-    /// there.
+    /// Refuses at once an order to put a file into the folder, if the folder may not be the right
+    /// one. If a file lay below a mount point, the plugins in the file system that belongs there
+    /// would count as removed.
     pub(in crate::daemon) fn takes_files(&self) -> Result<(), Failure> {
         self.folder.takes_files()?;
         self.emptiness().map_or(Ok(()), |why| {
@@ -107,7 +112,7 @@ impl Plugins {
         }
     }
 
-    /// The module with its bytes, or the places where they may lie.
+    /// The module with its bytes, or the places where its bytes may be.
     pub(in crate::daemon) fn module(
         &self,
         name: &str,
@@ -118,7 +123,7 @@ impl Plugins {
             return module.clone();
         }
         let is_file = self.supervisor.plugin(name).is_some_and(|view| view.file == Some(hash));
-        // Where it is not known which versions are kept, the disk is asked.
+        // If it is not known which versions are kept, the loader asks the disk.
         let is_kept = self.store.of(name).contains(&hash) || self.store.doubt(name).is_some();
         let versions = self.store.versions.as_ref().filter(|_| is_kept);
         let kept = versions.map(|versions| Place::Kept(versions.clone(), name.to_owned()));

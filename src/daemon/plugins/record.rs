@@ -1,10 +1,13 @@
-//! The receipts: what happened to each plugin, kept in the journal.
+//! The record: receipts of what happened to each plugin, kept in the journal.
 //!
-//! The scan's facts show takeovers and traps; the supervisor's notes show refusals and quarantine;
-//! the rest comes from operators and files. Each becomes one receipt, and a long streak of equal
-//! ones becomes a few. A program that traps every half a minute for a month must not push the rest
-//! of the history out of the journal. What a receipt looks like is in `control/receipt.rs`, where
-//! it is kept in `journal.rs`; the log lines are in `line.rs`.
+//! ```text
+//!   scan: takeovers, traps ──────────┐
+//!   supervisor: notes ───────────────┼──▶ Record ──▶ journal (a streak leaves a few)
+//!   operators, files: orders ────────┘       └─────▶ Versions (each receipt counts)
+//! ```
+//! A program that traps every half minute for a month must not push the rest of the history out of
+//! the journal, so a long streak of equal receipts leaves only a few. `control/receipt.rs` says
+//! what a receipt looks like, `journal.rs` keeps it; the log lines are in `line.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,19 +27,19 @@ use crate::state::Folder;
 use crate::supervisor::Note;
 use crate::text::counted;
 
-/// How many events of a streak have a receipt each: as many traps as lead to quarantine by default.
-/// After them only those have one whose number is a power of two, so a streak of a million leaves
-/// 20.
+/// How many events of a streak have a receipt each: the number of traps that lead to quarantine by
+/// default. After them, only events whose number is a power of two have a receipt, so a streak of a
+/// million leaves 20.
 const TOLD_IN_FULL: u64 = 5;
 
-/// The lines in the history for orders about one plugin that change nothing else. People give fewer
-/// by hand in a day; a script can give more.
+/// The lines in the history for orders about one plugin that change nothing else. A person gives
+/// fewer orders by hand in a day, but a script can give more.
 const ORDERS: Lines = Lines { full: 100, refill: Duration::from_secs(600) };
 
-/// The lines for refusals, over all plugins.
+/// The lines in the history for refusals of all plugins together.
 const REFUSALS: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// The journal, and what it says about each plugin.
+/// The journal, and what its receipts say about each plugin.
 #[derive(Debug)]
 pub(in crate::daemon) struct Record {
     journal: Journal<Receipt>,
@@ -45,23 +48,23 @@ pub(in crate::daemon) struct Record {
     plugins: HashMap<String, PluginHistory>,
     /// The lines that are left for refusals of all plugins.
     refusals: LineStore,
-    /// The newest cycle that was seen.
+    /// The newest cycle in the scan's snapshots.
     pub(in crate::daemon) cycle: u64,
 }
 
 /// What the receipts of one plugin say.
 #[derive(Debug, Default)]
 struct PluginHistory {
-    /// The version in the scan, trapped or not.
+    /// The version in the scan, also if it has trapped.
     runs: Option<ModuleHash>,
-    /// Whether its newest instance has trapped.
+    /// Whether the newest instance of `runs` has trapped.
     is_down: bool,
     /// The two newest instances whose traps are counted. After a rollback both are in the scan's
     /// snapshot, the newer one as rolled back.
     counted: [Generation; 2],
-    /// The number of traps of the version in the scan, with only its restarts between them.
+    /// The number of traps of `runs` between which it was only restarted.
     traps: u64,
-    /// The version that was refused last, and how often in a row.
+    /// The version that was refused last, and how often it was refused in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
     /// The lines that are left for orders to hold, to release and to restart the plugin.
     orders: LineStore,
@@ -70,7 +73,7 @@ struct PluginHistory {
 }
 
 impl PluginHistory {
-    /// Removes and returns the report of this version's shadow run.
+    /// Removes and returns the report of this version's shadow run, if it had one.
     fn shadow_of(&mut self, hash: ModuleHash) -> Option<Report> {
         self.tried.take_if(|(tried, _)| *tried == hash).map(|(_, report)| report)
     }
@@ -96,7 +99,8 @@ impl Record {
         self.versions.save_last(self.journal.last_seq(), MonotonicClock.now()).await;
     }
 
-    /// The newest receipts of the plugin, point, variable or device of this name, or of all.
+    /// The newest receipts about this name: a plugin, point, variable or device. `None` takes all
+    /// receipts.
     pub(in crate::daemon) fn newest(
         &self,
         limit: usize,
@@ -112,7 +116,7 @@ impl Record {
         self.journal.newest(limit, |receipt| name.is_none_or(|name| is_about(receipt, name)))
     }
 
-    /// Why receipts would be lost with the daemon; `None` if they would not.
+    /// Why receipts would be lost at the end of the daemon; `None` if they are on the disk.
     pub(in crate::daemon) fn trouble(&self) -> Option<String> {
         let versions = || Some(format!("what became of versions: {}", self.versions.trouble()?));
         self.journal.trouble().or_else(versions)
@@ -124,7 +128,7 @@ impl Record {
     }
 
     /// Records the scan's facts about a plugin: which version has taken its seat, and which has
-    /// trapped. `missed` is the number of cycles that have not taken place so far.
+    /// trapped. `missed` is the number of missed cycles so far.
     pub(super) fn settle(
         &mut self,
         name: &str,
@@ -132,12 +136,12 @@ impl Record {
         fact: &ProgramFact,
         missed: u64,
     ) {
-        // A version that was rolled back before this one took over also came and trapped before it.
+        // An older version that was rolled back also came and trapped before this one took over.
         let is_older = |rolled_back: &&ProgramFact| rolled_back.generation < fact.generation;
         if let Some(older) = fact.rolled_back.as_deref().filter(is_older) {
             self.settle(name, entry, older, missed);
         }
-        // Otherwise it came after the one that runs again, and trapped before that one resumed.
+        // A newer version that was rolled back came later, and trapped before this one resumed.
         let rolled_back = fact.rolled_back.as_deref().filter(|rolled_back| !is_older(rolled_back));
         for fact in [Some(fact), rolled_back].into_iter().flatten() {
             if let Some(done) = entry.arrived(fact.generation) {
@@ -177,15 +181,15 @@ impl Record {
         let now = MonotonicClock.now();
         let is_told = match before == Some(hash) {
             false => true,
-            // An operator has ordered it: after a trap the count is not 0.
+            // If no trap is counted, an operator has ordered the restart.
             true if history.traps == 0 => history.orders.take(ORDERS, now),
             true => is_told(history.traps),
         };
         self.add_some(is_told, name, cycle, (Some(hash), before), event);
     }
 
-    /// Records that an instance of this version has trapped. Each look reports it; it is recorded
-    /// once.
+    /// Records that an instance of this version has trapped. Each look reports the trap, but it is
+    /// recorded once.
     fn trapped(&mut self, name: &str, generation: Generation, hash: ModuleHash, trap: &Trap) {
         let history = self.history(name);
         if history.counted.contains(&generation) {
@@ -214,8 +218,8 @@ impl Record {
         self.turned_away(name, hash, refusal, None);
     }
 
-    /// Records that this version is refused. With `who`, that user deployed it, and it was not put
-    /// into the folder.
+    /// Records that this version is refused. With `who`, this user deployed it, and it is not in
+    /// the folder.
     pub(in crate::daemon) fn turned_away(
         &mut self,
         name: &str,
@@ -283,7 +287,8 @@ impl Record {
         self.switched(name, Event::Held { by, who });
     }
 
-    /// Records that the plugin is released; `forgives` says whether its quarantine ends too.
+    /// Records that the plugin is released. `forgives` says whether the release also ends its
+    /// quarantine.
     pub(in crate::daemon) fn released(
         &mut self,
         name: &str,
@@ -294,7 +299,7 @@ impl Record {
         self.switched(name, Event::Released { by, forgives, who });
     }
 
-    /// Records an order that was carried out; returns its receipt.
+    /// Records an order with its outcome; returns its receipt.
     pub(in crate::daemon) fn ordered(
         &mut self,
         plugin: Option<String>,
@@ -309,23 +314,25 @@ impl Record {
         receipt
     }
 
-    /// Records a hold or a release, once: a script may give the same order every minute.
+    /// Records a hold or a release, but only once, because a script may give the same order every
+    /// minute.
     fn switched(&mut self, name: &str, event: Event) {
         self.afresh(name);
         let runs = self.history(name).runs;
         let is_meant = |receipt: &Receipt| {
-            // A stop is what an order to hold leads to, and no event of its own in between.
+            // An order to hold leads to a stop, which is not counted as an event between two
+            // orders.
             let is_aside = matches!(receipt.event, Event::Stopped | Event::Reported { .. });
             receipt.plugin.as_deref() == Some(name) && !is_aside
         };
         let last = self.journal.newest(1, is_meant).pop();
-        // What is no news to the history may be some to what is known of versions.
+        // An order that is no news for the history may be news for the record of versions.
         let is_told = last.is_none_or(|last| last.what.event != event)
             && self.history(name).orders.take(ORDERS, MonotonicClock.now());
         self.add_some(is_told, name, self.cycle, (runs, runs), event);
     }
 
-    /// Starts a new count of traps and refusals, because the operator wants a new start.
+    /// Begins new counts of traps and refusals, because the operator wants a new start.
     pub(in crate::daemon) fn afresh(&mut self, name: &str) {
         let history = self.history(name);
         (history.traps, history.refused) = (0, None);
@@ -357,8 +364,8 @@ impl Record {
         self.add_some(true, name, cycle, (hash, old_hash), event);
     }
 
-    /// Counts a receipt for its version, and puts it into the journal if `is_told`: in a long
-    /// streak not each has a line.
+    /// Counts a receipt for its version. It goes into the journal only if `is_told`, because not
+    /// each event of a long streak has a line.
     fn add_some(
         &mut self,
         is_told: bool,
@@ -408,9 +415,9 @@ mod tests {
         Record::new(Journal::in_memory("a test"), None)
     }
 
-    /// A history that could not be opened in one life of the daemon was counted again in the next.
-    /// An old release in it let a quarantined version run. A disk that gave no answer had the same
-    /// effect.
+    /// The history could not be opened in one life of the daemon, and the next life counted its
+    /// receipts again. An old release in the history let a quarantined version run. A disk that
+    /// gave no answer had the same effect.
     #[tokio::test]
     async fn receipts_of_before_count_once_though_a_life_had_no_history() {
         let dir = tempfile::tempdir().unwrap();
@@ -431,7 +438,7 @@ mod tests {
         assert_eq!(found.quarantine.as_deref(), Some("5 traps"));
     }
 
-    /// What was recorded: kinds with the count of the streak, if they have one.
+    /// What was recorded: the kind of each receipt, and the count of its streak if it has one.
     fn history(record: &Record) -> Vec<String> {
         let kind = |entry: Entry<Receipt>| match entry.what.event {
             Event::Started { .. } => "started".into(),
@@ -474,7 +481,7 @@ mod tests {
         assert_eq!(record.newest(9, Some("y")), []);
     }
 
-    /// The instance of this number, of the version "v" with that number.
+    /// The instance with this number, of the version "v" with the same number.
     fn fact(number: u64) -> ProgramFact {
         ProgramFact {
             seat: Seat(0),
@@ -493,7 +500,7 @@ mod tests {
         }
     }
 
-    /// Notes that the instance of this number is on its way.
+    /// Notes that the instance with this number is on its way into the scan.
     fn order(entry: &mut roster::Entry, number: u64) {
         let hash = hash(&format!("v{number}"));
         let (generation, times) = (Generation(number), SwapView::default());
@@ -501,8 +508,9 @@ mod tests {
         entry.order(what, Arc::default());
     }
 
-    /// A version trapped in its first poll while the one after it was already in the queue. The
-    /// trap was counted for the good version that ran again, which was then never chosen any more.
+    /// A version trapped in its first poll while the next version was already in the queue. The
+    /// trap was counted for the good version that ran again, and that version was never chosen any
+    /// more.
     #[test]
     fn who_trapped_is_blamed_though_another_was_ordered_meanwhile() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -529,8 +537,8 @@ mod tests {
         assert_eq!(why, Some("trapped on probation: unreachable, cycle 7"));
     }
 
-    /// The version after it was already in the queue and took over in the next cycle. The trap was
-    /// never recorded, and the bytes that had trapped ran again later.
+    /// The next version was already in the queue and took over in the next cycle. The trap of the
+    /// version before was never recorded, and its bytes ran again later.
     #[test]
     fn who_was_taken_back_is_blamed_though_the_next_one_took_over_at_once() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -548,7 +556,8 @@ mod tests {
         assert_eq!(record.versions.soundness("x", hash("v2")), Soundness::Bad);
     }
 
-    /// All that a slow scan does between two looks is recorded in the order in which it happened.
+    /// Everything that the scan does between two looks is recorded in the order in which it
+    /// happened.
     #[test]
     fn take_overs_that_are_seen_together_have_receipts_in_their_order() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -586,7 +595,7 @@ mod tests {
         assert_eq!(told.len(), 1 + 2 * (5 + 17), "{told:?}");
         assert_eq!(told[..3], ["started", "trapped 1", "restarted"]);
         assert_eq!(told[10..13], ["restarted", "trapped 8", "restarted"]);
-        // New bytes, or a new start, are recorded in full again.
+        // New bytes, or a release, begin a new count.
         record.took_over("x", hash("two"), SwapView::default(), 0);
         trap(&mut record, 1_000_001);
         record.afresh("x");
@@ -605,7 +614,7 @@ mod tests {
         assert_eq!(history(&record)[12..], ["refused 1", "refused 1"]);
     }
 
-    /// The history said "b922 goes on" of a version that was in quarantine.
+    /// The history said that a version goes on which was in quarantine.
     #[test]
     fn only_what_runs_goes_on_beside_a_refusal() {
         let mut record = record();
@@ -639,7 +648,7 @@ mod tests {
         assert_eq!(history(&record).len(), 6, "this one forgives");
     }
 
-    /// A script that holds and releases, restarts, or deploys a module that is refused.
+    /// A script holds and releases, restarts, or deploys a refused module without end.
     #[test]
     fn orders_without_end_do_not_flush_the_story_out() {
         let mut record = record();

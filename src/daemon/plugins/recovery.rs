@@ -1,18 +1,18 @@
-//! Recovery: the scan runs, every output is safe, and no plugin is run until an operator says so.
+//! Recovery: the scan runs, every output is safe, and no plugin runs until an operator ends it.
 //!
-//! `run --no-plugins` begins it, or too many ends that were not orderly, as `[recovery]` of the
-//! configuration counts them. There are two sorts of such ends, and the number that the kernel
-//! draws at each boot tells them apart. If the number is still the same, the end was *abnormal*: a
-//! watchdog, a panic, a scan that stood, or a kill. If the number is another one, the machine
-//! itself went down: a *power cut*, a reset or a panic of the kernel, which says little about the
-//! programs. A start that is refused counts as orderly, because no program ran.
+//! Recovery begins with `run --no-plugins`, or after too many ends that were not orderly;
+//! `[recovery]` of the configuration has the limits. The number that the kernel draws at each boot
+//! tells two kinds of such ends apart. If the number is the same, the end was *abnormal*: a
+//! watchdog, a panic, a stall or a kill. If it has changed, the machine went down: a *power cut*, a
+//! reset or a panic of the kernel, which says little about the programs. A refused start counts as
+//! orderly.
 //!
 //! The count uses no wall clock, because many boards have none. Ends in one boot are compared by
 //! the monotonic clock, which all processes share. Ends in earlier boots count until a daemon has
 //! run for `within`, which clears all counts.
 //!
-//! Plugins that may not run are *parked*: recovery holds them, not the operator, so that all can
-//! be let go together. A cold restart (`field/reset.rs`) parks them too.
+//! Plugins that may not run are *parked*: recovery holds them, not the operator, so that all of
+//! them can be released together. A cold restart (`field/reset.rs`) parks them too.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -46,21 +46,21 @@ use later::answer_later;
 const FILE: &str = "starts.json";
 
 /// The longest file that is read. The record has some hundred bytes, and 1 200 with the most ends
-/// that can be configured; a longer file is not ours.
+/// that can be configured. A longer file is not from a daemon.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// The time that the disk has to take the record of an orderly end, whatever else it has not
-/// taken. The process should have ended within 5 s of its SIGTERM.
+/// The time limit for the record of an orderly end. The process should end within 5 s of its
+/// SIGTERM, so a disk that does not answer gets no more.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// The file with the identity of this boot, which the kernel draws anew at each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The longest identity that is read. It has 36 characters and a line end.
+/// The longest identity that is read. A boot has an identity of 36 characters and a line end.
 const MAX_BOOT_ID_BYTES: u64 = 64;
 
-/// The lock that a thread holds while it reads, changes and writes the record, so that no change
-/// is lost.
+/// The lock that a thread holds while it reads, changes and writes the record. Without it, one of
+/// two changes could be lost.
 static CHANGING: Mutex<()> = Mutex::new(());
 
 /// The record of starts and ends, kept on the disk from one start to the next.
@@ -71,14 +71,14 @@ struct Record {
     running: bool,
     /// The identity of the boot in which the last start was.
     boot: String,
-    /// The starts in this boot that found that the end before was abnormal: seconds of the
-    /// monotonic clock, oldest first.
+    /// The times of the starts in this boot that followed an abnormal end, oldest first, in seconds
+    /// of the monotonic clock.
     ends: Vec<u64>,
     /// The number of abnormal ends in earlier boots.
     earlier_ends: u32,
-    /// The number of ends that came with the end of the machine.
+    /// The number of ends at which the machine itself went down.
     power_cuts: u32,
-    /// Whether recovery is on. It stays so, over any number of starts, until an operator runs
+    /// Whether recovery is on. It stays on over any number of starts, until an operator runs
     /// `camshaft recover`.
     recovery: bool,
 }
@@ -88,7 +88,7 @@ struct Record {
 enum End {
     /// The daemon stopped in order, or its start was refused.
     Orderly,
-    /// The daemon ended otherwise, in the boot that still lasts.
+    /// The daemon ended in another way, and the boot is still the same.
     Abnormal,
     /// The boot ended while the daemon ran.
     PowerCut,
@@ -116,7 +116,7 @@ impl Record {
         }
         self.running = true;
         self.ends.retain(|end| now_s.abs_diff(*end) <= settings.within.as_secs());
-        // More ends than the limit change nothing.
+        // More ends than the limit lead to the same decision.
         let surplus = self.ends.len().saturating_sub(settings.ends.max(1) as usize);
         self.ends.drain(..surplus);
         self.recovery |= is_reached(self.abnormal_ends(), settings.ends)
@@ -136,7 +136,7 @@ impl Record {
         self.forget_ends();
     }
 
-    /// Clears all counts. Returns whether there was anything to clear.
+    /// Clears all counts. Returns whether a count was not 0.
     fn forget_ends(&mut self) -> bool {
         let is_news = self.abnormal_ends() > 0 || self.power_cuts > 0;
         self.ends.clear();
@@ -145,20 +145,20 @@ impl Record {
     }
 }
 
-/// Whether so many ends lead to recovery; a limit of 0 is none.
+/// Whether so many ends lead to recovery. A limit of 0 means that no number does.
 fn is_reached(ends: u32, limit: u32) -> bool {
     limit > 0 && ends >= limit
 }
 
-/// The identity of this boot. Where the kernel does not say it, all boots are one, and every end
-/// that is not orderly counts as abnormal.
+/// The identity of this boot. If the kernel does not give it, all boots have the same identity, and
+/// every end that is not orderly counts as abnormal.
 fn boot() -> String {
     let id = file::read(Path::new(BOOT_ID), MAX_BOOT_ID_BYTES).ok().flatten();
     String::from_utf8_lossy(&id.unwrap_or_default()).trim().to_owned()
 }
 
-/// Reads the record from the disk, which may take long. A file that is none counts as an empty
-/// record.
+/// Reads the record from the disk, which may take long. A missing or damaged file counts as an
+/// empty record.
 fn load(folder: &Folder) -> Record {
     let path = folder.path().join(FILE);
     let text = match file::read(&path, MAX_FILE_BYTES) {
@@ -173,10 +173,10 @@ fn load(folder: &Folder) -> Record {
     })
 }
 
-/// Changes the record on the disk. Returns the result of `change`, and that of the write. A record
-/// that stays as it is costs no write.
+/// Changes the record on the disk. Returns the results of `change` and of the write. If the record
+/// has not changed, nothing is written.
 fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::Result<()>) {
-    // The lock guards only the file, and a panic leaves that whole.
+    // A panic of the thread with the lock leaves the file whole, so the lock is used all the same.
     let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
     let before = load(folder);
     let mut record = before.clone();
@@ -216,7 +216,7 @@ pub(in crate::daemon) fn begin(
             "RECOVERY: no plugin is run and outputs are safe ({reason}); `camshaft plugins` lists \
              what waits, `camshaft hold NAME` keeps one out, `camshaft recover` lets the others run"
         ),
-        // Running without plugins proves nothing: the counts stay until the operator ends recovery.
+        // A daemon that runs no plugin proves nothing, so the counts stay until recovery ends.
         (None, Some(folder)) => forget_later(Arc::clone(folder), settings.within),
         (None, None) => {}
     }
@@ -279,7 +279,7 @@ impl Recovery {
         self.reason.as_deref()
     }
 
-    /// Records that this end is an orderly one, if the disk takes it within [`LAST_WRITE`].
+    /// Records an orderly end, if the disk takes it within [`LAST_WRITE`].
     pub(in crate::daemon) fn end(&self) {
         end(self.folder.as_ref());
     }
@@ -294,15 +294,16 @@ impl Recovery {
         self.parked.contains(name)
     }
 
-    /// Takes this plugin from the parked ones: an order or the configuration has decided about it.
+    /// Removes this plugin from the parked ones, because an order or the configuration has decided
+    /// about it.
     pub(in crate::daemon) fn forget(&mut self, name: &str) {
         self.parked.remove(name);
     }
 }
 
 impl Plugins {
-    /// Holds a plugin that is seen for the first time if the configuration says so, or parks it if
-    /// no plugin may run.
+    /// Takes in a plugin that is seen for the first time: holds it if the configuration says so, or
+    /// parks it if no plugin may run.
     pub(in crate::daemon) fn meet(&mut self, name: &str, is_emptying: bool, config: &Config) {
         if self.supervisor.plugin(name).is_some() {
             return;
@@ -318,12 +319,13 @@ impl Plugins {
         }
     }
 
-    /// Whether new plugins must wait: in recovery, or during a cold restart.
+    /// Whether new plugins must wait, because of recovery or a cold restart.
     fn is_closed(&self, is_emptying: bool) -> bool {
         self.recovery.is_on() || is_emptying
     }
 
-    /// Holds or lets go a plugin, as a reload has changed its `hold`. The supervisor must know it.
+    /// Holds or releases a plugin whose `hold` a reload has changed. The supervisor must know the
+    /// plugin.
     pub(in crate::daemon) fn hold_as_configured(
         &mut self,
         name: &str,
@@ -338,7 +340,7 @@ impl Plugins {
             self.supervisor.hold(name).expect("the name comes from the supervisor");
             return;
         }
-        // A change of `hold` decides nothing about the quarantine.
+        // A change of `hold` does not end a quarantine.
         self.record.released(name, By::Configuration, false, None);
         match self.is_closed(is_emptying) {
             true => self.park(name),
@@ -346,22 +348,22 @@ impl Plugins {
         }
     }
 
-    /// Holds a plugin until all parked ones are let go.
+    /// Holds a plugin until all parked plugins are released.
     pub(in crate::daemon) fn park(&mut self, name: &str) {
-        // A name that cannot be held is no plugin's, and is refused together with its file.
+        // A name that cannot be held is no plugin's, and its file is refused too.
         if self.supervisor.hold(name).is_ok() {
             self.recovery.parked.insert(name.to_owned());
         }
     }
 
-    /// Lets all parked plugins run.
+    /// Releases all parked plugins.
     pub(in crate::daemon) fn unpark(&mut self) {
         for name in std::mem::take(&mut self.recovery.parked) {
             self.supervisor.let_go(&name);
         }
     }
 
-    /// Ends recovery, as the operator orders, and records that.
+    /// Ends recovery on an operator's order, and records the end.
     pub(in crate::daemon) fn recover(&mut self, is_emptying: bool, reply: oneshot::Sender<Reply>) {
         if self.recovery.reason.take().is_none() {
             let message = "there is no recovery to end; `camshaft plugins` says what runs and why";
@@ -416,8 +418,8 @@ mod tests {
     }
     use Fate::{Healthy, Killed, Stopped};
 
-    /// Whether recovery is on at the start that follows these lives. That start is in the boot
-    /// `next`, a second after the start of the last life.
+    /// Whether recovery is on at the start after these lives. This start is in the boot `next`, a
+    /// second after the start of the last life.
     fn recovers(lives: Lives<'_>, next: &str, settings: &RecoverySettings) -> bool {
         let mut record = Record::default();
         for (boot, at, fate) in lives {
@@ -446,9 +448,9 @@ mod tests {
         // The first end is found at 5010, and the last start is at 5611.
         check(&[(5000, Killed), (5010, Killed), (5610, Killed)], false);
         check(&[(5000, Killed), (5010, Killed), (5609, Killed)], true);
-        // Ten minutes of life clear the list; an orderly stop does not.
+        // Ten minutes of life clear the list, but an orderly stop does not.
         check(&[(5000, Killed), (5010, Killed), (5020, Healthy), (5030, Killed)], false);
-        // Recovery stays, whatever comes after.
+        // Recovery stays on, whatever follows.
         check(&[(5000, Killed), (5010, Killed), (5020, Killed), (5030, Stopped)], true);
         check(&[(1, Killed), (2, Killed), (3, Killed), (4, Stopped), (9999, Stopped)], true);
     }
@@ -467,7 +469,7 @@ mod tests {
         // Weeks lie between the starts, and the monotonic clock begins anew at each boot.
         let weeks = &storm.iter().map(|(boot, at, _)| (*boot, *at, Healthy)).collect::<Vec<_>>();
         check(weeks, "e", 3, 2, false);
-        // A power cut and crashes do not add up, and crashes of earlier boots are not forgotten.
+        // Power cuts and crashes do not add up, and crashes of earlier boots are not forgotten.
         check(&[("a", 9, Killed), ("b", 9, Killed), ("b", 10, Killed)], "b", 3, 2, false);
         check(&[("a", 9, Killed), ("a", 10, Killed), ("a", 11, Stopped)], "b", 2, 0, true);
         let crashes: Lives<'_> =
@@ -476,8 +478,7 @@ mod tests {
         check(crashes, "b", 0, 0, false);
     }
 
-    /// The disk was slow at the moment of the start. Then plugins ran that should have waited for
-    /// an operator.
+    /// The disk was slow at the start, and plugins ran that should have waited for an operator.
     #[test]
     fn a_recovery_that_was_read_counts_though_the_start_cannot_be_recorded() {
         let dir = tempfile::tempdir().unwrap();
@@ -510,7 +511,7 @@ mod tests {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
             assert_eq!(load(&folder), Record::default(), "{bad}");
         }
-        // Earlier versions wrote this. Its recovery stays, and its wall-clock times are forgotten.
+        // Earlier versions wrote this text. Its recovery counts, and its wall-clock times do not.
         let old = r#"{"running":true,"abnormal_ends":[1764000000,1764000001],"recovery":true}"#;
         std::fs::write(dir.path().join(FILE), old).unwrap();
         let expected = Record { running: true, recovery: true, ..Record::default() };

@@ -1,7 +1,9 @@
-//! What programs are refused and which outputs they have lost, for the view of a plugin.
+//! The calls that programs were refused, and the outputs that they have lost, for the view of a
+//! plugin.
 //!
-//! The scan counts refused calls, and this part reads the counts. The first call of each kind and
-//! name is also a log line, see `line.rs`. Nothing is decided here.
+//! The scan counts refused calls (`process/refused.rs`), and this file reads the counts. It decides
+//! nothing. The first call of each kind and name is also a log line (`line.rs`); the view itself is
+//! in `view.rs`.
 
 use std::time::Duration;
 
@@ -18,23 +20,24 @@ use crate::process::variable::{Denied, Variable, VariableKind};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
 
-/// A mistake that recurs within this time is shown all the time, not only until the next call that
-/// succeeds. Otherwise the operator would see it only by luck.
+/// The time after which a mistake counts as over. A mistake that comes again within this time is
+/// shown all the time, because otherwise the operator would see it only by luck.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 
-/// The refused calls of a program.
+/// The refused calls of a program, as its view shows them.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Refused {
-    /// Each kind and name that is refused now, or was at the start and was not asked for since.
+    /// Each kind and name of call that is refused now, or was refused at the start and not made
+    /// since.
     pub(in crate::daemon) calls: Vec<RefusedView>,
-    /// The number of calls beyond those that are told apart.
+    /// The number of calls for which there is no entry of their own.
     pub(in crate::daemon) others: u64,
-    /// Whether a right that the program lacks keeps it from something.
+    /// Whether the program lacks a right that it needs.
     pub(in crate::daemon) is_denied: bool,
 }
 
 impl Plugins {
-    /// The refused calls of the instance of this plugin that is in the scan.
+    /// The refused calls of this plugin's instance in the scan.
     pub(in crate::daemon) fn refused(
         &self,
         name: &str,
@@ -67,16 +70,16 @@ impl Plugins {
         refused
     }
 
-    /// Whether a call of this kind was allowed since, and the refusal is no mistake that the
-    /// program makes now and then.
+    /// Whether a refusal is over: a call of its kind was allowed since. A mistake that the program
+    /// makes now and then is not over.
     fn is_over(&self, refusals: &Refusals, news: &Snapshot, config: &Config) -> bool {
         let ago = news.cycle.saturating_sub(refusals.last_cycle);
         let ago = config.live.scan.period.saturating_mul(u32::try_from(ago).unwrap_or(u32::MAX));
         refusals.is_over && !(refusals.first.is_mistake() && ago < NOW_AND_THEN)
     }
 
-    /// Whether the plugin would be refused this call again, as far as that does not depend on the
-    /// values that it passes.
+    /// Whether the plugin would be refused this call again. The values that the call passes are not
+    /// looked at.
     fn stands(
         &self,
         plugin: &str,
@@ -108,7 +111,7 @@ impl Plugins {
         }
     }
 
-    /// Which program or part has the thing that this plugin was refused.
+    /// Which program or part owns the thing that this plugin was refused.
     pub(in crate::daemon) fn keeper(
         &self,
         name: &str,
@@ -128,8 +131,8 @@ impl Plugins {
             }
             _ => return Keeper::Unknown,
         };
-        // A variable without a value yet may come from a `[[variable]]` that counts after a
-        // restart.
+        // The variable may come from a `[[variable]]` that counts only after a restart; then it has
+        // no value yet.
         if config.declares(wanted) || link.reserved.kind(wanted) == Some(is) {
             return Keeper::Configuration;
         }
@@ -149,16 +152,17 @@ impl Plugins {
         }
     }
 
-    /// Whether the instance that runs is known to have written this variable.
+    /// Whether the running instance of this plugin is known to have written this variable.
     fn has_written(&self, name: &str, variable: &str, news: &Snapshot) -> bool {
         let fact = self.roster.fact(name, news);
         let mut written = news.variables.writers(variable).programs();
-        // A value written before it took its seat is the work of the version before.
+        // If a value was written before the instance took its seat, the version before has written
+        // it.
         fact.is_some_and(|fact| written.any(|it| it.by == maker(name) && it.at >= fact.since))
     }
 
-    /// The outputs that this plugin owned last and that have no owner now, although it runs and may
-    /// write them.
+    /// The outputs that this plugin owned last and that have no owner now, although the plugin runs
+    /// and may write them.
     pub(in crate::daemon) fn lost_outputs(
         &self,
         name: &str,
@@ -175,15 +179,15 @@ impl Plugins {
     }
 }
 
-/// The present owner of the output of this name. Its first owner may have left, and another plugin
-/// may have that seat.
+/// The present owner of an output. The owner at the time of the refusal may have left, and another
+/// plugin may have its seat.
 fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
     *news.owners.get(news.points.find(output)?.index())?
 }
 
-/// The plugins that would write this variable again after a cold restart, as far as that is known.
-/// These are the last writer, operators aside, and the maker. A plugin that would make it with the
-/// wanted type is left out.
+/// The plugins that would write this variable again after a cold restart, as far as that is known:
+/// its last writer that is a program, and its maker. A plugin that would make it with the wanted
+/// type is left out.
 pub(in crate::daemon) fn writers<'r>(
     (variable, wanted): (&str, VariableKind),
     news: &Snapshot,
@@ -199,8 +203,8 @@ pub(in crate::daemon) fn writers<'r>(
     names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
 }
 
-/// Whether this plugin, which wrote the variable at that time, has a newer version that was refused
-/// to write it with the wanted type.
+/// Whether this plugin has a newer version that would write the variable with the wanted type. The
+/// plugin wrote the variable at the time `at`, and the newer version was refused to write it.
 fn writes_it_so(
     name: &str,
     (variable, wanted): (&str, VariableKind),
@@ -219,8 +223,8 @@ fn writes_it_so(
     tally.is_some_and(|tally| tally.entries().iter().any(|refusals| is_it(&refusals.first)))
 }
 
-/// Whether the plugin runs, or will run without an order. One that waits after a trap is out only
-/// for a moment.
+/// Whether the plugin runs, or will run without an order. A plugin that waits for its restart after
+/// a trap counts as running.
 fn is_to_run(view: &View<'_>) -> bool {
     match view.state {
         State::Preparing | State::Starting | State::Running | State::Backoff { .. } => {
@@ -231,7 +235,8 @@ fn is_to_run(view: &View<'_>) -> bool {
     }
 }
 
-/// Whether the plugin is in the scan or on its way there. One that waits for its restart is not.
+/// Whether the plugin is in the scan or on its way into it. A plugin that waits for its restart is
+/// not.
 pub(in crate::daemon) fn is_seated(
     name: &str,
     news: &Snapshot,
@@ -247,7 +252,7 @@ pub(in crate::daemon) fn is_seated(
     is_in || supervisor.plugin(name).is_some_and(is_on_its_way)
 }
 
-/// Whether the plugin runs and had at least one good poll.
+/// Whether the plugin runs and has had at least one good poll.
 pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot) -> bool {
     roster.fact(name, news).is_some_and(|fact| fact.trap.is_none() && fact.polls > 0)
 }

@@ -1,7 +1,13 @@
-//! The roster: names and seats, modules and swaps, put together from what the parts know.
+//! The roster: for each plugin its name and seat, its programs on their way into the scan, and its
+//! modules.
 //!
-//! Nothing is decided here. An entry begins when the folder shows a name. It ends when the
-//! supervisor has forgotten the name and no program sits on its seat.
+//! ```text
+//!   folder shows a name ──▶ Entry with a seat ──▶ ready ──▶ ordered ──▶ in the scan
+//!                               │
+//!        the supervisor has forgotten it, the seat is empty ──▶ the entry ends
+//! ```
+//! The roster decides nothing: it puts together what the folder, the loader and the scan know.
+//! `plugins.rs` fills it, the supervisor decides (`supervisor.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,23 +31,24 @@ pub(in crate::daemon) struct Entry {
     pub(in crate::daemon) seat: Seat,
     /// The time from the first hint of the newest file until its bytes were read.
     pub(in crate::daemon) detect: Duration,
-    /// A program that is prepared and not yet ordered into the scan.
+    /// A program that is prepared, and that the scan was not ordered to take yet.
     pub(in crate::daemon) ready: Option<Ready>,
-    /// Swaps that were ordered and not yet seen, oldest first. Several of them wait if the scan is
-    /// slow, and one may trap and be rolled back before another is seen.
+    /// Swaps that were ordered and that the scan has not shown yet, oldest first. If the scan is
+    /// slow, several swaps wait. One may trap and be rolled back before the scan shows another.
     ordered: Vec<Ordered>,
     /// The times of the newest swap that the scan has shown.
     pub(in crate::daemon) last_swap: Option<SwapView>,
-    /// The newest instance whose version was given to the store, and whether that was in doubt.
+    /// The newest instance whose version was given to the store, and whether the version was in
+    /// doubt.
     pub(in crate::daemon) kept: Option<(Generation, bool)>,
-    /// The preparation under way.
+    /// The preparation that is under way.
     pub(in crate::daemon) loading: Loading,
-    /// The refused calls of its newest instances, newest last.
+    /// The refused calls of the newest instances, newest last.
     refused: Vec<(Generation, Arc<Tally>)>,
 }
 
-/// The largest number of instances that are remembered for one plugin. An instance that resumes may
-/// be older than several that have replaced each other while they were on probation.
+/// The largest number of instances that are remembered for one plugin. An instance that resumes
+/// after a rollback may be older than several that replaced each other on probation.
 const MAX_INSTANCES: usize = 8;
 
 impl Entry {
@@ -57,14 +64,15 @@ impl Entry {
         self.ordered.drain(..surplus);
     }
 
-    /// Removes and returns the swap to this instance, which the scan shows for the first time.
+    /// Removes and returns the swap to this instance. The scan shows the instance for the first
+    /// time.
     pub(in crate::daemon) fn arrived(&mut self, generation: Generation) -> Option<Ordered> {
         let at = self.ordered.iter().position(|ordered| ordered.generation == generation)?;
         Some(self.ordered.remove(at))
     }
 
-    /// Forgets the swaps up to the newest instance that the scan shows: older ones do not come any
-    /// more.
+    /// Forgets the swaps up to the newest instance that the scan shows. An older instance does not
+    /// come any more.
     pub(in crate::daemon) fn forget_ordered(&mut self, newest: Generation) {
         self.ordered.retain(|ordered| ordered.generation > newest);
     }
@@ -75,7 +83,7 @@ impl Entry {
         found.map(|ordered| ordered.hash)
     }
 
-    /// Follows the new counts of refused calls that a reload has begun; the old counts go.
+    /// Replaces each count of refused calls by the new count that a reload has begun.
     fn follow_refused(&mut self) {
         for (_, refused) in &mut self.refused {
             if let Some(newest) = refused.newest().cloned() {
@@ -84,7 +92,7 @@ impl Entry {
         }
     }
 
-    /// The refused calls of this instance under its present rights.
+    /// The calls that this instance was refused under its present rights.
     pub(in crate::daemon) fn refused(&self, generation: Generation) -> Option<&Tally> {
         let found = self.refused.iter().find(|(other, _)| *other == generation);
         found.map(|(_, refused)| &**refused.newest().unwrap_or(refused))
@@ -106,21 +114,21 @@ impl Ready {
     }
 }
 
-/// An ordered swap, with the times so far.
+/// A swap that was ordered from the scan, with the times so far.
 #[derive(Debug)]
 pub(in crate::daemon) struct Ordered {
     pub(in crate::daemon) hash: ModuleHash,
     pub(in crate::daemon) generation: Generation,
-    /// The times until the order.
+    /// The times of the steps before the order.
     pub(in crate::daemon) times: SwapView,
-    /// When it was ordered, on the scan's clock.
+    /// When the swap was ordered, on the scan's clock.
     pub(in crate::daemon) at: Duration,
-    /// The number of missed cycles before it.
+    /// The number of missed cycles before the order.
     pub(in crate::daemon) missed: u64,
 }
 
 impl Ordered {
-    /// The times of this swap, now that the scan shows it.
+    /// The times of this swap, after the scan has shown it.
     pub(super) fn shown(&self, fact: &ProgramFact, missed: u64) -> SwapView {
         let takeover = &fact.takeover;
         SwapView {
@@ -135,8 +143,8 @@ impl Ordered {
     }
 }
 
-/// The largest number of names that are remembered after their plugins have gone: as many as all
-/// variables can have makers and last writers.
+/// The largest number of names that are remembered after their plugins have gone: each variable can
+/// have a maker and a last writer.
 const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
 
 /// The names of plugins by seat.
@@ -144,13 +152,13 @@ const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
 pub(in crate::daemon) struct Seats(Vec<Option<Arc<str>>>);
 
 impl Seats {
-    /// The name of the plugin on that seat.
+    /// The name of the plugin on this seat.
     fn name(&self, seat: Seat) -> Option<&Arc<str>> {
         self.0.get(usize::from(seat.0))?.as_ref()
     }
 
-    /// The programs in this snapshot, each with the name of its plugin. A program whose plugin was
-    /// forgotten is left out.
+    /// The programs in this snapshot, each with the name of its plugin. If a plugin was forgotten,
+    /// its program is left out.
     pub(in crate::daemon) fn programs<'s>(
         &'s self,
         news: &'s Snapshot,
@@ -166,16 +174,17 @@ pub(in crate::daemon) struct Roster {
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// The names by seat.
     pub(in crate::daemon) seats: Seats,
-    /// The names by maker, as variables note their writers; also of plugins that have gone.
+    /// The names by the key under which variables note their writers; also names of plugins that
+    /// have gone.
     makers: HashMap<Maker, Arc<str>>,
     /// The modules that run or may be asked for.
     pub(in crate::daemon) modules: HashMap<ModuleHash, Module>,
-    /// The notes about unusual properties of modules, of those that were loaded.
+    /// The notes about unusual properties of the modules that were loaded.
     notes: HashMap<ModuleHash, Vec<Note>>,
 }
 
 impl Roster {
-    /// The entry of a name, with a seat; `None` when all seats are taken.
+    /// The entry of a name, made with a free seat if it is new; `None` if all seats are taken.
     pub(in crate::daemon) fn enter(&mut self, name: &str) -> Option<&mut Entry> {
         if !self.entries.contains_key(name) {
             let free = self.seats.0.iter().position(Option::is_none).unwrap_or(self.seats.0.len());
@@ -206,20 +215,22 @@ impl Roster {
         self.entries.get_mut(name)
     }
 
+    /// The entry of this plugin, if it has one.
     pub(in crate::daemon) fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
 
+    /// The entry of this plugin to be changed, if it has one.
     pub(in crate::daemon) fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
         self.entries.get_mut(name)
     }
 
-    /// Drops the counts of refused calls under former rights.
+    /// Follows the new counts of refused calls that a reload has begun, in all entries.
     pub(in crate::daemon) fn follow_refused(&mut self) {
         self.entries.values_mut().for_each(Entry::follow_refused);
     }
 
-    /// The name of the plugin on that seat.
+    /// The name of the plugin on this seat.
     pub(in crate::daemon) fn name(&self, seat: Seat) -> Option<&Arc<str>> {
         self.seats.name(seat)
     }
@@ -239,7 +250,7 @@ impl Roster {
         self.makers.get(&maker)
     }
 
-    /// Takes in the notes about a module that was loaded; returns whether they are new.
+    /// Takes in the notes about a module that was loaded; returns whether the module is new.
     pub(in crate::daemon) fn learn(&mut self, hash: ModuleHash, notes: &[Note]) -> bool {
         self.notes.insert(hash, notes.to_vec()).is_none()
     }
@@ -250,7 +261,7 @@ impl Roster {
         notes.into_iter().flatten().map(ToString::to_string).collect()
     }
 
-    /// Forgets all modules but these, and the artifacts that the cache has.
+    /// Forgets all modules except `used`, and the artifacts that the cache has.
     pub(in crate::daemon) fn keep_modules(&mut self, used: &[ModuleHash]) {
         self.modules.values_mut().for_each(Module::lighten);
         self.modules.retain(|hash, _| used.contains(hash));

@@ -1,7 +1,8 @@
-//! The log lines about the supervisor's notes: which file or version is meant, and what goes on.
+//! The log lines about the supervisor's notes: each names the file or the version, and says what
+//! goes on.
 //!
-//! A sentence is true when it is logged: what runs is looked up at that moment. The wording of a
-//! note alone is in `supervisor/note.rs`.
+//! What runs is looked up when a line is logged, so the line is true at that moment. The words of a
+//! note are in `supervisor/note.rs`; the receipt of a note is in `record.rs`.
 
 use crate::plugin::{ModuleHash, Refusal, Trap};
 use crate::supervisor::{Note, State, Supervisor};
@@ -10,7 +11,7 @@ use crate::supervisor::{Note, State, Supervisor};
 pub(in crate::daemon) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
     let view = supervisor.plugin(name);
     let file = view.as_ref().and_then(|view| view.file);
-    // A fact about another version than the file's must not name the file.
+    // A fact about a version that is not in the file must not name the file.
     let who = |hash: ModuleHash| match file == Some(hash) {
         true => format!("{name}.wasm"),
         false => format!("{name}: version {hash}"),

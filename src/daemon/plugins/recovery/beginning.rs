@@ -1,8 +1,13 @@
 //! A start whose outcome is not known yet.
 //!
-//! The start may be refused, or a signal may stop the daemon, while another thread still waits for
-//! the disk to record the start. Such an end is an orderly one. What is recorded is in
-//! `recovery.rs`.
+//! ```text
+//!   load ──▶ count ──▶ the step that writes ──▶ recorded ──▶ end(): an orderly end is recorded
+//!                         │
+//!                         └── end() comes first ──▶ the step is never made
+//! ```
+//! The start may be refused, or a signal may stop the daemon, while a thread still waits for the
+//! disk to record the start. Such an end is an orderly end, so it must leave no record of a daemon
+//! that runs. What is recorded is in `recovery.rs`.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -13,24 +18,23 @@ use crate::config::RecoverySettings;
 use crate::patience::{self, Commit, Committed};
 use crate::state::Folder;
 
-/// What is recorded of such a start.
+/// The state of recording a start.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Beginning {
-    /// The folder of the record.
+    /// The folder of the record; empty if the start is not recorded.
     folder: OnceLock<Arc<Folder>>,
-    /// The step that writes the record.
+    /// The step that writes the record, which is made once or never.
     step: Commit,
 }
 
 impl Beginning {
-    /// Notes the folder in which the start is recorded, if it is recorded at all.
+    /// Notes the folder in which the start is recorded.
     pub(in crate::daemon) fn is_in(&self, folder: &Arc<Folder>) {
         self.folder.get_or_init(|| Arc::clone(folder));
     }
 
-    /// Records the start in this folder. Its disk has up to `limit` to be read and as long to be
-    /// written. Returns the reason if no plugin may run. What was read counts even if the disk does
-    /// not take the write.
+    /// Records the start in this folder. The disk has up to `limit` to be read, and as long to be
+    /// written. Returns the reason if no plugin may run; it also counts if the write fails.
     pub(super) fn record(
         self: &Arc<Self>,
         folder: &Arc<Folder>,
@@ -67,10 +71,10 @@ impl Beginning {
         reason
     }
 
-    /// Writes the record, unless the start was ended before.
+    /// Writes the record, unless the start has ended before.
     fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut written = Ok(());
-        // A write that fails may be on the disk all the same.
+        // The step counts as made even if the write fails, because the bytes may be on the disk.
         let step = || {
             written = write();
             Ok(())
@@ -78,8 +82,8 @@ impl Beginning {
         self.step.make(step).and(written)
     }
 
-    /// Ends the start. A record that is not written by now never is, though a thread may be about
-    /// to write it.
+    /// Ends the start, as an orderly end. If the record is not written by now, it never will be,
+    /// even if a thread is about to write it.
     pub(in crate::daemon) fn end(&self) {
         if self.step.give_up() != Committed::No {
             end(self.folder.get());

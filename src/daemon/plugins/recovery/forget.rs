@@ -1,8 +1,9 @@
-//! Changes of the record that must not be lost to a disk that is full or read-only at that moment:
-//! they are tried again until the disk takes them.
+//! Changes of the record that must not be lost: if the disk is full or read-only at that moment,
+//! the daemon tries again until the disk takes them.
 //!
-//! The ends of earlier lives are forgotten once this life was long enough: what ended those lives
-//! has been overcome. And when the operator has ended recovery, it is over at the next start too.
+//! There are two such changes. After the daemon has run for long enough, the ends of earlier lives
+//! are forgotten, because their cause has been overcome. After an operator has ended recovery, the
+//! next start must not be one for recovery. The record is in `recovery.rs`.
 
 use std::io;
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use tokio::task::spawn_blocking;
 use super::{Record, change};
 use crate::state::Folder;
 
-/// How soon a write of the record is tried again. The record is needed soon, and a refused write
-/// wears no card out.
+/// The pause before a failed write of the record is tried again. The record is needed soon, and a
+/// refused write does not wear out a card.
 pub(super) const FORGET_AGAIN: Duration = Duration::from_secs(60);
 
-/// Forgets earlier ends once the daemon has run for `within`.
+/// Forgets earlier ends after the daemon has run for `within`.
 pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(within).await;
@@ -25,16 +26,16 @@ pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
     });
 }
 
-/// Records that recovery was ended, after a write of that has failed. Without it the next start,
-/// months later, would be one for recovery.
+/// Records the end of recovery after the first write has failed. Without the record, the next start
+/// would be one for recovery, even months later.
 pub(super) async fn end_recovery(folder: Arc<Folder>, again: Duration) {
     tokio::time::sleep(again).await;
-    // The operator who ended it has read why it is not recorded.
+    // A failure is not logged again, because the answer has told it to the operator.
     until_taken(&folder, again, Record::end_recovery, |_| ()).await;
     tracing::info!("the end of recovery is recorded now");
 }
 
-/// Forgets earlier ends, as soon as the disk takes that.
+/// Forgets earlier ends, as soon as the disk takes the change.
 async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
     let mut is_told = false;
     let failed = |error: io::Error| {
@@ -55,8 +56,8 @@ async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
     }
 }
 
-/// Changes the record until the disk takes that; returns what the change returned. Each failure is
-/// passed to `failed`.
+/// Tries to change the record until the disk takes the change; returns what the change returned.
+/// `failed` gets each failure.
 async fn until_taken<T: Send + 'static>(
     folder: &Arc<Folder>,
     again: Duration,
@@ -79,7 +80,8 @@ mod tests {
     use super::super::{FILE, load};
     use super::*;
 
-    /// After `camshaft recover` with a full disk, the next start months later was one for recovery.
+    /// The disk was full at `camshaft recover`, and the next start, months later, was one for
+    /// recovery.
     #[tokio::test]
     async fn the_end_of_recovery_that_the_disk_did_not_take_is_recorded_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -97,8 +99,8 @@ mod tests {
         assert_eq!(load(&folder), Record::default());
     }
 
-    /// The disk was full in the one second in which a life was long enough, and the ends before it
-    /// still counted for months.
+    /// The disk was full in the second in which a life was long enough, and the earlier ends still
+    /// counted for months.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_forgotten_later() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,16 +1,17 @@
-//! The answer to the order that ends recovery, which waits for the state directory.
+//! The answer to the order that ends recovery. It waits for the state directory, but not for ever.
 //!
-//! What is written there is decided in `recovery.rs`. The write goes on if the answer comes first.
+//! If the answer comes first, the write still goes on. What is written is decided in `recovery.rs`;
+//! what happens after a failed write is in `forget.rs`.
 
 use tokio::sync::oneshot;
 
 use crate::control::{Code, Failure, Reply};
 use crate::daemon::plugins::call::{RECOVERY, in_time};
 
-/// Does `work`, which records that recovery is over, on a thread that may wait for the state
-/// directory. The caller gets its answer within 5 s, or a failure that there is none. That failure
-/// begins with `so_far`: what is true without the record, and where the record lies. The work is
-/// begun in any case, and may still be done later.
+/// Does `work`, which records the end of recovery, on a thread that may wait for the state
+/// directory. If the disk gives no answer within 5 s, the caller gets a failure. The failure begins
+/// with `so_far`: what is true without the record, and where the record lies. The work begins in
+/// any case, and may still be done later.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     so_far: String,
@@ -30,8 +31,8 @@ mod tests {
     use crate::control::Response;
     use crate::daemon::plugins::call::STATE;
 
-    /// Eight calls hung in the state directory. Then no write of the end of recovery was ever
-    /// begun, none was tried again, and the operator could not order it a second time.
+    /// Eight calls hung in the state directory. So no write of the end of recovery ever began, none
+    /// was tried again, and the operator could not order the end a second time.
     #[tokio::test]
     async fn calls_that_hang_do_not_keep_out_the_end_of_recovery() {
         const MOST: usize = 8;
