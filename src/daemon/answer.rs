@@ -1,8 +1,8 @@
-//! Requests of people and scripts: the daemon does what they ask, or answers why not.
+//! Requests of people and scripts: the daemon does what they ask, or answers why it does not.
 //!
-//! The loop answers a request at once, unless a device or the disk has to answer first: then the
-//! caller's sender waits for it. `view.rs` puts together the answers that only inform. `control`
-//! is the way by which people reach the daemon.
+//! The loop answers at once if it can. If a device or a disk has to answer first, the request's
+//! sender is kept until that answer comes. `view.rs` makes the answers that only inform, and
+//! `audit.rs` records the orders. How requests reach the daemon is in `control`.
 
 use super::Daemon;
 use super::reload::Cause;
@@ -10,7 +10,7 @@ use crate::control::{Call, Code, Failure, Reply, Request, Response};
 use crate::driver::Command;
 
 impl Daemon {
-    /// Answers a call, at once or when a device or the disk has answered.
+    /// Answers a call, at once or after a device or a disk has answered.
     pub(super) fn answer(&mut self, call: Call) {
         let Call { request, who, reply } = call;
         let reply = self.audited(&request, &who, reply);
@@ -67,15 +67,15 @@ impl Daemon {
                 return self.link.command(&device, Command::Clear, reply, &self.config);
             }
         };
-        // The caller may have left.
+        // The caller may have closed its connection.
         let _ = reply.send(answer);
     }
 
-    /// The history of everything, or of the plugin, point, variable or device of this name: at most
-    /// `limit` entries.
+    /// The newest entries of the history, at most `limit`: all of them, or those about the plugin,
+    /// point, variable or device of this name.
     ///
     /// # Errors
-    /// If nothing has this name, now or in the history.
+    /// If nothing has this name, neither now nor in the history.
     fn history(&mut self, name: Option<&str>, limit: usize) -> Reply {
         if let Some(name) = name.filter(|name| self.plugins.record.newest(1, Some(name)).is_empty())
         {
@@ -97,7 +97,7 @@ impl Daemon {
         Ok(Response::History(self.plugins.record.newest(limit, name)))
     }
 
-    /// The plugin as it is right after an order.
+    /// The plugin as it is right after an order, for the answer.
     fn plugin_answer(&mut self, name: &str) -> Response {
         self.plugins
             .plugin_named(name, &self.config, &mut self.link)

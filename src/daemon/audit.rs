@@ -1,13 +1,15 @@
-//! The audit: each order of an operator becomes a line in the history and in the log. The line has
-//! the user who gave the order, and the values before and after.
+//! The audit: each order of an operator becomes a line in the history and in the log. The line
+//! names the user who gave the order, and the values before and after.
 //!
 //! ```text
 //!  order ──▶ draft (who, value before) ──▶ carried out ──▶ receipt, log ──▶ answer
 //! ```
-//! The answer passes through the loop once more before it is sent. An operator who then reads the
-//! history finds the order there. An order that was refused changes nothing and has no receipt. An
-//! order that is open at the end of the daemon has one that says so. Orders to hold and to release
-//! have theirs in `plugins/record.rs`. How a line reads is in `control/ordered.rs`.
+//! The answer passes through the loop before it is sent, so an operator who reads the history after
+//! the answer finds the order there. A refused order changes nothing and has no receipt. If an
+//! order is open at the end of the daemon, its receipt says so. `plugins/record.rs` writes the
+//! receipts of orders to hold and to release. Next: `audit/draft.rs` (an order that is open),
+//! `audit/open.rs` (the order of the lines), `audit/rows.rs` (rate limits), `control/ordered.rs`
+//! (how a line reads).
 
 mod draft;
 mod open;
@@ -31,47 +33,50 @@ use draft::Draft;
 use open::{Open, Outcome};
 use rows::Rows;
 
-/// The longest text for the changes of a reload in one line, in bytes. The log and `camshaft diff`
-/// have them all.
+/// The longest text for the changes of a reload in one line of the history, in bytes. The log and
+/// `camshaft diff` show all changes.
 const MAX_CHANGES_BYTES: usize = 400;
 
-/// How long the daemon takes a file for present after an order has put it into the folder, though
-/// the folder was not read since.
+/// How long the daemon trusts an order about what is in a plugin's file. In this time the watch of
+/// the folder may not have read the file yet.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Turns the answers to orders into receipts.
+/// The orders on their way into the history, and what is needed to record them.
 #[derive(Debug)]
 pub(super) struct Audit {
-    /// The loop's events, through which answers come back.
+    /// The sender for the loop's events, on which the answers come back to the loop.
     events: mpsc::Sender<super::Event>,
-    /// The orders without an outcome, and those that wait for their turn.
+    /// The orders that have no outcome yet, and those that wait for an earlier order.
     open: Open,
     /// The rate limits, and the orders that wait for a line.
     rows: Rows,
-    /// What orders have put into the folder or taken out of it lately, and when.
+    /// The module that an order has lately put into each file, or `None` if the order has removed
+    /// it, and when.
     put: HashMap<String, (Option<ModuleHash>, Duration)>,
 }
 
-/// The answer to the open order of this number, which was not sent yet.
+/// The answer to an open order, on its way through the loop to the sender of the order.
 #[derive(Debug)]
 pub(super) struct Obeyed {
+    /// The number of the order in [`Open`].
     number: u64,
+    /// The answer, and the sender that it goes to.
     outcome: Outcome,
 }
 
 impl Audit {
-    /// The audit; answers come back to the loop through `events`.
+    /// The audit without any order. Answers come back to the loop through `events`.
     pub(super) fn new(events: mpsc::Sender<super::Event>) -> Self {
         Self { events, open: Open::default(), rows: Rows::default(), put: HashMap::new() }
     }
 
-    /// A reply whose answer becomes an event of the loop before it goes on to `reply`.
+    /// A sender whose answer first becomes an event of the loop, and then goes on to `reply`.
     fn pass(&mut self, draft: Draft, reply: oneshot::Sender<Reply>) -> oneshot::Sender<Reply> {
         use super::Event::Obeyed as Event;
         let (ours, answer) = oneshot::channel();
         let (number, events) = (self.open.add(draft), self.events.clone());
         tokio::spawn(async move {
-            // The reply is dropped unanswered only when the daemon stops.
+            // The sender is dropped without an answer only when the daemon stops.
             let stopping = |_| Err(Failure::new(Code::Busy, "the daemon is stopping"));
             let outcome = (answer.await.unwrap_or_else(stopping), reply);
             let event = Event(Box::new(Obeyed { number, outcome }));
@@ -85,8 +90,8 @@ impl Audit {
 }
 
 impl Daemon {
-    /// The reply for an order that is to be recorded; `reply` itself for a request that changes
-    /// nothing.
+    /// The sender for the answer to a request. For an order that is to be recorded, the answer
+    /// passes through the loop; for a request that changes nothing, it is `reply` itself.
     pub(super) fn audited(
         &mut self,
         request: &Request,
@@ -99,15 +104,15 @@ impl Daemon {
         }
     }
 
-    /// A reply for a reload that no operator has ordered.
+    /// The sender for the answer to a reload that no operator has ordered.
     pub(super) fn audited_reload(&mut self, why: &str) -> oneshot::Sender<Reply> {
         let mut draft = Draft::of(OrderKind::Reload, &None);
         draft.ordered.details = Some(why.to_owned());
-        // The answer has no reader.
+        // The answer to such a reload is read by no caller.
         self.audit.pass(draft, oneshot::channel().0)
     }
 
-    /// The draft of an order that is to be recorded; `None` for a request that changes nothing, and
+    /// The draft of an order that is to be recorded. `None` for a request that changes nothing, and
     /// for a hold or a release, which `plugins/record.rs` records.
     fn draft(&mut self, request: &Request, who: &Option<Who>) -> Option<Draft> {
         use OrderKind as Kind;
@@ -159,7 +164,7 @@ impl Daemon {
         })
     }
 
-    /// The module in the file of a plugin.
+    /// The module in the file of a plugin, as orders or the folder have told last.
     fn in_file(&mut self, name: &str) -> Option<ModuleHash> {
         let now = MonotonicClock.now();
         self.audit.put.retain(|_, (_, at)| now < *at + FRESH);
@@ -169,22 +174,22 @@ impl Daemon {
         }
     }
 
-    /// Takes in the outcome of an order: records it when its turn has come, and then sends the
-    /// answer.
+    /// Takes in the outcome of an order. The order is recorded when its turn has come, and then its
+    /// answer is sent.
     pub(super) fn obeyed(&mut self, Obeyed { number, outcome }: Obeyed) {
         if let Some((answer, reply)) = self.audit.open.settle(number, outcome) {
-            // It was refused, so it waits for no other order. The sender may have left.
+            // A refused order waits for no other order. Its sender may have closed the connection.
             let _ = reply.send(answer);
         }
         while let Some((draft, (answer, reply))) = self.audit.open.next() {
             self.record_order(draft, &answer);
-            // The sender may have left.
+            // The sender may have closed the connection.
             let _ = reply.send(answer);
         }
     }
 
-    /// Records an order with its outcome. One that was carried out also counts for the drafts of
-    /// later orders.
+    /// Records an order with its outcome. If the order was carried out, it also changes the drafts
+    /// of later orders.
     fn record_order(&mut self, mut draft: Draft, answer: &Reply) {
         complete(&mut draft, answer);
         if draft.ordered.failed.is_none() {
@@ -194,8 +199,8 @@ impl Daemon {
         self.admit(draft);
     }
 
-    /// Notes what an order has put into the file of a plugin. Ends its quarantine if the order says
-    /// so.
+    /// Notes which module an order has put into the file of a plugin. If the order forgives, the
+    /// module leaves quarantine.
     fn note_file(&mut self, draft: &Draft) {
         let Some(name) = &draft.plugin else { return };
         if draft.hash.is_some() || draft.ordered.order == OrderKind::Remove {
@@ -207,35 +212,36 @@ impl Daemon {
         }
     }
 
-    /// Records the orders that have waited for their line and have one now.
+    /// Records the orders that have waited for a line and have one now.
     pub(super) fn pursue_audit(&mut self) {
         for draft in self.audit.rows.due(MonotonicClock.now()) {
             self.enter(draft);
         }
     }
 
-    /// Records that the force of a point has ended by itself.
+    /// Records that the force of a point has ended without an order.
     fn force_is_over(&mut self, point: &str, owner: &str) {
         let mut draft = Draft::of(OrderKind::Unforce, &None).target(point, None, None::<String>);
         draft.ordered.details = Some(format!("ordered by {owner}"));
         self.admit(draft);
     }
 
-    /// Records which forces have ended by themselves.
+    /// Records which forces have ended because their time is over.
     pub(super) fn settle_forces(&mut self) {
         for (point, owner) in self.field.forces_over(&mut self.link) {
             self.force_is_over(&point, &owner);
         }
     }
 
-    /// Records the end of all forces: none outlives the daemon.
+    /// Records the end of all forces at the end of the daemon, because no force outlives it.
     pub(super) fn end_forces(&mut self) {
         for (point, owner) in self.field.last_forces() {
             self.force_is_over(&point, &format!("{owner}; the daemon stops"));
         }
     }
 
-    /// At the end of the daemon records the orders without an outcome and those without a line.
+    /// Records, at the end of the daemon, the orders without an outcome and the orders without a
+    /// line.
     pub(super) fn close_audit(&mut self) {
         let open: Vec<_> = self.audit.open.drain().collect();
         for (mut draft, outcome) in open {
@@ -255,7 +261,8 @@ impl Daemon {
         waiting.into_iter().for_each(|draft| self.enter(draft));
     }
 
-    /// Records an order, or each force that it has ended, unless it has to wait for a line.
+    /// Records an order, unless it has to wait for a line. An order to end all forces has a line
+    /// for each force that it has ended.
     fn admit(&mut self, draft: Draft) {
         let Ordered { order, target, .. } = &draft.ordered;
         let is_for_all = *order == OrderKind::Unforce && target.is_none();
@@ -276,7 +283,7 @@ impl Daemon {
     }
 }
 
-/// Completes an order with its outcome.
+/// Adds the outcome of an order to its draft.
 fn complete(draft: &mut Draft, answer: &Reply) {
     let Ordered { details, failed, .. } = &mut draft.ordered;
     match answer {
@@ -293,7 +300,7 @@ fn complete(draft: &mut Draft, answer: &Reply) {
     }
 }
 
-/// The changes of a reload, as text.
+/// The changes of a reload, as text for one line.
 fn changed(changes: &[ChangeView]) -> String {
     let change = |change: &ChangeView| match change.effect.as_str() {
         "restart" => format!("{} {} (after a restart)", change.key, change.how),
@@ -308,7 +315,7 @@ fn changed(changes: &[ChangeView]) -> String {
     }
 }
 
-/// Logs an order. An order that takes the machine from its programs is a warning.
+/// Logs an order. If it takes control from the programs, the line is a warning.
 fn say(receipt: &Receipt) {
     use OrderKind as Kind;
     let Event::Ordered(ordered) = &receipt.event else { return };

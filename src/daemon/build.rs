@@ -1,10 +1,12 @@
 //! The start of the daemon: it builds all parts in the order in which they need each other, or
 //! none.
 //!
-//! A failure here ends the start with one chain of reasons; later troubles are state. Steps that
-//! may wait for a disk run on threads of their own. So SIGTERM ends a start wherever it waits
-//! (`build/signal.rs`), in order and with no effect on the field. How the parts work together from
-//! then on is in `daemon.rs`.
+//! ```text
+//!   config ──▶ open(): socket, files, devices, scan ──▶ prepare(): plugins ──▶ assemble()
+//! ```
+//! If a step fails, the start ends with one chain of reasons. Steps that may wait for a disk run on
+//! threads of their own, so SIGTERM can end a start at any step (`build/signal.rs`), in order and
+//! with no effect on the field. How the parts then work together is in `daemon.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -51,37 +53,38 @@ use memory::Memory;
 use people::People;
 use signal::{Stop, off};
 
-/// Room for guests' log lines between two ticks, 1.2 MB: ten programs may log their burst at once.
+/// The number of guests' log lines that can wait between two ticks, 1.2 MB: ten bursts at once.
 const MAX_LINES: usize = 1024;
 
-/// Room for events. When it is full, folder and loader wait and lose nothing.
+/// The number of events that can wait. If the queue is full, senders wait and lose nothing.
 const MAX_EVENTS: usize = 64;
 
 /// Runs the daemon on the configuration at `path` until SIGTERM or SIGINT.
 ///
-/// With `no_plugins` it begins in recovery: no plugin runs before the operator ends that.
+/// With `no_plugins` it begins in recovery: no plugin runs before the operator ends recovery.
 ///
 /// # Errors
 /// [`Problems`](crate::config::Problems) of the configuration. Any other failure of the start; then
-/// no part runs. At the end: the devices have not confirmed their safe outputs.
+/// no part runs. At the end: devices that have not confirmed their safe outputs.
 pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // One for the loop, one for the control interface. Blocking work has threads of its own.
+        // One thread for the loop, one for the control interface. Blocking work has its own
+        // threads.
         .worker_threads(2)
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    // It is dropped last, so that the log lines of the end are still written.
+    // The writer is dropped last, so that the log lines of the end are still written.
     let mut writer = None;
     let outcome = runtime.block_on(live(path, no_plugins, &mut writer));
-    // A preparation may hang in its budget, or on a disk; it ends with the process.
+    // A preparation may hang in its budget or on a disk; the end of the process ends it.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-/// Starts the daemon and runs it, unless a signal to stop comes before that.
+/// Starts the daemon and runs it, unless a signal to stop comes first.
 async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> anyhow::Result<()> {
-    // This comes first: a signal during the start must not leave half a daemon.
+    // The handlers come first, because a signal during the start must not leave half a daemon.
     let (events, inbox) = mpsc::channel(MAX_EVENTS);
     let stop = Stop::listen(&events)?;
     let (file, beginning) = (path.to_owned(), Arc::<Beginning>::default());
@@ -92,7 +95,7 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     let config = Arc::new(config??);
     let (log, log_writer) = log::start(&config.log())?;
     *writer = Some(log_writer);
-    // A step that is given up is dropped only behind the end of this function: the drop may hang
+    // A step that is given up is dropped at the end of this function, because its drop may hang
     // too.
     let mut opening = pin!(open(Arc::clone(&config), no_plugins, Arc::clone(&beginning)));
     let Some(opened) = stop.or(opening.as_mut()).await else { return leave_early(&beginning) };
@@ -108,8 +111,8 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     outcome
 }
 
-/// Handles a start that is refused. It is an orderly end, and is recorded before the opened parts
-/// are closed: closing may hang.
+/// Handles a refused start, which is an orderly end. The end is recorded before the opened parts
+/// are closed, because closing may hang.
 fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
     move |error| {
         leave_in_time(Some(format!("{error:#}")));
@@ -126,8 +129,8 @@ fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends a start whose scan runs already. No program has had its outputs, so they are safe; the end
-/// waits until the devices confirm that.
+/// Ends a start whose scan already runs. The outputs are safe, because no program has run; the end
+/// waits until the devices have confirmed them.
 async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result<()> {
     say_the_end();
     let (scan, handle, ..) = &mut opened.scanning;
@@ -137,23 +140,23 @@ async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result
     leave_in_time(trouble.clone());
     beginning.end();
     if let Some(trouble) = trouble {
-        // A scan that hangs cannot be waited for; the process ends with it.
+        // A scan that hangs never ends its thread, so the end of the process ends it.
         scan.give_up();
         anyhow::bail!(trouble);
     }
     Ok(())
 }
 
-/// Tells the log and the service manager that the start was ended by a signal.
+/// Tells the log and systemd that a signal has ended the start.
 fn say_the_end() {
     const WORDS: &str = "stopping during the start: no program has run";
     Notifier::from_env().stopping(WORDS);
     tracing::info!("{WORDS}");
 }
 
-/// The parts that exist when the scan has started.
+/// The parts that exist after the scan has started.
 struct Opened {
-    /// The control socket, bound and not served yet.
+    /// The control socket, which is bound and not served yet.
     socket: Socket,
     memory: Memory,
     keeper: Arc<Timekeeper>,
@@ -161,8 +164,8 @@ struct Opened {
     scanning: Scanning,
 }
 
-/// Opens everything that the scan needs, and starts the scan. Each part waits for its disk no
-/// longer than [`PATIENCE`]. If the caller gives up, what was opened is closed again.
+/// Opens everything that the scan needs, and starts the scan. Each part waits at most [`PATIENCE`]
+/// for its disk. If the caller gives up, the opened parts are closed again.
 async fn open(
     config: Arc<Config>,
     no_plugins: bool,
@@ -194,7 +197,7 @@ async fn prepare(
     Ok((compile_service, watch_folder(&config, &events).await?))
 }
 
-/// Makes the daemon of its parts. It waits for nothing.
+/// Puts the daemon together from its parts. The call waits for nothing.
 fn assemble(
     config: Config,
     log: log::Handle,
@@ -255,8 +258,8 @@ fn assemble(
 type Scanning =
     (thread::Running, ScanHandle, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
-/// Devices that the scan does not have yet. Dropping them first tells each of them to leave, so
-/// that they leave at the same time.
+/// Devices that the scan does not have yet. A drop first tells all of them to leave, so that they
+/// leave at the same time.
 struct Drivers(Vec<Box<dyn Driver>>);
 
 impl Drop for Drivers {
@@ -265,8 +268,8 @@ impl Drop for Drivers {
     }
 }
 
-/// Plans every device on a thread that may wait for its files, and starts it here. A device whose
-/// plan comes too late is not started.
+/// Plans every device on a thread that may wait for its files, and starts the device here. If a
+/// plan comes too late, the device is not started.
 async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Result<Drivers> {
     let mut drivers = Drivers(Vec::new());
     for (index, device) in config.live.devices.iter().enumerate() {
@@ -283,7 +286,8 @@ async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Res
     Ok(drivers)
 }
 
-/// Starts the scan. `restored` are the variables that have another value than their initial one.
+/// Starts the scan. `restored` are the variables that begin with another value than the initial
+/// one.
 fn start_scan(
     config: &Config,
     restored: &[(String, Variable)],
@@ -307,8 +311,8 @@ fn start_scan(
 }
 
 /// Logs once which limits on the compile worker this system does not support. The daemon runs all
-/// the same: each limit bounds what a defect of the compiler can do, and no module is known that
-/// uses one.
+/// the same: each limit bounds what a defect of the compiler can do, and no module that uses such a
+/// defect is known.
 async fn say_what_is_open(compile_service: CompileService) {
     let open = compile_service.confinement().await;
     if !open.is_empty() {
@@ -320,7 +324,7 @@ async fn say_what_is_open(compile_service: CompileService) {
     }
 }
 
-/// The compile service of this configuration. Without a usable cache it compiles at every start.
+/// The compile service of this configuration. If the cache cannot be used, each start compiles.
 fn compile_service(config: &Config) -> CompileService {
     let folder = &config.fixed.plugins.cache;
     let place = folder.clone();
@@ -335,7 +339,7 @@ fn compile_service(config: &Config) -> CompileService {
         })
         .ok();
     CompileService {
-        // This is not the path that started it: an upgrade may have replaced that file since.
+        // The path that started the daemon is not used: an upgrade may have replaced that file.
         program: "/proc/self/exe".into(),
         compiler: config.fixed.plugins.compiler,
         limits: config.fixed.plugins.limits,
@@ -352,7 +356,7 @@ async fn watch_folder(
     let shown = dir.display().to_string();
     let events = events.clone();
     let report = move |change| {
-        // This fails only when the daemon has stopped.
+        // The send fails only after the daemon has stopped.
         let _ = events.blocking_send(Event::Folder(change));
     };
     let most = config.fixed.plugins.limits.module_bytes;
@@ -363,7 +367,7 @@ async fn watch_folder(
         .with_context(|| format!("plugins.dir: {shown} cannot be watched"))
 }
 
-/// Sends an event at once, and then in these intervals.
+/// Sends an event at once, and then one each `period`.
 fn tick(events: &mpsc::Sender<Event>, period: Duration, event: fn() -> Event) {
     let events = events.clone();
     let mut ticks = interval(period);

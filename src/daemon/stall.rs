@@ -1,5 +1,5 @@
-//! What the daemon does while the scan stands: it logs that and where, answers people, and ends in
-//! time so that it is started again.
+//! What the daemon does while the scan stands: it logs the stall and its place, answers people, and
+//! ends in time so that systemd starts it again.
 //!
 //! ```text
 //!              no cycle for `scan.stall`              none for `scan.stall_exit`
@@ -7,10 +7,11 @@
 //!       ^                                     |
 //!       +-------------------------------------+  a late cycle
 //! ```
-//! Outputs are not made safe here: each device's thread does that by itself (`driver/watchdog.rs`).
-//! The end is not an orderly one, so the next start counts it (`plugins/recovery.rs`). The version
-//! that was being called is put in quarantine first. Nothing here waits without a limit, least of
-//! all for the scan's thread.
+//! This file does not make outputs safe: each device's thread does that by itself
+//! (`driver/watchdog.rs`). The end is not an orderly one, so the next start counts it
+//! (`plugins/recovery.rs`). Before the end, the version that the scan was calling is put in
+//! quarantine. Nothing in this file waits without a limit, and nothing waits for the scan's thread.
+//! How long the scan has stood is measured in `link/stall.rs`.
 
 use std::time::Duration;
 
@@ -25,12 +26,12 @@ use crate::process::image::Points;
 use crate::scan::position::Doing;
 use crate::scan::thread::EXIT_PANIC;
 
-/// How long the end waits for devices to confirm their safe outputs. They have had `stall_exit` for
-/// that already, so this time is for devices that were to hold their value for longer.
+/// How long the end waits for devices to confirm their safe outputs. Most devices have had
+/// `stall_exit` to confirm them, so the time is for outputs that hold their value for longer.
 const CONFIRM: Duration = Duration::from_millis(500);
 
 impl Daemon {
-    /// Checks whether the scan has moved, and logs when that changes.
+    /// Checks whether the scan has moved, and logs the begin and the end of a stall.
     pub(super) fn watch_the_scan(&mut self) {
         let cycle = self.link.news().cycle;
         let Live { scan, points, .. } = &self.config.live;
@@ -39,8 +40,9 @@ impl Daemon {
         self.field.devices.tell_of_stalls();
     }
 
-    /// The version that the scan had called when it came to stand, and still calls. In a hand-over
-    /// it is the new version, because the old one has run until then.
+    /// The version because of which the scan stands: the scan called it when the stall began, and
+    /// calls it still. In a hand-over it is the new version, because the old one has run without a
+    /// stall.
     fn guilty(&self) -> Option<(String, ModuleHash)> {
         match self.link.stall.cause() {
             Doing::Own | Doing::Driver(_) => None,
@@ -53,8 +55,8 @@ impl Daemon {
         }
     }
 
-    /// Ends the process if the scan has stood for too long, though its thread does not end. The
-    /// exit code is 70, so that systemd starts it again.
+    /// Ends the process if the scan has stood for `scan.stall_exit`, without waiting for its
+    /// thread. The exit code is 70, so systemd starts the daemon again.
     pub(super) async fn leave_the_scan(&mut self) {
         if !self.link.stall.is_over(self.config.live.scan.stall_exit) {
             return;
@@ -82,9 +84,10 @@ impl Daemon {
         tracing::error!("the scan has stood for {stood:?}, {doing}; {outputs}; the process ends");
         self.close_audit();
         self.end_forces();
-        // What became of versions is in no other file if the history could not be opened.
+        // If the history could not be opened, only this file says what became of versions.
         self.plugins.record.save_last().await;
-        // Dropping the journal writes what it has, within its own limit.
+        // The drop of the journal writes the receipts that wait, within the journal's own time
+        // limit.
         let gone = Record::new(Journal::in_memory("the process ends"), None);
         drop(std::mem::replace(&mut self.plugins.record, gone));
         crate::log::last_words();

@@ -1,15 +1,14 @@
 //! The orderly stop: programs out, outputs safe and confirmed, the last values kept.
 //!
-//! The stop also waits for devices that a reload has just taken out of the field. It does not wait
-//! for ever: at the deadline the daemon says what is not confirmed, and the process ends.
-//! `plugins/recovery.rs` records that the end was orderly, as soon as the outputs are safe. The
-//! steps after that may hang, and a disk that hangs is no defect of a program. `field/retain.rs`
-//! keeps the values.
-//!
 //! ```text
 //!   SIGTERM ---- 5 s at most ----> outputs safe ---- 4 s at most ----> exit ---- 1 s ----> SIGKILL
 //!                                  recorded, values kept, parts ended        if even that hangs
 //! ```
+//! The stop also waits for devices that a reload has just removed. It has a deadline: if outputs
+//! are not confirmed by then, the daemon names them and the process ends. As soon as the outputs
+//! are safe, `plugins/recovery.rs` records an orderly end, because a disk that hangs in a later
+//! step is no defect of a program. `field/retain.rs` keeps the values. The end after a stall is in
+//! `stall.rs`.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -22,34 +21,35 @@ use super::service::outputs_that_are;
 use crate::driver::Delivery;
 use crate::scan::{Order, Return, ScanHandle, Snapshot};
 
-/// The time after SIGTERM within which devices must confirm their safe outputs. `TimeoutStopSec=`
-/// of the unit is longer.
+/// The time after SIGTERM in which devices must confirm their safe outputs. It is shorter than
+/// `TimeoutStopSec=` of the unit.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The longest time from safe outputs to the exit, whatever the threads do. Together with
 /// [`STOP_DEADLINE`] it is less than the 10 s of `TimeoutStopSec=`. Each part has a limit of its
-/// own, at most 1.5 s; this limit counts only if several parts hang.
+/// own, at most 1.5 s, so this limit counts only if several parts hang.
 const LEAVE: Duration = Duration::from_secs(4);
 
 /// The beginning of the sentence that names outputs which are not known to be safe.
 pub(super) const STOPPED_BUT: &str = "stopped, but";
 
 impl Daemon {
-    /// Takes every program out, waits until the devices have their safe outputs, and ends all
-    /// parts.
+    /// Takes every program out of the scan, waits until the devices have their safe outputs, and
+    /// ends all parts.
     ///
     /// # Errors
     /// If a device has not confirmed its safe outputs; the message names the outputs.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.service.notifier.stopping("programs out, outputs safe");
         tracing::info!("stopping: programs out, outputs safe");
-        // The stop has a deadline of its own.
+        // The stop has its own deadline, so a stall no longer ends the process.
         self.link.stall.disarm();
-        // Devices need this only if the scan stands, which may also begin during the stop.
+        // The devices need this call only if the scan stands, but the scan may also come to stand
+        // during the stop.
         self.field.devices.make_safe_now();
         let deadline = Instant::now() + STOP_DEADLINE;
         let confirmed = halt(&mut self.link.handle, |thing| {
-            // All else that the scan returns ends with the process.
+            // All other things that the scan returns end with the process.
             if let Return::Reconfigured(reconfiguration) = thing {
                 self.reload.taken_over(*reconfiguration);
             }
@@ -68,7 +68,7 @@ impl Daemon {
         self.field.keep_last(&mut self.link).await;
         self.plugins.record.save_last().await;
         if !confirmed {
-            // A scan that hangs cannot be waited for; the process ends with it.
+            // A scan that hangs never ends its thread, so the end of the process ends it.
             self.link.scan.iter_mut().for_each(|scan| scan.give_up());
         }
         if let Some(trouble) = trouble {
@@ -79,8 +79,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// The message for people if safe outputs are not confirmed: by devices of the scan, or by
-    /// those that a reload has removed (`left`). `None` if all are confirmed.
+    /// The message if safe outputs are not confirmed: by devices of the scan, or by removed devices
+    /// (`left`). `None` if all are confirmed.
     fn trouble_at_the_stop(&mut self, confirmed: bool, left: Vec<String>) -> Option<String> {
         let in_the_field = (!confirmed).then(|| match self.link.stall.doing() {
             Some(doing) => format!("the scan stands, {doing}; {}", self.field.devices.safety()),
@@ -92,8 +92,8 @@ impl Daemon {
 }
 
 /// Takes every program out of the scan, and waits until the devices have their safe outputs.
-/// Returns whether all have confirmed them within [`STOP_DEADLINE`]. `back` gets what the scan
-/// returns meanwhile.
+/// Returns whether all devices have confirmed them within [`STOP_DEADLINE`]. `back` gets each thing
+/// that the scan returns meanwhile.
 pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) -> bool {
     let deadline = Instant::now() + STOP_DEADLINE;
     let mut is_told = false;
@@ -114,8 +114,7 @@ pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) 
     }
 }
 
-/// The message for people if devices have not confirmed their safe outputs. It follows
-/// [`STOPPED_BUT`].
+/// The message if devices have not confirmed their safe outputs; it follows [`STOPPED_BUT`].
 pub(super) fn unconfirmed(news: &Snapshot) -> String {
     let outputs = outputs_that_are(|delivery| delivery != Delivery::Confirmed, news);
     format!(
@@ -123,8 +122,8 @@ pub(super) fn unconfirmed(news: &Snapshot) -> String {
     )
 }
 
-/// Starts a thread that ends the process after [`LEAVE`] if it still runs then. The exit code is 1
-/// if there is `trouble`, which the log repeats, and 0 otherwise.
+/// Starts a thread that ends the process after [`LEAVE`], if the process still runs then. If there
+/// is `trouble`, the log repeats it and the exit code is 1; without trouble the exit code is 0.
 pub(super) fn leave_in_time(trouble: Option<String>) {
     let leave = move || {
         thread::sleep(LEAVE);

@@ -1,8 +1,8 @@
-//! Answers to people: what the parts know, in the form of `control`.
+//! Answers that only inform: what the parts of the daemon know, in the form of `control`.
 //!
-//! Nothing is changed here. Requests that change something are in `answer.rs`. How an answer looks
-//! on a terminal is in `cli`. The views of plugins are in
-//! `plugins/view.rs`, those of devices in `field/device.rs`.
+//! This file changes nothing. Requests that change something are in `answer.rs`. The views of
+//! plugins are in `plugins/view.rs`, those of devices in `field/device.rs`. How an answer looks on
+//! a terminal is in `cli`.
 
 use super::plugins::is_seated;
 use super::{Daemon, micros};
@@ -16,7 +16,8 @@ use crate::process::variable::{Maker, Variable};
 impl Daemon {
     /// The answer to `camshaft status`: the daemon, its devices and its plugins at one instant.
     pub(super) fn status(&mut self) -> StatusView {
-        // All parts of the answer come from one snapshot, so polls can be compared with cycles.
+        // All parts of the answer come from one snapshot, so that counts of polls and cycles fit
+        // together.
         let news = self.link.news().clone();
         let plugins = self.plugins.plugins_in(&news, &self.config, &self.link);
         let devices = self.field.views(&news, &self.config, &self.link);
@@ -67,7 +68,7 @@ impl Daemon {
         let (now, is_stalled) = (MonotonicClock.now(), self.link.stall.is_on());
         let news = self.link.news();
         let (points, roster) = (&news.points, &self.plugins.roster);
-        // While the scan stands, the values that were last read or given are no longer reliable.
+        // While the scan stands, the values in the snapshot are no longer reliable.
         let stall = if is_stalled { Quality::NoComm } else { Quality::Good };
         let at = if is_stalled { now } else { news.now };
         let delivery = |id: PointId, point: &Point| {
@@ -111,7 +112,7 @@ impl Daemon {
         let stands = self.link.stall.is_on();
         let (news, roster) = (self.link.news(), &self.plugins.roster);
         let runs = |writer: &str| is_seated(writer, news, roster, &self.plugins.supervisor);
-        // While the scan stands, values grow older though the snapshot does not change.
+        // While the scan stands, values grow older although the snapshot stays the same.
         let at = if stands { MonotonicClock.now() } else { news.now };
         let view = |(name, variable): (&str, Variable)| {
             let written = news.variables.written_last(name);

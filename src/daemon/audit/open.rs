@@ -1,31 +1,40 @@
-//! The open orders: given, and not known to be carried out.
+//! The open orders: orders that were given and are not known to be carried out.
 //!
-//! Answers may come in any order, also those of two orders about the same thing. A line in the
-//! history waits for the lines of earlier orders about its thing. So the last line says what is
-//! true now.
+//! ```text
+//!   add() ──▶ open ──▶ settle(): has its answer ──▶ waits for earlier orders ──▶ next() ──▶ line
+//!                          └── refused ──▶ its answer goes out at once, without a line
+//! ```
+//! Answers may come in another order than the orders, also for two orders about the same thing. The
+//! line of an order waits for the lines of earlier orders about the same thing, so the last line in
+//! the history says what is true now.
 
 use tokio::sync::oneshot;
 
 use super::draft::Draft;
 use crate::control::{Code, OrderKind, Reply};
 
-/// The open orders, oldest first. There are no more than connections to the control socket.
+/// The open orders, oldest first. Each belongs to a connection to the control socket, so their
+/// number is limited.
 #[derive(Debug, Default)]
 pub(super) struct Open {
+    /// The orders, oldest first.
     orders: Vec<One>,
     /// The number of the newest order.
     last: u64,
 }
 
-/// An open order, with its outcome while it waits for its turn.
+/// An open order, with its outcome while the order waits for its turn.
 #[derive(Debug)]
 struct One {
+    /// The number that `add` has given to the order.
     number: u64,
+    /// Who gave the order, and the value before it.
     draft: Draft,
+    /// The answer; `None` while the order is not carried out.
     outcome: Option<Outcome>,
 }
 
-/// The answer to an order, and where it goes.
+/// The answer to an order, and the sender on which it goes to the caller.
 pub(super) type Outcome = (Reply, oneshot::Sender<Reply>);
 
 impl Open {
@@ -36,8 +45,8 @@ impl Open {
         self.last
     }
 
-    /// Takes in the answer to the order of this number. A refused order has no line to wait for:
-    /// its outcome is returned at once.
+    /// Takes in the answer to the order with this number. A refused order has no line, so its
+    /// outcome is returned at once.
     pub(super) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Outcome> {
         let at = self.orders.iter().position(|one| one.number == number)?;
         if !has_changed(self.orders[at].draft.ordered.order, &outcome.0) {
@@ -48,7 +57,8 @@ impl Open {
         None
     }
 
-    /// Removes and returns the next order that can be recorded.
+    /// Removes and returns the next order that can be recorded: it has its answer, and no earlier
+    /// order about its thing is open.
     pub(super) fn next(&mut self) -> Option<(Draft, Outcome)> {
         let is_next = |at: &usize| {
             let (one, mut earlier) = (&self.orders[*at], self.orders[..*at].iter());
@@ -60,7 +70,7 @@ impl Open {
         Some((draft, outcome?))
     }
 
-    /// Passes on to later orders about the same thing that this one was carried out.
+    /// Tells later orders about the same thing that this order was carried out.
     pub(super) fn carried_out(&mut self, draft: &Draft) {
         let later = self.orders.iter_mut().map(|one| &mut one.draft);
         later.filter(|one| one.is_about_what(draft)).for_each(|one| one.follows(draft));
@@ -72,12 +82,12 @@ impl Open {
     }
 }
 
-/// Whether an order with this answer has changed anything, even if only half of what it should.
+/// Whether an order with this answer may have changed something, even if it is only half done.
 fn has_changed(order: OrderKind, answer: &Reply) -> bool {
     let code = answer.as_ref().err().map(|failure| failure.code);
     match code {
         None | Some(Code::Internal) => true,
-        // These two may have been given up when half done.
+        // A cold restart and a reset may have been given up after half of their steps.
         Some(Code::Busy) => matches!(order, OrderKind::RestartCold | OrderKind::ResetRetain),
         Some(Code::Unknown | Code::Invalid | Code::Refused) => false,
     }
@@ -96,7 +106,7 @@ mod tests {
         (Ok(Response::Done), oneshot::channel().0)
     }
 
-    /// What is recorded of each order: the values before and after.
+    /// The values before and after of each recorded order.
     fn recorded(open: &mut Open) -> Vec<String> {
         let mut all = Vec::new();
         while let Some((draft, _)) = open.next() {
@@ -107,7 +117,8 @@ mod tests {
         all
     }
 
-    /// A force waited for the compile worker, and the history showed a hash as the value before.
+    /// A force waited for the compile worker, and the history showed a hash as the value before the
+    /// force.
     #[test]
     fn a_plugin_with_the_name_of_a_point_is_another_thing() {
         let mut open = Open::default();
@@ -117,7 +128,7 @@ mod tests {
         assert_eq!(recorded(&mut open), ["1 -> 2"]);
     }
 
-    /// Both have their answer in the same cycle, and these may come in any order.
+    /// Both orders have their answer in the same cycle, and the answers may come in any order.
     #[test]
     fn the_end_of_all_forces_is_recorded_after_each_force_before_it() {
         let mut open = Open::default();
@@ -139,7 +150,7 @@ mod tests {
     #[test]
     fn orders_about_one_thing_are_recorded_as_they_were_given() {
         let mut open = Open::default();
-        // All three are drafted while the value is 1.
+        // The value is 1 when each of the three drafts is made.
         let [one, two, three] = ["2", "3", "4"].map(|new| open.add(set("x", "1", new)));
         let other = open.add(set("y", "7", "8"));
         open.settle(three, outcome());
@@ -149,7 +160,7 @@ mod tests {
         assert_eq!(recorded(&mut open), ["1 -> 2"]);
         open.settle(two, outcome());
         assert_eq!(recorded(&mut open), ["2 -> 3", "3 -> 4"]);
-        // A refused order waits for no other.
+        // A refused order waits for no other order.
         let [_, late] = ["5", "6"].map(|new| open.add(set("x", "4", new)));
         let busy = Err(Failure::new(Code::Busy, "too many orders"));
         let refused = open.settle(late, (busy, oneshot::channel().0));

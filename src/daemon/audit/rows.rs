@@ -1,9 +1,14 @@
-//! Rate limits of the history: which orders have a line at once, and which have to wait for one.
+//! Rate limits of the history: which orders have a line at once, and which orders wait for a line.
 //!
+//! ```text
+//!   order ──▶ the row of (user, kind, subject) ── has a line? ──▶ history, with its count
+//!                      │ no
+//!                      └──▶ waits; a newer order of the row takes its place and adds to the count
+//! ```
 //! A script that sets the same variable every second would push everything else out of the history
-//! within an hour. So each user has a store of lines for each such kind of order and target, which
-//! refills slowly; all together share one more store. The last order without a line is kept and
-//! gets the next free line, which says for how many orders it stands.
+//! within an hour. So each user has a store of lines for each kind of order and subject, and the
+//! store refills slowly (`plugins/rate.rs`). All stores together share one more store. Only kinds
+//! that scripts repeat are limited, see [`Rows::admit`].
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,42 +17,48 @@ use super::draft::Draft;
 use crate::control::OrderKind;
 use crate::daemon::plugins::{LineStore, Lines};
 
-/// The lines for one kind of order of one user about one thing. People give fewer by hand one after
-/// the other. Beyond that there are at most 144 a day.
+/// The lines for one kind of order of one user about one thing. A person gives fewer orders in a
+/// row by hand. A script gets at most 144 lines a day after the first ones.
 const ONE: Lines = Lines { full: 20, refill: Duration::from_secs(600) };
 
-/// The lines for all of them together: the history has room for some thousand.
+/// The lines for all limited orders together. The history has room for some thousand lines.
 const ALL: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// The largest number of stores. Orders beyond them share one store for each kind and user.
+/// The largest number of stores. If there are more owners, they share one store for each kind and
+/// user.
 const MAX_ROWS: usize = 1024;
 
 /// The time between two looks at the orders that wait.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The owner of a store: the user, the kind of order, and its subject.
+/// The owner of a store: the user, the kind of order, and its subject. Without a subject it is the
+/// store that further subjects share.
 type Key = (Option<u32>, OrderKind, Option<String>);
 
-/// All stores, and the orders that wait.
+/// All stores, and the orders that wait for a line.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
+    /// The store of each owner.
     rows: HashMap<Key, Row>,
     /// The store that all owners share.
     all: LineStore,
-    /// When the orders that wait were last looked at, on the monotonic clock.
+    /// When the waiting orders were last looked at, on the monotonic clock.
     looked: Duration,
 }
 
-/// The store of one owner, with its newest order that has no line yet.
+/// The store of one owner, and its newest order without a line.
 #[derive(Debug, Default)]
 struct Row {
+    /// The lines that the owner has left.
     store: LineStore,
+    /// The newest order without a line, with the number of orders that it stands for.
     waiting: Option<Draft>,
 }
 
 impl Rows {
-    /// Returns the order if it has a line now, with the number of orders for which that line
-    /// stands.
+    /// Takes in an order. If a line is free, the order is returned with the number of orders that
+    /// its line stands for. If not, the order waits. An order whose kind is not limited always has
+    /// a line.
     pub(super) fn admit(&mut self, mut draft: Draft, now: Duration) -> Option<Draft> {
         use OrderKind as Kind;
         let order = draft.ordered.order;
@@ -85,7 +96,7 @@ impl Rows {
 }
 
 impl Row {
-    /// Removes and returns the order that waits, if there is a line for it.
+    /// Removes and returns the waiting order, if a line is free for it.
     fn release(&mut self, all: &mut LineStore, now: Duration) -> Option<Draft> {
         self.waiting.as_ref()?;
         if !self.store.has(ONE, now) || !all.take(ALL, now) {

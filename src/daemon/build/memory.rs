@@ -1,7 +1,11 @@
-//! What outlives the daemon, opened at its start: the state directory and the files in it.
+//! The parts that outlive the daemon, opened at its start: the state directory and the files in it.
 //!
-//! Each step waits for the disk, so the caller runs all of it on a thread that may wait. The
-//! contents belong to `field/retain.rs`, `plugins/recovery.rs` and `plugins/record.rs`.
+//! ```text
+//!   state directory ──▶ Retain (values) ──▶ Recovery (the start is recorded) ──▶ Record (history)
+//! ```
+//! Each step waits for the disk, so the caller runs all of them on a thread that may wait. The
+//! contents of the files belong to `field/retain.rs`, `plugins/recovery.rs` and
+//! `plugins/record.rs`.
 
 use std::sync::Arc;
 
@@ -16,20 +20,23 @@ use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 
-/// What is known of earlier lives of the daemon, and where this one is recorded.
+/// What is known from earlier lives of the daemon, and where this life is recorded.
 pub(super) struct Memory {
+    /// The retained variables and their files.
     pub(super) retain: Retain,
+    /// Whether recovery is on, and why.
     pub(super) recovery: Recovery,
+    /// The history of plugins, and the record of versions.
     pub(super) record: Record,
 }
 
-/// The state directory, or why there is none.
+/// The state directory, or the reason why there is none.
 type State = Result<Arc<Folder>, String>;
 
 /// Opens the state directory and its files, and records the start.
 ///
 /// # Errors
-/// When variables are to be retained and cannot be.
+/// If variables are to be retained and the directory cannot be used for them.
 pub(super) fn open(
     config: &Config,
     no_plugins: bool,
@@ -37,7 +44,7 @@ pub(super) fn open(
 ) -> anyhow::Result<Memory> {
     let state = open_state(config)?;
     let folder = state.as_ref().ok();
-    // The lock of the folder is released where that may hang.
+    // `beginning` holds the folder too, so its lock is released on a path where that may hang.
     folder.into_iter().for_each(|folder| beginning.is_in(folder));
     let retain = Retain::load(config, folder)?;
     let recovery = recovery::begin(folder, no_plugins, &config.fixed.recovery, beginning);
@@ -45,8 +52,8 @@ pub(super) fn open(
     Ok(Memory { retain, recovery, record })
 }
 
-/// Opens the state directory. Without one nothing outlives the daemon; that is an error only if
-/// variables are to be retained.
+/// Opens the state directory. Without the directory nothing outlives the daemon. That is an error
+/// only if variables are to be retained.
 fn open_state(config: &Config) -> anyhow::Result<State> {
     let (dir, marked) = (config.fixed.state.dir.display(), config.fixed.retain.variables.len());
     let folder = config.fixed.state.dir.clone();
@@ -79,7 +86,7 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
     }
 }
 
-/// The journal of receipts: on the disk, or in memory where the disk cannot be used.
+/// The journal of receipts: on the disk, or in memory if the disk cannot be used.
 fn open_journal(state: &State) -> Journal<Receipt> {
     let folder = match state {
         Ok(folder) => folder.path().to_path_buf(),

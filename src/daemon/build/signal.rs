@@ -1,7 +1,13 @@
-//! Signals: which events of the daemon's loop they become, and how one ends a start.
+//! Signals: which events of the loop they become, and how a signal ends a start.
 //!
-//! A start may wait for disks, for seconds each. Other threads do that waiting, so the start can be
-//! given up at any point, whatever the disk does. The process does not wait for those threads.
+//! ```text
+//!   SIGTERM, SIGINT ──┬──▶ Event::Stop ──▶ the loop
+//!                     └──▶ Stop ──▶ the start gives up its present step
+//!   SIGHUP ──────────────▶ Event::Reload ──▶ the loop
+//! ```
+//! A start may wait for several disks, seconds for each. Other threads wait for the disks, so the
+//! start can be given up at any point. The process does not wait for these threads. What a stop
+//! does is in `daemon/stop.rs`.
 
 use std::future::{Future, pending};
 
@@ -13,16 +19,16 @@ use tokio::task::spawn_blocking;
 use crate::daemon::Event;
 use crate::daemon::reload::Cause;
 
-/// Whether a signal to stop has come. The start uses it, because it reads no events yet.
+/// Whether a signal to stop has come. The start asks this, because no loop reads events yet.
 pub(super) struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Turns signals into events. SIGUSR1 and SIGUSR2 would end the process by default; a stray one
-    /// must not, so they are caught and do nothing. SIGXFSZ is caught too: a write beyond the limit
-    /// of a file's size (RLIMIT_FSIZE) then fails with EFBIG, an error of the disk like others.
+    /// Turns signals into events. SIGUSR1 and SIGUSR2 end a process by default, so they are caught
+    /// and do nothing. SIGXFSZ is caught too. If a write then goes beyond the limit of a file's
+    /// size (RLIMIT_FSIZE), the write fails with EFBIG, as other errors of the disk.
     ///
     /// # Errors
-    /// When the system has no room for a handler.
+    /// If the system has no room for a handler.
     pub(super) fn listen(events: &mpsc::Sender<Event>) -> anyhow::Result<Self> {
         type Make = fn() -> Option<Event>;
         let all: [(SignalKind, Make); 6] = [
@@ -53,7 +59,7 @@ impl Stop {
     }
 
     /// The result of a step of the start; `None` if a signal to stop comes first. The step does not
-    /// go on then, and the caller is to drop it.
+    /// go on after `None`, and the caller drops it.
     pub(super) async fn or<T>(&self, step: impl Future<Output = T> + Unpin) -> Option<T> {
         let mut told = self.0.clone();
         let stop = async {
@@ -73,7 +79,7 @@ impl Stop {
 /// Runs a part of the start that may wait for a disk, on a thread for blocking work.
 ///
 /// # Errors
-/// When the part has panicked, which is in the log.
+/// If the part has panicked. The log has the panic.
 pub(super) async fn off<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {

@@ -1,9 +1,5 @@
-//! The record of each version of each plugin: when it ran, for how long, why it ended, and whether
-//! it is good.
-//!
-//! It is the sum of the receipts. Each version keeps its sum when the journal has long dropped the
-//! receipts. A file in the state directory says up to which receipt it has counted; the next start
-//! counts the rest. Which versions lie on the disk is in `keep.rs`, not here.
+//! The record of each version of each plugin: when it ran and for how long, why it ended, and
+//! whether it is good.
 //!
 //! ```text
 //!            probation over                 trap, quarantine, rollback
@@ -11,6 +7,10 @@
 //!                                  ▲                                      │
 //!                                  └───── proved again after a release ───┘
 //! ```
+//! The record is the sum of the receipts, and it stays when the journal has dropped the receipts. A
+//! file in the state directory says up to which receipt it has counted; the next start counts the
+//! rest. Next: `version/one.rs` (the record of one version), `version/disk.rs` (the file),
+//! `keep.rs` (which versions are on the disk), `recall.rs` (which version runs after a start).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ use disk::{FILE, read};
 use one::End;
 pub(super) use one::Version;
 
-/// Beginning of the reason of a version that is bad because it trapped; the trap follows.
+/// The beginning of the reason of a version that is bad because it trapped. The trap follows it.
 const TRAPPED: &str = "it trapped: ";
 
 /// The end of a version that leaves the scan without an order about it, as in a cold restart.
@@ -44,30 +44,30 @@ const STOPPED: &str = "it was stopped";
 /// The end of a version whose plugin is put on hold.
 const HELD: &str = "the plugin was held";
 
-/// The largest number of versions of one plugin: the five that are kept, and as many again that
-/// turned out to be wrong, and some more.
+/// The largest number of versions of one plugin: the five that are kept, as many again that turned
+/// out to be bad, and some more.
 const MAX_VERSIONS: usize = 16;
 
-/// The largest number of plugins, those that are long gone included. The one whose last start is
-/// the oldest is forgotten first.
+/// The largest number of plugins, including those that are long gone. The plugin whose last start
+/// is the oldest is forgotten first.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
-/// The versions of all plugins.
+/// The records of the versions of all plugins.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Versions {
+    /// The part that is written into the file.
     sum: Sum,
-    /// The folder of their file; `None` without a state directory, or while the file there cannot
-    /// be read.
+    /// The folder of the file. `None` without a state directory, or if the file could not be read.
     folder: Option<Arc<Folder>>,
-    /// The file that could not be read, and is left as it is.
+    /// The file that could not be read at the start, and that is left as it is.
     left: Option<PathBuf>,
-    /// The newest write, under way or finished. There is one at a time.
+    /// The newest write, under way or finished. At most one write runs at a time.
     writing: Option<JoinHandle<()>>,
-    /// When the newest write was begun, and the value of `changes` then.
+    /// When the newest write began, and the value of `changes` at that time.
     written: (Duration, u64),
-    /// Whether the newest write failed. The writing task sets it, the daemon's loop reads it.
+    /// Whether the newest write has failed. The write's thread sets it, the loop reads it.
     has_failed: Arc<AtomicBool>,
-    /// Whether the newest write gets no answer from the disk.
+    /// Whether the disk has not answered the newest write in time.
     is_stalled: bool,
     /// Whether there was trouble at the last check.
     had_trouble: bool,
@@ -80,21 +80,21 @@ pub(in crate::daemon) struct Versions {
 struct Sum {
     /// The newest receipt of the journal that is counted.
     seq: u64,
-    /// The versions by plugin; the one that started last is the last.
+    /// The versions of each plugin, in the order of their newest start.
     plugins: BTreeMap<String, Vec<Version>>,
-    /// By plugin, the order by which its program leaves the scan, or has left it. The order stays
-    /// here until a version of the plugin starts, and a hold only until the operator ends it.
+    /// For each plugin, the order that takes its program out of the scan. The order stays here
+    /// until a version of the plugin starts. A hold also ends here when the operator ends it.
     #[serde(default)]
     leaving: BTreeMap<String, String>,
-    /// By plugin, the version that ran when the daemon ended, or that ended in quarantine before.
-    /// It counts until a version of the plugin runs, over any number of starts. All 64 hexadecimal
-    /// digits.
+    /// For each plugin, the version that ran when the daemon ended, or that ended in quarantine
+    /// before: all 64 hexadecimal digits. The entry stays until a version of the plugin runs, over
+    /// any number of starts.
     #[serde(default)]
     ran: BTreeMap<String, String>,
 }
 
 impl Versions {
-    /// The content of the file in this folder, and the receipts since then.
+    /// Reads the file in this folder, and counts the receipts that came after it.
     pub(in crate::daemon) fn load(
         folder: Option<Arc<Folder>>,
         receipts: &[Entry<Receipt>],
@@ -125,7 +125,7 @@ impl Versions {
         all
     }
 
-    /// Passes the versions in quarantine on to a new supervisor.
+    /// Tells a new supervisor which versions are in quarantine.
     pub(in crate::daemon) fn recall(&self, supervisor: &mut Supervisor) {
         for (name, version) in self.all() {
             let hash = ModuleHash::from_hex(&version.hash);
@@ -141,19 +141,19 @@ impl Versions {
         plugins.flat_map(|(name, versions)| versions.iter().map(|version| (&**name, version)))
     }
 
-    /// The known versions of this plugin; the one that started last is the last.
+    /// The known versions of this plugin, in the order of their newest start.
     pub(super) fn of(&self, name: &str) -> &[Version] {
         self.sum.plugins.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// This version, if it is known.
+    /// The record of this version, if there is one.
     pub(super) fn find(&self, name: &str, hash: ModuleHash) -> Option<&Version> {
         let digits = format!("{hash:#}");
         self.of(name).iter().find(|version| version.hash == digits)
     }
 
     /// Whether a kept version is good enough for a rollback. A kept version has passed its
-    /// probation, whether that is known here or not.
+    /// probation, also if this record does not know it.
     pub(in crate::daemon) fn soundness(&self, name: &str, hash: ModuleHash) -> Soundness {
         match self.find(name, hash).map(Version::soundness) {
             None | Some(Soundness::Unproven) => Soundness::Good,
@@ -162,7 +162,7 @@ impl Versions {
     }
 
     /// The version that ran under this name when the daemon ended, or that ended in quarantine
-    /// before; `None` if a version has run since.
+    /// before. `None` if a version has run since.
     pub(in crate::daemon) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
     }
@@ -172,7 +172,7 @@ impl Versions {
         self.sum.ran.keys().map(String::as_str)
     }
 
-    /// Forgets what ran under names that are gone; returns those names.
+    /// Forgets what ran before under names that are gone; returns these names.
     pub(in crate::daemon) fn forget_what_ran(
         &mut self,
         is_there: impl Fn(&str) -> bool,
@@ -183,22 +183,23 @@ impl Versions {
         gone
     }
 
-    /// Gives this version another chance, as the operator wants.
+    /// Gives this version another chance, because the operator wants it.
     pub(in crate::daemon) fn forgive(&mut self, name: &str, hash: ModuleHash) {
         let version = self.version(name, &format!("{hash:#}"));
         (version.quarantine, version.is_forgiven) = (None, true);
         self.changes += 1;
     }
 
-    /// Adds these outputs to those that this version owns; it has passed its probation.
+    /// Adds these outputs to the outputs that this version owns. The version has passed its
+    /// probation.
     pub(in crate::daemon) fn owns(&mut self, name: &str, hash: ModuleHash, outputs: Vec<String>) {
         let is_news = self.version(name, &format!("{hash:#}")).owns(outputs);
         self.changes += u64::from(is_news);
     }
 
     /// Notes that this version has passed its probation and owns these outputs. `is_lost` is true
-    /// for an output that this version may write and that no other plugin owns. Such an output, if
-    /// the last good version owned it, puts this version in doubt.
+    /// for an output that the version may write and that no other plugin owns. If the last good
+    /// version owned such an output and this one does not, this version is in doubt.
     pub(in crate::daemon) fn proved(
         &mut self,
         name: &str,
@@ -228,8 +229,8 @@ impl Versions {
         self.count(receipt, &time, Some(now));
     }
 
-    /// Counts a receipt of this time. A receipt from before this start comes without a monotonic
-    /// time.
+    /// Counts a receipt that was made at `time`. `now` is the monotonic time; a receipt from before
+    /// this start has none.
     fn count(&mut self, receipt: &Receipt, time: &str, now: Option<Duration>) {
         let Receipt { plugin: Some(name), hash, old_hash, event, .. } = receipt else { return };
         match (event, hash) {
@@ -249,7 +250,7 @@ impl Versions {
             (Event::Quarantined { reason }, Some(hash)) => {
                 self.quarantine(name, hash, reason.clone(), (time, now));
             }
-            // The version that was rolled back is not run again either.
+            // The version that was rolled back does not run again, so it is in quarantine too.
             (Event::Rollback, Some(hash)) => {
                 if let Some(old) = old_hash {
                     let trap = self.version(name, old).bad.clone();
@@ -270,7 +271,8 @@ impl Versions {
                 let why = self.sum.leaving.get(name).cloned();
                 let version = self.version(name, hash);
                 if why.is_some() {
-                    // It was waiting for its restart after a trap, and an order has ended that.
+                    // The version was waiting for its restart after a trap, and an order has ended
+                    // this wait.
                     version.end.take_if(|end| end.why.starts_with(TRAPPED));
                 }
                 version.end(time, now, || why.unwrap_or_else(|| STOPPED.into()));
@@ -280,7 +282,7 @@ impl Versions {
         self.changes += 1;
     }
 
-    /// Takes in that a plugin was released. Only with `forgives` do its versions have another
+    /// Takes in that a plugin was released. Only with `forgives` do its versions get another
     /// chance: the end of a hold gives none.
     fn release(&mut self, name: &str, forgives: bool) {
         for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
@@ -288,7 +290,7 @@ impl Versions {
                 version.quarantine = None;
                 version.is_forgiven = true;
             }
-            // What a hold had ended is to run again.
+            // A version that a hold has ended is to run again.
             if let Some(end) = version.end.as_mut().filter(|end| end.why == HELD) {
                 end.why = STOPPED.into();
             }
@@ -296,15 +298,16 @@ impl Versions {
         self.sum.leaving.retain(|of, why| of != name || why != HELD);
     }
 
-    /// Notes the order that ends what runs of a plugin, unless an earlier order has done so.
+    /// Notes the order that ends the running version of a plugin, unless an earlier order has ended
+    /// it.
     fn leaves(&mut self, name: &str, why: &str) {
         if self.sum.plugins.contains_key(name) {
             self.sum.leaving.entry(name.to_owned()).or_insert_with(|| why.to_owned());
         }
     }
 
-    /// Counts a start of this version: it moves to the end of its plugin's list, and ends the order
-    /// by which its program left.
+    /// Counts a start of this version. The version moves to the end of its plugin's list, and the
+    /// order by which its program left is forgotten.
     fn begin(&mut self, name: &str, hash: &str, time: &str, now: Option<Duration>) {
         self.version(name, hash).begin(time, now);
         let versions = self.sum.plugins.get_mut(name).expect("it has a version");
@@ -315,7 +318,7 @@ impl Versions {
         self.sum.ran.remove(name);
     }
 
-    /// Counts that this version is in quarantine: it has ended and is bad.
+    /// Counts that this version is in quarantine: the version has ended and is bad.
     fn quarantine(
         &mut self,
         name: &str,
@@ -329,7 +332,7 @@ impl Versions {
         version.quarantine.get_or_insert(why);
     }
 
-    /// The version with this hash; room is made for it if it is new.
+    /// The record of this version. If it is new, an older record may make room for it.
     fn version(&mut self, name: &str, hash: &str) -> &mut Version {
         if !self.sum.plugins.contains_key(name) && self.sum.plugins.len() == MAX_NAMES {
             let last = |versions: &Vec<Version>| versions.last().map(|last| last.last.clone());
@@ -343,8 +346,9 @@ impl Versions {
         let versions = self.sum.plugins.entry(name.to_owned()).or_default();
         let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
             if versions.len() == MAX_VERSIONS {
-                // Versions that have not passed a probation are not kept either. One in quarantine
-                // would run again if it were forgotten.
+                // Versions that have not passed their probation are not kept on the disk either, so
+                // they make room first. A version in quarantine makes room late, because it would
+                // run again if it were forgotten.
                 let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
                 let spare = first(|version| !version.is_proven && version.quarantine.is_none());
                 let spare = spare.or_else(|| first(|version| !version.is_proven));
@@ -357,7 +361,7 @@ impl Versions {
     }
 }
 
-/// The digits of a hash in a sentence.
+/// The first 16 digits of a hash, for a sentence.
 pub(in crate::daemon) fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
@@ -386,7 +390,7 @@ mod tests {
         Some(format!("{:#}", hash(text)))
     }
 
-    /// Receipts of `tank`, numbered from 1.
+    /// Receipts of the plugin `tank`, numbered from 1.
     fn receipts(all: &[(&str, &str, Event)]) -> Vec<Entry<Receipt>> {
         let some = |text: &str| if text.is_empty() { None } else { hex(text) };
         let entry = |(n, (new, old, event)): (usize, &(&str, &str, Event))| Entry {
@@ -492,8 +496,7 @@ mod tests {
         assert_eq!(supervisor.quarantined("pump"), []);
     }
 
-    /// The configuration put a plugin on hold and released it, and a version in quarantine ran
-    /// again.
+    /// A plugin was held and released by the configuration, and a version in quarantine ran again.
     #[test]
     fn the_end_of_a_hold_is_no_other_chance() {
         let end = Event::Released { by: By::Configuration, forgives: false, who: None };
@@ -505,8 +508,8 @@ mod tests {
         assert_eq!(ends(&versions), [("5 traps".to_owned(), String::new())]);
     }
 
-    /// Outputs stayed safe after a start though a good version was kept: the file was no good, and
-    /// the version that had run before had ended in quarantine.
+    /// Outputs stayed safe after a start although a good version was kept. The file was no good,
+    /// and the version that had run before had ended in quarantine.
     #[test]
     fn what_ran_may_have_ended_in_quarantine() {
         let held = || Event::Held { by: By::Operator, who: None };
@@ -520,7 +523,7 @@ mod tests {
         check(&[("b", "b", Event::Stopped)], Some("b"));
         check(&[("a", "", started())], Some("a"));
         check(&[("b", "b", released())], None);
-        // An order counts more than what ran.
+        // An order counts more than the version that ran.
         check(&[("b", "b", Event::Stopped), ("b", "b", Event::Removed)], None);
         check(&[("b", "b", Event::Stopped), ("b", "b", held())], None);
         check(&[("b", "b", Event::Removed), ("b", "b", Event::Stopped)], None);
@@ -535,18 +538,19 @@ mod tests {
         check(&again, None);
         check(&[&again[..], &[("a", "a", let_go())]].concat(), Some("a"));
         check(&[("b", "b", Event::Removed), ("a", "", started())], Some("a"));
-        // It was on its way out of the scan for a cold restart.
+        // The version was on its way out of the scan for a cold restart.
         check(&[("a", "", started()), ("a", "a", Event::Stopped)], Some("a"));
     }
 
-    /// A start lost the version that had run if it did not run in that life, for example a start
-    /// for recovery, or a daemon killed at once. If the file was no good, no version ran any more.
+    /// If the version that had run did not run in one life of the daemon, the next life did not
+    /// know it. Such a life is a start for recovery, or a daemon that is killed at once. If the
+    /// file was no good, no version ran any more.
     #[tokio::test]
     async fn what_ran_is_known_until_something_has_run() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        // A life of the daemon with these receipts; gives the version that ran before it and after
-        // it.
+        // One life of the daemon with these receipts. Returns the version that ran before this
+        // life, and the one after it.
         let life = async |all: &[(&str, &str, Event)]| {
             let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
             let before = versions.ran("tank");
@@ -573,7 +577,8 @@ mod tests {
         assert_eq!(life(&[("", "", Event::Removed)]).await, (b, None));
     }
 
-    /// A version that was removed or held after a trap counted as what ran at the next start.
+    /// A version that an order removed or held after a trap counted as the version that ran, at the
+    /// next start.
     #[test]
     fn what_an_order_ends_while_it_waits_does_not_run_after_a_start() {
         let held = Event::Held { by: By::Operator, who: None };
@@ -587,7 +592,7 @@ mod tests {
         }
     }
 
-    /// A file on its way may need longer than a start, and the name may not be read yet.
+    /// A file that is being copied may need longer than a start, and its name may not be read yet.
     #[test]
     fn what_ran_is_forgotten_where_its_file_is_gone() {
         let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
@@ -655,8 +660,8 @@ mod tests {
         assert_eq!(prove("d", vec![], true, start + DAY), Soundness::Good);
     }
 
-    /// A good version wrote its lamp only on demand, after its probation. A version that never
-    /// wrote it counted as good too.
+    /// A good version wrote its lamp only on demand, after its probation. A later version that
+    /// never wrote the lamp counted as good too.
     #[test]
     fn outputs_that_come_after_the_proof_count() {
         let mut versions = Versions::default();
@@ -700,7 +705,7 @@ mod tests {
         assert_eq!((a.soundness(), b.soundness()), (Soundness::Unproven, Soundness::Bad));
         assert_eq!(b.outputs, ["lamp"]);
         assert_eq!(loaded.ran("tank"), Some(hash("b")), "it waited for its next turn");
-        // A damaged file does not prevent the start; then only the receipts are left.
+        // A damaged file does not prevent the start; only the receipts count then.
         for bad in ["", "[]", "{\"seq\":1}"] {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
             let loaded = Versions::load(folder(), &all[..2]);
@@ -708,8 +713,8 @@ mod tests {
         }
     }
 
-    /// The disk was full in the second of a quarantine, and after a crash within the hour it was
-    /// forgotten.
+    /// The disk was full in the second of a quarantine. After a crash within the hour, the
+    /// quarantine was forgotten.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_written_soon() {
         let dir = tempfile::tempdir().unwrap();
@@ -734,7 +739,7 @@ mod tests {
         assert_eq!(versions.trouble(), None);
     }
 
-    /// The next write replaced a damaged file, and versions that were known to be bad counted as
+    /// The next write replaced a damaged file, and versions that had been known as bad counted as
     /// good.
     #[tokio::test]
     async fn a_damaged_file_is_set_aside_and_what_cannot_be_is_not_overwritten() {
@@ -755,7 +760,7 @@ mod tests {
         assert_eq!(live().await, None);
         assert_eq!(file(&aside), b"damaged");
         assert!(file(FILE).starts_with(b"{"), "a new one begins");
-        // A directory at the target path, so that the file cannot be set aside.
+        // A directory stands at the target path, so the file cannot be set aside.
         std::fs::write(dir.path().join(FILE), "damaged").unwrap();
         std::fs::remove_file(dir.path().join(&aside)).unwrap();
         std::fs::create_dir(dir.path().join(&aside)).unwrap();
@@ -764,7 +769,8 @@ mod tests {
         assert_eq!(file(FILE), b"damaged");
     }
 
-    /// A series of versions pushed out the one in quarantine, whose file then ran again.
+    /// A series of new versions pushed out the record of the one in quarantine, and its file ran
+    /// again.
     #[test]
     fn what_is_in_quarantine_is_remembered_longest() {
         let mut versions = Versions::default();
@@ -777,13 +783,13 @@ mod tests {
         for n in 0..3 * MAX_VERSIONS {
             assert!(on_receipt(&n.to_string(), started()).1, "after {n} others");
         }
-        // A series of versions in quarantine is forgotten all the same, the oldest first.
+        // If a series of versions is in quarantine, the oldest is forgotten first.
         let last = (0..MAX_VERSIONS).map(|n| on_receipt(&format!("bad{n}"), quarantined())).last();
         assert_eq!(last, Some((MAX_VERSIONS, false)));
     }
 
     /// The file says up to which receipt it has counted. A pardon by the operator has no receipt,
-    /// and a trap that is counted again would undo it.
+    /// so a trap that is counted a second time would undo the pardon.
     #[tokio::test]
     async fn a_receipt_counts_once_over_a_start_and_the_next_one_counts() {
         let dir = tempfile::tempdir().unwrap();
@@ -800,7 +806,7 @@ mod tests {
         let soundness = |count| load(&all[..count]).soundness("tank", hash("a"));
         assert_eq!(soundness(2), Soundness::Good);
         assert_eq!(soundness(3), Soundness::Bad);
-        // A history that was deleted has nothing to count, and takes nothing away.
+        // A history that was deleted has no receipts to count, and the record keeps what it has.
         assert_eq!(soundness(0), Soundness::Good);
     }
 

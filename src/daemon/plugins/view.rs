@@ -1,7 +1,8 @@
-//! The view of a plugin, as people see it: what the supervisor, the roster, the scan and the
-//! recovery know of it.
+//! The view of a plugin, as people see it: what the supervisor, the roster, the scan and recovery
+//! know about it.
 //!
-//! Nothing is changed here. What a plugin is refused is in `refused.rs`.
+//! This file changes nothing. The calls that a plugin was refused are in `refused.rs`; how a view
+//! looks on a terminal is in `cli`. Other views are in `daemon/view.rs`.
 
 use std::time::Duration;
 
@@ -54,8 +55,7 @@ impl Plugins {
         Some(self.plugin(name, &view, &news, config, link))
     }
 
-    /// The view of one plugin: what the supervisor, the roster, the scan and the recovery know of
-    /// it.
+    /// The view of one plugin, put together from the supervisor, the roster, the scan and recovery.
     fn plugin(
         &self,
         name: &str,
@@ -117,14 +117,15 @@ impl Plugins {
     }
 }
 
-/// What a program must still do to pass its probation, under this policy; `None` if it has passed.
+/// What a program must still do to pass its probation under this policy; `None` if it has passed.
 fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Option<ProbationView> {
     let left = policy.probation.saturating_sub(now.saturating_sub(fact.since));
     let polls = u64::from(policy.polls).saturating_sub(fact.polls);
     (!fact.is_proven).then_some(ProbationView { ms: left.as_millis() as u64, polls })
 }
 
-/// Why the file does not run, and which version runs instead or cannot run.
+/// Why the file does not run, and which version runs instead or cannot run. `None` if the file is
+/// neither refused nor in quarantine.
 fn reason(view: &View<'_>) -> Option<String> {
     let again = |is_again: bool| if is_again { "; it is tried again by itself" } else { "" };
     let runs = view.running.filter(|_| view.state == supervisor::State::Running);
@@ -144,11 +145,13 @@ fn reason(view: &View<'_>) -> Option<String> {
     }
 }
 
-/// The supervisor's state in the words of the control interface, which has fewer of them.
+/// The state of a plugin in the words of the control interface, which has fewer states than the
+/// supervisor.
 fn state(view: &View<'_>) -> PluginState {
     use supervisor::State;
     match view.state {
-        // It is polled, or its outputs are not yet safe, until a snapshot shows that it has left.
+        // Until a snapshot shows that the program has left, it may be polled, or its outputs are
+        // not safe yet.
         State::Running | State::Stopping => PluginState::Running,
         State::Backoff { .. } => PluginState::Backoff,
         State::Quarantined => PluginState::Quarantined,
@@ -158,11 +161,11 @@ fn state(view: &View<'_>) -> PluginState {
     }
 }
 
-/// The trap that is the reason why a plugin does not run, in words.
+/// The trap because of which a plugin does not run, as text.
 fn trap_that_counts(view: &View<'_>) -> Option<String> {
     use supervisor::State::{Running, Stopping};
     let stands_still = !matches!(view.state, Running | Stopping) || view.quarantined;
-    // What another version did is no reason why this one does not run.
+    // A trap of another version is no reason why this one does not run.
     let is_of_it = view.file.is_some_and(|file| view.trapped.is_none_or(|hash| file == hash));
     view.last_trap.filter(|_| stands_still && is_of_it).map(Trap::explained)
 }

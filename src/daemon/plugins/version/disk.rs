@@ -1,7 +1,12 @@
-//! The file in the state directory that holds the record of each version.
+//! The file in the state directory that has the record of each version.
 //!
-//! It is read once, at the start, and written when something has changed. Each access runs on a
-//! thread that may wait for the disk. What the file contains is decided in `version.rs`.
+//! ```text
+//!   start: read() ──▶ Sum ──▶ changes ──▶ save(): at a change, hourly, or a minute after a failure
+//!                                           └──▶ a thread ──▶ the file ──▶ has_failed
+//! ```
+//! The daemon reads the file once, at the start, and writes the whole file after a change. Each
+//! access runs on a thread that may wait for the disk. What the file contains is decided in
+//! `version.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,25 +24,25 @@ use crate::state::Folder;
 /// The name of the file in the state directory.
 pub(super) const FILE: &str = "versions.json";
 
-/// The longest file that is read: twice what the most versions of the most plugins need at 500
-/// bytes each. A longer file is not ours.
+/// The longest file that is read: twice what the largest number of versions of all plugins needs at
+/// 500 bytes each. A longer file is not from a daemon.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
-/// How often the file is written though nothing changes. A power cut can cost this much of the
-/// counted running time, and 24 writes a day wear no card out.
+/// How often the file is written although nothing has changed. A power cut can cost this much of
+/// the counted running time, and 24 writes a day do not wear out a card.
 pub(super) const SAVE_EVERY: Duration = Duration::from_secs(3600);
 
-/// How soon a failed write is repeated. A disk that was full or read-only for a moment must not
-/// cost an hour of it.
+/// The pause before a failed write is tried again. If the disk was full or read-only for a moment,
+/// an hour of running time must not be lost.
 pub(super) const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long the disk has at the end of the daemon. Without that write up to an hour of running time
-/// is lost.
+/// The time limit for the write at the end of the daemon. Without this write up to an hour of
+/// running time is lost.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Reads the file in this folder; returns the folder too if the file may be written again. A
-/// damaged file is set aside: it may be the only place that knows that a version is bad. A file
-/// that cannot be set aside, or whose disk does not answer, is left as it is.
+/// Reads the file in this folder. Returns the folder too, if the file may be written again. A
+/// damaged file is set aside, because it may be the only place that knows that a version is bad. If
+/// the file cannot be set aside, or its disk does not answer, the file is left as it is.
 pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     let path = folder.path().join(FILE);
     let (place, file) = (path.clone(), path.display());
@@ -69,7 +74,8 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
 }
 
 impl Versions {
-    /// Notes whether a write gets no answer, and logs when that begins and ends.
+    /// Notes whether the disk does not answer a write, and logs the begin and the end of this
+    /// trouble.
     fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
         let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
         let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
@@ -84,7 +90,7 @@ impl Versions {
         }
     }
 
-    /// Why the record would be lost with the daemon; `None` if all is well.
+    /// Why the record would be lost at the end of the daemon; `None` if it would not.
     pub(in super::super) fn trouble(&self) -> Option<String> {
         if let Some(left) = &self.left {
             let left = left.display();
@@ -98,9 +104,9 @@ impl Versions {
         }
     }
 
-    /// Writes what has changed, on a thread that may wait for the disk. `seq` is the newest receipt
-    /// of a journal that the next start can read. Without such a journal the number in the file
-    /// stays as it was.
+    /// Writes the record on a thread, if it has changed. `seq` is the newest receipt of a journal
+    /// that the next start can read. If there is no such journal, the number in the file stays as
+    /// it was.
     pub(in super::super) fn save(&mut self, seq: Option<u64>, now: Duration) {
         let (at, changes) = self.written;
         let every = match self.has_failed.load(Ordering::Relaxed) {
@@ -114,7 +120,7 @@ impl Versions {
         self.writing = Some(self.write(folder, seq, now));
     }
 
-    /// Starts the write of the whole file, with the running time of each version up to now.
+    /// Starts the write of the whole file, with the running time of each version up to `now`.
     fn write(&mut self, folder: Arc<Folder>, seq: Option<u64>, now: Duration) -> JoinHandle<()> {
         self.sum.seq = seq.unwrap_or(self.sum.seq);
         self.written = (now, self.changes);
@@ -142,7 +148,7 @@ impl Versions {
         })
     }
 
-    /// Writes at the end of the daemon how long each version has run, and waits for that at most
+    /// Writes the record at the end of the daemon, with the running times. Waits at most
     /// [`LAST_WRITE`].
     pub(in super::super) async fn save_last(&mut self, seq: Option<u64>, now: Duration) {
         let Some(folder) = self.folder.clone() else { return };

@@ -1,7 +1,7 @@
-//! The record of one version of one plugin.
+//! The record of one version of one plugin: plain data, and the steps that a version takes.
 //!
-//! It is plain data with the steps that a version takes. Which receipt means which step is in
-//! `version.rs`.
+//! `version.rs` decides which receipt leads to which step; `version/disk.rs` writes the record to
+//! the disk. The record does not say whether the version is kept on the disk: `keep.rs` knows that.
 
 use std::time::Duration;
 
@@ -10,36 +10,38 @@ use serde::{Deserialize, Serialize};
 use crate::control::Soundness;
 use crate::text::counted;
 
-/// The running time after which a version without an output is not doubted any more: a person who
-/// needs that output has noticed by then.
+/// The running time after which a version that does not own an output is no longer in doubt. A
+/// person who needs the output has noticed by then.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The record of one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct Version {
-    /// All 64 hexadecimal digits.
+    /// The hash of the module: all 64 hexadecimal digits.
     pub(in super::super) hash: String,
-    /// When it first started, in UTC, RFC 3339; empty if it never did. `last` is its newest start.
+    /// When the version first started, in UTC, RFC 3339; empty if it never started.
     pub(in super::super) first: String,
-    /// When it last started, in UTC, RFC 3339; empty if it never did.
+    /// When the version last started, in UTC, RFC 3339; empty if it never started.
     pub(super) last: String,
-    /// The time in the scan, without the time since `began`.
+    /// The time that the version was in the scan, without the time since `began`.
     pub(super) ran: Duration,
-    /// When and why it left the scan; `None` while it is there.
+    /// When and why the version left the scan; `None` while it is in the scan.
     pub(in super::super) end: Option<End>,
-    /// Whether it has passed its probation.
+    /// Whether the version has passed its probation.
     pub(super) is_proven: bool,
-    /// The outputs that it has owned after its probation, in any of its instances.
+    /// The outputs that the version has owned after its probation, in any of its instances.
     pub(super) outputs: Vec<String>,
-    /// Which outputs it does not own though a good version before it did; `None` if there are none.
+    /// The outputs that a good version before owned and this version does not, as text; `None` if
+    /// there are none.
     doubt: Option<String>,
-    /// Why it is bad; `None` if it is not.
+    /// Why the version is bad; `None` if it is not bad.
     pub(super) bad: Option<String>,
-    /// Why it is in quarantine; `None` if it is not.
+    /// Why the version is in quarantine; `None` if it is not.
     pub(in super::super) quarantine: Option<String>,
-    /// Whether the operator has let it run again. It is good when it then passes its probation.
+    /// Whether the operator has let the version run again. If it then passes its probation, it is
+    /// good.
     pub(super) is_forgiven: bool,
-    /// Since when it is in the scan, on the monotonic clock; `None` while it is not there.
+    /// Since when the version is in the scan, on the monotonic clock; `None` while it is not.
     #[serde(skip)]
     began: Option<Duration>,
 }
@@ -47,9 +49,9 @@ pub(in super::super) struct Version {
 /// The end of a version's time in the scan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct End {
-    /// The time in UTC, RFC 3339; empty if it is not known.
+    /// The time of the end in UTC, RFC 3339; empty if it is not known.
     pub(in super::super) at: String,
-    /// Why it ended, in words.
+    /// The reason of the end, as text.
     pub(in super::super) why: String,
 }
 
@@ -72,7 +74,7 @@ impl Version {
         }
     }
 
-    /// Whether it is good enough for a rollback.
+    /// Whether the version is good enough for a rollback.
     pub(in super::super) fn soundness(&self) -> Soundness {
         match (&self.bad, &self.doubt) {
             (Some(_), _) => Soundness::Bad,
@@ -82,22 +84,22 @@ impl Version {
         }
     }
 
-    /// Why it is not good.
+    /// Why the version is not good; `None` if it is good or unproven.
     pub(in super::super) fn why(&self) -> Option<&str> {
         self.quarantine.as_deref().or(self.bad.as_deref()).or(self.doubt.as_deref())
     }
 
-    /// How long it was in the scan, up to this moment of the monotonic clock.
+    /// How long the version was in the scan, up to `now` on the monotonic clock.
     pub(in super::super) fn ran(&self, now: Duration) -> Duration {
         self.ran + self.began.map_or(Duration::ZERO, |began| now.saturating_sub(began))
     }
 
-    /// A copy of the record with the time up to this moment counted.
+    /// A copy of the record in which the time up to `now` is counted.
     pub(super) fn so_far(&self, now: Duration) -> Self {
         Self { ran: self.ran(now), ..self.clone() }
     }
 
-    /// Notes a start of an instance. A restart does not interrupt the running time.
+    /// Notes the start of an instance. A restart does not interrupt the running time.
     pub(super) fn begin(&mut self, at: &str, now: Option<Duration>) {
         if self.first.is_empty() {
             at.clone_into(&mut self.first);
@@ -107,19 +109,19 @@ impl Version {
         self.began = self.began.or(now);
     }
 
-    /// Notes its end; the first reason counts.
+    /// Notes the end of the version. If it is noted twice, the first reason stays.
     pub(super) fn end(&mut self, at: &str, now: Option<Duration>, why: impl FnOnce() -> String) {
         self.ran = now.map_or(self.ran, |now| self.ran(now));
         self.began = None;
         self.end.get_or_insert_with(|| End { at: at.to_owned(), why: why() });
     }
 
-    /// Notes that it has passed its probation, owns these outputs and has lost those. Returns
-    /// whether the record has changed.
+    /// Notes that the version has passed its probation, owns `outputs` and has lost the outputs in
+    /// `lost`. Returns whether the record has changed.
     pub(super) fn prove(&mut self, outputs: Vec<String>, lost: &[String], now: Duration) -> bool {
         let before = self.clone();
-        // What it did before it was good for the first time does not count any more. Neither does
-        // what the operator has forgiven.
+        // Traps before the first proof do not count any more, and neither do traps that the
+        // operator has forgiven.
         if !self.is_proven || self.is_forgiven {
             self.bad = None;
         }
@@ -129,7 +131,7 @@ impl Version {
         *self != before
     }
 
-    /// Adds these outputs to those that it owns; returns whether one of them is new.
+    /// Adds these outputs to the owned ones; returns whether one of them is new.
     pub(super) fn owns(&mut self, mut outputs: Vec<String>) -> bool {
         outputs.retain(|output| !self.outputs.contains(output));
         let is_news = !outputs.is_empty();
@@ -137,14 +139,16 @@ impl Version {
         is_news
     }
 
-    /// Notes that it is bad; the first reason stays. An earlier pardon is used up.
+    /// Notes that the version is bad; the first reason stays. An earlier pardon does not count any
+    /// more.
     pub(super) fn turns_bad(&mut self, why: String) {
         self.bad.get_or_insert(why);
         self.is_forgiven = false;
     }
 }
 
-/// Names in words the outputs that it does not write any more: the first, and how many others.
+/// The outputs that the version does not write any more, as text: the first one, and the number of
+/// others.
 fn lost_words(lost: &[String]) -> Option<String> {
     match lost {
         [] => None,
