@@ -211,6 +211,7 @@ impl ScanLink {
             let _ = reply.send(Err(stands));
             return None;
         }
+        // A ticket of a refused order is never used again; a gap in the numbers does no harm.
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         if self.handle.orders.push(order(ticket)).is_err() {

@@ -145,6 +145,7 @@ impl Reload {
     /// Puts a cause off until the reload under way has ended. Only one cause waits, because one
     /// reload serves all causes. A second order of an operator is refused.
     fn wait(&mut self, cause: Cause) {
+        // A comparison cannot share a reload, and two operators cannot share one answer.
         match (&self.next, cause) {
             (Some(Cause::Operator(_)), Cause::Operator(reply)) | (_, Cause::Comparison(reply)) => {
                 let message = "another reload is under way; try again";

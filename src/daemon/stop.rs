@@ -57,6 +57,8 @@ impl Daemon {
         let confirmed = confirmed.await;
         let left = self.reload.leaving.end(deadline).await;
         let trouble = self.trouble_at_the_stop(confirmed, left);
+        // The steps from here on may hang, so two threads limit them: one ends the process with
+        // its exit code after `LEAVE`, and the other kills the process a second later.
         self.link.stall.begin_exit();
         leave_in_time(trouble.clone());
         self.plugins.recovery.end();
@@ -99,6 +101,7 @@ pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) 
     let mut is_told = false;
     handle.halting.store(true, Ordering::Relaxed);
     loop {
+        // If the queue is full, the order is given again in the next round.
         is_told = is_told || handle.orders.push(Order::Halt).is_ok();
         while let Ok(thing) = handle.returns.pop() {
             back(thing);

@@ -68,6 +68,7 @@ impl Rows {
         let uid = draft.ordered.who.as_ref().map(|who| who.uid);
         let mut key = (uid, order, Some(draft.subject().to_owned()));
         if !self.rows.contains_key(&key) && self.rows.len() >= MAX_ROWS {
+            // A full store without an order that waits is as good as a new one.
             self.rows.retain(|_, row| row.waiting.is_some() || row.store.full_at > now);
             if self.rows.len() >= MAX_ROWS {
                 key.2 = None;
@@ -99,6 +100,7 @@ impl Row {
     /// Removes and returns the waiting order, if a line is free for it.
     fn release(&mut self, all: &mut LineStore, now: Duration) -> Option<Draft> {
         self.waiting.as_ref()?;
+        // The shared store is asked last, because it loses a line if it has one.
         if !self.store.has(ONE, now) || !all.take(ALL, now) {
             return None;
         }

@@ -70,7 +70,7 @@ impl Devices {
         self.told.retain(|name, _| is_there(name));
     }
 
-    /// The parts of a device, for example the units behind a gateway.
+    /// The parts of a device, as its driver has reported them; empty if it reports none.
     pub(in crate::daemon) fn parts(&self, name: &str) -> Vec<Part> {
         self.monitors.get(name).map(Monitor::parts).unwrap_or_default()
     }
@@ -140,6 +140,7 @@ impl Devices {
     pub(in crate::daemon) fn show(&mut self, news: &Snapshot, is_stalled: bool) {
         // The daemon itself holds one receiver.
         let is_watched = self.shown.receiver_count() > 1;
+        // A stall is shown at once, without the pace of new values.
         if is_stalled && is_watched && !self.shown.borrow().is_stalled {
             self.shown.send_modify(|export| Arc::make_mut(export).is_stalled = true);
         }

@@ -63,8 +63,8 @@ pub(in crate::daemon) struct Stall {
     /// What the scan was doing when the daemon found that it stands, as text; `None` while the scan
     /// moves.
     doing: Option<String>,
-    /// What the scan was doing when the daemon found that it stands, as a value, for the quarantine.
-    /// If the scan is doing another thing later, the thing in this field was not the cause.
+    /// What the scan was doing when the daemon found that it stands, for the quarantine. If the
+    /// scan is doing another thing later, the thing in this field was not the cause.
     found: Doing,
     /// What the scan is doing now. The scan writes it, the loop reads it.
     position: Arc<Position>,

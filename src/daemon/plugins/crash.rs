@@ -41,14 +41,14 @@ const MAX_REMEMBERED: usize = 64;
 
 /// The key of a trap. Two traps with the same key are the same trap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-/// The name of the plugin.
 struct Kind {
-    /// The module that trapped.
+    /// The name of the plugin.
     name: String,
-    /// The function that trapped, if it is known.
+    /// The module that trapped.
     hash: ModuleHash,
-    /// The place of the trap in the module, if it is known.
+    /// The function that trapped, if it is known.
     function: Option<String>,
+    /// The place of the trap in the module, if it is known.
     offset: Option<u32>,
 }
 
@@ -110,6 +110,7 @@ impl Crashes {
 impl Plugins {
     /// Makes a report of a program that has trapped. A program that has not trapped is dropped.
     pub(in crate::daemon) fn report_crash(&mut self, program: Program, config: &Config) {
+        // A program that was stopped or replaced has no trap, and needs no report.
         let Some(trap) = program.trap() else { return };
         let (kind, polls) =
             (Kind::of(&program.name, program.hash, trap, program.is_over()), program.polls);

@@ -40,7 +40,7 @@ mod worth;
 
 use worth::{Worth, rank, worth};
 
-/// The number of news that can wait: one for each plugin that passes its probation.
+/// The number of findings that can wait: one for each plugin that passes its probation.
 const MAX_NEWS: usize = MAX_PLUGINS;
 
 /// The largest number of versions that wait for the disk, each with its bytes and a thread. If a
@@ -205,8 +205,8 @@ impl Store {
         }
     }
 
-    /// Notes that the disk cannot be listed, and logs a new reason. From now on no version is known
-    /// to be kept.
+    /// Notes that the disk cannot be listed, and logs a new reason. The last list stays; if there
+    /// was none, an empty list counts.
     fn is_not_listed(&mut self, error: &io::Error) {
         self.listed.get_or_insert_default();
         self.is_stale = true;
@@ -348,8 +348,8 @@ impl Plugins {
             // The bytes of a running version are in memory, so this does not happen.
             let Some(bytes) = bytes else { continue };
             let worth = || {
-                // If some files are overlooked, the names of all plugins are known only from those
-                // that were seen.
+                // While some files are overlooked, the watch gives no names. An empty set is used
+                // then, because the supervisor knows each plugin whose file was seen.
                 let none = self.folder.overlooked().map(|_| Arc::default());
                 let files = self.folder.watch.names().or(none);
                 Arc::new(worth(&self.store, &self.supervisor, files.as_deref(), versions))

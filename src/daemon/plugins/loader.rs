@@ -140,6 +140,7 @@ pub(in crate::daemon) struct Loader {
     pub(in crate::daemon) compile_service: Arc<CompileService>,
     pub(in crate::daemon) keeper: Arc<Timekeeper>,
     events: mpsc::Sender<Event>,
+    /// [`MAX_COMPILING`], [`MAX_PREPARING`] and [`MAX_SHADOWS`] permits, for one task each.
     compiling: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
     trying: Arc<Semaphore>,
@@ -192,6 +193,7 @@ impl Loader {
         let _ = self.events.send(Event::TurnedAway { name, hash, refusal, who }).await;
     }
 
+    /// The work of the task of one preparation: compiles, prepares, and tries the program.
     async fn work(
         &self,
         request: Request,
@@ -264,6 +266,7 @@ impl Loader {
         })
     }
 
+    /// Makes one shadow run, with an instance of its own.
     fn attempt_once(
         &self,
         request: Request,

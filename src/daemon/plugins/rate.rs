@@ -25,6 +25,8 @@ pub(in crate::daemon) struct LineStore {
 impl LineStore {
     /// Whether the store has a line now.
     pub(in crate::daemon) fn has(&self, lines: Lines, now: Duration) -> bool {
+        // One more line moves `full_at` by `refill`. An empty store is full again after
+        // `full * refill`, so `full_at` must not lie further away.
         self.full_at.max(now) + lines.refill <= now + lines.full * lines.refill
     }
 

@@ -1,11 +1,10 @@
 //! The choice of the version that runs if the file is no good. The rule is the same while the
 //! daemon runs and after a start.
 //!
-//! Three things are remembered over a start. A module that was in quarantine still is. The version
-//! that ran when the daemon ended goes on if the file is refused, as it would have without the
-//! start. If that version is in quarantine, a good version takes its place. A hold is not
-//! remembered, because it is an order; the configuration has a key for plugins that are held from
-//! the start.
+//! Over a start, the daemon remembers which modules were in quarantine and which version ran. The
+//! version that ran goes on if the file is refused, as it would have without the start. If that
+//! version is in quarantine, a good version takes its place. A hold is not remembered, because
+//! it is an order; the configuration has a key for plugins that are held from the start.
 //!
 //! The supervisor chooses the version (`supervisor/plugin/target.rs`), `version.rs` knows which
 //! versions are good, and `keep.rs` which versions are on the disk.

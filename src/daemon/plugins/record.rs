@@ -42,9 +42,11 @@ const REFUSALS: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 /// The journal, and what its receipts say about each plugin.
 #[derive(Debug)]
 pub(in crate::daemon) struct Record {
+    /// The receipts, on the disk or in memory.
     journal: Journal<Receipt>,
     /// The record of each version, as the sum of its receipts.
     pub(in crate::daemon) versions: Versions,
+    /// What the receipts say about each plugin, by name.
     plugins: HashMap<String, PluginHistory>,
     /// The lines that are left for refusals of all plugins.
     refusals: LineStore,
@@ -349,10 +351,12 @@ impl Record {
         self.plugins.retain(|name, _| is_known(name));
     }
 
+    /// The history of this plugin, begun if there is none.
     fn history(&mut self, name: &str) -> &mut PluginHistory {
         self.plugins.entry(name.to_owned()).or_default()
     }
 
+    /// Counts a receipt for its version, and puts it into the journal.
     fn add(
         &mut self,
         name: &str,
@@ -383,6 +387,7 @@ impl Record {
     }
 }
 
+/// All 64 hexadecimal digits of a hash.
 fn digits(hash: Option<ModuleHash>) -> Option<String> {
     hash.map(|hash| format!("{hash:#}"))
 }

@@ -102,6 +102,7 @@ impl Entry {
 /// A prepared program, with the times so far.
 #[derive(Debug)]
 pub(in crate::daemon) struct Ready {
+    /// The prepared program.
     pub(in crate::daemon) program: Box<Prepared>,
     /// The times of its preparation.
     pub(in crate::daemon) times: SwapView,
@@ -117,7 +118,9 @@ impl Ready {
 /// A swap that was ordered from the scan, with the times so far.
 #[derive(Debug)]
 pub(in crate::daemon) struct Ordered {
+    /// The module of the instance.
     pub(in crate::daemon) hash: ModuleHash,
+    /// The number of the instance.
     pub(in crate::daemon) generation: Generation,
     /// The times of the steps before the order.
     pub(in crate::daemon) times: SwapView,
@@ -196,6 +199,7 @@ impl Roster {
             }
             let name: Arc<str> = name.into();
             self.seats.0[free] = Some(Arc::clone(&name));
+            // If there are too many names, those of plugins that have gone are forgotten.
             if self.makers.len() >= MAX_MAKERS {
                 self.makers.retain(|_, name| self.entries.contains_key(name));
             }

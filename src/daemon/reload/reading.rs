@@ -118,6 +118,7 @@ pub(in crate::daemon) async fn watch_file(
         sleep(LOOK).await;
         let file = path.clone();
         let Ok(now) = spawn_blocking(move || Stamp::of(&file)).await else { return };
+        // The file has changed since the last event, and two looks in a row found it the same.
         if now != seen && now == before {
             seen = now;
             if events.send(Event::Reload(Cause::File)).await.is_err() {

@@ -36,6 +36,7 @@ impl Unread {
         }
         self.tried_at = Some(now);
         say(lost);
+        // If the count has not risen, the log has taken the line, so it has a reader.
         if dropped() == before {
             (self.known, self.attempts) = (before, 0);
         } else {
