@@ -1,9 +1,9 @@
 //! Time for the scan: the machine's monotonic clock, and a simulated one for tests and recipes.
 //!
-//! A moment is a `Duration` since an arbitrary start, and it never moves backwards. It is read once
-//! a cycle and passed on as `now`. Nothing below the scan reads a clock itself, so a cycle can be
-//! replayed. Wall-clock time does not appear here: log lines and reports read it where they are
-//! written.
+//! A moment is a `Duration` since an arbitrary start, and it never moves backwards. The scan reads
+//! the clock once a cycle and passes the moment on as the argument `now`. Nothing below the scan
+//! reads a clock itself, so a cycle can be replayed. Wall-clock time does not appear here: log
+//! lines and reports read the wall clock where they are written.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -17,11 +17,13 @@ pub trait Clock {
     /// The present moment.
     fn now(&self) -> Duration;
 
-    /// Returns at `deadline` or as soon after it as the system allows; at once if it has passed.
+    /// Waits until `deadline`. The call returns at `deadline` or as soon after it as the system
+    /// allows, and at once if `deadline` has passed.
     fn sleep_until(&self, deadline: Duration);
 }
 
-/// `CLOCK_MONOTONIC`, with absolute sleeps: a late wake-up does not delay the next one.
+/// The clock `CLOCK_MONOTONIC`, with sleeps to an absolute deadline. Because of that, a late
+/// wake-up does not delay the next one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MonotonicClock;
 
@@ -41,7 +43,7 @@ impl Clock for MonotonicClock {
     }
 }
 
-/// A duration or a moment in nanoseconds; saturates after 584 years.
+/// A duration or a moment in nanoseconds. The number saturates after 584 years.
 pub fn nanos(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_mul(1_000_000_000);
     seconds.saturating_add(duration.subsec_nanos().into())

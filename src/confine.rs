@@ -1,13 +1,14 @@
 //! Bounds that a process sets for itself before it reads bytes from outside.
 //!
-//! Two kinds of processes do so; both are this program, started by itself. The compile worker needs
-//! only what it was given (`plugin/module/compile.rs`). The offline verbs of the command line read
-//! files and start a compile worker (`cli/offline.rs`). Each step limits a possible damage, and the
-//! work does not depend on any of them. If the system lacks one step, the others still hold, and
-//! the caller learns which one is missing. [`Death`] says how such a process ended.
+//! Two kinds of processes set these bounds, and both run this same program. The compile worker is a
+//! child process of the daemon; it needs only what it was given (`plugin/module/compile.rs`). The
+//! offline verbs of the command line read files and start a compile worker (`cli/offline.rs`).
+//! [`confine`] applies the bounds in steps, and each step limits a possible damage. If the system
+//! lacks one step, the process does its work all the same, the other steps still hold, and the
+//! caller learns which step is missing. [`Death`] says how a confined process ended.
 //!
-//! Two things are not bounded here: the wall-clock time, which the parent watches, and the number
-//! of bytes that are read, which each reader bounds for itself.
+//! Two things are not bounded here. The parent process watches the wall-clock time, and each reader
+//! of a file bounds for itself the number of bytes that it reads.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -24,33 +25,35 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// The memory that is bounded, in bytes.
+/// The kind of memory that is bounded, with its bound in bytes.
 #[derive(Debug, Clone, Copy)]
 pub enum Memory {
     /// All addresses, reserved or used: the strictest bound, for a process that reserves few.
     Addresses(u64),
     /// Memory that can be written and belongs to the process alone. Each linear memory of a guest
-    /// reserves 8 GiB of addresses, which count here only after they are made writable.
+    /// reserves 8 GiB of addresses; reserved addresses do not count here until they are made
+    /// writable.
     Writable(u64),
 }
 
 /// What a process may still reach outside of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// It may read files and start programs. It may write only files that it has open, and may not
-    /// use TCP.
+    /// The process may read files and start programs. It may write only files that it has open, and
+    /// may not use TCP.
     Read,
-    /// It may only use the files that it has open: no other file, no socket, no other process.
+    /// The process may only use the files that it has open: no other file, no socket, no other
+    /// process.
     Nothing,
 }
 
 /// The bounds of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// CPU time of all its threads. At its end the kernel sends SIGXCPU, and SIGKILL a second
-    /// later.
+    /// CPU time of all threads of the process. When it is used up, the kernel sends SIGXCPU, and
+    /// SIGKILL a second later.
     pub cpu: Duration,
-    /// Its memory. A request for more is refused.
+    /// Memory of the process. The kernel refuses a request for more.
     pub memory: Memory,
     /// What the process may still reach.
     pub reach: Reach,
@@ -59,7 +62,7 @@ pub struct Bounds {
 impl Bounds {
     /// These bounds, or those that this process inherited (`ulimit`), whichever are stricter.
     pub fn or_inherited(self) -> Self {
-        // If the system gives no answer, no stricter limit is known.
+        // If `getrlimit` fails, no stricter limit is known.
         let inherited = |resource| getrlimit(resource).map_or(rlim_t::MAX, |(soft, _)| soft);
         let memory = match self.memory {
             Memory::Addresses(bytes) => {
@@ -80,18 +83,19 @@ pub fn address_limit() -> Option<u64> {
     (soft != nix::sys::resource::RLIM_INFINITY).then_some(soft)
 }
 
-/// Most open files of a process that must open none: its three pipes, and a few that the C library
-/// opens for a moment if no other bound forbids that.
+/// Most open files of a process with [`Reach::Nothing`]: its three pipes, and a few files that the
+/// C library opens for a moment if no other bound forbids that.
 const MAX_FILES: rlim_t = 8;
 
-/// The newest version of landlock whose rules are used; a kernel applies those that it knows.
+/// The newest version of landlock whose rules are used. An older kernel applies those rules that it
+/// knows.
 const LANDLOCK: ABI = ABI::V7;
 
 /// Applies the bounds to this process, for good. Returns a text for each bound that the system does
 /// not have.
 ///
-/// The caller calls it before the process has a second thread: landlock and seccomp apply to the
-/// calling thread and to those that it starts later.
+/// The caller calls this function before the process has a second thread, because landlock and
+/// seccomp apply only to the calling thread and to threads that it starts later.
 pub fn confine(bounds: &Bounds) -> Vec<String> {
     let Bounds { cpu, memory, reach } = *bounds;
     let mut missing = Vec::new();
@@ -110,7 +114,8 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
     step("no core dump", limit(Resource::RLIMIT_CORE, 0, 0));
     // The process ends with its parent, and before its parent if memory runs out.
     step("the end with its parent", text(prctl::set_pdeathsig(Signal::SIGKILL)));
-    // In a process that is not dumpable these files belong to root, so this comes first.
+    // This step comes before "not dumpable", because the files in `/proc/self` of a process that is
+    // not dumpable belong to root.
     step(
         "first choice when memory runs out",
         text(std::fs::write("/proc/self/oom_score_adj", "1000")),
@@ -129,8 +134,9 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
     missing
 }
 
-/// Forbids new threads and new processes; running ones go on. The kernel does not apply this limit
-/// to root. For root only [`Reach::Nothing`] rules out processes.
+/// Forbids new threads and new processes to this process; running ones go on. The kernel does not
+/// apply this limit to root. For a process of root, only [`Reach::Nothing`] rules out new
+/// processes.
 ///
 /// # Errors
 /// The system refuses; the text is its reason.
@@ -148,7 +154,8 @@ fn text<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), String> {
     result.map_err(|error| error.to_string())
 }
 
-/// Applies landlock without any exception: each kind of access that it handles is forbidden.
+/// Applies landlock without any exception: each kind of access that the ruleset handles is
+/// forbidden.
 fn fence(reach: Reach) -> Result<(), String> {
     let files = match reach {
         Reach::Read => AccessFs::from_write(LANDLOCK),
@@ -163,7 +170,8 @@ fn fence(reach: Reach) -> Result<(), String> {
             .restrict_self()
     })();
     match enforced.map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
-        // Seccomp also forbids the worker what an older kernel's landlock lacks.
+        // An older kernel lacks some of these rules. For the compile worker, seccomp forbids those
+        // accesses too.
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
         RulesetStatus::NotEnforced => {
             Err("this kernel does not have it, or a filter of system calls refuses it".into())
@@ -175,10 +183,11 @@ fn fence(reach: Reach) -> Result<(), String> {
 /// the same number on all CPUs.
 const FCHMODAT2: libc::c_long = 452;
 
-/// System calls that a process with [`Reach::Nothing`] does not need. They open and change files,
-/// make sockets and processes, act on other processes, or have had many defects in the kernel.
-/// Landlock alone would leave much of that open. It covers TCP, but neither UDP nor sockets with a
-/// path. It does not cover changes of file modes and, before Linux 6.2, truncation of files.
+/// System calls that a process with [`Reach::Nothing`] does not need. These calls open and change
+/// files, make sockets and processes, act on other processes, or have had many defects in the
+/// kernel. Landlock alone would leave many of these actions open. It covers TCP, but neither UDP
+/// nor sockets with a path. It does not cover changes of file modes and, before Linux 6.2,
+/// truncation of files.
 const FORBIDDEN: &[libc::c_long] = &[
     // Files.
     #[cfg(target_arch = "x86_64")]
@@ -252,16 +261,16 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_keyctl,
 ];
 
-/// Applies seccomp: each of these calls fails with EPERM.
+/// Applies seccomp: each call in [`FORBIDDEN`] fails with EPERM.
 fn forbid_calls() -> Result<(), String> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
     let own = std::process::id();
     for (call, argument, operator, value) in [
-        // Threads are needed, processes are not.
+        // The process needs threads, but no other processes.
         (libc::SYS_clone, 0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0),
-        // A process that aborts sends itself a signal. It may lower its own limits, but not those
-        // of others.
+        // A process that aborts sends itself a signal, so `tgkill` to itself is allowed. With
+        // `prlimit64` a process may change its own limits, but not those of other processes.
         (libc::SYS_tgkill, 0, SeccompCmpOp::Ne, own.into()),
         (libc::SYS_prlimit64, 0, SeccompCmpOp::Ne, 0),
     ] {
@@ -270,7 +279,8 @@ fn forbid_calls() -> Result<(), String> {
         rules.insert(call, vec![rule.map_err(|error| error.to_string())?]);
     }
     apply(rules, libc::EPERM)?;
-    // Its flags are in memory, where no filter sees them. With ENOSYS the C library uses `clone`.
+    // The flags of `clone3` are in memory, where no filter sees them. If `clone3` fails with
+    // ENOSYS, the C library uses `clone` instead.
     apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
 
@@ -285,7 +295,8 @@ fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), Strin
     seccompiler::apply_filter(&filter).map_err(|error| error.to_string())
 }
 
-/// Tests what a process with [`Reach::Nothing`] can still do; a text for each success.
+/// Tests what a process with [`Reach::Nothing`] can still do. The list has a text for each test
+/// that succeeded.
 pub fn escapes() -> Vec<String> {
     let tried = [
         ("it can open files", std::fs::File::open("/").is_ok()),
@@ -324,7 +335,7 @@ impl Death {
     }
 }
 
-/// Whether this line of a process of this program says that memory ran out.
+/// Whether this line, written by a process of this program, says that memory ran out.
 pub fn is_out_of_memory(line: &str) -> bool {
     line.starts_with("memory allocation of")
 }

@@ -1,15 +1,15 @@
-//! Crash reports: one file for each trap, with all that is known of the program that trapped, and
-//! the replay of that file.
+//! Crash reports: one file for each trap of a program, and the replay of such a file. The file has
+//! all that is known of the program that trapped.
 //!
 //! A report holds the module, the trap with its backtrace, the program's inputs and actions in its
-//! last cycles, and its state before them. That is enough to run the program again on another
-//! machine, where it must trap at the same place. A report is about one program only. The plant,
-//! the devices and other programs are not in it, because a program sees them only through calls,
-//! and these are on its tape.
+//! last cycles, and its state before them. With a report, `camshaft` can run the program again on
+//! another machine, where the program must trap at the same place. A report is about one program
+//! only. The plant, the devices and other programs are not in the report, because a program sees
+//! them only through calls to the host, and the report has a record of these calls, the tape.
 //!
-//! `file.rs` has the format, `brought.rs` the limits for reports from other machines, `store.rs`
-//! the folder and its limits, `history.rs` the tape in words, `verdict.rs` the replay and what it
-//! proves.
+//! Where to look next: `file.rs` has the format, `brought.rs` the limits for reports from other
+//! machines, `store.rs` the folder of reports and its limits. `history.rs` shows the tape in words,
+//! and `verdict.rs` has the replay and what it proves.
 
 mod brought;
 mod file;
@@ -40,25 +40,25 @@ const VERSION: u32 = 1;
 /// The text at the beginning of every report.
 const FORMAT: &str = "camshaft crash report";
 
-/// The largest module that a report contains, in bytes: the default limit of the configuration. A
-/// report of a larger module only names it.
+/// The largest module that a report contains, in bytes. The value is the default limit of the
+/// configuration. A report of a larger module has only the module's hash.
 const MAX_MODULE: usize = 16 << 20;
 
-/// Most points of a report, by their ids: those that a configuration can have, and those that were
-/// removed earlier.
+/// Most points of a report, counted by their ids: the points that a configuration can have, and
+/// points that were removed earlier.
 const MAX_POINTS: usize = 1 << 16;
 
-/// Most frames of a backtrace: four times as many as are written.
+/// Most frames of a backtrace: four times as many as a report of this program has.
 const MAX_FRAMES: usize = 256;
 
-/// Most names of functions: the tape has one byte for a function's number.
+/// Most names of functions. The limit is 256 because the tape has one byte for a function's number.
 const MAX_FUNCTIONS: usize = 256;
 
 /// Most globals of a checkpoint: the largest number that the limits of a module allow, and some
-/// that the compile service adds.
+/// globals that the compile service adds.
 const MAX_GLOBALS: usize = 1 << 15;
 
-/// Most blocks of a memory: those that the largest report has room for.
+/// Most blocks of a memory: as many as the largest report has room for.
 const MAX_BLOCKS: usize = file::MAX_REPORT as usize / Picture::BLOCK;
 
 /// The head of a report, which is one line of JSON at its beginning.
@@ -79,11 +79,11 @@ pub struct Head {
     /// The backtrace, from the innermost call on.
     #[serde(deserialize_with = "brought::list::<MAX_FRAMES, _, _>")]
     pub frames: Vec<Frame>,
-    /// Whether the call was stopped because its budget was used up.
+    /// Whether the host stopped the call because its budget was used up.
     pub is_over: bool,
-    /// Polls of the instance that returned well.
+    /// Number of polls of the instance that returned well.
     pub polls: u64,
-    /// CPU time for one poll.
+    /// CPU time that one poll may use.
     pub poll_budget: Duration,
     /// The program was polled in every n-th cycle.
     pub every: u32,
@@ -109,7 +109,7 @@ pub struct Head {
     start: StartHead,
     /// The memory after the trap.
     memory: PictureHead,
-    /// Bytes of the parts that follow the head.
+    /// Length of each part that follows the head.
     lengths: Lengths,
 }
 
@@ -126,7 +126,8 @@ struct PointHead {
     offset: f64,
 }
 
-/// Where a replay of the tape starts: at the birth of the instance, at a checkpoint, or nowhere.
+/// Where a replay of the tape starts: at the birth of the instance, at a checkpoint, or nowhere. In
+/// the last case the tape cannot be replayed, for the reason that is given.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum StartHead {
@@ -166,7 +167,7 @@ struct Lengths {
 pub struct Report {
     /// The head.
     pub head: Head,
-    /// The module, if it could be read when the report was made.
+    /// The bytes of the module, if the file could be read when the report was made.
     pub module: Option<Vec<u8>>,
     tape: Vec<u8>,
     checkpoint: Vec<u8>,
@@ -180,7 +181,7 @@ pub struct About {
     pub plugin: String,
     /// Hash of the module.
     pub hash: ModuleHash,
-    /// Polls of the instance that returned well.
+    /// Number of polls of the instance that returned well.
     pub polls: u64,
     /// Settings of the program in the scan.
     pub settings: Settings,
@@ -193,8 +194,8 @@ pub struct About {
 }
 
 impl Report {
-    /// A report from the post-mortem of a program. `module` becomes part of it if its hash is right
-    /// and it is not too large.
+    /// Makes a report from the post-mortem of a program. `module` becomes part of the report if its
+    /// hash is right and it is not too large.
     pub fn new(
         about: About,
         post_mortem: PostMortem,
@@ -259,14 +260,14 @@ fn granted(grant: &Grant, points: &Points) -> Option<Vec<String>> {
     }
 }
 
-/// Splits a picture into head and bytes.
+/// Splits a picture into its head and its bytes.
 fn split(picture: Picture) -> (PictureHead, Vec<u8>) {
     let Picture { memory_bytes, blocks, mut bytes, is_cut } = picture;
     bytes.truncate(blocks.len() * Picture::BLOCK);
     (PictureHead { bytes: memory_bytes, blocks, is_cut }, bytes)
 }
 
-/// Joins head and bytes to a picture: the inverse of [`split`].
+/// Joins a head and its bytes to a picture: the inverse of [`split`].
 fn join(head: &PictureHead, bytes: &[u8]) -> Picture {
     let PictureHead { bytes: memory_bytes, blocks, is_cut } = head.clone();
     Picture { memory_bytes, blocks, bytes: bytes.to_vec(), is_cut }
@@ -278,7 +279,7 @@ impl PointHead {
         Self { name, direction, kind, byte, bit, scale, offset }
     }
 
-    /// The point at byte 0 of an image of its own.
+    /// This point, moved to byte 0 of an image of its own.
     fn alone(&self) -> Point {
         let Self { name, direction, kind, bit, scale, offset, .. } = self.clone();
         Point { bit, scale, offset, ..Point::new(name, direction, kind) }

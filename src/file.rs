@@ -1,9 +1,9 @@
-//! Files of unknown kind: only regular files are opened, without waiting, and they are read up to a
-//! limit.
+//! Files of unknown kind: this module opens only regular files, never waits for a writer, and reads
+//! a file up to a limit.
 //!
-//! A pipe in the place of a file would make the open call wait until a writer comes, perhaps for
-//! ever. A file system that gives no answer makes any call wait; that is the subject of
-//! `patience.rs`.
+//! If a pipe stood in the place of a file, an ordinary open call would wait until a writer comes,
+//! perhaps for ever. A call on a file system that gives no answer waits all the same; `patience.rs`
+//! is about that.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
@@ -12,12 +12,12 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// Opens a regular file to read it. A link to one is followed.
+/// Opens a regular file to read it. A link to a regular file is followed.
 ///
 /// # Errors
 /// The errors of the disk. If the path is not a regular file, the error names what it is.
 pub fn open(path: &Path) -> io::Result<File> {
-    // NOCTTY: a terminal in its place must not become the terminal of this process.
+    // NOCTTY: if the path is a terminal, it must not become the terminal of this process.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     let kind = file.metadata()?.file_type();
@@ -27,7 +27,8 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The kind of a file that is no socket; `None` if it is a socket, or cannot be looked at.
+/// The kind of a file that is not a socket. `None` if the file is a socket, or if the system cannot
+/// say what it is.
 pub fn no_socket(path: &Path) -> Option<&'static str> {
     let kind = std::fs::metadata(path).ok()?.file_type();
     (!kind.is_socket()).then(|| name(kind))

@@ -1,10 +1,15 @@
-//! The latest value of something, from one writer to one reader; neither of them ever waits.
+//! The latest value of something, from one writer to one reader. Neither of them ever waits.
 //!
-//! The scan writes its snapshot here in each cycle, and the daemon reads the newest one when it
-//! needs it. Values in between are lost on purpose. A fact that must not be lost is a level with a
-//! generation inside the value.
+//! The scan publishes its snapshot through this buffer in each cycle, and the daemon reads the
+//! newest snapshot when it needs one. Values that the reader does not read in time are lost on
+//! purpose. A fact that must not be lost is therefore part of the value in every cycle, as a level
+//! with a generation.
+//!
+//! ```text
+//! Writer ── publish ──▶ [ three buffers ] ── read ──▶ Reader
+//! ```
 
-/// The end that writes values.
+/// The end that publishes values.
 #[derive(Debug)]
 pub struct Writer<T: Send>(triple_buffer::Input<T>);
 
@@ -12,17 +17,18 @@ pub struct Writer<T: Send>(triple_buffer::Input<T>);
 #[derive(Debug)]
 pub struct Reader<T: Send>(triple_buffer::Output<T>);
 
-/// A writer and its reader, which start with copies of `first`; the buffers keep their capacity
-/// from then on.
+/// Makes a writer and its reader, with a copy of `first` in each of the three buffers. The buffers
+/// keep their capacity after that.
 pub fn latest<T: Clone + Send>(first: &T) -> (Writer<T>, Reader<T>) {
     let (input, output) = triple_buffer::TripleBuffer::new(first).split();
     (Writer(input), Reader(output))
 }
 
 impl<T: Send> Writer<T> {
-    /// Lets `fill` overwrite an old value in place, then makes it the newest.
+    /// Publishes a new value: `fill` overwrites an old value in place, and the result becomes the
+    /// newest value.
     ///
-    /// `fill` gets a value that was published some calls ago, and must set every field.
+    /// `fill` gets a value that was published some calls before, and must set every field of it.
     pub fn publish(&mut self, fill: impl FnOnce(&mut T)) {
         fill(self.0.input_buffer_mut());
         self.0.publish();
@@ -30,12 +36,12 @@ impl<T: Send> Writer<T> {
 }
 
 impl<T: Send> Reader<T> {
-    /// The newest value.
+    /// The newest value that the writer has published.
     pub fn read(&mut self) -> &T {
         self.0.read()
     }
 
-    /// The value that was read last.
+    /// The value that the last [`Reader::read`] returned.
     pub fn seen(&self) -> &T {
         self.0.output_buffer()
     }

@@ -2,14 +2,14 @@
 //!
 //! All other modules only use the macros of `tracing`. journald shows only the message of a line,
 //! so the message must make sense without its fields. The fields repeat the facts in the words of
-//! the configuration, for searching. This module writes no log file and rotates nothing, because
-//! stderr and journald have owners for that. `systemd.rs` finds out whether stderr is connected to
-//! journald. The protocol of journald is in `log/journal.rs`. `log/legible.rs` sees that no text
-//! from outside forges a line.
+//! the configuration, so that an operator can search for them. This module writes no log file and
+//! rotates none, because stderr and journald belong to other programs that do so. `systemd.rs`
+//! finds out whether stderr is connected to journald. The protocol of journald is in
+//! `log/journal.rs`. `log/legible.rs` prevents that a text from outside forges a line.
 //!
 //! A thread that logs never waits: lines go through a bounded queue to another thread that writes
-//! them. If the output is not read (a pipe that is not drained, Ctrl-S in a terminal, a journald
-//! that hangs), the queue fills up. Lines without room are dropped and counted.
+//! them. The queue fills up if the output is not read: a pipe that is not drained, Ctrl-S in a
+//! terminal, a journald that hangs. Lines that find no room in the queue are dropped and counted.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -36,11 +36,11 @@ use crate::systemd;
 mod journal;
 mod legible;
 
-/// Most lines in the queue. Programs may log a burst of 1024 lines between two looks of the daemon;
-/// this is eight times as many. With lines of 300 bytes it is 2.5 MB.
+/// Most lines in the queue. Between two reads by the daemon, programs may log a burst of 1024
+/// lines; the limit is eight times that number. With lines of 300 bytes the queue takes 2.5 MB.
 const MAX_WAITING: usize = 8192;
 
-/// Time for the writer before an exit that must not be delayed.
+/// Time that the log's writer has for its last lines before an exit that must not be delayed.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The section `[log]` of the configuration.
@@ -64,11 +64,12 @@ pub enum Format {
     Text,
     /// One JSON object per line on stderr.
     Json,
-    /// journald's own protocol: its fields can be searched with `journalctl CAMSHAFT_PLUGIN=name`.
+    /// The protocol of journald, whose fields can be searched with `journalctl
+    /// CAMSHAFT_PLUGIN=name`.
     Journal,
 }
 
-/// Which events are logged: `info`, or with exceptions by module, `info,camshaft::plugin=debug`.
+/// The events that are logged: `info`, or with exceptions by module, `info,camshaft::plugin=debug`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Level(Targets);
@@ -85,7 +86,8 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut targets = Targets::new().with_default(LevelFilter::INFO);
         for part in text.split(',').map(str::trim) {
-            // `Targets` has a parser, but that takes a misspelt level for the name of a module.
+            // `Targets` has a parser of its own, but that parser takes a misspelt level for the
+            // name of a module.
             let (module, level) = match part.split_once('=') {
                 Some((module, level)) => (Some(module.trim()), level.trim()),
                 None => (None, part),
@@ -113,11 +115,13 @@ impl TryFrom<String> for Level {
 /// The handle of the running log.
 #[derive(Debug)]
 pub struct Handle {
-    /// Which lines are logged. The daemon writes, every thread that logs reads.
+    /// The level of the log. The daemon writes it, and every thread that logs reads it.
     level: reload::Handle<Targets, Registry>,
-    /// Lines that found the queue full. The threads that log count, the daemon reads.
+    /// The count of lines that found the queue full. The threads that log increase it, and the
+    /// daemon reads it.
     lost: ErrorCounter,
-    /// Lines that could not be written. The log's writer counts, the daemon reads.
+    /// The counts of lines that could not be written. The log's writer increases them, and the
+    /// daemon reads them.
     writing: Arc<Writing>,
 }
 
@@ -133,12 +137,12 @@ struct Writing {
     why: AtomicI32,
 }
 
-/// Lines that could not be written, once a later line could.
+/// A report of lines that could not be written. It exists only after a later line could be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwritten {
-    /// Number of such lines since the start.
+    /// Number of unwritten lines since the start of the process.
     pub lines: u64,
-    /// The kernel's error number for the last such line; 0 if there is none.
+    /// The kernel's error number for the last unwritten line; 0 if there is none.
     why: i32,
 }
 
@@ -162,14 +166,13 @@ impl Handle {
         self.lost.dropped_lines() as u64
     }
 
-    /// Number of lines that could not be written: the reader of a pipe has left, a disk is full,
-    /// journald is gone.
+    /// Number of lines that could not be written, because the reader of a pipe has left, a disk is
+    /// full, or journald is gone.
     pub fn refused(&self) -> u64 {
         self.writing.refused.load(Ordering::Relaxed)
     }
 
-    /// The lines that could not be written, once the last line could; `None` while the last line
-    /// could not.
+    /// The report of lines that could not be written; `None` while the last line is among them.
     pub fn unwritten(&self) -> Option<Unwritten> {
         self.writing.unwritten()
     }
@@ -177,7 +180,8 @@ impl Handle {
 
 impl Writing {
     fn unwritten(&self) -> Option<Unwritten> {
-        // `Acquire` makes visible what was counted before the last line could be written.
+        // `Acquire` makes visible the counts that were stored before the last line could be
+        // written.
         let is_refused = self.is_refused.load(Ordering::Acquire);
         let (lines, why) = (self.refused.load(Ordering::Relaxed), self.why.load(Ordering::Relaxed));
         (!is_refused).then_some(Unwritten { lines, why })
@@ -193,7 +197,7 @@ impl Writing {
     }
 }
 
-/// An output for lines, with the counts of lines that it refuses.
+/// An output for lines, with the counts of the lines that it could not write.
 struct Place<W>(W, Arc<Writing>);
 
 impl<W: Write> Write for Place<W> {
@@ -217,15 +221,16 @@ pub fn last_words() {
     std::thread::sleep(LAST_WORDS);
 }
 
-/// The thread that writes the log. Its drop writes the lines in the queue, for 1.1 s at most; later
-/// lines are lost.
+/// The thread that writes the log. The drop of this handle waits until the queued lines are
+/// written, for 1.1 s at most; lines after that time are lost.
 #[derive(Debug)]
 pub struct LogWriter(#[expect(dead_code, reason = "it is there to be dropped")] WorkerGuard);
 
 /// Starts the log for the whole process.
 ///
 /// # Errors
-/// The log was started before. A journald that cannot be reached is no error: the log is then text.
+/// The log was started before. A journald that cannot be reached is no error: the log is then
+/// written to stderr as text.
 pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     let (filter, level) = reload::Layer::new(settings.level.0.clone());
     let wants_journal = match settings.format {
@@ -256,8 +261,8 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     Ok((Handle { level, lost, writing }, LogWriter(writer)))
 }
 
-/// Logs the message of a panic. The standard library would write it to stderr, and the thread would
-/// wait there until the message is read.
+/// Logs the message of a panic. The hook of the standard library would write the message to stderr,
+/// and the panicking thread would wait until the message is read.
 fn say_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let backtrace = match backtrace.status() {
@@ -269,21 +274,22 @@ fn say_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(thread = name, "thread {name} has {panic}{backtrace}");
 }
 
-/// The part of the subscriber that decides which events are logged; an output is a layer above it.
+/// The part of the subscriber that decides which events are logged. An output is a layer above the
+/// filter.
 type Filter = tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>;
 type Output = Box<dyn Layer<Filter> + Send + Sync>;
 
-/// A bounded queue to `place`, in which no sender waits.
+/// A bounded queue to `place`. No sender of the queue waits.
 fn queue(place: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING);
     queue.thread_name("log").finish(place)
 }
 
-/// The output as readable lines: the message only.
+/// The output as readable lines, which have the message only.
 fn text(queue: NonBlocking) -> Output {
     // The NO_COLOR convention (no-color.org): a value that is set and not empty means no colour.
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // This form is for people: the message says everything. The other forms have the fields.
+    // Text is for people, and the message says everything. The other forms have the fields too.
     let message_only = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{value:?}"),
         _ => Ok(()),
@@ -303,8 +309,8 @@ fn json(queue: NonBlocking) -> Output {
     layer.json().flatten_event(true).boxed()
 }
 
-/// Timestamps by RFC 3339 in UTC with milliseconds: they sort as text and mean the same on every
-/// machine of a plant.
+/// Timestamps by RFC 3339 in UTC with milliseconds. Such timestamps sort as text and mean the same
+/// on every machine of a plant.
 struct Timestamp;
 
 impl FormatTime for Timestamp {
@@ -313,9 +319,10 @@ impl FormatTime for Timestamp {
     }
 }
 
-/// The level of a word; `None` if it is no level.
+/// The level that a word names; `None` if the word is no level.
 fn level_of(word: &str) -> Option<LevelFilter> {
-    // `LevelFilter` has a parser, but that accepts numbers and the empty word as well.
+    // `LevelFilter` has a parser of its own, but that parser accepts numbers and the empty word
+    // too.
     Some(match word {
         "off" => LevelFilter::OFF,
         "error" => LevelFilter::ERROR,

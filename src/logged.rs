@@ -1,15 +1,16 @@
-//! The state that was logged last, so that a state is logged when it changes and not while it
-//! stays.
+//! The state that was logged last. With it the caller logs a state when it changes, and not while
+//! it stays the same.
 //!
-//! A unit that does not answer is asked again every few seconds, and a disk that is full stays
-//! full. One line when it begins and one when it is over tell all; a line for each attempt would
-//! hide every other line. The caller words the line and writes it; this file knows neither. Lines
-//! that only have a rate limit, whatever they say, do not belong here.
+//! The daemon asks a unit that does not answer again every few seconds, and a full disk stays full
+//! for long. One line when the trouble begins and one when it is over say everything; a line for
+//! each attempt would hide all other lines. The caller chooses the words of the line and writes it;
+//! this file does neither. This file is not for lines that only have a rate limit, whatever their
+//! text is.
 
 use std::time::{Duration, Instant};
 
-/// The state that was logged last. It begins with the default of its type, which is the state that
-/// needs no line: no trouble, nothing lost.
+/// The state that was logged last. At first it is the default of its type, which must be the state
+/// that needs no line: no trouble, nothing lost.
 #[derive(Debug, Clone, Default)]
 pub struct OnChange<T> {
     last: T,
@@ -18,16 +19,18 @@ pub struct OnChange<T> {
 }
 
 impl<T: PartialEq> OnChange<T> {
-    /// Takes the state that holds now. Returns whether that is a change, which is to be logged.
+    /// Takes the state that holds now. Returns whether the state has changed; the caller logs a
+    /// change.
     pub fn changes_to(&mut self, state: T) -> bool {
         let has_changed = self.last != state;
         (self.last, self.at) = (state, None);
         has_changed
     }
 
-    /// Takes the state that holds `now`, if the last change that this function reported is `pause`
-    /// ago. Returns whether that is a change, which is to be logged. A change within the pause is
-    /// forgotten: if the state still holds after the pause, it is taken then.
+    /// Takes the state that holds at `now`, unless this function reported a change less than
+    /// `pause` ago. Returns whether the state has changed; the caller logs a change. A change
+    /// within the pause is ignored. If the new state still holds after the pause, the next call
+    /// reports it.
     pub fn changes_after(&mut self, pause: Duration, now: Instant, state: T) -> bool {
         let is_early = self.at.is_some_and(|at| now.saturating_duration_since(at) < pause);
         let has_changed = !is_early && self.last != state;

@@ -1,15 +1,16 @@
 //! Names that people give to plugins, points, devices and variables: one rule for all of them.
 //!
-//! A name can be typed on a command line without quotes, is never taken for an option, and can be
-//! the name of a file: it has no slash and does not begin with a dot, so it leads out of no folder.
+//! A name can be typed on a command line without quotes, and the command line never takes it for an
+//! option. A name can be part of a file's name: it has no slash and does not begin with a dot, so a
+//! path made from it stays inside its folder.
 //!
-//! A [`Name`] is a text that keeps the rule. It comes into being where text comes in, and only
-//! there: in the configuration, in the path of a request, from a file of the plugin folder, on the
-//! command line. All of them refuse another text with the same words. Behind these places a name
-//! is read as the text that it is.
+//! A [`Name`] is a text that keeps the rule. Names are made only where text enters the daemon: in
+//! the configuration, in the path of a request, from a file of the plugin folder, on the command
+//! line. All these places refuse a wrong text with the same words. All code behind these places
+//! takes a [`Name`] and does not check the text again.
 //!
-//! Programs may give other names to the variables that they make; those are bounded in
-//! `process/variable.rs`. Names for strangers, such as MQTT topics, have rules of their own.
+//! Programs may give other names to the variables that they make; `process/variable.rs` bounds
+//! those names. Names for other systems, such as MQTT topics, have rules of their own.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -17,15 +18,16 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::str::FromStr;
 
-/// The most bytes of a name. A file name may have 255 on Linux: this leaves room for `.wasm` and
-/// for what is added while the file is written.
+/// The most bytes of a name. A file name may have 255 bytes on Linux. The limit leaves room for
+/// `.wasm` and for a suffix that a copying program adds while it writes the file.
 pub const MAX_BYTES: usize = 128;
 
 /// The rule in words, to follow "expected" or "use".
 pub const RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first";
 
-/// A text that keeps the rule, as the name of one kind of thing: the name of a plugin cannot be
-/// given where that of a device is meant. Every use of the text works on a name, too.
+/// A text that keeps the rule, as the name of one kind of thing. The type parameter prevents that
+/// the name of a plugin is given where the name of a device is meant. A name can be used wherever a
+/// text can be used.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name<K> {
     text: String,
@@ -46,7 +48,7 @@ impl Kind for OfPlugin {
     const A_THING: &'static str = "a plugin";
 }
 
-/// The name of a plugin: that of its file, without `.wasm`.
+/// The name of a plugin: the name of its file, without `.wasm`.
 pub type PluginName = Name<OfPlugin>;
 
 /// The kind of [`DeviceName`].
@@ -79,9 +81,9 @@ impl Kind for OfVariable {
     const A_THING: &'static str = "a variable";
 }
 
-/// The name of a variable that the configuration declares. Only the configuration reads such names:
-/// behind it these variables stand in one list with those that programs make, and an operator may
-/// ask for any of them.
+/// The name of a variable that the configuration declares. Only the configuration makes such names.
+/// Once the daemon runs, declared variables are in one list with variables that programs make, and
+/// an operator may ask for any of them.
 pub type VariableName = Name<OfVariable>;
 
 /// A text that is no name.
@@ -133,7 +135,8 @@ impl<K> AsRef<str> for Name<K> {
     }
 }
 
-/// A map that is keyed by names can be asked with a text: both have the same order and hash.
+/// A map whose keys are names can be asked with a text, because a name and its text have the same
+/// order and the same hash.
 impl<K> Borrow<str> for Name<K> {
     fn borrow(&self) -> &str {
         self

@@ -1,14 +1,19 @@
 //! Waiting with a limit: calls on files that may never be answered, and threads that may wait for
 //! such a call.
 //!
-//! A server that is gone or a card that fails makes any call on a file wait, and only an answer
-//! ends such a wait. So a separate thread makes the call, and the caller waits no longer than a
-//! limit, mostly [`PATIENCE`]. The thread stays behind, and its work may still be done later. A
-//! step that must not be done later is a [`Commit`]. Only a few threads may stay behind for each
-//! purpose: [`Places`].
+//! If a server is gone or a card fails, any call on a file may wait, and only an answer ends the
+//! wait. Therefore a separate thread makes the call, and the caller waits no longer than a limit,
+//! mostly [`PATIENCE`]. After the limit the thread is left behind, and it may still finish its work
+//! later. If a step must not be done that late, the work makes it through a [`Commit`]. Only a few
+//! threads may be left behind for each purpose; [`Places`] counts them.
 //!
-//! `file.rs` sees that a pipe in the place of a file makes no thread wait. Waits for the plugin
-//! folder and for orders of people are in `daemon/plugins/call.rs`.
+//! ```text
+//! caller ── takes a place ──▶ thread ── the call ──▶ disk
+//!   │◀─ answer, or an error after the limit ─┘  keeps the place until its answer
+//! ```
+//!
+//! `file.rs` makes sure that a pipe in the place of a file makes no thread wait. Waits for the
+//! plugin folder and for orders of operators are in `daemon/plugins/call.rs`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,12 +36,12 @@ pub use places::Places;
 /// turn are faster, and a person would not wait longer without a message.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Does `work` on a new thread and waits here for its result, up to `limit`. This is for calls that
-/// the process makes once, at its start or its end. Such a call needs no place, so no call that
-/// hangs keeps it out.
+/// Does `work` on a new thread and waits for its result, up to `limit`. This function is for calls
+/// that the process makes once, at its start or its end. Such a call takes no place, so calls that
+/// hang cannot prevent it.
 ///
 /// # Errors
-/// The errors of `work`. If there is no answer in time, an error that [`is_late`].
+/// The errors of `work`. If there is no answer in time, an error for which [`is_late`] is true.
 pub fn wait<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -44,12 +49,12 @@ pub fn wait<T: Send + 'static>(
     wait_with((), limit, work)
 }
 
-/// Takes one of `places`, then does `work` on a new thread and waits here for its result, up to
-/// `limit` in all. This is for calls that are made again and again.
+/// Takes one of `places`, then does `work` on a new thread and waits for its result, up to `limit`
+/// in all. This function is for calls that are made again and again.
 ///
 /// # Errors
-/// The errors of `work`. If there is no answer or no free place in time, an error that [`is_late`].
-/// If calls that hang have all places, that error comes at once.
+/// The errors of `work`. If there is no answer or no free place in time, an error for which
+/// [`is_late`] is true. If calls that hang have taken all places, this error comes at once.
 pub fn wait_in<T: Send + 'static>(
     places: &Places,
     limit: Duration,
@@ -60,7 +65,7 @@ pub fn wait_in<T: Send + 'static>(
     wait_with(place, end.saturating_duration_since(Instant::now()), work)
 }
 
-/// Does `work` as [`wait`] does. The thread keeps `place` until it has its answer.
+/// Does `work` as [`wait`] does. The thread keeps `place` until `work` has ended.
 fn wait_with<T: Send + 'static>(
     place: impl Send + 'static,
     limit: Duration,
@@ -70,22 +75,23 @@ fn wait_with<T: Send + 'static>(
     thread::Builder::new().name("disk".into()).spawn(move || {
         let panicked = |_| Err(io::Error::other("the thread that did it has panicked"));
         let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
-        // The place is free before the caller has the answer, because the caller may call again at
-        // once.
+        // The place is free before the caller gets the answer, because the caller may make its next
+        // call at once.
         drop(place);
-        // The caller has left if the answer comes too late.
+        // If the answer comes too late, the caller no longer receives it.
         let _ = tell.send(answer);
     })?;
     told.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
 /// Takes one of `places`, then does `work` on a blocking thread of the runtime and waits for its
-/// result, up to `limit` in all. The thread keeps its place until it has its answer, even if the
-/// caller waits no longer.
+/// result, up to `limit` in all. The thread keeps its place until `work` has ended, even if the
+/// caller no longer waits.
 ///
 /// # Errors
 /// The errors of `work`, and an error if `work` panicked. If there is no answer in time, an error
-/// that [`is_late`]. If calls that hang have all places, that error comes at once.
+/// for which [`is_late`] is true. If calls that hang have taken all places, this error comes at
+/// once.
 pub async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,
@@ -102,7 +108,7 @@ pub async fn within<T: Send + 'static>(
     timeout(limit, done).await.unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
-/// Pause between two looks at a thread that must end, or at a place that is taken.
+/// Pause between two checks of a thread that must end, or of a place that is taken.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Waits for the end of a thread, up to `limit`. A thread that does not end in time is left behind,
@@ -121,7 +127,7 @@ pub fn join(thread: JoinHandle<()>, limit: Duration) {
         }
         thread::sleep(LOOK);
     }
-    // The log has the panic already.
+    // The panic of the thread, if any, is already in the log.
     let _ = thread.join();
 }
 

@@ -1,10 +1,10 @@
-//! Limits for reports from other machines: what a report asks for must not cost its reader too
-//! much.
+//! Limits for reports from other machines: the work and memory that a report asks for must not cost
+//! its reader too much.
 //!
-//! A limit in a report counts only up to the limit of the reader, and the user is told which limits
-//! were lowered. Lists are counted while they are read. Otherwise a head of a few hundred kilobytes
-//! with a hundred thousand empty entries would take a place in memory for each of them. The other
-//! checks of a report are in `file.rs`.
+//! A limit in a report counts only up to the reader's own limit, and the user is told which limits
+//! were lowered. Entries of a list are counted while the list is read, because a head of a few
+//! hundred kilobytes could have a hundred thousand empty entries, each of which takes memory. The
+//! other checks of a report are in `file.rs`.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::plugin::Limits;
 
-/// The limits for a replay, and the list of those that were lowered, in words with the key of the
-/// configuration.
+/// The limits for a replay, and a text for each limit that was lowered. The text has the limit's
+/// key in the configuration.
 pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) {
     let mut limits = *brought;
     let mut words = Vec::new();

@@ -1,7 +1,9 @@
-//! The format of a report: one line of JSON, the parts whose lengths it gives, and a BLAKE3 of all.
+//! The format of a report: one line of JSON, the head; then the parts whose lengths the head gives;
+//! then a BLAKE3 of all bytes before it.
 //!
-//! A report may come from an unknown machine, so nothing in it is trusted. It must be whole, its
-//! lengths must fit, and its numbers must be in range; otherwise it is refused with the reason.
+//! A report may come from an unknown machine, so this program trusts nothing in it. A report is
+//! refused with a reason unless its checksum is right, its lengths fit and its numbers are in
+//! range.
 //! Limits that a report brings are lowered in `brought.rs`, and the folder of reports is in
 //! `store.rs`.
 
@@ -17,21 +19,21 @@ use crate::plugin::ModuleHash;
 use crate::plugin::trace::checkpoint::Picture;
 use crate::plugin::trace::tape::{self, Section};
 
-/// The largest report that is read, in bytes: a module and a memory at their limits, and a long
-/// list of points.
+/// The largest report that is read, in bytes. It has room for a module and a memory at their
+/// limits, and for a long list of points.
 pub(super) const MAX_REPORT: u64 = 48 << 20;
 
-/// The longest head, in bytes: the most points that a configuration can have, at 256 bytes each.
+/// The longest head, in bytes: as many points as a configuration can have, at 256 bytes each.
 const MAX_HEAD: usize = 8 << 20;
 
-/// Bytes of the checksum at the end.
+/// Length of the checksum at the end of a report, in bytes.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
 /// The sizes of a guest's stack that the sandbox accepts, in bytes.
 const STACK: std::ops::RangeInclusive<usize> = 8 << 10..=100 << 20;
 
-/// The longest budget of a poll or a start that makes sense. A replay waits no longer than this for
-/// the end of a call.
+/// The longest budget of a poll or of an `init` that a report may have. A replay waits no longer
+/// than this for the end of a call.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
 /// The part of the head that every version of the format has.
@@ -63,7 +65,7 @@ impl Report {
     /// Reads the report at `path`.
     ///
     /// # Errors
-    /// The file cannot be read, or a text that says what is wrong with it.
+    /// The file cannot be read, or it is no whole and valid report; the text says which.
     pub fn read(path: &Path) -> Result<Self, String> {
         let mut bytes = Vec::new();
         file::open(path)
@@ -162,9 +164,10 @@ impl Report {
         self.sections().try_for_each(|section| section.map(drop))
     }
 
-    /// The sections of the tape, each with its place. The numbers of functions are those of this
-    /// program. A section that makes no sense, or has a function that this program does not know,
-    /// is an error and ends the list.
+    /// The sections of the tape, each with its place in the tape. The numbers of functions in them
+    /// are those of this program, not those of the program that wrote the report. The list ends
+    /// with an error at a section that makes no sense, or that has a function that this program
+    /// does not know.
     pub(super) fn sections(&self) -> impl Iterator<Item = Result<(usize, Section), String>> {
         let ours = tape::functions();
         let number = |name: &String| ours.iter().position(|own| own == name);

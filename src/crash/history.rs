@@ -1,8 +1,8 @@
 //! A tape in words: what a program read and what it did, cycle by cycle.
 //!
-//! Bytes of an image are shown as points. Bytes that belong to no point are shown as they are.
-//! Calls that only ask for the time or write to the log are left out. How the tape is replayed is
-//! in `verdict.rs`.
+//! Bytes of an image are shown as points with their values. Bytes that belong to no point are shown
+//! in hexadecimal digits. Calls that only ask for the time or write to the log are left out. How
+//! the tape is replayed is in `verdict.rs`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::process::call::Phase;
 use crate::process::image::{Class, Direction, Point, Value};
 use crate::text::legible;
 
-/// Most bytes that are shown of a byte string.
+/// Most bytes of a byte string that are shown; a longer one ends in `…`.
 const SHOWN: usize = 16;
 
 /// One poll of the program.
@@ -25,15 +25,15 @@ pub struct Cycle {
     pub cycle: u64,
     /// The program's clock in that cycle.
     pub now: Duration,
-    /// What the program read, such as `tank.level=42.5`.
+    /// The values that the program read, such as `tank.level=42.5`.
     pub got: Vec<String>,
-    /// What the program wrote.
+    /// The values that the program wrote.
     pub did: Vec<String>,
-    /// Whether the program did more than the tape has.
+    /// Whether the tape lacks the last actions of the program in this cycle.
     pub is_cut: bool,
 }
 
-/// The last polls of a report, at most `most`.
+/// The last polls of a report, at most `most`, the oldest first.
 ///
 /// # Errors
 /// The tape makes no sense; the text says why.
@@ -51,7 +51,7 @@ pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
     Ok(last.iter().map(|section| cycle(section, &report.head.points)).collect())
 }
 
-/// One poll in words.
+/// Puts one poll into words.
 fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {
     let Section { cycle, now, is_cut, .. } = *section;
     let (mut got, mut did) = (Vec::new(), Vec::new());
@@ -65,7 +65,8 @@ fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {
     Cycle { cycle, now, got, did, is_cut }
 }
 
-/// Whether a call read or wrote, and what; `None` for a call that is not shown.
+/// Whether a call read (true) or wrote (false), and the value in words; `None` for a call that is
+/// not shown.
 fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)> {
     let argument = |n: usize| called.arguments.get(n).copied().unwrap_or(0);
     let taken: Vec<u8> = called.taken.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
@@ -107,7 +108,7 @@ fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)
     })
 }
 
-/// A value that the host gave to the program.
+/// The text of a value that the host gave to the program.
 fn value(kind: &str, bytes: &[u8]) -> String {
     match (kind, bytes) {
         ("boolean", [on]) => (*on != 0).to_string(),
@@ -120,7 +121,7 @@ fn value(kind: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// A value that the program gave to the host.
+/// The text of a value that the program gave to the host.
 fn number(kind: &str, word: u64) -> String {
     match kind {
         "boolean" => (word != 0).to_string(),
@@ -129,7 +130,8 @@ fn number(kind: &str, word: u64) -> String {
     }
 }
 
-/// The points within these bytes with their values, or the bytes themselves if no point lies there.
+/// The points within these bytes with their values. If no point lies within them, the bytes
+/// themselves.
 fn bytes_of_image(
     letter: char,
     direction: Direction,

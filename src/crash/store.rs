@@ -1,8 +1,8 @@
-//! The folder of crash reports, and how much it may hold.
+//! The folder of crash reports, and the limits of how much it holds.
 //!
 //! The folder is private, like the state directory that it lies in, because a report contains
-//! values of a plant. A report's file is there whole or not at all. The format of a report is in
-//! `file.rs`.
+//! values of a plant. A report's file appears in the folder whole or not at all. The format of a
+//! report is in `file.rs`.
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -13,12 +13,12 @@ use std::sync::{Mutex, PoisonError};
 use super::Report;
 use crate::state::put_whole;
 
-/// Most reports in the folder: enough for every plugin of a plant to crash in a night, and few
-/// enough to look through.
+/// Most reports in the folder. Twenty are enough for every plugin of a plant to crash in a night,
+/// and few enough for a person to look through.
 pub const MAX_FILES: usize = 20;
 
 /// Most bytes of all reports together: enough for [`MAX_FILES`] reports of ordinary plugins, or for
-/// one at every limit.
+/// one report at every limit.
 pub const MAX_FOLDER_BYTES: u64 = 64 << 20;
 
 /// The extension of a report's file name.
@@ -28,7 +28,8 @@ const EXTENSION: &str = "crash";
 #[derive(Debug)]
 pub struct ReportStore {
     folder: PathBuf,
-    /// Held while a report is written: reports are written one at a time.
+    /// A lock that a thread holds while it writes a report, so that reports are written one at a
+    /// time.
     turn: Mutex<()>,
 }
 
@@ -38,10 +39,11 @@ impl ReportStore {
         Self { folder, turn: Mutex::new(()) }
     }
 
-    /// Writes a report into the folder and deletes the oldest ones; returns the path of the report.
+    /// Writes a report into the folder, deletes the oldest reports above the limits, and returns
+    /// the path of the new report.
     ///
     /// # Errors
-    /// The report cannot be written; then no part of it is left.
+    /// The report cannot be written. In that case no part of it is left.
     pub fn put(&self, report: &Report) -> io::Result<PathBuf> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
@@ -61,7 +63,8 @@ impl ReportStore {
     }
 
     /// Deletes the oldest reports until the rest is within the limits. The newest report stays, and
-    /// so do files that are no reports. Unfinished reports that a power failure left are deleted.
+    /// so do files that are no reports. Unfinished reports, left by a power failure, are deleted
+    /// too.
     fn make_room(&self, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files = Vec::new();

@@ -2,8 +2,8 @@
 //!
 //! A trap is reproduced if the same kind of trap comes at the same place, after the same calls. A
 //! call that was stopped because its budget was used up never stops at the same place twice. Such a
-//! trap is reproduced if all calls are the same and the poll again does not end in its budget. The
-//! tape in words is in `history.rs`; a replay of the tape is in `plugin/replay.rs`.
+//! trap is reproduced if all calls are the same and the poll again uses up its budget. The tape in
+//! words is in `history.rs`; how the tape is played is in `plugin/replay.rs`.
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ use crate::process::call::Phase;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// The program failed again, in the same way.
+    /// The program failed again, in the same way as in the report.
     Reproduced,
-    /// The program did something else.
+    /// The program did something other than the tape says.
     Diverged,
-    /// The tape cannot show it: it ends too early, or begins too late.
+    /// The tape can show neither: it ends too early, or begins too late.
     Undecided,
 }
 
@@ -50,25 +50,25 @@ pub struct Judgement {
     pub trap: Trap,
     /// The backtrace of that trap, from the innermost call on.
     pub frames: Vec<Frame>,
-    /// Calls into the module that were played.
+    /// Number of calls into the module that were played.
     pub sections: usize,
-    /// Calls of the module to its host that were the same as on the tape.
+    /// Number of calls of the module to its host that were the same as on the tape.
     pub calls: usize,
-    /// Whether the memory at the end is the same, byte by byte; unknown if the trap was not
-    /// reproduced, or if the budget was used up.
+    /// Whether the memory at the end is the same as in the report, byte by byte. `None` if the trap
+    /// was not reproduced, or if the budget was used up.
     pub same_memory: Option<bool>,
-    /// Limits of the report that were lowered to those of the replay.
+    /// Limits of the report that were lowered to those of the replaying machine, in words.
     pub lowered: Vec<String>,
     /// The last polls before the trap.
     pub cycles: Vec<Cycle>,
 }
 
-/// Runs the module of a report on its tape; the result shows the last `cycles` polls. `module` is
-/// used if the report contains none. Limits of the report count only up to those of the compile
-/// service.
+/// Runs the module of a report on its tape. The result shows the last `cycles` polls. `module` is
+/// used if the report contains no module. A limit of the report counts only up to the same limit of
+/// the compile service.
 ///
 /// # Errors
-/// There is no module, it is not the one of the report, or it cannot be run.
+/// There is no module, the given module is not that of the report, or it cannot be run.
 pub fn replay(
     compile_service: &CompileService,
     report: &Report,
@@ -101,7 +101,8 @@ pub fn replay(
     let (hash, module) = the_module(report, module)?;
     let compile_service =
         CompileService { limits, compiler: head.compiler, ..compile_service.clone() };
-    // The error itself does not always show which limit caused it, so all lowered limits are added.
+    // The error itself does not always show which limit caused it. Therefore all lowered limits are
+    // added to its text.
     let explain = |error: anyhow::Error| match allowed.is_empty() {
         true => error,
         false => error.context(format!("its limits were lowered ({allowed})")),

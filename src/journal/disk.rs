@@ -1,13 +1,14 @@
 //! The journal's files, and the thread that writes them.
 //!
-//! There are two files. `history.jsonl` grows; when it is full, it takes the name `history.1.jsonl`
-//! and replaces the file of that name. Each line is one write to the end of the file, so a process
-//! that is killed leaves whole lines. The file is synced after each batch, because a receipt
-//! explains what a machine did before the power failed. A sync costs the thread some milliseconds,
-//! a few times an hour, and no other thread waits for it.
+//! There are two files. `history.jsonl` grows; when it is full, it gets the name `history.1.jsonl`
+//! and replaces the file of that name. Each line is one write to the end of the file, so if the
+//! process is killed, all lines are whole. The thread syncs the file after each batch of lines,
+//! because a receipt explains what a machine did before a power failure. A sync takes some
+//! milliseconds, a few times an hour, and no other thread waits for it.
 //!
-//! One log line says that the disk fails or is full, and another that it works again. Until then
-//! lines wait in memory, up to a limit. The entries themselves are in `../journal.rs`.
+//! When the disk fails or is full, the log gets one line, and another line when the disk works
+//! again. Between these two, lines wait in memory, up to a limit. The entries themselves are in
+//! `../journal.rs`.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -23,42 +24,43 @@ use crate::file;
 /// Name of the file that grows.
 const CURRENT: &str = "history.jsonl";
 
-/// Name of the file before it.
+/// Name of the full file that was `history.jsonl` before.
 const FORMER: &str = "history.1.jsonl";
 
-/// Most bytes of one file: more than a thousand receipts, which is weeks of a plant with changes
-/// every day. Two files take a megabyte of a small card.
+/// Most bytes of one file: room for more than a thousand receipts, which a plant with changes every
+/// day makes in weeks. Two files take a megabyte of a small card.
 pub(super) const MAX_FILE_BYTES: u64 = 512 << 10;
 
-/// Most lines in the queue to the thread. A folder of a hundred plugins that all start together
-/// makes a few hundred lines in a few milliseconds.
+/// Most lines in the queue to the thread. If a hundred plugins start together, the daemon makes a
+/// few hundred lines in a few milliseconds.
 const MAX_QUEUED: usize = 1024;
 
-/// Most lines that wait for a disk that fails, at about 500 bytes each; after that the oldest are
-/// lost.
+/// Most lines that wait while the disk fails, at about 500 bytes each. After that the oldest lines
+/// are lost.
 const MAX_WAITING: usize = 1024;
 
-/// Pause before a failing disk is tried again, if there is no new line.
+/// Pause before the thread tries a failing disk again, if there is no new line.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Time for the thread to write what is queued when the process ends. It is longer than a slow card
-/// takes to sync, and a part of the time that the process has for its end (`daemon/stop.rs`).
+/// Time for the thread to write the queued lines when the process ends. The time is longer than a
+/// slow card takes to sync, and shorter than the time that the process has for its end
+/// (`daemon/stop.rs`).
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// A write that takes longer than this counts as a disk that does not answer. A card that is
 /// wearing out is faster, and an operator should not wait longer without a message.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// When the write that is under way began; `None` while no write is. The thread writes it; the
-/// handle reads it.
+/// When the present write began; `None` if no write is under way. The writing thread sets the
+/// value; the handle reads it.
 type Began = Arc<Mutex<Option<Instant>>>;
 
-/// Why lines are not written at present; `None` if they are. The thread and the handle write it,
-/// and the daemon reads it through the handle.
+/// Why lines are not written at present; `None` if they are written. The thread and the handle
+/// write this value, and the daemon reads it through the handle.
 type Trouble = Arc<Mutex<Option<String>>>;
 
-/// The handle of the thread, which sends it lines. Its drop waits until the lines are written, for
-/// [`LEAVE_TIME`] at most.
+/// The handle of the thread, through which the journal sends it lines. The drop of the handle waits
+/// until the lines are written, for [`LEAVE_TIME`] at most.
 #[derive(Debug)]
 pub(super) struct WriterHandle {
     lines: Option<SyncSender<Vec<u8>>>,
@@ -66,13 +68,14 @@ pub(super) struct WriterHandle {
     began: Began,
     /// Folder of the files, for messages.
     folder: PathBuf,
-    /// Closed by the end of the thread; no message is ever sent.
+    /// The receiving end of a channel on which no message is ever sent; the end of the thread
+    /// closes it.
     ended: Receiver<()>,
 }
 
 impl WriterHandle {
-    /// Queues a line. If the queue is full, because the disk has taken no line for a long time, the
-    /// line is lost.
+    /// Queues a line. The queue is full only if the disk has taken no line for a long time; in that
+    /// case the line is lost.
     pub(super) fn write(&self, line: Vec<u8>) {
         let lines = self.lines.as_ref().expect("only the end takes it");
         if lines.try_send(line).is_err() {
@@ -81,11 +84,11 @@ impl WriterHandle {
         }
     }
 
-    /// Records a write that does not end. The thread cannot do that, because it waits for that
-    /// write.
+    /// Records that a write takes too long. The writing thread cannot record this itself, because
+    /// it waits for the write.
     pub(super) fn look(&self) {
-        // The lock is held until the trouble is recorded. A write that ends now clears it
-        // afterwards.
+        // The lock is held until the trouble is recorded. If the write ends now, the thread clears
+        // the trouble after that.
         let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
         if began.is_some_and(|began| began.elapsed() > STALLED) && self.trouble().is_none() {
             let why = format!("{}: no answer for {STALLED:?}", self.folder.display());
@@ -93,7 +96,7 @@ impl WriterHandle {
         }
     }
 
-    /// Why lines are not written at present.
+    /// Why lines are not written at present; `None` if they are written.
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -136,7 +139,7 @@ fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// The end of a file, at most twice its limit in bytes.
+/// The last bytes of a file, at most twice [`MAX_FILE_BYTES`].
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut file = match file::open(path) {
@@ -152,7 +155,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Changes the trouble and logs one line if it is another than before.
+/// Sets the trouble to `now`, and logs one line if it has changed.
 fn change(trouble: &Trouble, now: Option<String>) {
     let mut before = trouble.lock().unwrap_or_else(PoisonError::into_inner);
     match &now {
@@ -166,7 +169,8 @@ fn change(trouble: &Trouble, now: Option<String>) {
 /// The data of the thread that writes the files.
 struct Writer {
     folder: PathBuf,
-    /// The file that grows, and its length in bytes; `None` before the first line.
+    /// The file that grows, and its length in bytes; `None` before the first line and after an
+    /// error.
     current: Option<(File, u64)>,
     /// Lines that are not written yet.
     waiting: VecDeque<Vec<u8>>,
@@ -202,12 +206,12 @@ impl Writer {
         }
     }
 
-    /// Records when a write began, or that none is under way.
+    /// Records when the present write began; `None` if no write is under way.
     fn begins(&self, now: Option<Instant>) {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    /// Writes the lines that wait; if that fails, the rest waits on.
+    /// Writes the waiting lines. If a write fails, the lines that are left wait on.
     fn write(&mut self) -> io::Result<()> {
         while let Some(line) = self.waiting.pop_front() {
             if let Err(error) = self.append(&line) {
@@ -218,8 +222,7 @@ impl Writer {
         self.current.as_ref().map_or(Ok(()), |(file, _)| file.sync_data())
     }
 
-    /// Writes one line to the end of the file, and begins a new file before that if this one is
-    /// full.
+    /// Writes one line to the end of the file. If the file is full, a new file is begun first.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let (mut file, mut len) = match self.current.take() {
             // An administrator may have removed the file.
@@ -232,7 +235,8 @@ impl Writer {
             (file, len) = self.begin()?;
         }
         if let Err(error) = file.write_all(line) {
-            // A half-written line is taken back. If that fails too, the line is skipped at reading.
+            // A half-written line is removed from the file. If that fails too, the line is skipped
+            // at reading.
             let _ = file.set_len(len);
             return Err(error);
         }
@@ -253,7 +257,7 @@ impl Writer {
             file.read_exact_at(&mut last, len - 1)?;
         }
         if last != [b'\n'] {
-            // The power failed in the middle of a line.
+            // The last line has no end, because the power failed while it was written.
             file.write_all(b"\n")?;
             return Ok((file, len + 1));
         }

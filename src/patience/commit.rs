@@ -1,9 +1,10 @@
-//! A step that cannot be taken back, at the end of work whose caller may stop waiting before it.
+//! A step that cannot be taken back, at the end of work whose caller may stop waiting before the
+//! step.
 //!
-//! A caller that waits for a disk gives up after a while, and must then know how far the work has
-//! come. Without this, two reports could be false. Work that was reported as failed could be done a
-//! moment later. Work that is done could be reported as failed, because a later call hangs. The
-//! waiting itself is in `../patience.rs`.
+//! A caller that waits for a disk gives up after a limit, and must then know how far the work has
+//! come. Without [`Commit`], two reports could be false. Work that was reported as failed could be
+//! done a moment later. Work that is done could be reported as failed, because a later call hangs.
+//! The waiting itself is in `../patience.rs`.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,7 +17,7 @@ const OPEN: u8 = 0;
 const UNDER_WAY: u8 = 1;
 /// The step is done.
 const DONE: u8 = 2;
-/// The step is not done, and never will be.
+/// The step is not done, and will never be done.
 const OFF: u8 = 3;
 
 /// A step that cannot be taken back, such as giving a file its name.
@@ -27,17 +28,17 @@ const OFF: u8 = 3;
 /// ```
 #[derive(Debug, Default)]
 pub struct Commit(
-    /// The state. The thread that works and the caller that waits write it; both leave OPEN in one
-    /// atomic operation.
+    /// The state: one of the constants above. The thread that works and the caller that waits both
+    /// write it. Each of them leaves OPEN in one atomic operation, so only one of them succeeds.
     AtomicU8,
 );
 
 /// The state of a step at the moment when the caller gave it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
-    /// The step is not done, and never will be.
+    /// The step is not done, and will never be done.
     No,
-    /// The step has begun, and has no answer yet.
+    /// The step has begun, and has no result yet.
     Unknown,
     /// The step is done.
     Yes,
@@ -47,7 +48,7 @@ impl Commit {
     /// Does the step, unless the caller has given it up.
     ///
     /// # Errors
-    /// The errors of `step`. If the caller has given it up, an error that [`is_late`].
+    /// The errors of `step`. If the caller has given up, an error for which [`is_late`] is true.
     pub fn make(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.leave_open(UNDER_WAY).is_err() {
             return Err(late("it is not wanted any more"));
@@ -55,7 +56,7 @@ impl Commit {
         let result = step();
         let outcome = match &result {
             Ok(()) => DONE,
-            // The other side may have done the step, and its answer may be lost.
+            // A file server may have done the step although its answer was lost.
             Err(error) if is_late(error) => UNDER_WAY,
             Err(_) => OFF,
         };
@@ -63,7 +64,7 @@ impl Commit {
         result
     }
 
-    /// Gives the step up: if it has not begun, it never will.
+    /// Gives the step up. If the step has not begun, it will never be done.
     pub fn give_up(&self) -> Committed {
         match self.leave_open(OFF) {
             Err(UNDER_WAY) => Committed::Unknown,
