@@ -28,7 +28,8 @@ use seccompiler::{
 /// The kind of memory that is bounded, with its bound in bytes.
 #[derive(Debug, Clone, Copy)]
 pub enum Memory {
-    /// All addresses, reserved or used: the strictest bound, for a process that reserves few.
+    /// All addresses, reserved or used. This is the strictest bound; it suits a process that
+    /// reserves few addresses.
     Addresses(u64),
     /// Memory that can be written and belongs to the process alone. Each linear memory of a guest
     /// reserves 8 GiB of addresses; reserved addresses do not count here until they are made

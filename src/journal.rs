@@ -32,7 +32,7 @@ use disk::WriterHandle;
 pub const MAX_ENTRIES: usize = 2_000;
 
 /// Longest line of a file, in bytes. The largest entry has a reason, a remedy and some names of a
-/// few hundred bytes each. A longer one is a mistake and is not written.
+/// few hundred bytes each. A longer line comes from a defect of the daemon and is not written.
 const MAX_LINE_BYTES: usize = 16 << 10;
 
 /// The beginning of every line. Inside a text a quote is written as `\"`, so these bytes cannot

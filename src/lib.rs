@@ -1,13 +1,13 @@
-//! Camshaft: a soft-PLC daemon. Control programs are WebAssembly plugins: drop a `.wasm` file into
-//! a folder and it runs; replace the file and the new code takes over between two scans; break it
-//! and nothing else notices.
+//! Camshaft: a soft-PLC daemon. Control programs are WebAssembly plugins. Put a `.wasm` file into a
+//! folder, and the daemon runs it. Replace the file, and the new code takes over between two scan
+//! cycles. If a program fails, the other programs are not disturbed.
 //!
-//! > A **scan** runs on one thread: read every device, run every program, write every device, say
-//! > what happened. A **supervisor** on the other side decides who may run. **Orders go down one
-//! > bounded queue; news comes up as one snapshot.** Nothing the scan thread does can wait, and
-//! > nothing that waits is done on the scan thread. Everything that touches the world stands behind
-//! > a small border: the traits [`clock::Clock`] and [`driver::Driver`], and the type
-//! > [`plugin::instance::program::Program`].
+//! > A **scan** runs on one thread. In each cycle it reads every device, runs every program, writes
+//! > every device and publishes a snapshot. A **supervisor** on the daemon's side decides which
+//! > programs may run. **Orders go to the scan through one bounded queue; facts come back as one
+//! > snapshot.** The scan thread never waits: work that can wait is done on other threads. All code
+//! > that reaches outside of the process is behind a small interface: the traits [`clock::Clock`]
+//! > and [`driver::Driver`], and the type [`plugin::instance::program::Program`].
 //!
 //! # Words
 //! One thing has one word, in the code, the configuration, the command line and the log.
@@ -34,7 +34,8 @@
 //! | quarantine | the modules that do not run again under a name |
 //!
 //! # Floors
-//! A module may use only lower floors; neighbours do not know each other. A test holds it so.
+//! A module may use only modules of lower floors; modules of one floor do not use each other. A
+//! test checks these two rules.
 //!
 //! | floor | modules | what they are for |
 //! |---|---|---|
@@ -54,32 +55,39 @@
 //!
 //! # A value's walk
 //! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
-//! with quality and age → [`process::overlay`], where forces stand over devices →
+//! with quality and age → [`process::overlay`], which puts forces over devices →
 //! [`plugin::instance::program::Program::poll`], which writes into a scratch → commit → output
 //! image → [`process::overlay`] again, safe over force over program → [`driver::Driver::write`] → a
-//! triple buffer and a bell → wire → the device's answer, which confirms the output. At the end of
-//! the cycle one [`scan::Snapshot`] goes to the daemon, and from there to the command line and, as
-//! [`driver::export::Export`], to SCADA and brokers. `now` is read once a cycle and is an argument
-//! from there on; programs see that instant as their clock.
+//! triple buffer and a wake-up of the device's thread → wire → the device's answer, which confirms
+//! the output. At the end of the cycle the scan gives one [`scan::Snapshot`] to the daemon. From
+//! the daemon the values go to the command line and, as [`driver::export::Export`], to SCADA and
+//! brokers. The scan reads its clock once a cycle and passes the instant on as the argument `now`;
+//! programs see that instant as their clock.
 //!
 //! # A plugin's walk
-//! [`plugin::module::folder`] sees a file, lets it settle, reads it once and names it by its hash →
-//! [`supervisor`] asks for it → [`plugin::module::compile`] checks and compiles it in a child
-//! process, or takes the artifact from [`plugin::module::cache`] → [`plugin::instance::program`]
-//! makes an instance and runs its `init`, all off the scan → if that is wanted, [`plugin::shadow`]
-//! lets another instance poll beside the running version → [`scan::Order::Install`] → at a cycle
-//! boundary `save` of the running version and its own `restore`, and it takes the seat. On
-//! probation the version before stands by; after it, that is dropped on another thread. Whatever
-//! fails, the running version goes on. A program that traps comes back whole, and [`crash`] makes a
-//! report of it.
+//! [`plugin::module::folder`] sees a file, waits until the file no longer changes, reads it once
+//! and names it by its hash → [`supervisor`] asks for the module → [`plugin::module::compile`]
+//! checks and compiles it in a child process, or takes the artifact from [`plugin::module::cache`]
+//! → [`plugin::instance::program`] makes an instance and runs its `init`, all outside of the scan
+//! thread → if the configuration wants a shadow run, [`plugin::shadow`] lets another instance poll
+//! beside the running version → [`scan::Order::Install`] → at a cycle boundary the scan calls
+//! `save` of the running version and `restore` of the new version, and the new version takes the
+//! seat.
+//!
+//! During probation the version before stands by; after probation another thread drops it. If any
+//! of these steps fails, the running version goes on. If a program traps, the scan gives it back
+//! whole, and [`crash`] makes a report of it.
 //!
 //! # What outlives the daemon
 //! [`scan::Snapshot`] → the variables marked `retain = true`, if they have changed → a thread that
-//! may wait for the disk → [`retain`], two files in the directory of [`state`], of which the newest
-//! whole one is read at the next start, before the first cycle. The same directory has the
-//! [`journal`] of what became of plugins and of who has ordered what, what each version has come
-//! to, the bytes of the good ones ([`plugin::module::versions`]), of which one runs where a file is
-//! no good, and the record of abnormal ends: too many lead to recovery, in which no plugin is run.
+//! may wait for the disk → [`retain`], two files in the directory of [`state`]. The next start
+//! reads the newest whole file before the first cycle. The same directory also has:
+//! - the [`journal`] of events of plugins and of orders of operators,
+//! - the record of each version, good or bad,
+//! - the bytes of good versions ([`plugin::module::versions`]); the daemon runs one of them if the
+//!   file in the plugin folder is bad,
+//! - the record of abnormal ends; after too many of them the daemon starts in recovery, in which it
+//!   runs no plugin.
 //!
 //! # What fails, and what becomes of it
 //! | what happens | its program | its outputs | the others |
@@ -100,49 +108,49 @@
 //! | the daemon is killed | ended | as the devices' own watchdogs have it | ended |
 //!
 //! # Invariants
-//! 1. The scan thread never waits, never logs and never allocates inside a cycle, except
-//!    in a cycle that swaps or loses a program, begins a shadow run, or takes over a configuration;
-//!    if that has more points, also once for each of the three snapshots when its turn comes.
-//!    At most one of these is done in a cycle; retired instances are dropped on another thread.
-//!    Guests' log lines go into a bounded queue that another thread writes out; the thread has no
-//!    log of its own, and even a panic's words wait until the outputs are safe.
-//! 2. A poll that does not return in its budget is stopped within the budget plus 1 ms; the cycle
-//!    goes on. Budgets count CPU time. One that waits at every turn, for pages or for the CPU, is
-//!    stopped after 10 ms of its own time at the latest, because less proves nothing. Every trap of
-//!    a guest comes by a signal and on a stack of the host's; an instance whose call was cut off is
-//!    never called again.
-//! 3. A program writes into its own scratch. Outputs and variables count only after a good poll. On
-//!    a trap they are dropped and the program's outputs become safe in the same cycle; on probation
-//!    they stay as they are, and the version before is polled from the next cycle on. Precedence:
-//!    safe, then force, then program.
-//! 4. An output point has one owner at a time, and a program writes only what is granted to it,
-//!    variables too. Nothing ever becomes 0 by accident, and no float output anything but a finite
-//!    number.
-//! 5. Hostile bytes cannot hurt the daemon: whatever parses or compiles a module runs in a child
-//!    process with limits, and without files, network and other processes ([`confine`]). What this
-//!    does not prevent: a module that takes the compiler over by a defect of it can hand back
-//!    machine code of its own. The daemon runs that as it runs any artifact: with its own rights,
-//!    on the scan thread, outside of every other limit named here.
+//! 1. The scan thread never waits, never logs and never allocates inside a cycle. Exceptions are
+//!    cycles in which the scan swaps or loses a program, begins a shadow run, or takes over a
+//!    configuration. If a new configuration has more points, the scan also allocates once for each
+//!    of the three snapshots. At most one of these things is done in a cycle; another thread drops
+//!    retired instances. Log lines of guests go into a bounded queue, and another thread writes
+//!    them. If the scan panics, it makes its outputs safe before the panic's message is written.
+//! 2. A poll that does not return within its budget is stopped within the budget plus 1 ms, and the
+//!    cycle goes on. Budgets count CPU time. A poll that waits often, for pages or for the CPU, is
+//!    stopped after 10 ms of its own time at the latest, because a shorter time proves nothing.
+//!    Every trap of a guest comes by a signal and on a stack of the host's. An instance whose call
+//!    was stopped is never called again.
+//! 3. A program writes into its own scratch. Outputs and variables of a poll count only if the poll
+//!    ends well; after a trap they are dropped. After a trap the program's outputs become safe in
+//!    the same cycle. After a trap on probation the outputs stay as they are, and the version
+//!    before is polled from the next cycle on. Precedence: safe, then force, then program.
+//! 4. An output point has one owner at a time. A program writes only the points and variables that
+//!    are granted to it. No value becomes 0 by accident, and a float output is always finite.
+//! 5. Hostile bytes cannot hurt the daemon: a module is parsed and compiled in a child process with
+//!    limits, and without files, network and other processes ([`confine`]). One danger is left: a
+//!    module that takes over the compiler, by a defect of the compiler, can hand back machine code
+//!    of its own. The daemon runs that code as it runs any artifact: with the daemon's rights, on
+//!    the scan thread, outside of every other limit named here.
 //! 6. Every queue, list, file, message, name and retry has a written limit and a reason for its
 //!    value.
-//! 7. The supervisor never waits for the scan. Facts travel as levels with generations, not as
-//!    edges that can be lost.
-//! 8. Files are hints: what is running is decided by content hash, never by an event or a time
-//!    stamp.
+//! 7. The supervisor never waits for the scan. Facts are levels with generations, because an edge
+//!    can be lost.
+//! 8. Files are hints: the content hash decides which version runs, never an event or a time stamp.
 //! 9. `unsafe` is denied for the package and allowed in three small files,
 //!    `plugin/instance/stop.rs`, `plugin/instance/stop/proof.rs` and `plugin/instance/wasm.rs`,
 //!    each use with a SAFETY paragraph.
 //! 10. The systemd watchdog is fed only when the cycle count has moved.
 //! 11. The daemon's loop never blocks: it makes no call on a file, a terminal, a pipe, a socket or
 //!     a lock that can wait. Lines of the log go through a bounded queue to a thread that writes
-//!     them; what has no room is dropped, counted and said. Files are asked for on threads that may
-//!     wait, with a time limit ([`patience`]), and the end of the process waits for nothing without
-//!     one.
-//! 12. A scan that stands leaves no output as it was: the thread of each device that has heard no
-//!     cycle for `scan.stall` makes its outputs safe by itself, forced ones too, and confirms
-//!     them; those that hold stay. The next cycle that begins gives them back.
-//! 13. What was good once and trapped later is not good: a rollback, a fall-back or a start never
-//!     picks a version that is in quarantine, nor by itself one that trapped after its probation.
+//!     them; lines that find no room are dropped, counted and reported. Files are read on threads
+//!     that may wait, with a time limit ([`patience`]). At the end of the process, every wait has a
+//!     limit.
+//! 12. If the scan stands, no output stays as it was. The thread of each device that has heard no
+//!     cycle for `scan.stall` makes the device's outputs safe by itself, forced outputs too, and
+//!     confirms them. Outputs that are configured to hold keep their values. The next cycle that
+//!     begins gives the outputs their values again.
+//! 13. A version that was good once and trapped later is not good: a rollback, a fall-back or a
+//!     start never picks a version that is in quarantine. None of them picks by itself a version
+//!     that trapped after its probation.
 //!
 //! # Where a feature is
 //! | feature | file |
@@ -163,8 +171,8 @@
 //! | the end of the process | `daemon/stop.rs`; after a stall: `daemon/stall.rs` |
 //!
 //! # What is not here
-//! No web page: see the README. No instruction metering and no signal that stops a
-//! guest: `plugin/instance/stop.rs` tells why.
+//! Camshaft has no web page: see the README. It counts no instructions of a guest and stops no
+//! guest by a signal; `plugin/instance/stop.rs` tells why.
 
 pub mod cli;
 pub mod clock;

@@ -32,8 +32,8 @@ pub use commit::{Commit, Committed};
 pub use late::{is_late, late, no_answer};
 pub use places::Places;
 
-/// How long a caller waits for an answer. A card that is wearing out and a disk that must begin to
-/// turn are faster, and a person would not wait longer without a message.
+/// How long a caller waits for an answer. A card that is wearing out, or a disk that must begin to
+/// turn, answers sooner, and a person should get a message no later than this.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Does `work` on a new thread and waits for its result, up to `limit`. This function is for calls

@@ -1,13 +1,16 @@
-//! Recipes: a module is run offline, in virtual time, and compared with what it should do.
+//! Recipes: tests that run a module offline, in virtual time, and compare its results with the
+//! expected ones.
 //!
 //! A recipe is a list of passes. Each pass sets the clock and the inputs, polls the module once,
 //! and compares outputs, variables and log messages. Only the surroundings of the module are
-//! simulated: it is compiled, limited and stopped exactly as in the daemon, and a budget is real
-//! CPU time. There are no devices, no other programs and no restarts: a recipe ends with a trap.
+//! simulated. The module itself is compiled, limited and stopped exactly as in the daemon, and a
+//! budget is real CPU time. There are no devices, no other programs and no restarts: a trap ends
+//! the recipe.
 //!
-//! Three rules fill gaps of the format. `init` runs at 0s with the declared variables and with all
-//! inputs 0 (points have bad quality, because nothing was read yet). Log messages of `init` count
-//! to the first pass. Input bytes that a pass does not give keep their value.
+//! Three rules hold where the format says nothing. `init` runs at 0s with the declared variables
+//! and with all inputs 0; points have bad quality in `init`, because no input was read yet. Log
+//! messages of `init` count as messages of the first pass. Input bytes that a pass does not give
+//! keep their values.
 //!
 //! `file.rs` reads a recipe, and `report.rs` has the results.
 
@@ -38,15 +41,16 @@ use crate::text::counted;
 use file::{Pass, Recipe};
 pub use report::{Failure, Mismatch, Outcome, Report};
 
-/// The scan period that `wasm_cycle` returns: that of the quick start. Passes need not keep to it.
+/// The scan period that `wasm_cycle` returns, which is the period of the quick start. The times of
+/// passes need not be multiples of the period.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Runs a module against recipes, each in an instance of its own. `budget` is the CPU time for each
-/// poll.
+/// Runs a module against recipes; each recipe gets a new instance. `budget` is the CPU time for
+/// each poll.
 ///
 /// # Errors
-/// A recipe or the module cannot be read, or the module is refused. A module that does not do what
-/// a recipe expects is no error, but a failed recipe in the report.
+/// A recipe or the module cannot be read, or the module is refused. If the module does not do what
+/// a recipe expects, that is no error but a failed recipe in the report.
 pub fn run(
     compile_service: &CompileService,
     module: &Path,
@@ -111,8 +115,8 @@ impl Bench {
         };
         let mut world = world();
         world.log = LogSink::List(lines);
-        // None of the variables is refused: `init` wrote them into a table that was just like this
-        // one.
+        // The table accepts each variable, because `init` wrote the variables into a table that was
+        // equal to this one.
         prepared.bring_variables(&mut world.variables);
         world.variables.commit();
         let slot = self.keeper.slot();
@@ -139,7 +143,7 @@ struct Player {
 }
 
 impl Player {
-    /// Runs one pass; returns a failure without mismatches if all is as expected.
+    /// Runs one pass. The failure has no mismatches if all is as expected.
     fn play(&mut self, number: u64, pass: &Pass, clear_outputs: bool) -> Failure {
         let mut mismatches = Vec::new();
         let world = &mut *self.world;
@@ -174,14 +178,14 @@ impl Player {
     }
 }
 
-/// Gives the inputs their values; from now on every input counts as read.
+/// Gives the inputs their values. After this call every input counts as read.
 fn latch(inputs: &mut Inputs, given: &[u8]) {
     inputs.bytes[..given.len()].copy_from_slice(given);
     inputs.quality.fill(Quality::Good);
 }
 
-/// Writes a variable as another program would. A new variable gets the type that its value looks
-/// like.
+/// Writes a variable as another program would. A new variable gets the type that its value has in
+/// JSON.
 fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     let kind = world.variables.read(name).map_or_else(|| apparent(value), Variable::kind);
     let written = match Variable::from_value(kind, value) {
@@ -192,7 +196,7 @@ fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     (!written).then(|| Mismatch::NotSet { name: name.into(), kind, value })
 }
 
-/// The type that a value looks like.
+/// The type of variable that fits the form of a value in JSON.
 fn apparent(value: Value) -> VariableKind {
     match value {
         Value::Bool(_) => VariableKind::Boolean,
@@ -201,7 +205,7 @@ fn apparent(value: Value) -> VariableKind {
     }
 }
 
-/// Compares a variable with the expected value. Numbers are equal however they are written: an
+/// Compares a variable with the expected value. The notation of a number does not matter: an
 /// expected 3 is equal to a double 3.0.
 fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismatch> {
     let got = world.variables.read(name);
@@ -214,13 +218,14 @@ fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismat
     })
 }
 
-/// Compares the log messages: each expected message must be there once, and no other. The order
-/// does not count.
+/// Compares the log messages: each expected message must be logged once, and no other message. The
+/// order does not matter.
 fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     let LogSink::List(lines) = &world.log else { return Vec::new() };
     let mut missing: Vec<&String> = expected.iter().collect();
     let mut unexpected = Vec::new();
-    // Most refused calls are no message of the guest: the guest sees their code.
+    // Most refused calls are not compared: the guest sees the code of the refusal and may handle
+    // it.
     let lines = lines.iter().filter(|line| match &line.message {
         Message::Refused(call) => is_of_note(call.why),
         Message::OthersRefused { .. } => false,
@@ -236,14 +241,14 @@ fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     missing.chain(unexpected).collect()
 }
 
-/// Whether a call that was refused for this reason is a mistake in any case, even if the program
-/// handles its code.
+/// Whether a call that was refused for this reason is always a mistake of the program, even if the
+/// program handles the returned code.
 fn is_of_note(why: Why) -> bool {
     let is_point = matches!(why, Why::NoPoint | Why::NotFinite | Why::NotGranted | Why::Owned(_));
     is_point || matches!(why, Why::VariableQuota | Why::VariableNotGranted)
 }
 
-/// A log line as recipes name it.
+/// The words of a log line, as a recipe writes them.
 fn words(line: &Line) -> String {
     match &line.message {
         Message::Said { text, .. } => text.as_str().into(),

@@ -1,18 +1,20 @@
-//! RETAIN: values of variables on disk, in two files of which at least one is always whole.
+//! RETAIN: values of variables on disk, in two files. At least one of the two files is always
+//! whole.
 //!
-//! Each write is a new generation, and overwrites the file that has the *older* one. So the newest
-//! whole generation stays where it is, whatever happens to a write. Files have a version, a
-//! checksum and the wear so far. A generation is one snapshot: names, types and values of one
-//! cycle, never a mixture of two. This module knows no programs, because an edit of a program must
-//! not lose its values. `daemon/field/retain.rs` decides which variables are kept, and when.
+//! Each write is a new generation. It overwrites the file with the *older* generation, so the
+//! newest whole generation stays intact, whatever happens during the write. A file has a version, a
+//! checksum and counts of all writes so far. A generation is one snapshot: names, types and values
+//! of one cycle, never a mixture of two cycles. This module knows no programs, because the values
+//! must survive when a program is changed. `daemon/field/retain.rs` decides which variables are
+//! kept, and when.
 //!
 //! ```text
 //! file    "camshaft retain\n", version u32 = 1, generation u64, bytes u64, count u32,
 //!         count x value, BLAKE3 of all this
 //! value   length of name u8, name, type u8, then 1 byte (boolean), 4 (int) or 8 (double)
 //! ```
-//! Numbers are little-endian. `generation` counts the writes, and `bytes` is the sum of what they
-//! wrote, with this one. Together they show how much the disk was worn.
+//! Numbers are little-endian. `generation` counts the writes, and `bytes` is the sum of the bytes
+//! of all writes, this one included. The two numbers show how much the writes have worn the disk.
 
 use std::fmt;
 use std::fs;
@@ -29,22 +31,23 @@ use crate::state::Folder;
 /// Names of the two files; the content shows which one is newer.
 pub const FILES: [&str; 2] = ["retain.a", "retain.b"];
 
-/// The first bytes of a file, by which people and the command `file` recognise it.
+/// The first bytes of a file, by which a person or the command `file` recognises it.
 const MAGIC: &[u8; 16] = b"camshaft retain\n";
 
-/// Version of the layout, raised when that changes. A file of another version is not read.
+/// Version of the layout. A change of the layout raises it, and a file of another version is not
+/// read.
 const VERSION: u32 = 1;
 
 /// Bytes of the head: magic, version, generation, bytes, count.
 const HEAD: usize = 16 + 4 + 8 + 8 + 4;
 
-/// Bytes of the checksum at the end.
+/// Length of the checksum at the end of a file, in bytes.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// Most bytes of a file: every variable with the longest name and a double.
+/// Most bytes of a file: its size if every variable has the longest name and is a double.
 const MAX_FILE_BYTES: u64 = (HEAD + MAX_VARIABLES * (1 + MAX_NAME_BYTES + 1 + 8) + CHECKSUM) as u64;
 
-/// What the daemon does at its start if there are files and none of them is whole.
+/// The behaviour of the daemon at its start if there are retain files and none of them is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
@@ -55,11 +58,12 @@ pub enum OnCorrupt {
     Refuse,
 }
 
-/// What the daemon does at its start if the state directory can be read and takes no writes.
+/// The behaviour of the daemon at its start if the state directory can be read but not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReadonly {
-    /// Start with the values in the files, and raise an alarm: later changes are lost at the end.
+    /// Start with the values in the files, and raise an alarm, because later changes are lost when
+    /// the daemon ends.
     #[default]
     Start,
     /// Do not start.
@@ -69,9 +73,9 @@ pub enum OnReadonly {
 /// The content of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
-    /// Number of the generation; the first is 1. This is also the number of writes so far.
+    /// Number of the generation; the first is 1. The number is also the count of writes so far.
     pub number: u64,
-    /// Bytes written so far, with this file.
+    /// Sum of the bytes of all writes so far, this file included.
     pub bytes: u64,
     /// The values of one cycle, with the names of their variables.
     pub values: Vec<(String, Variable)>,
@@ -88,7 +92,8 @@ pub enum Damage {
     Version(u32),
     /// The file is cut, or some of its bytes have changed.
     Checksum,
-    /// The checksum is right and the content is not: a defect of the program that wrote it.
+    /// The checksum is right but the content is not. The cause is a defect of the program that
+    /// wrote the file.
     Content,
 }
 
@@ -106,7 +111,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// The bytes of a file. `bytes_before` is what was written before it.
+/// Makes the bytes of a file. `bytes_before` is the sum of the bytes of all writes before this one.
 pub fn encode<'v>(
     number: u64,
     bytes_before: u64,
@@ -117,7 +122,8 @@ pub fn encode<'v>(
     file.extend(VERSION.to_le_bytes());
     file.extend(number.to_le_bytes());
     file.extend([0; 8]); // the bytes so far, once they are known
-    // The casts are safe: there are at most MAX_VARIABLES, with names of MAX_NAME_BYTES.
+    // The casts are safe: there are at most MAX_VARIABLES variables, and a name has at most
+    // MAX_NAME_BYTES bytes.
     file.extend((values.len() as u32).to_le_bytes());
     for (name, value) in values {
         file.push(name.len() as u8);
@@ -144,14 +150,14 @@ pub fn encode<'v>(
 /// Reads the generation from the bytes of a file.
 ///
 /// # Errors
-/// The bytes are not exactly what [`encode`] makes.
+/// The bytes are not exactly the bytes that [`encode`] makes.
 pub fn decode(file: &[u8]) -> Result<Generation, Damage> {
     if file.len() < HEAD + CHECKSUM || !file.starts_with(MAGIC) {
         return Err(Damage::Foreign(file.len()));
     }
     let (content, sum) = file.split_at(file.len() - CHECKSUM);
-    // The checksum is tested before anything else is trusted. The comparison need not take constant
-    // time, because the checksum is no secret.
+    // The checksum is tested before any other byte is trusted. The comparison need not take
+    // constant time, because the checksum is no secret.
     if blake3::hash(content).as_bytes()[..] != *sum {
         return Err(Damage::Checksum);
     }
@@ -190,7 +196,7 @@ fn value(rest: &mut &[u8]) -> Result<(String, Variable), Damage> {
     Ok((name.to_owned(), value))
 }
 
-/// Takes a number of bytes from the front.
+/// Takes `N` bytes from the front.
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damage> {
     let (first, after) = rest.split_first_chunk().ok_or(Damage::Content)?;
     *rest = after;
@@ -202,11 +208,11 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damage> {
 pub struct Found {
     /// The newest whole generation, with its index in [`FILES`].
     pub newest: Option<(usize, Generation)>,
-    /// The files that exist and are not whole.
+    /// The files that exist but are not whole.
     pub damaged: Vec<(PathBuf, Damage)>,
 }
 
-/// Looks for the newest whole generation. Only reads.
+/// Looks for the newest whole generation. This function only reads.
 pub fn look(folder: &Path) -> Found {
     let mut found = Found::default();
     for (place, name) in FILES.into_iter().enumerate() {
@@ -234,11 +240,12 @@ pub struct Store {
     folder: Arc<Folder>,
     /// Index in [`FILES`] of the newest whole generation.
     newest: Option<usize>,
-    /// Number of the newest generation, which is the number of writes; 0 before the first.
+    /// Number of the newest generation, which is also the number of writes. 0 before the first
+    /// write.
     pub writes: u64,
-    /// Bytes written so far.
+    /// Sum of the bytes of all writes so far.
     pub bytes: u64,
-    /// Damaged files, whose places the next generations take.
+    /// Damaged files. The next generations are written in their places.
     damaged: Vec<PathBuf>,
 }
 
@@ -257,13 +264,13 @@ impl Store {
 
     /// Writes the next generation over the older one. The call may take as long as the disk needs.
     ///
-    /// The first write renames damaged files to `NAME.damaged` before that, for people who want to
-    /// look into them. The start does not rename them, because it would have to wait for the disk.
-    /// A rename that comes late could also take away a newer file. An older file of that name is
-    /// replaced, so there is at most one for each name.
+    /// Before the first write, damaged files are renamed to `NAME.damaged`, so that people can
+    /// examine them. The start of the daemon does not rename them, because it would have to wait
+    /// for the disk, and because a rename that comes late could take away a newer file. A rename
+    /// replaces an older file of that name, so there is at most one damaged file for each name.
     ///
     /// # Errors
-    /// The errors of the disk; the newest generation is then still whole.
+    /// The errors of the disk. In that case the newest generation is still whole.
     pub fn write<'v>(
         &mut self,
         values: impl ExactSizeIterator<Item = (&'v str, Variable)>,

@@ -1,4 +1,4 @@
-//! The state of a file on the disk, which changes with the file.
+//! The stamp of a file on the disk: numbers and times that change when the file changes.
 //!
 //! The callers decide when to look at a file, and what a change means. No caller takes two contents
 //! for equal because of a stamp alone.
@@ -7,8 +7,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The state of a file. It changes when the file is written or replaced. Code that cannot look at a
-/// file uses the default.
+/// The stamp of a file. It changes when the file is written or replaced. For a file that cannot be
+/// looked at, callers use the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// Number of the file system.
@@ -17,14 +17,14 @@ pub struct Stamp {
     pub inode: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
-    /// When its contents changed, in seconds and nanoseconds.
+    /// Time when the contents changed, in seconds and nanoseconds.
     pub modified: (i64, i64),
-    /// When its contents or its attributes changed, in seconds and nanoseconds.
+    /// Time when the contents or the attributes changed, in seconds and nanoseconds.
     pub changed: (i64, i64),
 }
 
 impl Stamp {
-    /// The state of the file at `path`; `None` if there is none that can be looked at.
+    /// The stamp of the file at `path`; `None` if there is no file, or if it cannot be looked at.
     pub fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|file| Self::from(&file))
     }

@@ -1,10 +1,10 @@
-//! The state directory: where a daemon keeps what must outlive it.
+//! The state directory, in which a daemon keeps the data that must outlive it.
 //!
-//! It belongs to one daemon at a time, which holds a lock as long as it lives. A file in it is
-//! replaced whole or not at all: written under another name, flushed and renamed, and then the
-//! folder is flushed. Other modules decide what the files contain: `retain.rs`,
-//! `daemon/plugins/recovery.rs` and `journal/disk.rs`, whose files grow instead. The key `[state]
-//! dir` of the configuration says where the directory is.
+//! The directory belongs to one daemon at a time, which holds a lock as long as it lives. A file in
+//! the directory is replaced whole or not at all: it is written under another name, flushed and
+//! renamed, and then the folder is flushed. Other modules decide what the files contain:
+//! `retain.rs`, `daemon/plugins/recovery.rs` and `journal/disk.rs`. The files of the journal grow
+//! and are not replaced. The key `[state] dir` of the configuration says where the directory is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write};
@@ -15,54 +15,55 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 
-/// The file whose lock shows that a daemon uses the directory; it contains the number of the
+/// The file whose lock shows that a daemon uses the directory. The file contains the number of the
 /// daemon's process.
 const LOCK: &str = "lock";
 
-/// Most bytes that are read from a lock file. A process number has at most 10 digits; the rest is
-/// room for other text.
+/// Most bytes that are read from a lock file. A process number has at most 10 digits; the other
+/// bytes are room for other text.
 const MAX_LOCK_BYTES: u64 = 32;
 
-/// A state directory that this process has locked, until the value is dropped.
+/// A state directory that this process has locked. The drop of the value releases the lock.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Why nothing could be written when the directory was opened.
+    /// The reason why the directory could not be written when it was opened; `None` if it could.
     trouble: Option<String>,
-    /// Held as long as the directory is in use.
+    /// The lock, which is held as long as the directory is in use.
     _lock: Lock,
 }
 
-/// A lock file that this process has locked, until the value is dropped. The kernel releases the
-/// lock when the process ends, even by a kill or a power cut. The file stays, with the number of
-/// the process that had the lock last.
+/// A lock file that this process has locked. The drop of the value releases the lock. The kernel
+/// releases the lock when the process ends, even after a kill or a power cut. The file stays, with
+/// the number of the process that had the lock last.
 #[derive(Debug)]
 pub struct Lock(File);
 
 /// The reason why a file could not be locked.
 #[derive(Debug)]
 pub enum NotLocked {
-    /// The process of this number has the lock; empty if the file does not say.
+    /// Another process has the lock. The text is that process's number; it is empty if the file
+    /// does not say.
     Held(String),
     /// Any other error of the system.
     Io(io::Error),
 }
 
-/// How long to wait for the lock of another process. A daemon that was killed may leave a child
-/// between fork and exec, which has the daemon's files open for a moment longer.
+/// How long this process waits for the lock of another process. If a daemon was killed, one of its
+/// children may be between fork and exec, and has the daemon's files open for a moment longer.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 impl Lock {
-    /// Locks the file at `path` within half a second; makes it if it does not exist.
+    /// Locks the file at `path` within half a second. The file is made if it does not exist.
     ///
     /// # Errors
-    /// The file is locked by another process, or the system refuses ([`NotLocked`]).
+    /// Another process has locked the file, or the system refuses ([`NotLocked`]).
     pub fn take(path: &Path) -> Result<Self, NotLocked> {
         Self::of(open_lock(path).map_err(NotLocked::Io)?)
     }
 
-    /// Locks an open file within half a second, and writes the number of this process into it if
-    /// the file takes writes.
+    /// Locks an open file within half a second. If the file can be written, the number of this
+    /// process is written into it.
     fn of(mut file: File) -> Result<Self, NotLocked> {
         let started = Instant::now();
         loop {
@@ -74,29 +75,30 @@ impl Lock {
                 }
                 Err(TryLockError::WouldBlock) => {
                     let mut owner = String::new();
-                    // Without the number, the message is still true but helps less.
+                    // If the number cannot be read, the message is still true but helps less.
                     let _ = file.take(MAX_LOCK_BYTES).read_to_string(&mut owner);
                     return Err(NotLocked::Held(owner.trim().to_owned()));
                 }
             }
         }
-        // The number is only for people and for messages. A full disk is reported later, by more
-        // important writes.
+        // The number is only for people and for messages, so an error is ignored here. More
+        // important writes report a full disk later.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self(file))
     }
 }
 
-/// Opens a lock file for writing; makes it if it does not exist.
+/// Opens a lock file for writing. The file is made if it does not exist.
 fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    // A user who can write into the folder could make the name a link to another file of this user.
+    // NOFOLLOW: a user who can write into the folder could make the name a link to another file of
+    // this user.
     options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
-/// Opens a file to lock in a folder on a disk that takes no writes: its lock file, or the folder
-/// itself if there is none. A lock needs no write.
+/// Opens a file to lock in a folder on a disk that takes no writes: the folder's lock file, or the
+/// folder itself if it has no lock file. A lock needs no write.
 fn open_unwritable(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
@@ -107,7 +109,7 @@ fn open_unwritable(folder: &Path) -> io::Result<File> {
 }
 
 /// Whether the error shows a disk that takes no writes and may still be readable. Such a disk is
-/// full, fails, or was made read-only, as a kernel does with a card that fails.
+/// full, fails, or is read-only, because the kernel makes a failing card read-only.
 fn is_unwritable(error: &io::Error) -> bool {
     const EIO: i32 = nix::libc::EIO;
     let kinds = [
@@ -120,19 +122,19 @@ fn is_unwritable(error: &io::Error) -> bool {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file would not be enough: a child between fork and exec may have it open as
-        // well.
+        // It is not enough to close the file, because a child between fork and exec may have the
+        // file open as well.
         let _ = self.0.unlock();
     }
 }
 
 impl Folder {
     /// Opens the directory, makes it if it does not exist, and locks it. A directory that takes no
-    /// writes can still be read; [`Folder::trouble`] then says why it takes none.
+    /// writes can still be read; [`Folder::trouble`] says why it takes no writes.
     ///
     /// # Errors
-    /// The directory cannot be made, this user may not write into it, other users may, or another
-    /// daemon uses it.
+    /// The directory cannot be made, this user may not write into it, other users may write into
+    /// it, or another daemon uses it.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mode = fs::metadata(path)?.mode();
@@ -166,19 +168,20 @@ impl Folder {
         &self.path
     }
 
-    /// Why nothing could be written when the directory was opened. The disk may work again since
-    /// then.
+    /// The reason why the directory could not be written when it was opened; `None` if it could.
+    /// The disk may work again by now.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Replaces the file `name` by these bytes. After the call returns, they outlive a power cut.
-    /// If it fails, the file has its old content or the whole new one.
+    /// Replaces the file `name` by these bytes. After the call returns, the bytes outlive a power
+    /// cut. If the call fails, the file has its old content or the whole new content.
     ///
     /// # Errors
     /// The errors of the disk.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        // All attempts use one name, so the next attempt removes what a kill left behind.
+        // All attempts use one name for the unfinished file, so the next attempt removes a file
+        // that a kill left behind.
         let half = self.path.join(format!("{name}.tmp"));
         let target = self.path.join(name);
         put_whole(&half, &target, |file| file.write_all(bytes))?;
@@ -186,18 +189,18 @@ impl Folder {
     }
 }
 
-/// Puts a private file in the place of `target`, whole or not at all: `write` fills a new file of
-/// the name `half`, which is then flushed and renamed. For the name to outlive a power cut, the
-/// caller must flush the folder as well.
+/// Puts a private file in the place of `target`, whole or not at all. `write` fills a new file of
+/// the name `half`, which is then flushed and renamed. The caller must flush the folder too if the
+/// new name must outlive a power cut.
 ///
 /// # Errors
-/// The errors of `write` or the disk; then nothing is left of the new file.
+/// The errors of `write` or the disk. In that case no part of the new file is left.
 pub fn put_whole(
     half: &Path,
     target: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    // A file that a kill left behind would be in the way.
+    // A file that a kill left behind would make `create_new` fail.
     let _ = fs::remove_file(half);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(half)?;
@@ -206,7 +209,8 @@ pub fn put_whole(
         fs::rename(half, target)
     })();
     if written.is_err() {
-        // The file may not even exist. Its bytes must not keep a full disk full.
+        // The file may not even exist, so an error is ignored. The file is removed because its
+        // bytes would keep a full disk full.
         let _ = fs::remove_file(half);
     }
     written

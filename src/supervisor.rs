@@ -1,12 +1,12 @@
 //! The supervisor decides which programs may run.
 //!
-//! It is a pure function with a memory. Levels go in: what the folder holds, what the operator
-//! wants, what the scan's newest snapshot says. Orders come out. The same level twice changes
-//! nothing, and a level that was missed does no harm, because generations tell instances apart.
+//! The supervisor is a pure function with a memory. Levels go in: the content of the folder, the
+//! wish of the operator, the scan's newest snapshot. Orders come out. The same level twice changes
+//! nothing, and a missed level does no harm, because generations tell instances apart.
 //!
-//! It reads no clock, touches no file and compiles nothing. It never waits for the scan: an order
-//! without a visible effect is repeated after [`ORDER_REPEAT`]. The scan itself rolls back a
-//! version that traps on probation, at once; the supervisor takes that as a fact like any other.
+//! The supervisor reads no clock, touches no file and compiles nothing. It never waits for the
+//! scan: an order without a visible effect is repeated after [`ORDER_REPEAT`]. The scan itself
+//! rolls back a version that traps on probation; the supervisor learns that from a snapshot.
 //!
 //! Next: `supervisor/plugin.rs` reconciles one plugin, `supervisor/history.rs` counts its traps.
 
@@ -34,21 +34,21 @@ use plugin::Plugin;
 use quarantine::Quarantine;
 
 /// The time after which an order without visible effect is given again. It is ten cycles of the
-/// usual 10 ms: a full order queue is retried soon, and a slow scan is not flooded.
+/// usual 10 ms: a full order queue is retried soon, and a slow scan is not flooded with orders.
 pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
 
-/// The largest number of entries: the plugins themselves, as many that are still leaving the scan
-/// while others already take their places, and as many whose file is no module.
+/// The largest number of entries: all plugins, as many plugins that are still leaving the scan
+/// while others take their places, and as many whose file is no module.
 const MAX_ENTRIES: usize = 3 * MAX_PLUGINS;
 
-/// What the operator wants.
+/// The wish of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Want {
-    /// Run the plugin whatever the folder holds.
+    /// Run the plugin, if the folder holds a file for it.
     #[default]
     Run,
-    /// Keep the plugin out of the scan whatever the folder holds.
+    /// Keep the plugin out of the scan, even if the folder holds a file for it.
     Hold,
 }
 
@@ -65,30 +65,30 @@ pub enum Want {
 ///                    │ new bytes, release, a version stands in        ▼
 ///                    └────────────────────────────────────────── Quarantined
 /// ```
-/// While Running, new bytes are prepared beside it: it stays Running, whatever comes of them. When
-/// they trap on probation, the version before is Running again, and they are quarantined. The
-/// newest kept version that was good and never trapped since stands in for a quarantined file,
-/// unless `on_quarantine` is `safe`. It goes through the same states. After a start with a file
-/// that is no good, the version that ran when the daemon ended stands in. If that is lost, a kept
-/// version does. A module is in Backoff like a trapped one if the machine was the reason that it
-/// could not be made, or if it ran before. After as many attempts as traps lead to quarantine, a
-/// kept version may run, and then the other module is quarantined. From every state: hold ▶
-/// Stopping ▶ Held, file gone ▶ Stopping ▶ Stopped. A release goes on as if the file had just come.
-/// It ends a hold, or else the quarantine.
+/// New bytes are prepared beside a Running version, which stays Running if they fail. If they trap
+/// on probation, the version before is Running again, and the new module is quarantined. In place
+/// of a quarantined file, the newest kept version runs that was good and never trapped since,
+/// unless `on_quarantine` is `safe`. That version goes through the same states. If the file is bad
+/// at a start, the version runs that ran when the daemon ended, or a kept version if that one is
+/// lost. A module is also in Backoff if it could not be made because of the machine, or although it
+/// ran before. After as many attempts as traps lead to quarantine, a kept version may run, and the
+/// other module is quarantined. From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶
+/// Stopped. A release ends a hold or, if there is none, the quarantine. After it the plugin goes on
+/// as if the file were new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum State {
     /// The folder holds no file of that name.
     Stopped,
-    /// The operator has put it on hold, and no instance of it is in the scan.
+    /// The operator has put the plugin on hold, and no instance of it is in the scan.
     Held,
-    /// It is being compiled and instantiated; no good instance is in the scan.
+    /// An instance is being compiled and made; no good instance is in the scan.
     Preparing,
-    /// It is prepared and ordered into the scan, but no snapshot shows it there yet.
+    /// An instance is prepared and ordered into the scan, but no snapshot shows it yet.
     Starting,
-    /// It is in the scan and polled. A next version may be on its way, see [`View::next`].
+    /// An instance is in the scan and polled. [`View::next`] may name a next version.
     Running,
-    /// It trapped, or could not be made; the next instance is made at `restart_at`.
+    /// An instance trapped or could not be made; the next instance is made at `restart_at`.
     Backoff {
         /// Monotonic time; whole milliseconds in JSON.
         #[serde(rename = "restart_at_ms", serialize_with = "as_millis")]
@@ -98,30 +98,29 @@ pub enum State {
     Refused,
     /// The file's module is in quarantine and is not run again.
     Quarantined,
-    /// It is ordered out of the scan, but the snapshot still shows it there.
+    /// The plugin is ordered out of the scan, but the snapshot still shows an instance.
     Stopping,
 }
 
 /// One instance of one module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Version {
-    /// The module.
+    /// The module of the instance.
     pub hash: ModuleHash,
-    /// The instance.
+    /// The number of the instance.
     pub generation: Generation,
 }
 
-/// What the scan's newest snapshot says about one program. A snapshot names every program that is
-/// in the scan, trapped ones included.
+/// The facts about one program in the scan's newest snapshot, which has every program in the scan.
 #[derive(Debug, Clone)]
 pub struct Fact<'a> {
     /// The plugin's name.
     pub name: &'a str,
     /// The instance that is in the scan.
     pub generation: Generation,
-    /// The trap of that instance, if any: it is then no longer polled, and its outputs are safe.
+    /// The trap of that instance, after which it is not polled and its outputs are safe.
     pub trap: Option<Arc<Trap>>,
-    /// The version before, as long as that may resume.
+    /// The version before, as long as it may resume.
     pub standby: Option<Generation>,
     /// The last instance that trapped on probation. If it is newer than `generation`, this instance
     /// resumed. If it is older, this instance took over from the one that resumed.
@@ -131,9 +130,9 @@ pub struct Fact<'a> {
 /// An order of the supervisor. The daemon carries it out and need not remember that it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Compile and instantiate off the scan, and always answer with [`Supervisor::prepared`]. The
-    /// hash is that of the file, of the version that ran last, or of a kept one: see
-    /// [`Supervisor::keep`].
+    /// Compile and instantiate outside of the scan, and always answer with
+    /// [`Supervisor::prepared`]. The hash is that of the file, of the version that ran last, or of
+    /// a kept version: see [`Supervisor::keep`].
     Prepare {
         /// The plugin.
         name: String,
@@ -142,8 +141,8 @@ pub enum Action {
         /// The number of the new instance.
         generation: Generation,
     },
-    /// Send the prepared instance to the scan, where it replaces the one of the same name. Repeated
-    /// until a snapshot shows it; a repeat of an order that was carried out is ignored.
+    /// Send the prepared instance to the scan, where it replaces the plugin's old instance.
+    /// Repeated until a snapshot shows it; a repeat of an order that was carried out is ignored.
     Install {
         /// The plugin.
         name: String,
@@ -155,7 +154,7 @@ pub enum Action {
         /// The plugin.
         name: String,
     },
-    /// Drop the instance if it is prepared and not sent yet; stop making it if that is under way.
+    /// Drop the instance if it is prepared but not sent, or stop making it.
     Discard {
         /// The plugin.
         name: String,
@@ -174,7 +173,7 @@ pub enum Action {
 /// The state of one plugin, as status shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct View<'a> {
-    /// What the operator wants.
+    /// The wish of the operator.
     pub want: Want,
     /// The state.
     #[serde(flatten)]
@@ -183,9 +182,9 @@ pub struct View<'a> {
     pub file: Option<ModuleHash>,
     /// The instance in the scan, trapped or not.
     pub running: Option<Version>,
-    /// The instance on its way into the scan.
+    /// The instance that is being made or ordered into the scan.
     pub next: Option<Version>,
-    /// The module that ran last; it is restarted when the file is no good.
+    /// The module that ran last. It is restarted if the file is bad.
     pub good: Option<ModuleHash>,
     /// Whether the file's bytes are in quarantine. An older version may still run.
     pub quarantined: bool,
@@ -199,16 +198,16 @@ pub struct View<'a> {
     pub trapped: Option<ModuleHash>,
     /// Why the present file was not taken over.
     pub refusal: Option<&'a Refusal>,
-    /// Whether the supervisor tries the file again by itself after that refusal.
+    /// Whether the supervisor tries the refused file again by itself.
     #[serde(skip)]
     pub is_tried_again: bool,
     /// The newest refusal of a version that would run in place of the file: the version, the
-    /// reason, and whether the supervisor tries it again by itself.
+    /// reason, and whether the supervisor tries that version again by itself.
     #[serde(skip)]
     pub other_refusal: Option<(ModuleHash, &'a Refusal, bool)>,
 }
 
-/// The supervisor: all plugins, and what each of them should do next.
+/// The supervisor: all plugins, and the next order for each of them.
 #[derive(Debug)]
 pub struct Supervisor {
     policy: RestartPolicy,
@@ -216,13 +215,13 @@ pub struct Supervisor {
     context: StepContext,
 }
 
-/// The step context: what the plugins share while they are reconciled.
+/// The step context: the data that all plugins share while they are reconciled.
 #[derive(Debug, Default)]
 struct StepContext {
     /// The last generation that was given out.
     generation: Generation,
     quarantine: Quarantine,
-    /// The orders of this step. Between two steps it holds at most one for each late answer.
+    /// The orders of this step. Between two steps there is at most one order for each late answer.
     actions: Vec<Action>,
 }
 
@@ -232,15 +231,15 @@ impl Supervisor {
         Self { policy, plugins: BTreeMap::new(), context: StepContext::default() }
     }
 
-    /// Restarts plugins by this policy from now on. Earlier decisions stay.
+    /// Sets the policy by which plugins are restarted from now on. Earlier decisions stay.
     pub fn set_policy(&mut self, policy: RestartPolicy) {
         self.policy = policy;
     }
 
-    /// Takes in that the folder holds these settled bytes under that name, or none.
+    /// Notes that the folder holds these settled bytes under that name, or no file.
     ///
     /// # Errors
-    /// The plugin is one too many or misnamed.
+    /// There is no room for one more plugin, or the name breaks the rules.
     pub fn folder(&mut self, name: &str, file: Option<ModuleHash>) -> Result<(), Refusal> {
         match file {
             Some(hash) => self.entry(name)?.holds(plugin::File::Bytes(hash)),
@@ -253,28 +252,28 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes in that the folder holds a file under that name that cannot be a module: it is too
-    /// large or unreadable. As with every refusal, the running version is not touched.
+    /// Notes that the folder holds a file under that name that is too large or unreadable. As with
+    /// every refusal, the running version is not touched.
     ///
     /// # Errors
-    /// The plugin is one too many or misnamed.
+    /// There is no room for one more plugin, or the name breaks the rules.
     pub fn folder_refused(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(plugin::File::Unusable(refusal));
         Ok(())
     }
 
-    /// Takes the plugin out of the scan until a release, by order. Its file may come later.
+    /// Takes the plugin out of the scan until a release. Its file may come later.
     ///
     /// # Errors
-    /// The plugin is one too many or misnamed.
+    /// There is no room for one more plugin, or the name breaks the rules.
     pub fn hold(&mut self, name: &str) -> Result<(), Refusal> {
         self.entry(name)?.want = Want::Hold;
         Ok(())
     }
 
-    /// Lets the plugin run again, as the operator wants; backoff and refusal are forgotten. For a
-    /// plugin on hold the release ends the hold only: what was in quarantine before stays there.
-    /// For a plugin that is not on hold the release ends its quarantine.
+    /// Lets the plugin run again, and forgets its backoff and refusals. If the plugin is on hold,
+    /// the release ends only the hold: a module in quarantine stays there. If the plugin is not on
+    /// hold, the release ends its quarantine.
     ///
     /// # Errors
     /// There is no such plugin, and no module of that name is in quarantine.
@@ -282,25 +281,25 @@ impl Supervisor {
         match self.plugins.get_mut(name).map(Plugin::release) {
             Some(Want::Hold) => return Ok(Released::FromHold),
             None if self.context.quarantine.of(name).next().is_none() => return Err(unknown(name)),
-            // A quarantine outlives the file.
+            // The quarantine of a name outlives its file.
             Some(Want::Run) | None => self.context.quarantine.release(name),
         }
         Ok(Released::Forgiven)
     }
 
-    /// Ends the hold; what is in quarantine stays there.
+    /// Ends the hold. Modules in quarantine stay there.
     pub fn let_go(&mut self, name: &str) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.release();
         }
     }
 
-    /// Takes in that these bytes were in quarantine under that name before the start, and why.
+    /// Notes that these bytes were in quarantine under that name before the start, and why.
     pub fn recall(&mut self, name: &str, hash: ModuleHash, why: String) {
         self.context.quarantine.add(name, hash, why);
     }
 
-    /// Gives these bytes, and no others, another chance under that name, as the operator wants.
+    /// Ends the quarantine of these bytes under that name, and of no others.
     pub fn release_version(&mut self, name: &str, hash: ModuleHash) {
         self.context.quarantine.release_one(name, hash);
         if let Some(plugin) = self.plugins.get_mut(name) {
@@ -313,7 +312,7 @@ impl Supervisor {
         self.context.quarantine.contains(name, hash)
     }
 
-    /// Takes in which versions can be loaded beside the file's: `good` were good and never trapped
+    /// Notes which versions can be loaded beside the file's: `good` were good and never trapped
     /// since, best first; `ran` is the version that ran when the daemon ended.
     pub fn keep(&mut self, name: &str, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         if let Some(plugin) = self.plugins.get_mut(name) {
@@ -321,10 +320,10 @@ impl Supervisor {
         }
     }
 
-    /// Makes a new instance of the plugin now, by order. A refused file is tried again.
+    /// Makes a new instance of the plugin now. A refused file is tried again.
     ///
-    /// # Errors There is no such plugin, it is on hold, or in quarantine without another version to
-    /// run.
+    /// # Errors
+    /// There is no such plugin, it is on hold, or in quarantine without another version to run.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
         let view = plugin.view(name, &self.context, self.policy);
@@ -339,8 +338,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes in the answer to [`Action::Prepare`]. A refusal may also follow [`Action::Install`],
-    /// when the instance was lost or the scan did not take it.
+    /// Takes the answer to [`Action::Prepare`]. A refusal may also follow [`Action::Install`], if
+    /// the instance was lost or the scan did not take it.
     pub fn prepared(&mut self, name: &str, generation: Generation, result: Result<(), Refusal>) {
         let made = result.is_ok();
         let expected =
@@ -351,14 +350,14 @@ impl Supervisor {
     }
 
     /// Compares the wanted state with the actual one and returns orders. `now` is monotonic;
-    /// `facts` is the newest snapshot, complete. Call it whenever a level changed and at least
-    /// every [`ORDER_REPEAT`].
+    /// `facts` are all facts of the newest snapshot. The daemon calls this function after each
+    /// change of a level, and at least every [`ORDER_REPEAT`].
     pub fn step(&mut self, now: Duration, facts: &[Fact<'_>]) -> Vec<Action> {
         let facts: BTreeMap<&str, &Fact<'_>> = facts.iter().map(|fact| (fact.name, fact)).collect();
         for name in facts.keys() {
-            // The scan may run a program without an entry here: its install order took effect after
-            // its plugin was forgotten. The new entry has no file, so the program is stopped like
-            // any other.
+            // The scan may run a program without an entry here, because its install order took
+            // effect after its plugin was forgotten. The new entry has no file, so the program is
+            // stopped.
             if !self.plugins.contains_key(*name) && self.plugins.len() < MAX_ENTRIES {
                 self.plugins.insert((*name).to_owned(), Plugin::default());
             }

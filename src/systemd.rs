@@ -2,13 +2,14 @@
 //! sd_notify(3).
 //!
 //! Each message is one datagram to the socket named in `NOTIFY_SOCKET`. Without that variable every
-//! call here does nothing, so the daemon need not know how it was started. Sending never blocks: a
-//! message that the service manager does not take now is kept and offered again with the next one.
+//! call here does nothing, so the daemon need not know how it was started. Sending never blocks: if
+//! the service manager does not take a message now, the message is kept and offered again with the
+//! next one.
 //!
-//! The protocol is written out here because of three properties of the `sd-notify` crate. It reads
-//! the environment at each message (which a test cannot change safely), it blocks, and it knows no
-//! abstract sockets. This file takes no sockets from the manager (`LISTEN_FDS`), and decides
-//! nothing: the daemon says when it is ready. The unit file is `systemd/camshaft.service`.
+//! This file implements the protocol itself because of three properties of the `sd-notify` crate.
+//! The crate reads the environment at each message (which a test cannot change safely), it blocks,
+//! and it knows no abstract sockets. This file takes no sockets from the manager (`LISTEN_FDS`). It
+//! decides nothing: the daemon says when it is ready. The unit file is `systemd/camshaft.service`.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -20,12 +21,12 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The longest status text in bytes. The manager ignores whole datagrams over 4096 bytes, and
-/// `systemctl status` shows the text on one line, so a quarter of that is enough.
+/// The longest status text in bytes. The manager ignores whole datagrams over 4096 bytes.
+/// `systemctl status` shows the text on one line, so a quarter of 4096 is enough.
 const STATUS_BYTES_MAX: usize = 1024;
 
-/// Most messages that wait for a manager that does not read. Two reloads and an end fit. A newer
-/// state makes older ones obsolete anyway.
+/// Most messages that wait for a manager that does not read. The messages of two reloads and a stop
+/// fit. Older messages may be dropped, because a newer state makes them obsolete.
 const UNSENT_MAX: usize = 8;
 
 /// Sends the state of the daemon to the service manager.
@@ -74,17 +75,17 @@ impl Notifier {
         Self { peer: None, unsent: VecDeque::new(), status: String::new() }
     }
 
-    /// Reports that the daemon works, with this status. The daemon calls it after the first full
-    /// cycle, and at the end of **every** reload. That includes a reload that was refused; `status`
-    /// then says why.
+    /// Reports that the daemon works, with this status. The daemon calls this function after the
+    /// first full cycle and at the end of **every** reload. If a reload was refused, `status` says
+    /// why.
     pub fn ready(&mut self, status: &str) {
         self.say("READY=1", status);
     }
 
     /// Reports that the daemon reads its configuration again; a call of `ready` must follow.
     ///
-    /// The time is in the same datagram. It shows systemd 253 and later that the reload came after
-    /// their SIGHUP (`Type=notify-reload`); 252 ignores it.
+    /// The time is in the same datagram. From the time, systemd 253 and later know that the reload
+    /// came after their SIGHUP (`Type=notify-reload`); systemd 252 ignores it.
     pub fn reloading(&mut self) {
         let now: Duration = clock_gettime(ClockId::CLOCK_MONOTONIC)
             .expect("CLOCK_MONOTONIC exists on every Linux")
@@ -115,9 +116,11 @@ impl Notifier {
         self.post(format!("{state}\nSTATUS={}", self.status));
     }
 
-    /// Queues a message and offers all that wait; the oldest is dropped if the queue is full.
+    /// Queues a message and offers all queued messages. If the queue is full, the oldest message is
+    /// dropped.
     fn post(&mut self, message: String) {
-        // Every message but RELOADING has a status, so a status that still waits is out of date.
+        // Every message but RELOADING has a status, so the status of a queued message is out of
+        // date.
         if message.contains("STATUS=") {
             self.unsent.retain(|waiting| !waiting.starts_with("STATUS="));
         }
@@ -128,7 +131,7 @@ impl Notifier {
         self.flush();
     }
 
-    /// Offers the unsent messages; returns whether none is left.
+    /// Offers the unsent messages. Returns whether all of them were sent.
     fn flush(&mut self) -> bool {
         while let Some(message) = self.unsent.front() {
             if self.send(message).is_err() {
@@ -139,7 +142,8 @@ impl Notifier {
         true
     }
 
-    /// Sends one datagram. An error means a full queue or a manager that is away; both can pass.
+    /// Sends one datagram. An error means that the manager's queue is full or that the manager is
+    /// away. Neither need last.
     fn send(&self, message: &str) -> io::Result<()> {
         match &self.peer {
             Some((socket, address)) => {
@@ -152,8 +156,8 @@ impl Notifier {
 
 /// Feeds the service manager's watchdog as long as the scan runs cycles, and no longer.
 ///
-/// The watchdog is fed by the scan's own cycle count: a helper thread that lives beside a dead scan
-/// feeds nothing. The scan period must be shorter than [`Watchdog::interval`].
+/// The scan's own cycle count decides: if the scan is dead, a helper thread that still lives does
+/// not feed the watchdog. The scan period must be shorter than [`Watchdog::interval`].
 #[derive(Debug)]
 pub struct Watchdog {
     interval: Duration,
@@ -161,22 +165,23 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// The watchdog that the service manager wants from this process; `None` if there is none.
+    /// The watchdog that the service manager wants from this process; `None` if it wants none.
     pub fn from_env() -> Option<Self> {
         let variable = |name| std::env::var(name).ok();
         let (timeout_us, pid) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
         Self::from_values(timeout_us.as_deref(), pid.as_deref(), std::process::id())
     }
 
-    /// The watchdog from the two variables and the number of this process. The rules are those of
-    /// sd_watchdog_enabled(3). Without a time limit there is no watchdog, and a watchdog of another
-    /// process is not fed here.
+    /// Makes the watchdog from the two variables and the number of this process, by the rules of
+    /// sd_watchdog_enabled(3). `None` if there is no time limit, or if the variables are for
+    /// another process.
     pub fn from_values(timeout_us: Option<&str>, pid: Option<&str>, own_pid: u32) -> Option<Self> {
         let timeout_us: u64 = timeout_us?.parse().ok().filter(|&us| us > 0 && us < u64::MAX)?;
         if pid.is_some_and(|pid| pid.parse() != Ok(own_pid)) {
             return None;
         }
-        // Twice in each time limit, as systemd demands: one late message does no harm.
+        // The daemon feeds twice in each time limit, as systemd asks, so that one late message does
+        // no harm.
         Some(Self { interval: Duration::from_micros(timeout_us) / 2, fed_cycle: 0 })
     }
 
@@ -190,10 +195,10 @@ impl Watchdog {
         cycle != self.fed_cycle
     }
 
-    /// Feeds the watchdog if the scan has moved to another `cycle`; returns whether it was fed.
+    /// Feeds the watchdog if the scan has moved to another `cycle`. Returns whether it was fed.
     ///
-    /// A feed that the manager does not take at once is dropped. If it came later, it would vouch
-    /// for a scan that may have died in the meantime.
+    /// If the manager does not take a feed at once, the feed is dropped. A late feed would say that
+    /// the scan lives, although the scan may have died by then.
     pub fn feed(&mut self, cycle: u64, notifier: &mut Notifier) -> bool {
         let fed = self.is_due(cycle) && notifier.flush() && notifier.send("WATCHDOG=1").is_ok();
         if fed {
@@ -203,12 +208,12 @@ impl Watchdog {
     }
 }
 
-/// Whether stderr of this process is connected to the journal, so that the log can go there with
-/// its fields.
+/// Whether stderr of this process is connected to the journal. If it is, the log can use the
+/// protocol of the journal, with fields.
 ///
-/// By systemd.exec(5), `JOURNAL_STREAM` holds device and inode of the stream. The comparison
-/// matters: a program that is started by hand from a service inherits the variable, but not the
-/// stream.
+/// By systemd.exec(5), `JOURNAL_STREAM` holds device and inode of the stream. This function
+/// compares both with stderr, because a program that is started by hand from a service inherits the
+/// variable, but not the stream.
 pub fn journal_connected() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     nix::sys::stat::fstat(io::stderr())
@@ -221,8 +226,8 @@ fn is_stream(journal_stream: &str, device: u64, inode: u64) -> bool {
     })
 }
 
-/// Cuts a text to one line. A line break would end the field, and the rest of a text (a plugin's
-/// name, an error) would count as a field of the daemon.
+/// Makes one line of a text and cuts it to its limit. A line break would end the field, and the
+/// rest of the text (a plugin's name, an error) would count as a field of the daemon.
 fn one_line(text: &str) -> String {
     text[..text.floor_char_boundary(STATUS_BYTES_MAX)].replace(['\n', '\r', '\0'], " ")
 }

@@ -1,16 +1,16 @@
 //! Text for people: text from outside made safe to show, hints at misspelt words, and numbers with
-//! their words.
+//! their nouns.
 //!
-//! Only functions that several floors need in the same form are here. The messages themselves are
-//! put together where they are printed or logged.
+//! This file has only functions that several floors need in the same form. Each message is put
+//! together in the module that prints or logs it.
 
 mod fixed;
 
 pub use fixed::Text;
 
-/// `text` without power over a terminal or a log. Nothing in the result moves a cursor, changes the
-/// direction of writing or begins a new line. Names, messages and reasons may come from a file of
-/// any origin.
+/// The text in a form that cannot disturb a terminal or a log, because names, messages and reasons
+/// may come from a file of any origin. No character of the result moves a cursor, changes the
+/// direction of writing or begins a new line.
 pub fn legible(text: &str) -> String {
     legible_up_to(usize::MAX, text)
 }
@@ -20,7 +20,8 @@ pub fn legible_lines(text: &str) -> String {
     text.split('\n').map(legible).collect::<Vec<_>>().join("\n")
 }
 
-/// A text in the form of [`legible`], cut before it has more than `max` bytes.
+/// A text in the form of [`legible`]. It is cut before it has more than `max` bytes, and a cut text
+/// ends in `…`.
 pub fn legible_up_to(max: usize, text: &str) -> String {
     let mut words = String::new();
     for c in text.chars() {
@@ -60,18 +61,19 @@ pub fn first_of<S: AsRef<str>>(names: &[S], most: usize) -> String {
     }
 }
 
-/// How often: `once`, `2 times`.
+/// The words for how often something happened: `once`, `2 times`.
 pub fn times(number: u64) -> String {
     if number == 1 { "once".into() } else { format!("{number} times") }
 }
 
-/// The known word that `word` is probably meant to be: at most a third of its letters differ.
+/// The known word that `word` is probably meant to be. At most a third of the letters of `word` may
+/// differ.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let len = word.chars().count();
     let most = (len / 3).max(1);
     known
         .into_iter()
-        // The difference in length is the least distance, and it is quick to compute.
+        // The difference in length is never more than the distance, and it is quick to compute.
         .filter(|known| known.chars().count().abs_diff(len) <= most)
         .map(|known| (strsim::damerau_levenshtein(word, known), known))
         .filter(|&(distance, _)| distance <= most)

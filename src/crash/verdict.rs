@@ -145,7 +145,8 @@ fn recording(report: &Report) -> anyhow::Result<Option<Recording>> {
     Ok(Some(Recording { noted, sections, is_over: head.is_over, budget }))
 }
 
-/// The module of the report, or the given one if the report contains none; its hash must be right.
+/// The module of the report, or the given module if the report contains none. The module's hash
+/// must be that of the report.
 fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(ModuleHash, Vec<u8>)> {
     let head = &report.head;
     let Some(module) = report.module.clone().or(module) else {
@@ -163,7 +164,7 @@ fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(Modul
     Ok((hash, module))
 }
 
-/// The verdict on the end of a replay. `is_at_end`: the replay has played the whole tape.
+/// The verdict on the end of a replay. `is_at_end` is true if the replay has played the whole tape.
 fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
     let recorded = &head.trap;
     match ending {

@@ -47,8 +47,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// (`daemon/stop.rs`).
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// A write that takes longer than this counts as a disk that does not answer. A card that is
-/// wearing out is faster, and an operator should not wait longer without a message.
+/// Longest time of a write. After it the disk counts as one that does not answer. Even a card that
+/// is wearing out is faster, and an operator should get a message no later than this.
 const STALLED: Duration = Duration::from_secs(5);
 
 /// When the present write began; `None` if no write is under way. The writing thread sets the

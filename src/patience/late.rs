@@ -1,9 +1,9 @@
 //! The error for an answer that does not come in time.
 //!
-//! It is recognised by its type, not by its [`io::ErrorKind`]. The kernel gives the same kinds for
-//! files that are in use, and such an answer comes at once. A time-out of the kernel itself counts
-//! as this error too: it comes from a network file system with a limit of its own. Where such
-//! errors are made is in `../patience.rs` and `places.rs`.
+//! [`is_late`] recognises the error by its type, not by its [`io::ErrorKind`], because the kernel
+//! gives the same kinds for files that are in use, and such an answer comes at once. A time-out of
+//! the kernel itself counts as this error too, because it comes from a network file system with a
+//! limit of its own. `../patience.rs` and `places.rs` make such errors.
 
 use std::error::Error;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::libc::ETIMEDOUT;
 
-/// The reason why there is no answer, for people.
+/// The reason why there is no answer, in words for the operator.
 #[derive(Debug)]
 struct Late(String);
 
@@ -29,7 +29,7 @@ pub fn late(words: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, Late(words.into()))
 }
 
-/// Whether the error says that there was no answer in time. Another try may then succeed.
+/// Whether the error says that there was no answer in time. If so, another try may succeed.
 pub fn is_late(error: &io::Error) -> bool {
     let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Late>());
     is_ours || error.raw_os_error() == Some(ETIMEDOUT)
@@ -37,7 +37,7 @@ pub fn is_late(error: &io::Error) -> bool {
 
 /// The error for an answer that has not come within this limit.
 pub fn no_answer(limit: Duration) -> io::Error {
-    // The rest of a limit is no round number, so the text rounds it.
+    // The time that is left of a limit is no round number, so the text rounds it.
     let hundredths = (limit.as_millis() as u64).saturating_add(5) / 10;
     let limit = Duration::from_millis(hundredths * 10);
     late(format!("no answer for {limit:?}"))

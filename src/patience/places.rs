@@ -1,9 +1,10 @@
 //! Places: how many calls on files of one purpose may wait at the same time.
 //!
-//! Only an answer ends a call that hangs, and until then the call keeps its place. Files of another
-//! purpose may be on another disk, so each purpose has places of its own. Calls that hang on one
-//! disk then take no place of calls to a sound disk. If calls that hang have all places of a
-//! purpose, a further call is refused at once. The calls themselves are made in `../patience.rs`.
+//! Only an answer ends a call that hangs, and the call keeps its place until the answer comes.
+//! Files of another purpose may be on another disk, so each purpose has places of its own. Because
+//! of that, calls that hang on one disk take no place of calls to a sound disk. If calls that hang
+//! have all places of a purpose, a further call is refused at once. The calls themselves are made
+//! in `../patience.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +27,7 @@ struct Inner {
     calls: Mutex<Calls>,
 }
 
-/// The calls that are under way. The callers and the threads of the calls write it.
+/// The calls that are under way. The callers and the threads of the calls both write this list.
 #[derive(Debug, Default)]
 struct Calls {
     /// When each call began, by its number.
@@ -35,7 +36,7 @@ struct Calls {
     last: u64,
 }
 
-/// The place of one call, which the call's thread keeps until it has its answer.
+/// The place of one call. The call's thread keeps the place until the call has its answer.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
@@ -48,12 +49,12 @@ impl Places {
         Self(Arc::new(Inner { most, free: Semaphore::new(most), calls: Mutex::default() }))
     }
 
-    /// Whether no call is under way, and no other owner has a clone of these places.
+    /// Whether no call is under way and the caller has the only handle of these places.
     pub fn are_idle(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// Waits for a free place until `end`. Returns an error at once if all calls that have a place
+    /// Waits for a free place until `end`. Returns an error at once if the calls in all places
     /// hang.
     pub(super) fn take(&self, end: Instant) -> io::Result<Place> {
         loop {
@@ -68,7 +69,7 @@ impl Places {
         }
     }
 
-    /// Waits for a free place. Returns an error at once if all calls that have a place hang.
+    /// Waits for a free place. Returns an error at once if the calls in all places hang.
     pub(super) async fn wait(&self) -> io::Result<Place> {
         if self.hang() {
             return Err(self.taken());
@@ -77,7 +78,7 @@ impl Places {
         Ok(self.place())
     }
 
-    /// A place for a call that begins now; the caller has taken its permit.
+    /// Makes the place of a call that begins now. The caller has taken the permit for it.
     fn place(&self) -> Place {
         let mut calls = self.calls();
         calls.last += 1;
@@ -86,7 +87,7 @@ impl Places {
         Place { places: self.clone(), number }
     }
 
-    /// Whether every place is taken by a call that has had no answer for [`PATIENCE`].
+    /// Whether all places are taken by calls that have had no answer for [`PATIENCE`].
     fn hang(&self) -> bool {
         let calls = self.calls();
         let begun = &mut calls.begun.values();
@@ -103,7 +104,7 @@ impl Places {
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
-        // The list is never left half changed, so a panic elsewhere does not spoil it.
+        // No code panics while the list is half changed, so the list is good even after a panic.
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,8 +1,8 @@
 //! A recipe as a file: JSON, read strictly, with the place of every mistake.
 //!
-//! The file is read twice: first the part that holds for the whole recipe, then the passes. Each
-//! pass is checked against that part, so a message about a pass has its number, line and column. No
-//! module is run here: that is in `recipe.rs`. The part before the passes is in `head.rs`.
+//! The file is read twice: first the head, which holds for the whole recipe, then the passes. Each
+//! pass is checked against the head while it is read, so a message about a pass has its number,
+//! line and column. No module is run here; `recipe.rs` does that. The head is in `head.rs`.
 
 use std::fmt;
 use std::io::Read;
@@ -19,13 +19,15 @@ use crate::file;
 use crate::process::image::{Points, Value};
 use crate::process::variable::{MAX_NAME_BYTES, Variables};
 
-/// Largest recipe file, in bytes: a day with one pass per second takes half of it.
+/// Largest recipe file, in bytes. A recipe with one pass per second for a whole day takes half of
+/// it.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// A checked recipe.
 #[derive(Debug)]
 pub(super) struct Recipe {
-    /// Points, which version 1 of the contract uses to find values; usually none.
+    /// The declared points of the images. Modules that use version 1 of the contract find values by
+    /// points; most recipes have none.
     pub(super) points: Points,
     /// The variables that exist before `init`.
     pub(super) variables: Variables,
@@ -35,7 +37,7 @@ pub(super) struct Recipe {
     pub(super) passes: Vec<Pass>,
 }
 
-/// One poll: what is given to the module, and what is expected of it.
+/// One poll: the values that the module gets, and the results that are expected of it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pass {
@@ -48,7 +50,7 @@ pub(super) struct Pass {
     /// Bytes of the output image from address 0; the bytes after them are not compared.
     #[serde(default)]
     pub(super) expected_outputs: Vec<u8>,
-    /// All messages that must be logged, in any order; without it the log is not compared.
+    /// All messages that must be logged, in any order. If `None`, the log is not compared.
     pub(super) expected_log_messages: Option<Vec<String>>,
     /// Variables that are written before the poll, as if by another program.
     #[serde(default)]
@@ -62,13 +64,14 @@ impl Recipe {
     /// Reads a recipe file.
     ///
     /// # Errors
-    /// A chain of causes that names the file, the pass, line and column, and what would be right.
+    /// A chain of causes that names the file, the pass with line and column, and what the recipe
+    /// should have.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = text(path).with_context(|| path.display().to_string())?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    /// Reads the text twice: first the head, then the passes, which are checked against it.
+    /// Reads the text twice: first the head, then the passes, which are checked against the head.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let head: Head = serde_json::from_str(text)?;
         let points = head.points()?;
@@ -145,7 +148,7 @@ impl<'de> Visitor<'de> for PassList<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Pass>, A::Error> {
         let mut passes: Vec<Pass> = Vec::new();
         loop {
-            // serde_json reads line and column from the end of such a text and keeps them.
+            // serde_json finds line and column at the end of such a text, and keeps them.
             let numbered =
                 |problem: String| A::Error::custom(format!("pass {}: {problem}", passes.len() + 1));
             let pass = list.next_element::<Pass>().map_err(|error| numbered(error.to_string()))?;
@@ -160,7 +163,7 @@ impl<'de> Visitor<'de> for PassList<'_> {
     }
 }
 
-/// Checks that a pass can follow the one before it, and fits the images.
+/// Checks that a pass is not earlier than the pass before it, and that its bytes fit the images.
 fn check(pass: &Pass, before: Option<&Pass>, image: &ImageSize) -> Result<(), String> {
     let before = before.map_or(Duration::ZERO, |pass| pass.elapsed);
     if pass.elapsed < before {

@@ -1,8 +1,7 @@
 //! The head of a recipe: sizes of the images, and the variables and points that exist before
 //! `init`.
 //!
-//! The passes are in `file.rs`, which reads the head first. What is done with a recipe is in
-//! `../recipe.rs`.
+//! The passes are in `file.rs`, which reads the head first. `../recipe.rs` runs a recipe.
 
 use anyhow::{Context, ensure};
 use serde::de::{Error, IgnoredAny};
@@ -168,7 +167,7 @@ impl DeclaredPoint {
     }
 }
 
-/// An address, written `"8"` or, for a bool, `"8.1"`.
+/// An address in an image: `"8"` for byte 8 or, for a bool, `"8.1"` for its bit 1.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 struct Address {

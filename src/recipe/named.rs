@@ -1,7 +1,7 @@
 //! The objects of a recipe whose keys are names of variables.
 //!
-//! It checks only how often a name occurs and how many names there are. What the values mean, and
-//! which names can be, is known in `head.rs` and `file.rs`.
+//! This file checks only that no name occurs twice and that there are not too many names. `head.rs`
+//! and `file.rs` check the names and the values.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::process::variable::MAX_VARIABLES;
 
-/// A JSON object as a list in the order of the file, without double names. It has at most as many
-/// names as there can be variables, which also bounds the search for double names.
+/// A JSON object as a list in the order of the file, without double names. The list has at most
+/// [`MAX_VARIABLES`] names. The limit also bounds the time of the search for double names.
 #[derive(Debug)]
 pub(super) struct Named<T>(pub(super) Vec<(String, T)>);
 

@@ -1,7 +1,7 @@
 //! The results of recipes, for people and for other programs.
 //!
-//! This file compares bytes, and decides nothing else: what a recipe expects is compared in
-//! `recipe.rs`. The `Display` of [`Report`] is what `camshaft test` prints.
+//! This file compares output bytes; `recipe.rs` compares variables and messages. The `Display` of
+//! [`Report`] is the text that `camshaft test` prints.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::text::counted;
 /// Most differing bytes that are listed for one pass: enough to see a pattern.
 const MAX_BYTES_SHOWN: usize = 16;
 
-/// Most failed passes that are kept of one recipe: after one mistake most of the later passes fail
-/// too.
+/// Most failed passes of one recipe that are kept. After one mistake most of the later passes fail
+/// too, so more of them tell nothing new.
 const MAX_FAILURES: usize = 16;
 
 /// The results of a module in all its recipes.
@@ -30,7 +30,7 @@ pub struct Report {
     pub recipes: Vec<Outcome>,
     /// Number of recipes in which everything was as expected.
     pub passed: usize,
-    /// Number of the other recipes.
+    /// Number of recipes in which something was not as expected.
     pub failed: usize,
 }
 
@@ -54,13 +54,13 @@ pub struct Outcome {
     pub recipe: String,
     /// Number of passes in the recipe.
     pub passes: usize,
-    /// Number of passes that were run; fewer than `passes` after a trap.
+    /// Number of passes that were run. The number is less than `passes` after a trap.
     pub played: usize,
     /// Number of passes that failed.
     pub failed: usize,
-    /// The first of the failed passes.
+    /// The first failed passes, at most [`MAX_FAILURES`].
     pub failures: Vec<Failure>,
-    /// The reason why the module did not come to the first pass; `None` if it did.
+    /// The reason why the module did not get as far as the first pass; `None` if it did.
     pub refusal: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl Outcome {
         Self { recipe, passes, played: 0, failed: 0, failures: Vec::new(), refusal: None }
     }
 
-    /// Records that the module did not come to the first pass.
+    /// Records that the module did not get as far as the first pass.
     pub(super) fn refuse(&mut self, refusal: &Refusal) {
         self.refusal = Some(refusal.to_string());
     }
@@ -92,12 +92,12 @@ impl Outcome {
     }
 }
 
-/// What was not as expected in one pass.
+/// The differences from what was expected in one pass.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failure {
     /// Number of the pass; the first is 1.
     pub pass: u64,
-    /// Time of the clock at that pass.
+    /// Time of the clock in that pass.
     #[serde(serialize_with = "as_text")]
     pub elapsed: Duration,
     /// The differences.
@@ -163,7 +163,8 @@ pub enum Mismatch {
         /// Text of the message.
         message: String,
     },
-    /// A message was logged that the recipe does not have, or more often than in the recipe.
+    /// A message was logged that the recipe does not have, or a message was logged more often than
+    /// the recipe has it.
     Unexpected {
         /// Text of the message.
         message: String,
@@ -240,7 +241,7 @@ impl fmt::Display for Outcome {
 }
 
 impl fmt::Display for Report {
-    /// Writes each recipe; the last line is `N passed, M failed`, which counts recipes.
+    /// Writes each recipe. The last line is `N passed, M failed`; the numbers count recipes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.recipes.iter().try_for_each(|outcome| outcome.fmt(f))?;
         write!(f, "{} passed, {} failed", self.passed, self.failed)

@@ -1,7 +1,7 @@
-//! A device as the scan has it: its driver and that driver's present fault.
+//! A device as the scan has it: its driver, and the driver's present fault.
 //!
-//! What a driver is, is in `driver/mod.rs`. How devices are exchanged when the configuration
-//! changes is in `reconfigure.rs`.
+//! `driver/mod.rs` says what a driver is. `reconfigure.rs` exchanges devices when the configuration
+//! changes.
 
 use std::time::Duration;
 
@@ -9,23 +9,24 @@ use super::DeviceFact;
 use crate::driver::{Delivery, Driver, Fault};
 use crate::process::image::{Direction, Points};
 
-/// One device: its driver, and what the last calls of it have shown.
+/// One device: its driver, and the result of the driver's last call.
 pub(super) struct Device {
     pub(super) driver: Box<dyn Driver>,
-    /// The driver's present fault, of this cycle's read or write.
+    /// The fault of the driver's read or write in this cycle; `None` if the driver works.
     pub(super) fault: Option<Fault>,
 }
 
 impl Device {
-    /// A device that the scan calls once in every `period`. It makes its outputs safe by itself
-    /// when the scan has not called it for `stall`.
+    /// A device that the scan calls once in every `period`. If the scan has not called the device
+    /// for the time `stall`, the device makes its outputs safe by itself.
     pub(super) fn new(driver: Box<dyn Driver>, period: Duration, stall: Duration) -> Self {
         let mut device = Self { driver, fault: None };
         device.pace(period, stall);
         device
     }
 
-    /// Sets how often the scan calls the device, and after which silence it makes its outputs safe.
+    /// Sets the period in which the scan calls the device, and the time without a call after which
+    /// the device makes its outputs safe.
     pub(super) fn pace(&mut self, period: Duration, stall: Duration) {
         self.driver.pace(period);
         self.driver.supervise(stall);
@@ -37,7 +38,7 @@ impl Device {
     }
 }
 
-/// Fills `notes` with the delivery state of each output at its device; by point id.
+/// Fills `notes` with the delivery state of each output, in the order of point ids.
 pub(super) fn note_deliveries(devices: &[Device], points: &Points, notes: &mut Vec<Delivery>) {
     notes.clear();
     notes.resize(points.ids(), Delivery::Confirmed);

@@ -1,8 +1,14 @@
 //! The exchange between the scan and the daemon: orders, returns, the snapshot and their queues.
 //!
-//! Every queue and list here is bounded and made in advance, because the scan may not allocate.
-//! What the scan does with an order is in `mod.rs`. The daemon holds the other ends, as a
-//! [`ScanHandle`].
+//! Every queue and list here is bounded and allocated in advance, because the scan may not
+//! allocate. `mod.rs` says what the scan does with an order. [`Ends`] has the scan's ends of the
+//! queues, and [`ScanHandle`] the daemon's ends.
+//!
+//! ```text
+//! daemon ── Order ────▶ queue ─────────▶ scan, at the beginning of a cycle
+//! daemon ◀── Return ─── queue ◀───────── scan, at any time of a cycle
+//! daemon ◀── Snapshot ─ triple buffer ◀─ scan, at the end of a cycle
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,24 +28,26 @@ use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Variable, VariableKind, Variables};
 use crate::process::world::World;
 
-/// Room in the queue of orders: one for each program, so that all can be installed at once.
+/// Room in the queue of orders. There is room for one order for each program, so that all programs
+/// can be installed at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
 
-/// The most returns in one cycle. Each seat gives back two versions at a halt, and one more when
-/// its poll fails or its probation ends. Each shadow run comes back once.
+/// The most returns in one cycle. At a halt, each seat gives back two versions, and one more
+/// version when its poll fails or its probation ends. Each shadow run gives back its feed once.
 pub(super) const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS + MAX_FEEDS;
 
-/// An order to the scan. The scan obeys orders in their sequence, at the beginning of a cycle.
+/// An order to the scan. The scan obeys orders in the sequence of the queue, at the beginning of a
+/// cycle.
 #[derive(Debug)]
 pub enum Order {
     /// Seat this program, in place of the program that sits there.
     Install(Box<Prepared>),
-    /// Take the program from this seat; its outputs become safe.
+    /// Take the program from this seat. The program's outputs become safe.
     Remove(Seat),
-    /// Take over a new configuration, all of it between the same two cycles.
+    /// Take over a new configuration. All parts of it take effect between the same two cycles.
     Reconfigure(Box<Reconfiguration>),
-    /// Feed a shadow run of a new version with what the running version polls. The feed comes back
-    /// when one of the two ends, or at once if no other version of that plugin runs there.
+    /// Feed a shadow run with the inputs and results of the running version's polls. The feed comes
+    /// back when one of the two ends, or at once if no other version of the plugin has the seat.
     Shadow(Feed),
     /// Pass a command to a device and return the answer under this ticket.
     Command {
@@ -56,23 +64,23 @@ pub enum Order {
         /// The number that comes back with the answer.
         ticket: u64,
         /// Names and values, at most [`crate::process::variable::MAX_VARIABLES`] of them. They come
-        /// back too, because the scan may not free them.
+        /// back with the answer, because the scan may not free them.
         values: Vec<(String, Variable)>,
     },
     /// Give these variables these values, sorted by name, forget all other variables, and return
-    /// the answer under this ticket. Allowed only while no program is in the scan.
+    /// the answer under this ticket. The daemon orders this only while the scan has no program.
     ResetVariables {
         /// The number that comes back with the answer.
         ticket: u64,
-        /// Names and values, in order of name.
+        /// Names and values, sorted by name.
         values: Vec<(String, Variable)>,
     },
-    /// Force a point to this value, whatever its device or program says, and return the answer
+    /// Force a point to this value over the value of its device or program, and return the answer
     /// under this ticket.
     Force {
         /// The number that comes back with the answer.
         ticket: u64,
-        /// The point, its value, and for how long the force lasts.
+        /// The point, its value, and the time that the force lasts.
         force: Force,
     },
     /// End the force of this point, or all forces.
@@ -82,58 +90,59 @@ pub enum Order {
         /// The point; `None` for all points.
         point: Option<PointId>,
     },
-    /// Take every program out and make every output safe, without forces; install no program any
-    /// more.
+    /// Take every program out and make every output safe, and end all forces. After this order the
+    /// scan installs no program.
     Halt,
 }
 
-/// A new configuration: the part that concerns the scan. The daemon makes it ready, because the
-/// scan may neither open a device nor free one. What it replaces goes back to the daemon in it.
+/// The part of a new configuration that concerns the scan. The daemon prepares it, because the scan
+/// may neither open nor free a device. The scan gives it back, filled with the replaced parts.
 #[derive(Debug, Default)]
 pub struct Reconfiguration {
-    /// The number that comes back with it.
+    /// The number that comes back with the configuration.
     pub ticket: u64,
     /// The time from one cycle to the next.
     pub period: Duration,
-    /// The time without a cycle after which devices make their outputs safe by themselves; zero:
-    /// never.
+    /// The time without a cycle after which devices make their outputs safe by themselves. With
+    /// zero they never do so.
     pub stall: Duration,
-    /// New settings for the programs on these seats. A seat that is empty by then is skipped.
+    /// New settings for the programs on these seats. The scan skips a seat that is empty.
     pub settings: Vec<(Seat, Settings)>,
     /// The new points and devices; `None` if points and devices stay.
     pub device_set: Option<DeviceSet>,
-    /// Variables to create with these values, where no variable of that name exists yet.
+    /// Variables to create with these values. A variable that exists keeps its value.
     pub variables: Vec<(String, Variable)>,
-    /// Variables that the config declares and that only the next start creates. Until then no
-    /// program can give them another type. The list before comes back in its place.
+    /// Variables that the configuration declares but that only the next start creates. No program
+    /// can create them with another type. The former list comes back in the place of this one.
     pub reserved: Vec<(String, VariableKind)>,
 }
 
-/// The points, and the devices that they belong to.
+/// The points, and the devices that the points belong to.
 pub struct DeviceSet {
-    /// All points. Points that stay keep their ids and their places.
+    /// All points. Points that stay keep their ids and their addresses in the image.
     pub points: Arc<Points>,
-    /// All devices, in the order that a point's `device` counts. Comes back empty.
+    /// All devices; a point's `device` is an index in this list. The list comes back empty.
     pub devices: Vec<Slot>,
-    /// The devices that were replaced or have left; filled by the scan.
+    /// The devices that were replaced or have left. The scan fills this list.
     pub removed: Vec<RemovedDevice>,
 }
 
-/// A device that was replaced by a new one, or that has left.
+/// A device that was replaced by a new device, or that has left the configuration.
 pub struct RemovedDevice {
-    /// Its index among the devices before.
+    /// The index of the device in the set before.
     pub place: usize,
-    /// The driver, to be dropped on a thread where that may take time.
+    /// The driver. The daemon drops it on a thread that may wait.
     pub driver: Box<dyn Driver>,
-    /// Why the last write failed, which was to make the outputs safe that the device no longer has.
+    /// The fault of the last write; `None` if it succeeded. The last write makes safe the outputs
+    /// that the device no longer has.
     pub fault: Option<Fault>,
 }
 
-/// Where a device of the new set comes from.
+/// The origin of a device in the new set.
 pub enum Slot {
-    /// A device that stays; the number is its index before.
+    /// A device that stays. The number is its index in the set before.
     Kept(usize),
-    /// A device that begins anew.
+    /// A device that was opened anew.
     Opened(Box<dyn Driver>),
 }
 
@@ -147,24 +156,26 @@ impl std::fmt::Debug for DeviceSet {
     }
 }
 
-/// What the scan gives back: things that must not be dropped on its thread, and answers.
+/// The things that the scan gives back to the daemon: answers, and things that must not be dropped
+/// on the scan's thread.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the scan may not allocate a box for a program")]
 pub enum Return {
-    /// A program that has left its seat, for whatever reason.
+    /// A program that has left its seat, for any reason.
     Program(Program),
-    /// A program that was not seated: the version before did not hand over its state, or the new
-    /// one did not take it. There is no reason where the scan is being stopped or has no seat left.
+    /// A program that did not get a seat. The refusal says why: the version before did not hand
+    /// over its state, or the new version did not take it. `None` if the scan is halted or has no
+    /// free seat.
     Refused(Box<Prepared>, Option<Refusal>),
-    /// A new configuration that is now in force. What it brought comes back, with what it replaced.
+    /// A new configuration that is now in force. The structure has the parts that were replaced.
     Reconfigured(Box<Reconfiguration>),
-    /// A shadow run that gets no more frames.
+    /// The feed of a shadow run that gets no more frames.
     Feed(Feed),
     /// The answer to a command, a force or the end of a force.
     Answer {
         /// The number from the order.
         ticket: u64,
-        /// Whether the device or the scan took it; if not, the reason.
+        /// Whether the device or the scan accepted the order; the error is the reason why not.
         result: Result<(), &'static str>,
     },
     /// The answer to an [`Order::SetVariables`] or an [`Order::ResetVariables`].
@@ -173,54 +184,56 @@ pub enum Return {
         ticket: u64,
         /// The values from the order, untouched.
         values: Vec<(String, Variable)>,
-        /// The cycle that began with them.
+        /// The cycle that began with the new values.
         cycle: u64,
-        /// Why none of them was written.
+        /// The reason why no variable was written, if the order failed.
         result: Result<(), &'static str>,
     },
 }
 
-/// The facts about one program. They stay as they are until another instance takes the seat.
+/// The facts about one program. The facts stay as they are until another instance takes the seat.
 #[derive(Debug, Clone)]
 pub struct ProgramFact {
-    /// The seat.
+    /// The seat of the program.
     pub seat: Seat,
-    /// The instance.
+    /// The generation of the instance.
     pub generation: Generation,
     /// The module of the instance.
     pub hash: ModuleHash,
     /// The number of polls of this instance that returned well.
     pub polls: u64,
-    /// The cycle in which it took its seat.
+    /// The cycle in which the program took its seat.
     pub since_cycle: u64,
     /// The time of that cycle, on the scan's clock.
     pub since: Duration,
-    /// Whether it lacks an input that it requires, so that its outputs are safe.
+    /// Whether the program lacks an input that it requires. If so, its outputs are safe.
     pub degraded: bool,
-    /// Linear memory in bytes, read when it took its seat and every [`MEMORY_CYCLES`] cycles.
+    /// Size of the linear memory in bytes. The scan reads it when the program takes its seat, and
+    /// then every [`MEMORY_CYCLES`] cycles.
     pub memory_bytes: u64,
-    /// The trap that ended it. A program with a trap is not polled any more.
+    /// The trap that ended the program. A program with a trap is not polled any more.
     pub trap: Option<Arc<Trap>>,
-    /// How it took its seat.
+    /// How the program took its seat.
     pub takeover: Takeover,
-    /// Whether its probation is over.
+    /// Whether the program's probation is over.
     pub is_proven: bool,
-    /// The version before, as long as that is ready to resume.
+    /// The version before, as long as it is ready to resume.
     pub standby: Option<Generation>,
-    /// The newest version that trapped on probation and was rolled back to this one, or to the one
-    /// from which this one took over.
+    /// The newest version that trapped on probation and was rolled back to this program, or to the
+    /// version from which this program took over.
     pub rolled_back: Option<Arc<ProgramFact>>,
 }
 
-/// How often memory sizes are read, in cycles. Reading one costs more than a poll.
+/// Number of cycles between two reads of memory sizes. They are read seldom, because reading one
+/// size costs more than a poll.
 pub const MEMORY_CYCLES: u64 = 64;
 
 /// The facts about one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceFact {
-    /// Its present fault.
+    /// The present fault of the device's driver.
     pub fault: Option<Fault>,
-    /// Whether it is known to have the outputs of this cycle.
+    /// Whether the device is known to have the outputs of this cycle.
     pub confirmed: bool,
 }
 
@@ -231,33 +244,33 @@ pub struct Snapshot {
     pub cycle: u64,
     /// The cycle's instant on the scan's clock.
     pub now: Duration,
-    /// Cycles that ended too late.
+    /// Number of cycles that ended too late.
     pub overruns: u64,
-    /// Cycles that did not take place because of overruns.
+    /// Number of cycles that were left out because of overruns.
     pub missed: u64,
-    /// Samples that were dropped because their queue was full.
+    /// Number of samples that were dropped because their queue was full.
     pub samples_lost: u64,
-    /// Log lines of guests that were dropped because their queue was full.
+    /// Number of guests' log lines that were dropped because their queue was full.
     pub lines_lost: u64,
     /// The points that all lists of this snapshot refer to.
     pub points: Arc<Points>,
     /// The inputs that the programs saw.
     pub inputs: Inputs,
-    /// The outputs that the devices were given.
+    /// The outputs that the scan gave to the devices.
     pub outputs: Vec<u8>,
-    /// The owner of each output; by [`crate::process::image::PointId`].
+    /// The owner of each output, indexed by [`crate::process::image::PointId`].
     pub owners: Vec<Option<Seat>>,
-    /// The delivery state of each output at its device; by [`crate::process::image::PointId`].
+    /// The delivery state of each output, indexed by [`crate::process::image::PointId`].
     pub deliveries: Vec<Delivery>,
     /// All variables.
     pub variables: Variables,
-    /// Programs that run, in the order of polling, then those that trapped.
+    /// The programs that run, in the order of polling, and after them the programs that trapped.
     pub programs: Roomy<ProgramFact>,
     /// The devices, in the order of [`Points::devices`].
     pub devices: Roomy<DeviceFact>,
-    /// The forces.
+    /// The forces that hold in this cycle.
     pub forces: Roomy<Force>,
-    /// Whether [`Order::Halt`] was obeyed.
+    /// Whether the scan has obeyed [`Order::Halt`].
     pub halted: bool,
 }
 
@@ -291,7 +304,7 @@ impl Snapshot {
     }
 }
 
-/// A list whose copies keep its capacity, so that the scan can fill them without allocating.
+/// A list whose clones keep its capacity, so that the scan can fill a clone without allocating.
 #[derive(Debug)]
 pub struct Roomy<T>(Vec<T>);
 
@@ -300,7 +313,7 @@ impl<T> Roomy<T> {
         Self(Vec::with_capacity(capacity))
     }
 
-    /// The inner list, to be filled within its capacity.
+    /// The inner list. The scan fills it within its capacity.
     pub(super) fn list(&mut self) -> &mut Vec<T> {
         &mut self.0
     }
@@ -325,34 +338,36 @@ impl<T> std::ops::Deref for Roomy<T> {
 /// The scan's ends of the queues. Only the scan's thread uses them.
 #[derive(Debug)]
 pub struct Ends {
-    /// Orders. The daemon writes, the scan reads.
+    /// The queue of orders. The daemon writes, the scan reads.
     pub orders: rtrb::Consumer<Order>,
-    /// Things that must not be dropped here, and answers. The scan writes, the daemon reads.
+    /// The queue of answers, and of things that must not be dropped on the scan's thread. The scan
+    /// writes, the daemon reads.
     pub returns: rtrb::Producer<Return>,
-    /// Measured times. The scan writes; the daemon reads, for the statistics.
+    /// The queue of measured times. The scan writes; the daemon reads, for the statistics.
     pub samples: rtrb::Producer<Sample>,
     /// The snapshot of each cycle. The scan writes, the daemon reads.
     pub latest: latest::Writer<Snapshot>,
-    /// Whether a halt is on its way: orders in front of it need no cycle of their own. The daemon
-    /// writes, the scan reads.
+    /// Whether a halt is in the queue. If so, the orders in front of it need no cycles of their
+    /// own. The daemon writes, the scan reads.
     pub halting: Arc<AtomicBool>,
-    /// What the scan is doing. The scan writes, the daemon reads.
+    /// The position of the scan in its cycle. The scan writes, the daemon reads.
     pub position: Arc<Position>,
 }
 
-/// The daemon's ends of the queues: orders to the scan, and what comes back from it. Only the
-/// daemon's loop uses them; [`Ends`] says who writes what.
+/// The daemon's ends of the queues to and from the scan. Only the daemon's loop uses them; [`Ends`]
+/// says for each queue which side writes.
 #[derive(Debug)]
 pub struct ScanHandle {
     /// Orders to the scan.
     pub orders: rtrb::Producer<Order>,
-    /// Things that the scan gives back.
+    /// The queue of answers and things that the scan gives back.
     pub returns: rtrb::Consumer<Return>,
     /// The snapshot of the latest cycle.
     pub latest: latest::Reader<Snapshot>,
-    /// Set this before an [`Order::Halt`]: the halt then waits for no swap in front of it.
+    /// The daemon sets this before it queues an [`Order::Halt`]. The halt then does not wait for
+    /// swaps in front of it.
     pub halting: Arc<AtomicBool>,
-    /// What the scan is doing; the scan writes, the daemon reads.
+    /// The position of the scan in its cycle. The scan writes, the daemon reads.
     pub position: Arc<Position>,
 }
 

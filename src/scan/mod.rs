@@ -1,14 +1,18 @@
-//! The scan: obey, read, run, write, publish. One thread runs one cycle after the other.
+//! The scan: one thread runs cycles, and each cycle carries out orders, reads, runs and writes.
 //!
-//! A cycle never waits and never logs. It allocates only when it swaps, loses or configures a
-//! program, begins a shadow run, or has more points than before. Orders come down one bounded
-//! queue, results go up another, and each cycle ends with one [`Snapshot`]. The supervisor decides
-//! which program runs.
+//! A cycle never waits and never logs. It allocates only if it swaps, loses or configures a
+//! program, begins a shadow run, or has more points than before. Orders come through one bounded
+//! queue, results go back through another, and each cycle ends with one [`Snapshot`]. The scan does
+//! not decide which program runs; the supervisor does.
+//!
+//! ```text
+//! obey (orders) ─▶ read (devices) ─▶ run (programs) ─▶ write (devices) ─▶ publish (Snapshot)
+//! ```
 //!
 //! Next: `pacer.rs` (when a cycle begins), `thread.rs` (the thread), `stats.rs` (how long cycles
 //! take), `exchange.rs` (queues and snapshot), `swap.rs` (how a program takes its seat, and its
 //! probation), `reconfigure.rs` (a new configuration), `require.rs` (programs that lack an input),
-//! `shadow.rs` (what a shadow run gets to see), `position.rs` (what a scan that stands was doing).
+//! `shadow.rs` (the frames of a shadow run), `position.rs` (which call the scan is in).
 
 mod device;
 mod exchange;
@@ -44,7 +48,8 @@ use position::Doing;
 use stats::{Sample, What};
 use swap::Seated;
 
-/// The most orders that one cycle obeys, so that a flood of orders does not stretch it.
+/// The most orders that one cycle obeys. The limit keeps a flood of orders from making a cycle
+/// long.
 const ORDERS_PER_CYCLE: usize = 16;
 
 /// The state on which a cycle works: the world, the programs, the devices and the queues.
@@ -53,8 +58,8 @@ pub struct Scan {
     world: Lent<World>,
     /// The running programs, in the order of polling.
     programs: Vec<Seated>,
-    /// The time without a cycle after which devices make their outputs safe by themselves; zero:
-    /// never.
+    /// The time without a cycle after which devices make their outputs safe by themselves. With
+    /// zero they never do so.
     stall: Duration,
     /// The programs that trapped and have no successor yet.
     down: Vec<ProgramFact>,
@@ -64,20 +69,22 @@ pub struct Scan {
     ends: Ends,
     slot: BudgetSlot,
     keeper: Arc<Timekeeper>,
-    /// Whether [`Order::Halt`] was obeyed.
+    /// Whether the scan has obeyed [`Order::Halt`].
     halted: bool,
-    /// Whether a program requires an input. It may stay true after that program has left.
+    /// Whether a program requires an input. The flag may stay true after that program has left.
     is_demanding: bool,
-    /// Cycles that ended too late. The scan's thread sets it before each cycle.
+    /// Number of cycles that ended too late. The scan's thread sets it after each cycle.
     pub overruns: u64,
-    /// Cycles that an overrun skipped. The scan's thread sets it before each cycle.
+    /// Number of cycles that were skipped because of overruns. The scan's thread sets it after each
+    /// cycle.
     pub missed: u64,
-    /// Measured times that found their queue full.
+    /// Number of measured times that were dropped because their queue was full.
     samples_lost: u64,
 }
 
 impl Scan {
-    /// A scan of `devices` that has not begun. The thread that will run the scan must make it.
+    /// A scan of `devices` that has not begun. The caller must be the thread that will run the
+    /// scan.
     pub fn new(
         world: Box<World>,
         devices: Vec<Box<dyn Driver>>,
@@ -104,7 +111,7 @@ impl Scan {
         }
     }
 
-    /// Runs one cycle, which takes place at `now`.
+    /// Runs one cycle at the instant `now`.
     pub fn cycle(&mut self, now: Duration) {
         self.obey(now);
         self.read(now);
@@ -113,11 +120,11 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out the waiting orders. It stops after the first order that allocates (a swap, a
-    /// restart, a configuration, a shadow run) or that may write many variables. Several new
-    /// programs may come in one cycle: they replace no running program, and a start with many
-    /// programs is then quick. When a halt is on its way, the orders in front of it are carried out
-    /// in the same cycle.
+    /// Carries out the waiting orders. The scan stops after the first order that allocates (a swap,
+    /// a restart, a configuration, a shadow run) or that may write many variables. Several new
+    /// programs may be installed in one cycle, because they replace no running program, and because
+    /// a start with many programs is then quick. If a halt is in the queue, the orders in front of
+    /// it are carried out in the same cycle.
     fn obey(&mut self, now: Duration) {
         self.ends.position.begin();
         let world = &mut *self.world;
@@ -143,7 +150,8 @@ impl Scan {
         }
     }
 
-    /// Carries out one order, and gives back its answer and what must not be dropped here.
+    /// Carries out one order. The answer and all things that must not be dropped here go back to
+    /// the daemon.
     fn carry_out(&mut self, order: Order, now: Duration) {
         match order {
             Order::Install(prepared) => self.install(prepared),
@@ -211,20 +219,20 @@ impl Scan {
         }
         result.map_err(|denied| match denied {
             Denied::OtherType(_) => "the variable has another type",
-            // The last two concern programs only.
+            // A host's write never gets `Quota` or `NotGranted`, because only programs have them.
             Denied::Limit | Denied::Quota | Denied::NotGranted => {
                 "there are too many variables, or the name is empty or too long"
             }
         })
     }
 
-    /// Whether the scan takes no new program any more.
+    /// Whether the scan installs no more programs.
     fn is_halting(&self) -> bool {
         self.halted || self.ends.halting.load(Ordering::Relaxed)
     }
 
     /// Tells the timekeeper the shortest budget: the minimum over all programs on seats and
-    /// `joining`, the budget of a program that has no seat yet.
+    /// `joining`. `joining` is the budget of a program that has no seat yet.
     fn promise_budgets(&mut self, joining: Duration) {
         let budgets = self.programs.iter().map(|seated| seated.program.shortest_budget());
         self.slot.shortest(budgets.fold(joining, Duration::min));
@@ -289,7 +297,7 @@ impl Scan {
         world.drive();
         for (device, place) in self.devices.iter_mut().zip(0..) {
             self.ends.position.is_at(Doing::Driver(place));
-            // A device that failed to read and to write at once reports one fault: the one of the
+            // If a device failed to read and then failed to write, it reports the fault of the
             // write.
             device.fault = device.driver.write(now, &world.driven).err().or(device.fault);
         }
@@ -316,11 +324,11 @@ impl Scan {
             news.lines_lost = world.log.lost();
             news.halted = halted;
             if !Arc::ptr_eq(&news.points, &world.points) {
-                // The daemon, which ordered the new points, keeps the old ones: they are not freed
-                // here.
+                // The old points are not freed here, because the daemon, which ordered the new
+                // ones, keeps them.
                 news.points = Arc::clone(&world.points);
             }
-            // These allocate only when there are more points than before.
+            // These copies allocate only if there are more points than before.
             news.inputs.bytes.clone_from(&world.inputs.bytes);
             news.inputs.quality.clone_from(&world.inputs.quality);
             news.inputs.good_at.clone_from(&world.inputs.good_at);
@@ -346,7 +354,7 @@ impl Scan {
         self.devices.iter_mut().for_each(|device| device.driver.leave());
     }
 
-    /// Queues one measured time, in nanoseconds; counts it as lost if the queue is full.
+    /// Queues one measured time, in nanoseconds. If the queue is full, the time is counted as lost.
     pub fn record(&mut self, what: What, ns: u64) {
         let sample = Sample { what, ns: u32::try_from(ns).unwrap_or(u32::MAX) };
         if self.ends.samples.push(sample).is_err() {
@@ -378,13 +386,14 @@ impl Scan {
         self.programs.iter().position(|seated| seated.program.seat == seat)
     }
 
-    /// Whether no program has, or had before its trap, this seat.
+    /// Whether the seat has no program, and no program that trapped on it waits for a successor.
     fn is_new(&self, seat: Seat) -> bool {
         self.index(seat).is_none() && self.down.iter().all(|fact| fact.seat != seat)
     }
 
     fn give_back(&mut self, thing: Return) {
-        // `obey` has checked for room, and each order and each program gives back one thing.
+        // There is room, because `obey` has checked for it, and because each order and each program
+        // gives back one thing.
         let full = self.ends.returns.push(thing).is_err();
         debug_assert!(!full, "more came back than there are orders and programs");
     }

@@ -1,9 +1,14 @@
-//! When the next cycle begins: absolute deadlines on a grid, and what happens when one is missed.
+//! When the next cycle begins: absolute deadlines on a grid, and the rule for a missed deadline.
 //!
 //! A cycle that ends after the next deadline is an overrun. The scan then skips to the next
-//! deadline that is still ahead, and counts the skipped cycles. It never runs two cycles back to
-//! back to catch up, because programs would then see time stand still. The caller, `thread.rs`, has
-//! the clock.
+//! deadline that is not yet past, and counts the skipped cycles. It never runs two cycles back to
+//! back to catch up, because programs would then see time stand still. This file reads no clock;
+//! the caller, `thread.rs`, does.
+//!
+//! ```text
+//! deadlines   |    |    |    |    |
+//! cycles      [--] [---------][--]     one overrun, one cycle skipped
+//! ```
 
 use std::time::Duration;
 
@@ -12,32 +17,33 @@ use std::time::Duration;
 pub struct Pacer {
     /// The time from one deadline to the next.
     period: Duration,
-    /// When the current cycle was due, on the caller's clock.
+    /// Deadline of the current cycle, on the caller's clock.
     deadline: Duration,
-    /// Cycles that ended after the deadline of the next one.
+    /// Number of cycles that ended after the deadline of the next cycle.
     overruns: u64,
-    /// Cycles that were skipped because of overruns.
+    /// Number of cycles that were skipped because of overruns.
     missed: u64,
 }
 
 impl Pacer {
-    /// A grid on which the first cycle is due at `start`.
+    /// A grid whose first deadline is `start`.
     pub fn new(start: Duration, period: Duration) -> Self {
         Self { period, deadline: start, overruns: 0, missed: 0 }
     }
 
-    /// Sets the time between deadlines, from the current deadline on.
+    /// Sets the time between deadlines. The change counts from the current deadline on.
     pub fn set_period(&mut self, period: Duration) {
         self.period = period;
     }
 
-    /// The deadline of the current cycle; after [`Pacer::advance`] the deadline of the next one.
+    /// The deadline of the current cycle. After [`Pacer::advance`] it is the deadline of the next
+    /// cycle.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Moves on to the next deadline that is not in the past. `end` is when the current cycle
-    /// ended.
+    /// Moves on to the next deadline that is not in the past. `end` is the instant at which the
+    /// current cycle ended.
     pub fn advance(&mut self, end: Duration) {
         self.deadline += self.period;
         if end > self.deadline {
@@ -50,12 +56,12 @@ impl Pacer {
         }
     }
 
-    /// The number of cycles that ended after the deadline of the next one.
+    /// The number of cycles that ended after the deadline of the next cycle.
     pub fn overruns(&self) -> u64 {
         self.overruns
     }
 
-    /// The number of cycles that did not take place because of overruns.
+    /// The number of cycles that were skipped because of overruns.
     pub fn missed(&self) -> u64 {
         self.missed
     }

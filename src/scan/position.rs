@@ -1,7 +1,7 @@
-//! What the scan is doing now: which program or driver it is calling, and on which thread.
+//! The position of the scan: which program or driver the scan is calling now, and on which thread.
 //!
-//! The scan writes it, at the cost of one store for each call. The daemon reads it when the cycle
-//! count has not moved. What follows from a scan that stands is decided in `daemon/stall.rs`.
+//! The scan writes the position, at the cost of one store for each call. The daemon reads it if the
+//! number of cycles has not moved. `daemon/stall.rs` decides what to do about a scan that stands.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -17,47 +17,48 @@ pub enum Doing {
     Own,
     /// A poll of this program.
     Poll(Seat, Generation),
-    /// `save` of this program, which goes on afterwards.
+    /// `save` of this program, which goes on running afterwards.
     Save(Seat, Generation),
-    /// `save` of the running version for this program, and `restore` of this one.
+    /// `save` of the running version, and then `restore` of this program, which takes over from it.
     HandOver(Seat, Generation),
     /// The driver of the device at this index.
     Driver(u16),
 }
 
-/// Bits of the word for the generation. A program that is restarted once a millisecond for 30 years
-/// needs fewer.
+/// Bits of the word for the generation. Even a program that is restarted once a millisecond for 30
+/// years needs fewer bits.
 const GENERATION_BITS: u32 = 40;
 
-/// Bits above these, for a seat or a device. The 8 bits above those are for the kind of call.
+/// The bits above the generation, for a seat or a device. The 8 highest bits are for the kind of
+/// call.
 const PLACE_BITS: u32 = 16;
 
-/// The place of the scan's thread. The scan writes, the daemon reads.
+/// The call that the scan is in, its cycle count and its thread. The scan writes, the daemon reads.
 #[derive(Debug, Default)]
 pub struct Position {
-    /// A [`Doing`] packed into one word, so that a reader never sees half of it. The scan writes,
-    /// the daemon reads.
+    /// A [`Doing`] packed into one word, so that the daemon never reads half of a value. The scan
+    /// writes, the daemon reads.
     doing: AtomicU64,
     /// The number of cycles that have begun. The scan writes, the daemon reads.
     cycles: AtomicU64,
-    /// The thread's id in the kernel; 0 until it runs. The scan's thread writes, the daemon
-    /// reads.
+    /// The kernel's id of the scan's thread; 0 until the thread runs. The scan's thread writes, the
+    /// daemon reads.
     thread: AtomicI32,
 }
 
 impl Position {
-    /// Notes that the calling thread is the scan's.
+    /// Notes that the calling thread is the scan's thread.
     pub(super) fn settle(&self) {
         self.thread.store(gettid().as_raw(), Ordering::Relaxed);
     }
 
     /// Counts a cycle that begins.
     pub(super) fn begin(&self) {
-        // No other thread writes, so load and store need not be one atomic step.
+        // Only the scan writes the count, so load and store need not be one atomic step.
         self.cycles.store(self.cycles() + 1, Ordering::Relaxed);
     }
 
-    /// Notes what the scan does from now on.
+    /// Notes the call that the scan makes now.
     pub(super) fn is_at(&self, doing: Doing) {
         let word = |kind: u64, place: u16, generation: u64| {
             let generation = generation & ((1 << GENERATION_BITS) - 1);
@@ -75,7 +76,7 @@ impl Position {
         self.doing.store(word, Ordering::Relaxed);
     }
 
-    /// What the scan does.
+    /// The call that the scan is in.
     pub fn doing(&self) -> Doing {
         let word = self.doing.load(Ordering::Relaxed);
         let place = (word >> GENERATION_BITS) as u16;
@@ -94,7 +95,7 @@ impl Position {
         self.cycles.load(Ordering::Relaxed)
     }
 
-    /// The id of the scan's thread in the kernel, once it runs.
+    /// The kernel's id of the scan's thread; `None` until the thread runs.
     pub fn thread(&self) -> Option<i32> {
         Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
     }

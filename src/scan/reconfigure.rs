@@ -1,9 +1,10 @@
-//! How a new configuration takes the place of the one before, between two cycles.
+//! How a new configuration replaces the one before, between two cycles.
 //!
-//! The daemon makes all parts of it ready. All of them count from the same cycle on, so no program
-//! sees half of it. Devices and programs without a change go on undisturbed. Points that stay,
-//! variables and the memories of programs keep their values. `config/change.rs` decides what may
-//! change in this way. The daemon opens new devices and frees old ones.
+//! The daemon prepares all parts of the configuration, opens new devices and frees old ones. All
+//! parts take effect in the same cycle, so no program sees half of a configuration. Devices and
+//! programs without a change go on undisturbed. Points that stay, variables and the memories of
+//! programs keep their values. `config/change.rs` decides which parts of a configuration may change
+//! while the daemon runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::plugin::Settings;
 use crate::process::seat::Seat;
 
 impl Scan {
-    /// Takes over a new configuration in this cycle, and gives back what it replaced.
+    /// Takes over a new configuration in this cycle, and gives back the parts that it replaces.
     pub(super) fn reconfigure(&mut self, mut reconfiguration: Box<Reconfiguration>, now: Duration) {
         let (period, stall) = (reconfiguration.period, reconfiguration.stall);
         self.stall = stall;
@@ -21,7 +22,8 @@ impl Scan {
         world.period = period;
         for (name, value) in &reconfiguration.variables {
             if world.variables.read(name).is_none() {
-                // The daemon has checked that there is room and that the values are valid.
+                // The daemon has checked that there is room for the variables and that the values
+                // are valid.
                 let _ = world.variables.write(name, *value);
             }
             world.variables.take_over(name);
@@ -53,7 +55,7 @@ impl Scan {
     }
 
     /// Puts the devices in their new places. A device that leaves or begins anew gets one last
-    /// write, in which the outputs that it no longer has are safe.
+    /// write. In this write the outputs that the device no longer has are safe.
     fn exchange_devices(&mut self, device_set: &mut DeviceSet, now: Duration) {
         let (period, stall) = (self.period(), self.stall);
         let before = std::mem::take(&mut self.devices);
@@ -71,14 +73,14 @@ impl Scan {
             let Some(Device { mut driver, .. }) = device else { continue };
             let outputs = world.without_device(place, &device_set.points);
             let fault = driver.write(now, &outputs).err();
-            // That was its last write. The silence after it is no stall.
+            // This was the device's last write. The time after it without a cycle is no stall.
             driver.supervise(Duration::ZERO);
             device_set.removed.push(RemovedDevice { place, driver, fault });
         }
     }
 
     /// Gives the new points to the world and to every program. A program with an entry in
-    /// `settings` is left out here: its new settings are applied later.
+    /// `settings` is left out here, because [`Scan::reconfigure`] applies its new settings later.
     fn exchange_points(&mut self, device_set: &mut DeviceSet, settings: &[(Seat, Settings)]) {
         let world = &mut *self.world;
         let points = Arc::clone(&device_set.points);

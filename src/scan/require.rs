@@ -1,8 +1,9 @@
 //! Programs that lack a required input: the scan still polls them, but their outputs are safe.
 //!
-//! A program names the inputs that it needs for its work. When one of them has been bad for longer
-//! than the program allows, nothing that it writes reaches a device; it can ask whether that is so.
-//! `process/overlay.rs` makes the outputs safe. The program stays the owner of its outputs.
+//! A program names the inputs that it needs for its work. If one of them has been bad for longer
+//! than the program allows, the program is degraded: nothing that it writes reaches a device. A
+//! program can ask whether it is degraded. It stays the owner of its outputs. `process/overlay.rs`
+//! makes the outputs safe.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ impl Scan {
     pub(super) fn examine(&mut self, now: Duration) {
         let world = &mut *self.world;
         if !self.is_demanding && !world.overlay.is_lacking() {
-            // Usually no program requires an input, and checking each program costs as much as a
-            // poll.
+            // Usually no program requires an input. The early return saves time, because checking
+            // each program costs as much as a poll.
             return;
         }
         for seated in &mut self.programs {

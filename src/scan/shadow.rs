@@ -1,8 +1,9 @@
-//! Feeds shadow runs: copies what a program saw and did in a poll into frames made in advance.
+//! Feeds shadow runs: copies what a program read and did in a poll into frames that were allocated
+//! in advance.
 //!
-//! The scan never waits for a shadow run. It allocates only in the cycle in which one begins: then
-//! the running version saves its state, as for a hand-over, and goes on unchanged. What is done
-//! with the frames is in `plugin/shadow.rs`.
+//! The scan never waits for a shadow run. It allocates only in the cycle in which a shadow run
+//! begins: in that cycle the running version saves its state, as for a hand-over, and goes on
+//! unchanged. `plugin/shadow.rs` has the shadow run, which reads the frames.
 
 use super::position::Doing;
 use super::{Return, Scan};
@@ -10,7 +11,7 @@ use crate::plugin::shadow::{Feed, MAX_FEEDS};
 
 impl Scan {
     /// Feeds this shadow run from now on, if another version of its plugin runs. Otherwise the feed
-    /// goes back at once.
+    /// goes back to the daemon at once.
     pub(super) fn begin_feed(&mut self, mut feed: Feed) {
         let index = self.index(feed.seat).filter(|&index| {
             let program = &self.programs[index].program;
@@ -34,8 +35,8 @@ impl Scan {
         self.lose_if_spent(index);
     }
 
-    /// Gives back the feeds that are over, whose program is gone, or whose frames do not fit the
-    /// present points.
+    /// Gives back to the daemon each feed that is over, whose program is gone, or whose frames do
+    /// not fit the present points.
     pub(super) fn end_feeds(&mut self) {
         for at in (0..self.feeds.len()).rev() {
             let feed = &self.feeds[at];
@@ -47,7 +48,8 @@ impl Scan {
         }
     }
 
-    /// Gives a feed back, and notes in it if it does not fit the present points.
+    /// Gives a feed back to the daemon. If the feed does not fit the present points, this is noted
+    /// in it.
     fn end_feed(&mut self, feed: Feed) {
         if !feed.fits(&self.world) {
             feed.outdate();
@@ -55,7 +57,8 @@ impl Scan {
         self.give_back(Return::Feed(feed));
     }
 
-    /// Fills the frames with what this program is about to see. To be called before its poll.
+    /// Fills the frames with the values that this program is about to read. The caller calls this
+    /// function before the program's poll.
     pub(super) fn feed_before(&mut self, index: usize) {
         let generation = self.programs[index].program.generation;
         for feed in self.feeds.iter_mut().filter(|f| f.generation() == generation) {
@@ -63,7 +66,8 @@ impl Scan {
         }
     }
 
-    /// Fills the frames with what this program did. To be called after a good poll.
+    /// Fills the frames with the values that this program wrote. The caller calls this function
+    /// after a good poll.
     pub(super) fn feed_after(&mut self, index: usize) {
         let program = &self.programs[index].program;
         for feed in self.feeds.iter_mut().filter(|f| f.generation() == program.generation) {

@@ -1,19 +1,20 @@
-//! How long things took: samples from the scan, collected into histograms on another thread.
+//! How long cycles and polls took: samples from the scan, collected into histograms on another
+//! thread.
 //!
-//! The scan pushes a number into a bounded queue and does no more. This part sorts the numbers into
-//! histograms and reads percentiles, off the scan. A full queue drops samples; the scan counts them
-//! in `Snapshot::samples_lost`.
+//! The scan only pushes numbers into a bounded queue. This file sorts the numbers into histograms
+//! and reads percentiles, outside of the scan thread. If the queue is full, samples are dropped;
+//! the scan counts them in `Snapshot::samples_lost`.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 
-/// Room in the queue. 100 programs at a 1 ms period make 102 000 samples a second, and the queue is
-/// emptied every 100 ms.
+/// Room in the queue. 100 programs at a period of 1 ms make 102 000 samples a second, and the
+/// daemon empties the queue every 100 ms, so at most 10 200 samples wait.
 pub const MAX_SAMPLES: usize = 1 << 15;
 
-/// The longest time that a histogram distinguishes: 60 s. A longer time counts as this one.
+/// The longest time that a histogram distinguishes: 60 s. A longer time counts as 60 s.
 const LONGEST_NS: u64 = 60_000_000_000;
 
 /// One measured time.
@@ -21,11 +22,11 @@ const LONGEST_NS: u64 = 60_000_000_000;
 pub struct Sample {
     /// What was measured.
     pub what: What,
-    /// How long it took, in nanoseconds. Values above 4 seconds saturate.
+    /// The measured time in nanoseconds. A time above 4 seconds counts as 4.3 seconds.
     pub ns: u32,
 }
 
-/// What a sample measured.
+/// The kind of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// From the deadline of a cycle to its beginning.
@@ -54,31 +55,32 @@ pub struct Summary {
 /// All histograms since the start.
 #[derive(Debug)]
 pub struct Stats {
-    /// The queue from the scan; the scan's thread writes, the daemon's loop reads.
+    /// The queue from the scan. The scan's thread writes, the daemon's loop reads.
     samples: rtrb::Consumer<Sample>,
     /// How late cycles began, in nanoseconds.
     lateness: Histogram<u64>,
     /// How long cycles took, in nanoseconds.
     work: Histogram<u64>,
-    /// By seat. A histogram is made when its seat has its first sample.
+    /// How long polls took, in nanoseconds, by seat. A histogram is made when its seat has its
+    /// first sample.
     polls: Vec<Option<Histogram<u64>>>,
 }
 
-/// An empty histogram with two significant digits: an error of 1 % is small enough for a time, and
-/// a histogram then takes about 30 KB.
+/// An empty histogram with two significant digits. The error of 1 % is small enough for a time, and
+/// such a histogram takes about 30 KB.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST_NS, 2)
         .expect("the bounds are constants that hdrhistogram takes")
 }
 
 impl Stats {
-    /// Statistics that collect what comes out of `samples`.
+    /// Statistics that collect the samples of this queue.
     pub fn new(samples: rtrb::Consumer<Sample>) -> Self {
         let polls = std::iter::repeat_with(|| None).take(MAX_PROGRAMS).collect();
         Self { samples, lateness: histogram(), work: histogram(), polls }
     }
 
-    /// Sorts in the samples that have come since the last call.
+    /// Sorts the samples that have come since the last call into the histograms.
     pub fn collect(&mut self) {
         while let Ok(sample) = self.samples.pop() {
             let histogram = match sample.what {

@@ -1,12 +1,19 @@
 //! How a program takes its seat: a hand-over from the version before, a time of probation, and the
-//! way back.
+//! rollback.
 //!
-//! A new version takes over between two cycles. It gets the state of the running version if both
-//! support that, and the outputs stay as they are. If the hand-over fails, the running version goes
-//! on unchanged. The exception: when its `save` was cut off, it is lost as after a trap. After a
-//! swap the old version stands by until the new one has passed its probation. When the new one
-//! traps before that, the old one is polled again from the next cycle on. The supervisor decides
-//! which version is installed; the polls are in `mod.rs`.
+//! A new version takes over between two cycles. The new version gets the state of the running
+//! version if both support that, and the outputs stay as they are. If the hand-over fails, the
+//! running version goes on unchanged. There is one exception: if the running version's `save` was
+//! cut off, that version is lost as after a trap. After a swap the old version stands by until the
+//! new version has passed its probation. If the new version traps before that, the old version is
+//! polled again from the next cycle on.
+//!
+//! ```text
+//! install ──▶ on probation, the old version stands by ──▶ proven, the old one is given back
+//!                 └─ trap ──▶ the old version runs again
+//! ```
+//!
+//! The supervisor decides which version is installed; the polls are in `mod.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,31 +30,32 @@ use crate::process::world::World;
 #[derive(Debug)]
 pub(super) struct Seated {
     pub(super) program: Program,
-    /// The cycle in which it took its seat.
+    /// The cycle in which the program took its seat.
     since_cycle: u64,
     /// The time of that cycle, on the scan's clock.
     since: Duration,
-    /// Whether it lacks an input that it requires.
+    /// Whether the program lacks an input that it requires.
     pub(super) degraded: bool,
-    /// Linear memory in bytes, as last read.
+    /// Linear memory in bytes, at the last reading.
     pub(super) memory_bytes: u64,
-    /// How it took its seat.
+    /// How the program took its seat.
     takeover: Takeover,
-    /// Whether its probation is over.
+    /// Whether the program's probation is over.
     pub(super) is_proven: bool,
-    /// The version before, until this one has passed its probation.
+    /// The version before, until this program has passed its probation.
     standby: Option<Box<Standby>>,
-    /// The version that trapped on probation and was rolled back to this one, or to the one from
-    /// which this one took over.
+    /// The version that trapped on probation and was rolled back to this program, or to the version
+    /// from which this program took over.
     rolled_back: Option<Arc<ProgramFact>>,
 }
 
-/// The version before, ready to resume.
+/// The version before, which is ready to resume.
 #[derive(Debug)]
 struct Standby {
-    /// The program with its facts, which are true again when it resumes.
+    /// The program with its facts. The facts are true again when the program resumes.
     seated: Seated,
-    /// All variables at the swap with their writers, by id; empty if they are not to be restored.
+    /// All variables at the swap with their writers, by id. The list is empty if the variables are
+    /// not to be restored.
     variables: Vec<(Variable, Writers)>,
 }
 
@@ -71,7 +79,7 @@ impl Seated {
         }
     }
 
-    /// Whether its probation is over, now that it was polled at `now`.
+    /// Whether the program's probation is over, after its poll at `now`.
     pub(super) fn has_proved_itself(&self, now: Duration) -> bool {
         let policy = &self.program.settings.swap;
         self.program.polls >= u64::from(policy.polls)
@@ -86,8 +94,8 @@ impl Seated {
         }
     }
 
-    /// Forgets the refusals that this program and the version before got from the host: they say
-    /// nothing about the new configuration.
+    /// Makes this program and the version before forget the refusals that they got from the host,
+    /// because these refusals say nothing about the new configuration.
     pub(super) fn forget_refusals(&mut self) {
         self.program.forget_refusals();
         if let Some(standby) = &mut self.standby {
@@ -98,14 +106,14 @@ impl Seated {
 
 impl Scan {
     /// Seats a prepared program: on an empty seat, as a restart of the same code, or as a swap to
-    /// new code. While the scan halts, and where no seat is left, the program goes back without a
-    /// reason.
+    /// new code. If the scan is halting or no seat is left, the program goes back to the daemon
+    /// without a reason.
     pub(super) fn install(&mut self, mut prepared: Box<Prepared>) {
         let seat = prepared.program.seat;
         let halting = self.is_halting();
-        // The seat may still hold a program of another plugin: its install order was in the queue
-        // when that plugin was forgotten and the seat given away. Its state and outputs are not for
-        // this program.
+        // The seat may still hold a program of another plugin. This happens if the supervisor
+        // forgot that plugin and gave its seat away while the plugin's install order was in the
+        // queue. The state and the outputs of that program are not for this program.
         if let Some(old) = self.index(seat)
             && self.programs[old].program.name != prepared.program.name
             && !halting
@@ -130,7 +138,7 @@ impl Scan {
     }
 
     /// Replaces a program by a new instance of the same code, which begins without the old state.
-    /// If the old instance was on probation, the version before it goes on standing by.
+    /// If the old instance was on probation, the version before that instance goes on standing by.
     fn restart(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let takeover = prepared.bring_variables(&mut self.world.variables);
         let mut program = prepared.program;
@@ -140,8 +148,8 @@ impl Scan {
             program.trace_variables(&self.world.variables, &old.program.take_written());
         }
         self.commit_variables(&program);
-        // The outputs stay as they are and go on belonging to the seat. The settings may have
-        // changed since the old instance was prepared: outputs that are not granted any more become
+        // The outputs keep their values and still belong to the seat. The settings may have changed
+        // since the old instance was prepared, so outputs that are not granted any more become
         // safe.
         self.world.give_up(program.seat, &program.settings.outputs);
         let rolled_back = old.rolled_back.take();
@@ -149,9 +157,9 @@ impl Scan {
         self.seat(program, takeover, standby, rolled_back);
     }
 
-    /// Passes a standby version on to the new program of the seat, with that program's settings.
-    /// With the settings of its own time it might resume at the wrong place in the polling order,
-    /// and own outputs that are not granted any more.
+    /// Passes a standby version on to the new program of the seat, with the settings of the new
+    /// program. With its own old settings the standby version might resume at the wrong place in
+    /// the polling order, and might own outputs that are not granted any more.
     fn bequeath(&mut self, mut standby: Box<Standby>, program: &Program) -> Box<Standby> {
         if standby.seated.program.settings != program.settings {
             standby.seated.configure(&program.settings, &self.world);
@@ -159,8 +167,8 @@ impl Scan {
         standby
     }
 
-    /// Lets new code take over with the state of the old. If that fails, the old program goes on,
-    /// unless its `save` was cut off.
+    /// Lets new code take over with the state of the old program. If the hand-over fails, the old
+    /// program goes on, unless its `save` was cut off.
     fn swap(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let policy = prepared.program.settings.swap;
         let before = match policy.rollback_state {
@@ -192,8 +200,8 @@ impl Scan {
         let mut old = self.programs.remove(old);
         let rolled_back = old.rolled_back.take();
         self.world.give_up(program.seat, &program.settings.outputs);
-        // A version that has not passed its probation is no version to return to while an older one
-        // stands by.
+        // If an older version stands by, a rollback returns to that version, and not to the present
+        // one, which has not passed its probation.
         let standby = match old.standby.take() {
             Some(older) if !old.is_proven => {
                 self.retire(old);
@@ -211,14 +219,15 @@ impl Scan {
         self.seat(program, takeover, standby, rolled_back);
     }
 
-    /// Commits what this program has written to variables outside of a poll.
+    /// Commits the variables that this program has written outside of a poll.
     fn commit_variables(&mut self, program: &Program) {
         let World { variables, now, .. } = &mut *self.world;
         variables.commit_as(maker(&program.name), *now);
     }
 
     /// Puts a program on its seat. `rolled_back` is the version that was rolled back to the program
-    /// before, perhaps only a cycle ago: the daemon may not have seen that yet.
+    /// before this one. This fact is passed on because the rollback may be only a cycle old, and
+    /// the daemon may not have seen it yet.
     fn seat(
         &mut self,
         mut program: Program,
@@ -255,9 +264,9 @@ impl Scan {
         self.promise_budgets(Duration::MAX);
     }
 
-    /// Ends a program's probation and gives back the version before. Outputs that only that
-    /// version, or an instance before a restart, has written become safe. They would otherwise keep
-    /// their last value for ever.
+    /// Ends a program's probation and gives back the version before. Some outputs were written only
+    /// by that version, or only by an instance before a restart. These outputs become safe, because
+    /// they would otherwise keep their last value for ever.
     pub(super) fn prove(&mut self, index: usize) {
         let seated = &mut self.programs[index];
         seated.is_proven = true;
@@ -268,9 +277,9 @@ impl Scan {
         self.keep_claimed(index);
     }
 
-    /// Handles the trap of a program. On probation, the version before resumes in the next cycle,
-    /// with the outputs as they are. Otherwise the program leaves its seat and its outputs become
-    /// safe. Returns whether a program is still on the seat.
+    /// Handles the trap of a program. If the program is on probation, the version before is polled
+    /// from the next cycle on, and the outputs stay as they are. Otherwise the program leaves its
+    /// seat and its outputs become safe. Returns whether a program is still on the seat.
     pub(super) fn on_trap(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
@@ -282,15 +291,17 @@ impl Scan {
         };
         let Standby { seated: old, variables } = *standby;
         let mut loser = std::mem::replace(seated, old);
-        // A missing input is missing for each version of the plugin.
+        // An input that one version of the plugin lacks, each version lacks.
         seated.degraded = loser.degraded;
-        // With the older roll-backs kept as well, this would be a list without end.
+        // Older rollbacks are dropped here, because otherwise the facts would form a list without
+        // end.
         seated.rolled_back = Some(Arc::new(ProgramFact { rolled_back: None, ..fact }));
         if !variables.is_empty() {
             let wrote = loser.program.take_written();
             let world = &mut *self.world;
             for id in wrote {
-                // A variable that the rolled-back version has created has no value to return to.
+                // A variable that the rolled-back version has created has no earlier value, so it
+                // stays.
                 if let Some(&before) = variables.get(usize::from(id)) {
                     world.variables.put_back(id, before);
                 }
@@ -302,7 +313,7 @@ impl Scan {
         true
     }
 
-    /// Handles a `save` that was cut off: the program is lost as after a trap.
+    /// Handles a `save` that was cut off: the program is lost, as after a trap.
     pub(super) fn lose_if_spent(&mut self, index: usize) {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {
@@ -311,7 +322,7 @@ impl Scan {
         }
     }
 
-    /// Makes those outputs of a seat safe that its present program has never claimed.
+    /// Makes those outputs of a seat safe that the seat's present program has never claimed.
     fn keep_claimed(&mut self, index: usize) {
         let Self { programs, world, .. } = self;
         let program = &mut programs[index].program;
@@ -325,7 +336,8 @@ impl Scan {
         self.retire(seated);
     }
 
-    /// Gives back a program that must not be dropped here, and the version that stands by for it.
+    /// Gives back to the daemon a program that must not be dropped here, and the version that
+    /// stands by for it.
     fn retire(&mut self, seated: Seated) {
         if let Some(standby) = seated.standby {
             self.give_back(Return::Program(standby.seated.program));

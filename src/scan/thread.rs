@@ -1,8 +1,8 @@
-//! The thread that runs the scan: its priority, its clock, and its last act when it fails.
+//! The thread that runs the scan: its priority, its clock, and its reaction to a panic.
 //!
-//! Real-time options are requests: where the system refuses one, a warning says so once, and the
-//! scan runs without it. When the next cycle begins is in `pacer.rs`; how a scan that fails makes
-//! its outputs safe is in `failure.rs`.
+//! Real-time options are requests: if the system refuses one, the log has one warning, and the scan
+//! runs without that option. `pacer.rs` says when the next cycle begins; `failure.rs` makes the
+//! outputs safe after a panic.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,23 +32,23 @@ use crate::process::world::World;
 /// The process's exit code when the scan panics or stands: "internal software error" of sysexits.h.
 pub const EXIT_PANIC: i32 = 70;
 
-/// How long a scan that fails waits for its devices to take their safe outputs. The restart of the
-/// process waits for this too, and writes them again.
+/// How long a scan that panicked waits until its devices have taken their safe outputs. The restart
+/// of the process waits for this too, and the restarted process writes the outputs again.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// How long the drop of [`Running`] waits for the scan's thread: for the end of a cycle, and for
-/// devices that leave. All devices leave at the same time, and each of them has 1.5 s.
+/// the devices, which leave. All devices leave at the same time, and each of them has 1.5 s.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// How the scan is paced and scheduled: the `[scan]` section of the config.
+/// How the scan is paced and scheduled: the section `[scan]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The time from one cycle to the next.
     pub period: Duration,
-    /// The `SCHED_FIFO` priority, 1 to 98; the timekeeper gets one more. `None`: no real-time
-    /// priority.
+    /// The `SCHED_FIFO` priority, 1 to 98. The timekeeper gets a priority higher by one. `None`
+    /// means no real-time priority.
     pub priority: Option<u8>,
-    /// The CPUs that the scan may run on; empty: all.
+    /// The CPUs that the scan may run on. An empty list means all CPUs.
     pub cpus: Vec<u32>,
     /// Whether to keep all memory of the process in RAM.
     pub lock_memory: bool,
@@ -58,7 +58,7 @@ pub struct Settings {
     pub stall_exit: Duration,
 }
 
-/// The parts that the scan takes with it onto its thread.
+/// The parts that the scan takes onto its thread.
 pub struct ScanParts {
     /// The world before the first cycle.
     pub world: Box<World>,
@@ -68,28 +68,29 @@ pub struct ScanParts {
     pub ends: Ends,
 }
 
-/// A running scan. Dropping it ends the thread after the current cycle and waits for that at most
-/// `LEAVING`. It makes no output safe: that is what [`super::Order::Halt`] is for.
+/// A running scan. The drop ends the thread after the current cycle and waits for the end of the
+/// thread, for `LEAVING` at most. The drop makes no output safe; [`super::Order::Halt`] does.
 #[derive(Debug)]
 pub struct Running {
-    /// Ends the thread after its current cycle. The dropping thread writes, the scan's thread
-    /// reads.
+    /// A request to end the thread after its current cycle. The dropping thread writes it, the
+    /// scan's thread reads it.
     end: Arc<AtomicBool>,
-    /// The scan's thread; `None` once it was waited for or given up.
+    /// The scan's thread. `None` after a drop has waited for it, or after [`Running::give_up`].
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the timekeeper with a priority above the scan's: otherwise a runaway poll would starve
-/// it. Where the scan has no real-time priority, the timekeeper still tries for the lowest one. A
-/// stop then need not wait for the time slice of the thread that it is to stop.
+/// Starts the timekeeper with a priority above the scan's, because otherwise a runaway poll would
+/// keep the timekeeper from the CPU. If the scan has no real-time priority, the timekeeper still
+/// asks for the lowest one. With it the timekeeper need not wait for the time slice of the thread
+/// that it must stop.
 ///
 /// # Errors
-/// When the system refuses to start a thread.
+/// The system refuses to start a thread.
 pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
     let priority = settings.priority;
     let raise = move || match priority {
         Some(priority) => warn_refused("the timekeeper", prioritise(priority + 1)),
-        // The config does not ask for it, so a refusal gives no warning.
+        // The configuration does not ask for this priority, so a refusal gives no warning.
         None => drop(prioritise(1)),
     };
     Timekeeper::start(raise).map(Arc::new)
@@ -98,15 +99,15 @@ pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
 /// Starts the scan on a thread of its own.
 ///
 /// # Errors
-/// When the system refuses to start a thread.
+/// The system refuses to start a thread.
 pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> io::Result<Running> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
     failure::keep();
     let thread = std::thread::Builder::new().name(failure::THREAD.into()).spawn(move || {
         schedule(&settings);
-        // From here on no crate writes to the log on this thread: that could wait for the reader of
-        // the log. Messages go up in the snapshot and the queues.
+        // From here on no crate writes to the log on this thread, because a write could wait for
+        // the reader of the log. Messages of the scan go into the snapshot and the queues.
         let _mute = tracing::dispatcher::set_default(&Dispatch::none());
         parts.ends.position.settle();
         let mut scan = Scan::new(parts.world, parts.devices, parts.ends, keeper);
@@ -114,7 +115,8 @@ pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> i
         let life = AssertUnwindSafe(|| run(&mut scan, settings.period, &MonotonicClock, &ended));
         if catch_unwind(life).is_err() {
             let end = MonotonicClock.now() + LEAVE_TIME;
-            // Devices have threads of their own, which need the CPU.
+            // The loop sleeps between calls, because devices have threads of their own, which need
+            // the CPU.
             while !scan.abandon(MonotonicClock.now()) && MonotonicClock.now() < end {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -152,7 +154,7 @@ impl Running {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Lets a later drop not wait for the thread, which then runs until the process ends.
+    /// Makes a later drop not wait for the thread. The thread then runs until the process ends.
     pub fn give_up(&mut self) {
         self.thread = None;
     }
@@ -169,7 +171,7 @@ impl Drop for Running {
 
 /// Applies the real-time options of `[scan]` to the calling thread.
 fn schedule(settings: &Settings) {
-    // 1 ns instead of 50 us, so that a cycle begins on time.
+    // The slack of timers becomes 1 ns instead of 50 us, so that a cycle begins on time.
     let _ = nix::sys::prctl::set_timerslack(1);
     if settings.lock_memory
         && let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
@@ -191,7 +193,7 @@ fn schedule(settings: &Settings) {
 /// Gives the calling thread a `SCHED_FIFO` priority.
 ///
 /// # Errors
-/// Why the system refuses it, in words.
+/// The reason why the system refuses the priority, in words.
 fn prioritise(priority: u8) -> Result<(), String> {
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
     let priority = priority.try_into().map_err(|_| "a priority of 1 to 98".to_string())?;
@@ -200,7 +202,7 @@ fn prioritise(priority: u8) -> Result<(), String> {
         .map_err(|error| format!("{error:?}"))
 }
 
-/// Warns that a thread runs without the real-time priority that the config asks for.
+/// Warns that a thread runs without the real-time priority that the configuration asks for.
 fn warn_refused(who: &str, wish: Result<(), String>) {
     if let Err(error) = wish {
         tracing::warn!(
@@ -210,7 +212,8 @@ fn warn_refused(who: &str, wish: Result<(), String>) {
     }
 }
 
-/// Warns that a real-time option of the config is refused, and what it needs.
+/// Warns that the system refuses a real-time option of the configuration, and says what the option
+/// needs.
 fn refused(key: &str, error: &nix::errno::Errno, needs: &str) {
     tracing::warn!(
         %error,

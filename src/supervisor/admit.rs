@@ -1,8 +1,9 @@
-//! Whether a name may become a plugin. The daemon asks when a file comes, and before it writes one.
+//! Whether a name may become a plugin. The daemon asks this when a file comes, and before it writes
+//! a file.
 //!
-//! A name that will be refused is refused before the file is written. The operator then need not
-//! wait for the folder to find out, and no file is left behind. Which of two files counts whose
-//! names differ only in case is decided in `plugin/module/folder/settle.rs`.
+//! A bad name is refused before the file is written. Because of that, the operator need not wait
+//! until the folder finds the mistake, and no file is left behind. If the names of two files differ
+//! only in case, `plugin/module/folder/settle.rs` decides which file counts.
 
 use super::plugin::File;
 use super::{MAX_ENTRIES, Supervisor};
@@ -18,15 +19,15 @@ impl Supervisor {
     /// Whether a file of that name would be taken.
     ///
     /// # Errors
-    /// The name breaks the rules or differs from another only in case, or the plugin is one too
-    /// many.
+    /// The name breaks the rules, the name differs from another only in case, or there is no room
+    /// for one more plugin.
     pub fn admits_name(&self, name: &str) -> Result<(), Refusal> {
         let own = self.plugins.get(name);
         if own.is_some_and(|plugin| plugin.file_hash().is_some()) {
             return Ok(());
         }
-        // Any entry of the folder keeps its name from others: also a folder, a link or a file too
-        // large.
+        // Any entry of the folder keeps its name from others, even if it is a folder, a link or a
+        // file that is too large.
         let mut others = self.plugins.iter().filter(|(other, _)| *other != name);
         let rival = others
             .find(|(other, plugin)| other.eq_ignore_ascii_case(name) && plugin.keeps_its_name());
@@ -39,11 +40,11 @@ impl Supervisor {
         self.has_room_for(name)
     }
 
-    /// Takes in that the folder holds a file under that name, and another plugin has the name
-    /// already, in other upper and lower case.
+    /// Notes that the folder holds a file under that name, and that another plugin already has the
+    /// name in other upper and lower case.
     ///
     /// # Errors
-    /// The plugin is one too many or misnamed.
+    /// There is no room for one more plugin, or the name breaks the rules.
     pub fn folder_rival(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(File::Rival(refusal));
         Ok(())

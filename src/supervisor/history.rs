@@ -1,7 +1,8 @@
-//! The traps of one module: how long to wait before the next instance, and when to give up.
+//! The traps of one module: how long the supervisor waits before the next instance, and when it
+//! gives the module up.
 //!
-//! A history counts for one hash at a time; new bytes begin a new history. What a quarantine means
-//! is in `quarantine.rs`; `plugin/observe.rs` counts the traps here.
+//! A history counts the traps of one module; new bytes begin a new history. What a quarantine means
+//! is in `quarantine.rs`; `plugin/observe.rs` reports each trap to the history.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plugin::ModuleHash;
 
-/// What runs under a name while the file's module is in quarantine.
+/// The version that runs under a name while the file's module is in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnQuarantine {
@@ -22,26 +23,27 @@ pub enum OnQuarantine {
     Safe,
 }
 
-/// When a trapped program is started again, and when no more.
+/// The rules for when a trapped program is started again, and when it is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
-    /// The wait before the second restart, doubled for each further one. The first restart comes at
-    /// once.
+    /// The wait before the second restart. It is doubled for each further restart. The first
+    /// restart comes at once.
     pub delay: Duration,
     /// The longest wait.
     pub delay_max: Duration,
     /// The number of traps within `window` that puts the module in quarantine; at least 1.
     pub traps: u32,
-    /// The window for `traps`. A time of this length without a trap, counted from when an instance
-    /// could be made, makes the next restart a first one again.
+    /// The window for `traps`. If an instance could run for this time without a trap, the next
+    /// restart counts as the first one again.
     pub window: Duration,
     /// What takes the place of a module in quarantine.
     pub on_quarantine: OnQuarantine,
 }
 
 impl Default for RestartPolicy {
-    /// The default. One cosmic ray costs one cycle. A broken module is given up within a second. A
-    /// module that fails only now and then is tried twice a minute for ever.
+    /// The default. A single trap, such as after a bit flip in memory, costs one cycle. A broken
+    /// module is given up within a second. A module that fails only now and then is restarted for
+    /// ever, with waits of at most 30 s.
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(100),
@@ -56,23 +58,23 @@ impl Default for RestartPolicy {
 /// The recent traps of one module.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// The module whose traps these are; `None` before the first instance is made.
+    /// The module whose traps are counted; `None` before the first instance is made.
     pub(super) hash: Option<ModuleHash>,
     /// The time before which no new instance is made.
     pub(super) restart_at: Duration,
     /// The times of traps within the window, oldest first; never more than `policy.traps`.
     recent: VecDeque<Duration>,
-    /// The number of traps in a row without a quiet window between them.
+    /// The number of traps in a row. A quiet window ends the row.
     streak: u32,
 }
 
-/// What a trap leads to.
+/// The decision after a trap.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A restart: this was trap number `trap` in the window; the next instance may come after
+    /// A restart. This was trap number `trap` in the window; the next instance may be made after
     /// `delay`.
     Restart { trap: u32, delay: Duration },
-    /// Quarantine: this was trap number `traps` in the window, and the last.
+    /// Quarantine. This was trap number `traps` in the window, and the last.
     Quarantine { traps: u32 },
 }
 
@@ -82,7 +84,7 @@ impl History {
         Self { hash: Some(hash), ..Self::default() }
     }
 
-    /// Counts a trap of an instance, and decides what follows.
+    /// Counts a trap of an instance, and decides what follows from it.
     pub(super) fn trapped(&mut self, now: Duration, policy: &RestartPolicy) -> Verdict {
         self.recent.retain(|trap| now.saturating_sub(*trap) < policy.window);
         self.recent.push_back(now);
@@ -94,11 +96,11 @@ impl History {
         Verdict::Restart { trap, delay: self.postpone(now, policy) }
     }
 
-    /// Sets the earliest time for the next instance; returns the wait until then.
+    /// Sets the earliest time for the next instance, and returns the wait until then.
     fn postpone(&mut self, now: Duration, policy: &RestartPolicy) -> Duration {
         // The wait before the last instance does not count as quiet time, because no instance could
-        // trap in it. If it counted, a wait as long as the window would make the next wait zero
-        // again.
+        // trap in it. If that wait counted, a wait as long as the window would make the next wait
+        // zero again.
         if now.saturating_sub(self.restart_at) >= policy.window {
             self.streak = 0;
         }
@@ -110,11 +112,12 @@ impl History {
 }
 
 impl RestartPolicy {
-    /// The wait after the n-th trap in a row.
+    /// The wait after trap number `streak` in a row.
     pub(super) fn delay_after(&self, streak: u32) -> Duration {
         match streak {
             0 | 1 => Duration::ZERO,
-            // 2^31 times any delay above a nanosecond is longer than any sensible limit.
+            // The factor is at most 2^31, because 2^31 times any delay above a nanosecond is longer
+            // than any sensible limit.
             n => self.delay.saturating_mul(1 << (n - 2).min(31)).min(self.delay_max),
         }
     }

@@ -1,6 +1,6 @@
 //! The events that the supervisor reports, and their text in the log.
 //!
-//! A note decides nothing and is written nowhere here: the daemon logs it and adds it to the
+//! A note decides nothing, and this file writes it nowhere: the daemon logs it and adds it to the
 //! plugin's history in the journal.
 
 use std::fmt;
@@ -10,12 +10,12 @@ use super::Version;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::text::counted;
 
-/// What a release has ended.
+/// The state that a release has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
-    /// The hold.
+    /// The hold: the plugin was on hold.
     FromHold,
-    /// The quarantine, if there was one: the plugin was not on hold.
+    /// The quarantine, if there was one. The plugin was not on hold.
     Forgiven,
 }
 
@@ -24,7 +24,7 @@ pub enum Released {
 pub enum Note {
     /// A snapshot shows this version in the scan for the first time.
     Started(Version),
-    /// The program trapped; another instance will be made.
+    /// The program trapped, and another instance will be made.
     Restarting {
         /// The number of traps within the window, this one included.
         trap: u32,
@@ -33,27 +33,28 @@ pub enum Note {
         /// The time until the next instance may be made.
         delay: Duration,
     },
-    /// A module could not be made, and another attempt follows: the module is not the reason, or it
-    /// ran before.
+    /// A module could not be made, and another attempt follows, because the module is not the
+    /// reason or because it ran before.
     Retrying {
         /// The module.
         hash: ModuleHash,
         /// The time until the next attempt.
         delay: Duration,
     },
-    /// The module trapped too often: it is not run again until new bytes or a release.
+    /// The module trapped too often. It is not run again until the file has new bytes or the
+    /// operator releases the plugin.
     Quarantined {
         /// The module.
         hash: ModuleHash,
         /// The number of traps within the window.
         traps: u32,
     },
-    /// The module ran before and then could not be made as many times as traps lead to quarantine.
-    /// A kept version has taken its place, and the module is in quarantine.
+    /// The module ran before, and then it could not be made in as many attempts as traps lead to
+    /// quarantine. A kept version has taken its place, and the module is in quarantine.
     GivenUp {
         /// The module.
         hash: ModuleHash,
-        /// How the attempts failed.
+        /// The reason: how the attempts failed.
         why: String,
     },
     /// The module is not run, because its bytes are in quarantine from before.
@@ -63,14 +64,15 @@ pub enum Note {
         /// Why the module is in quarantine.
         why: String,
     },
-    /// A kept version is being made in place of the file's; whether it will run is not known yet.
+    /// A kept version is being made in place of the file's version. It is not known yet whether it
+    /// will run.
     TriedInstead {
         /// The module of the file, if it could be read.
         of: Option<ModuleHash>,
         /// The module that is made.
         hash: ModuleHash,
     },
-    /// A kept version runs in place of the file's.
+    /// A kept version runs in place of the file's version.
     StandsIn {
         /// The module of the file, if it could be read.
         of: Option<ModuleHash>,
@@ -84,9 +86,9 @@ pub enum Note {
         /// The module that runs.
         to: ModuleHash,
     },
-    /// A module will not load; the running version is not touched.
+    /// A module will not load. The running version is not touched.
     Refused {
-        /// The module: the file's, or one that ran or was good before.
+        /// The module: that of the file, or one that ran or was good before.
         hash: ModuleHash,
         /// Why it will not load.
         refusal: Refusal,

@@ -1,8 +1,9 @@
-//! One plugin: what the folder holds, what the scan shows, and the one order that is under way.
+//! One plugin: the content of the folder, the facts of the scan, and the one order that is under
+//! way.
 //!
 //! `observe.rs` takes the levels in, `target.rs` says which module should run, `reconcile` gives
-//! the next order. None of them knows how the levels came about. So every path through lost, late
-//! and repeated facts ends in the same place.
+//! the next order. None of them uses how the levels came about, so lost, late and repeated facts
+//! all lead to the same end state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,17 +22,16 @@ use refused::Refused;
 use view::InScan;
 
 /// The largest number of versions in the order queue that no snapshot has shown yet. More than a
-/// few wait only when the scan stands. A version that is forgotten here is treated as a stranger
-/// when it appears in the scan.
+/// few wait only if the scan stands. A version that is forgotten here is treated as a stranger when
+/// it appears in the scan.
 const MAX_ORDERED: usize = 8;
 
 /// The time after which an instance that no snapshot shows counts as lost and is made again. The
-/// scan takes one instance a cycle: this is enough for a full folder at a period of 200 ms. A
-/// slower scan may take the instance later after all. The new one then replaces it, which costs one
-/// more swap.
+/// scan takes one instance a cycle: the time is enough for a full folder at a period of 200 ms. If
+/// a slower scan takes the lost instance later, the new one replaces it by one more swap.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the folder holds under a name.
+/// The content of the folder under a name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum File {
     #[default]
@@ -57,11 +57,11 @@ enum Next {
     #[default]
     Nothing,
     Preparing(Version),
-    /// Ordered into the scan; the order is repeated at `order_at`.
+    /// The instance is ordered into the scan; the order is repeated at `order_at`.
     Ready {
         version: Version,
         order_at: Duration,
-        /// The time at which it counts as lost; set by the first order.
+        /// The time at which the instance counts as lost; set by the first order.
         give_up_at: Option<Duration>,
     },
     /// A failed attempt that waits for the next step, because only a step knows the time.
@@ -77,14 +77,14 @@ impl Next {
     }
 }
 
-/// What the newest snapshot shows under a name.
+/// The facts of the newest snapshot under a name.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     generation: Generation,
     trapped: bool,
 }
 
-/// Versions that can be loaded though the file has other bytes.
+/// Versions that can be loaded although the file has other bytes.
 #[derive(Debug, Default)]
 struct Kept {
     /// Versions that were good and never trapped since, best first.
@@ -102,25 +102,24 @@ struct Stop {
     repeat_at: Duration,
 }
 
-/// All that the supervisor knows of one plugin. The default has no file, and the operator wants it
-/// to run.
+/// All that the supervisor knows of one plugin. The default has no file, and the operator wants the
+/// plugin to run.
 #[derive(Debug, Default)]
 pub(super) struct Plugin {
     pub(super) want: Want,
-    /// What the folder holds under the plugin's name.
+    /// The content of the folder under the plugin's name.
     file: File,
     /// The instance that is being made or ordered into the scan.
     next: Next,
-    /// What the newest snapshot shows on its seat.
+    /// The instance on the plugin's seat in the newest snapshot.
     seen: Option<Seen>,
-    /// Versions that are in the scan or in the queue to it, oldest first. They give `seen` its
-    /// hash.
+    /// Versions that are in the scan or in the queue to it, oldest first. From them the hash of
+    /// `seen` is known.
     ordered: Vec<Version>,
     stop: Stop,
-    /// Whether the operator asked for a new instance that has not been begun yet.
+    /// Whether the operator asked for a new instance that is not being made yet.
     restart: bool,
-    /// The module that ran last and was not in quarantine then. It is restarted when the file is no
-    /// good.
+    /// The module that ran last and was not in quarantine then. It is restarted if the file is bad.
     good: Option<ModuleHash>,
     kept: Kept,
     /// Modules that could not be made. New bytes, a restart or a release empties the list.
@@ -130,15 +129,15 @@ pub(super) struct Plugin {
     /// The module whose quarantine was last logged.
     told: Option<ModuleHash>,
     /// The kept version that is made in place of the file's, as last logged, and whether the log
-    /// says already that it runs.
+    /// already says that it runs.
     stand_in: Option<(ModuleHash, bool)>,
     /// The newest instance whose trap is counted.
     counted: Generation,
-    /// The newest instance whose roll-back is counted.
+    /// The newest instance whose rollback is counted.
     rolled_back: Generation,
     /// The recent traps of the module that ran last.
     history: History,
-    /// The number of traps since the plugin is known, over all modules.
+    /// The number of traps, over all modules, since the supervisor knows the plugin.
     traps: u64,
     last_trap: Option<Arc<Trap>>,
     /// The version that had the last trap, if it is known.
@@ -165,8 +164,8 @@ impl Turn<'_> {
 
 // What the supervisor passes on between two steps.
 impl Plugin {
-    /// Takes in what the folder holds. Other content than before clears the refusals. Without a
-    /// file, the plugin also forgets what ran.
+    /// Takes in the content of the folder. New content clears the refusals. If the file is gone,
+    /// the plugin also forgets which modules ran.
     pub(super) fn holds(&mut self, file: File) {
         if self.file == file {
             return;
@@ -207,8 +206,8 @@ impl Plugin {
         }
     }
 
-    /// Forgets failed attempts, and also one that the next step has yet to handle: it came before
-    /// this.
+    /// Forgets failed attempts, also an attempt that the next step would handle, because it was
+    /// made before this call.
     fn forget_failure(&mut self) {
         self.refused.clear();
         if let Next::Failed(..) = self.next {
@@ -220,7 +219,7 @@ impl Plugin {
     pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
         if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
-            // An attempt with its file may have failed before this was known.
+            // An attempt with the file of `ran` may have failed before `ran` was known.
             self.refused.forget(ran);
         }
         self.kept = Kept { good, ran };
@@ -235,7 +234,7 @@ impl Plugin {
         self.told = None;
     }
 
-    /// Takes in the result of making an instance; returns whether that instance is expected.
+    /// Takes in the result of making an instance. Returns whether the plugin expects that instance.
     pub(super) fn prepared(&mut self, generation: Generation, result: Result<(), Refusal>) -> bool {
         let Some(version) = self.next.version().filter(|next| next.generation == generation) else {
             return false;
@@ -275,8 +274,8 @@ impl Plugin {
         }
         self.tell_of_quarantine(turn);
         if self.runs_what_is_bad(turn) {
-            // The order to install it was in the queue when the last trap came. If its successor
-            // were on the way too, the order to stop might remove that one.
+            // The install order of the bad module was in the queue when its last trap came. The
+            // next instance is discarded, because the order to stop might remove that one too.
             self.discard(turn);
             self.stop(turn);
             return;
@@ -288,13 +287,13 @@ impl Plugin {
                 InScan::Nothing | InScan::Good => {}
                 // The program keeps its points until the next attempt.
                 InScan::Trapped if is_waiting => {}
-                // Stopping it gives its memory and its points back.
+                // A stop gives the program's memory and points back.
                 InScan::Trapped | InScan::Stranger => self.stop(turn),
             }
             return;
         };
         if let Some(next) = self.next.version().filter(|next| next.hash != hash) {
-            // If the other module is refused, the restart that the operator asked for is still to
+            // If the wanted module is refused, the restart that the operator asked for must still
             // be done.
             self.restart |= self.runs(next.hash);
             self.discard(turn);
@@ -330,7 +329,7 @@ impl Plugin {
         }
     }
 
-    /// Begins to make an instance of this module, unless one runs or its wait is not over.
+    /// Begins to make an instance of this module, unless one runs or the module must still wait.
     fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_satisfied = self.runs(hash) && !self.restart;
         if is_satisfied || self.due(hash).is_some_and(|due| turn.now < due) {
@@ -345,16 +344,16 @@ impl Plugin {
     }
 
     /// Whether a new instance of this module fulfils a restart. A new instance of another module
-    /// does not: it may be refused, and then the running module was not made anew.
+    /// does not: it may be refused, and then the running module was not restarted.
     fn renews(&self, hash: ModuleHash) -> bool {
         self.polled().is_none_or(|polled| polled == hash)
     }
 
-    /// Orders a prepared instance into the scan, and notes that it is on its way.
+    /// Orders a prepared instance into the scan, and notes it in `ordered`.
     fn install(&mut self, version: Version, turn: &mut Turn<'_>) {
         if !self.ordered.contains(&version) {
             if self.ordered.len() == MAX_ORDERED {
-                // The oldest version is dropped, but none that is in the scan.
+                // The oldest version is dropped, unless it is in the scan.
                 let seen = self.seen.map(|seen| seen.generation);
                 let waiting = |version: &Version| Some(version.generation) > seen;
                 self.ordered.remove(self.ordered.iter().position(waiting).unwrap_or(0));
@@ -364,7 +363,7 @@ impl Plugin {
         turn.order(|name| Action::Install { name, generation: version.generation });
     }
 
-    /// Drops the next instance, made or being made.
+    /// Drops the next instance, whether it is made or being made.
     fn discard(&mut self, turn: &mut Turn<'_>) {
         if let Some(Version { generation, .. }) = self.next.version() {
             turn.order(|name| Action::Discard { name, generation });
@@ -372,7 +371,7 @@ impl Plugin {
         self.next = Next::Nothing;
     }
 
-    /// Orders out of the scan what is there or on its way there.
+    /// Orders the plugin's instances out of the scan, also those in the queue to it.
     fn stop(&mut self, turn: &mut Turn<'_>) {
         let newest = self.ordered.last().map(|version| version.generation);
         let Some(newest) = newest.max(self.seen.map(|seen| seen.generation)) else { return };

@@ -1,23 +1,25 @@
-//! The modules that must not run again, each under the name that it had, with the reason.
+//! The modules that must not run again, each with its plugin's name and the reason.
 //!
-//! A module comes here after too many traps, a trap on probation, or too many failed attempts to
-//! make it. The same bytes under another name have other settings, and a chance of their own.
+//! A module is put here after too many traps, a trap on probation, or too many failed attempts to
+//! make it. The same bytes under another name are not in quarantine, because they may have other
+//! settings there.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::plugin::ModuleHash;
 use crate::plugin::module::folder::MAX_PLUGINS;
 
-/// The largest number of modules that are remembered for one name. Its oldest module is forgotten
-/// first, so a busy plugin pushes out no module of another. The daemon keeps facts about as many
-/// versions of each plugin.
+/// The largest number of modules that are remembered for one name. The oldest module of the name is
+/// forgotten first, so a plugin with many bad modules pushes out no module of another plugin. The
+/// daemon keeps facts about the same number of versions of each plugin.
 pub(super) const MAX_OF_ONE: usize = 16;
 
-/// The largest number of names, those of removed plugins included; the daemon keeps as many
-/// histories. The name whose newest module is the oldest is forgotten first.
+/// The largest number of names, names of removed plugins included. The daemon keeps the same number
+/// of histories. The name whose newest module is the oldest is forgotten first.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
-/// All modules in quarantine. An entry outlives its file, so bringing the file back does not help.
+/// All modules in quarantine. An entry outlives its file, so a file that is removed and brought
+/// back is still in quarantine.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     names: BTreeMap<String, Modules>,
@@ -40,19 +42,19 @@ impl Quarantine {
         self.why(name, hash).is_some()
     }
 
-    /// Why this module is in quarantine; `None` if it is not.
+    /// The reason why this module is in quarantine; `None` if it is not.
     pub(super) fn why(&self, name: &str, hash: ModuleHash) -> Option<&str> {
         self.of(name).find(|(of, _)| *of == hash).map(|(_, why)| why)
     }
 
-    /// The modules of that name, each with the reason.
+    /// The modules in quarantine under that name, each with the reason.
     pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (ModuleHash, &str)> {
         let all = self.names.get(name).into_iter().flat_map(|modules| &modules.all);
         all.map(|(hash, why)| (*hash, &**why))
     }
 
-    /// Puts a module in quarantine under that name. A module that is there already keeps its first
-    /// reason.
+    /// Puts a module in quarantine under that name. A module that is already in quarantine keeps
+    /// its first reason.
     pub(super) fn add(&mut self, name: &str, hash: ModuleHash, why: String) {
         if self.contains(name, hash) {
             return;

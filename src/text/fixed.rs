@@ -1,10 +1,10 @@
-//! A text that holds its own room, for places where nothing may be allocated.
+//! A text of fixed capacity, for places where the code may not allocate.
 //!
-//! It keeps what fits and drops the rest. How a text is made legible is in `text.rs`.
+//! Bytes that do not fit are dropped. `text.rs` makes texts legible.
 
 use std::fmt;
 
-/// A short text that holds its own room, because log lines are made inside a cycle.
+/// A short text that needs no allocation, because log lines are made inside a cycle.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
@@ -18,7 +18,7 @@ impl<const N: usize> Default for Text<N> {
 }
 
 impl<const N: usize> Text<N> {
-    /// The text. If the cut is in the middle of a character, that character is dropped.
+    /// The text. If the text was cut in the middle of a character, that character is left out.
     pub fn as_str(&self) -> &str {
         let bytes = &self.bytes[..self.len];
         match std::str::from_utf8(bytes) {
@@ -28,7 +28,7 @@ impl<const N: usize> Text<N> {
         }
     }
 
-    /// Adds as much of `more` as there is room for.
+    /// Adds as many bytes of `more` as there is room for.
     pub fn push(&mut self, more: &[u8]) {
         let taken = more.len().min(N - self.len);
         self.bytes[self.len..][..taken].copy_from_slice(&more[..taken]);

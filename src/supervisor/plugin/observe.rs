@@ -1,7 +1,7 @@
 //! Takes in what the newest snapshot shows of one plugin: which instance runs, trapped, or was
 //! rolled back.
 //!
-//! It only updates the levels. `plugin.rs` decides from them what is to be done.
+//! This file only updates the levels. `plugin.rs` decides from the levels which order is next.
 
 use std::sync::Arc;
 
@@ -11,11 +11,12 @@ use super::{File, Next, Plugin, Seen, Turn};
 use crate::plugin::{Generation, ModuleHash, Trap};
 
 impl Plugin {
-    /// Takes in the fact about the plugin in the newest snapshot. A fact that is older than the
-    /// last one is ignored.
+    /// Takes in the plugin's fact of the newest snapshot. A fact that is older than the last one is
+    /// ignored.
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
-        // A rolled-back instance is newer than the running one, or than the predecessor of that.
+        // A rolled-back instance is newer than the running instance, or newer than the running
+        // instance's predecessor.
         let rolled_back = fact.rolled_back.as_ref().map(|(generation, _)| *generation);
         let newest =
             rolled_back.map_or(fact.generation, |rolled_back| rolled_back.max(fact.generation));
@@ -25,8 +26,9 @@ impl Plugin {
         if let Some((generation, trap)) = &fact.rolled_back {
             self.taken_back(*generation, fact, trap, turn);
         }
-        // A version older than the newest has left the scan, except the one that may resume. If the
-        // list kept them all, a series of versions on probation would push that one out.
+        // A version older than the newest has left the scan, except the version that may resume.
+        // The others are removed, because otherwise a series of versions on probation would push
+        // the standby version out of the list.
         let stays = [Some(fact.generation), fact.standby];
         self.ordered.retain(|version| {
             version.generation > newest || stays.contains(&Some(version.generation))
@@ -66,8 +68,8 @@ impl Plugin {
         }
     }
 
-    /// Handles a roll-back: the scan ended an instance, and the version before runs again or has a
-    /// successor.
+    /// Handles a rollback: the scan ended an instance, and the version before runs again or already
+    /// has a successor.
     fn taken_back(
         &mut self,
         generation: Generation,
@@ -91,8 +93,8 @@ impl Plugin {
         self.trapped = hash(generation);
         let next = self.next.version().map(|next| next.hash);
         if is_back && next.is_some() && next == resumed && next != self.trapped {
-            // The next instance was to replace the version that trapped. It would now be an
-            // unwanted restart.
+            // The next instance was made to replace the version that trapped. By now it would be an
+            // unwanted restart of the version that resumed.
             self.discard(turn);
         }
         if let Some(from) = self.trapped {
@@ -100,8 +102,8 @@ impl Plugin {
                 // The version before has the same bytes, so this counts as a restart after a trap.
                 return self.count_trap(from, trap, turn);
             }
-            // A stranger that resumed was never ordered under this name, so this is no roll-back to
-            // a known version. The stranger is stopped like any other.
+            // If the version that resumed is not known here, it was never ordered under this name,
+            // and the note does not name it. Such a stranger is stopped like any other.
             let note = match resumed.filter(|_| is_back) {
                 Some(to) => Note::RolledBack { from, to },
                 None => Note::Quarantined { hash: from, traps: 1 },
@@ -113,8 +115,8 @@ impl Plugin {
         }
     }
 
-    /// Handles a snapshot without the plugin. If it left without an order, its end counts as a
-    /// trap.
+    /// Handles a snapshot without the plugin. If the plugin left the scan without an order, its end
+    /// counts as a trap.
     pub(super) fn observe_absence(&mut self, turn: &mut Turn<'_>) {
         let Some(seen) = self.seen else { return };
         if seen.generation > self.stop.covers {
@@ -128,7 +130,7 @@ impl Plugin {
         self.ordered.retain(|version| version.generation > seen.generation);
     }
 
-    /// Counts the trap of an instance, once.
+    /// Counts the trap of an instance. A second call for the same instance does nothing.
     fn trapped(&mut self, generation: Generation, trap: &Arc<Trap>, turn: &mut Turn<'_>) {
         if generation == self.counted {
             return;
@@ -150,7 +152,8 @@ impl Plugin {
         }
         let is_replaced = self.next.version().is_some_and(|next| next.hash != hash);
         match self.history.trapped(turn.now, turn.policy) {
-            // It is not restarted unless its successor cannot be made.
+            // The module is not restarted now. It is restarted only if its successor cannot be
+            // made.
             Verdict::Restart { .. } if is_replaced => {}
             Verdict::Restart { trap, delay } => {
                 turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });

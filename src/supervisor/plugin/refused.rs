@@ -1,8 +1,9 @@
 //! The modules of one plugin that could not be made: which of them are tried again, and when.
 //!
 //! A verdict on a module stands until the operator or new bytes ask for another try. An accident,
-//! such as a machine short of memory, says nothing about the module: it is tried again, later and
-//! later, without end. Which of the two it is, the refusal itself says (see `Refusal`).
+//! such as a machine short of memory, says nothing about the module, so the module is tried again
+//! without end, with longer and longer waits. The refusal itself says which of the two it is (see
+//! `Refusal`).
 
 use std::time::Duration;
 
@@ -17,16 +18,16 @@ const MAX_REFUSED: usize = 8;
 struct Entry {
     hash: ModuleHash,
     refusal: Refusal,
-    /// When it may be tried again; `None` after a verdict.
+    /// The time at which the module may be tried again; `None` after a verdict.
     retry_at: Option<Duration>,
     /// The number of failed attempts in a row.
     failures: u32,
-    /// How many of these were verdicts, not accidents. Above zero only for a module that ran
-    /// before.
+    /// Number of these failures that were verdicts, not accidents. It is above zero only for a
+    /// module that ran before.
     verdicts: u32,
 }
 
-/// The modules, the newest refusal last.
+/// The refused modules, the newest refusal last.
 #[derive(Debug, Default)]
 pub(super) struct Refused(Vec<Entry>);
 
@@ -36,7 +37,8 @@ impl Refused {
         self.add(Entry { hash, refusal, retry_at: None, failures: 0, verdicts: 0 });
     }
 
-    /// Notes a failed attempt after which the module is tried again; returns the wait until then.
+    /// Notes a failed attempt after which the module is tried again. Returns the wait until the
+    /// next attempt.
     pub(super) fn for_now(
         &mut self,
         hash: ModuleHash,
@@ -48,14 +50,14 @@ impl Refused {
         let failures = before.map_or(0, |entry| entry.failures).saturating_add(1);
         let verdicts = before.map_or(0, |entry| entry.verdicts);
         let verdicts = verdicts.saturating_add(u32::from(!refusal.is_accidental));
-        // A retry at once would only meet the same trouble.
+        // The first retry waits too, because a retry at once would meet the same trouble.
         let delay = policy.delay_after(failures.saturating_add(1));
         self.add(Entry { hash, refusal, retry_at: Some(now + delay), failures, verdicts });
         delay
     }
 
-    /// Adds an entry in place of the module's former one; the oldest entry goes if the list is
-    /// full.
+    /// Adds an entry in place of the module's former entry. If the list is full, the oldest entry
+    /// is dropped.
     fn add(&mut self, entry: Entry) {
         self.forget(entry.hash);
         if self.0.len() == MAX_REFUSED {
@@ -69,7 +71,7 @@ impl Refused {
         self.0.iter().any(|entry| entry.hash == hash && entry.retry_at.is_none())
     }
 
-    /// When this module may be tried again, if it waits for that.
+    /// The time at which this module may be tried again; `None` if it does not wait for a retry.
     pub(super) fn retry_at(&self, hash: ModuleHash) -> Option<Duration> {
         self.0.iter().find(|entry| entry.hash == hash)?.retry_at
     }
@@ -79,13 +81,13 @@ impl Refused {
         self.0.iter().any(|entry| entry.hash == hash && entry.refusal.is_lost)
     }
 
-    /// Whether this module, which ran before, has failed so many times in a row that another may
-    /// take its place.
+    /// Whether this module, which ran before, has failed so many times in a row that another module
+    /// may take its place.
     pub(super) fn is_given_up(&self, hash: ModuleHash, limit: u32) -> bool {
         self.0.iter().any(|entry| entry.hash == hash && entry.verdicts >= limit)
     }
 
-    /// All modules for which that is so, each with the reason in words.
+    /// All modules for which [`Refused::is_given_up`] is true, each with the reason in words.
     pub(super) fn given_up(&self, limit: u32) -> Vec<(ModuleHash, String)> {
         let all = self.0.iter().filter(|entry| entry.verdicts >= limit);
         let why = |entry: &Entry| match entry.verdicts {
@@ -98,12 +100,12 @@ impl Refused {
         all.map(|entry| (entry.hash, why(entry))).collect()
     }
 
-    /// Whether this module is tried again without an order.
+    /// Whether the supervisor tries this module again by itself.
     pub(super) fn is_postponed(&self, hash: ModuleHash) -> bool {
         self.retry_at(hash).is_some()
     }
 
-    /// The newest refusal of a module other than this one, and whether that is tried again.
+    /// The newest refusal of a module other than `file`, and whether that module is tried again.
     pub(super) fn other_than(
         &self,
         file: Option<ModuleHash>,
@@ -112,12 +114,12 @@ impl Refused {
         newest.map(|entry| (entry.hash, &entry.refusal, entry.retry_at.is_some()))
     }
 
-    /// Forgets one module: it could be made, or is to have another try.
+    /// Forgets one module, because it could be made or must get another try.
     pub(super) fn forget(&mut self, hash: ModuleHash) {
         self.0.retain(|entry| entry.hash != hash);
     }
 
-    /// Forgets all modules: each is to have another try.
+    /// Forgets all modules, so that each gets another try.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,7 +1,8 @@
-//! Which module of a plugin should run: the file's, the one that ran before, or a kept one.
+//! The choice of the module that a plugin should run: the file's module, the module that ran
+//! before, or a kept one.
 //!
-//! It is computed from the levels each time. `plugin.rs` decides when the module is made and
-//! ordered.
+//! The choice is computed from the levels each time. `plugin.rs` decides when the module is made
+//! and ordered into the scan.
 
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use super::{Plugin, Turn};
 use crate::plugin::ModuleHash;
 
 impl Plugin {
-    /// The modules that may run, best first: the file's, then the one that ran last, then the kept
-    /// ones. Kept ones count only in two cases. One of the first two is in quarantine, or ran and
-    /// cannot be made again. Or the one that ran before the start is lost. A module in quarantine
-    /// is never among them.
+    /// The modules that may run, best first: the file's module, then the module that ran last, then
+    /// the kept modules. Kept modules count only in two cases. In the first case, the file's module
+    /// or the module that ran last is in quarantine, or ran and cannot be made again. In the second
+    /// case, the module that ran before the start is lost. A module in quarantine is never in the
+    /// list.
     fn all(
         &self,
         name: &str,
@@ -32,7 +34,7 @@ impl Plugin {
         all.filter(move |hash| !is_bad(hash))
     }
 
-    /// Those of them on which there is no verdict.
+    /// The modules of the list above on which there is no verdict.
     pub(super) fn candidates(
         &self,
         name: &str,
@@ -57,8 +59,8 @@ impl Plugin {
         self.candidates(turn.name, turn.context, *turn.policy).next().is_some()
     }
 
-    /// The module that should run. A module that waits for its next attempt lets the others go
-    /// first. It also does not disturb an attempt with another module that is under way.
+    /// The module that should run. While a module waits for its next attempt, other modules of the
+    /// list come first. A module whose wait is over does not stop an attempt with another module.
     pub(super) fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
         let next = self.next.version().map(|version| version.hash);
         let mut all = self.candidates(turn.name, turn.context, *turn.policy);
@@ -68,14 +70,14 @@ impl Plugin {
         })
     }
 
-    /// The earliest time for a new instance of this module; `None` if it neither trapped nor
-    /// failed.
+    /// The earliest time for a new instance of this module; `None` if the module neither trapped
+    /// nor failed.
     pub(super) fn due(&self, hash: ModuleHash) -> Option<Duration> {
         let trapped = (self.history.hash == Some(hash)).then_some(self.history.restart_at);
         trapped.max(self.refused.retry_at(hash))
     }
 
-    /// Whether a module in quarantine is in the scan and has not trapped there.
+    /// Whether a module in quarantine is in the scan and is still polled.
     pub(super) fn runs_what_is_bad(&self, turn: &Turn<'_>) -> bool {
         self.polled().is_some_and(|hash| turn.context.quarantine.contains(turn.name, hash))
     }

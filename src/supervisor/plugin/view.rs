@@ -1,24 +1,24 @@
 //! The state of one plugin, computed from its levels, for decisions and for status.
 //!
-//! Nothing is stored or decided here: `plugin.rs` does that.
+//! This file stores nothing and decides nothing: `plugin.rs` does.
 
 use super::super::{RestartPolicy, State, StepContext, Version, View, Want};
 use super::{File, Next, Plugin, Seen};
 use crate::plugin::ModuleHash;
 
-/// What the snapshot shows, for decisions.
+/// The state of the plugin's seat in the newest snapshot, as decisions need it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InScan {
     Nothing,
     Good,
     Trapped,
     /// An instance that was never ordered under this name. Its install order waited in the queue
-    /// while its plugin was forgotten and the seat was given to another.
+    /// while its plugin was forgotten and the seat was given to another plugin.
     Stranger,
 }
 
 impl Plugin {
-    /// The instance in the scan, if it is known which version that is.
+    /// The instance in the scan; `None` if its version is not known.
     pub(super) fn running(&self) -> Option<Version> {
         let generation = self.seen?.generation;
         self.ordered.iter().copied().find(|version| version.generation == generation)
@@ -32,12 +32,12 @@ impl Plugin {
         }
     }
 
-    /// The module that is being made, or is made and not in a snapshot yet.
+    /// The module that is being made, or that is made but not in a snapshot yet.
     pub(in super::super) fn next_hash(&self) -> Option<ModuleHash> {
         self.next.version().map(|version| version.hash)
     }
 
-    /// The modules that are in the scan or on their way there, and the one that ran last.
+    /// The modules that are in the scan or in the queue to it, and the module that ran last.
     pub(in super::super) fn have_run(&self) -> impl Iterator<Item = ModuleHash> {
         self.ordered.iter().map(|version| version.hash).chain(self.good)
     }
@@ -47,7 +47,7 @@ impl Plugin {
         !matches!(self.file, File::Gone | File::Rival(_))
     }
 
-    /// What the newest snapshot shows on the plugin's seat.
+    /// The state of the plugin's seat in the newest snapshot.
     pub(super) fn in_scan(&self) -> InScan {
         match self.seen {
             None => InScan::Nothing,
@@ -57,8 +57,8 @@ impl Plugin {
         }
     }
 
-    /// Whether the plugin counts against the limit. A file that is no module counts only if a
-    /// module ran under its name before, or if it is on hold.
+    /// Whether the plugin counts against the limit. If its file is no module, the plugin counts
+    /// only if a module ran under its name before, or if it is on hold.
     pub(in super::super) fn takes_a_place(&self) -> bool {
         match self.file {
             File::Bytes(_) => true,
@@ -67,8 +67,8 @@ impl Plugin {
         }
     }
 
-    /// Whether the entry can be dropped: no file, no hold, and no instance in the scan or on its
-    /// way.
+    /// Whether the entry can be dropped: it has no file, no hold, and no instance in the scan or on
+    /// its way into the scan.
     pub(in super::super) fn is_forgettable(&self) -> bool {
         self.want != Want::Hold
             && self.file == File::Gone
@@ -88,8 +88,8 @@ impl Plugin {
         self.polled() == Some(hash)
     }
 
-    /// The state for status. A plugin that is not wanted and is still in the scan is `Stopping`,
-    /// before all else; a running one is `Running`, whatever its next version does.
+    /// The state for status. A plugin that should not run but is still in the scan is always
+    /// `Stopping`. A running plugin is `Running`, whatever the state of its next version is.
     fn state(&self, name: &str, context: &StepContext, policy: RestartPolicy) -> State {
         let wanted = self.want == Want::Run && self.file != File::Gone;
         match (self.in_scan(), &self.next) {
