@@ -48,7 +48,7 @@ fn whole() -> (Vec<u8>, Vec<Entry<Note>>) {
     (fs::read(file(folder.path())).unwrap(), entries)
 }
 
-/// Number of the line to which a byte belongs.
+/// Number of the line that a byte belongs to.
 fn line_of(text: &[u8], at: usize) -> usize {
     text[..at].iter().filter(|byte| **byte == b'\n').count()
 }
@@ -112,7 +112,7 @@ fn garbage_is_no_entry() {
     text.extend(&whole);
     found = entries(&text).collect();
     assert_eq!(found, expected, "what follows is read");
-    // A line as a later version may write it, and one that makes no sense to this version.
+    // One line as a later version may write it, and one line that this version does not understand.
     let later = serde_json::json!({ "text": "x", "more": [1] });
     let strange = serde_json::json!({ "words": "x" });
     let line = |what| line(&Entry { seq: 9, time: "t".into(), what });
@@ -167,7 +167,7 @@ fn rotation_keeps_the_bound_and_the_newest() {
     let mut journal = open(folder.path());
     let long = "x".repeat(4000);
     let mut last = 0;
-    // Writes as much as three files hold.
+    // Writes as many bytes as three files hold.
     while last * 4000 < 3 * MAX_FILE_BYTES {
         journal.add(note(&long));
         last += 1;

@@ -1,4 +1,5 @@
-//! Retain files that are cut or changed in every possible way, and what is found then.
+//! Retain files that are cut or changed in every possible way, and the generation that the daemon
+//! finds after that.
 
 use super::*;
 
@@ -54,7 +55,8 @@ fn generations_take_turns_and_count_the_wear() {
 
 #[test]
 fn a_file_cut_or_changed_at_any_byte_gives_the_other_generation_and_never_a_mixture() {
-    // The newest generation is once in the first file and once in the second.
+    // In the first round the newest generation is in the first file, in the second round in the
+    // second.
     for generations in [6, 7] {
         let (dir, store) = written(generations);
         let newer = store.newest.unwrap();

@@ -109,7 +109,7 @@ fn prepared(word: &str) -> Result<(), Refusal> {
     }
 }
 
-/// What snapshots say that a script describes by the words after `see`.
+/// The facts of snapshots, from the words after `see` in a script.
 fn seen(words: &[&str]) -> Option<Fact<'static>> {
     Some(match *words {
         ["-"] => return None,
@@ -192,7 +192,7 @@ fn state(supervisor: &Supervisor) -> String {
         + if view.refusal.is_some() { " refusal" } else { "" }
 }
 
-/// A seat that was given to another name may still get a program that was on its way.
+/// The scan may seat a program on a seat that was given to another name in the meantime.
 #[test]
 fn a_stranger_on_its_seat_is_not_taken_for_a_refused_plugin() {
     check(
@@ -427,8 +427,8 @@ fn a_restart_makes_a_new_instance() {
     );
 }
 
-/// Beside a file that was refused, the restart was used up on that file: the log said that the
-/// program was restarted, and it was not.
+/// The restart that the operator ordered was used up on a refused file: the log said that the
+/// program was restarted, but it was not.
 #[test]
 fn a_restart_is_of_what_runs() {
     check(
@@ -448,7 +448,8 @@ fn a_restart_is_of_what_runs() {
          +1000      :
          is         : running A4 refusal",
     );
-    // A version that takes its place is a new instance too, so no further restart follows.
+    // A version that takes the program's place is a new instance too, so no further restart
+    // follows.
     check(
         "file A     : prepare A1
          ok 1       : install 1

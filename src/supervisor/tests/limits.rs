@@ -16,7 +16,7 @@ fn what_cannot_be_asked_for_is_refused() {
     supervisor.context.quarantine.add("a", hash("A"), "it trapped".into());
     supervisor.folder("a", Some(hash("A"))).unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is in quarantine");
-    // The quarantine outlives the file, and the release from it does too.
+    // The quarantine outlives the file, and a release ends it even after the file is gone.
     supervisor.context.quarantine.add("b", hash("B"), "it trapped".into());
     assert_eq!(supervisor.release("b").unwrap(), Released::Forgiven);
     assert_eq!(reason(supervisor.release("b").map(drop)), "there is no plugin \"b\"");
@@ -38,7 +38,7 @@ fn plugins_are_limited() {
     assert_eq!(orders.len(), MAX_PLUGINS);
     supervisor.folder("p7", None).unwrap();
     supervisor.folder("more", Some(hash("A"))).unwrap();
-    // A scan that stands cannot make the list grow for ever.
+    // The list of entries does not grow without end while the scan stands.
     for n in 0..3 * MAX_PLUGINS {
         let _ = supervisor.folder(&format!("q{n}"), Some(hash("A")));
         supervisor.folder(&format!("q{n}"), None).unwrap();

@@ -53,7 +53,7 @@ fn a_version_that_resumed_is_restarted_and_stopped_like_any_other() {
     );
 }
 
-/// The list of ordered versions is short, and a series of others pushed out its oldest entry.
+/// The list of ordered versions is short. A series of other versions pushed out its oldest entry.
 #[test]
 fn the_version_that_stands_by_is_known_after_a_row_of_others() {
     let mut script = "file A : prepare A1
@@ -92,8 +92,9 @@ fn a_version_that_a_stranger_has_rolled_back_is_not_tried_for_ever() {
     );
 }
 
-/// The version after it was in the queue and took over in the next cycle. No snapshot showed the
-/// roll-back alone, and the rolled-back version ran again with the next file.
+/// The version after the rolled-back one was in the queue and took over in the next cycle.
+/// Therefore no snapshot showed the rollback alone, and the rolled-back version ran again with the
+/// next file.
 #[test]
 fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once() {
     check(
@@ -110,8 +111,8 @@ fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once
          file B                : 'still quarantined B'
          is                    : running C3 file quarantined",
     );
-    // The rolled-back instance had the bytes of the good version: no reason to put them in
-    // quarantine.
+    // The rolled-back instance had the bytes of the good version. That is no reason to put the good
+    // version in quarantine.
     check(
         "file A                : prepare A1
          ok 1                  : install 1
@@ -129,8 +130,9 @@ fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once
     );
 }
 
-/// The operator went back to the version before, and the scan rolled back to it before the new
-/// instance was ready. The version that had resumed with its state was restarted without it.
+/// The operator went back to the version before. The scan rolled back to the same version before
+/// the operator's instance was ready. The version that had resumed with its state was then
+/// restarted without the state.
 #[test]
 fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
     let meets = |orders: &str| {
@@ -161,8 +163,8 @@ fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
     );
 }
 
-/// A good version was put back while the one after it was on probation, and trapped once. The same
-/// bytes were in quarantine and ran.
+/// The operator put a good version back while its successor was on probation, and the successor
+/// trapped once. The bytes of the good version were then in quarantine although they ran.
 #[test]
 fn a_version_that_the_same_bytes_follow_is_restarted_and_not_judged() {
     check(
@@ -181,8 +183,9 @@ fn a_version_that_the_same_bytes_follow_is_restarted_and_not_judged() {
     );
 }
 
-/// The bytes of the running version were dropped when a restart failed. Those of the version that
-/// stood by were dropped when its file held others. After that they could be found nowhere.
+/// The bytes of the running version were dropped when a restart failed. The bytes of the version
+/// that stood by were dropped when its file got other bytes. After that the daemon could find
+/// neither.
 #[test]
 fn what_runs_or_may_resume_is_needed() {
     let mut supervisor = Supervisor::new(RestartPolicy::default());

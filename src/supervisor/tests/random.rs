@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use super::super::quarantine::MAX_OF_ONE;
 use super::*;
 
-/// Any seed would do; with this one the rarest events happen often enough.
+/// Any seed would be correct; with this seed the rarest events happen often enough.
 const SEED: u64 = 9;
 const STEPS: u64 = 200_000;
 /// The number of steps after which a quiet time comes. It ends with a check of the final states.
 const QUIET_EVERY: u64 = 250;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-/// A moody file can be made at times, and never while it is quiet.
+/// A moody file can be made only at times, and never in the quiet time.
 const FILES: [&str; 7] =
     ["good1", "good2", "flaky1", "flaky2", "moody", "unloadable1", "unloadable2"];
 const QUEUE: usize = 3;
@@ -60,7 +60,7 @@ impl Seated {
     }
 }
 
-/// What the folder holds under a name.
+/// The content of the folder under a name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum OnDisk {
     Bytes(ModuleHash),
@@ -83,17 +83,18 @@ struct World {
     now: Duration,
     files: BTreeMap<&'static str, OnDisk>,
     held: BTreeMap<&'static str, bool>,
-    /// Modules with a verdict since the file came or another try was ordered, but not one that had
-    /// run before.
+    /// Modules that got a verdict since the file came or since another try was ordered. Modules
+    /// that ran before are left out.
     judged: Vec<(&'static str, ModuleHash)>,
     /// Versions that the supervisor may fall back to.
     kept: BTreeMap<&'static str, Vec<ModuleHash>>,
-    /// What was in the scan last, or when the daemon ended, under the present file or one before
-    /// it.
+    /// The module that was in the scan last, or when the daemon ended, under the present file or an
+    /// older one.
     ran: BTreeMap<&'static str, ModuleHash>,
-    /// The instance that the snapshot last had.
+    /// The instance in the last snapshot.
     shown: BTreeMap<&'static str, Generation>,
-    /// Under way in the daemon, discarded ones included: their answer comes late.
+    /// Instances that the daemon is making, discarded ones included, because their answers come
+    /// late.
     preparing: Vec<(Instance, bool)>,
     prepared: Vec<Instance>,
     queue: VecDeque<Order>,
@@ -166,7 +167,7 @@ impl World {
         }
     }
 
-    /// Offers versions that may stand in: some of them trap, and some will not even load.
+    /// Offers kept versions: some of them trap, and some do not even load.
     fn keep(&mut self, supervisor: &mut Supervisor, name: &'static str) {
         let percent = if self.chance(50) { 0 } else { 50 };
         let kept = FILES.into_iter().filter(|_| self.chance(percent)).map(hash);
@@ -205,7 +206,7 @@ impl World {
         }
     }
 
-    /// Forgets the verdicts under this name: the modules are tried again.
+    /// Forgets the verdicts under this name, so that the modules are tried again.
     fn forgive(&mut self, name: &'static str) {
         self.judged.retain(|(judged, _)| *judged != name);
     }
@@ -253,8 +254,8 @@ impl World {
         }
     }
 
-    /// Seats a new instance. One of another module is on probation, and the version that stood by
-    /// before, or sat there, stands by for it.
+    /// Seats a new instance. If its module is another one, the instance is on probation, and the
+    /// version that stood by before or had the seat stands by for it.
     fn seat(&mut self, instance: Instance) {
         let (name, old) = (instance.name, self.scan.remove(instance.name));
         let rolled_back = old.as_ref().and_then(|old| old.rolled_back.clone());
@@ -277,7 +278,7 @@ impl World {
         match &result {
             Ok(()) => self.prepared.push(instance),
             Err(refusal) if refusal.is_accidental => self.count("accident"),
-            // A verdict on a module that ran does not count.
+            // A verdict on a module that ran before does not count.
             Err(_) if self.ran.get(name) == Some(&hash) => self.count("verdict on what ran"),
             Err(_) => self.judged.push((name, hash)),
         }
@@ -344,8 +345,8 @@ impl World {
         assert!(!supervisor.context.quarantine.contains(name, hash), "{name} is in quarantine");
     }
 
-    /// Notes what has come into the scan since the last look, except strangers and what was in
-    /// quarantine before.
+    /// Notes the modules that have come into the scan since the last call, except strangers and
+    /// modules that were in quarantine before.
     fn note_what_runs(&mut self, supervisor: &Supervisor, bad: &[&str]) {
         for (name, Seated { instance, .. }) in &self.snapshot {
             let running = supervisor.plugin(name).and_then(|view| view.running);
@@ -358,7 +359,7 @@ impl World {
         }
     }
 
-    /// Asserts that what is in quarantine is ordered out of the scan again and again.
+    /// Asserts that each module in quarantine is ordered out of the scan again and again.
     fn assert_the_bad_leave(&mut self, supervisor: &Supervisor) {
         for (name, seated) in self.snapshot.clone() {
             let is_bad = supervisor.context.quarantine.contains(name, seated.instance.hash);
@@ -406,8 +407,8 @@ impl World {
         actions
     }
 
-    /// Does nothing for longer than any backoff and patience. Then the states must be as folder and
-    /// operator want them.
+    /// Lets time pass, longer than any backoff and patience. After that the states must fit the
+    /// folder and the wishes of the operator.
     fn settle(&mut self, supervisor: &mut Supervisor) {
         self.is_quiet = true;
         let mut last = vec![];
@@ -459,8 +460,8 @@ impl World {
             (_, Some(_)) => "settled older",
             (_, None) => {
                 let ran = self.ran.get(name).copied();
-                // What has run goes on. Where that or the file is in quarantine, other versions may
-                // run.
+                // A module that ran goes on. If that module or the file's is in quarantine, other
+                // versions may run.
                 assert!(ran.is_none_or(|ran| !may_run(ran)), "{name}: {view:?}");
                 let is_bad = |hash: Option<ModuleHash>| hash.is_some_and(is_quarantined);
                 let is_tried = ran.is_some_and(is_moody) && !is_bad(ran);
@@ -480,7 +481,7 @@ impl World {
     }
 }
 
-/// A policy with fewer traps than usual to quarantine, so that more modules get there.
+/// A policy with fewer traps to quarantine than usual, so that more modules get into quarantine.
 fn policy() -> RestartPolicy {
     RestartPolicy { traps: 3, ..RestartPolicy::default() }
 }
@@ -503,7 +504,7 @@ fn whatever_happens_the_rules_hold_and_the_end_is_right() {
             world.settle(&mut supervisor);
         }
     }
-    // A world in which one of these never happens proves nothing about it.
+    // If one of these events never happens, the test proves nothing about it.
     for what in [
         "prepare",
         "install",

@@ -60,7 +60,8 @@ fn after_a_start_the_same_runs_as_before() {
          is         : running B1 file quarantined
          file C     : prepare C2",
     );
-    // What ran goes on whatever is wrong with the file, as it would without the start.
+    // The module that ran goes on, whatever is wrong with the file, as if the daemon had not been
+    // restarted.
     for start in ["", "safe :\n"] {
         check(&format!(
             "{start}
@@ -72,7 +73,7 @@ fn after_a_start_the_same_runs_as_before() {
              is         : running B1 refusal"
         ));
     }
-    // `ran` counts until a version has run, and only for the file that was there.
+    // `ran` counts until a version has run, and only for the file that was present at the start.
     check(
         "safe       :
          file A     : prepare A1
@@ -87,7 +88,8 @@ fn after_a_start_the_same_runs_as_before() {
     );
 }
 
-/// The bytes of what ran could be found nowhere, and a good version was kept: nothing ran for ever.
+/// The bytes of the module that ran could be found nowhere. Although a good version was kept, no
+/// program ran.
 #[test]
 fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
     check(
@@ -107,7 +109,8 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          lost 1       : 'refused', 'retry 100ms'
          is           : backoff refusal",
     );
-    // A kept version that cannot run either leaves the lost one its turn: its bytes may be back.
+    // If the kept version cannot run either, the lost module gets its turn, because its bytes may
+    // be back.
     check(
         "file bad     :
          keep B ran C : 'C instead', prepare C1
@@ -120,7 +123,7 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          miss 4       : 'refused', 'retry 100ms'
          is           : backoff C3 refusal",
     );
-    // The bytes are there again, and only cannot be read at present.
+    // The bytes are back, but they cannot be read at present.
     check(
         "file bad     :
          keep B ran C : 'C instead', prepare C1
@@ -167,7 +170,8 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
          keep B     :
          is         : quarantined file quarantined",
     );
-    // Each version is tried once: two that will not load are not tried in turns for ever.
+    // Each version is tried once, so two versions that will not load are not tried by turns for
+    // ever.
     check(
         "recall A   :
          file A     : 'still quarantined A'
@@ -179,7 +183,7 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
     );
 }
 
-/// The file that came meanwhile was refused, and the running version was not restarted.
+/// A file that came in the meantime was refused, and the running version was not restarted.
 #[test]
 fn a_restart_is_not_lost_under_a_file_that_is_refused() {
     check(
@@ -265,7 +269,8 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "tank", "");
 }
 
-/// What ran trapped while the file was no good: outputs stayed safe though a good version was kept.
+/// The module that ran trapped while the file was bad. The outputs stayed safe although a good
+/// version was kept.
 #[test]
 fn what_is_good_stands_in_for_what_ran_as_well() {
     for (file, refused) in [("file bad :", ""), ("file C : prepare C2", "fail 2 : 'refused'")] {
@@ -285,7 +290,7 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
              is         : running A{next} refusal"
         ));
     }
-    // A version stands in after a start as well, unless the policy is `safe`.
+    // A version also stands in after a start, unless the policy is `safe`.
     check(
         "recall B   :
          file bad   :
@@ -335,7 +340,7 @@ fn a_passing_trouble_is_no_verdict() {
          +90000     :
          is         : running C2 file quarantined",
     );
-    // The same holds for the file itself, with no version beside it or with one that runs.
+    // The rule also holds for the file itself, without another version and with one that runs.
     check(
         "file A     : prepare A1
          miss 1     : 'refused', 'retry 100ms'
@@ -372,8 +377,8 @@ fn a_restart_tries_again_what_would_stand_in() {
     );
 }
 
-/// What ran trapped once, and then its `init` trapped each time: outputs stayed safe for ever
-/// though a good version was kept.
+/// The module that ran trapped once, and then its `init` trapped each time. The outputs stayed safe
+/// for ever although a good version was kept.
 #[test]
 fn what_cannot_be_made_again_makes_room_for_what_is_good() {
     check(
@@ -399,7 +404,8 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          +90000     :
          release    : prepare A8",
     );
-    // B will not load either and leaves A its turn: an input may be the cause for both.
+    // B will not load either and gives A its turn again, because an input may be the cause for
+    // both.
     check(
         "one trap   :
          file A     : prepare A1
@@ -426,8 +432,8 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
     );
 }
 
-/// The `init` of what ran trapped once at a start, and the module was not tried again. Without the
-/// start it would have been.
+/// The `init` of the module that ran trapped once at a start, and the module was not tried again.
+/// Without the restart of the daemon it would have been tried again.
 #[test]
 fn what_ran_before_a_start_is_tried_again_after_it() {
     check(
@@ -441,7 +447,7 @@ fn what_ran_before_a_start_is_tried_again_after_it() {
          see 3      : 'runs 3'
          is         : running A3",
     );
-    // The supervisor may learn what ran only after the file was tried.
+    // The supervisor may learn which module ran only after the file was tried.
     check(
         "file A     : prepare A1
          fail 1     : 'refused'

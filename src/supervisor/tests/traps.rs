@@ -38,7 +38,7 @@ fn restarts_come_later_and_later_and_end_in_quarantine() {
     );
 }
 
-/// The operator held a plugin and released it, and its module in quarantine ran again.
+/// The operator held a plugin and released it. Its module in quarantine then ran again.
 #[test]
 fn the_end_of_a_hold_forgives_nothing() {
     check(
