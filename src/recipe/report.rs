@@ -58,7 +58,7 @@ pub struct Outcome {
     pub played: usize,
     /// Number of passes that failed.
     pub failed: usize,
-    /// The first failed passes, at most [`MAX_FAILURES`].
+    /// The first failed passes, at most 16.
     pub failures: Vec<Failure>,
     /// The reason why the module did not get as far as the first pass; `None` if it did.
     pub refusal: Option<String>,

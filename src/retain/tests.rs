@@ -55,8 +55,7 @@ fn generations_take_turns_and_count_the_wear() {
 
 #[test]
 fn a_file_cut_or_changed_at_any_byte_gives_the_other_generation_and_never_a_mixture() {
-    // In the first round the newest generation is in the first file, in the second round in the
-    // second.
+    // The sixth generation is in the second file, and the seventh is in the first.
     for generations in [6, 7] {
         let (dir, store) = written(generations);
         let newer = store.newest.unwrap();
