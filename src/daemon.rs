@@ -12,7 +12,7 @@
 //! ```
 //! Each part has its own file, and more of its code is in the folder of the same name. A part may
 //! use the parts to its right in the drawing, up to `Config`. Work that needs more parts is a
-//! method of [`Daemon`]: answers to people (`answer.rs`, `view.rs`), the audit (`audit.rs`), the
+//! method of `Daemon`: answers to people (`answer.rs`, `view.rs`), the audit (`audit.rs`), the
 //! reload (`reload.rs`), a scan that stands (`stall.rs`), the start (`build.rs`) and the end
 //! (`stop.rs`).
 //!

@@ -1,8 +1,8 @@
 //! The values that other systems may see of this controller: the points and variables after a
 //! recent cycle.
 //!
-//! The daemon fills an [`Export`] from the scan's snapshot, about ten times a second. Devices that
-//! serve or publish values read it. This file does not decide which names are shown: the
+//! The daemon fills an [`Export`] from the scan's snapshot, at most fifty times a second. Devices
+//! that serve or publish values read it. This file does not decide which names are shown: the
 //! configuration of such a device does.
 
 use std::sync::Arc;
