@@ -159,6 +159,7 @@
 //! | restarts, quarantine, what runs instead | `supervisor.rs`, `supervisor/plugin/target.rs` |
 //! | safe over force over program | `process/overlay.rs` |
 //! | why a module is refused | `plugin/module/check.rs` and its folder |
+//! | why a call of a program is refused | `plugin/instance/guest/refuse.rs`, `process/refused.rs` |
 //! | time limits of a poll | `plugin/instance/stop.rs` |
 //! | a new file in the plugin folder | `plugin/module/folder.rs`, `daemon/plugins/folder.rs` |
 //! | a reload: SIGHUP, the file, an operator | `daemon/reload.rs`; which keys: `config/live.rs` |

@@ -149,7 +149,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
 }
 
 /// Whether a point has another address or type than before, or a new point lies where another one
-/// was. Points that earlier reloads have removed count as well.
+/// was. That other point may be one that an earlier reload has removed.
 pub(super) fn has_moved(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change.place, Place::Point(..)))
 }

@@ -251,7 +251,8 @@ impl Daemon {
                     let _ = reply.send(answer);
                 }
                 None => {
-                    let why = "the daemon has ended before it was known to be carried out";
+                    let why =
+                        "the daemon has ended before it knew whether the order was carried out";
                     draft.ordered.failed = Some(why.into());
                     self.admit(draft);
                 }

@@ -116,7 +116,8 @@ struct Spot {
     /// The value that was tried last since the last check of the output, whether or not it was
     /// written.
     tried: Option<Raw>,
-    /// The file that holds the confirmed value.
+    /// The identity of the file into which the confirmed value was written; `None` if no value is
+    /// confirmed.
     written: Option<Identity>,
 }
 

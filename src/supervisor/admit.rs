@@ -59,7 +59,7 @@ impl Supervisor {
         if taken >= MAX_PLUGINS || (is_new && self.plugins.len() >= MAX_ENTRIES) {
             return Err(Refusal::new(
                 format!("there are {MAX_PLUGINS} plugins already"),
-                "remove one, or release held ones that have no file",
+                "remove the file of a plugin, or release plugins that are held and have no file",
             ));
         }
         Ok(())

@@ -122,7 +122,8 @@ pub(super) struct Plugin {
     /// The module that ran last and was not in quarantine then. It is restarted if the file is bad.
     good: Option<ModuleHash>,
     kept: Kept,
-    /// Modules that could not be made. New bytes, a restart or a release empties the list.
+    /// Modules of which no program could be made, each with the reason. New bytes, a restart or a
+    /// release empties the list.
     refused: Refused,
     /// Why the present file was not taken over.
     refusal: Option<Refusal>,

@@ -41,7 +41,7 @@ static ORDERS: Purpose = Purpose::new();
 /// system.
 pub(in crate::daemon) static READING: Purpose = Purpose::new();
 
-/// Files in the state directory.
+/// The purpose of calls that read or write files in the state directory.
 pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 
 /// The record of the end of recovery, which is written once in the life of a process. The record

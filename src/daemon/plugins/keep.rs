@@ -317,9 +317,7 @@ impl Plugins {
             // are two exceptions: the version was not kept and the time for another try has come,
             // or the version is in doubt and may still turn out good.
             let is_missed = self.store.is_due(name, now);
-            let is_done = entry
-                .kept
-                .is_some_and(|(kept, is_doubtful)| kept == fact.generation && !is_doubtful);
+            let is_done = entry.is_kept(fact.generation);
             if running.generation != fact.generation {
                 continue;
             }

@@ -229,6 +229,11 @@ impl Roster {
         self.entries.get_mut(name)
     }
 
+    /// Whether the version of this instance was given to the store, and is not in doubt.
+    pub(super) fn is_kept(&self, generation: Generation) -> bool {
+        self.kept.is_some_and(|(kept, is_doubtful)| kept == generation && !is_doubtful)
+    }
+
     /// Follows the new counts of refused calls that a reload has begun, in all entries.
     pub(in crate::daemon) fn follow_refused(&mut self) {
         self.entries.values_mut().for_each(Entry::follow_refused);

@@ -72,7 +72,7 @@ fn part_with(name: &str, device: RemovedDevice, points: &Points) -> Option<Strin
 /// The line about a device that has left with unconfirmed outputs.
 fn trouble(device: &str, why: &str) -> String {
     format!(
-        "device {device} has left, and its last outputs are UNCONFIRMED: {why}; look after them by \
-         hand"
+        "device {device} was removed by a reload, and its last outputs are UNCONFIRMED: {why}; \
+         look after them by hand"
     )
 }

@@ -100,7 +100,7 @@ impl Commands {
         }
     }
 
-    /// Notes that all values were published to the scan.
+    /// Records that the scan has all values that came from the broker.
     pub(super) fn told(&mut self) {
         self.all.iter_mut().for_each(|command| command.is_untold = false);
     }

@@ -92,7 +92,7 @@ fn a_stop_names_what_a_device_that_has_just_left_has_not_taken() {
     let (status, time, plant) = daemon.stop();
     println!("{status} after {time:?}");
     let text = fs::read_to_string(plant.path("log")).unwrap();
-    let words = "error: stopped, but device dev0 has left, and its last outputs are UNCONFIRMED: \
+    let words = "error: stopped, but device dev0 was removed by a reload, and its last outputs are UNCONFIRMED: \
                  pump0; look after them by hand";
     assert!(text.contains(words), "{text}");
     assert!(!status.success() && time < Duration::from_secs(5), "{status} {time:?}");
@@ -120,7 +120,9 @@ fn devices_that_leave_while_the_daemon_stops_leave_at_the_same_time_and_are_name
     reload.join().unwrap().expect("it was carried out");
     let text = fs::read_to_string(plant.path("log")).unwrap();
     for number in 0..PUMPS {
-        let words = format!("device dev{number} has left, and its last outputs are UNCONFIRMED");
+        let words = format!(
+            "device dev{number} was removed by a reload, and its last outputs are UNCONFIRMED"
+        );
         assert_eq!(text.matches(&words).count(), 2, "in the log and at the end: {text}");
     }
     assert!(!status.success() && time < Duration::from_secs(6), "{status} {time:?}");

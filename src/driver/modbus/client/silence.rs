@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-/// The number of requests in a row without a reply that ends a TCP connection. It holds if no other
-/// unit is left to ask, or if [`DEAF_UNITS`] units were silent.
+/// After this number of requests in a row without a reply, a TCP connection is closed. This limit
+/// counts if no other unit is left to ask, or if [`DEAF_UNITS`] units were silent.
 const DEAF: u32 = 2;
 
 /// The number of silent units that shows a dead connection, because so many units do not fail at
