@@ -1,21 +1,22 @@
-//! A call of a program: what it is for, and what the program gets as its result.
+//! A call between host and program: the phase of a call into the guest, and the result code of a
+//! call that the guest makes.
 //!
-//! What a program may do depends on the call into it that is running, its [`Phase`]. Why a call of
-//! the program was refused is in `refused.rs`. The functions of the contract are in
-//! `plugin/instance/abi.rs`.
+//! What a program may do depends on the [`Phase`]: the call into the guest that is running. This
+//! file checks and refuses nothing. The reasons for a refusal are in `refused.rs`. The functions of
+//! the contract are in `plugin/instance/abi.rs`.
 
 use std::fmt;
 
 use super::variable::Denied;
 
-/// The call that the host has made into the guest; it decides what the guest may do. A tape stores
-/// these numbers.
+/// The call that the host has made into the guest. The phase decides what the guest may do. A tape
+/// stores the number of each phase.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Start section, `_initialize` and `init`: output writes are refused.
     #[default]
     Init = 0,
-    /// A poll.
+    /// A poll: the guest may write outputs and variables.
     Poll,
     /// `save`: the guest may write only the state.
     Save,
@@ -34,8 +35,8 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Longest state of one program, in bytes. Copying so much takes a tenth of a millisecond, between
-/// two cycles.
+/// Longest state of one program, in bytes. To copy a state of this length between two cycles takes
+/// a tenth of a millisecond.
 pub(crate) const MAX_STATE_BYTES: usize = 1 << 20;
 
 /// The result of a call, as the guest gets it.
@@ -48,7 +49,7 @@ pub(crate) enum Code {
     Error = 1,
     /// The address is out of bounds of the image.
     OutOfBounds = 2,
-    /// There is no such variable or point.
+    /// No variable or point has this name or id.
     Unknown = 3,
     /// The variable or point exists with another type.
     OtherType = 4,
@@ -66,5 +67,5 @@ impl From<Denied> for Code {
     }
 }
 
-/// The result of a function here; `Err` has every code but success.
+/// The result of a function of the contract: `Ok` means success, and `Err` has any other code.
 pub(crate) type Outcome = Result<(), Code>;

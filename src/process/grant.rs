@@ -1,9 +1,9 @@
 //! Grants: the points and variables that the configuration allows a program to use.
 //!
-//! Variables are granted by name, because programs make them; every program may read all of them.
-//! This file only holds what was granted. What an instance makes of its grants, as lists that a
-//! call can look up, is in `plugin/instance/rights.rs`; the present owner of each output is in
-//! `world.rs`.
+//! The configuration grants variables by name, because programs make variables while they run.
+//! Every program may read all variables. This file only holds the grants.
+//! `plugin/instance/rights.rs` turns the grants of an instance into lists that a call can look up.
+//! The present owner of each output is in `world.rs`.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use super::image::PointId;
 /// The points of one direction that a program may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Grant {
-    /// Every point of that direction. For outputs, the configuration replaces it by a list of those
-    /// outputs that no entry names.
+    /// Every point of that direction. For outputs, the configuration replaces `All` by a list of
+    /// the outputs that no plugin's entry names.
     #[default]
     All,
     /// These points and no others; the list may be empty.
@@ -69,10 +69,11 @@ impl VariableNames {
     }
 }
 
-/// The variables that a program may write. Two programs may have the same one: they share it.
+/// The variables that a program may write. Two programs may have a grant for the same variable:
+/// they share the variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VariableGrant {
-    /// All but these, which are granted to other programs by name.
+    /// All variables except these, which the configuration grants to other programs by name.
     AllBut(Arc<VariableNames>),
     /// These and no others; the list may be empty.
     Only(Arc<VariableNames>),

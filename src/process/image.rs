@@ -20,10 +20,11 @@ pub use point::{Point, Raw};
 pub use quality::{Class, Freshness, Quality};
 pub use value::{NoValue, Value, exact};
 
-/// The largest image in either direction, in bytes: 64 KiB, so that a byte address fits 16 bits.
+/// The largest image in either direction: 64 KiB, so that a byte address fits 16 bits.
 pub const MAX_IMAGE_BYTES: u32 = 64 * 1024;
 
-/// The most points in one configuration: a snapshot copies a quality byte of each in every cycle.
+/// The most points in one configuration. The number is limited because each cycle copies a quality
+/// byte of every point into the snapshot.
 pub const MAX_POINTS: usize = 8192;
 
 /// The direction of a point's value, seen from the controller.
@@ -157,16 +158,16 @@ impl PointId {
 /// All points of a configuration, and the names of its devices. It never changes after it is built,
 /// and all threads share it.
 ///
-/// A point keeps its id as long as the daemon runs and the configuration names it, because programs
-/// may ask for the id only once. A removed point is remembered as long as the daemon runs. Its id
-/// is kept for a point of the same name and given to no other, so ids can have gaps. Programs may
-/// still use its address.
+/// A point keeps its id as long as the daemon runs and the configuration names the point, because
+/// programs may ask for the id only once. `Points` remembers a removed point as long as the daemon
+/// runs. Only a point of the same name can get the id of a removed point, so ids can have gaps.
+/// Programs may still use the address of a removed point.
 #[derive(Debug, Default)]
 pub struct Points {
     /// The points by id; `None` for a removed point.
     all: Vec<Option<Point>>,
     by_name: HashMap<String, PointId>,
-    /// Removed points by name, as they were last.
+    /// Removed points by name, each as it was before its removal.
     gone: HashMap<String, (PointId, Point)>,
     devices: Vec<String>,
     input_bytes: usize,
@@ -184,7 +185,7 @@ impl Points {
     ///
     /// # Panics
     /// If a point lies outside its image, a name occurs twice, or there are more than
-    /// [`MAX_POINTS`]. The configuration refuses all that before.
+    /// [`MAX_POINTS`]. The configuration refuses each of these mistakes before it calls this.
     pub fn new(all: Vec<Point>, input_bytes: usize, output_bytes: usize) -> Self {
         let all = (0..).map(PointId).zip(all).collect();
         Self::numbered(all, 0, Vec::new(), [input_bytes, output_bytes])
@@ -192,7 +193,7 @@ impl Points {
 
     /// Collects `all` points with ids of the caller's choice, each once. `devices` are the names
     /// that [`Point::device`] is an index into. The first `used` ids are not free, even if no point
-    /// has them now. The images have the given sizes in bytes.
+    /// has these ids now. The images have the given sizes in bytes.
     ///
     /// # Panics
     /// If a point lies outside its image, a name occurs twice, or an id is not below
@@ -273,13 +274,14 @@ impl Points {
         self.all.get(id.index())?.as_ref()
     }
 
-    /// The point with this name and its id; for a removed point, as it was last.
+    /// The point with this name and its id. A removed point is returned as it was before its
+    /// removal.
     pub fn known(&self, name: &str) -> Option<(PointId, &Point)> {
         let gone = || self.gone.get(name).map(|(id, point)| (*id, point));
         self.find(name).map(|id| (id, &self[id])).or_else(gone)
     }
 
-    /// The removed points, as they were last.
+    /// The removed points, each as it was before its removal.
     pub fn gone(&self) -> impl Iterator<Item = &Point> {
         self.gone.values().map(|(_, point)| point)
     }
@@ -304,7 +306,7 @@ impl Points {
 
     /// The float outputs that touch these bytes, in the order of their first bytes.
     pub fn float_outputs(&self, bytes: Range<usize>) -> impl Iterator<Item = (PointId, &Point)> {
-        // A float has at most eight bytes, so an earlier one cannot reach these bytes.
+        // A float has at most eight bytes, so a float that begins earlier cannot reach these bytes.
         let is_before = |id: &PointId| self[*id].byte as usize + 8 <= bytes.start;
         let first = self.float_outputs.partition_point(is_before);
         let floats = self.float_outputs[first..].iter().map(|id| (*id, &self[*id]));
@@ -342,7 +344,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// An image of zeroes in which every input is `Waiting`: nothing has been read yet.
+    /// An image of zeroes in which every input is `Waiting`, because no device has been read yet.
     pub fn unread(points: &Points) -> Self {
         let mut quality = vec![Quality::Good; points.ids()];
         for (id, _) in points.iter().filter(|(_, point)| point.direction == Direction::In) {
@@ -361,7 +363,7 @@ impl Inputs {
         }
     }
 
-    /// Makes an input this bad, unless it is worse already.
+    /// Lowers the quality of an input to `quality`, unless the input's quality is worse already.
     pub fn degrade(&mut self, id: PointId, quality: Quality) {
         let worst = self.quality[id.index()].max(quality);
         self.quality[id.index()] = worst;

@@ -1,23 +1,32 @@
-//! Who has the world: its owner, or the guest that is being called.
+//! The lending of the world: at any time, either its owner or the guest that is being called has
+//! it.
 //!
 //! A call into a guest lends the world to the host's state of that guest, because the functions
-//! that the guest calls reach nothing else. So the owner and the guest each have a place for it, a
-//! [`Lent`], and it lies in one of the two. `plugin/instance/wasm/call.rs` moves it to and fro; the
-//! owners are the scan, a shadow run, a recipe, a replay and a preparation.
+//! that the guest calls reach only that state. The owner and the guest each have a place for the
+//! world, a [`Lent`], and the world lies in one of the two places. The owners are the scan, a
+//! shadow run, a recipe, a replay and a preparation. `plugin/instance/wasm/call.rs` lends the world
+//! and gives it back; what the world contains is in `world.rs`.
 //!
-//! Only a pointer moves: nothing is copied, and nothing allocates.
+//! ```text
+//!             pass_to, before the call
+//!   owner's  ─────────────────────────▶  guest's
+//!    Lent    ◀─────────────────────────   Lent
+//!             pass_to, when the guest has ended
+//! ```
+//!
+//! Only a pointer moves, so a call neither copies the world nor allocates.
 
 use std::ops::{Deref, DerefMut};
 
-/// Why it cannot be missing where it is used: at its owner between two calls, and at the guest
-/// during one.
+/// The reason why the thing is never missing where the code uses it: the owner uses it between two
+/// calls, and the guest uses it during a call.
 ///
-/// A call lends it before the guest runs, and gives it back when the guest has ended, in whatever
-/// way. Only a panic of the host's own code in the middle of a call breaks that. The owner then
-/// ends too, or asks first, with [`Lent::if_here`].
+/// A call lends the thing before the guest runs, and gives it back when the guest has ended, in
+/// whatever way. Only a panic of the host's own code in the middle of a call leaves the thing lent.
+/// After such a panic the owner ends too, or asks with [`Lent::if_here`] first.
 const IS_HERE: &str = "a call lends it, and gives it back before the call returns";
 
-/// A place for something that is in use here, or lent.
+/// A place for a thing, which is either here or lent to the other place.
 #[derive(Debug)]
 pub struct Lent<T>(Option<Box<T>>);
 
@@ -32,13 +41,13 @@ impl<T> Lent<T> {
         Self(None)
     }
 
-    /// Passes it on to the other place: lends it, or gives it back.
+    /// Moves the thing to the other place: the owner lends it, or the guest's side gives it back.
     pub fn pass_to(&mut self, other: &mut Self) {
         debug_assert!(self.0.is_some() && other.0.is_none(), "it lies in one place");
         other.0 = self.0.take();
     }
 
-    /// It, unless a panic has left it lent.
+    /// The thing, or `None` if a panic has left it lent.
     pub fn if_here(&mut self) -> Option<&mut T> {
         self.0.as_deref_mut()
     }
@@ -48,7 +57,8 @@ impl<T> Deref for Lent<T> {
     type Target = T;
 
     /// # Panics
-    /// While it is lent. That is a defect; `IS_HERE` says why it does not happen.
+    /// If the thing is lent. A use of a lent thing is a defect; `IS_HERE` says why the defect does
+    /// not happen.
     fn deref(&self) -> &T {
         self.0.as_ref().expect(IS_HERE)
     }

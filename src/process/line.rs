@@ -1,13 +1,14 @@
 //! Log lines about programs, from the scan to the thread that writes the log.
 //!
-//! A line holds its own room, because it is made inside a cycle. How a line is written out is
-//! decided in the daemon, and how many lines a program may log in `plugin/instance/pace.rs`.
+//! A line holds its texts in itself, without an allocation, because the scan makes the line inside
+//! a cycle. This file writes nothing: the daemon writes the lines out. How many lines a program may
+//! log is in `plugin/instance/pace.rs`.
 
 use super::refused::RefusedCall;
 use super::seat::Seat;
 use crate::text::Text;
 
-/// Longest text of one log line, in bytes; a longer text is cut there.
+/// Longest text of one log line, in bytes; a longer text is cut to this length.
 pub const MAX_LOG_BYTES: usize = 1024;
 
 /// Longest file name in a log line, in bytes.
@@ -42,7 +43,7 @@ pub struct Line {
     reason = "a line has its room where it is: nothing is allocated"
 )]
 pub enum Message {
-    /// The guest's own text.
+    /// A text that the guest itself has logged.
     Said {
         /// The level of the line.
         level: Level,
@@ -53,11 +54,11 @@ pub enum Message {
         /// The text, as the guest gave it.
         text: Text<MAX_LOG_BYTES>,
     },
-    /// This many lines over the rate limit were dropped.
+    /// The number of lines that were dropped because the guest had logged more than its rate limit.
     Dropped(u32),
-    /// A call of the program was refused, the first of this kind and name.
+    /// The first refused call of one kind and name.
     Refused(RefusedCall),
-    /// The program is refused calls of more kinds and names than have entries of their own.
+    /// The program is refused calls of more kinds and names than there are entries for.
     OthersRefused {
         /// Whether these refusals keep the program from doing something.
         is_denial: bool,
@@ -78,8 +79,8 @@ pub enum LogSink {
     List(Vec<Line>),
 }
 
-/// Most lines of one preparation. The rate limit of the log is lower, unless it is configured
-/// otherwise.
+/// Most log lines that are kept of one preparation or test. A guest with the default rate limit
+/// cannot log so many in one burst.
 const MAX_LISTED_LINES: usize = 1000;
 
 impl LogSink {
@@ -91,7 +92,7 @@ impl LogSink {
         }
     }
 
-    /// Passes a line on, or drops it if there is no room.
+    /// Puts a line into the queue or the list, or drops the line if there is no room.
     pub fn push(&mut self, line: Line) {
         match self {
             Self::Queue { queue, lost } => {

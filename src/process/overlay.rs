@@ -2,9 +2,10 @@
 //! operator, substitutes for bad inputs, and safe values of outputs whose program lacks a required
 //! input.
 //!
-//! A value below is not lost: it shows again as soon as nothing stands over it. Precedence of
-//! outputs: safe, then force, then program. So a force waits while no program owns its output. Only
-//! [`Overlay::new`] and [`Overlay::take_points`] allocate here.
+//! The value of a device or program under the overlay is not lost: it shows again as soon as no
+//! other value stands over it. Precedence of outputs: safe, then force, then program. So a force
+//! has no effect while no program owns its output, because the output is safe. Only
+//! [`Overlay::new`] and [`Overlay::take_points`] allocate in this file.
 //!
 //! Which forces are allowed, for how long and why, is decided in the daemon. Whether a program
 //! lacks a required input is decided in `scan/require.rs`.
@@ -16,8 +17,8 @@ use super::image::{
 };
 use super::seat::{MAX_PROGRAMS, Seat};
 
-/// Most forces at one time: each costs time in every cycle, and an operator cannot keep more in
-/// mind.
+/// Most forces at one time, because each force costs time in every cycle, and because an operator
+/// cannot remember more.
 pub const MAX_FORCES: usize = 64;
 
 /// A value that an operator gives to a point.
@@ -27,7 +28,8 @@ pub struct Force {
     pub point: PointId,
     /// The value.
     pub raw: Raw,
-    /// The end of the force, on the scan's clock; `None` for as long as the daemon runs.
+    /// The end of the force, on the scan's clock; `None` means that the force stays as long as the
+    /// daemon runs.
     pub until: Option<Duration>,
 }
 
@@ -40,14 +42,15 @@ pub struct Overlay {
     aging: Vec<(PointId, Freshness)>,
     /// Inputs that have a substitute value.
     substitutes: Vec<(PointId, Raw)>,
-    /// For each input with a value over it, the value and quality below; in the order in which they
-    /// were covered.
+    /// For each input that has a value of the overlay, the value and quality that the overlay has
+    /// replaced. The entries are in the order in which they were replaced.
     covered: Vec<(PointId, Raw, Quality)>,
     /// Outputs without an owner that keep their value until the given time.
     leaving: Vec<(PointId, Duration)>,
     /// Programs that lack a required input, and the time from which their outputs are safe.
     lacking: Vec<(Seat, Duration)>,
-    /// The outputs of those programs, with the values that they have in this cycle.
+    /// The outputs of the programs in `lacking`, with the values that the outputs have in this
+    /// cycle.
     kept: Vec<(PointId, Raw)>,
     /// Outputs that are forced in this cycle.
     forced: Vec<PointId>,
@@ -99,7 +102,7 @@ impl Overlay {
     /// Forces a point. This replaces a force that the point already has.
     ///
     /// # Errors
-    /// When there are too many forces.
+    /// When there are [`MAX_FORCES`] forces already.
     pub fn force(&mut self, force: Force) -> Result<(), &'static str> {
         self.unforce(Some(force.point));
         if self.forces.len() == MAX_FORCES {
@@ -114,7 +117,8 @@ impl Overlay {
         self.forces.retain(|force| point.is_some_and(|point| force.point != point));
     }
 
-    /// Restores the inputs as the devices gave them, so that the devices find what they left.
+    /// Restores the inputs as the devices gave them, because each device goes on from the values
+    /// that it has written.
     pub fn remove(&mut self, points: &Points, inputs: &mut Inputs) {
         while let Some((id, raw, quality)) = self.covered.pop() {
             points[id].put_raw(&mut inputs.bytes, &raw);
@@ -155,7 +159,7 @@ impl Overlay {
     pub fn lacks(&mut self, seat: Seat, from: Option<Duration>) {
         let known = self.lacking.iter().position(|(other, _)| *other == seat);
         match (known, from) {
-            // The first moment counts, whichever version runs.
+            // The moment that was set first stays, even if another version runs by now.
             (Some(_), Some(_)) | (None, None) => {}
             (Some(at), None) => drop(self.lacking.swap_remove(at)),
             (None, Some(from)) => self.lacking.push((seat, from)),
@@ -175,8 +179,8 @@ impl Overlay {
         (now >= since).then_some(since)
     }
 
-    /// Treats an output that has lost its owner: it becomes safe now, or keeps its value for a
-    /// while.
+    /// Handles an output that has lost its owner: the output becomes safe now, or keeps its value
+    /// for [`Point::hold_for`].
     pub fn leave(&mut self, now: Duration, id: PointId, point: &Point, outputs: &mut [u8]) {
         self.leaving.retain(|(other, _)| *other != id);
         if point.hold_for.is_zero() || point.safe == Safe::Hold {
@@ -186,19 +190,19 @@ impl Overlay {
         }
     }
 
-    /// Whether this output has no owner and still keeps its value for a while.
+    /// Whether this output has no owner and still keeps its value until its hold time is over.
     pub fn is_leaving(&self, id: PointId) -> bool {
         self.leaving.iter().any(|(leaving, _)| *leaving == id)
     }
 
-    /// Makes all outputs safe that keep their value for a while, without waiting any longer.
+    /// Makes all outputs safe now that have lost their owner and still keep their value.
     pub fn make_safe_now(&mut self, points: &Points, outputs: &mut [u8]) {
         self.leaving.drain(..).for_each(|(id, _)| make_safe(&points[id], outputs));
     }
 
-    /// Writes to `driven` what the devices are given: `outputs`, and the values that stand over
-    /// them. Before the call, `driven` has the values of the cycle before. `quality` is that of all
-    /// points.
+    /// Writes to `driven` the values for the devices: `outputs`, and over them the values of the
+    /// overlay. Before the call, `driven` has the values of the cycle before. `quality` has the
+    /// quality of each point.
     pub fn drive(
         &mut self,
         now: Duration,
@@ -226,8 +230,8 @@ impl Overlay {
         }
     }
 
-    /// Makes outputs safe whose time without an owner is over, and drops those that have an owner
-    /// again from the list.
+    /// Makes the outputs safe whose hold time without an owner is over. Removes from the list the
+    /// outputs that have an owner again.
     fn end_leaving(
         &mut self,
         now: Duration,
@@ -245,8 +249,8 @@ impl Overlay {
         });
     }
 
-    /// Notes the outputs of programs that lack a required input: with their safe values, or still
-    /// as the devices have them.
+    /// Notes the outputs of programs that lack a required input. Each output is noted with its safe
+    /// value or, until its hold time is over, with the value that its device has now.
     fn keep(&mut self, now: Duration, points: &Points, owners: &[Option<Seat>], driven: &[u8]) {
         if self.lacking.is_empty() {
             return;

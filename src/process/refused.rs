@@ -16,8 +16,8 @@ use crate::text::Text;
 pub(crate) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 
-/// Most entries of one instance, for denials and for other refusals each: more than an operator
-/// reads. Further calls are counted together.
+/// Most entries of one instance for denials, and as many again for other refusals. An operator does
+/// not read more. Calls for which there is no entry are counted together.
 pub const MAX_ENTRIES: usize = 32;
 
 /// Why a call was refused.
@@ -52,8 +52,9 @@ pub enum Why {
     VariableType(VariableKind, VariableKind),
     /// There is no variable of this name.
     NoVariable,
-    /// What the program's start wrote to the variable, of this type, became invalid when the
-    /// program took its seat, for this reason. There was no such reason when it was written.
+    /// A write to the variable, with this type, that the program made in its start. The write
+    /// became invalid for this reason when the program took its seat. At the time of the write, the
+    /// reason did not exist yet.
     Dropped(Denied, VariableKind),
     /// The call is not for this phase.
     Phase(Phase),
@@ -80,8 +81,8 @@ impl Why {
         }
     }
 
-    /// Whether the refusal keeps the program from something. A missing variable does not: it may
-    /// appear later.
+    /// Whether the refusal is a denial: it keeps the program from an effect or a value. A missing
+    /// variable is no denial, because the variable may appear later.
     pub(crate) fn is_denial(self) -> bool {
         self != Self::NoVariable
     }
@@ -98,7 +99,8 @@ impl Why {
         }
     }
 
-    /// Whether only the arguments or the moment of the call were wrong: another call may go well.
+    /// Whether only the arguments or the phase of the call were wrong, so that another call of the
+    /// same function may succeed.
     pub(crate) fn is_mistake(self) -> bool {
         match self {
             Self::NotFinite | Self::OutOfRange | Self::NoPointId(_) | Self::Phase(_) => true,
@@ -126,21 +128,21 @@ impl Why {
 /// [`RefusedCall::words`] knows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper<'a> {
-    /// It is not known.
+    /// The caller does not know the program.
     #[default]
     Unknown,
-    /// Another program has it: it owns the output, or it wrote or made the variable. That program
+    /// Another program, which owns the output, or wrote or made the variable. The other program
     /// runs, or will run.
     Program(&'a str),
     /// The refused program itself has written the variable with the other type.
     Itself,
-    /// Both the refused program and this other one have written it so. The other one runs, or will
-    /// run.
+    /// Both the refused program and this other program have written the variable with the other
+    /// type. The other program runs, or will run.
     Both(&'a str),
-    /// Two programs have it: one of them wrote the variable last, and one has made it. Both run, or
-    /// will run.
+    /// Two programs: one of them wrote the variable last, and the other made it. Both run, or will
+    /// run.
     Two(&'a str, &'a str),
-    /// No running program has it.
+    /// No running program has the output or variable.
     Nobody,
     /// The configuration declares the variable.
     Configuration,
@@ -155,7 +157,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Why a write of a start does not count.
+    /// The text that says why a write of a program's start is not valid.
     fn why_dropped(self, why: Denied, asked: VariableKind) -> String {
         match why {
             Denied::NotGranted => "it is not granted to it".into(),
@@ -167,8 +169,9 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// How the variable gets another type. A cold restart forgets the variable, and the next
-    /// program that writes it makes it anew; so the order of the steps counts.
+    /// The text that says how the variable can get another type. A cold restart forgets the
+    /// variable, and the next program that writes the variable makes it anew. So the operator must
+    /// take the steps in this order.
     fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
         match self {
             Self::Unknown => format!(
@@ -225,27 +228,29 @@ impl RefusedCall {
         }
     }
 
-    /// Whether the refusal keeps the program from something.
+    /// Whether the refusal is a denial: it keeps the program from an effect or a value.
     pub fn is_denial(&self) -> bool {
         self.why.is_denial()
     }
 
     /// Whether a further refused call belongs to the same entry.
     fn is(&self, why: Why, call: &str, name: &str) -> bool {
-        // Names for which there is no room can be invented without end, so they share one entry.
+        // A program can invent ever new names for which there is no room, so all these names share
+        // one entry.
         let is_any_name = matches!(why, Why::VariableQuota | Why::VariableLimit);
         let is_about_call = name.is_empty();
         discriminant(&self.why) == discriminant(&why)
             && (is_any_name || self.name.as_str() == name && (!is_about_call || self.call == call))
     }
 
-    /// Whether only the arguments or the moment of the call were wrong: another call may go well.
+    /// Whether only the arguments or the phase of the call were wrong, so that another call of the
+    /// same function may succeed.
     pub fn is_mistake(&self) -> bool {
         self.why.is_mistake()
     }
 
-    /// The text about a call that was refused before the first poll and would be allowed now. The
-    /// program has not made the call again. The text goes after the plugin's name and a colon.
+    /// The text about a call that was refused before the first poll, would be allowed now, and was
+    /// not made again. The text goes after the plugin's name and a colon.
     pub fn words_of_the_start(&self) -> String {
         let name = self.name.as_str();
         let what = match self.why {

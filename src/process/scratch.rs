@@ -1,8 +1,8 @@
 //! The scratch: output bytes that a poll has written and that are not valid yet.
 //!
-//! After a good poll they move into the output image; after a failed one they are dropped. Which of
-//! them a guest may write is in `plugin/instance/rights.rs`; when they become valid is decided in
-//! `plugin/instance/guest.rs`. Nothing in this file allocates after construction.
+//! After a good poll these bytes move into the output image; after a failed poll they are dropped.
+//! Which bytes a guest may write is in `plugin/instance/rights.rs`. When the bytes become valid is
+//! decided in `plugin/instance/guest.rs`. Nothing in this file allocates after construction.
 
 use std::ops::Range;
 
@@ -14,8 +14,8 @@ pub(crate) struct Scratch {
     written: Vec<u8>,
     /// The part of the image outside which nothing was written.
     touched: Range<usize>,
-    /// Whether a part of a float was written. Then only all parts together show whether it is a
-    /// number.
+    /// Whether a call wrote only a part of a float. Whether the float is a finite number shows only
+    /// when the poll has written all parts.
     has_part: bool,
 }
 
@@ -30,7 +30,7 @@ impl Scratch {
         self.bytes.len()
     }
 
-    /// Stages `bits` of `raw` at one byte.
+    /// Stages those bits of `raw` that are set in `bits`, at the byte with address `at`.
     pub(crate) fn stage(&mut self, at: usize, raw: u8, bits: u8) {
         self.bytes[at] = self.bytes[at] & !bits | raw & bits;
         self.written[at] |= bits;

@@ -1,12 +1,12 @@
 //! Seats: the places of the programs in the scan.
 //!
-//! A seat is what owns an output and what a log line is about. Which plugin has which seat is
-//! decided in the daemon, and which instance is on it in `scan`.
+//! An output is owned by a seat, and a log line names a seat. This file assigns no seats: the
+//! daemon decides which plugin has which seat, and `scan` decides which instance runs on it.
 
 /// Most programs at one time: a bound for every list with an entry for each program.
 pub const MAX_PROGRAMS: usize = 256;
 
-/// A program's place in the scan. It belongs to a plugin's name: a swap changes the instance on it,
-/// but not what the program owns.
+/// A program's place in the scan. The seat belongs to a plugin's name. A swap puts another instance
+/// on the seat, and the seat keeps the outputs that it owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seat(pub u16);

@@ -25,7 +25,7 @@ pub const MAX_NAME_BYTES: usize = 128;
 pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
 /// All variables. Ids count up in the order of creation. Only a cold restart removes variables, and
-/// then ids are given anew.
+/// the remaining variables then get new ids.
 #[derive(Debug)]
 pub struct Variables {
     /// All names, one after the other.
@@ -33,21 +33,21 @@ pub struct Variables {
     /// The end of each variable's name in `names`.
     ends: Vec<usize>,
     values: Vec<Variable>,
-    /// The maker of each variable, against whose quota it counts.
+    /// The maker of each variable. The variable counts against the quota of its maker.
     makers: Vec<Maker>,
     /// The last writes of each variable.
     writers: Vec<Writers>,
-    /// How often variables were removed, and ids given anew.
+    /// The number of times that variables were removed and the others got new ids.
     removals: u64,
     /// Ids in the order of names: a look-up by bisection needs no allocation.
     by_name: Vec<u16>,
-    /// The former value of each variable that was written since the last commit; `None` if it was
-    /// also created since.
+    /// The former value of each variable that was written since the last commit; `None` if the
+    /// variable was also created since the last commit.
     journal: Vec<(u16, Option<Variable>)>,
     /// For each variable, whether the journal contains it already.
     noted: Vec<bool>,
     /// Variables that the configuration declares, with their types; some may not exist yet. A copy
-    /// does not get them, because only the scan makes variables.
+    /// of the table does not get this list, because only the scan makes variables.
     reserved: Vec<(String, VariableKind)>,
 }
 
@@ -69,7 +69,7 @@ impl Default for Variables {
 }
 
 impl Clone for Variables {
-    /// Written by hand, because a derived copy would have no spare room.
+    /// Written by hand, because the lists of a derived copy would have no spare capacity.
     fn clone(&self) -> Self {
         let mut copy = Self::default();
         copy.copy_from(self);
@@ -89,8 +89,8 @@ impl Variables {
     /// The write is provisional until the next commit.
     ///
     /// # Errors
-    /// The variable has another type, the table is full, or the name is empty or too long. Then
-    /// nothing changes.
+    /// The variable has another type, the table is full, or the name is empty or too long. On an
+    /// error nothing changes.
     pub fn write(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         self.write_as(Maker::HOST, name, value)
     }
@@ -154,9 +154,9 @@ impl Variables {
         Ok(maker)
     }
 
-    /// Reserves names with their types, which the configuration declares; returns the names that
-    /// were reserved before. A program may make such a variable early, only with this type and
-    /// without a charge to its quota.
+    /// Reserves the names that the configuration declares, with their types; returns the names that
+    /// were reserved before. A program may make a reserved variable before the host does, but only
+    /// with the declared type. The variable does not count against the program's quota.
     pub fn reserve(
         &mut self,
         declared: Vec<(String, VariableKind)>,
@@ -196,8 +196,8 @@ impl Variables {
         self.values.iter().copied().zip(self.writers.iter().copied())
     }
 
-    /// Gives the variable `id` a former value, while nothing is uncommitted. This is no new write:
-    /// the former writer stays the last one.
+    /// Gives the variable `id` a former value, while nothing is uncommitted. The call counts as no
+    /// new write: the former writer stays the last writer.
     pub(crate) fn put_back(&mut self, id: u16, (value, writers): (Variable, Writers)) {
         debug_assert!(self.journal.is_empty(), "a commit would say that it was written now");
         self.values[usize::from(id)] = value;
@@ -275,7 +275,7 @@ impl Variables {
 
     /// Undoes everything that was written since the last commit.
     pub fn revert(&mut self) {
-        // The order is backwards, because the variables that were created last are the last in
+        // The loop goes backwards, because the variables that were created last are the last in
         // every list.
         while let Some((id, old)) = self.journal.pop() {
             match old {

@@ -16,7 +16,7 @@ use super::overlay::{Overlay, make_safe};
 use super::seat::Seat;
 use super::variable::Variables;
 
-/// What all programs share.
+/// The world: the values and tables that all programs share.
 #[derive(Debug)]
 pub struct World {
     /// The instant of this cycle: the programs' clock.
@@ -47,7 +47,7 @@ pub struct World {
 
 impl World {
     /// A world in which nothing has happened: the inputs are unread, and no output has an owner.
-    /// The outputs are safe, or 0 where safe means hold.
+    /// Each output has its safe value, or 0 if its safe setting is hold.
     pub fn new(points: Arc<Points>, variables: Variables, period: Duration, log: LogSink) -> Self {
         let mut outputs = vec![0; points.image_bytes(Direction::Out)];
         for (_, point) in points.iter() {
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// Frees every output of `seat` for other programs and makes it safe: at once, or after the
-    /// time for which it is to hold.
+    /// output's hold time.
     pub fn release_outputs(&mut self, seat: Seat) {
         self.give_up(seat, &Grant::Only(Vec::new()));
         self.overlay.lacks(seat, None);
@@ -107,8 +107,8 @@ impl World {
             let owner = &mut self.owners[id.index()];
             if *owner == Some(seat) && !keeps(id) {
                 *owner = None;
-                // What the device was given last counts. The program may have written other values
-                // under a force or while its outputs were safe.
+                // The output keeps the value that its device got last. The program may have written
+                // another value, under a force or while its outputs were safe.
                 point.put_raw(&mut self.outputs, &point.raw(&self.driven));
                 self.overlay.leave(self.now, id, point, &mut self.outputs);
             }
@@ -125,20 +125,21 @@ impl World {
         self.overlay.apply(self.now, &self.points, &mut self.inputs);
     }
 
-    /// Decides what the devices are given in this cycle: [`World::driven`].
+    /// Computes the values that the devices get in this cycle: [`World::driven`].
     pub fn drive(&mut self) {
         let Self { now, points, owners, outputs, driven, inputs, overlay, .. } = self;
         overlay.drive(*now, points, owners, (outputs, driven), &mut inputs.quality);
     }
 
-    /// Ends all forces, and makes every output safe that still holds before it becomes safe.
+    /// Ends all forces, and makes every output safe that has lost its owner and still keeps its
+    /// value.
     pub fn make_safe_now(&mut self) {
         self.overlay.make_safe_now(&self.points, &mut self.outputs);
         self.overlay.unforce(None);
     }
 
-    /// Frees and makes safe every output that `points` no longer have. This comes before the new
-    /// points take over, so that the output's device can still be written.
+    /// Frees and makes safe every output that is no longer in `points`. The caller does this before
+    /// the new points take over, because the output's device can still be written before that.
     pub fn leave_out(&mut self, points: &Points) {
         for (id, point) in self.points.iter().filter(|(id, _)| points.get(*id).is_none()) {
             self.owners[id.index()] = None;
@@ -160,8 +161,9 @@ impl World {
         outputs
     }
 
-    /// Takes over other points, and returns the old ones. A point that is among both has stayed in
-    /// its place, and keeps its value and its owner. A new point is unread or safe.
+    /// Takes over other points, and returns the old points. A point that is in both sets has the
+    /// same place in both, and keeps its value and its owner. A new input is unread, and a new
+    /// output is safe.
     pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
         let before = std::mem::replace(&mut self.points, points);
         let points = &self.points;
@@ -190,11 +192,11 @@ impl World {
                     self.inputs.quality[id.index()] = Quality::Waiting;
                     self.inputs.good_at[id.index()] = Duration::ZERO;
                 }
-                // A program may have written where no point was.
+                // A program may have written to these bytes while no point was there.
                 Direction::Out if is_new => point.clear(&mut self.outputs),
                 _ => {}
             }
-            // An output that still holds for a while is made safe when that time is over.
+            // The overlay makes an output safe later if the output's hold time still runs.
             if self.owners[id.index()].is_none() && !self.overlay.is_leaving(id) {
                 make_safe(point, &mut self.outputs);
             }

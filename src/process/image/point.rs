@@ -40,13 +40,13 @@ pub struct Point {
     pub device: usize,
 }
 
-/// The bytes of one value, independent of the place of the point: little endian, from the front, as
-/// many as its type has, and then zeroes. A bool is 0 or 1.
+/// The bytes of one value, independent of the address of the point. The bytes of the value are
+/// little endian and come first; the rest are zeroes. A bool is 0 or 1.
 pub type Raw = [u8; 8];
 
 impl Point {
-    /// A plain point at the start of an image, of device 0: without scaling, and as an output it
-    /// holds.
+    /// A plain point at the start of an image, of device 0. The point has no scaling, and an output
+    /// has the safe setting hold.
     pub fn new(name: impl Into<String>, direction: Direction, kind: Kind) -> Self {
         Self {
             name: name.into(),
@@ -162,8 +162,8 @@ impl Point {
         Ok((raw as u64).to_le_bytes())
     }
 
-    /// Whether the value of these bytes is anything but an infinite number or not a number. A
-    /// device could not be driven with such a value, and could not have measured it.
+    /// Whether the value of these bytes is a bool, an integer or a finite float. An infinite float,
+    /// or one that is not a number, cannot drive a device and cannot have been measured.
     pub fn is_finite(&self, raw: &Raw) -> bool {
         !matches!(self.value_of(raw), Value::Real(number) if !number.is_finite())
     }
@@ -211,7 +211,7 @@ impl Point {
         if self.kind == Kind::Bool {
             raw[0] >>= self.bit;
         }
-        // The rest is zeroed, so that two values are equal exactly if their raw bytes are.
+        // The rest is zeroed, so that two values are equal exactly if their raw bytes are equal.
         raw[self.kind.size() as usize..].fill(0);
         Ok(raw)
     }

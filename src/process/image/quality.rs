@@ -1,8 +1,8 @@
 //! The quality of a value: how far it can be trusted, and why.
 //!
 //! A program mostly asks only for the [`Class`]. People and other systems get the reason and its
-//! code of OPC UA. The point says when its value becomes stale ([`Freshness`]), and the device's
-//! driver finds out. Nothing here changes a value: a bad input keeps its last value.
+//! code of OPC UA. The point's [`Freshness`] says at which age its value becomes stale; the driver
+//! sets the other qualities. This file changes no value: a bad input keeps its last value.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub enum Class {
     Bad = 2,
 }
 
-/// The quality of a value with its reason. If two reasons are true at once, the later one in this
-/// list counts.
+/// The quality of a value with its reason. If two reasons are true at once, the value gets the
+/// quality that comes later in this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -31,7 +31,8 @@ pub enum Quality {
     Good,
     /// An operator forces the value.
     Forced,
-    /// The value is the last usable one, and older than it should be.
+    /// The value is the last usable one, and older than [`Freshness::stale_after`] or the driver
+    /// allows.
     Stale,
     /// The value is that of `on_bad` in the configuration, because the device gives nothing good.
     Substitute,
@@ -41,7 +42,8 @@ pub enum Quality {
     Sensor,
     /// The device says that it has failed.
     Device,
-    /// The device does not know what it was asked for: a mistake in the configuration.
+    /// The device does not know the address that the driver asked for, because of a mistake in the
+    /// configuration.
     Config,
     /// The device does not answer.
     NoComm,
@@ -98,7 +100,7 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// These limits, with the arguments in place of those that are `None`.
+    /// These limits, with the arguments in place of the limits that are `None`.
     pub fn or(self, stale_after: Option<Duration>, bad_after: Option<Duration>) -> Self {
         Self {
             stale_after: self.stale_after.or(stale_after),

@@ -1,9 +1,9 @@
-//! A value as people and programs see it: scaled, without its place in the image; and its form in
-//! JSON.
+//! A value of a point as people and programs see it: scaled, without its address in the image. Also
+//! the form of the value in JSON.
 //!
-//! A whole number of any length is exact. A number that is not finite is one of three words,
-//! because JSON has no numbers for them and `null` would not tell which one it is. How a value
-//! becomes the bytes of a point is in `point.rs`.
+//! A whole number of up to 128 bits is exact. In JSON, a number that is not finite is one of three
+//! words, because JSON has no form for such a number and `null` would not tell which of the three
+//! it is. How a value becomes the bytes of a point is in `point.rs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -141,8 +141,8 @@ impl FromStr for Value {
             return text.parse().map(Self::Int).map_err(|_| NoValue::TooLong);
         }
         serde_json::from_str(text).map_err(|error| {
-            // The place in this text is not the place in the file or the request that the text
-            // comes from.
+            // The error's line and column refer to this text, and not to the file or the request
+            // that contains the text, so they are removed.
             let why = error.to_string();
             NoValue::Json(why.split(" at line ").next().unwrap_or_default().to_owned())
         })

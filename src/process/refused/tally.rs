@@ -1,8 +1,8 @@
 //! The counts of the refused calls of one instance, by kind and name.
 //!
-//! The scan's thread counts; the daemon's threads read. Nothing here waits, and the scan's thread
-//! allocates only in [`Tally::begin_anew`], which belongs to a cycle that takes over a
-//! configuration. What a refused call is, and its text, is in `refused.rs`.
+//! The scan's thread counts; the daemon's threads read the counts. No function in this file waits.
+//! The scan's thread allocates only in [`Tally::begin_anew`], which it calls in a cycle that takes
+//! over a configuration. What a refused call is, and its text, is in `refused.rs`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,10 +13,10 @@ use super::{MAX_ENTRIES, RefusedCall, Text, Why};
 /// counts; any thread may read them.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Refused calls that keep the program from something.
+    /// Refused calls that keep the program from an effect or a value.
     denials: Table,
-    /// Refused calls that keep the program from nothing, because a missing variable may appear
-    /// later. They have entries of their own, so that they take no entry of a denial.
+    /// Refused calls about missing variables. They are no denials, because a missing variable may
+    /// appear later. They have a table of their own, so that they take no entry of a denial.
     absences: Table,
     /// The counts that are valid after the program's rights have changed. The scan's thread sets
     /// it once; any thread may read it.
@@ -42,7 +42,7 @@ struct Entry {
     count: AtomicU64,
     /// The cycle of the last call; 0 before the first poll.
     last_cycle: AtomicU64,
-    /// Whether the log has it.
+    /// Whether the log has a line about this entry.
     is_told: AtomicBool,
     /// Whether a call of this kind and name has gone well since.
     is_over: AtomicBool,
@@ -51,9 +51,9 @@ struct Entry {
 /// What the log is to say about a refused call.
 #[derive(Debug)]
 pub(crate) enum Counted {
-    /// It is the first of its kind and name.
+    /// The call is the first of its kind and name.
     First(RefusedCall),
-    /// It is the first call for which there is no entry.
+    /// The call is the first for which there is no free entry.
     Full,
     /// Nothing: a call of this kind and name was logged before.
     Again,
@@ -75,9 +75,9 @@ pub struct Refusals {
 /// Numbers of refused calls for which there was no entry.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Others {
-    /// Calls whose refusal keeps the program from something.
+    /// Calls whose refusal is a denial.
     pub denials: u64,
-    /// Calls whose refusal keeps it from nothing.
+    /// Calls about missing variables, whose refusal is no denial.
     pub absences: u64,
 }
 
@@ -105,7 +105,8 @@ impl Entry {
 
     /// Ends the refusals of this entry. Returns whether they were not ended before.
     fn end(&self, what: &RefusedCall) -> bool {
-        // A line is due each time that another program takes an output; not for a repeated mistake.
+        // The log gets a line each time that another program takes an output, but not each time
+        // that a mistake is repeated.
         if let Why::Owned(_) = what.why {
             self.is_told.store(false, Ordering::Relaxed);
         }
@@ -136,8 +137,9 @@ impl Table {
         self.entries[0].what.get().is_none()
     }
 
-    /// The entries of before the first poll that have not ended: the program does not make these
-    /// calls again. If it does, they may be logged once more.
+    /// A copy with the entries from before the first poll that have not ended, because the program
+    /// does not make these calls again. If the program does make such a call again, the call may be
+    /// logged once more.
     fn of_the_start(&self) -> Self {
         let table = Self::default();
         let entries = self.entries.iter().filter_map(Entry::read);
@@ -158,7 +160,8 @@ impl Tally {
         table.count(call, cycle)
     }
 
-    /// Ends the refusals for which `is_it` is true. Returns how many of them were not ended before.
+    /// Ends the refusals for which `is_it` is true. Returns the number of refusals that had not
+    /// ended before.
     pub(crate) fn end(&self, is_it: impl Fn(&RefusedCall) -> bool) -> usize {
         let all = self.denials.entries.iter().chain(&self.absences.entries);
         let ended = all.filter(|entry| {
@@ -167,9 +170,9 @@ impl Tally {
         ended.count()
     }
 
-    /// Begins new counts, because the rights have changed, and returns them. Refusals of before the
-    /// first poll stay, because the program does not make those calls again. `None` if nothing was
-    /// refused yet.
+    /// Begins new counts, because the rights have changed, and returns them. Refusals from before
+    /// the first poll stay, because the program does not make those calls again. Returns `None` if
+    /// no call was refused yet.
     pub(crate) fn begin_anew(&self) -> Option<Arc<Self>> {
         if self.denials.is_empty() && self.absences.is_empty() {
             return None;
@@ -189,7 +192,7 @@ impl Tally {
         Some(newest)
     }
 
-    /// The first call of each kind and name whose refusal keeps the program from something.
+    /// The first call of each kind and name whose refusal is a denial.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &RefusedCall> {
         self.denials.entries.iter().filter_map(|entry| entry.what.get())
     }

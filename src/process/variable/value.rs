@@ -51,8 +51,8 @@ impl Variable {
         }
     }
 
-    /// Whether both values are the same, bit for bit: a float that is not a number is equal to
-    /// itself.
+    /// Whether both values are the same, bit for bit. So a float that is not a number is the same
+    /// as itself.
     pub fn is_same(self, other: Self) -> bool {
         match (self, other) {
             (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
@@ -118,8 +118,8 @@ pub struct Written {
     pub at: Duration,
 }
 
-/// The last writes of a variable. The last write alone would not be enough: an operator's write
-/// hides the program that makes the variable and would write it again.
+/// The last writes of a variable, by kind of writer. The last write alone is not enough, because an
+/// operator's write would hide the program that makes the variable and will write it again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Writers {
     /// The last write; `None` while the variable has its first value.
@@ -153,8 +153,8 @@ impl Maker {
     /// The configuration or an operator, who have no quota.
     pub const HOST: Self = Self(0);
 
-    /// The program that has this number for its name. Two programs with the same number would share
-    /// a quota, and nothing else.
+    /// The maker that stands for a program. `number` is made from the program's name. Two programs
+    /// with the same number would share a quota, but nothing else.
     pub const fn program(number: u64) -> Self {
         Self(if number == 0 { 1 } else { number })
     }
