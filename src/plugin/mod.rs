@@ -1,11 +1,12 @@
 //! Plugins: from a file in the watched folder to a program in the scan.
 //!
-//! This file holds what the rest of the program must know about plugins: identity, limits,
-//! settings, refusals and traps. It loads nothing and runs nothing. The work is done beside it,
-//! each folder above the one before:
+//! This file holds what the rest of the daemon must know about plugins: identity, limits, settings,
+//! refusals and traps. It loads nothing and runs nothing. The work is done in the folders, of which
+//! each may use those listed before it:
 //!
-//! - `module` has bytes that are never run: it watches the folder, checks, compiles and keeps.
-//! - `trace` has what a program was given and did, so that its end can be examined.
+//! - `module` handles modules as bytes that it never runs: it watches the folder, and checks,
+//!   compiles and keeps modules.
+//! - `trace` records what a program got from the host and did, so that a trap can be examined.
 //! - `instance` makes an instance of an artifact, calls it, and ends a call that runs too long. Its
 //!   `program.rs` is the program in the scan.
 //! - `shadow` lets a new version poll beside the running one without effect, and `replay.rs` runs a
@@ -39,7 +40,7 @@ impl ModuleHash {
         Self(blake3::hash(bytes))
     }
 
-    /// The identity that is written as these 64 hexadecimal digits; `None` for any other text.
+    /// The identity that these 64 hexadecimal digits stand for; `None` for any other text.
     pub fn from_hex(digits: &str) -> Option<Self> {
         blake3::Hash::from_hex(digits).ok().map(Self)
     }
@@ -60,8 +61,8 @@ impl Serialize for ModuleHash {
     }
 }
 
-/// The number of an instance. Each instance that is prepared gets the next number. So a late fact
-/// about an old instance cannot be taken for a fact about its successor.
+/// The number of an instance. Each instance that is prepared gets the next number. So the
+/// supervisor cannot take a late fact about an old instance for a fact about its successor.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -88,8 +89,9 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Most elements in all tables of one instance together.
     pub table_elements: u32,
-    /// Size of the guest's stack, in bytes. It bounds how deep calls go, and so what a trap costs
-    /// the scan: about 0.25 us for each call. One call takes at least 16 bytes.
+    /// Size of the guest's stack, in bytes. The size limits how deep calls go, because one call
+    /// takes at least 16 bytes of the stack. A trap costs the scan about 0.25 us for each call on
+    /// the stack.
     pub stack_bytes: usize,
     /// Largest size of the file, in bytes.
     pub module_bytes: u64,
@@ -118,7 +120,7 @@ impl Default for Limits {
 
 /// Reads a module from a regular file. If the file is longer than `limits` allow, only one byte
 /// more than allowed is read, and the check of the module then refuses it. The file may belong to
-/// any user, so it may be a pipe without a writer; such a file is not waited for.
+/// any user, so it may be a pipe without a writer. The call does not wait for such a pipe.
 ///
 /// # Errors
 /// Those of [`file::open`], and an error of reading.
@@ -133,39 +135,40 @@ pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
 pub struct SwapPolicy {
     /// CPU time for `save` of the old version and `restore` of the new one, together.
     pub budget: Duration,
-    /// The least time for which the old version stays ready.
+    /// The least time for which the old version stays ready to resume.
     pub probation: Duration,
-    /// The least number of polls of the new version during which the old one stays ready. Probation
-    /// ends when both this number and [`SwapPolicy::probation`] are reached.
+    /// The least number of polls of the new version during which the old version stays ready to
+    /// resume. Probation ends when both this number and [`SwapPolicy::probation`] are reached.
     pub polls: u32,
-    /// What the old version finds when it has to resume.
+    /// The variables that the old version finds when it has to resume.
     pub rollback_state: RollbackState,
     /// The number of shadow polls before the swap: the new version polls beside the running one
     /// without effect. 0 means that there is no shadow run.
     pub shadow: u32,
-    /// The part of the poll budget, as a ratio. The new version's p99 in the shadow run must not
-    /// exceed it.
+    /// The part of the poll budget, as a ratio, that the new version may use in the shadow run: 99
+    /// of 100 polls must end within it.
     pub admit_ratio: f64,
     /// Whether the outputs of the new version in the shadow run must equal those of the running
     /// one.
     pub require_equal: bool,
 }
 
-/// What an old version finds when it resumes because the new version failed. Its own memory is
-/// always as it was at the swap. Nothing has changed it since, and the state that a failed version
-/// would save cannot be trusted.
+/// The variables that an old version finds when it resumes because the new version failed. The old
+/// version's own memory is always as it was at the swap, because nothing has changed it since. The
+/// old version gets no state of the failed version, because that state cannot be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RollbackState {
     /// The variables as they are now.
     #[default]
     Current,
-    /// The variables as they were at the swap, as far as the new version has written them.
+    /// The variables that the new version has written are as they were at the swap; the others are
+    /// as they are now.
     Snapshot,
 }
 
 impl Default for SwapPolicy {
-    /// The policy for a period of 10 ms: half of it is for the hand-over.
+    /// The policy for a period of 10 ms: half of the period is for the hand-over.
     fn default() -> Self {
         Self {
             budget: Duration::from_millis(5),
@@ -199,8 +202,8 @@ pub struct Settings {
     pub hold: bool,
     /// How the versions of the program take over from each other.
     pub swap: SwapPolicy,
-    /// Inputs without which the program cannot do its work. While one of them is bad, the program's
-    /// outputs are safe.
+    /// Inputs without which the program cannot do its work. While one of these inputs is bad, the
+    /// program's outputs are safe.
     pub requires: Vec<crate::process::image::PointId>,
     /// The time for which a required input may be bad before the outputs become safe.
     pub requires_timeout: Duration,
@@ -232,13 +235,13 @@ pub struct Refusal {
     pub reason: String,
     /// What would be right, for example `offered are: ...`.
     pub remedy: String,
-    /// Whether the reason is passing trouble of the machine, and not the module. Examples: a file
-    /// that could not be read, a killed worker, an expired time limit, memory that other programs
-    /// take. The same module may be run at the next attempt.
+    /// Whether the reason is a passing trouble of the machine, and not the module. Examples are a
+    /// file that could not be read, a killed worker, an expired time limit, and memory that other
+    /// programs take. The same module may be run at the next attempt.
     #[serde(skip)]
     pub is_accidental: bool,
-    /// Whether this trouble is that the module's bytes are damaged, or can be read nowhere any
-    /// more.
+    /// Whether the module's bytes are lost: they are damaged, or can no longer be read from any
+    /// place.
     #[serde(skip)]
     pub is_lost: bool,
 }
@@ -248,7 +251,7 @@ pub struct Refusal {
 const MAX_REASON_BYTES: usize = 512;
 
 impl Refusal {
-    /// A refusal with its remedy. Whatever the reason quotes is made legible.
+    /// A refusal with its remedy. Quoted bytes in the reason are made legible.
     pub fn new(reason: impl AsRef<str>, remedy: impl Into<String>) -> Self {
         let reason = legible_up_to(MAX_REASON_BYTES, reason.as_ref());
         Self { reason, remedy: remedy.into(), is_accidental: false, is_lost: false }
@@ -278,7 +281,7 @@ impl std::error::Error for Refusal {}
 /// How a program failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trap {
-    /// What happened, for example `unreachable` or `budget of 2.5ms exceeded`.
+    /// The kind of failure, for example `unreachable` or `budget of 2.5ms exceeded`.
     pub kind: String,
     /// The innermost function by its name, if the module has a name section; otherwise its index,
     /// as `#12`.

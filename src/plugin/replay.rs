@@ -1,10 +1,12 @@
-//! Plays a tape: runs a module again on what a program was given, and compares what it does.
+//! Plays a tape: runs a module again with the recorded answers of the host, and compares what the
+//! module does with the tape.
 //!
-//! In a replay, one function stands for every host function. It compares the call with the next one
-//! on the tape, and gives the guest the recorded bytes and code (`trace/player.rs`). At the first
-//! difference it ends the run. So a replay needs nothing of the plant: no points, no grants, no
-//! variables. This file makes the calls into the guest, one for each section of the tape. How the
-//! tape is made is in `trace/tape.rs` and `trace/record.rs`; what the ending means, in `crash.rs`.
+//! In a replay, the player takes the place of every host function (`trace/player.rs`). The player
+//! compares each call with the next call on the tape, and gives the guest the recorded bytes and
+//! code. At the first difference the player ends the replay. So a replay needs nothing of the
+//! plant: no points, no grants, no variables. This file makes the calls into the guest, one for
+//! each section of the tape. How the tape is made is in `trace/tape.rs` and `trace/record.rs`. What
+//! the ending means is decided in `crash.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,8 +30,9 @@ use crate::process::seat::Seat;
 use crate::process::variable::Variables;
 use crate::process::world::World;
 
-/// CPU time for a call that kept its budget when it was recorded. This machine may be slower, and a
-/// replay that takes another path must end too.
+/// CPU time for a call that kept its budget when it was recorded. The limit is generous, because
+/// this machine may be slower. There is a limit, because a guest that takes another path than the
+/// recorded one must be stopped too.
 const GENEROUS: Duration = Duration::from_secs(10);
 
 /// A recording of calls, to be played again.
@@ -39,7 +42,7 @@ pub struct Recording {
     pub noted: Option<Noted>,
     /// The calls from there on; the last is the one that trapped.
     pub sections: Vec<Section>,
-    /// Whether the time of the last call was over.
+    /// Whether the last call had used up its budget.
     pub is_over: bool,
     /// CPU time of the last call.
     pub budget: Duration,
@@ -54,14 +57,14 @@ pub enum Ending {
         trap: Arc<Trap>,
         /// The backtrace, from the innermost call on.
         frames: Vec<Frame>,
-        /// Whether the time of the call was over.
+        /// Whether the call had used up its budget.
         is_over: bool,
     },
-    /// Everything on the tape was the same, and then the module did more than is on the tape.
+    /// The module did everything that is on the tape, and then more.
     Beyond,
     /// The last call into the guest returned well, after this time.
     Returned(Duration),
-    /// The module did something else.
+    /// The module did something else than the tape says.
     Diverged(Divergence),
 }
 
@@ -72,7 +75,7 @@ pub struct Played {
     pub ending: Ending,
     /// Number of calls into the guest that were played.
     pub sections: usize,
-    /// Number of calls to the host that were the same.
+    /// Number of calls to the host that were the same as on the tape.
     pub calls: usize,
     /// The memory at the end.
     pub memory: Picture,

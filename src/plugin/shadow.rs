@@ -1,12 +1,12 @@
 //! A shadow run: a new version polls on the same values as the running one, and its outputs go to
 //! no device.
 //!
-//! For each poll of the running version the scan fills a `Frame` and puts it into a ring. The
-//! frames were made in advance and come back through a second ring. So the scan never waits; if no
-//! frame is free, it leaves that poll out. On a thread of its own, a second instance of the new
-//! version polls on the frames (`shadow/run.rs`). What it finds is in `shadow/report.rs`. Which
-//! version has a shadow run is decided by the daemon; when the scan fills frames, in
-//! `scan/shadow.rs`.
+//! For each poll of the running version, the scan fills a `Frame` and puts it into a ring. The
+//! frames were made in advance and come back through a second ring. So the scan never waits: if no
+//! frame is free, the scan leaves that poll out. On a thread of its own, a second instance of the
+//! new version polls on the frames (`shadow/run.rs`). The result of the run is in
+//! `shadow/report.rs`. The daemon decides which version has a shadow run, and `scan/shadow.rs` when
+//! the scan fills frames.
 
 mod report;
 mod run;
@@ -25,15 +25,16 @@ use crate::process::world::World;
 pub use report::{Difference, MAX_DIFFERENCES, Report};
 pub use run::{Outcome, Shadow};
 
-/// Most shadow runs at one time; others wait for their turn. Each has frames of its own, and costs
-/// the scan a copy of the image and the variables in each cycle.
+/// Most shadow runs at one time; others wait for their turn. Each run has frames of its own, and
+/// costs the scan a copy of the image and the variables in each cycle.
 pub const MAX_SHADOWS: usize = 4;
 
 /// Most feeds in the scan. A run may begin before the scan has seen that another has ended.
 pub const MAX_FEEDS: usize = 2 * MAX_SHADOWS;
 
 /// Frames of one run: enough for 0.64 s at a period of 10 ms. A busy machine may keep an ordinary
-/// thread waiting for so long. With room for all variables in each, they take at most 12 MB.
+/// thread waiting for so long. Each frame has room for all variables, and the frames of a run take
+/// at most 12 MB.
 const FRAMES: usize = 64;
 
 /// What a poll of the running version read, and its outputs after the poll.
@@ -67,7 +68,8 @@ impl Frame {
             cycle: 0,
             now: Duration::ZERO,
             inputs: world.inputs.clone(),
-            // A copy, so that its memory is there before a cycle writes to it.
+            // The frame gets a copy of the variables, so that its memory is allocated before a
+            // cycle writes to it.
             variables: world.variables.clone(),
             committed: world.outputs.clone(),
             is_degraded: false,
@@ -101,7 +103,7 @@ pub struct Feed {
     frame: Box<Frame>,
     /// Frames for the run. The scan's thread writes, the run's thread reads.
     filled: rtrb::Producer<Box<Frame>>,
-    /// Frames that the run has done with. The run's thread writes, the scan's thread reads.
+    /// Frames that the run no longer needs. The run's thread writes, the scan's thread reads.
     free: rtrb::Consumer<Box<Frame>>,
 }
 
@@ -132,15 +134,15 @@ impl Feed {
         self.filled.is_abandoned()
     }
 
-    /// Notes what must be noted before a poll.
+    /// Notes the variables and outputs before a poll of the running version.
     pub fn before(&mut self, world: &World) {
         self.frame.variables.copy_from(&world.variables);
         self.frame.committed.copy_from_slice(&world.outputs);
         self.frame.is_degraded = world.overlay.degraded(self.seat, world.now).is_some();
     }
 
-    /// Notes the rest after the poll, and sends the frame. If no frame is free, the poll is left
-    /// out; a gap in the numbers shows it.
+    /// Notes the rest of the frame after the poll, and sends the frame. If no frame is free, the
+    /// poll is left out, and a gap in the poll numbers shows this.
     pub fn after(&mut self, poll: u64, world: &World) {
         let Ok(free) = self.free.pop() else { return };
         let mut frame = std::mem::replace(&mut self.frame, free);

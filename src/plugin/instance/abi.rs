@@ -1,13 +1,13 @@
 //! The contract with a guest: what the functions of module `env` do.
 //!
-//! These are the functions of versions 0 and 1 that log, use the images by address, use variables,
-//! and save or restore state. Points by name are in `abi/point.rs`, the functions of WASI in
-//! `wasi.rs`.
+//! This file has the functions of versions 0 and 1 that log, use the images by address, use
+//! variables, and save or restore state. Points by name are in `abi/point.rs`, the functions of
+//! WASI in `wasi.rs`.
 //!
 //! Most functions take the guest, its memory, and the arguments as the guest gave them. A function
-//! checks everything before it changes anything, and answers with a [`Code`]. No argument may make
-//! the host panic. Nothing here uses wasmer: `bind.rs` binds the functions to an instance, and
-//! `module/offer.rs` lists their names and types.
+//! checks all its arguments before it changes anything, and answers with a [`Code`]. No argument
+//! may make the host panic. This file does not use wasmer: `bind.rs` binds the functions to an
+//! instance, and `module/offer.rs` lists their names and types.
 
 pub(super) mod point;
 #[cfg(test)]
@@ -45,7 +45,7 @@ fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<Text<N
     memory.read(at, taken)?;
     match std::str::from_utf8(taken) {
         Ok(_) => {}
-        // The cut may have gone through a character.
+        // The cut may have split the last character; the text then ends before that character.
         Err(error) if error.error_len().is_none() && len as usize > N => {}
         Err(_) => return Err(Code::Error),
     }
@@ -120,8 +120,8 @@ pub(super) fn read_output(
 /// `wasm_write_output(address, data, len)`: writes bytes of the output image.
 ///
 /// The program must own every point that the bytes touch, or be able to claim it. This includes
-/// each bool in a byte, because whole bytes are written. A float among them must be a finite
-/// number: no device can be driven with anything else.
+/// each bool in a byte, because whole bytes are written. A float on these bytes must be a finite
+/// number, because no device can be driven with any other value.
 pub(super) fn write_output(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -144,7 +144,8 @@ pub(super) fn write_output(
     if has_part {
         guest.scratch.note_part();
     }
-    // In pieces on the stack: an image may be larger than what may lie there.
+    // The function copies the bytes in pieces on the stack, because a whole image may be too large
+    // for the stack.
     let mut piece = [0; 256];
     for (n, at) in range.clone().step_by(piece.len()).enumerate() {
         let piece = &mut piece[..256.min(range.end - at)];
@@ -156,8 +157,8 @@ pub(super) fn write_output(
     Ok(())
 }
 
-/// Checks that the program can claim every output on these bytes. Otherwise one of them is refused,
-/// and nothing is claimed.
+/// Checks that the program can claim every output on these bytes. Otherwise the call is refused for
+/// one of the outputs, and the program claims none of them.
 fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Outcome {
     let mut ids = bytes.flat_map(|byte| points.at(Direction::Out, byte));
     match ids.find(|&&id| !guest.may_claim(id)) {
@@ -169,9 +170,9 @@ fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Out
     }
 }
 
-/// Refuses bytes that make a float output something else than a finite number. The result says
-/// whether the bytes are only a part of some float. Other calls may complete that float, so it is
-/// judged at the end of the poll.
+/// Refuses bytes that make a float output anything but a finite number. The result says whether the
+/// bytes are only a part of a float. Such a float is checked at the end of the poll, because other
+/// calls may write its other parts.
 fn judge_floats(
     guest: &mut Guest,
     memory: &Memory<'_>,

@@ -1,9 +1,9 @@
 //! Binds the functions of the contract to an instance: one closure for each, with wasmer's types.
 //!
-//! What the functions do is in `abi.rs` and `wasi.rs`. A function is made only if the module
-//! imports it. The tape is written here too: it gets each call, and from `memory.rs` the bytes that
-//! the call moves between host and memory. In a replay, `bind/played.rs` makes the functions that
-//! answer from the tape instead.
+//! The functions themselves are in `abi.rs` and `wasi.rs`. This file makes only the functions that
+//! the module imports. The closures also write the tape: they note each call, and `memory.rs` notes
+//! the bytes that the call moves between host and memory. In a replay, `bind/played.rs` makes
+//! functions that answer from the tape instead.
 
 mod played;
 
@@ -21,7 +21,7 @@ use crate::process::call::{Code, Outcome};
 use crate::process::image::Value;
 use crate::process::variable::{Variable, VariableKind};
 
-/// What every function of an instance can reach.
+/// The host's data that every function of an instance can reach.
 #[derive(Debug)]
 pub(in crate::plugin) struct Host {
     /// The host's state for this instance.
@@ -55,7 +55,8 @@ fn env(
     code
 }
 
-/// Runs a function of the contract that takes no pointer. A module without a memory can use it.
+/// Runs a function of the contract that takes no pointer, so that a module without a memory can use
+/// it too.
 fn unpointed(
     mut context: Context<'_>,
     tag: Tag,
@@ -142,8 +143,9 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
     imports
 }
 
-/// Whether the tape has the calls of this function. Other functions always give the same answer, or
-/// end the guest with a reason that the guest gives.
+/// Whether the tape notes the calls of this function. The tape does not need the other functions,
+/// because they always give the same answer, or end the guest for a reason that the guest itself
+/// gives.
 fn is_on_tape(name: &str) -> bool {
     let mut answering = WORKING.iter().filter(|offer| !offer.parameters.is_empty());
     let is_constant = matches!(name, "args_get" | "environ_get" | "proc_exit");
@@ -151,7 +153,7 @@ fn is_on_tape(name: &str) -> bool {
 }
 
 /// Makes a function of the instance from a closure with the given arguments. Pointers and lengths
-/// come as i32 and are unsigned from there on.
+/// come from the guest as i32, and the closure gets them as u32.
 macro_rules! function {
     ($store:ident, $host:ident, $tag:ident, $run:ident, ($($arg:ident: $ty:ty),*), $call:expr) => {
         Function::new_typed_with_env(

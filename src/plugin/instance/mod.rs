@@ -1,15 +1,15 @@
-//! Instances: artifacts that run, from the host functions up to the program in the scan.
+//! Instances: how an artifact becomes a program in the scan, and what its code may call.
 //!
 //! - `program.rs` is the program in the scan: an instance with its settings and rights.
-//! - `wasm.rs` makes an instance of an artifact and calls it, within `tables.rs` and `code.rs`, the
-//!   limits of its tables and of the code of all instances.
-//! - `guest.rs` is the host's side of it: `rights.rs`, `state.rs` and `pace.rs` hold what it may
-//!   use, hand on and log.
-//! - `abi.rs` and `wasi.rs` carry out what the guest calls, with its `memory.rs`; `bind.rs` binds
-//!   them to the instance.
+//! - `wasm.rs` makes an instance of an artifact and calls it. `tables.rs` limits the tables of an
+//!   instance, and `code.rs` the compiled code of all instances.
+//! - `guest.rs` is the host's side of an instance. `rights.rs` holds what the guest may use,
+//!   `state.rs` the state that it hands over, and `pace.rs` how fast it may log.
+//! - `abi.rs` and `wasi.rs` have the functions that the guest may call, and `memory.rs` the guest's
+//!   memory as these functions use it. `bind.rs` binds the functions to the instance.
 //! - `stop.rs` ends a call that runs too long, and `trap.rs` puts a failure into words.
 //!
-//! What a module must be to come here is decided in `module`.
+//! No file here reads a module's bytes: `module` decides which modules are good, and compiles them.
 
 mod abi;
 pub(super) mod bind;

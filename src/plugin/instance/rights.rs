@@ -1,8 +1,10 @@
-//! The rights of a guest: inputs that it may read, outputs and variables that it may write.
+//! The rights of a guest: the inputs that it may read, and the outputs and variables that it may
+//! write.
 //!
-//! They follow from the configuration: [`Settings`] has the grants of `process/grant.rs`, and here
-//! they become lists that a call can look up. The present owner of each output is in
-//! `process/world.rs`. Nothing in this file allocates in a call of a guest.
+//! The rights follow from the configuration: [`Settings`] has the grants of `process/grant.rs`, and
+//! this file makes lists of them that a call can look up. The checks themselves are in `guest.rs`.
+//! The present owner of each output is in `process/world.rs`. Nothing in this file allocates in a
+//! call of a guest.
 
 use crate::plugin::Settings;
 use crate::process::grant::{Grant, VariableGrant};
@@ -29,7 +31,7 @@ impl Rights {
             Grant::All => None,
             Grant::Only(ids) => {
                 let mut granted = vec![false; points.ids()];
-                // A grant may be older than the points.
+                // A grant may be older than the points, and may name points that were removed.
                 let there = ids.iter().filter(|id| points.get(**id).is_some());
                 there.for_each(|id| granted[id.index()] = true);
                 Some(granted)

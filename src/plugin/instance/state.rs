@@ -1,7 +1,8 @@
 //! The state that a program hands to its successor: bytes, written by `save` and read by `restore`.
 //!
-//! Only the plugin knows what the bytes mean. When the two functions are called is decided in
-//! `program.rs`.
+//! Only the plugin knows what the bytes mean. This file calls neither function: when `save` and
+//! `restore` are called is decided in `program.rs`, and how they are called is in
+//! `wasm/hand_over.rs`.
 
 use crate::process::call::MAX_STATE_BYTES;
 
@@ -11,7 +12,7 @@ pub(super) struct State {
     bytes: Vec<u8>,
     /// Number of bytes that the successor has read.
     read: usize,
-    /// Whether more was written than there is room for.
+    /// Whether `save` tried to write more than a state may have.
     pub(super) overflowed: bool,
 }
 
@@ -32,7 +33,7 @@ impl State {
         Some(&mut self.bytes[old..])
     }
 
-    /// Drops the last `len` bytes, which could not be filled.
+    /// Drops the last `len` bytes, because they could not be filled from the guest's memory.
     pub(super) fn shrink(&mut self, len: usize) {
         self.bytes.truncate(self.bytes.len() - len);
     }

@@ -1,8 +1,8 @@
-//! The text of a failure: how a guest trapped, or why there is no instance. It is made from
-//! wasmer's error and from what the host knows itself.
+//! The text of a failure: how a guest trapped, or why a module has no instance. This file makes the
+//! text from wasmer's error and from the host's own data about the call.
 //!
-//! The type is `Trap` of `plugin/mod.rs`. What a trap leads to is decided in the scan and the
-//! supervisor.
+//! The type `Trap` is in `plugin/mod.rs`. This file decides nothing: the scan and the supervisor
+//! decide what follows from a trap.
 
 use std::any::Any;
 use std::fmt;
@@ -32,7 +32,7 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
 }
 
 /// Most bytes of a guest's or a panic's own text in a trap. Names of functions are rarely longer. A
-/// message of `abort` is cut before it comes here.
+/// message of `abort` is cut earlier, in `abi.rs`.
 const MAX_WORDS: usize = 1024;
 
 /// The kind of a trap that the timekeeper made.
@@ -40,12 +40,12 @@ pub(super) fn over(budget: Duration) -> String {
     format!("budget of {} exceeded", humantime::format_duration(budget))
 }
 
-/// A memory that was full: it could not grow when the guest last asked in this call.
+/// A full memory: its last growth in the failed call was refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Full {
-    /// Its size in bytes.
+    /// The memory's size in bytes.
     pub(super) size: u64,
-    /// The most bytes that it may have.
+    /// The most bytes that the memory may have.
     pub(super) limit: u64,
     /// Whether the module itself sets that limit, so that the configuration cannot raise it.
     pub(super) is_own: bool,
@@ -61,9 +61,9 @@ impl fmt::Display for Full {
     }
 }
 
-/// The trap of a call. It is made from wasmer's error with its frames, and from the reason that the
-/// guest's code has left. It also needs the budget if the call was stopped for it, and the memory
-/// if that could not grow in this call.
+/// Makes the trap of a call from wasmer's error and frames, and from the reason that the guest's
+/// code has left in a global. The budget is given if the call was stopped because of it, and the
+/// memory if its growth was refused in this call.
 pub(super) fn describe(
     error: &RuntimeError,
     guest: &mut Guest,
@@ -81,16 +81,17 @@ pub(super) fn describe(
         (Some(ExitReason::Abort(message)), ..) => {
             format!("abort: {}", legible_up_to(MAX_WORDS, &message))
         }
-        // The check of the flag divides by zero too. Any other trap is the guest's own, although it
-        // was stopped: its budget was over only after wasmer had gone through a deep stack.
+        // The check of the stop flag traps by a division by zero too. Any other trap is the guest's
+        // own, even if the timekeeper stopped the call: the call trapped first, and its budget was
+        // over only while wasmer went through a deep stack.
         (None, Some(budget), None | Some(TrapCode::IntegerDivisionByZero)) => over(budget),
         (None, _, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
         (None, _, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
         (None, _, Some(code)) => code.message().into(),
         (None, None, None) => error.message(),
     };
-    // A guest that ends itself does so in its library. Any other trap is where the innermost call
-    // stands.
+    // A guest that ends itself does so in its library, so the culprit is the call above the
+    // library. For any other trap, the culprit is the innermost call.
     let is_own_end = is_exit || kind == "unreachable";
     let (kind, place) = match full {
         _ if !is_own_end => (kind, frames.first()),
@@ -119,7 +120,7 @@ pub(super) fn not_instantiated(error: &InstantiationError) -> Refusal {
             "its data and element segments must lie within its memory and tables",
         ),
         other => match address_limit() {
-            // A memory reserves 8 GiB of addresses, however little of them it uses.
+            // Each memory reserves 8 GiB of addresses, even if it uses only few of them.
             Some(bytes) => Refusal::new(
                 format!(
                     "it cannot be instantiated: {other}; this process may use {} MiB of addresses \

@@ -1,4 +1,4 @@
-//! WASI preview 1: the part of it that lets usual toolchains work.
+//! The functions of WASI preview 1 that the modules of usual toolchains need.
 //!
 //! Printed text becomes log lines. The clock is the cycle's clock, and random numbers come from a
 //! seeded generator. `proc_exit` is a trap, and arguments and environment are empty. Every other
@@ -23,14 +23,14 @@ pub(super) enum Errno {
     Nosys = 52,
 }
 
-/// Most buffers of one `fd_write` that are read. The answer tells the guest how many bytes were
-/// taken.
+/// Most buffers that one `fd_write` reads. The answer tells the guest how many bytes were taken.
 const MAX_BUFFERS: u32 = 16;
 
-/// Most bytes of one `fd_write` that are taken. The answer tells the guest how many.
+/// Most bytes that one `fd_write` takes. The answer tells the guest how many bytes were taken.
 const MAX_WRITE: u32 = 4096;
 
-/// Most random bytes of one call. Preview 1 has no partial answer, so a longer request is refused.
+/// Most random bytes of one call. A longer request is refused, because preview 1 has no answer that
+/// gives only a part.
 const MAX_RANDOM: u32 = 64 << 10;
 
 fn fault<T>(_: T) -> Errno {
@@ -52,7 +52,7 @@ pub(super) fn fd_write(
         2 => Level::Warn,
         _ => return Err(Errno::Badf),
     };
-    // Everything is checked before anything is printed: a failing call changes nothing.
+    // The function checks all pointers before it prints, so that a failing call changes nothing.
     memory.check(written, 4).map_err(fault)?;
     memory.check(buffers, count.checked_mul(8).ok_or(Errno::Fault)?).map_err(fault)?;
     let parts = || (0..count.min(MAX_BUFFERS)).map(|n| buffer(memory, buffers + 8 * n));

@@ -1,10 +1,10 @@
 //! Runs one instance of a module: prepares it outside of the scan, polls it in the scan, and
 //! reports traps.
 //!
-//! Each instance has an engine and a store of its own, because neither gives memory back before it
-//! is dropped. The module comes as an artifact; nothing is compiled here. Time limits are in
-//! `stop.rs`, the functions that a guest may call, in `bind.rs`. What happens in a call into the
-//! guest is in `wasm/call.rs`, and `save` and `restore` are in `wasm/hand_over.rs`.
+//! Each instance has an engine and a store of its own, because an engine or a store gives no memory
+//! back before it is dropped. The module comes as an artifact; this file compiles nothing. Time
+//! limits are in `stop.rs`, and the functions that a guest may call in `bind.rs`. The steps of a
+//! call into the guest are in `wasm/call.rs`, and `save` and `restore` in `wasm/hand_over.rs`.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -45,7 +45,8 @@ pub(super) use hand_over::STATE_TOO_LONG;
 
 /// A finished instance.
 ///
-/// The store with its instance is dropped before the address of its stop flag ([`Body`]).
+/// The fields of [`Body`] are in this order so that the store is dropped before the address of the
+/// stop flag.
 pub(in crate::plugin) struct Instance {
     body: Body,
     poll: TypedFunction<(), ()>,
@@ -89,14 +90,14 @@ impl Drop for Instance {
 pub(super) enum Unprepared {
     /// The module does not fit.
     Refused(Refusal),
-    /// Its start section, `_initialize` or `init` trapped; with the post-mortem.
+    /// The start section, `_initialize` or `init` trapped. The second field is the post-mortem.
     Trapped(Arc<Trap>, Option<Box<PostMortem>>),
 }
 
 impl Instance {
     /// Loads an artifact, instantiates it and runs its start section, `_initialize` and `init`, all
-    /// within the init budget. The world then has what the guest has logged and written. If the
-    /// world is recorded, a report can be made when the instance traps.
+    /// within the init budget. Afterwards the world has the guest's log lines and writes. If
+    /// [`World::is_recorded`] is set, a report can be made when the instance traps.
     pub(super) fn prepare(
         artifact: &[u8],
         guest: Guest,
@@ -120,7 +121,7 @@ impl Instance {
         Ok(prepared)
     }
 
-    /// Loads an artifact and instantiates it. No code of it runs yet.
+    /// Loads an artifact and instantiates it. No code of the guest runs yet.
     pub(in crate::plugin) fn make(
         artifact: &[u8],
         host: Host,
@@ -168,10 +169,11 @@ impl Instance {
         budget: Duration,
     ) -> Result<(), Arc<Trap>> {
         let slot = self.keeper.slot();
-        // One start for all of them, so that the CPU time of each counts towards the one budget.
+        // All three calls have one start time, because their CPU time counts towards one budget.
         slot.mark();
         let started_ns = now_ns();
-        // The timekeeper may sleep for long. From now on it looks when this budget may be over.
+        // The timekeeper may be in a long sleep. After this call, the timekeeper wakes when this
+        // budget may be over.
         slot.shortest(budget);
         self.keeper.wake();
         for name in [START, "_initialize", "init"] {
@@ -183,8 +185,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Runs one poll that started at `started_ns`. Its outputs and variables are valid if it
-    /// returns well.
+    /// Runs one poll that started at `started_ns`. The outputs and variables of the poll are valid
+    /// if it returns `Ok`.
     pub(in crate::plugin) fn poll(
         &mut self,
         world: &mut Lent<World>,
@@ -222,7 +224,7 @@ impl Instance {
         Some(PostMortem::new(fall, recorder, &host.as_ref(store).tape, &self.parts, store))
     }
 
-    /// What the instance's functions can reach.
+    /// The host's data that the instance's functions can reach.
     pub(in crate::plugin) fn host(&mut self) -> &mut Host {
         self.body.host.as_mut(&mut self.body.store)
     }
@@ -243,8 +245,8 @@ impl Instance {
     }
 }
 
-/// Wasmer's hooks for the parts of an instance. They limit memories and tables, and take the
-/// address of the stop flag.
+/// Wasmer's hooks for making the memories, tables and globals of an instance. The hooks limit
+/// memories and tables, and take the address of the stop flag.
 struct Bounds {
     base: BaseTunables,
     memory: Pages,
@@ -253,8 +255,9 @@ struct Bounds {
     vm: VMConfig,
 }
 
-/// Most pages of a memory: one less than 32-bit addresses reach. If a range ends at the very end of
-/// the addresses, wasmer fails in its own code, on the guest's stack (see `module/routine.rs`).
+/// Most pages of a memory: one less than 32-bit addresses can reach. A memory with all pages would
+/// let a range end at the very end of the addresses. For such a range wasmer fails in its own code,
+/// on the guest's stack (see `module/routine.rs`).
 const MAX_PAGES: u64 = u16::MAX as u64;
 
 impl Bounds {

@@ -1,6 +1,7 @@
 //! The report of a shadow run, for receipts, the log and the operator.
 //!
-//! This is plain data. What follows from it is decided in `shadow/run.rs`.
+//! The report is plain data: this file decides nothing. `shadow/run.rs` makes the report and
+//! decides whether the new version is admitted.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,8 +19,8 @@ pub const MAX_DIFFERENCES: usize = 8;
 pub struct Report {
     /// Number of polls of the new version that returned well.
     pub polls: u64,
-    /// Number of polls whose outputs were compared. After the first poll that was left out, none
-    /// is.
+    /// Number of polls whose outputs were compared. No outputs are compared after the first poll
+    /// that was left out.
     pub compared: u64,
     /// Number of polls of the running version that were left out, because the machine was too busy.
     pub dropped: u64,
@@ -27,11 +28,12 @@ pub struct Report {
     pub differing: u64,
     /// The CPU time within which 99 % of the polls ended, in nanoseconds.
     pub p99_ns: u64,
-    /// Size of the state that it began with, in bytes; `null` if it began without.
+    /// Size of the state that the new version began with, in bytes; `null` if it began without a
+    /// state.
     pub state_bytes: Option<u64>,
     /// The first differences, at most [`MAX_DIFFERENCES`].
     pub differences: Vec<Difference>,
-    /// Why it ended before all polls were made; `null` if it did not.
+    /// Why the run ended before all polls were made; `null` if all polls were made.
     pub cut_short: Option<String>,
 }
 

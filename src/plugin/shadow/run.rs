@@ -1,9 +1,10 @@
 //! The thread of a shadow run: polls on frames, compares, measures, and judges the new version.
 //!
-//! Its instance is dropped afterwards. The instance has a world of its own. Before each poll, that
-//! world is made equal to the running version's world, but for the outputs and for variables that
-//! only the new version has. After a poll, the outputs are compared bit for bit: all that the seat
-//! owns, and those that only the new version has written. The frames come from `shadow.rs`.
+//! The run polls an instance that never takes the seat and is dropped afterwards. The instance has
+//! a world of its own. Before each poll, the thread makes this world equal to the running version's
+//! world, except for the outputs and for variables that only the new version has. After a poll, the
+//! thread compares outputs bit for bit: all outputs that the seat owns, and those that only the new
+//! version has written. The frames come from `shadow.rs`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -22,12 +23,13 @@ use crate::process::lent::Lent;
 use crate::process::variable::Variable;
 use crate::process::world::World;
 
-/// A run without a frame for this time and twenty of its cycles ends. A start with many plugins
-/// keeps the scan busy for some seconds before the scan obeys orders.
+/// A run ends if it gets no frame for this time and twenty of its cycles. The time is this long,
+/// because a start with many plugins keeps the scan busy for some seconds before the scan obeys
+/// orders.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The shortest and longest pause between two looks for a frame. Between them it is a quarter of
-/// the time from poll to poll.
+/// The shortest and longest pause between two looks for a frame. Within these limits, the pause is
+/// a quarter of the time from poll to poll.
 const PAUSE: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(5)];
 
 /// A new version in its shadow run.
@@ -54,7 +56,8 @@ pub struct Outcome {
     pub report: Report,
     /// Whether the version is admitted, or why not.
     pub result: Result<(), Refusal>,
-    /// Whether it is refused only because polls were left out: another run may show more.
+    /// Whether the version is refused only because polls were left out, so that another run may
+    /// prove it.
     pub is_unproved: bool,
     /// The post-mortem of an instance that trapped.
     pub post_mortem: Option<Box<PostMortem>>,
@@ -68,8 +71,8 @@ impl Outcome {
 }
 
 impl Shadow {
-    /// A shadow run of an instance that is used for nothing else, in a world like the one it will
-    /// see.
+    /// A shadow run of an instance that is used for nothing else. `world` is a copy of the world in
+    /// which the version would run.
     pub fn new(prepared: Prepared, world: Box<World>) -> Self {
         Self {
             prepared,
@@ -82,7 +85,7 @@ impl Shadow {
         }
     }
 
-    /// Makes the end for the scan, and the end for this run.
+    /// Makes the two ends of the frame queues: one for the scan, and one for this run.
     pub fn feed(&self) -> (Feed, Frames) {
         let program = &self.prepared.program;
         let (mut feed, frames) = feed(&program.name, program.seat, program.hash, &self.world);
@@ -90,8 +93,8 @@ impl Shadow {
         (feed, frames)
     }
 
-    /// Polls on the frames until there were enough of them, until no more come, or until the other
-    /// end of `wanted` is dropped. It blocks.
+    /// Polls on the frames until there were enough frames, until no more frames come, or until the
+    /// other end of `wanted` is dropped. The call blocks.
     pub fn run(
         mut self,
         mut frames: Frames,
@@ -158,7 +161,8 @@ impl Shadow {
         let patience = turn.saturating_mul(20).saturating_add(PATIENCE);
         let started = Instant::now();
         loop {
-            // In this order, frames that were sent before the end are still taken.
+            // The loop asks for the end first and for frames afterwards, so that it still takes
+            // frames that were sent before the end.
             let is_over = frames.filled.is_abandoned();
             match frames.filled.pop() {
                 Ok(frame) => return Ok(frame),
@@ -199,7 +203,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Makes the world equal to the one before the poll of the running version.
+    /// Makes the world equal to the running version's world before its poll.
     fn enter(&mut self, frame: &Frame, is_first: bool) {
         let world = &mut *self.world;
         (world.cycle, world.now) = (frame.cycle, frame.now);
@@ -215,14 +219,15 @@ impl Shadow {
         for (name, value) in self.own.drain(..) {
             if world.variables.read(&name).is_none() {
                 // If the table is full by now, the new version lacks the variable, as it would
-                // later.
+                // after a swap.
                 let _ = world.variables.write(&name, value);
             }
         }
         world.variables.commit();
     }
 
-    /// Takes over as at a swap: first the variables of its `init`, then the state.
+    /// Takes over as at a swap: writes the variables of the new version's `init` first, and then
+    /// restores the state.
     fn take_over(&mut self, state: Option<Saved>, slot: &BudgetSlot) -> Result<(), Refusal> {
         self.prepared.bring_variables(&mut self.world.variables);
         let mut result = Ok(());
@@ -261,9 +266,10 @@ impl Shadow {
         self.differs = differs;
     }
 
-    /// Notes outputs that only the running version writes. They become safe after the new version's
-    /// probation. That is a difference too, unless their value is the safe one. It counts for the
-    /// last cycle that was compared, so that no more cycles differ than there were.
+    /// Notes the outputs that only the running version writes. After the new version's probation
+    /// these outputs become safe. An output counts as different, unless its value is the safe
+    /// value. The difference counts for the last cycle that was compared, so that no more cycles
+    /// differ than were compared.
     fn compare_silence(&mut self, frame: &Frame) {
         let world = &*self.world;
         let program = &mut self.prepared.program;
@@ -342,7 +348,7 @@ impl Shadow {
     }
 }
 
-/// The remedy if nothing was found against a version.
+/// The remedy if the run found nothing against the version.
 const AGAIN: &str = "this says nothing about the module, and another run may prove it";
 
 fn trapped(poll: u64, trap: &Trap) -> Refusal {

@@ -1,9 +1,10 @@
-//! The backtrace of a trap: its calls, and the one of them that the author of the module looks for.
+//! The backtrace of a trap: its calls, and which of these calls made the mistake.
 //!
-//! When a guest ends itself, the innermost calls are those of its language's library. The call that
-//! made the mistake stands above them. This file is pure: names in, a name out. A list of
-//! beginnings and parts, as toolchains write them, says which names belong to a library. If all
-//! names do, the innermost call is taken. The backtrace itself is made in `record.rs`.
+//! When a guest ends itself, the innermost calls are those of its language's library. The author of
+//! the module looks for the call that entered the library. This file is pure: it takes names and
+//! returns a name. Lists of beginnings and parts of names, as toolchains write them, say which
+//! names belong to a library. If all names belong to a library, the result is the innermost call.
+//! The backtrace itself is made in `record.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,20 +13,19 @@ use crate::text::legible_up_to;
 /// One call in a backtrace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// Its name, the name of its export, or its index as `#12`.
+    /// The name of the function, the name of its export, or its index as `#12`.
     pub function: String,
-    /// Its index in the module.
+    /// The index of the function in the module.
     pub index: u32,
-    /// Byte offset in the module.
+    /// Byte offset of the call in the module.
     pub offset: u32,
 }
 
-/// Longest name of a function in a backtrace, in bytes. An artifact keeps no longer names, but an
-/// artifact in a replay elsewhere may.
+/// Longest name of a function in a backtrace, in bytes. An artifact of the daemon has no longer
+/// names, but an artifact of a replay on another machine may have.
 const MAX_NAME: usize = 256;
 
-/// How the names of functions begin that belong to the libraries of Rust, C, C++, AssemblyScript
-/// and Go.
+/// Beginnings of function names in the libraries of Rust, C, C++, AssemblyScript and Go.
 const BEGINNINGS: [&str; 23] = [
     "core::",
     "<core::",
@@ -52,10 +52,11 @@ const BEGINNINGS: [&str; 23] = [
     "syscall.",
 ];
 
-/// Whole names of such functions.
+/// Whole names of library functions.
 const NAMES: [&str; 5] = ["abort", "exit", "_exit", "_Exit", "proc_exit"];
 
-/// Parts of such names in the newer mangling of Rust, which is shown unchanged.
+/// Parts of the names of library functions in the newer mangling of Rust. [`readable`] leaves this
+/// mangling unchanged.
 const PARTS: [&str; 6] = [
     "4core9panicking",
     "3std9panicking",
@@ -67,8 +68,9 @@ const PARTS: [&str; 6] = [
 
 /// The name of a function as its author knows it.
 ///
-/// Only the older mangling of Rust is undone. The newer one can refer back to parts of itself, so a
-/// short name in a hostile module could become endless. This runs on the scan's thread.
+/// The function undoes only the older mangling of Rust. A name in the newer mangling can refer back
+/// to parts of itself, so a short name in a hostile module could become endless. The function runs
+/// on the scan's thread.
 pub(in crate::plugin) fn readable(name: &str) -> String {
     if name.starts_with("_ZN") && name.len() <= MAX_NAME {
         let demangled = format!("{:#}", rustc_demangle::demangle(name));
@@ -82,18 +84,18 @@ pub(in crate::plugin) fn culprit(frames: &[Frame]) -> Option<&Frame> {
     frames.iter().find(|frame| !is_library(&frame.function)).or(frames.first())
 }
 
-/// Whether the library calls below that one say that the guest panicked.
+/// Whether the names of the library calls below the culprit say that the guest panicked.
 pub(in crate::plugin) fn is_panic(frames: &[Frame]) -> bool {
     library(frames).any(|name| name.contains("panic") && !name.starts_with("panic_abort"))
 }
 
-/// Whether the library calls below that one say that memory was lacking.
+/// Whether the names of the library calls below the culprit say that the guest lacked memory.
 pub(in crate::plugin) fn is_out_of_memory(frames: &[Frame]) -> bool {
     let words = ["alloc_error", "rust_oom", "outOfMemory", "capacity_overflow_oom"];
     library(frames).any(|name| words.iter().any(|word| name.contains(word)))
 }
 
-/// The names of the library calls that come before that one in `frames`.
+/// The names of the library calls that come before the culprit in `frames`.
 fn library(frames: &[Frame]) -> impl Iterator<Item = &str> {
     frames.iter().map(|frame| &*frame.function).take_while(|name| is_library(name))
 }

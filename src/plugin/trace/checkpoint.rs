@@ -1,29 +1,29 @@
 //! Checkpoints: a copy of an instance's memory and mutable globals, to be put back later.
 //!
-//! Two uses need one. A call that must leave no trace, such as `save`, is undone with it. Without
-//! that, a trap would leave the stack pointer where it was, and the heap half changed. A replay
-//! begins at one. For a replay the copy goes into room that was made in advance, because it is
-//! taken in a cycle.
+//! A checkpoint has two uses. First, the host undoes with it a call that must leave no trace, such
+//! as `save`. Without the checkpoint, a trap would leave the stack pointer where it was, and the
+//! heap half changed. Second, a replay begins at a checkpoint. The copy for a replay goes into room
+//! that was made in advance, because the copy is taken in a cycle.
 //!
-//! Tables are not copied, and a memory that has grown stays grown. The uses are in
-//! `instance/wasm/hand_over.rs`, `record.rs` and `replay.rs`.
+//! A checkpoint does not copy tables, and does not shrink a memory that has grown since. The first
+//! use is in `instance/wasm/hand_over.rs`, the second in `record.rs` and `replay.rs`.
 
 use serde::{Deserialize, Serialize};
 use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_SIZE};
 
 use crate::plugin::module::flag::GLOBAL;
 
-/// The largest memory that is copied, in bytes. Copying it takes about 50 us, in a cycle that has
-/// other work to do. If the memory is larger, only the globals are copied; that keeps the stack of
-/// a C program in order.
+/// The largest memory that is copied, in bytes. The copy takes about 50 us, in a cycle that has
+/// other work to do. If the memory is larger, the checkpoint has only the globals. They include the
+/// stack pointer of a C program, so its stack is in order afterwards.
 const MOST_BYTES: u64 = 256 << 10;
 
 /// The size of a block in bytes: a memory page of the machine. Blocks of zeros are not stored.
 pub(super) const BLOCK: usize = 4 << 10;
 
-/// The largest memory that is searched for a replay's checkpoint, in bytes. Rust's default memory
-/// is 1.1 MiB, nearly all of it a stack that was never touched. To pass over that takes about 45
-/// us.
+/// The largest memory that is searched for non-zero blocks for a replay's checkpoint, in bytes.
+/// Rust's default memory is 1.1 MiB, and nearly all of it is a stack that was never touched. To
+/// search that memory takes about 45 us.
 const MOST_SEEN: u64 = 2 << 20;
 
 /// Most blocks that are stored in a replay's checkpoint: 256 KiB, as above.
@@ -41,7 +41,7 @@ pub(in crate::plugin) struct Parts {
 pub(in crate::plugin) struct Checkpoint {
     memory: Option<Vec<u8>>,
     globals: Vec<Value>,
-    /// Whether nothing was too large to be copied.
+    /// False if the memory was too large to be copied, so that the checkpoint has only the globals.
     pub(in crate::plugin) is_whole: bool,
 }
 
@@ -49,7 +49,8 @@ impl Parts {
     /// The parts of the instance with these exports. Globals that hold references are left out: a
     /// copy cannot say what they refer to.
     pub(in crate::plugin) fn of(exports: &Exports, memory: Option<Memory>, store: &Store) -> Self {
-        // A module may export anything under such a name, and a constant cannot be put back.
+        // A module may export any item under a name that begins like ours, and a constant global
+        // cannot be put back.
         let is_ours = |(name, global): &(&String, &Global)| {
             let ty = global.ty(store);
             let is_number =
@@ -152,7 +153,7 @@ pub struct Picture {
     pub memory_bytes: u64,
     /// The numbers of the blocks, ascending.
     pub blocks: Vec<u32>,
-    /// The bytes of the blocks. There may be room for more blocks than there are.
+    /// The bytes of the blocks. The list may be longer than the blocks need.
     pub bytes: Vec<u8>,
     /// Whether some blocks are missing, because there was no room for them.
     pub is_cut: bool,
@@ -162,7 +163,8 @@ impl Picture {
     /// Bytes of one block.
     pub const BLOCK: usize = BLOCK;
 
-    /// Whether this shows the same memory as `other`. Either may have more room.
+    /// Whether this picture shows the same memory as `other`. Unused room in either picture makes
+    /// no difference.
     pub fn is_same(&self, other: &Self) -> bool {
         self.memory_bytes == other.memory_bytes && self.blocks().eq(other.blocks())
     }
@@ -199,7 +201,7 @@ impl Picture {
             if view.read(place, room).is_err() {
                 return false;
             }
-            // An empty block leaves its room to the next block.
+            // A block of zeros is not stored: the next block overwrites it.
             if *room != [0; BLOCK] {
                 self.blocks.push(block);
             }

@@ -1,12 +1,13 @@
-//! Traces: what a program was given and did, so that its end can be examined and played again.
+//! Traces: records of what a program got from the host and did, so that its last calls can be
+//! examined and played again.
 //!
 //! - `tape.rs` is the record of the calls, and `checkpoint.rs` a copy of the memory to begin at.
 //! - `record.rs` takes the checkpoints while the program runs, and makes the post-mortem after a
-//!   trap, with the `backtrace.rs`.
-//! - `player.rs` compares a guest with a tape and answers it from there.
+//!   trap. `backtrace.rs` finds the call in it that made the mistake.
+//! - `player.rs` compares a guest's calls with a tape and answers them from the tape.
 //!
-//! All of this stands below the instance, which writes the tape. How an instance is run on a tape
-//! is in `plugin/replay.rs`; what a report says, in `crash`.
+//! No file here runs a guest: the instance, one floor above, writes the tape. How an instance is
+//! run on a tape is in `plugin/replay.rs`, and what a report says in `crash`.
 
 pub mod backtrace;
 pub mod checkpoint;

@@ -1,7 +1,9 @@
-//! The player of a tape: compares what a guest does with what is on the tape, and answers from it.
+//! The player of a tape: compares a guest's calls with those on the tape, and answers each call
+//! with the recorded answer.
 //!
-//! At the first difference it ends the run. It knows neither the instance nor what its ending
-//! means: `instance/bind/played.rs` gives it the guest's calls, and `replay.rs` runs the guest.
+//! At the first difference the player ends the replay. The player does not know the instance, and
+//! does not judge how the replay ended. `instance/bind/played.rs` gives the guest's calls to the
+//! player, and `replay.rs` runs the guest.
 
 use wasmer::MemoryView;
 
@@ -10,7 +12,7 @@ use crate::plugin::Trap;
 use crate::plugin::module::offer;
 use crate::process::call::Phase;
 
-/// Bytes that are shown where two byte strings differ.
+/// Most bytes that a text shows where two byte strings differ.
 const SHOWN: usize = 16;
 
 /// The first difference between a replay and its tape.
@@ -22,9 +24,9 @@ pub struct Divergence {
     pub phase: Phase,
     /// The number of the call to the host, counted from 1.
     pub call: usize,
-    /// What the module did.
+    /// The text about what the module did.
     pub did: String,
-    /// What is on the tape instead.
+    /// The text about what is on the tape instead.
     pub tape: String,
 }
 
@@ -40,15 +42,15 @@ pub(in crate::plugin) struct Player {
     pub(in crate::plugin) calls: usize,
     /// The first difference, if there was one.
     pub(in crate::plugin) divergence: Option<Divergence>,
-    /// Whether the time of the last recorded call was over.
+    /// Whether the last recorded call had used up its budget.
     is_over: bool,
-    /// Whether the guest has gone on to do more than is on the tape.
+    /// Whether the guest has done everything on the tape, and then more.
     pub(in crate::plugin) is_beyond: bool,
 }
 
 impl Player {
-    /// A player at the beginning of these calls. `is_over` says whether the time of the last one
-    /// was over.
+    /// A player at the beginning of these calls. `is_over` says whether the last call had used up
+    /// its budget.
     pub(in crate::plugin) fn new(sections: Vec<Section>, is_over: bool) -> Self {
         let (begun, made, calls) = (0, 0, 0);
         let (divergence, is_beyond) = (None, false);
@@ -73,8 +75,8 @@ impl Player {
         self.divergence.is_none().then_some((self.begun + 1, section))
     }
 
-    /// Notes that the call has ended, with a trap or without. If calls are left on the tape, the
-    /// guest has not made them.
+    /// Notes that the call into the guest has ended, with a trap or without. Calls to the host that
+    /// are left on the tape are a difference: the guest has not made them.
     pub(in crate::plugin) fn end(&mut self, trap: Option<&Trap>) {
         let Some(section) = self.section() else { return };
         let is_last = self.begun == self.sections.len();

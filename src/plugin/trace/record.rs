@@ -1,10 +1,11 @@
-//! The recording of a running program, so that its end can be examined. It has checkpoints from
-//! which the program's tape can be played, and makes the post-mortem after a trap.
+//! The recording of a running program, so that a trap can be examined afterwards. The recorder
+//! keeps checkpoints, from which the program's tape can be played. This file also makes the
+//! post-mortem after a trap.
 //!
-//! There are two checkpoints, taken in turn, after every hundredth poll or earlier. So when the
-//! program traps, at least one of them has some polls behind it. What a tape holds is in `tape.rs`,
-//! what a checkpoint holds, in `checkpoint.rs`. The crash report, which is made of all this, is in
-//! `crash.rs`.
+//! The recorder keeps two checkpoints and replaces the older one after every hundredth poll or
+//! earlier. So when the program traps, the older checkpoint has some polls after it, unless the
+//! program has just begun. What a tape holds is in `tape.rs`, and what a checkpoint holds in
+//! `checkpoint.rs`. The crash report, which is made from the post-mortem, is in `crash.rs`.
 
 use std::sync::Arc;
 
@@ -21,16 +22,17 @@ use crate::process::seat::Seat;
 /// 50 us, then costs less than a thousandth of the time.
 const POLLS: u32 = 100;
 
-/// Bytes on the tape after which a checkpoint is due earlier. Two such stretches and a bit must fit
-/// on a tape.
+/// Bytes on the tape after which a checkpoint is due before the hundredth poll. A tape must have
+/// room for a little more than twice as many bytes.
 const STRETCH_BYTES: u64 = 48 << 10;
 
-/// Polls from one look at the tape to the next, and so at least from one checkpoint to the next. A
-/// copy in every cycle would be expensive, and the data for a look is seldom in the CPU's cache.
+/// Polls from one look at the tape to the next, which is also the least number of polls between two
+/// checkpoints. A checkpoint in every cycle would be expensive. A look in every cycle would be
+/// expensive too, because the data for it is seldom in the CPU's cache.
 const LOOK_POLLS: u32 = 10;
 
-/// Most frames of a backtrace, from the innermost on. A deep recursion repeats itself, and the call
-/// that began it is among the exports.
+/// Most frames of a backtrace, from the innermost on. A longer backtrace is mostly a deep
+/// recursion, which repeats itself.
 const MAX_FRAMES: usize = 64;
 
 /// Most bytes of a memory that a report has: the default limit of an instance.
@@ -56,15 +58,15 @@ pub(in crate::plugin) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Fr
 pub(in crate::plugin) struct CallError {
     pub(in crate::plugin) trap: Arc<Trap>,
     pub(in crate::plugin) frames: Vec<Frame>,
-    /// Whether its time was over.
+    /// Whether the call failed because its budget was used up.
     pub(in crate::plugin) is_over: bool,
 }
 
 /// The recorder: decides when a checkpoint is due, and keeps two.
 #[derive(Debug)]
 pub(in crate::plugin) struct Recorder {
-    /// Room for two checkpoints, the older one first, each with its position on the tape. Without a
-    /// position the room is empty. If the first checkpoint does not fit, there are none.
+    /// Room for two checkpoints, the older one first, each with its position on the tape. A room
+    /// without a position is empty. The list is empty if the first checkpoint did not fit.
     rooms: Vec<(Option<u64>, Room)>,
     /// Good polls since the newest checkpoint.
     polls: u32,
@@ -83,7 +85,8 @@ impl Recorder {
         if parts.note(store, &mut room) {
             rooms = vec![(None, Room::new(parts)), (Some(position), room)];
         }
-        // Programs that start together shall not take their checkpoints in the same cycle.
+        // The count begins at another number for each seat, so that programs that start together do
+        // not take their checkpoints in the same cycle.
         Self { rooms, polls: u32::from(seat.0) * 37 % POLLS }
     }
 
@@ -92,15 +95,15 @@ impl Recorder {
     pub(in crate::plugin) fn is_due(&mut self, since: impl FnOnce(u64) -> u64) -> bool {
         self.polls += 1;
         let newest = || self.rooms.last().and_then(|(at, _)| *at);
-        // At the next look it would be too late.
+        // A checkpoint is due now if the tape may have too many bytes at the next look.
         let is_filled =
             |bytes| bytes + bytes / u64::from(self.polls) * u64::from(LOOK_POLLS) >= STRETCH_BYTES;
         self.polls.is_multiple_of(LOOK_POLLS)
             && newest().is_some_and(|at| self.polls >= POLLS || is_filled(since(at)))
     }
 
-    /// Takes a checkpoint in place of the older one. If the memory does not fit any more, it is not
-    /// tried again.
+    /// Takes a checkpoint in place of the older one. If the memory does not fit any more, the
+    /// recorder takes no further checkpoints.
     pub(in crate::plugin) fn take(&mut self, parts: &Parts, store: &mut Store, position: u64) {
         self.polls = 0;
         if let [(at, room), _] = &mut self.rooms[..] {
@@ -113,7 +116,7 @@ impl Recorder {
 /// The place from which a tape can be played.
 #[derive(Debug, Clone)]
 pub enum Start {
-    /// The very beginning: everything is on the tape.
+    /// The first call into the instance: every call is on the tape.
     Birth,
     /// A checkpoint.
     Checkpoint {
@@ -122,20 +125,20 @@ pub enum Start {
         /// The contents of the checkpoint.
         noted: Noted,
     },
-    /// There is no such place, for this reason.
+    /// The tape cannot be played, for this reason.
     Nowhere(String),
 }
 
-/// The post-mortem of a program that has trapped: what a crash report is made of.
+/// The post-mortem of a program that has trapped: the material of a crash report.
 #[derive(Debug, Clone)]
 pub struct PostMortem {
     /// How the program failed.
     pub trap: Arc<Trap>,
     /// The backtrace, from the innermost call on.
     pub frames: Vec<Frame>,
-    /// Whether its time was over.
+    /// Whether the call failed because its budget was used up.
     pub is_over: bool,
-    /// What the program was given and did, for [`super::tape::parse`]. The last section is the end.
+    /// The exported tape, for [`super::tape::parse`]. Its last section is the call that trapped.
     pub tape: Vec<u8>,
     /// The place from which the tape can be played.
     pub start: Start,
@@ -144,7 +147,7 @@ pub struct PostMortem {
 }
 
 impl PostMortem {
-    /// The post-mortem of an instance whose last call failed as `fall` says.
+    /// The post-mortem of an instance; `fall` says how the last call failed.
     pub(in crate::plugin) fn new(
         fall: CallError,
         recorder: Option<Recorder>,
@@ -177,11 +180,13 @@ impl PostMortem {
     }
 }
 
-/// The reason if the memory was too large for a checkpoint from the start.
+/// The reason why a tape cannot be played: the memory was too large for a checkpoint from the
+/// start.
 const TOO_LARGE: &str = "it uses more memory than a checkpoint holds (256 KiB of at most 2 MiB), \
                          and its tape does not reach back to its start";
 
-/// The reason if no checkpoint is recent enough for the tape.
+/// The reason why a tape cannot be played: the tape no longer holds the calls after the newest
+/// usable checkpoint.
 const TOO_MUCH: &str = "its tape does not reach back to a checkpoint: either its last polls \
                         exchanged more with the host than a tape holds, or its memory has outgrown \
                         a checkpoint (256 KiB in use, of at most 2 MiB)";

@@ -1,15 +1,17 @@
-//! The tape: what an instance was given and what it did, so that its end can be played again.
+//! The tape: a record of what an instance got from the host and what it did, so that its last calls
+//! can be played again.
 //!
-//! A module has no files, no sockets and no clock of its own. So what it does depends only on what
-//! the host gives it. For each call into the guest, the tape therefore notes every call that the
-//! guest makes to the host. It notes the function, the arguments and the code, and the bytes that
-//! the host took from the memory and put there. Nothing here knows what the functions mean.
+//! A module has no files, no sockets and no clock of its own. So the module's behaviour depends
+//! only on what the host gives it. For each call into the guest, the tape notes every call that the
+//! guest makes to the host: the function, the arguments, the code, and the bytes that the host took
+//! from the memory and put there. This file does not know what the functions mean.
 //!
-//! A tape is a ring of bytes, made in advance: old sections fall out whole, and nothing allocates.
-//! Polls that call nothing are only counted, and a row of them becomes one section (`tape/row.rs`).
+//! A tape is a ring of bytes, made in advance: old sections fall out whole, and recording allocates
+//! nothing. A section holds one call into the guest. Polls without a call to the host are only
+//! counted, and a row of such polls becomes one section (`tape/row.rs`).
 //!
-//! `instance/bind.rs` writes the tape. `record.rs` decides from where it can be played,
-//! `tape/read.rs` reads it back, and `player.rs` plays it.
+//! `instance/bind.rs` writes the tape, and `tape/read.rs` reads it back. `record.rs` decides from
+//! which position the tape can be played, and `player.rs` plays it.
 
 use std::time::Duration;
 
@@ -25,15 +27,16 @@ mod tests;
 pub use read::{Called, Section, Sections, parse};
 use row::Row;
 
-/// Bytes of one tape. Two stretches of 100 polls fit with 600 bytes each, some twenty host calls.
-/// The tapes of a hundred programs take 12 MB.
+/// Bytes of one tape. This is enough for two times 100 polls, if each poll takes 600 bytes, which
+/// is some twenty host calls. The tapes of a hundred programs take 12 MB.
 const TAPE_BYTES: usize = 128 << 10;
 
-/// The longest tape that is exported, in bytes: all of the ring, and the row that is not on it yet.
+/// The longest tape that is exported, in bytes: the whole ring, and the row that is not on the ring
+/// yet.
 pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
 
-/// Most bytes of one section, so that there is always room for earlier ones. What a guest does
-/// beyond that is not noted.
+/// Most bytes of one section, so that the ring always has room for earlier sections. The tape does
+/// not note what a guest does beyond this limit.
 const MOST_SECTION: u64 = TAPE_BYTES as u64 / 2;
 
 /// Bytes of a section's head: length, phase, cycle, nanoseconds.
@@ -42,18 +45,19 @@ const HEAD: usize = 4 + 1 + 8 + 8;
 /// Flag in the byte of the phase: the section is not whole.
 const CUT: u8 = 0x80;
 
-/// Kinds of what follows an entry's head: the answer, bytes that the host took, or bytes that it
-/// gave.
+/// The kinds of pieces that follow an entry's head: the host's answer, bytes that the host took, or
+/// bytes that the host gave.
 const ANSWER: u8 = 0;
 const TAKEN: u8 = 1;
 const GIVEN: u8 = 2;
 
-/// A host function, as a tape names it.
+/// A host function, as a tape identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plugin) struct Tag {
-    /// The position among all offers.
+    /// The function's position among all offers.
     pub(in crate::plugin) id: u8,
-    /// Whether the host takes only text for the log from the memory. Such bytes are not kept.
+    /// Whether the function takes only text for the log from the memory. The tape does not keep
+    /// these bytes.
     is_talk: bool,
 }
 
@@ -76,16 +80,17 @@ pub fn name(function: u8) -> &'static str {
     offer::offers().nth(function.into()).map_or("", |offer| offer.name)
 }
 
-/// The tape of one instance: what it did last.
+/// The tape of one instance: its last calls.
 #[derive(Debug, Default)]
 pub(in crate::plugin) struct Tape {
-    /// The bytes. It is empty if nothing is recorded.
+    /// The bytes of the tape. The ring is empty if the tape records nothing.
     ring: Box<[u8]>,
     /// The position of the oldest byte. Positions count all bytes that were ever written.
     head: u64,
     tail: u64,
     state: State,
-    /// The position after the last section that is not whole and was not the last one.
+    /// The position after the last incomplete section that further calls have followed. Play cannot
+    /// begin before this position.
     sound_from: u64,
     /// Polls that are not on the ring yet.
     row: Row,
@@ -108,15 +113,17 @@ pub(in crate::plugin) struct Tape {
 enum State {
     /// The guest does not run. The last section on the ring is whole.
     Whole { section: u64 },
-    /// The guest does not run. The last section is not whole, so a tape can end with it only.
+    /// The guest does not run. The last section is not whole, so a tape can only end with this
+    /// section.
     Torn { section: u64 },
-    /// The guest runs and has called nothing yet: nothing of this call is on the ring.
+    /// The guest runs and has not called the host yet: this call is not on the ring.
     Quiet(Begun),
     /// The guest runs, and each of its calls to the host has an answer.
     Open { section: u64 },
-    /// The host carries out a call, the entry. In talk it takes only text for the log.
+    /// The host carries out the call that `entry` holds. If `is_talk`, the host takes only text for
+    /// the log.
     Calling { section: u64, entry: u64, is_talk: bool },
-    /// The guest runs on, and there is no room in the section for what it does.
+    /// The guest runs on, and its section has no room for further calls.
     Full { section: u64 },
 }
 
@@ -157,7 +164,7 @@ impl Tape {
         self.tail - position
     }
 
-    /// Whether everything from `position` to the open section is there and whole.
+    /// Whether every section from `position` to the open section is on the ring and whole.
     pub(super) fn reaches(&self, position: u64) -> bool {
         self.is_on() && position >= self.head.max(self.sound_from)
     }
@@ -168,15 +175,15 @@ impl Tape {
             return;
         }
         if let State::Torn { .. } = self.state {
-            // The call that is missing in part was not the last one after all.
+            // A further call begins, so the incomplete section is not the last one.
             self.sound_from = self.tail;
         }
         self.state = State::Quiet(Begun { phase, cycle, now });
     }
 
-    /// Notes that the call has ended, in whatever way. If its section is not whole, that section
-    /// counts as the last one on the tape. After a further call, nothing from before it can be
-    /// played.
+    /// Notes that the call into the guest has ended, in whatever way. If the section of the call is
+    /// not whole, the tape can be played up to this section. After a further call, no section
+    /// before the incomplete one can be played.
     pub(in crate::plugin) fn end(&mut self) {
         self.state = match self.state {
             State::Quiet(begun) if begun.phase == Phase::Poll => {
@@ -205,7 +212,7 @@ impl Tape {
         };
     }
 
-    /// Counts a poll that has called nothing.
+    /// Counts a poll that has not called the host.
     fn count(&mut self, poll: Begun) {
         if !self.row.takes(&poll) {
             self.put_row();
@@ -221,7 +228,8 @@ impl Tape {
         }
     }
 
-    /// Begins a section, after the row before it. Returns where it begins.
+    /// Begins a section, after writing the row before it. Returns the position where the section
+    /// begins.
     fn put_head(&mut self, call: Begun) -> u64 {
         self.put_row();
         let section = self.tail;
@@ -237,8 +245,8 @@ impl Tape {
         }
     }
 
-    /// Drops the last section, because its effect was undone. If the effect was undone only in
-    /// part, nothing from before it can be played any more.
+    /// Drops the last section, because the effect of its call was undone. If the effect was undone
+    /// only in part, no earlier section can be played any more.
     pub(in crate::plugin) fn forget(&mut self, is_undone: bool) {
         match self.state {
             State::Whole { section } | State::Torn { section } if is_undone => {
@@ -312,7 +320,7 @@ impl Tape {
         has_room
     }
 
-    /// Takes the entry from its section, which is not whole then.
+    /// Removes the entry from its section; without the entry the section is not whole.
     fn cut(&mut self, section: u64, entry: u64) {
         self.tail = entry;
         self.ring[place(section + 4)] |= CUT;

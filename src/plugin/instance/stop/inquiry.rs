@@ -1,75 +1,81 @@
 //! The inquiry: proves that a call which seems late really ran its own code.
 //!
 //! The CPU clock alone proves nothing. The kernel also charges a thread for interrupts and signals
-//! that it handles meanwhile. It charges the thread for bringing back pages of this program that it
-//! had thrown out. On a virtual machine it charges time in which the host did the same to the
-//! machine's memory, or ran something else. 62 ms for a poll of 3 us were seen, and healthy
-//! programs were stopped for it. So the timekeeper asks a late call's thread (`stop/proof.rs`).
+//! that it handles meanwhile. The kernel charges the thread for bringing back pages of the daemon's
+//! code that it had thrown out. On a virtual machine the kernel also charges time in which the
+//! hypervisor brought back the machine's memory, or ran something else. In a test, a poll of 3 us
+//! was charged 62 ms, and the host stopped healthy programs for such a charge. So the timekeeper
+//! asks a late call's thread (`stop/proof.rs`).
 //!
-//! CPU time counts from the end of one answer to the moment of the next question: a stretch. The
-//! time of the handler, of the signal's delivery and of the timekeeper is not in it. The next
-//! question comes only after the thread has had [`STRETCH_NS`] of its own. So the thread gets on,
-//! however often it is asked.
+//! A stretch is the time from the end of one answer to the next question, and the CPU time of
+//! stretches counts as the call's own. A stretch does not contain the time of the handler, of the
+//! signal's delivery and of the timekeeper. The timekeeper asks the next question only after the
+//! thread has had [`STRETCH_NS`] of CPU time for the guest. So the guest goes on, however often its
+//! thread is asked.
 //!
 //! A stretch counts only if its answer came soon after the question. The answer is late if the
-//! machine stood still, or if the thread was preempted. It is also late if a page came back from
-//! the disk, which takes 40 to 190 us, often without a wait. A page of the guest's own takes a few
-//! microseconds, and does not make it late. A stretch in which a stray signal came does not count.
+//! machine stood still, or if the thread was preempted. The answer is also late if a page came back
+//! from the disk, which takes 40 to 190 us, often without a wait. A fresh page of the guest's
+//! memory takes a few microseconds, and does not make the answer late. A stretch in which a stray
+//! signal came does not count.
 
 use super::proof::{Answer, Witness};
 
 /// The thread's own CPU time from an answer to the next question, in nanoseconds. On a quiet
-/// machine the timekeeper asks 7 us later than that. The answer comes 3 us after the question from
+/// machine the timekeeper asks 7 us after this time. The answer comes 3 us after the question from
 /// the same CPU, and 13 us from another (medians of 4 000).
 const STRETCH_NS: u64 = 25_000;
 
 /// A stretch counts if it takes less CPU time than this up to its answer. On a quiet machine that
 /// time is 46 us (the median; on a busy one, one of a hundred takes 64 us). A longer stretch shows
-/// that the machine stood still, for 45 to 390 us at a time (seen). Then the time counted so far is
-/// dropped.
+/// that the machine stood still; stand-stills of 45 to 390 us were seen. After a longer stretch,
+/// the time counted so far is dropped.
 const LONGEST_STRETCH_NS: u64 = 60_000;
 
-/// The most CPU time that one page of the guest's own takes, on average over a stretch. It includes
-/// the guest's work on the page: one byte in 6 ns. A stretch with more expensive pages does not
-/// count: those are this program's pages, back from the disk.
+/// The most CPU time that one page of the guest's memory takes, on average over a stretch. This
+/// time includes the guest's work on the page: one byte in 6 ns. A stretch with more expensive
+/// pages does not count, because its pages are those of the daemon's own code, back from the disk.
 const DEAREST_PAGE_NS: i64 = 25_000;
 
 /// A stretch counts if it takes less wall time than this. If timekeeper and thread share a CPU, it
 /// takes 64 us, and 103 us in one case of ten.
 const LONGEST_WALL_NS: u64 = 200_000;
 
-/// A call that has run so long, by stretches that count, is late. A healthy call that was charged
-/// too much, and needs less than this to end, ends before. Seven stretches make up this time.
+/// A call is late if its stretches that count have so much CPU time together. A healthy call that
+/// was charged too much ends earlier if it needs less than this time. Seven stretches make up this
+/// time.
 const ENOUGH_NS: u64 = 200_000;
 
-/// A call is also late if all its stretches together have so much CPU time. This is for a call that
-/// waits at every turn, or that a timekeeper without real-time priority can hardly ask.
+/// A call is also late if all its stretches together have so much CPU time. This limit stops a call
+/// that waits in every stretch, and a call whose timekeeper seldom gets the CPU because it has no
+/// real-time priority.
 const ENOUGH_IN_ALL_NS: u64 = 10_000_000;
 
-/// The most that one stretch adds to that sum, however long the machine stood still. So it takes 40
-/// stand-stills in one call to reach the sum. A healthy poll does less work than 40 stretches of
-/// its own. It also touches fewer pages of this program than 100, which would take so long at 100
-/// us each.
+/// The most CPU time that one stretch adds to the sum for [`ENOUGH_IN_ALL_NS`], however long the
+/// machine stood still. So the sum is reached only after 40 stand-stills in one call. A healthy
+/// poll does less work than 40 stretches. A healthy poll also touches fewer than 100 pages of the
+/// daemon's code, and 100 pages at 100 us each would take the same time.
 const MOST_OF_A_STRETCH_NS: u64 = 250_000;
 
-/// The shortest sleep of the timekeeper between two looks at a late call. If the two share a CPU,
-/// the thread must get on: the timer and the switches take 10 us of its time. With half of this it
-/// got 13 of 32 us, and with this 21 of 42 us (the timekeeper's own turns are included).
+/// The shortest sleep of the timekeeper between two looks at a late call. If the timekeeper and the
+/// thread share a CPU, the sleep must leave the thread time to go on, because the timer and the
+/// task switches take 10 us. With half of this sleep the thread got 13 of 32 us, and with this
+/// sleep 21 of 42 us (the timekeeper's own turns are included).
 const SHORTEST_PAUSE_NS: u64 = 20_000;
 
 /// What the answers of one call prove.
 #[derive(Debug, Default)]
 struct Evidence {
     last: Option<Answer>,
-    /// CPU time of stretches that count, since the last one in which the thread waited, or that
-    /// took too long.
+    /// CPU time of the stretches that count, since the last stretch in which the thread waited or
+    /// that took too long.
     steady_ns: u64,
-    /// CPU time of all stretches, as far as each adds to the sum.
+    /// CPU time of all stretches, each up to [`MOST_OF_A_STRETCH_NS`].
     total_ns: u64,
 }
 
 impl Evidence {
-    /// Takes in an answer. When it was asked for, the thread had used `asked_cpu_ns`.
+    /// Takes in an answer. The thread had used `asked_cpu_ns` of CPU time when it was asked.
     fn take(&mut self, asked_cpu_ns: u64, answer: Answer) {
         let Some(last) = self.last.replace(answer) else { return };
         let own = asked_cpu_ns.saturating_sub(last.ended_cpu_ns);
@@ -98,9 +104,9 @@ impl Evidence {
 #[derive(Debug, Clone, Copy)]
 struct Question {
     number: u64,
-    /// CPU time that the thread had used when it was asked first.
+    /// CPU time that the thread had used when the timekeeper first asked the question.
     cpu_ns: u64,
-    /// CPU time that the thread had used when it was asked last.
+    /// CPU time that the thread had used when the timekeeper last asked the question.
     again_cpu_ns: u64,
 }
 
@@ -119,7 +125,8 @@ pub(super) struct Inquiry {
 pub(super) enum Finding {
     /// The call has run its own code long enough.
     Late,
-    /// It is not known yet. Look again after so many nanoseconds.
+    /// The answers do not prove the call late yet. The timekeeper looks again after so many
+    /// nanoseconds.
     LookIn(u64),
 }
 
@@ -138,8 +145,8 @@ impl Inquiry {
         }
         if let Some(question) = &mut self.open {
             let Some(answer) = witness.answer_to(question.number) else {
-                // A thread that has run since then has lost the question to another signal of its
-                // kind.
+                // If the thread has run since then without an answer, another signal of this kind
+                // has taken the place of the question.
                 if cpu_ns.saturating_sub(question.again_cpu_ns) >= STRETCH_NS {
                     question.again_cpu_ns = cpu_ns;
                     witness.ask_again(question.number);
@@ -216,7 +223,7 @@ mod tests {
 
     #[test]
     fn time_of_its_own_proves_it() {
-        // The first answer only begins.
+        // The first answer only begins the first stretch.
         assert_eq!(answers_needed(|_| QUIET), 8);
         // Timekeeper and thread share a CPU.
         assert_eq!(answers_needed(|_| Stretch { way_us: 3, off_us: 68, ..QUIET }), 8);

@@ -1,12 +1,13 @@
-//! Questions to a thread that seems late: a signal, whose handler reads clocks.
+//! Questions to a thread whose call seems late: the timekeeper sends a signal, and the signal's
+//! handler answers with the thread's clocks.
 //!
-//! A question has a number and is answered once. Any other signal of the same kind, from any
-//! sender, answers nothing and is only counted. The kernel does not queue two of them. If another
-//! signal has taken the place of a question, the question is lost, and the timekeeper asks it
-//! again.
+//! A question has a number and is answered once. A signal of the same kind that is no question is a
+//! stray signal: the handler answers nothing and only counts it. The kernel does not queue two
+//! signals of this kind. If a stray signal has taken the place of a question, the question is lost,
+//! and the timekeeper asks it again.
 //!
-//! The signal stops nothing and traps nothing. What the answers prove is decided in
-//! `stop/inquiry.rs`, and what follows, in `stop.rs`.
+//! The signal stops no call and causes no trap. What the answers prove is decided in
+//! `stop/inquiry.rs`. The code that then stops the call is in `stop.rs`.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, OnceCell};
@@ -25,38 +26,39 @@ use super::{now_ns, thread_cpu_ns};
 /// The signal of a question. The process uses it for nothing else, and by default it is ignored.
 const QUESTION: Signal = Signal::SIGURG;
 
-/// The number of the last question in the whole process; 0 means none. It need not be secret: it is
-/// good for one answer, and only after the question was asked. Every timekeeper counts it up.
+/// The number of the last question in the whole process; 0 means that there was none. Every
+/// timekeeper counts it up. The number need not be secret, because a question is answered only
+/// once, and only after it was asked.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// One answer: what the thread's clocks said when its handler began and ended.
+/// One answer: the thread's clocks when its handler began and ended, and the thread's counters.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Answer {
     pub(super) began_ns: u64,
     pub(super) began_cpu_ns: u64,
     pub(super) ended_ns: u64,
     pub(super) ended_cpu_ns: u64,
-    /// How often the thread had waited until then, for the disk or for anything else.
+    /// How often the thread had waited until the answer, for the disk or for anything else.
     pub(super) waits: i64,
-    /// How many pages the thread had been given until then without a wait.
+    /// How many pages the kernel had given to the thread until the answer, without a wait.
     pub(super) pages: i64,
-    /// How many signals of this kind the thread had got until then that were no question.
+    /// How many stray signals the thread had got until the answer.
     pub(super) strays: u64,
 }
 
 /// The place where one thread answers. Its handler writes all fields but the first, and the
 /// timekeeper reads them.
 ///
-/// Two threads never share it: a thread has its own from its first slot to its end. Then another
-/// thread may take it over. Numbers are unique, so what the earlier thread has left there answers
-/// nothing.
+/// Two threads never share a place: a thread has its own place from its first slot to its end.
+/// After the thread's end, another thread may take the place over. An old answer in the place does
+/// no harm, because question numbers are unique.
 #[derive(Debug, Default)]
 struct Answers {
-    /// The open question, if `answered` is another one. A timekeeper writes it, and the handler
-    /// reads it. A thread runs one call at a time, so only one timekeeper asks.
+    /// The number of the open question, if `answered` has another number. A timekeeper writes it,
+    /// and the handler reads it. A thread runs one call at a time, so only one timekeeper asks.
     asked: AtomicU64,
-    /// The question that was answered last. It is written after the fields below, which then stay
-    /// unchanged until the next question.
+    /// The number of the question that was answered last. The handler writes it after the fields
+    /// below, which stay unchanged from then until the next question.
     answered: AtomicU64,
     began_ns: AtomicU64,
     began_cpu_ns: AtomicU64,
@@ -68,13 +70,14 @@ struct Answers {
     strays_then: AtomicU64,
 }
 
-/// The places of threads that have ended. At most as many as there were threads with slots at one
-/// time. A thread puts its own there when it ends, and takes one for its first slot.
+/// The places of threads that have ended. A thread takes a place from this list for its first slot,
+/// and puts it back when the thread ends. So the list has at most as many places as there were
+/// threads with slots at one time.
 static FREE: Mutex<Vec<&Answers>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The calling thread's place, for its handler. It has no destructor, and a constant is its
-    /// first value; so reading it only reads memory.
+    /// The calling thread's place, for its handler. The handler only reads memory here, because the
+    /// variable has no destructor and a constant as its first value.
     static OWN: Cell<Option<&'static Answers>> = const { Cell::new(None) };
     /// Gives the place back when the thread ends.
     static LEASE: OnceCell<Lease> = const { OnceCell::new() };
@@ -142,10 +145,10 @@ impl Answers {
     }
 }
 
-/// Blocks all signals on the calling thread but three kinds: the question, the faults of its own
-/// code, and the end of its CPU time. The time of other handlers would count as the guest's: under
-/// many SIGUSR1, work of 125 us was taken for more than 250 us. Blocked signals go to other threads
-/// of the process.
+/// Blocks all signals on the calling thread except three kinds: the question, the faults of the
+/// thread's own code, and the end of its CPU time. Blocked signals go to other threads of the
+/// process. The time of other handlers would count as the guest's time: while many SIGUSR1 came,
+/// work of 125 us was measured as more than 250 us.
 fn refuse_others() {
     use Signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU};
     let mut others = SigSet::all();
@@ -155,9 +158,9 @@ fn refuse_others() {
     others.thread_block().expect("the only error is an unknown way to change the mask");
 }
 
-/// How often the calling thread has waited, and how many pages it was given without a wait. A page
-/// fault counts when it is over, and the signal may interrupt it before; its wait then counts
-/// already.
+/// How often the calling thread has waited, and how many pages it was given without a wait. The
+/// kernel counts a page fault when the fault is over. If the signal interrupts a page fault before
+/// its end, the kernel has counted the fault's wait already.
 fn met_with() -> (i64, i64) {
     getrusage(UsageWho::RUSAGE_THREAD).map_or((0, 0), |usage| {
         let waits = usage.major_page_faults() + usage.voluntary_context_switches();
@@ -196,8 +199,8 @@ extern "C" fn answer(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
 pub(super) fn listen() -> io::Result<()> {
     static ONCE: OnceLock<Result<(), Errno>> = OnceLock::new();
     let listen = || {
-        // On the thread's signal stack, which wasmer gives it: a guest's own stack may be nearly
-        // full.
+        // The handler runs on the signal stack that wasmer gives to the thread, because a guest's
+        // own stack may be nearly full.
         let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO;
         let action = SigAction::new(SigHandler::SigAction(answer), flags, SigSet::empty());
         // SAFETY: the handler is async-signal-safe, as its doc says.
@@ -246,12 +249,13 @@ fn send(thread: i32, number: u64) {
 #[derive(Debug)]
 pub(super) struct Witness {
     thread: i32,
-    /// The place of that thread, which answers there; the timekeeper asks and reads.
+    /// The place of the asked thread. The thread's handler writes its answers there; the timekeeper
+    /// asks and reads.
     answers: &'static Answers,
 }
 
 impl Witness {
-    /// The calling thread.
+    /// A witness for the calling thread.
     pub(super) fn this_thread() -> Self {
         Self { thread: gettid().as_raw(), answers: Answers::of_this_thread() }
     }
@@ -259,7 +263,7 @@ impl Witness {
     /// Asks the thread, and returns the number of the question. Only the timekeeper calls this.
     pub(super) fn ask(&self) -> u64 {
         let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
-        // The kernel delivers the signal under a lock, so the handler sees this.
+        // The handler sees this number, because the kernel delivers the signal under a lock.
         self.answers.asked.store(number, Ordering::Relaxed);
         send(self.thread, number);
         number

@@ -1,7 +1,7 @@
 //! One call into an instance: lends the world to the guest, calls it, and settles the result.
 //!
-//! Which calls there are, and when, is in `wasm.rs` and `wasm/hand_over.rs`. The text of a failure
-//! is made in `trap.rs`.
+//! This file does not decide which function is called, or when: that is in `wasm.rs` and
+//! `wasm/hand_over.rs`. The text of a failure is made in `trap.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use crate::process::call::Phase;
 use crate::process::lent::Lent;
 use crate::process::world::World;
 
-/// What a call into the instance works on.
+/// The parts of an instance that a call into it works on.
 pub(super) struct Body {
     pub(super) store: Store,
     pub(super) host: FunctionEnv<Host>,
-    /// The address of the instance's stop flag. The thread that made the instance wrote it; the one
-    /// that calls the instance reads it.
+    /// The address of the instance's stop flag. The thread that makes the instance writes the
+    /// address; the thread that calls the instance reads it.
     pub(super) stop: Arc<StopCell>,
     pub(super) hidden: Hidden,
     /// How the last failed call ended.
     pub(super) fall: Option<Box<CallError>>,
-    /// Whether a call was cut off where wasmer's code may have stood on the guest's stack, because
-    /// its time was over or its stack full. What such code leaves half done cannot be known, so
-    /// this instance is never called again.
+    /// Whether a call was cut off because its time was over or its stack was full. Wasmer's code
+    /// may have been running on the guest's stack at that moment. The host cannot know what that
+    /// code has left half done, so it never calls this instance again.
     pub(super) is_spent: bool,
 }
 
@@ -50,9 +50,9 @@ impl Body {
         &mut self.host.as_mut(&mut self.store).guest
     }
 
-    /// The memory, if it could not grow when the call that has just ended last asked. A failure in
-    /// an earlier call is no reason for this call's end, because that call went on without the
-    /// memory.
+    /// The memory, if its last growth in the call that has just ended was refused. A refusal in an
+    /// earlier call is not the reason for the end of this call, because the earlier call went on
+    /// without the memory.
     fn full(&mut self) -> Option<Full> {
         let call = self.hidden.lacked_memory_in(&mut self.store);
         if call == 0 || !self.stop.is_call(call) {
@@ -97,7 +97,7 @@ impl Body {
                 guest.commit();
                 Ok(())
             }
-            // The call came back by itself, after its time.
+            // The call returned by itself, but after its time was over.
             Ok(Ok(())) => Err(plain(over(call.budget))),
             Ok(Err(error)) => {
                 self.is_spent = stopped.is_some() || is_overflow(&error);
@@ -111,7 +111,8 @@ impl Body {
         };
         let result = result.map_err(|trap| {
             guest.discard();
-            // Behind a pointer: a result as large as a trap would cost every good poll time.
+            // The trap is behind a pointer, because a result as large as a trap would cost time in
+            // every good poll.
             let trap = Arc::new(Trap { cycle: guest.world.cycle, ..trap });
             let is_over = trap.kind == over(call.budget);
             self.fall = Some(Box::new(CallError { trap: Arc::clone(&trap), frames, is_over }));

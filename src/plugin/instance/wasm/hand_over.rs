@@ -1,6 +1,7 @@
-//! `save` and `restore` of one instance.
+//! Calls of `save` and `restore` in one instance.
 //!
-//! When they are called, and what follows from a failure, is in `program.rs` and in `scan/swap.rs`.
+//! When the two functions are called, and what follows from a failure, is in `program.rs` and in
+//! `scan/swap.rs`. The bytes of the state are in `state.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::process::call::{MAX_STATE_BYTES, Phase};
 use crate::process::lent::Lent;
 use crate::process::world::World;
 
-/// How the kind of a trap begins if `save` has written more than a state may have.
+/// The beginning of a trap's kind if `save` has written more than a state may have.
 pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";
 
 impl Instance {
@@ -25,9 +26,10 @@ impl Instance {
 
     /// Runs `save`, which must return within `budget` from `started_ns`, and returns the state.
     ///
-    /// The call leaves no trace in the instance, which may have to go on: after a failed `restore`,
-    /// or after a rollback. With a large memory, only a failed call is undone, and only the globals
-    /// are. A call that is cut off is not undone, because the instance is never called again.
+    /// The call leaves no trace in the instance, because the instance may have to go on after a
+    /// failed `restore` or a rollback. If the memory is too large for a checkpoint, only a failed
+    /// call is undone, and only its changes of the globals. A call that is cut off is not undone,
+    /// because the instance is never called again.
     pub(in crate::plugin) fn save(
         &mut self,
         world: &mut Lent<World>,
@@ -47,7 +49,8 @@ impl Instance {
             }
             other => other,
         };
-        // Only the globals of a good call must not be undone: they belong to the memory.
+        // If the memory was not copied, the globals of a good call stay too, because they belong to
+        // the changed memory.
         let is_whole = before.is_whole;
         if !self.is_spent() && (result.is_err() || is_whole) {
             self.parts.rewind(&mut self.body.store, before);

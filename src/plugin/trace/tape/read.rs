@@ -1,7 +1,7 @@
-//! Reads an exported tape: what a guest was given and what it did, call by call.
+//! Reads an exported tape, call by call.
 //!
-//! The bytes may come from any file, so each of them is checked. How they are written is in
-//! `tape.rs`.
+//! The bytes may come from any file, so this file checks every number in them. It plays nothing.
+//! How the bytes are written is in `tape.rs`; what is done with the calls is in `player.rs`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Section {
     pub phase: Phase,
     /// The cycle of the call.
     pub cycle: u64,
-    /// The guest's clock.
+    /// The guest's clock during the call.
     pub now: Duration,
     /// Whether the guest did more than is recorded here.
     pub is_cut: bool,
@@ -39,10 +39,11 @@ pub struct Called {
 }
 
 /// The sections of an exported tape in order, each with the offset where it begins. The polls of
-/// one row have the same offset, and only the times of the first and the last are exact. An invalid
-/// section is an error, and the last item.
+/// one row have the same offset, and only the times of the first poll and the last poll are exact.
+/// An invalid section is returned as an error, and is the last item.
 ///
-/// Each section is made when it is asked for: a row of 24 bytes stands for a hundred polls.
+/// The iterator makes each section only when the caller asks for it, because a row of 24 bytes
+/// stands for a hundred polls.
 #[derive(Debug, Clone)]
 pub struct Sections<'a> {
     tape: &'a [u8],
@@ -84,13 +85,13 @@ impl Iterator for Sections<'_> {
     }
 }
 
-/// What a section of the tape stands for.
+/// The contents of a section on the tape: one call, or a row of polls.
 enum Part {
     One(Section),
     Row(Polls),
 }
 
-/// Polls that called nothing. Those from `next` on have not been made into sections yet.
+/// Polls that did not call the host. The polls from `next` on have not been made into sections yet.
 #[derive(Debug, Clone)]
 struct Polls {
     next: u32,
@@ -180,7 +181,8 @@ impl<'a> Reader<'a> {
         let polls = u32::try_from(self.number()?).ok().filter(|n| (1..=LONGEST_ROW).contains(n))?;
         let (stride, nanos) = (self.number()?, self.number()?);
         let row = Polls { next: 0, polls, cycle, now, stride, nanos };
-        // The numbers only grow: if those of the last poll are in range, all are.
+        // The numbers only grow from poll to poll: if those of the last poll are in range, all are
+        // in range.
         (self.0.is_empty() && row.poll(polls - 1).is_some()).then_some(row)
     }
 

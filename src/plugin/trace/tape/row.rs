@@ -1,8 +1,8 @@
-//! A row of polls that called nothing; on the tape it is one section.
+//! A row: polls that did not call the host, which together are one section on the tape.
 //!
-//! The section's head is that of the first poll. After it come three numbers: the polls, the cycles
-//! from one to the next, and the nanoseconds from the first to the last. `tape.rs` decides when a
-//! row is written, and `tape/read.rs` takes it apart again.
+//! The section's head is that of the first poll. Three numbers follow the head: the number of
+//! polls, the cycles from one poll to the next, and the nanoseconds from the first poll to the
+//! last. `tape.rs` decides when a row is written, and `tape/read.rs` takes it apart again.
 
 use super::{Begun, HEAD, LONGEST, nanos, number};
 
@@ -12,7 +12,7 @@ pub(super) const ROW: u8 = 4;
 /// Most polls of a row. This bounds how many polls a full tape can stand for.
 pub(super) const LONGEST_ROW: u32 = 100;
 
-/// Polls at equal distances in cycles.
+/// Polls that did not call the host, with the same number of cycles from each poll to the next.
 #[derive(Debug, Default)]
 pub(super) struct Row {
     polls: u32,

@@ -1,4 +1,4 @@
-//! Tests of the tape: it holds what was written on it.
+//! Tests of the tape: an exported tape holds the calls that were recorded.
 
 use super::*;
 
