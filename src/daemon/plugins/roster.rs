@@ -52,6 +52,11 @@ pub(in crate::daemon) struct Entry {
 const MAX_INSTANCES: usize = 8;
 
 impl Entry {
+    /// Whether the version of this instance was given to the store, and is not in doubt.
+    pub(super) fn is_kept(&self, generation: Generation) -> bool {
+        self.kept.is_some_and(|(kept, is_doubtful)| kept == generation && !is_doubtful)
+    }
+
     /// Notes that this instance is on its way into the scan. `refused` counts its refused calls.
     pub(in crate::daemon) fn order(&mut self, what: Ordered, refused: Arc<Tally>) {
         self.refused.retain(|(other, _)| *other != what.generation);
@@ -227,11 +232,6 @@ impl Roster {
     /// The entry of this plugin to be changed, if it has one.
     pub(in crate::daemon) fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
         self.entries.get_mut(name)
-    }
-
-    /// Whether the version of this instance was given to the store, and is not in doubt.
-    pub(super) fn is_kept(&self, generation: Generation) -> bool {
-        self.kept.is_some_and(|(kept, is_doubtful)| kept == generation && !is_doubtful)
     }
 
     /// Follows the new counts of refused calls that a reload has begun, in all entries.
