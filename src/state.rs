@@ -141,7 +141,7 @@ impl Folder {
         if mode & 0o022 != 0 {
             let mode = mode & 0o7777;
             return Err(io::Error::other(format!(
-                "others may write into it, its mode is {mode:04o}; chmod go-w would be right"
+                "other users may write into it, its mode is {mode:04o}; run `chmod go-w` on it"
             )));
         }
         let (file, trouble) = match open_lock(&path.join(LOCK)) {

@@ -49,7 +49,7 @@ impl Notifier {
             tracing::warn!(
                 ?address,
                 %error,
-                "NOTIFY_SOCKET ({address:?}) cannot be used: {error}; systemd hears nothing"
+                "NOTIFY_SOCKET ({address:?}) cannot be used: {error}; systemd gets no messages"
             );
             Self::silent()
         })

@@ -27,10 +27,10 @@ pub(super) const CONFIG: &str = "config/camshaft.toml";
 const AFTER: &str = "\
 Examples:
   camshaft                          run the daemon on config/camshaft.toml
-  camshaft check my.toml tank.wasm  is this right? says so without running it
+  camshaft check my.toml tank.wasm  find mistakes without running anything
   camshaft status --watch           what runs, and how fast
   camshaft deploy tank.wasm         new code takes over between two scans
-  camshaft history tank             what became of it, and when
+  camshaft history tank             what happened to it, and when
   camshaft fault plant freeze       practise a failure on a simulated device
 
 Exit codes:
@@ -115,7 +115,7 @@ pub(super) enum Verb {
     },
     /// List plugins, their state and what is wrong with them
     Plugins(List),
-    /// List what became of plugins: starts, swaps, refusals, traps, quarantines, orders
+    /// List what happened to plugins: starts, swaps, refusals, traps, quarantines, orders
     #[command(after_help = HISTORY_HELP)]
     History(History),
     /// Take a program out and keep it out; its outputs become safe
@@ -138,7 +138,7 @@ pub(super) enum Verb {
     /// Give retained variables their initial values, also on disk
     #[command(after_help = RESET_HELP)]
     Reset {
-        /// Say what is to be reset
+        /// Reset the retained variables (required, so that a slip resets nothing)
         #[arg(long, required = true)]
         retain: bool,
         #[command(flatten)]
@@ -155,7 +155,7 @@ pub(super) enum Verb {
     /// Put a module into the plugin folder and wait for the outcome
     #[command(after_help = DEPLOY_HELP)]
     Deploy(Deploy),
-    /// Put the version before the present one back, and wait for the outcome
+    /// Go back to an earlier version of a plugin, and wait for the outcome
     #[command(after_help = ROLLBACK_HELP)]
     Rollback(Rollback),
     /// List the versions of a plugin: when each ran, for how long, and why it ended
@@ -190,7 +190,7 @@ pub(super) enum Verb {
     Unforce(Unforce),
     /// List what is forced, by whom, for how long and why
     Forces(List),
-    /// Let a simulated device fail, or be sound again
+    /// Make a simulated device fail, or end its fault
     #[command(after_help = FAULT_HELP)]
     Fault {
         /// Name of the device
@@ -201,7 +201,7 @@ pub(super) enum Verb {
         /// Settings of that kind
         #[arg(value_name = "KEY=VALUE", value_parser = setting, conflicts_with = "clear")]
         settings: Vec<(String, serde_json::Value)>,
-        /// Let it be sound again
+        /// End the fault of the device
         #[arg(long)]
         clear: bool,
         #[command(flatten)]
@@ -238,17 +238,17 @@ pub(super) struct Force {
     /// true, false, on, off or a number, in the unit of the point
     #[arg(allow_negative_numbers = true, value_parser = value)]
     pub(super) value: Value,
-    /// For how long, at most 7 days
+    /// How long the force lasts, at most 7 days
     #[arg(long = "for", value_name = "TIME", default_value = "15m",
         value_parser = humantime::parse_duration)]
     pub(super) lasting: Duration,
-    /// Until an operator ends it, or the daemon ends
+    /// Force until an operator ends the force, or the daemon ends
     #[arg(long, conflicts_with = "lasting")]
     pub(super) forever: bool,
-    /// Who answers for it [default: who is logged in]
+    /// Person who is responsible for the force [default: the user who is logged in]
     #[arg(long)]
     pub(super) owner: Option<String>,
-    /// Why, for those who find it
+    /// Why the point is forced; `camshaft forces` shows it
     #[arg(long, default_value = "")]
     pub(super) reason: String,
     #[command(flatten)]
@@ -273,7 +273,7 @@ pub(super) struct Unforce {
 pub(super) struct Test {
     /// The module
     pub(super) module: PathBuf,
-    /// What it is given and what it must do
+    /// Recipes: the inputs of the module, and the outputs that are expected
     #[arg(required = true, value_name = "RECIPE")]
     pub(super) recipes: Vec<PathBuf>,
     /// CPU time for each poll
@@ -340,7 +340,7 @@ pub(super) struct Rollback {
     /// How the hash of the wanted version begins [default: the newest other good one that is kept]
     #[arg(long, value_name = "HASH")]
     pub(super) to: Option<String>,
-    /// Take it even if it is bad, and let it out of quarantine
+    /// Take the version even if it is bad, and end its quarantine
     #[arg(long, requires = "to")]
     pub(super) even_bad: bool,
     #[command(flatten)]
@@ -354,7 +354,7 @@ pub(super) struct Rollback {
 pub(super) struct History {
     /// Name of a plugin, also of one that is long gone [default: all]
     pub(super) name: Option<String>,
-    /// As many of the newest, at most 1000
+    /// How many of the newest lines to print, at most 1000
     #[arg(short = 'n', long, value_name = "N", default_value = "20", value_parser = limit)]
     pub(super) limit: usize,
     #[command(flatten)]

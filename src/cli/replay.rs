@@ -70,8 +70,8 @@ fn show(judgement: &Judgement, paint: Paint) -> String {
         times(*calls as u64)
     );
     let same = match judgement.same_memory {
-        Some(true) => Some("the same at the end, byte by byte"),
-        Some(false) => Some("not the same at the end"),
+        Some(true) => Some("at the end equal to that of the report, byte by byte"),
+        Some(false) => Some("at the end different from that of the report"),
         None => None,
     };
     if let Some(same) = same {

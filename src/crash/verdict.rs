@@ -179,11 +179,12 @@ fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
         }
         Ending::Beyond if head.is_over => (
             Verdict::Reproduced,
-            "reproduced: it did all that is on the tape and did not come to an end".into(),
+            "reproduced: it made all calls of the tape and then did not return".into(),
         ),
         Ending::Beyond => (
             Verdict::Undecided,
-            "the same up to the end of the tape, which could not hold all of the last call".into(),
+            "undecided: the same up to the end of the tape, which lacks a part of the last call"
+                .into(),
         ),
         Ending::Trapped { is_over: true, .. } if head.is_over => {
             (Verdict::Reproduced, format!("reproduced: {}", recorded.kind))

@@ -120,9 +120,7 @@ pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) 
 /// The message if devices have not confirmed their safe outputs; it follows [`STOPPED_BUT`].
 pub(super) fn unconfirmed(news: &Snapshot) -> String {
     let outputs = outputs_that_are(|delivery| delivery != Delivery::Confirmed, news);
-    format!(
-        "safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {outputs}; look after them by hand"
-    )
+    format!("safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {outputs}; check them by hand")
 }
 
 /// Starts a thread that ends the process after [`LEAVE`], if the process still runs then. If there
@@ -133,11 +131,11 @@ pub(super) fn leave_in_time(trouble: Option<String>) {
         if let Some(trouble) = &trouble {
             tracing::error!("{trouble}");
         }
-        tracing::warn!("the process is left by force: a part of it has not ended within {LEAVE:?}");
+        tracing::warn!("the process ends by force: a part of it has not ended within {LEAVE:?}");
         crate::log::last_words();
         std::process::exit(trouble.is_some().into());
     };
     if let Err(error) = thread::Builder::new().name("leave".into()).spawn(leave) {
-        tracing::warn!(%error, "there is no thread to leave the process in time ({error})");
+        tracing::warn!(%error, "the thread that ends the process in time cannot start ({error})");
     }
 }

@@ -104,7 +104,7 @@ pub fn plan(
         return config.settings().plan(points, device, exports);
     }
     if limit.is_zero() {
-        let why = "not read: the files of the devices before have taken all the time";
+        let why = "not read: the files of earlier devices took all the time";
         return Err(no_answer(&files, &patience::late(why)));
     }
     let (config, points, exports) = (config.clone(), Arc::clone(points), exports.clone());

@@ -76,7 +76,7 @@ pub(super) async fn read(what: Reading, screen: &mut Screen) -> Outcome {
     match ask(&bus, &request).await? {
         Reply::Bits(bits) => show_bits(address, &bits, json, screen),
         Reply::Registers(registers) => show_registers(address, &registers, kind, json, screen),
-        Reply::Written => Err(failed("what was answered is no answer to a read")),
+        Reply::Written => Err(failed("the unit answered a read as if it were a write")),
     }
 }
 

@@ -87,7 +87,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Limit {
         let Some(query) = parts.uri.query() else { return Ok(Self(MAX_RECEIPTS)) };
         let limit = query.strip_prefix("limit=").and_then(|limit| limit.parse().ok());
         limit.filter(|limit| (1..=MAX_RECEIPTS).contains(limit)).map(Self).ok_or_else(|| {
-            invalid(format!("?{query} makes no sense; ?limit=1 to ?limit={MAX_RECEIPTS} do"))
+            invalid(format!("expected ?limit=1 to ?limit={MAX_RECEIPTS}, found ?{query}"))
         })
     }
 }

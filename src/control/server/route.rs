@@ -138,8 +138,8 @@ const ROUTES: [(&str, &str); 28] = [
     ("POST /v1/recover", "end recovery: let the plugins run"),
     ("POST /v1/config/reload", "read the configuration again; what can change live does"),
     ("GET /v1/config/diff", "what that would do"),
-    ("POST /v1/devices/NAME/fault", "let a simulated device fail; body {\"kind\":\"freeze\"}"),
-    ("DELETE /v1/devices/NAME/fault", "let it be sound again"),
+    ("POST /v1/devices/NAME/fault", "make a simulated device fail; body {\"kind\":\"freeze\"}"),
+    ("DELETE /v1/devices/NAME/fault", "end the fault of the device"),
 ];
 
 /// The router of all routes. Each of them gets `state`.

@@ -63,8 +63,8 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
                 tracing::error!(
                     %dir,
                     trouble,
-                    "state.dir: {dir} takes no writes ({trouble}): what is in it counts, and what \
-                     is new is lost at the end; save the files and replace the disk"
+                    "state.dir: {dir} takes no writes ({trouble}): the values in it are used, and \
+                     new ones are lost when the daemon ends; save the files and replace the disk"
                 );
             }
             Ok(Ok(Arc::new(folder)))
@@ -103,7 +103,7 @@ fn open_journal(state: &State) -> Journal<Receipt> {
                 %folder,
                 damaged,
                 "{lines} of the history in {folder} passed over as damaged or of another version: \
-                 what was in them is forgotten, also if it was a quarantine"
+                 their records are lost, quarantines too"
             );
         }
     });

@@ -56,7 +56,7 @@ impl People {
     pub(super) async fn leave(self) {
         drop(self.end);
         if timeout(LEAVING, self.server).await.is_err() {
-            tracing::warn!("the control socket stays: its file system gives no answer");
+            tracing::warn!("the control socket is not removed: its file system does not answer");
         }
     }
 }

@@ -341,8 +341,8 @@ impl Retain {
         };
         if timeout(LAST_WRITE, work).await.is_err() {
             tracing::error!(
-                "the last retained values are not on disk: it has not taken them for \
-                 {LAST_WRITE:?}; those of the write before count"
+                "the last retained values are not on disk: the disk did not take them within \
+                 {LAST_WRITE:?}; the next start uses the values of the write before"
             );
         }
     }

@@ -161,7 +161,7 @@ impl Store {
                 News::All(Ok(Listing { kept, unread })) => {
                     self.asked = None;
                     if self.unlisted.changes_to(None) {
-                        tracing::info!("the versions that are kept are known again");
+                        tracing::info!("the kept versions can be listed again");
                     }
                     let is_news =
                         |(name, why): &(&String, &String)| self.unread.get(*name) != Some(*why);
@@ -169,8 +169,8 @@ impl Store {
                         tracing::error!(
                             plugin = name,
                             why,
-                            "{name}: its kept versions cannot be read: {why}; it cannot go back to \
-                             one of them"
+                            "{name}: its kept versions cannot be read: {why}; it cannot be \
+                             rolled back to one of them"
                         );
                     }
                     self.list_at = (!unread.is_empty()).then(|| MonotonicClock.now() + LIST_AGAIN);
@@ -213,7 +213,7 @@ impl Store {
         if self.unlisted.changes_to(Some(error.to_string())) {
             tracing::error!(
                 %error,
-                "the versions that are kept cannot be listed: {error}; nothing can be gone back to"
+                "the kept versions cannot be listed: {error}; no plugin can be rolled back"
             );
         }
     }
@@ -278,8 +278,8 @@ impl Store {
                 }
                 Ok(None) => tracing::warn!(
                     plugin = &*name,
-                    "{name}: version {hash} is not kept for a rollback: there is no room beside \
-                     better ones and those of other plugins"
+                    "{name}: version {hash} is not kept for a rollback: the room is taken by \
+                     better versions of it and by those of other plugins"
                 ),
                 Err(error) => {
                     tracing::warn!(

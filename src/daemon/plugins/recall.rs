@@ -79,8 +79,8 @@ impl Plugins {
         }
         let ran = first_of(&ran, NAMED);
         Some(format!(
-            "holds no plugin, and {ran} ran before the start: is it mounted? If it is, `camshaft \
-             reload` says so"
+            "holds no plugin, and {ran} ran before the start: is it mounted? If it is, confirm \
+             that with `camshaft reload`"
         ))
     }
 

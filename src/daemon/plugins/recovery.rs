@@ -230,28 +230,27 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     let (ends, cuts) = (record.abnormal_ends(), record.power_cuts);
     let within = humantime::format_duration(settings.within);
     let so_many = |limit| match limit {
-        0 => "no number of them leads".to_owned(),
-        1 => "1 leads".to_owned(),
-        limit => format!("{limit} lead"),
+        0 => "no number of them leads to recovery".to_owned(),
+        limit => format!("recovery begins at {limit}"),
     };
     let (of_ends, of_cuts) = (counted(ends, "abnormal end"), counted(cuts, "power cut"));
     match end {
         End::Orderly => {}
         End::Abnormal => tracing::warn!(
             ends,
-            "the last end was abnormal (watchdog, panic, stall or kill): {ends} within {within}, \
-             {} to recovery",
+            "the last end was abnormal (watchdog, panic, stall or kill): {ends} within {within}; \
+             {}",
             so_many(settings.ends)
         ),
         End::PowerCut => tracing::warn!(
             cuts,
             "the machine went down while the daemon ran (a power cut, a reset or a panic of the \
-             kernel): {cuts} without {within} of running in between, {} to recovery",
+             kernel): {cuts} without {within} of running in between; {}",
             so_many(settings.power_cuts)
         ),
     }
     record.recovery.then(|| match was_in_recovery {
-        true => "the recovery from before this start was not ended".to_owned(),
+        true => "an earlier recovery was not ended by `camshaft recover`".to_owned(),
         false if is_reached(ends, settings.ends) => {
             format!("{of_ends} within {within}")
         }
@@ -370,15 +369,17 @@ impl Plugins {
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return;
         }
-        tracing::warn!("recovery is over: what is neither held nor in quarantine starts");
+        tracing::warn!(
+            "recovery is over: the plugins start that are neither held nor in quarantine"
+        );
         if !is_emptying {
             self.unpark();
         }
         let folder = self.recovery.folder.clone();
         let place = folder.as_ref().map(|folder| folder.path().display().to_string());
         let so_far = format!(
-            "plugins start, but this is not recorded yet in {}, and the next start may be one for \
-             recovery again",
+            "plugins start, but the end of recovery is not recorded yet in {}: until it is, a \
+             restart of the daemon may begin in recovery again",
             place.unwrap_or_default()
         );
         answer_later(reply, so_far, move || {
@@ -387,8 +388,9 @@ impl Plugins {
                 let again = humantime::format_duration(FORGET_AGAIN);
                 tokio::spawn(end_recovery(folder, FORGET_AGAIN));
                 let message = format!(
-                    "plugins start, but this cannot be recorded yet, and until then the next start \
-                     may be one for recovery again: {error}; it is tried again every {again}"
+                    "plugins start, but the end of recovery cannot be recorded yet ({error}): \
+                     until it is, a restart of the daemon may begin in recovery again; it is tried \
+                     again every {again}"
                 );
                 Failure::new(Code::Internal, message)
             })?;

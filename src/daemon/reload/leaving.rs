@@ -73,6 +73,6 @@ fn part_with(name: &str, device: RemovedDevice, points: &Points) -> Option<Strin
 fn trouble(device: &str, why: &str) -> String {
     format!(
         "device {device} was removed by a reload, and its last outputs are UNCONFIRMED: {why}; \
-         look after them by hand"
+         check them by hand"
     )
 }

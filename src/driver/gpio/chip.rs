@@ -73,7 +73,7 @@ impl Survey {
     /// on one of them.
     fn without(&self, why: &str) -> String {
         match (&self.refused[..], self.chips.len()) {
-            ([], 0) => format!("{why}, nor any other: no /dev/gpiochip*"),
+            ([], 0) => format!("{why}, because there is no /dev/gpiochip* at all"),
             ([], _) => why.to_owned(),
             (refused, _) => format!("{why}; {}", refused.join("; ")),
         }
@@ -196,7 +196,7 @@ mod tests {
         check(vec![soc()], vec![], named(None), absent);
         check(vec![soc()], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
         check(vec![], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
-        let none = "nor any other: no /dev/gpiochip*";
+        let none = "because there is no /dev/gpiochip* at all";
         check(vec![], vec![], named(None), &format!("{absent}, {none}"));
         // The place names a chip, and the line is not on it.
         check(vec![soc()], refused(), named(Some("soc")), &format!("{absent} on \"soc\""));

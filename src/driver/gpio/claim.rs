@@ -73,7 +73,7 @@ impl Board {
         }
         for ((chip, _), mut seats) in free {
             if self.retry.is_patient() && awaited.contains(&chip) {
-                let why = "its chip is waited for".to_owned();
+                let why = "the daemon waits for its chip".to_owned();
                 seats.iter().for_each(|seat| self.lack(seat.line, why.clone(), side));
                 continue;
             }

@@ -161,7 +161,7 @@ impl Board {
                 (self.lines.iter().filter(is_meant).count(), first.trouble.as_ref()?);
             Some(format!("{what} {number} of {all} GPIO lines; {}: {why}", first.name))
         };
-        let troubles = [count(false, "not to be had are"), count(true, "held, but at fault are")];
+        let troubles = [count(false, "not available:"), count(true, "requested, but faulty:")];
         let trouble = troubles.into_iter().flatten().reduce(|both, one| both + "; " + &one);
         match self.notice.hear(trouble, Instant::now()) {
             Some(News::Trouble(what)) => tracing::warn!(device, "device {device}: {what}"),

@@ -116,7 +116,7 @@ impl Ledger {
     fn deny(&mut self, topic: &str, why: &str) {
         self.denied += 1;
         if self.is_said.changes_to(true) {
-            tracing::warn!(topic, "the broker does not take what is said on {topic}: {why}");
+            tracing::warn!(topic, "the broker does not take messages on {topic}: {why}");
         }
     }
 }

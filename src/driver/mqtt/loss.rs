@@ -36,7 +36,9 @@ impl From<ConnectionError> for Loss {
             ConnectionError::ConnectionRefused(code) => {
                 Self::new(format!("the broker refuses us: {code:?}"), true)
             }
-            ConnectionError::NotConnAck(_) => Self::new("the broker does not welcome us", true),
+            ConnectionError::NotConnAck(_) => {
+                Self::new("the first packet of the broker is no CONNACK", true)
+            }
             ConnectionError::MqttState(error) => error.into(),
             error => Self::new(error.to_string(), true),
         }
@@ -53,8 +55,8 @@ impl From<StateError> for Loss {
             StateError::ServerDisconnect { reason_code, .. } => {
                 let was_replaced = reason_code == DisconnectReasonCode::SessionTakenOver;
                 let why = match was_replaced {
-                    true => "another client has our client_id".into(),
-                    false => format!("the broker throws us out: {reason_code:?}"),
+                    true => "another client uses this client_id".into(),
+                    false => format!("the broker ends the connection: {reason_code:?}"),
                 };
                 return Self { was_replaced, ..Self::new(why, true) };
             }
@@ -62,14 +64,16 @@ impl From<StateError> for Loss {
                 failed(&error).into()
             }
             StateError::OutgoingPacketTooLarge { pkt_size, max } => {
-                format!("a message of {pkt_size} bytes; the broker takes {max}").into()
+                format!("a message has {pkt_size} bytes; the broker takes at most {max}").into()
             }
             StateError::Deserialization(Error::PayloadSizeLimitExceeded { pkt_size, max }) => {
-                format!("the broker sends a message of {pkt_size} bytes; we take {max}").into()
+                format!("the broker sends a message of {pkt_size} bytes; the limit is {max}").into()
             }
-            StateError::Unsolicited(_) => "the broker answers what was never said".into(),
+            StateError::Unsolicited(_) => {
+                "the broker acknowledges a message that was never sent".into()
+            }
             StateError::Deserialization(error) => {
-                format!("what comes is no MQTT 5: {error}").into()
+                format!("the broker does not speak MQTT 5: {error}").into()
             }
             error => error.to_string().into(),
         };
@@ -105,12 +109,12 @@ mod tests {
         let expected = "TLS: received fatal alert: UnknownCA";
         check(StateError::Deserialization(Error::Io(alert)), expected);
         let large = StateError::OutgoingPacketTooLarge { pkt_size: 300, max: 256 };
-        check(large, "a message of 300 bytes; the broker takes 256");
+        check(large, "a message has 300 bytes; the broker takes at most 256");
         let large = Error::PayloadSizeLimitExceeded { pkt_size: 70_000, max: 65_536 };
         let large = StateError::Deserialization(large);
-        check(large, "the broker sends a message of 70000 bytes; we take 65536");
+        check(large, "the broker sends a message of 70000 bytes; the limit is 65536");
         let malformed = StateError::Deserialization(Error::InvalidPacketType(15));
-        check(malformed, "what comes is no MQTT 5: Invalid packet type = 15");
-        check(StateError::Unsolicited(7), "the broker answers what was never said");
+        check(malformed, "the broker does not speak MQTT 5: Invalid packet type = 15");
+        check(StateError::Unsolicited(7), "the broker acknowledges a message that was never sent");
     }
 }

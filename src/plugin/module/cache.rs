@@ -123,7 +123,7 @@ impl Cache {
         tracing::warn!(
             %folder,
             deleted,
-            "plugins.cache: {folder} cannot be believed, because {why}; it is private now; what \
+            "plugins.cache: {folder} cannot be trusted, because {why}; it is private now; what \
              was in it, {modules}, was deleted and is compiled again"
         );
         Ok(())

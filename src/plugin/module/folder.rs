@@ -156,15 +156,15 @@ impl fmt::Display for Loss {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::Exchanged => f.write_str(
                 "is another folder than before and holds no plugin; mount the right one, put files \
-                 into this one, or say `camshaft reload` to take it as it is",
+                 into this one, or give `camshaft reload` to take it as it is",
             ),
             Self::Silent => {
                 write!(f, "does not answer: its file system has said nothing for {SILENCE:?}")
             }
             Self::Slow => write!(
                 f,
-                "answers so late that to list it, or to read one file, takes more than \
-                 {SLOWNESS:?}: what is copied there is seen late"
+                "answers slowly: to list it, or to read one file, takes more than {SLOWNESS:?}; \
+                 new files are noticed late"
             ),
         }
     }

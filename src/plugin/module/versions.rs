@@ -174,8 +174,8 @@ impl Versions {
             tracing::error!(
                 %folder,
                 hidden,
-                "{folder} holds too much: the versions of {MOST_NAMES} plugins and {MOST_ENTRIES} \
-                 entries are looked at, and what else there is cannot be gone back to"
+                "{folder} holds too much: only the versions of {MOST_NAMES} plugins, and \
+                 {MOST_ENTRIES} entries, are read; no plugin can be rolled back to the others"
             );
         }
         let hashes = |all: Vec<Kept>| all.iter().rev().map(|kept| kept.hash).collect();

@@ -40,7 +40,7 @@ async fn requests_that_make_no_sense_are_told_so() {
     check(("GET", "/", ""), 404, "there is no /; GET /v1 lists what there is").await;
     check(("GET", "/v2/x", ""), 404, "there is no /v2/x; GET /v1 lists what there is").await;
     for query in ["limit=0", "limit=1001", "limit=-1", "limit=all", "limit=1&limit=2", "last=5"] {
-        let message = format!("?{query} makes no sense; ?limit=1 to ?limit=1000 do");
+        let message = format!("expected ?limit=1 to ?limit=1000, found ?{query}");
         check(("GET", &format!("/v1/history?{query}"), ""), 400, &message).await;
         check(("GET", &format!("/v1/plugins/tank/history?{query}"), ""), 400, &message).await;
     }

@@ -93,7 +93,7 @@ fn a_stop_names_what_a_device_that_has_just_left_has_not_taken() {
     println!("{status} after {time:?}");
     let text = fs::read_to_string(plant.path("log")).unwrap();
     let words = "error: stopped, but device dev0 was removed by a reload, and its last outputs are \
-                 UNCONFIRMED: pump0; look after them by hand";
+                 UNCONFIRMED: pump0; check them by hand";
     assert!(text.contains(words), "{text}");
     assert!(!status.success() && time < Duration::from_secs(5), "{status} {time:?}");
 }

@@ -49,7 +49,7 @@ fn a_card_that_takes_no_writes_is_an_alarm_and_no_end() {
     // Nothing counts in this one, so it shows what was restored.
     let daemon = Daemon::idle(plant, &["--no-plugins"]);
     assert_eq!((daemon.int("kept.a"), daemon.int("kept.b")), (count, count));
-    daemon.wait_log("", &["takes no writes (Read-only file system", "what is in it counts"]);
+    daemon.wait_log("", &["takes no writes (Read-only file system", "the values in it are used"]);
     let failing = daemon.status().retain.unwrap();
     assert!(failing.failing_s.is_some() && failing.writes == number, "{failing:?}");
     assert!(failing.reason.unwrap().contains("Read-only file system"));

@@ -48,7 +48,7 @@ impl ForcedExit {
         let (theirs, position) = (Arc::clone(&limits), Arc::clone(position));
         let watch = move || watch(&theirs, &position);
         if let Err(error) = std::thread::Builder::new().name("exit".into()).spawn(watch) {
-            tracing::warn!(%error, "there is no thread to end the process by force ({error})");
+            tracing::warn!(%error, "the thread that ends a stalled process cannot start ({error})");
         }
         Self(limits)
     }

@@ -52,7 +52,9 @@ pub(super) fn choose<'k>(
     even_bad: bool,
 ) -> Result<&'k VersionView, String> {
     if kept.is_empty() {
-        return Err("no version of it is kept; one is when it has survived its probation".into());
+        let message =
+            "no version of it is kept; a version is kept once it has survived its probation";
+        return Err(message.into());
     }
     let list = || kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let Some(to) = to else {

@@ -48,8 +48,8 @@ impl Beginning {
             Err(error) => {
                 tracing::error!(
                     %error,
-                    "the record of starts cannot be read ({error}): a recovery from before is not \
-                     known, and this start and its end are not counted"
+                    "the record of starts cannot be read ({error}): whether an earlier recovery \
+                     goes on is not known, and this start and its end are not counted"
                 );
                 return None;
             }

@@ -42,15 +42,15 @@ async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
         if !std::mem::replace(&mut is_told, true) {
             tracing::warn!(
                 %error,
-                "abnormal ends and power cuts from before count on, because the record cannot be \
-                 written: {error}; it is tried again every {}",
+                "earlier abnormal ends and power cuts are still counted, because the record cannot \
+                 be written: {error}; it is tried again every {}",
                 humantime::format_duration(again)
             );
         }
     };
     if until_taken(&folder, again, Record::forget_ends, failed).await {
         tracing::info!(
-            "the daemon has run for {}: abnormal ends and power cuts before count no more",
+            "the daemon has run for {}: earlier abnormal ends and power cuts count no more",
             humantime::format_duration(within)
         );
     }

@@ -140,8 +140,9 @@ impl Versions {
             {
                 tracing::warn!(
                     %error,
-                    "what became of each version cannot be written ({error}); what the history on \
-                     the disk has not either is lost with the daemon; it is tried again every {}",
+                    "what became of each version cannot be written ({error}); it is lost when \
+                     the daemon ends, unless the history on the disk has it; it is tried again \
+                     every {}",
                     humantime::format_duration(SAVE_AGAIN)
                 );
             }

@@ -103,8 +103,8 @@ impl Client {
             let (name, point, writes) = (&self.name, &write.name, write.writes);
             tracing::warn!(
                 device = name,
-                "device {name}: {point} was written {writes} times within a day; \
-                 `warn_writes_per_day` says that is too often"
+                "device {name}: {point} was written {writes} times within a day, \
+                 more often than `warn_writes_per_day` allows"
             );
         }
         match &outcome {

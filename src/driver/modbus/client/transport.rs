@@ -207,7 +207,7 @@ impl Transport {
                 let length = usize::from(u16::from_be_bytes([high, low]));
                 // After this it is not known where the next frame begins.
                 if (p, q) != (0, 0) || !(3..=MAX_FRAME - 6).contains(&length) {
-                    return Err(WireError::Closed("what came is no frame of Modbus TCP".into()));
+                    return Err(WireError::Closed("bytes that are no Modbus TCP frame".into()));
                 }
                 if self.received.len() >= 6 + length {
                     return Ok(self.received.drain(..6 + length).collect());
@@ -278,7 +278,7 @@ impl Transport {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(closed(&error)),
             // A part of the frame may be sent, so nothing else can follow it.
-            Err(_) => Err(WireError::Closed("it takes no more".into())),
+            Err(_) => Err(WireError::Closed("the other side takes no more bytes".into())),
         }
     }
 

@@ -95,8 +95,10 @@ impl fmt::Display for WireError {
             Self::Exception(code) => write!(f, "exception {code} ({})", exception(*code)),
             Self::Crc => f.write_str("an answer with a wrong checksum"),
             Self::Garbage(what) => write!(f, "an answer that makes no sense: {what}"),
-            Self::Doubtful => f.write_str("an answer that may be late and to another request"),
-            Self::Differs => f.write_str("what is read there is not what was written"),
+            Self::Doubtful => f.write_str("an answer that may belong to an earlier request"),
+            Self::Differs => {
+                f.write_str("the value that is read back is not the one that was written")
+            }
             Self::Closed(why) => write!(f, "the connection is over: {why}"),
         }
     }

@@ -52,7 +52,8 @@ impl Home {
         match self.get() {
             Some(home) if home != found => Err(io::Error::other(
                 "it is another folder than a moment ago, perhaps because its file system is not \
-                 mounted any more; a file there would stop what runs on from the folder before",
+                 mounted any more; a file there would stop all plugins that run on from the \
+                 folder before",
             )),
             _ => Ok(()),
         }

@@ -150,7 +150,7 @@ fn whoever_is_replaced_does_not_come_back_soon() {
     // DISCONNECT: session taken over.
     let (port, count) = stub(&[0x20, 3, 0, 0, 0, 0xe0, 2, 0x8e, 0]);
     let mut bench = Bench::open(&toml(port, LEVEL, ""));
-    bench.until("it is told", |bench| session(bench).state == "another client has our client_id");
+    bench.until("it is told", |bench| session(bench).state == "another client uses this client_id");
     bench.pass(Duration::from_secs(3));
     assert_eq!(count.load(Ordering::Relaxed), 1, "after half a minute, not half a second");
 }
