@@ -25,8 +25,7 @@ use tokio::sync::oneshot;
 
 use super::Plugins;
 use crate::clock::{Clock, MonotonicClock};
-use crate::config::Config;
-use crate::config::RecoverySettings;
+use crate::config::{Config, RecoverySettings};
 use crate::control::{By, Code, Failure, Reply, Response};
 use crate::daemon::link::ScanLink;
 use crate::file;
