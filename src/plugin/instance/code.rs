@@ -1,9 +1,9 @@
 //! The limit of the compiled code that all instances of this process hold together.
 //!
 //! Each instance has code of its own, because wasmer's engine gives no code back before it is
-//! dropped. A module of 1 MiB can become more than 100 MiB of code. So the sum has a limit, and an
-//! instance beyond it is refused. How large a single artifact may be is decided in
-//! `module/compile/artifact.rs`.
+//! dropped. A module of 1 MiB can become more than 100 MiB of code. So the code of all instances
+//! together has a limit, and an instance beyond the limit is refused. How large a single artifact
+//! may be is decided in `module/compile/artifact.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,7 +34,8 @@ impl Share {
                          it smaller or remove another plugin"
                     ),
                 );
-                // Other instances may give back what they hold.
+                // The refusal is accidental if the artifact alone is within the limit, because
+                // other instances may give back their shares.
                 Err(if bytes <= limit { refusal.by_accident() } else { refusal })
             }
         }
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_can_be_taken_again() {
-        // Other tests hold little beside this.
+        // Other tests of this process hold little code compared with this limit.
         const LIMIT: u64 = 1 << 50;
         let most = Share::take(LIMIT - (1 << 40), LIMIT).expect("so much is left");
         let refusal = Share::take(2 << 40, LIMIT).expect_err("so much is not left");

@@ -1,9 +1,10 @@
 //! The host's state for one instance: its rights, its staged outputs, its log allowance.
 //!
-//! A guest writes into its own scratch. [`Guest::commit`] moves that into the world after a good
-//! poll, and [`Guest::discard`] drops it. What the guest may use is in `rights.rs`, the scratch is
-//! in `process/scratch.rs`, and refused calls are in `guest/refuse.rs`. The functions of the
-//! contract, which call this, are in `abi.rs`. No call of a guest allocates in this file.
+//! A guest writes into its own scratch. After a good poll, [`Guest::commit`] moves the scratch into
+//! the world; after a failed poll, [`Guest::discard`] drops it. What the guest may use is in
+//! `rights.rs`, the scratch is in `process/scratch.rs`, and refused calls are in `guest/refuse.rs`.
+//! The functions of the contract, which call the functions here, are in `abi.rs`. No call of a
+//! guest allocates in this file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,26 +39,27 @@ pub(super) enum ExitReason {
 /// The host's side of one instance.
 #[derive(Debug)]
 pub(in crate::plugin) struct Guest {
-    /// The world, which is here for the length of a call: host functions run only then.
+    /// The world, which is here only during a call. The host functions need it only during a call.
     pub(super) world: Lent<World>,
     pub(super) phase: Phase,
     pub(super) seat: Seat,
     /// Why the guest ended itself, if it did in this call.
     pub(super) exit_reason: Option<ExitReason>,
-    /// The source of random numbers, seeded by the plugin's name, so that a run can be repeated.
+    /// The source of random numbers. Its seed is made from the plugin's name, so that a run can be
+    /// repeated.
     pub(super) random: fastrand::Rng,
-    /// What the guest has given to `fd_write` of a line so far.
+    /// The part of a line that the guest has given to `fd_write` so far.
     pub(super) printed: Text<MAX_LOG_BYTES>,
-    /// The level of that line, by the descriptor that the guest wrote to.
+    /// The level of the line in `printed`, by the descriptor that the guest wrote to.
     pub(super) printed_level: Level,
     pub(super) scratch: Scratch,
     /// The state that `save` writes and `restore` reads.
     pub(super) state: State,
-    /// For each id, whether a poll has written that variable. It is kept only between
+    /// For each id, whether a poll has written the variable. The list exists only between
     /// [`Guest::trace_variables`] and [`Guest::take_written`].
     wrote: Option<Vec<bool>>,
     rights: Rights,
-    /// The maker against whose quota the variables count that this guest makes.
+    /// The maker of the variables that this guest makes; they count against the maker's quota.
     maker: Maker,
     pace: Pace,
     /// The calls that were refused to this guest.
@@ -65,8 +67,8 @@ pub(in crate::plugin) struct Guest {
 }
 
 impl Guest {
-    /// A guest for the program on `seat`, with the rights of `settings`. `seed` follows from its
-    /// name.
+    /// A guest for the program on `seat`, with the rights of `settings`. `seed` is made from the
+    /// program's name.
     pub(in crate::plugin) fn new(
         seat: Seat,
         seed: u64,
@@ -92,9 +94,9 @@ impl Guest {
         }
     }
 
-    /// Replaces the rights. The scan decides what becomes of outputs that the program owns already.
-    /// A claim on an output that is no longer granted has ended, even if the output is granted
-    /// again later.
+    /// Replaces the rights. The scan decides what happens to outputs that the program owns already.
+    /// A claim on an output ends when the output is no longer granted. The claim does not come back
+    /// if the output is granted again later.
     pub(super) fn entitle(&mut self, settings: &Settings, points: &Points) {
         let mut claimed = std::mem::take(&mut self.rights.claimed);
         claimed.resize(points.ids(), false);
@@ -106,7 +108,7 @@ impl Guest {
         self.rights = Rights { claimed, ..rights };
         let output_bytes = points.image_bytes(Direction::Out);
         if self.scratch.len() != output_bytes {
-            // Nothing is staged between two calls.
+            // The old scratch is empty, because no bytes are staged between two calls.
             self.scratch = Scratch::new(output_bytes);
         }
     }
@@ -171,7 +173,8 @@ impl Guest {
         self.wrote = Some(wrote);
     }
 
-    /// Ids of the variables that the polls have written since then. This ends the noting.
+    /// Ids of the variables that the polls have written since [`Guest::trace_variables`]. This call
+    /// ends the noting.
     pub(super) fn take_written(&mut self) -> Vec<u16> {
         let wrote = self.wrote.take().unwrap_or_default();
         wrote.iter().zip(0u16..).filter(|(wrote, _)| **wrote).map(|(_, id)| id).collect()
@@ -180,7 +183,7 @@ impl Guest {
     /// Writes a variable, if that is granted to the guest and the guest has not made too many.
     ///
     /// # Errors
-    /// Why the variable was not written; then nothing has changed.
+    /// The reason why the variable was not written; on an error nothing has changed.
     pub(super) fn write_variable(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         let maker = self.maker;
         let result = match self.rights.variables.allows(name) {
@@ -231,9 +234,9 @@ impl Guest {
         }
     }
 
-    /// Makes everything valid that the guest did in a good call. Variables that the guest writes
-    /// before its first poll stay provisional: the code that prepares the instance reads them and
-    /// decides.
+    /// Makes valid what the guest wrote in a good call. Variables that the guest writes before its
+    /// first poll stay provisional, because the code that prepares the instance reads them and
+    /// decides about them.
     pub(super) fn commit(&mut self) {
         self.flush();
         if self.scratch.has_part() {
@@ -252,8 +255,8 @@ impl Guest {
         }
     }
 
-    /// Drops the bytes that would make a float output something else than a finite number. No
-    /// single call could find this: each has written a part of the float.
+    /// Drops the bytes that would make a float output anything but a finite number. The single
+    /// calls could not find this, because each of them has written only a part of the float.
     fn drop_what_is_no_number(&mut self) {
         let points = Arc::clone(&self.world.points);
         for (id, point) in points.float_outputs(self.scratch.touched()) {

@@ -1,9 +1,9 @@
-//! The linear memory of a guest, as the functions that it calls use it, with the tape that notes
-//! what they move.
+//! The linear memory of a guest, as the host functions use it, with the tape that notes the bytes
+//! that they move.
 //!
-//! Offsets and lengths come from the guest and may have any value. What the bytes mean is known to
-//! `abi.rs` and `wasi.rs`; `bind.rs` makes the view for each call. Copies of the whole memory, for
-//! a report, are made in `trace/checkpoint.rs`.
+//! Offsets and lengths come from the guest and may have any value. This file does not know what the
+//! bytes mean: `abi.rs` and `wasi.rs` know this. `bind.rs` makes the view for each call. Copies of
+//! the whole memory, for a report, are made in `trace/checkpoint.rs`.
 
 use std::cell::RefCell;
 
@@ -14,8 +14,8 @@ use crate::process::call::{Code, Outcome};
 
 /// The linear memory of a guest, for the length of one call.
 ///
-/// Bounds are compared before wasmer is asked. If they are wrong, wasmer writes a line to its own
-/// log, and it would do so on the scan's thread.
+/// The functions here check the bounds before they call wasmer. Wasmer would write a line to its
+/// own log for wrong bounds, and would do so on the scan's thread.
 pub(super) struct Memory<'a> {
     view: MemoryView<'a>,
     tape: RefCell<&'a mut Tape>,
@@ -120,7 +120,7 @@ pub(super) mod tests {
         check(PAGE, 0, Ok(()));
         check(PAGE, 1, Err(Code::Error));
         check(PAGE + 1, 0, Err(Code::Error));
-        // The sum of the two does not fit 32 bits.
+        // The sum of the address and the length does not fit 32 bits.
         check(u32::MAX, 1, Err(Code::Error));
         check(u32::MAX - 3, PAGE as usize, Err(Code::Error));
         assert!(page.bytes() == before, "what was read and written back is the same");

@@ -1,6 +1,7 @@
-//! The rate at which a guest may log: first a burst, and then a number of lines per second.
+//! The rate limit of a guest's log: first a burst, and then a number of lines per second.
 //!
-//! What becomes of a line, and when dropped lines are reported, is decided in `guest.rs`.
+//! This file holds no lines. `guest.rs` logs or drops a line, and decides when dropped lines are
+//! reported.
 
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use std::time::Duration;
 pub(super) struct Pace {
     /// Lines per second that the guest may log.
     per_second: u32,
-    /// The time that is saved up for lines; one line costs `1s / per_second`.
+    /// The time that the guest has saved up for lines; one line costs `1s / per_second`.
     credit: Duration,
-    /// The moment up to which the credit was counted.
+    /// The moment up to which `credit` has been counted.
     seen: Duration,
     /// Lines that were not allowed and are not reported yet.
     pub(super) dropped: u32,

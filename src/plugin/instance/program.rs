@@ -1,9 +1,9 @@
 //! A program: an instance with its name, its seat in the scan and its settings.
 //!
 //! [`Program::prepare`] runs outside of the scan and may take as long as the init budget allows.
-//! From then on the scan owns the program and calls [`Program::poll`] once a cycle. Which module is
-//! prepared, and when, is decided by the supervisor. What the instance does with wasmer is in
-//! `wasm.rs`.
+//! After the swap the scan owns the program and calls [`Program::poll`] once a cycle. This file
+//! does not decide which module is prepared, or when: the supervisor does. The calls of wasmer are
+//! in `wasm.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +27,13 @@ use crate::process::world::World;
 pub struct Request {
     /// The plugin's name.
     pub name: Arc<str>,
-    /// Its place in the scan.
+    /// The program's place in the scan.
     pub seat: Seat,
     /// The module's identity.
     pub hash: ModuleHash,
     /// The number of the new instance.
     pub generation: Generation,
-    /// How it takes part in the scan.
+    /// How the program takes part in the scan.
     pub settings: Settings,
 }
 
@@ -42,13 +42,13 @@ pub struct Request {
 pub struct Program {
     /// The plugin's name.
     pub name: Arc<str>,
-    /// Its place in the scan.
+    /// The program's place in the scan.
     pub seat: Seat,
     /// The module's identity.
     pub hash: ModuleHash,
     /// The number of this instance.
     pub generation: Generation,
-    /// How it takes part in the scan.
+    /// How the program takes part in the scan.
     pub settings: Settings,
     /// Number of polls that returned well.
     pub polls: u64,
@@ -60,32 +60,33 @@ pub struct Program {
 pub struct Prepared {
     /// The program.
     pub program: Program,
-    /// Variables that its `init` wrote, whether their values changed or not. They count from the
-    /// swap on.
+    /// Variables that the program's `init` wrote, even if their values did not change. The writes
+    /// are valid from the swap on.
     pub variables: Vec<(String, Variable)>,
 }
 
-/// What a program found when it took its seat.
+/// The state and the variables that a program found when it took its seat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Takeover {
-    /// Size of the state that it was handed, in bytes; `None` if it began without a state.
+    /// Size of the state that the program got, in bytes; `None` if it began without a state.
     pub state_bytes: Option<u64>,
     /// Number of variables that existed before.
     pub variables_carried: u64,
-    /// Number of variables that its `init` has made.
+    /// Number of variables that the program's `init` has made.
     pub variables_new: u64,
-    /// Number of variables that its `init` wrote in vain: by now they have another type, or the
-    /// program may not write them any more. So the write did not count.
+    /// Number of variables that the program's `init` wrote in vain. The write did not become valid,
+    /// because the variable has another type by now, or because the program may not write it any
+    /// more.
     pub variables_dropped: u64,
 }
 
 impl Prepared {
     /// Writes the variables that the program's `init` has written, without committing them.
     ///
-    /// Since `init`, another program may have made one of them with another type, or the rights may
-    /// have changed. Then the existing value counts. The write in vain is added to the program's
-    /// refused calls, although `init` got the answer that it was written.
-    /// [`Program::tell_lost_writes`] logs that.
+    /// Since `init`, another program may have made one of the variables with another type, or the
+    /// rights may have changed. In these cases the variable keeps its value. The lost write is
+    /// added to the program's refused calls, although `init` got the answer that the variable was
+    /// written. [`Program::tell_lost_writes`] logs the lost writes.
     pub fn bring_variables(&mut self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
         let Program { settings, name: plugin, instance, .. } = &mut self.program;
@@ -116,7 +117,7 @@ fn seed(name: &str) -> u64 {
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more than eight bytes"))
 }
 
-/// The maker as which the programs of this plugin make and write variables.
+/// The maker that stands for the programs of this plugin when they make and write variables.
 pub fn maker(name: &str) -> Maker {
     Maker::program(seed(name))
 }
@@ -139,7 +140,7 @@ pub(in crate::plugin) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal 
     Refusal::new(format!("{whose} failed: {trap}"), remedy)
 }
 
-/// The result of a preparation, and what the guest logged meanwhile.
+/// The result of a preparation, with the lines that the guest logged meanwhile.
 #[derive(Debug)]
 pub struct Preparation {
     /// The program, or why there is none.
@@ -153,7 +154,7 @@ pub struct Preparation {
 impl Program {
     /// Makes an instance of `artifact` and runs its `init` in a world of its own.
     ///
-    /// `world` is a copy of the latest state whose log is a list.
+    /// `world` is a copy of the latest world, and its log is a list.
     pub fn prepare(
         request: Request,
         artifact: &Artifact,
@@ -197,8 +198,8 @@ impl Program {
         Self { name, seat, hash, generation, settings, polls: 0, instance }
     }
 
-    /// Runs one poll, which started at `started_ns` by [`super::stop::now_ns`]. If it returned
-    /// well, the world has what it wrote; otherwise the world has nothing of it.
+    /// Runs one poll, which started at `started_ns` by [`super::stop::now_ns`]. If the poll
+    /// returned well, the world has what the program wrote; otherwise the world has nothing of it.
     pub fn poll(
         &mut self,
         world: &mut Lent<World>,
@@ -210,14 +211,14 @@ impl Program {
         result
     }
 
-    /// Lets a successor take over. If both versions have `save` and `restore`, `save` of this
-    /// program comes first. Then come the variables of the successor's `init`, and then its
-    /// `restore`. `save` and `restore` together must keep the successor's swap budget. Writes to
-    /// variables stay uncommitted.
+    /// Lets a successor take over. If both versions have `save` and `restore`, the call first runs
+    /// `save` of this program. The call then writes the variables of the successor's `init`, and
+    /// last it runs the successor's `restore`. `save` and `restore` together must keep the
+    /// successor's swap budget. Writes to variables stay uncommitted.
     ///
     /// # Errors
-    /// Why the successor must not take over. Then this program is as it was before, unless
-    /// [`Program::is_spent`].
+    /// The reason why the successor must not take over. On an error this program is as it was
+    /// before, unless [`Program::is_spent`].
     pub fn hand_over(
         &mut self,
         to: &mut Prepared,
@@ -291,13 +292,14 @@ impl Program {
     }
 
     /// Begins to note which variables the program's polls write. The list starts with the variables
-    /// that it has just written in a hand-over and that are not committed yet. Those with an id in
-    /// `earlier` count as written by it too.
+    /// that the program has just written in a hand-over and that are not committed yet. Variables
+    /// with an id in `earlier` count as written by the program too.
     pub fn trace_variables(&mut self, variables: &Variables, earlier: &[u16]) {
         self.instance.guest().trace_variables(variables, earlier);
     }
 
-    /// Ids of the variables that the program has written since then. This ends the noting.
+    /// Ids of the variables that the program has written since [`Program::trace_variables`]. This
+    /// call ends the noting.
     pub fn take_written(&mut self) -> Vec<u16> {
         self.instance.guest().take_written()
     }
@@ -307,7 +309,8 @@ impl Program {
         Arc::clone(self.instance.guest().tally())
     }
 
-    /// Logs the writes of the program's `init` that did not count when it took its seat.
+    /// Logs the writes of the program's `init` that were not valid any more when the program took
+    /// its seat.
     pub fn tell_lost_writes(&mut self, world: &mut World) {
         self.instance.guest().tell_lost_writes(world);
     }
@@ -322,20 +325,21 @@ impl Program {
         self.settings = settings;
     }
 
-    /// Begins new counts of refused calls, because there are other points or variables: earlier
-    /// refusals say nothing about the present.
+    /// Begins new counts of refused calls. The caller does this when the points or variables have
+    /// changed, because earlier refusals then say nothing about new calls.
     pub fn forget_refusals(&mut self) {
         self.instance.guest().forget_refusals();
     }
 
-    /// Size of its linear memory in bytes.
+    /// Size of the program's linear memory in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.instance.memory_bytes()
     }
 
     /// Whether the program is polled in this cycle.
     pub fn is_due(&self, cycle: u64) -> bool {
-        // Most programs are polled in every cycle, and a division takes as long as a small poll.
+        // The first test saves the division for most programs, which are polled in every cycle. A
+        // division takes as long as a small poll.
         self.settings.every <= 1 || cycle.is_multiple_of(u64::from(self.settings.every))
     }
 

@@ -1,16 +1,17 @@
 //! Time limits for guests: the timekeeper, a thread that sets the stop flag in their code.
 //!
-//! The code of a guest checks its flag again and again (`module/flag.rs`). The [`Timekeeper`] sets
-//! the flag when a call has used up its CPU time. A call is armed by four plain stores, so a poll
-//! costs no system call. A call that returns by itself after it was stopped has failed too
-//! (`wasm/call.rs`). What the trap says is decided in `trap.rs`.
+//! The code of a guest checks its stop flag again and again (`module/flag.rs`). The [`Timekeeper`]
+//! sets the flag when a call has used up its CPU time. The scan arms a call by four plain stores,
+//! so a poll costs no system call. A call that returns by itself after the flag was set has failed
+//! too (`wasm/call.rs`). The text of the trap is made in `trap.rs`.
 //!
-//! The global `stop` counts the calls. Each arming writes a new positive number, and the timekeeper
-//! replaces only the number that it saw. So a stop that comes too late meets another number, and
-//! does nothing.
+//! The stop flag is the instance's global `stop`, which also counts the calls. Each arming writes a
+//! new positive number, and the timekeeper replaces only the number that it saw. So if the
+//! timekeeper is too late, the global has another number by then, and the next call is not stopped.
 //!
-//! The CPU clock alone does not stop a call. When it says that the time is over, the timekeeper
-//! begins an inquiry (`stop/inquiry.rs`), in which it asks the thread (`stop/proof.rs`).
+//! The CPU clock alone does not stop a call, because it also counts time that is not the guest's.
+//! When the CPU clock says that the time is over, the timekeeper begins an inquiry
+//! (`stop/inquiry.rs`), in which it asks the thread (`stop/proof.rs`).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -31,20 +32,19 @@ use crate::clock::{Clock, MonotonicClock, nanos};
 mod inquiry;
 mod proof;
 
-/// The time of a slot without an armed call, in nanoseconds: the timekeeper sleeps until it is
-/// woken.
+/// The next look at a slot without an armed call: the timekeeper sleeps until it is woken.
 const NEVER_NS: u64 = u64::MAX;
 
-/// The shortest sleep while CPU time is left, in nanoseconds. Without it, a thread that is
-/// preempted at the very end of its budget would make the timekeeper spin.
+/// The shortest sleep while CPU time is left, in nanoseconds. Without this minimum, the timekeeper
+/// would spin if the thread is preempted at the very end of its budget.
 const SHORTEST_SLEEP_NS: u64 = 20_000;
 
 /// Most new budget slots that the timekeeper has not taken in yet. A few preparations run at once,
 /// and each wakes the timekeeper.
 const MAX_ARRIVALS: usize = 64;
 
-/// The longest sleep of the timekeeper. It is woken when needed; this limits the effect of a
-/// mistake.
+/// The longest sleep of the timekeeper. Other threads wake the timekeeper when needed; this limit
+/// bounds the damage if one of them fails to do so.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// The address of the `stop` global of one instance.
@@ -56,7 +56,7 @@ pub(super) struct StopCell(AtomicPtr<AtomicI32>);
 impl StopCell {
     /// Takes the address of one of the instance's own globals. The last one is `stop`.
     pub(super) fn take(&self, place: NonNull<VMGlobalDefinition>) {
-        // `val` is a union that starts with its i32, at an alignment of 16.
+        // `val` is a union whose i32 is at its start, and the union is aligned to 16 bytes.
         self.0.store(place.as_ptr().cast(), Ordering::Relaxed);
     }
 
@@ -81,22 +81,22 @@ impl StopCell {
     }
 }
 
-/// What the timekeeper knows about one thread that runs guests. That thread writes and the
+/// The timekeeper's data about one thread that runs guests. The watched thread writes and the
 /// timekeeper reads, unless a field says otherwise.
 #[derive(Debug)]
 struct Watched {
     /// The flag of the running call; null between calls.
     cell: AtomicPtr<AtomicI32>,
-    /// When that call began.
+    /// When the running call began.
     started_ns: AtomicU64,
     /// The CPU time that the call may take.
     allowed_ns: AtomicU64,
     /// Wall time and CPU time of the thread at one instant before the call.
     marked_ns: AtomicU64,
     marked_cpu_ns: AtomicU64,
-    /// No call is armed before this moment.
+    /// The thread has promised that it arms no call before this moment.
     idle_until_ns: AtomicU64,
-    /// No call has a shorter budget than this.
+    /// The thread has promised that no call has a shorter budget than this.
     shortest_ns: AtomicU64,
     /// The time when the timekeeper last ended a call. The timekeeper writes it and the thread
     /// reads it.
@@ -116,7 +116,8 @@ impl Watched {
             let earliest = now_ns.max(self.idle_until_ns.load(Ordering::Relaxed));
             return earliest.saturating_add(shortest);
         };
-        // First the number of the call, then its times: they were stored in the other order.
+        // The timekeeper loads the number of the call first and its times afterwards, because the
+        // thread stores them in the opposite order.
         let call = cell.load(Ordering::Acquire);
         let started = self.started_ns.load(Ordering::Relaxed);
         let allowed = self.allowed_ns.load(Ordering::Relaxed);
@@ -132,9 +133,9 @@ impl Watched {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
         if let Finding::LookIn(pause_ns) = inquiry.look(&self.witness, started, cpu_ns) {
-            // A machine that wakes the timekeeper 17 us late turns stretches of 25 us into 42 us
-            // (seen). So the timekeeper stays awake while the thread runs at the same time on
-            // another CPU.
+            // If the machine wakes the timekeeper 17 us late, a stretch takes 42 us instead of 25
+            // us (this was measured). So the timekeeper stays awake while the thread runs at the
+            // same time on another CPU.
             let is_beside = clock_ns(self.cpu_clock) > cpu_ns;
             return self::now_ns() + if is_beside { 0 } else { pause_ns };
         }
@@ -155,15 +156,17 @@ impl Watched {
     }
 }
 
-/// The budget slot of one thread. Through it the thread tells the timekeeper when a call begins and
-/// what its budget is. It is made on that thread and used only there.
+/// The budget slot of one thread. By the slot, the thread tells the timekeeper when a call begins
+/// and how long its budget is. The slot is made on its thread and used only on that thread.
 #[derive(Debug)]
 pub struct BudgetSlot(Arc<Watched>);
 
 impl BudgetSlot {
-    /// Notes the thread's CPU time. This is done once a cycle, because it is a system call.
+    /// Notes the thread's CPU time. The scan does this once a cycle and not for each call, because
+    /// it is a system call.
     pub fn mark(&self) {
-        // In this order: CPU time that passes between the two does not count for the call.
+        // The wall clock is read before the CPU clock, so that CPU time that passes between the two
+        // does not count for the call.
         self.0.marked_ns.store(now_ns(), Ordering::Relaxed);
         self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
     }
@@ -179,7 +182,7 @@ impl BudgetSlot {
     }
 
     /// The time when the timekeeper last ended a call of this thread, by [`now_ns`]; 0 if it never
-    /// did.
+    /// ended one.
     pub fn stopped_ns(&self) -> u64 {
         self.0.stopped_ns.load(Ordering::Relaxed)
     }
@@ -203,19 +206,21 @@ impl BudgetSlot {
 
 /// The thread that ends calls. Dropping this value ends the thread.
 ///
-/// The thread waits for no other thread. A thread that it waited for might itself wait for a CPU on
-/// which a runaway of higher priority runs.
+/// The timekeeper's thread waits for no other thread. Otherwise a runaway guest of higher priority
+/// could keep the CPU from that other thread, and so keep the timekeeper from ending the runaway's
+/// call.
 #[derive(Debug)]
 pub struct Timekeeper {
     /// New slots on their way to the thread. The threads that add them take turns; the timekeeper's
     /// thread only reads.
     arrivals: Mutex<rtrb::Producer<Weak<Watched>>>,
-    /// What both sides look at; its fields say who writes them.
+    /// The data that the timekeeper's thread shares with other threads. Each field says who writes
+    /// it.
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the timekeeper's thread shares with other threads.
+/// The data that the timekeeper's thread shares with other threads.
 #[derive(Debug, Default)]
 struct Shared {
     /// Counts up at the beginning and at the end of each look, so it is odd during a look. The
@@ -227,8 +232,9 @@ struct Shared {
 }
 
 impl Timekeeper {
-    /// Starts the thread. `on_start` runs on it first. It is the place to raise the thread's
-    /// priority above that of the watched threads, which could starve it otherwise.
+    /// Starts the thread. `on_start` runs first on this thread. `on_start` can raise the thread's
+    /// priority above that of the watched threads, which could otherwise keep the CPU from the
+    /// timekeeper.
     ///
     /// # Errors
     /// When the system cannot make the thread, or refuses the signal handler.
@@ -277,11 +283,11 @@ impl Timekeeper {
     }
 
     /// Waits until the timekeeper no longer holds the address of a flag whose call has ended. An
-    /// instance is dropped only after this. It must not be dropped on the scan's thread, because
-    /// this waits for the end of a look.
+    /// instance is dropped only after this wait. An instance must not be dropped on the scan's
+    /// thread, because the wait lasts until the end of the timekeeper's look.
     pub(super) fn release(&self) {
-        // This works together with the fence in `keep`. If the count is even here, the next look
-        // comes after the call was disarmed, and sees that.
+        // This fence works together with the fence in `keep`. If the count is even here, the next
+        // look begins after the call was disarmed, and finds no armed call.
         fence(Ordering::SeqCst);
         let looks = self.shared.looks.load(Ordering::Relaxed);
         while looks % 2 == 1 && self.shared.looks.load(Ordering::Acquire) == looks {
@@ -295,7 +301,7 @@ impl Drop for Timekeeper {
         self.shared.ended.store(true, Ordering::Relaxed);
         self.wake();
         if let Some(thread) = self.thread.take() {
-            // The thread cannot panic; if it did, there is nothing left to end.
+            // The timekeeper's thread cannot panic. If it did, there would be no thread to end.
             let _ = thread.join();
         }
     }
@@ -303,8 +309,8 @@ impl Drop for Timekeeper {
 
 /// The work of the timekeeper's thread.
 fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
-    // 1 ns instead of the usual 50 us, so that a stop comes on time. Without it, stops are only
-    // later.
+    // The timer slack is 1 ns instead of the usual 50 us, so that a stop comes on time. If the
+    // system refuses this, stops only come later.
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut slots = Vec::with_capacity(MAX_ARRIVALS);
     while !shared.ended.load(Ordering::Relaxed) {
@@ -320,7 +326,7 @@ fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
         let next = looks.min().unwrap_or(NEVER_NS);
         shared.looks.fetch_add(1, Ordering::Release);
         let pause = Duration::from_nanos(next.saturating_sub(now_ns()));
-        // Even a sleep of no length takes 18 us.
+        // The timekeeper does not sleep for a zero pause, because even such a sleep takes 18 us.
         if !pause.is_zero() {
             thread::park_timeout(pause.min(LONGEST_SLEEP));
         }
@@ -339,7 +345,8 @@ pub(in crate::plugin) fn thread_cpu_ns() -> u64 {
 }
 
 fn clock_ns(clock: ClockId) -> u64 {
-    // A thread that has ended has no clock; it runs no call either.
+    // A thread that has ended has no CPU clock. The result 0 does no harm, because such a thread
+    // runs no call.
     clock_gettime(clock).map_or(0, |time| nanos(time.into()))
 }
 

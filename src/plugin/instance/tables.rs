@@ -1,9 +1,10 @@
-//! The limit on the tables of one instance, all together.
+//! The limit on the number of elements in all tables of one instance together.
 //!
-//! Each table keeps the elements that it has from the start. The further elements that it may take
-//! are reserved when it is made, in the order of the tables. The limit of the memory, and wasmer's
-//! hooks for both, are in `wasm.rs`. A module that asks for too much from the start is mostly
-//! refused earlier, in `module/size.rs`.
+//! Each table gets the elements that it has from the start. When wasmer makes a table, this file
+//! reserves the further elements by which the table may grow. The tables are made in their order in
+//! the module, so the first tables get the further elements first. The limit of the memory, and
+//! wasmer's hooks for both, are in `wasm.rs`. A module that asks for too much from the start is
+//! mostly refused earlier, in `module/size.rs`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,8 +17,8 @@ pub(super) struct Tables {
     /// Number of elements that the tables have from the start.
     minimum: u64,
     /// Number of elements by which the tables that are not made yet may grow. Only the thread that
-    /// makes the instance reads and writes it. It is atomic because wasmer shares the value that
-    /// has its hooks.
+    /// makes the instance reads and writes the number. The number is atomic because wasmer shares
+    /// the value that has the hooks.
     spare: AtomicU32,
 }
 
@@ -29,13 +30,13 @@ impl Tables {
 
     fn of<'t>(allowed: u32, tables: impl Iterator<Item = &'t TableType>) -> Self {
         let minimum = tables.map(|table| u64::from(table.minimum)).sum();
-        // It is at most `allowed`, which has 32 bits.
+        // The difference is at most `allowed`, which has 32 bits.
         let spare = u64::from(allowed).saturating_sub(minimum) as u32;
         Self { allowed, minimum, spare: AtomicU32::new(spare) }
     }
 
-    /// The type of the next table, with the maximum that there is room for. A table without a
-    /// maximum of its own gets all that is left.
+    /// The type of the next table, with a maximum for which there is room. A table without a
+    /// maximum of its own gets all remaining elements.
     ///
     /// # Errors
     /// When the tables have too many elements from the start.

@@ -1,5 +1,4 @@
-//! Points by name and with quality: the functions that version 1 of the contract adds for the
-//! field.
+//! Points by name and with quality: the functions on points that version 1 of the contract adds.
 //!
 //! Reading and writing by address, which version 0 has, is in `abi.rs`.
 
@@ -20,8 +19,8 @@ pub(in super::super) fn find(
 ) -> Outcome {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
-    // A guest that goes on without the point does nothing visible, and its author sees no reason.
-    // So the refusal is logged.
+    // The refusal is logged, because a guest may go on without the point, and its author would then
+    // see no reason why the program has no effect.
     let Some(found) = guest.world.points.find(name) else {
         return Err(guest.refuse(Why::NoPoint, name));
     };
@@ -84,9 +83,9 @@ pub(in super::super) fn read(
 }
 
 /// `wasm_point_quality(id, status, age_ms)`: gives the quality of a point and its age. `status` is
-/// a status code of OPC UA that says why the quality is so. `age_ms` says how long ago an input was
-/// good last, in milliseconds; [`u32::MAX`] if it never was, or longer ago than 32 bits can say.
-/// The age of an output is 0.
+/// a status code of OPC UA that says why the quality is so. `age_ms` is the time since the input
+/// was last good, in milliseconds; [`u32::MAX`] if the input was never good, or if the time does
+/// not fit 32 bits. The age of an output is 0.
 pub(in super::super) fn quality(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -114,8 +113,8 @@ pub(in super::super) fn quality(
     memory.write(age_ms, &age.to_le_bytes())
 }
 
-/// `wasm_degraded(degraded)`: says whether an input is missing that the program requires. Then the
-/// program's outputs are safe, whatever it writes.
+/// `wasm_degraded(degraded)`: says whether an input is missing that the program requires. While one
+/// is missing, the program's outputs are safe, whatever the program writes.
 pub(in super::super) fn degraded(guest: &mut Guest, memory: &Memory<'_>, degraded: u32) -> Outcome {
     let seat = guest.seat;
     let world = &*guest.world;

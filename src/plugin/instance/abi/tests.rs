@@ -1,5 +1,5 @@
-//! The functions of the contract and of WASI on a memory without a module: what they refuse changes
-//! nothing, whatever the arguments are.
+//! Tests of the functions of the contract and of WASI on a memory without a module: a refused call
+//! changes nothing, whatever its arguments are.
 //!
 //! Each function is called some thousand times, in each phase. What single calls do, from a module
 //! and through the bindings, is in `tests/it/abi/`.
@@ -22,7 +22,8 @@ use crate::process::world::World;
 /// Bytes of each image.
 const IMAGE: u32 = 16;
 
-/// Where the names stand that are good, and a buffer of `fd_write` with the first of them.
+/// The contents of the memory: at 100, good names; at 120, a buffer entry of `fd_write` that points
+/// at the first name.
 const DATA: &[(u32, &[u8])] = &[(100, b"flagspeed.level"), (120, &[100, 0, 0, 0, 4, 0, 0, 0])];
 
 /// A function with four words as its arguments. It takes as many of them as it has.
@@ -61,7 +62,8 @@ const CALLS: [(&str, Call); 24] = [
     ("no_sizes", |_, m, [a, b, ..]| errno(wasi::no_sizes(m, a, b))),
 ];
 
-/// A code of WASI as one of the contract; what it was does not count here.
+/// Any error number of WASI as one code of the contract, because these tests only ask whether a
+/// call was refused.
 fn errno(result: Result<(), Errno>) -> Outcome {
     result.map_err(|_| Code::Error)
 }
@@ -123,7 +125,7 @@ fn traces(guest: &Guest) -> impl PartialEq + use<> {
     ((outputs.clone(), owners.clone(), variables), (said, printed), (staged, state, random))
 }
 
-/// An argument that is more often at an edge than elsewhere.
+/// A random argument, which is often the smallest or largest value of a range.
 fn word(random: &mut fastrand::Rng) -> u32 {
     match random.u8(..8) {
         0 => random.u32(..6),
@@ -160,7 +162,7 @@ fn a_call_that_is_refused_changes_nothing() {
                 let result = page.with(|memory| call(&mut guest, memory, words));
                 seen[n][result.err().unwrap_or(Code::Success) as usize] = true;
                 if result.is_ok() {
-                    // It may have overwritten the names.
+                    // The call may have overwritten the names.
                     page.with(|memory| memory.write(0, &bytes)).expect("it is one page");
                     before = traces(&guest);
                     continue;
@@ -178,7 +180,8 @@ fn a_call_that_is_refused_changes_nothing() {
     assert!(all(Code::OtherType) >= 3 && all(Code::Denied) >= 5, "{seen:?}");
 }
 
-/// The tests with modules leave these two out, because they work in `save` and `restore` only.
+/// The tests with modules leave out the two functions on the state, because they work in `save` and
+/// `restore` only.
 #[test]
 fn the_state_goes_in_and_out_within_the_memory_only() {
     let mut page = Page::new(&[(100, b"state"), (PAGE - 3, b"end")]);
@@ -195,7 +198,7 @@ fn the_state_goes_in_and_out_within_the_memory_only() {
     assert_eq!(read(PAGE - 1, 2, 0), Err(Code::Error), "there is no room for two bytes");
     assert_eq!(read(200, 2, PAGE - 3), Err(Code::Error), "there is no room for the number");
     assert_eq!(read(200, 5, 300), Ok(()));
-    // The length is that of the room: only what is left is written.
+    // The length is that of the guest's buffer; only the rest of the state is written to it.
     assert_eq!(read(PAGE - 3, 1000, 304), Ok(()));
     assert_eq!(read(PAGE, 9, 308), Ok(()));
     let bytes = page.bytes();
@@ -236,7 +239,7 @@ fn the_message_of_an_abort_is_read_as_far_as_it_can_be() {
     check(100, 5, &utf16("abc"), "ab");
     check(100, 2, &[0, 0xd8], "\u{fffd}");
     check(100, 4000, &utf16(&"x".repeat(300)), &"x".repeat(256));
-    // It begins before the memory, or ends after it.
+    // The message begins before the memory, or ends after it.
     check(3, 2, &utf16("a"), "");
     check(PAGE - 2, 4, &utf16("a"), "");
     check(PAGE - 2, 2, &utf16("a"), "a");

@@ -1,7 +1,7 @@
 //! The functions of an instance in a replay: each asks the player for the recorded answer.
 //!
-//! What the player compares is in `trace/player.rs`. The functions that do something are bound in
-//! `bind.rs`.
+//! The functions here have no effect on a world. What the player compares is in `trace/player.rs`.
+//! The functions of a running program are bound in `bind.rs`.
 
 use wasmer::{
     ExternType, Function, FunctionEnv, FunctionEnvMut, ImportType, RuntimeError, Store, Value,
@@ -36,7 +36,7 @@ fn bits(value: &Value) -> u64 {
         Value::I32(number) => number.cast_unsigned().into(),
         Value::I64(number) => number.cast_unsigned(),
         Value::F64(number) => number.to_bits(),
-        // No offer takes any other type.
+        // The functions that a module may import take no other types.
         _ => 0,
     }
 }

@@ -1,10 +1,10 @@
-//! The refused calls of one guest: each is counted, the first is logged, and a later good call ends
-//! it.
+//! The refused calls of one guest: each refusal is counted, the first of its kind and name is
+//! logged, and a later good call ends the refusal.
 //!
-//! The counts are in `process/refused/tally.rs`, where other threads read them. The fields here
-//! stand beside them: with these, a good call knows without a search that there is nothing to end.
-//! Some refusals end without a call of the guest, because a point or a variable has appeared. The
-//! code that shows the counts has to find those.
+//! The counts are in `process/refused/tally.rs`, where other threads read them. The fields here are
+//! an index of the counts: by them, a good call finds without a search that it ends no refusal.
+//! Some refusals end without a call of the guest, because a point or a variable has appeared. This
+//! file does not notice their end: the code that shows the counts does.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::process::refused::{Counted, RefusedCall, Tally, Why};
 use crate::process::variable::{Denied, VariableKind};
 use crate::process::world::World;
 
-/// What the host knows of the refused calls of one guest.
+/// The host's data about the refused calls of one guest.
 #[derive(Debug)]
 pub(super) struct Refused {
     /// The counts, under the rights that the guest has now. The thread that calls the guest writes,
@@ -25,7 +25,7 @@ pub(super) struct Refused {
     tally: Arc<Tally>,
     /// The function of the contract that the guest is calling, by its number on a tape.
     call: u8,
-    /// Whether the refusal of this call is counted already.
+    /// Whether the refusal of the present call is counted already.
     is_counted: bool,
     /// Functions of which a call was refused because of its arguments, and no call has gone well
     /// since; one bit for each function.
@@ -37,8 +37,8 @@ pub(super) struct Refused {
     /// Number of points and variables that were missing before the first poll, and that the guest
     /// has not found since.
     unmet: usize,
-    /// Whether the first call without an entry of its own was a write of the guest's start that
-    /// does not count. Then the log does not have that call yet.
+    /// Whether the first call without an entry of its own was a lost write: a write of the guest's
+    /// start that is not valid any more. The log does not have that call yet.
     has_lost_more: bool,
 }
 
@@ -57,7 +57,7 @@ impl Refused {
         }
     }
 
-    /// Sets the number of points. It allocates.
+    /// Sets the number of points. The call allocates.
     pub(super) fn take_points(&mut self, points: usize) {
         self.misread.resize(points, false);
         self.misgiven.resize(points, false);
@@ -80,8 +80,8 @@ impl Guest {
         &self.refused.tally
     }
 
-    /// Begins new counts: what was refused under the old rights says nothing about the new ones. It
-    /// allocates.
+    /// Begins new counts, because a refusal under the old rights says nothing about the new rights.
+    /// The call allocates.
     pub(in super::super) fn forget_refusals(&mut self) {
         if let Some(next) = self.refused.tally.begin_anew() {
             self.refused.tally = next;
@@ -93,8 +93,9 @@ impl Guest {
         (self.refused.call, self.refused.is_counted) = (call, false);
     }
 
-    /// The code that the call answers with. A check that refused the call may have counted it
-    /// already, with a name. Otherwise it is counted here by function and code.
+    /// Ends the present call and returns its code. A check that refused the call may have counted
+    /// the refusal already, with a name. Otherwise the refusal is counted here by function and
+    /// code.
     pub(in super::super) fn end_call(&mut self, result: Outcome) -> i32 {
         match result {
             Ok(()) => self.end_mistake(),
@@ -138,8 +139,8 @@ impl Guest {
         self.refuse(why, points.get(id).map_or("", |point| &point.name))
     }
 
-    /// Counts a write of the guest's start to a variable that does not count any more, for this
-    /// reason.
+    /// Counts a lost write: a write of the guest's start to a variable that is not valid any more,
+    /// for this reason.
     pub(in super::super) fn note_lost_write(
         &mut self,
         why: Denied,
@@ -155,7 +156,7 @@ impl Guest {
         self.refused.has_lost_more |= matches!(counted, Counted::Full);
     }
 
-    /// Logs the writes of the guest's start that do not count.
+    /// Logs the lost writes of the guest's start.
     pub(in super::super) fn tell_lost_writes(&mut self, world: &mut World) {
         let has_lost_more = std::mem::take(&mut self.refused.has_lost_more);
         let dropped = self.tally().calls().filter(|call| matches!(call.why, Why::Dropped(..)));
@@ -166,7 +167,8 @@ impl Guest {
         }
     }
 
-    /// A call went well: ends the refusals that are known by this function only.
+    /// Ends the refusals of the present function that have no name, because a call of the function
+    /// has gone well.
     fn end_mistake(&mut self) {
         let refused = &mut self.refused;
         let bit = refused.call_bit();
@@ -191,7 +193,8 @@ impl Guest {
         }
     }
 
-    /// Ends refusals because of another owner: the guest owns this output from now on.
+    /// Ends the refusals of this output that were due to another owner, because the guest owns the
+    /// output from now on.
     pub(super) fn end_owned(&mut self, id: PointId) {
         self.end_about(id, |call| matches!(call.why, Why::Owned(_)));
     }
@@ -203,8 +206,8 @@ impl Guest {
         self.refused.tally.end(|call| is_it(call) && call.name.as_str() == name);
     }
 
-    /// Ends refusals because this point or variable was missing: the guest has found it. `why` says
-    /// which of the two kinds it is.
+    /// Ends the refusals that were due to a missing point or variable, because the guest has found
+    /// it. `why` says whether it is a point or a variable.
     pub(in super::super) fn end_absence(&mut self, why: Why, name: &str) {
         let Refused { tally, unmet, .. } = &mut self.refused;
         if *unmet > 0 {
