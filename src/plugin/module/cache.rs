@@ -1,14 +1,14 @@
-//! Artifacts on disk, so that a restart need not compile again.
+//! The cache of artifacts on disk, so that the daemon need not compile again after a restart.
 //!
-//! To load an artifact is as trusting as to load a shared library, and wasmer checks nothing: a
-//! file with flipped bits loads and runs. So the folder is private to the daemon's user. Every file
-//! begins with a checksum of its name and bytes, which is compared first. Any doubt deletes the
-//! file.
+//! A loaded artifact can do as much harm as a shared library, and wasmer checks nothing: a file
+//! with flipped bits loads and runs. So the folder is private to the daemon's user. Every file
+//! begins with a checksum of its name and bytes, which the cache compares before it uses the file.
+//! The cache deletes a file with a wrong checksum.
 //!
 //! The checksum is no signature: any process that can write into the folder can make one. Therefore
 //! the folder is emptied at opening if other users had any access to it. It is also emptied if a
-//! file in it is not the daemon's own. Nothing depends on the cache: without it, a module is
-//! compiled once more. What an artifact is, is in `compile/artifact.rs`.
+//! file in it is not the daemon's own. The daemon does not depend on the cache: without it, a
+//! module is compiled once more. Artifacts themselves are in `compile/artifact.rs`.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -32,8 +32,8 @@ const CHECKSUM: usize = blake3::OUT_LEN;
 /// Length of a key: BLAKE3 in hexadecimal digits.
 const KEY: usize = 2 * blake3::OUT_LEN;
 
-/// The version of the files' layout. Each change of the layout here must raise it; then no key
-/// leads to a file of the old layout.
+/// The version of the files' layout. Each change of the layout must raise this number, so that no
+/// key leads to a file of the old layout.
 const LOOK: u32 = 3;
 
 /// The version of wasmer, on which an artifact depends. A test compares it with `Cargo.toml`.
@@ -43,8 +43,8 @@ const WASMER: &str = "7.4.2";
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
-    /// Whether it has given no answer in time. The threads that ask it write this, the status reads
-    /// it.
+    /// Whether the folder has given no answer in time. The threads that use the cache write this,
+    /// and the thread that makes the status reads it.
     is_late: Arc<AtomicBool>,
 }
 
@@ -57,8 +57,8 @@ pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> St
     hasher.finalize().to_hex().to_string()
 }
 
-/// The checksum in front of an artifact. It is valid for this key only, so that no file is taken
-/// for another.
+/// The checksum in front of an artifact. The checksum is valid for this key only, so that a renamed
+/// file is not taken for another artifact.
 fn checksum(key: &str, parts: &[&[u8]]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes());
@@ -97,7 +97,8 @@ impl Cache {
     /// The name of a file that has an artifact's name, but that this cache cannot have made.
     fn strange_file(&self) -> io::Result<Option<String>> {
         let is_strange = |about: &fs::Metadata| {
-            // A folder of our own in the place of a file is damage.
+            // A folder of our own user in the place of a file is damage, and not the work of
+            // another user.
             let is_damage = about.is_dir() && is_ours(about);
             !is_own(about) && !is_damage
         };
@@ -153,13 +154,13 @@ impl Cache {
         &self.folder
     }
 
-    /// Whether it gave no answer in time when it was asked last.
+    /// Whether the folder gave no answer in time when the cache was used last.
     pub fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
     }
 
-    /// It was asked: `late` says why it has given no answer in time, if so. The log hears of it
-    /// when that changes.
+    /// Notes a use of the cache: `late` is the reason if the folder has given no answer in time.
+    /// The log gets a line when the folder becomes late and when it answers again.
     pub(super) fn heard(&self, late: Option<&io::Error>) {
         if self.is_late.swap(late.is_some(), Ordering::Relaxed) == late.is_some() {
             return;
@@ -187,18 +188,20 @@ impl Cache {
         if !whole {
             let file = path.display();
             tracing::warn!(%file, "the cached artifact {file} is damaged; it is made again");
-            // A damaged file that cannot be deleted is found damaged again next time.
+            // An error does no harm: a damaged file that cannot be deleted is found damaged again
+            // next time.
             let _ = fs::remove_file(&path);
             return None;
         }
-        // The time of use decides which file is deleted first; without it, the time of creation
-        // does.
+        // The time of the last use decides which file is deleted first. If the time cannot be set,
+        // the time of creation decides.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         bytes.drain(..CHECKSUM);
         Some(bytes)
     }
 
-    /// Stores an artifact, given in parts that are loaded as one. Returns whether that succeeded.
+    /// Stores an artifact, given in parts that are loaded as one piece. Returns whether the
+    /// artifact was stored.
     pub(super) fn store(&self, key: &str, parts: &[&[u8]]) -> bool {
         let stored = self.try_store(key, parts);
         if let Err(error) = &stored {
@@ -217,8 +220,8 @@ impl Cache {
     /// Stores an artifact by way of a temporary file, so that no half artifact has a key as its
     /// name.
     fn try_store(&self, key: &str, parts: &[&[u8]]) -> io::Result<()> {
-        // Two preparations of one module may store it at the same time: each writes a file of its
-        // own.
+        // Each preparation writes a file of its own, because two preparations of one module may
+        // store the artifact at the same time.
         let unique = fastrand::u64(..);
         let half = self.folder.join(format!("{key}.{unique:016x}.tmp"));
         put_whole(&half, &self.folder.join(key), |file| {
@@ -250,23 +253,24 @@ impl Cache {
     }
 }
 
-/// Whether the file is gone: another daemon with the same cache may have deleted it.
+/// Whether the error says that the file is gone. Another daemon with the same cache may have
+/// deleted the file.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// Whether it is a file of this user into which no other user can write.
+/// Whether the entry is a file of this user into which no other user can write.
 fn is_own(about: &fs::Metadata) -> bool {
     about.is_file() && is_ours(about) && about.mode() & 0o022 == 0
 }
 
-/// Whether it belongs to this user.
+/// Whether the entry belongs to this user.
 fn is_ours(about: &fs::Metadata) -> bool {
     about.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// Reads a file of this user, at most one byte more than `most`. If another user has put a link
-/// there, it is not followed; a pipe there is not waited for.
+/// Reads a file of this user, at most one byte more than `most`. The call does not follow a link
+/// that another user has put there, and does not wait for a pipe.
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let file = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;

@@ -39,7 +39,7 @@ pub struct Report {
     pub imports: Vec<String>,
     /// The functions of the contract that the module exports.
     pub exports: Vec<String>,
-    /// What is valid in the module but almost surely a mistake.
+    /// The probable mistakes in the valid module.
     pub notes: Vec<Note>,
 }
 
@@ -224,8 +224,8 @@ impl Outline {
             let offer = offer::offers().find(|offer| offer.module == module && offer.name == name);
             let hint = match offer {
                 Some(offer) if offered(offer) == wanted => continue,
-                // A comparison with all offers takes time, and a hint beyond this number is not
-                // shown.
+                // An import beyond this number gets no hint, because the refusal does not show it,
+                // and because a comparison with all offers takes time.
                 _ if wrong.len() >= MAX_MISSING => Hint::None,
                 Some(offer) => Hint::Is(offered(offer)),
                 None => nearest_offer(module, name).map_or(Hint::None, Hint::Near),

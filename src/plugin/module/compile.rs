@@ -1,4 +1,4 @@
-//! From a module's bytes to an artifact, in a child process with limits.
+//! The compile service: makes an artifact of a module's bytes, in a child process with limits.
 //!
 //! Code that parses or compiles a module works on hostile bytes: a valid file of a few megabytes
 //! can cost gigabytes and minutes. So this program starts itself again with a hidden verb, sends
@@ -37,15 +37,15 @@ use crate::plugin::{Compiler, Limits, ModuleHash, Refusal};
 /// The hidden verb of the command line that makes a process a compile worker.
 pub const WORKER_VERB: &str = "compile-worker";
 
-/// Most wall time of one compilation. It is far above the CPU time, because the worker runs only
-/// when no other process wants the CPU.
+/// Most wall time of one compilation. This limit is far above the limit of the CPU time, because
+/// the worker runs only when no other process wants the CPU.
 const MAX_WALL: Duration = Duration::from_secs(120);
 
 /// Most bytes of the answer in front of an artifact. The answer names the imports: at most 20 000,
 /// in 200 bytes each.
 const MAX_ANSWER: u64 = 4 << 20;
 
-/// The order to the worker; it stands in front of the module on the worker's standard input.
+/// The job for the worker, in front of the module on the worker's standard input.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Job {
     compiler: Compiler,
@@ -53,25 +53,25 @@ struct Job {
     wanted: Wanted,
 }
 
-/// What the worker is to answer with.
+/// The kind of answer that the job asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Wanted {
     /// A report of what the module is.
     Report,
     /// The module, compiled.
     Artifact,
-    /// A list of what the worker could still do if a module took it over. There is no module.
+    /// A list of what the worker could still do if a module took it over. This job has no module.
     Confinement,
 }
 
-/// The worker's answer; it stands in front of the artifact on the worker's standard output.
+/// The worker's answer, in front of the artifact on the worker's standard output.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     /// The module is good; the length is that of the artifact that follows, in bytes.
     Done(Report, usize),
     /// The module is refused.
     Refused(Refusal),
-    /// What the system did not take away from the worker.
+    /// The rights that the system did not take away from the worker.
     Open(Vec<String>),
 }
 
@@ -95,7 +95,7 @@ impl CompileService {
     /// # Errors
     /// A refusal that says what is wrong with the module, or which limit its compilation exceeded.
     pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
-        // Another compilation may have put it into the cache meanwhile.
+        // Another compilation may have put the artifact into the cache meanwhile.
         if let Some(found) = self.cached(hash, module.len()).await {
             return Ok(found);
         }
@@ -151,8 +151,8 @@ impl CompileService {
         Job { compiler: self.compiler, limits: self.limits, wanted }
     }
 
-    /// Runs workers until one gives an answer. A worker that is killed from outside is started
-    /// again, after a pause, up to [`MAX_ATTEMPTS`] times in all.
+    /// Runs workers until a worker gives an answer. If a worker is killed from outside, the service
+    /// starts another one after a pause, up to [`MAX_ATTEMPTS`] workers in all.
     async fn work(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Refusal> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..MAX_ATTEMPTS {
@@ -185,7 +185,8 @@ impl CompileService {
                 let reason = format!("the compile worker did not run: {error}");
                 return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
             }
-            // The worker's CPU time is limited far below this time, so other processes had the CPU.
+            // Other processes had the CPU, because the worker's CPU time is limited far below this
+            // wall time.
             Err(_) => {
                 let reason = format!("its compilation did not end within {MAX_WALL:?}");
                 return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
@@ -221,7 +222,8 @@ impl CompileService {
         let most = artifact::most_bytes(module.len(), self.limits.functions);
         let mut answer = stdout.take(MAX_ANSWER + most);
         let mut words = stderr.take(MAX_COMPLAINT);
-        // A worker that refuses early closes its input. Its answer counts, and not our broken pipe.
+        // A worker that refuses the module early closes its input. So an error of writing to it is
+        // ignored, and its answer decides.
         let (_, read, _) =
             tokio::join!(send, answer.read_to_end(&mut output), words.read_to_end(&mut complaint));
         read?;
@@ -229,7 +231,7 @@ impl CompileService {
     }
 }
 
-/// Most bytes that are read of what a dying worker writes to its standard error; one line is shown.
+/// Most bytes that are read from a worker's standard error; the refusal shows one line of them.
 const MAX_COMPLAINT: u64 = 4096;
 
 /// Most attempts at a compilation whose worker is killed from outside.
@@ -238,7 +240,7 @@ const MAX_ATTEMPTS: u32 = 6;
 /// The pause before the second attempt. It doubles from one attempt to the next, to 3 s in all.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The remedy after passing trouble of the machine.
+/// The remedy for a refusal that is due to passing trouble of the machine.
 const ONCE_MORE: &str = "that says nothing about the module; the next attempt may succeed";
 
 /// Why a worker gave no artifact.
@@ -246,11 +248,12 @@ const ONCE_MORE: &str = "that says nothing about the module; the next attempt ma
 enum Failed {
     /// The module is at fault.
     ByFault(Refusal),
-    /// The module is not at fault, and another attempt may succeed.
+    /// The machine is at fault, and another attempt may succeed.
     ByAccident(Refusal),
 }
 
-/// Takes an answer apart. `None` if it is not whole, because the worker was killed while it wrote.
+/// Takes an answer apart. `None` if the answer is not whole, because the worker was killed while it
+/// wrote.
 fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
     let end = output.iter().position(|&byte| byte == b'\n')?;
     match serde_json::from_slice(&output[..end]).ok()? {
@@ -259,7 +262,7 @@ fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
             (artifact.len() == len).then(|| Ok((report, artifact.to_vec())))
         }
         Answer::Refused(refusal) => Some(Err(refusal)),
-        // This answer is never asked for together with a module.
+        // A job with a module never asks for this answer.
         Answer::Open(_) => None,
     }
 }
@@ -292,7 +295,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
                 "take `LimitAS=` out of the unit, or `ulimit -v` out of the shell",
             ),
         }),
-        // The module may be innocent.
+        // A killed worker says nothing about the module.
         Death::Killed => {
             let reason = format!("its compilation was killed {MAX_ATTEMPTS} times");
             Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident())

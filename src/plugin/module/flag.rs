@@ -1,13 +1,14 @@
 //! The stop flag in a guest's code: a compiler middleware that adds checks of it.
 //!
-//! [`StopFlag`] adds hidden globals to a module; one of them is `stop`. It makes the code check
-//! `stop` at every function entry, at every turn of a loop, and after every few hundred operators
-//! in between. If `stop` is negative, the guest traps. The middleware also puts calls in place of
-//! operations that have a routine (`routine.rs`). Which thread makes `stop` negative, and when, is
-//! in `instance/stop.rs`. How much work may lie between two checks is decided in `stretch.rs`.
+//! [`StopFlag`] adds hidden globals to a module; one of them is the stop flag `stop`. The added
+//! code checks `stop` at every function entry, at every turn of a loop, and after every few hundred
+//! operators in between. If `stop` is negative, the guest traps. The middleware also replaces each
+//! operation that has a routine by a call of the routine (`routine.rs`). Which thread makes `stop`
+//! negative, and when, is in `instance/stop.rs`. How much work may lie between two checks is
+//! decided in `stretch.rs`.
 //!
-//! Every trap made here is a division by zero, which the CPU reports by a signal. wasmer's own
-//! `unreachable` must never be reached; the reason is in `routine.rs`.
+//! Every trap of the added code is a division by zero, which the CPU reports by a signal. The guest
+//! must never reach wasmer's own `unreachable`; the reason is in `routine.rs`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,21 +22,22 @@ use super::reason::Why;
 use super::routine::{Extended, Operation};
 use super::stretch::Stretch;
 
-/// How the names of all hidden exports begin.
+/// The beginning of the names of all hidden exports.
 pub(super) const OURS: &str = "camshaft:";
 
 /// The name under which the compile worker exports a module's start function. So the start function
-/// does not run in the instantiation: it runs under the budget, and with a memory to log from.
+/// does not run during the instantiation. The host calls it afterwards, under the init budget, and
+/// with a memory from which it can log.
 pub(in crate::plugin) const START: &str = "camshaft:start";
 
-/// How the names begin under which this file exports a module's own mutable globals.
+/// The beginning of the names under which this file exports a module's own mutable globals.
 pub(in crate::plugin) const GLOBAL: &str = "camshaft:global:";
 
 /// The exported name of the global with the reason of a trap: a number of [`Why`], or 0.
 pub(super) const WHY: &str = "camshaft:why";
 
-/// The exported name of the global that says in which call the memory could not grow. It has the
-/// value that `stop` had then, which identifies the call. It is 0 if the guest's last growth
+/// The exported name of the global that says in which call the memory could not grow. The global
+/// has the value that `stop` had in that call. The global is 0 if the guest's last growth
 /// succeeded.
 pub(super) const GREW_NOT: &str = "camshaft:grew not";
 
@@ -63,7 +65,7 @@ pub(super) struct StopFlag {
     module: Mutex<Option<Arc<Module>>>,
 }
 
-/// What the code of every function of a module needs.
+/// The numbers of a module's globals and functions that the added code of every function needs.
 #[derive(Debug)]
 struct Module {
     scratch: u32,
@@ -89,14 +91,15 @@ impl StopFlag {
 
 impl ModuleMiddleware for StopFlag {
     fn transform_module_info(&self, info: &mut ModuleInfo) -> Result<(), MiddlewareError> {
-        // Only the host uses such names. A module that exports one gains nothing by it.
+        // Only the host uses names with this beginning, so an export of the module under such a
+        // name is removed.
         info.exports.retain(|name, _| !name.starts_with(OURS));
         if let Some(start) = info.start_function.take() {
             info.exports.insert(START.into(), ExportIndex::Function(start));
         }
         shorten_names(info);
-        // These are the guest's own globals, which a checkpoint copies. The hidden ones come after
-        // them.
+        // The loop exports the guest's own globals, because a checkpoint copies them. The hidden
+        // globals are added after them.
         for (index, global) in info.globals.iter().skip(info.num_imported_globals) {
             if global.mutability == Mutability::Var {
                 let name = format!("{GLOBAL}{}", index.as_u32());
@@ -122,7 +125,7 @@ impl ModuleMiddleware for StopFlag {
             scratch: add(None, Mutability::Var, 0),
             why: add(Some(WHY), Mutability::Var, 0),
             grew_not: add(Some(GREW_NOT), Mutability::Var, 0),
-            // It is the last one: the host looks for it there.
+            // `stop` is the last global, because the host looks for it there.
             stop: add(None, Mutability::Var, 0),
             imported,
             first_routine,
@@ -213,10 +216,11 @@ impl Checks {
 
     /// Code for a store that has to stand between two checks.
     ///
-    /// Without it, Cranelift takes the load of the flag for a repetition of an earlier one. That
-    /// one may be at the function's entry, in another loop, or further up in straight code.
-    /// Cranelift removes the load, and the code after it is never stopped. Each mark of a function
-    /// stores another number, because equal stores would be redundant too.
+    /// Without this store, Cranelift takes the load of the flag for a repetition of an earlier
+    /// load. The earlier load may be at the function's entry, in another loop, or further up in
+    /// straight code. Cranelift removes the repeated load, and the code after it is never stopped.
+    /// Each store in a function has another number, because Cranelift would remove equal stores
+    /// too.
     fn mark<'a>(&mut self) -> [Operator<'a>; 2] {
         self.marks = self.marks.wrapping_add(1);
         [
@@ -231,9 +235,10 @@ impl Checks {
         self.mark().into_iter().chain([begin]).chain(self.check()).collect()
     }
 
-    /// Code that grows the memory. If growing is refused, the code notes the number of the present
-    /// call. A guest that ends itself in the same call has probably lacked memory, and its library
-    /// seldom says so. A guest that ends itself in a later call, or after another growth, has not.
+    /// Code that grows the memory. If the growth is refused, the code notes the number of the
+    /// present call. A guest that ends itself in the same call has probably lacked memory, and its
+    /// library seldom says so. A guest that ends itself in a later call, or after a good growth,
+    /// has another reason.
     fn grow<'a>(&self, grow: Operator<'a>) -> Vec<Operator<'a>> {
         let Module { scratch, grew_not, stop, .. } = *self.module;
         vec![
@@ -251,8 +256,8 @@ impl Checks {
         ]
     }
 
-    /// Whether an operation runs the host's code. A function without a loop may be nothing but a
-    /// long row of such operations, so the flag is checked after each.
+    /// Whether an operation runs the host's code. The code checks the flag after each operation of
+    /// this kind, because a function without a loop may be a long row of them.
     fn leaves_the_guest(&self, operator: &Operator<'_>) -> bool {
         match operator {
             Operator::Call { function_index } => *function_index < self.module.imported,
@@ -265,8 +270,9 @@ impl Checks {
 
     /// Code in place of an operation that has a routine.
     ///
-    /// The call comes first. wasmer gives the operation's offset in the module to the first of the
-    /// operators that replace it. The others get the offset of the next operation.
+    /// The call comes first, because wasmer gives the operation's offset in the module to the first
+    /// of the operators that replace the operation. The other operators get the offset of the next
+    /// operation.
     fn call_of_routine<'a>(&self, operation: Operation) -> Vec<Operator<'a>> {
         // The routines are sorted.
         let place = self.module.routines.binary_search(&operation);
@@ -301,7 +307,8 @@ impl<'a> FunctionMiddleware<'a> for Checks {
         let mut is_due = false;
         if std::mem::take(&mut self.at_entry) {
             match operator {
-                // A loop checks the flag anyway, and `unreachable` is the end.
+                // No check is needed: a loop checks the flag anyway, and `unreachable` ends the
+                // path.
                 Operator::Loop { .. } | Operator::Unreachable => {}
                 // The call must keep its offset in the module (see `call_of_routine`), so the check
                 // comes after it. Before that check, calls can only go deeper, and the stack is

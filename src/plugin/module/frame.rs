@@ -1,13 +1,14 @@
-//! The limit on how much of the guest's stack one function may take at a time.
+//! The limit on how much of the guest's stack one function may take.
 //!
-//! Stack overflow is noticed because the page below the stack, of 4 KiB, may not be touched. Code
-//! that moves the stack pointer further than a page, without touching the bytes in between, would
-//! pass over that page. It would then write into memory that is not the guest's.
+//! The host notices a stack overflow because the page below the stack, of 4 KiB, may not be
+//! touched. Code that moves the stack pointer further than a page, without touching the bytes in
+//! between, would pass over that page. The code would then write into memory that is not the
+//! guest's.
 //!
-//! Cranelift touches every page of a large frame. Singlepass (7.4.2) does so for locals only, and 8
-//! to 16 bytes too late. It does not for results of blocks and calls, for which it makes room in
-//! advance. So types are bounded for both compilers, and locals and open blocks for Singlepass.
-//! Further limits of a module are in `size.rs`.
+//! Cranelift touches every page of a large frame. Singlepass (7.4.2) touches the pages of locals
+//! only, and 8 to 16 bytes too late. Singlepass does not touch the room for results of blocks and
+//! calls, which it reserves in advance. So this file limits types for both compilers, and locals
+//! and open blocks for Singlepass. Further limits of a module are in `size.rs`.
 
 use wasmer::sys::wasmparser::{
     BinaryReaderError, BlockType, FuncType, FunctionBody, Operator, Parser, Payload,
@@ -26,9 +27,9 @@ const MAX_VALUES: usize = 128;
 const MAX_LOCALS: u64 = 320;
 
 /// Most results of all blocks that are open at one place, and parameters of loops, with Singlepass.
-/// A call makes room for its results twice. With [`MAX_VALUES`] of them, and about 64 bytes that
-/// Singlepass saves, at most 3 136 bytes are passed over. With 256 open results it was more than a
-/// page, and the daemon died (seen).
+/// A call makes room for its results twice. With [`MAX_VALUES`] results, and about 64 bytes that
+/// Singlepass saves, the code passes over at most 3 136 bytes. In a test with 256 open results the
+/// code passed over more than a page, and the daemon died.
 const MAX_OPEN_RESULTS: usize = 128;
 
 /// Checks how much of the stack each function takes.

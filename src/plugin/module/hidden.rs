@@ -1,8 +1,8 @@
 //! The hidden exports of a compiled module, and what they say about its code.
 //!
-//! `flag.rs` adds them. From them the host knows why a guest's code trapped. They also convert each
-//! place in the code to its offset in the original module, as it was before `routine.rs` extended
-//! it.
+//! `flag.rs` adds the hidden exports. The host reads in them why a guest's code trapped. With them
+//! the host also converts each place in the code to its offset in the original module, as it was
+//! before `routine.rs` extended it. This file makes no text: `instance/trap.rs` does.
 
 use wasmer::{ExportIndex, Exports, FrameInfo, Global, Module, RuntimeError, Store, Value};
 
@@ -35,8 +35,8 @@ impl Hidden {
         Self { why, grew_not, first_routine, shift, module }
     }
 
-    /// Why the code trapped, if the code did so itself and not by a fault of the CPU. The reason is
-    /// erased by this: an instance whose `save` has trapped may go on.
+    /// The reason why the code trapped, if the host's added code made the trap. The call erases the
+    /// reason, because an instance whose `save` has trapped may go on.
     pub(in crate::plugin) fn take_why(&self, store: &mut Store) -> Option<Why> {
         let global = self.why.as_ref()?;
         let Value::I32(number) = global.get(store) else { return None };
@@ -44,8 +44,8 @@ impl Hidden {
         Why::of(number)
     }
 
-    /// The number of the call in which the memory could not grow when the guest last asked; 0 if it
-    /// could.
+    /// The number of the call in which the guest's last growth of the memory was refused; 0 if the
+    /// last growth succeeded.
     pub(in crate::plugin) fn lacked_memory_in(&self, store: &mut Store) -> i32 {
         match self.grew_not.as_ref().map(|global| global.get(store)) {
             Some(Value::I32(call)) => call,
@@ -53,7 +53,8 @@ impl Hidden {
         }
     }
 
-    /// The most bytes of memory that the module itself asks for, if it gives a number.
+    /// The maximum size of the memory that the module itself declares, in bytes, if it declares
+    /// one.
     pub(in crate::plugin) fn most_memory(&self) -> Option<u64> {
         let memory = self.module.info().memories.values().next()?;
         memory.maximum.map(|pages| pages.bytes().0 as u64)
@@ -70,8 +71,8 @@ impl Hidden {
         found.find(|(name, _)| !name.starts_with(OURS)).map(|(name, _)| &**name)
     }
 
-    /// The calls that had not returned, the innermost first, without those of routines. Each comes
-    /// with its offset in the original module.
+    /// The calls that had not returned at a trap, the innermost first, without calls of routines.
+    /// Each call has its offset in the original module.
     pub(in crate::plugin) fn frames<'e>(
         &self,
         error: &'e RuntimeError,

@@ -1,11 +1,13 @@
-//! Modules: bytes that are watched, checked, compiled and kept, and never run.
+//! Modules: from a file in the plugin folder to an artifact. This folder watches, checks, compiles
+//! and keeps modules, and runs none.
 //!
 //! - `folder.rs` watches the folder of the plugins.
-//! - `compile.rs` makes artifacts in a child process; `check.rs` checks the module there first,
-//!   with the limits of `size.rs` and `frame.rs`. `offer.rs` lists what a module may import.
-//! - `flag.rs`, `routine.rs` and `stretch.rs` add the host's own code to it: checks of the stop
-//!   flag, and routines. `hidden.rs` and `reason.rs` read what that code says at a trap.
-//! - `note.rs` finds what an operator should know about a module that runs.
+//! - `compile.rs` makes artifacts in a child process. `check.rs` checks the module in that process
+//!   before the compilation, with the limits of `size.rs` and `frame.rs`. `offer.rs` lists the
+//!   functions that a module may import.
+//! - `flag.rs`, `routine.rs` and `stretch.rs` add the host's own code to a module: checks of the
+//!   stop flag, and routines. `hidden.rs` and `reason.rs` read why this code trapped.
+//! - `note.rs` finds probable mistakes in a valid module.
 //! - `cache.rs` keeps artifacts on disk, `versions.rs` the modules that have run.
 //!
 //! How an artifact becomes an instance is in `instance`.

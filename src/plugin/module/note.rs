@@ -1,5 +1,5 @@
-//! Notes: what is valid in a module but almost surely a mistake. This is code that its author
-//! expects to run once, and that never runs or runs in each poll.
+//! Notes: properties of a valid module that are almost surely a mistake. A note is about code that
+//! its author expects to run once, and that never runs or runs in each poll.
 //!
 //! The compile worker finds notes together with the rest of the check. `camshaft check`, the log
 //! and the status show them in the same words. A note refuses nothing; refusals are in `check.rs`.
@@ -13,7 +13,7 @@ use wasmer::sys::wasmparser::{
     TypeRef,
 };
 
-/// One such mistake.
+/// A probable mistake in a valid module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Note {
@@ -62,7 +62,7 @@ const MAX_CALLS: usize = 4096;
 
 /// The notes about a module that was found to be valid.
 pub(super) fn notes(module: &[u8]) -> Vec<Note> {
-    // A module that cannot be read here was refused before.
+    // A module that cannot be read here was refused by the check already.
     let shape = Shape::of(module).unwrap_or_default();
     let has = |name| shape.exports.contains_key(name);
     let mut notes = Vec::new();
@@ -80,7 +80,7 @@ pub(super) fn notes(module: &[u8]) -> Vec<Note> {
     notes
 }
 
-/// What the sections say of the functions that matter here.
+/// The functions of a module that the notes are about, as its sections describe them.
 #[derive(Debug, Default)]
 struct Shape {
     /// Number of imported functions; the module's own functions come after them.
@@ -95,14 +95,14 @@ struct Shape {
     is_named: bool,
 }
 
-/// What a function does, as far as that matters here.
+/// The calls of a function, as far as the notes need them.
 #[derive(Debug, Default)]
 struct Body {
     /// The functions that it calls before it does anything else, in their order.
     calls: Vec<u32>,
-    /// Whether it does nothing else.
+    /// Whether the function does nothing else than these calls.
     is_calls_only: bool,
-    /// Whether it does nothing at all.
+    /// Whether the function does nothing at all.
     is_empty: bool,
 }
 
@@ -177,9 +177,10 @@ impl Shape {
         let named = |index, part: &str| self.names.get(&index).is_some_and(|n| n.contains(part));
         match self.is_named {
             true => named(index, WRAPPED) || named(*first, CONSTRUCTORS),
-            // Without names only the shape is left. wasm-ld puts the function with all constructors
-            // before those of the program, and it consists of calls. A wrapper calls it first, then
-            // the wrapped function, and then perhaps the destructors.
+            // Without names, only the shape of the code shows the constructors. wasm-ld puts the
+            // function that calls all constructors before the program's functions, and this
+            // function consists of calls. A wrapper first calls this function, then the wrapped
+            // function, and then perhaps the destructors.
             false => {
                 let constructors = self.bodies.get(first).filter(|_| *first == self.imported);
                 let is_wrapper = body.is_calls_only && (2..=3).contains(&body.calls.len());

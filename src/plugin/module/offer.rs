@@ -1,7 +1,9 @@
-//! The functions that a module may import, with their types: for the check, and for its refusals.
+//! Offers: the functions that a module may import, with their types, for the check and its
+//! refusals.
 //!
-//! What the functions do is in `instance/abi.rs` and `instance/wasi.rs`; how they are bound, in
-//! `instance/bind.rs`. The functions of WASI are listed in `offer/wasi.rs`.
+//! This file only lists the functions. The functions themselves are in `instance/abi.rs` and
+//! `instance/wasi.rs`, and `instance/bind.rs` binds them. The functions of WASI are listed in
+//! `offer/wasi.rs`.
 
 pub(in crate::plugin) mod wasi;
 
@@ -60,7 +62,8 @@ pub const VERSION_1: &[Offer] = &[
 /// AssemblyScript's default import: `abort(message, file, line, column)`.
 pub const ABORT: Offer = Offer { module: ENV, name: "abort", parameters: "iiii", returns: false };
 
-/// The call by which Emscripten's runtime reports that the memory has grown. The host does nothing.
+/// The call by which Emscripten's runtime reports that the memory has grown. The host does nothing
+/// in this call.
 pub const GROWTH: Offer =
     Offer { module: ENV, name: "emscripten_notify_memory_growth", parameters: "i", returns: false };
 

@@ -1,8 +1,8 @@
 //! The reason of a trap that the host has put into a guest's code.
 //!
-//! All those traps are divisions by zero; which operation failed is a number in a hidden global.
-//! `flag.rs` and `routine.rs` write the number, `hidden.rs` reads it, and `instance/trap.rs` puts
-//! it into words.
+//! All traps that the host puts into the code are divisions by zero. A number in a hidden global
+//! says which operation failed. The code of `flag.rs` and `routine.rs` writes the number,
+//! `hidden.rs` reads it, and `instance/trap.rs` makes the text of the trap from it.
 
 use wasmer::sys::vm::TrapCode;
 

@@ -1,20 +1,22 @@
-//! Routines: functions that are appended to a module, one for each operation that must not be left
-//! to wasmer alone.
+//! Routines: functions that the compile worker appends to a module. Each routine stands for an
+//! operation that is not safe if wasmer alone carries it out.
 //!
 //! wasmer carries out `unreachable`, `memory.copy`, `table.get` and similar operations by calls of
-//! its own code on the guest's stack. If such a call fails, wasmer takes a backtrace there. If the
-//! guest has nearly used up its stack, the stack overflows inside the backtrace. Then the signal
-//! handler resets the stack without any destructor, and a lock of the whole process stays held. The
-//! next trap of any thread then waits for ever. (Seen with wasmer 7.4.2: a refused module without
-//! any rights froze the scan.) So no call of wasmer on a guest's stack may fail.
+//! its own code on the guest's stack. If such a call fails, wasmer takes a backtrace on the guest's
+//! stack. If the guest has nearly used up its stack, the stack overflows inside the backtrace. The
+//! signal handler then resets the stack without running destructors, and a lock of the whole
+//! process stays held. After that, the next trap of any thread waits for ever. (Seen with wasmer
+//! 7.4.2: a refused module without any rights froze the scan.) So no call of wasmer's own code on a
+//! guest's stack may fail.
 //!
-//! A routine therefore tests the bounds itself. It traps by a division by zero, which the CPU
-//! reports by a signal, on a stack of its own. It also works in pieces, so that its loop checks the
-//! stop flag.
+//! A routine therefore tests the bounds before it uses the operation. If the bounds are wrong, the
+//! routine traps by a division by zero. The CPU reports this trap by a signal, which is handled on
+//! a stack of its own. A routine also works in pieces, so that its loop checks the stop flag.
 //!
 //! The compiler middleware in `flag.rs` puts a call of the routine in place of each operation.
-//! Nothing in the module changes its index; code moves by a fixed distance ([`Extended::shift`]).
-//! Operations on passive segments have no routine: `size.rs` refuses them.
+//! Functions, tables and globals of the module keep their indices, and its code moves by a fixed
+//! distance ([`Extended::shift`]). Operations on passive segments have no routine: `size.rs`
+//! refuses them.
 
 use std::collections::BTreeSet;
 
@@ -30,9 +32,10 @@ use super::reason::Why;
 /// Bytes of memory between two checks of the stop flag: 64 KiB of fresh memory take at most 0.1 ms.
 const MEMORY_PIECE: i32 = 64 << 10;
 
-/// Elements of a table between two checks of the stop flag. Copying one takes some nanoseconds. But
-/// if the size of a table is fixed, wasmer goes through all its elements after each piece, which
-/// takes 0.1 ms for 100 000. That is why `plugins.table` has no higher limit.
+/// Elements of a table between two checks of the stop flag. The copy of one element takes some
+/// nanoseconds. But if the size of a table is fixed, wasmer goes through all its elements after
+/// each piece, which takes 0.1 ms for 100 000 elements. For this reason `plugins.table` has no
+/// higher limit.
 const TABLE_PIECE: i32 = 1 << 10;
 
 /// An operation that has a routine. A table is given by its index; a module has only one memory.
@@ -49,7 +52,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    /// The operation that `operator` is, if it has a routine.
+    /// The operation that `operator` stands for, if the operation has a routine.
     pub(super) fn of(operator: &Operator<'_>) -> Option<Self> {
         Some(match *operator {
             Operator::Unreachable => Self::Unreachable,
@@ -63,7 +66,7 @@ impl Operation {
         })
     }
 
-    /// The reason with which its routine traps.
+    /// The reason that the operation's routine gives when it traps.
     pub(super) fn why(self) -> Why {
         match self {
             Self::Unreachable => Why::Unreachable,
@@ -86,7 +89,7 @@ pub(super) struct Extended {
     pub(super) shift: i32,
 }
 
-/// The parts of a module that matter here.
+/// The parts of a module that are needed to append routines.
 #[derive(Debug, Default)]
 struct Outline {
     /// Number of types; a new type gets this index.
@@ -102,7 +105,7 @@ struct Outline {
 /// Appends the routines that a module needs. The module must be valid.
 ///
 /// # Errors
-/// When the module is not valid, as far as that is noticed.
+/// When the reader of the module finds an error.
 pub(super) fn extend(module: &[u8]) -> Result<Extended, BinaryReaderError> {
     let outline = Outline::of(module)?;
     let routines: Vec<_> = outline.operations.iter().copied().collect();
@@ -205,7 +208,7 @@ impl Outline {
     }
 }
 
-/// What a routine works on.
+/// The memory or table that a routine works on.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Memory,
@@ -213,7 +216,7 @@ enum Place {
 }
 
 impl Place {
-    /// Puts its size on the stack, in bytes or elements, as an i64.
+    /// Writes code that puts the size of the place on the stack, in bytes or elements, as an i64.
     fn size(self, code: &mut InstructionSink<'_>) {
         const LOG2_PAGE: i64 = 16;
         match self {
@@ -234,9 +237,10 @@ impl Place {
         }
     }
 
-    /// Traps unless a range lies within it. The start and length of the range, in bytes or
-    /// elements, are in locals. wasmer itself adds them in 32 bits and fails if a range ends at 4
-    /// GiB; a memory is smaller.
+    /// Writes code that traps unless a range lies within the place. The start and length of the
+    /// range, in bytes or elements, are in locals. Wasmer itself adds start and length in 32 bits
+    /// and fails if a range ends at 4 GiB. No range within a memory ends there, because a memory is
+    /// smaller.
     fn within(self, code: &mut InstructionSink<'_>, start: u32, length: u32) {
         code.local_get(start).i64_extend_i32_u().local_get(length).i64_extend_i32_u().i64_add();
         self.size(code);
@@ -284,7 +288,7 @@ fn element(table: u32, work: impl Fn(&mut InstructionSink<'_>)) -> Function {
     function
 }
 
-/// The routine `fill(destination, value, length)`. It works from the front.
+/// The routine `fill(destination, value, length)`. The routine fills from the front.
 fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let [destination, value, length, piece] = [0, 1, 2, 3];
     let mut function = Function::new([(1, ValType::I32)]);
@@ -299,8 +303,8 @@ fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     function
 }
 
-/// The routine `copy(destination, source, length)`. It works from the front or from the back, so
-/// that no piece is overwritten before it was read.
+/// The routine `copy(destination, source, length)`. The routine copies from the front or from the
+/// back, so that no piece is overwritten before it was read.
 fn copy([to, from]: [Place; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let [destination, source, length, piece] = [0, 1, 2, 3];
     let mut function = Function::new([(1, ValType::I32)]);

@@ -1,9 +1,10 @@
-//! The limits on the size of a module: how much it may have of everything.
+//! The limits on the size of a module: the numbers of its functions, types, tables and other
+//! entries, and the length of a function.
 //!
 //! Each entry of a module costs time in the compile worker, and memory in the daemon for as long as
-//! an instance lives: 2.5 million names of functions, in a file of 15 MB, took 500 MB. Everything
-//! is counted here before it is read. What the entries are is checked in `check.rs`; how much of
-//! the stack a function may take, in `frame.rs`.
+//! an instance lives: 2.5 million names of functions, in a file of 15 MB, took 500 MB. This file
+//! counts the entries of a section before they are read. The entries themselves are checked in
+//! `check.rs`. How much of the stack a function may take is in `frame.rs`.
 
 use wasmer::sys::wasmparser::{
     BinaryReaderError, CustomSectionReader, ElementItems, ElementSectionReader, FunctionBody,
@@ -104,7 +105,7 @@ impl Size {
         self.custom_sections += 1;
         entries("custom sections", u32::try_from(self.custom_sections).unwrap_or(u32::MAX))?;
         let KnownCustom::Name(names) = custom.as_known() else { return Ok(()) };
-        // Unreadable names are no error, because nothing depends on them.
+        // Unreadable names are no error, because no part of the host depends on them.
         for names in names.into_iter().map_while(Result::ok) {
             if let Name::Function(names) = names {
                 self.function_names += u64::from(names.count());
@@ -158,7 +159,7 @@ pub(super) fn locals(body: &FunctionBody<'_>) -> Result<u64, Refusal> {
 /// The name of an operation on passive segments; `None` for other operations. wasmer keeps these
 /// segments behind a lock of the instance. A guest whose stack overflows leaves that lock held, and
 /// the next operation ends the whole process. The modules of clang, Rust, Zig, AssemblyScript, Go
-/// and Emscripten have such segments only if the memory is shared.
+/// and Emscripten have passive segments only if the memory is shared.
 fn on_passive_segments(operator: &Operator<'_>) -> Option<&'static str> {
     match operator {
         Operator::MemoryInit { .. } => Some("memory.init"),

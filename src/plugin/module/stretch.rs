@@ -1,12 +1,13 @@
-//! How much work a guest does between two checks of its stop flag.
+//! The greatest cost of a guest's code between two checks of its stop flag.
 //!
-//! Loops and function entries check the flag anyway (`flag.rs`), but code without either can run
-//! for milliseconds: 4 095 stores to fresh pages took 18 ms. [`Stretch`] adds up the cost of the
-//! operators of one function, on the most expensive path to each place, and says when the next
-//! check is due.
+//! The code checks the flag at every loop and function entry anyway (`flag.rs`). But code without
+//! loops and calls can run for milliseconds: 4 095 stores to fresh pages took 18 ms. [`Stretch`]
+//! adds up the cost of the operators of one function, on the most expensive path to each place, and
+//! says when the next check is due. This file inserts no check: `flag.rs` does.
 //!
-//! A jump forward carries its sum to its target. So code that jumps over every check gets one where
-//! the paths meet. Jumps backward go to loops, which check the flag at every turn.
+//! A jump forward carries its sum of costs to its target. So if a path jumps over every check, a
+//! check is due where the paths meet. A jump backward goes to a loop, which checks the flag at
+//! every turn.
 
 use wasmer::sys::wasmparser::Operator;
 
@@ -14,8 +15,8 @@ use wasmer::sys::wasmparser::Operator;
 /// take less than a microsecond; 32 accesses to memory take at most 0.15 ms (see [`ACCESS`]).
 const MOST: u32 = 512;
 
-/// Cost of an access to linear memory. It may meet a fresh page, for which the kernel took up to
-/// 4.4 us (measured in a virtual machine).
+/// Cost of an access to linear memory. The access may be the first to its page, for which the
+/// kernel took up to 4.4 us (measured in a virtual machine).
 const ACCESS: u32 = 16;
 
 /// Cost of an access to a vector, which may lie on two pages.
@@ -61,7 +62,7 @@ impl Stretch {
                 self.jump(*relative_depth);
             }
             Operator::BrTable { targets } => {
-                // The validator has read the targets before.
+                // The targets are readable, because the validator has read them before.
                 targets.targets().flatten().for_each(|depth| self.jump(depth));
                 self.jump(targets.default());
             }
@@ -92,7 +93,7 @@ impl Stretch {
             self.is_over = true;
             return;
         };
-        // Without an `else`, the path that passes over the `if` joins here.
+        // If the `if` has no `else`, the path that passes over the `if` joins here.
         self.done = self.done.max(open.most).max(open.at_if.unwrap_or(0));
     }
 
@@ -104,7 +105,7 @@ impl Stretch {
     }
 }
 
-/// Whether nothing comes after the operator on this path.
+/// Whether the path ends with this operator.
 fn ends_the_way(operator: &Operator<'_>) -> bool {
     matches!(
         operator,

@@ -1,9 +1,9 @@
 //! The last versions of each plugin, kept on the disk for a rollback.
 //!
 //! Each plugin has a folder, and each version a file in it. The file's name has a number, which
-//! counts up over all plugins, and the hash of the module. The bytes that are read are compared
-//! with that hash, so a damaged file is no version. Which version is good, and when a plugin goes
-//! back to it, is not decided here: `daemon/plugins/version.rs` and the supervisor do that.
+//! counts up over all plugins, and the hash of the module. The bytes of a file are compared with
+//! the hash in its name, so a damaged file is no version. This file does not decide which version
+//! is good, or when a plugin goes back to it: `daemon/plugins/version.rs` and the supervisor do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt;
@@ -17,7 +17,7 @@ use crate::file;
 use crate::name::PluginName;
 use crate::plugin::ModuleHash;
 
-/// Most versions of one plugin: the running one, and a few deploys that turned out to be wrong.
+/// Most versions of one plugin: the running version, and a few deploys that turned out to be wrong.
 const MOST_VERSIONS: usize = 5;
 
 /// Most bytes of all versions of all plugins. The flash of a small board has room for that, and it
@@ -25,7 +25,7 @@ const MOST_VERSIONS: usize = 5;
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Most plugins whose versions are listed: as many as can run at once, and three times as many that
-/// were removed long ago. Those with the newest versions are listed.
+/// were removed long ago. If there are more, the plugins with the newest versions are listed.
 const MOST_NAMES: usize = 4 * MAX_PLUGINS;
 
 /// Most entries of the folder that are looked at, of any kind. A disk reads so many in a second or
@@ -50,14 +50,16 @@ pub struct Versions(PathBuf);
 struct Kept {
     path: PathBuf,
     plugin: String,
-    /// Counts up over all plugins, so it gives the age without a clock.
+    /// The number of the version. The numbers count up over all plugins, so they give the order in
+    /// time without a clock.
     number: u64,
     hash: ModuleHash,
     bytes: u64,
 }
 
 impl Kept {
-    /// Whether its file has these bytes. A damaged or unreadable file has not.
+    /// Whether the version's file has these bytes. For a damaged or unreadable file the answer is
+    /// false.
     fn holds(&self, module: &[u8]) -> bool {
         let read = || file::read_present(&self.path, self.bytes);
         self.bytes == module.len() as u64 && read().is_ok_and(|found| found == module)
@@ -82,7 +84,7 @@ impl Versions {
     ///
     /// # Errors
     /// The name breaks the rules, the module is larger than all versions together may be, or the
-    /// file system reports an error. Older versions are still there then.
+    /// file system reports an error. On an error, older versions are still kept.
     pub fn keep(
         &self,
         name: &str,
@@ -156,7 +158,8 @@ impl Versions {
             }
             let path = folder.path();
             match kept(&path) {
-                // To remove thousands of empty folders takes a disk longer than an operator waits.
+                // Empty folders are left out and not removed, because to remove thousands of them
+                // takes longer than an operator waits.
                 Ok(all) if all.is_empty() => {}
                 Ok(all) => found.push((all.last().map(|newest| newest.number), name, all)),
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
@@ -191,7 +194,7 @@ impl Versions {
         let all = kept(&self.0.join(name))?;
         let found = all.iter().find(|kept| kept.hash == hash).ok_or(io::ErrorKind::NotFound)?;
         let path = found.path.display();
-        // No version was longer than this when it was kept, whatever has happened to its file.
+        // The limit refuses no good version, because no version was longer when it was kept.
         let module = file::read(&found.path, MOST_BYTES)
             .map_err(|error| io::Error::new(kind(&error), format!("{path}: {error}")))?
             .ok_or(io::ErrorKind::NotFound)?;
@@ -203,7 +206,8 @@ impl Versions {
     }
 }
 
-/// The kind of a file's error. A sector that cannot be read stays so; then the file is damaged.
+/// The kind of a file's error. A file with a sector that cannot be read counts as damaged, because
+/// the sector stays unreadable.
 fn kind(error: &io::Error) -> io::ErrorKind {
     match error.raw_os_error() {
         Some(EIO) => io::ErrorKind::InvalidData,

@@ -1,7 +1,8 @@
-//! What a refusal says about imports that are not offered: the function that was probably meant,
+//! The text of a refusal about imports that are not offered: the function that was probably meant,
 //! and its type.
 //!
-//! `check.rs` finds the imports of a module, and which of them are offered.
+//! This file refuses nothing: `check.rs` finds the imports of a module, and compares them with the
+//! offers. The offers are listed in `offer.rs`.
 
 use wasmer::sys::wasmparser::{FuncType, TypeRef, ValType};
 
@@ -34,7 +35,7 @@ fn parameter(letter: char) -> &'static str {
     }
 }
 
-/// Most imports that a refusal names. The further ones are usually of the same kind.
+/// Most imports that a refusal names. Further imports are usually missing for the same reason.
 pub(super) const MAX_MISSING: usize = 8;
 
 /// The help for an import that is not offered in this form.

@@ -18,8 +18,8 @@ use super::CompileService;
 use crate::patience::{self, Places};
 use crate::plugin::{ModuleHash, Refusal};
 
-/// How long the cache may take to answer. A disk that hangs must not keep a program from its
-/// restart: after this time the module is compiled once more.
+/// How long the cache may take to answer. After this time the module is compiled once more, because
+/// a disk that hangs must not keep a program from its restart.
 const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
 /// Threads that may wait for the cache at once: so many to read, and as many to write. A thread
@@ -60,7 +60,8 @@ impl Artifact {
         let asked = cache.clone();
         let load = move || {
             let found = asked.load(&key, most);
-            // Also where it comes too late: the folder answers again, unless writes wait.
+            // An answer that comes too late is noted too: the folder answers again, unless writes
+            // still wait.
             asked.heard(no_room().as_ref());
             Ok(found)
         };
@@ -86,13 +87,14 @@ impl Artifact {
         });
     }
 
-    /// Whether the cache has the artifact, so that it need not be kept in memory.
+    /// Whether the cache has the artifact, so that the daemon need not keep it in memory.
     pub fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
     }
 }
 
-/// Why nothing can be put into the cache, if all threads that may write there wait for it.
+/// The reason why no artifact can be stored, if all threads that may write to the cache wait for
+/// the disk.
 fn no_room() -> Option<io::Error> {
     let words = || format!("{MAX_WAITING} artifacts wait to be written");
     (WRITING.available_permits() == 0).then(|| patience::late(words()))
@@ -130,7 +132,7 @@ fn take_tail(bytes: &mut Vec<u8>) -> Option<Vec<Note>> {
 
 /// Most bytes of an artifact for each byte of its module. The modules of clang, rustc, Zig,
 /// AssemblyScript, Emscripten and Go become at most 14 times as large with Cranelift and 17 times
-/// with Singlepass. A few kilobytes that any module takes are not counted there.
+/// with Singlepass. These factors do not count the few kilobytes that any artifact has.
 const MOST_GROWTH: u64 = 32;
 
 /// Further bytes that an artifact may have for each function, however small the function is. An

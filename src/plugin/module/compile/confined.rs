@@ -1,8 +1,8 @@
 //! The rights that a compile worker gives up, and when it does so.
 //!
-//! It gives up nearly all of them before it reads its job. The right to make threads goes last,
-//! because a compilation needs one: wasmer makes a pool of threads for each compilation. Even a
-//! pool of one is a thread beside the calling one. The steps themselves, and what the system may
+//! The worker gives up nearly all rights before it reads its job. The worker gives up the right to
+//! make threads last, because wasmer makes a pool of threads for each compilation. Even a pool of
+//! one thread is a thread beside the calling thread. The steps themselves, and what the system may
 //! lack of them, are in `confine.rs`.
 
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::confine::{self, Bounds, Memory, Reach};
 /// Cranelift.
 const MAX_CPU: Duration = Duration::from_secs(20);
 
-/// Address space of the worker, in bytes: enough for a module at the limits, and survivable on a
-/// board with 2 GB.
+/// Address space of the worker, in bytes: enough for a module at every limit, and not too much for
+/// a board with 2 GB.
 const MAX_ADDRESS_SPACE: u64 = 1 << 30;
 
 /// Gives up what a compilation does not need. Returns the steps that the system does not offer.
 pub(super) fn confine() -> Vec<String> {
-    // All other processes come first on the CPU. If the system refuses this, the compilation takes
-    // its share of the CPU like any other process.
+    // The worker gets the CPU only when no other process wants it. If the system refuses this, the
+    // compilation takes its share of the CPU like any other process.
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
     confine::confine(&Bounds {
@@ -53,7 +53,7 @@ pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {
 /// Makes the compiler do its work beside the functions on this thread. Otherwise it would use a
 /// pool with one thread for each CPU.
 pub(super) fn keep_to_this_thread() {
-    // It fails only if such a pool exists already, and this comes before it.
+    // The call fails only if the process has such a pool already, and no earlier code makes one.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
 }
 
@@ -67,7 +67,8 @@ impl ModuleMiddleware for LastThread {
         &self,
         _: LocalFunctionIndex,
     ) -> Box<dyn FunctionMiddleware<'a> + 'a> {
-        // If the system refuses, a further thread uses up the same limits.
+        // If the system refuses this, a further thread does little harm, because it has the same
+        // limits.
         let _ = confine::forbid_threads();
         Box::new(Unchanged)
     }

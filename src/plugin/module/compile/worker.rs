@@ -1,8 +1,8 @@
 //! Starts a compile worker, on a thread that may wait for it.
 //!
-//! A thread that starts a process waits in the kernel until the program is found and mapped. If the
-//! program lies on a file system that gives no answer, the thread waits for ever. What the daemon
-//! sends to the worker, and what the worker answers, is in `compile.rs`.
+//! A thread that starts a process waits in the kernel until the kernel has found and mapped the
+//! program's file. If the file lies on a file system that gives no answer, the thread waits for
+//! ever. What the daemon sends to the worker, and what the worker answers, is in `compile.rs`.
 
 use std::io;
 use std::path::Path;
@@ -32,8 +32,8 @@ pub(super) struct Worker {
     /// The process, with its pipes.
     pub(super) child: Child,
     /// Keeps the thread alive that has started the worker: when that thread ends, the kernel kills
-    /// the worker (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`). Nothing is sent: that thread
-    /// waits until this end is dropped.
+    /// the worker (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`). No message is sent: the thread
+    /// waits until this end of the channel is dropped.
     pub(super) parent: mpsc::Sender<()>,
 }
 

@@ -1,7 +1,7 @@
 //! The functions of WASI preview 1 that a module may import.
 //!
-//! Every function of preview 1 is listed, because usual toolchains import more than they use. What
-//! the functions do is in `plugin/instance/wasi.rs`.
+//! The lists have every function of preview 1, because usual toolchains import more functions than
+//! they use. This file runs none of them: the functions are in `plugin/instance/wasi.rs`.
 
 use super::Offer;
 
@@ -25,8 +25,8 @@ pub(in crate::plugin) const WORKING: &[Offer] = &[
     Offer { module: WASI, name: "proc_exit", parameters: "i", returns: false },
 ];
 
-/// Functions on file descriptors. There are only the descriptors 1 and 2, and they can only be
-/// written.
+/// Functions on file descriptors. Only the descriptors 1 and 2 exist, and a guest can only write to
+/// them.
 pub(in crate::plugin) const BAD_DESCRIPTOR: &[Offer] = &[
     wasi("fd_advise", "iIIi"),
     wasi("fd_allocate", "iII"),
