@@ -1,17 +1,20 @@
-//! Watches the plugin folder and reports the settled bytes in it.
+//! The watch of the plugin folder: reports each plugin file when it is settled, which means that no
+//! process still writes it.
 //!
-//! A thread of its own compares the folder with what it has reported, at least every two seconds.
-//! Events of the operating system are hints: an event only makes the next look come sooner. Some
-//! ways to change a file raise no event, and a full event queue loses some.
+//! The folder's thread compares the folder with its earlier reports, at least every two seconds.
+//! Events of the operating system are hints: an event only makes the next look come sooner. The
+//! thread does not rely on events, because some changes of a file raise no event, and because a
+//! full event queue loses events.
 //!
-//! This deliberately does not examine a module's contents, and does not decide what runs. As long
-//! as the folder itself is lost, no plugin is reported gone: a lost mount stops no machine.
+//! The watch deliberately does not examine a module's contents, and does not decide what runs. As
+//! long as the folder itself is lost, the watch reports no plugin as gone, so that a lost mount
+//! stops no machine.
 //!
-//! Next: `folder/keeper.rs` is the thread. `folder/hint.rs` gathers what makes it look, and
-//! `folder/settle.rs` decides (pure). `folder/disk.rs` lists and reads, `folder/link.rs` follows
-//! links, and `folder/publish.rs` writes. `folder/wait.rs` finds a file system that does not
-//! answer. `folder/names.rs` has the names of the present files, and `folder/home.rs` the folder's
-//! identity.
+//! Next: `folder/keeper.rs` is the thread. `folder/hint.rs` gathers the hints that make the thread
+//! look, and `folder/settle.rs` decides when a file is settled (pure). `folder/disk.rs` lists and
+//! reads, `folder/link.rs` follows links, and `folder/publish.rs` writes. `folder/wait.rs` finds a
+//! file system that does not answer. `folder/names.rs` has the names of the present files, and
+//! `folder/home.rs` the folder's identity.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -48,17 +51,19 @@ use wait::Wait;
 /// Most plugins in one folder; further files are refused. The largest plant measured has a hundred.
 pub const MAX_PLUGINS: usize = 256;
 
-/// The time after which a folder without an answer of its file system is lost. It is the limit of
-/// all other waits too, so an operator who waits for the answer to a deploy waits no longer.
+/// The time after which a folder without an answer of its file system is lost. All other waits have
+/// the same limit, so an operator waits no longer for the answer to a deploy.
 pub const SILENCE: Duration = PATIENCE;
 
-/// The time of one step of a look from which the folder is slow. A step lists the folder or reads
-/// one file. A look takes a millisecond or two, and 16 MB from the slowest card on the market take
-/// 4 s. With less than this, a change is seen late, but its author still waits for it.
+/// The folder counts as slow if one step of a look takes this long. A step lists the folder or
+/// reads one file. A whole look usually takes a millisecond or two, and the slowest card on the
+/// market needs 4 s to read 16 MB. If a step takes less than this limit, a change is seen late, but
+/// soon enough for an author who waits.
 pub const SLOWNESS: Duration = Duration::from_secs(10);
 
-/// How long the end of a watch waits for its thread, which reads its orders between two looks. A
-/// thread that waits longer for the file system is left behind.
+/// How long the end of a watch waits for its thread. The thread takes the order to end between two
+/// looks. If the thread waits longer for the file system, the owner of the watch goes on without
+/// it.
 const PARTING: Duration = Duration::from_millis(500);
 
 /// A change of the folder.
@@ -77,9 +82,9 @@ pub enum Change {
         /// When the change was first seen, on `CLOCK_MONOTONIC`.
         detected: Duration,
     },
-    /// The folder has something under that name that cannot be used.
+    /// The folder has an entry under that name that cannot be used.
     Refused {
-        /// The plugin, or the name that makes the file none.
+        /// The name of the plugin, or the bad name that makes the file no plugin.
         name: FileName,
         /// The file.
         path: PathBuf,
@@ -90,7 +95,7 @@ pub enum Change {
     },
     /// The file is gone, and did not come back within the grace period.
     Gone {
-        /// The plugin, or the name that made the file none.
+        /// The name of the plugin, or the bad name that made the file no plugin.
         name: FileName,
     },
     /// So many files are neither used nor refused by name, because there are too many.
@@ -103,8 +108,9 @@ pub enum Change {
 
 /// The name of a file that ends in `.wasm`, read once: when the file is listed.
 ///
-/// As texts the two kinds have the order that they have here, because a quote comes before every
-/// character that a name may begin with. So a map of them can be asked with a text.
+/// As texts the two variants have the same order as in this list, because a quote comes before
+/// every character that a name may begin with. So a map with these names as keys can be searched
+/// with a text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileName {
     /// A name that makes the file no plugin: in quotes, and cut if it is long.
@@ -139,14 +145,15 @@ impl fmt::Display for FileName {
 /// Why the folder is lost, so that its contents are unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {
-    /// It cannot be read, for the operating system's reason.
+    /// The folder cannot be read, for the operating system's reason.
     Unreadable(String),
-    /// Another folder has its name, and has none of the plugins. That is what the name shows when a
-    /// file system is not mounted any more.
+    /// Another folder has the name of the plugin folder, and has none of the plugins. This happens
+    /// when the file system of the plugin folder is not mounted any more.
     Exchanged,
-    /// Its file system has not answered for [`SILENCE`].
+    /// The file system of the folder has not answered for [`SILENCE`].
     Silent,
-    /// Its file system answers each call, but so late that a step of a look takes [`SLOWNESS`].
+    /// The file system of the folder answers each call, but so late that a step of a look takes
+    /// [`SLOWNESS`].
     Slow,
 }
 
@@ -175,7 +182,7 @@ impl fmt::Display for Loss {
 pub struct Overlooked {
     /// Number of these files, at least.
     pub files: usize,
-    /// The newest of them, as far as that is known.
+    /// The name of the newest of these files, as far as the thread knows it.
     pub example: String,
 }
 
@@ -190,7 +197,7 @@ impl fmt::Display for Overlooked {
     }
 }
 
-/// Reads the name of a plugin, where a refusal must say what is wrong.
+/// Parses the name of a plugin; the refusal of a bad name says what is wrong with it.
 ///
 /// # Errors
 /// The text breaks the rule for names.
@@ -203,15 +210,17 @@ fn misnamed(quoted: &str) -> Refusal {
     Refusal::new(format!("{quoted} is no name for a plugin"), format!("use {RULE}"))
 }
 
-/// A watched folder. Dropping it ends the thread and waits for that, which takes milliseconds. A
-/// thread that waits for the file system, or for the receiver of its reports, is left behind.
+/// A watched folder. Dropping it ends the folder's thread and waits for the end, which takes
+/// milliseconds. If the thread waits for the file system, or for the receiver of its reports, the
+/// drop goes on without it after half a second.
 #[derive(Debug)]
 pub struct Watch {
-    /// Hints and requests. The owner of this writes, the folder's thread takes them.
+    /// Hints and requests. The owner of the watch writes them, the folder's thread takes them.
     inbox: Arc<Inbox>,
-    /// The present call on the file system. The folder's thread writes, the owner of this reads.
+    /// The present call on the file system. The folder's thread writes, the owner of the watch
+    /// reads.
     wait: Arc<Wait>,
-    /// The names of the present files. The folder's thread writes, the owner of this reads.
+    /// The names of the present files. The folder's thread writes, the owner of the watch reads.
     names: Arc<Names>,
     /// The identity of the folder. The folder's thread writes, publishers read.
     home: Arc<Home>,
@@ -219,9 +228,10 @@ pub struct Watch {
     ended: Receiver<()>,
 }
 
-/// Watches `dir`, which is made if it is missing. It calls `report` on a thread named `folder`,
-/// first with everything that is there. Files over `max_bytes` are refused unread. `report` should
-/// not block for long: meanwhile the folder is not looked at, but no change is lost.
+/// Watches `dir`, which is made if it is missing. A thread named `folder` calls `report`, first for
+/// all files that are in the folder already. Files over `max_bytes` are refused unread. `report`
+/// should not block for long, because the thread does not look at the folder meanwhile. No change
+/// is lost by a block.
 ///
 /// A folder that does not answer within [`SILENCE`] is watched nevertheless, see
 /// [`Watch::lateness`].
@@ -243,8 +253,8 @@ pub fn watch(
     let work = move || {
         let result = keeper.open();
         let is_open = result.is_ok();
-        // If the answer took too long, this thread waits for it no more. Then any answer is a
-        // beginning.
+        // If the answer took too long, the caller of `watch` no longer waits for it. In that case
+        // the thread begins its work with any answer.
         if opened.send(result).is_err() || is_open {
             keeper.run();
         }
@@ -262,9 +272,9 @@ impl Watch {
         self.inbox.put(|mail| mail.poked = true);
     }
 
-    /// Why the folder is late, if it is. Either its file system has not answered for [`SILENCE`],
-    /// so the thread cannot look at it; or it answers so late that a step of a look takes
-    /// [`SLOWNESS`].
+    /// The reason why the folder is late, if it is late. Either its file system has not answered
+    /// for [`SILENCE`], so the thread cannot look at the folder. Or the file system answers so late
+    /// that a step of a look takes [`SLOWNESS`].
     pub fn lateness(&self) -> Option<Loss> {
         if self.wait.lasts() >= SILENCE {
             return Some(Loss::Silent);
@@ -272,8 +282,8 @@ impl Watch {
         (self.wait.slowest_step() >= SLOWNESS).then_some(Loss::Slow)
     }
 
-    /// The plugins that had a file at the last look. `None` while that is unknown: before the first
-    /// look, while the folder is lost, or while some of its files are overlooked.
+    /// The plugins that had a file at the last look. `None` while the names are unknown: before the
+    /// first look, while the folder is lost, or while some of its files are overlooked.
     pub fn names(&self) -> Option<Arc<BTreeSet<String>>> {
         self.names.get()
     }
@@ -288,8 +298,8 @@ impl Watch {
         self.inbox.put(|mail| (mail.accepted, mail.poked) = (true, true));
     }
 
-    /// Reports this plugin gone, because the operator has removed its file. This works also while
-    /// the folder is lost because another one has its name.
+    /// Reports this plugin as gone, because the operator has removed its file. The report also
+    /// comes while the folder is lost because another folder has its name.
     pub fn forget(&self, name: &str) {
         self.inbox.put(|mail| {
             mail.forgotten.insert(name.to_owned());
@@ -297,8 +307,8 @@ impl Watch {
         });
     }
 
-    /// Notes that the bytes under this name were refused. If the file then grows, the bytes were
-    /// half a file, and the next reading comes later.
+    /// Notes that the bytes under this name were refused. If the file grows afterwards, the bytes
+    /// were half a file, and the next reading comes later.
     pub fn refused(&self, name: &str) {
         self.inbox.put(|mail| {
             mail.refused.insert(name.to_owned());
@@ -309,7 +319,8 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.inbox.put(|mail| mail.stop = true);
-        // The thread panics only if `report` does; then the message is on stderr already.
+        // The thread panics only if `report` panics, and the message of that panic is on stderr
+        // already.
         let _ = self.ended.recv_timeout(PARTING);
     }
 }

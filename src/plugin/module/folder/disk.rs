@@ -1,9 +1,9 @@
 //! The plugin folder on disk: lists it, and reads one file with care.
 //!
-//! Nothing here waits for what it finds: only regular files are opened, and those without blocking.
-//! The file system may still make a call wait, so each call is noted in a [`Wait`]. Links may lead
-//! to another file system, so `folder/link.rs` decides when they are followed. Whether a file is
-//! settled or wanted is decided in `folder/settle.rs`. Files are written in `folder/publish.rs`.
+//! This file opens only regular files, and opens them without blocking. The file system may still
+//! make a call wait, so each call is noted in a [`Wait`]. Links may lead to another file system, so
+//! `folder/link.rs` decides when they are followed. Whether a file is settled or wanted is decided
+//! in `folder/settle.rs`. Files are written in `folder/publish.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -22,18 +22,20 @@ use super::{FileName, Overlooked};
 use crate::plugin::ModuleHash;
 use crate::stamp::Stamp;
 
-/// Most names that one look reads from the folder; so many take 50 ms. Files that are known already
-/// are looked at in any case. Further ones are overlooked, which is reported.
+/// Most names that one look reads from the folder; to read so many takes 50 ms. Files that are
+/// known already are examined in any case. Further names are overlooked, and the watch reports
+/// this.
 const MAX_LISTED: usize = 100_000;
 
-/// Most files that one look examines beside the known ones: four times as many as there may be
-/// plugins. They take a millisecond or two. Further ones are overlooked, which is reported.
+/// Most files that one look examines in addition to the known files: four times as many as there
+/// may be plugins. To examine so many takes a millisecond or two. Further files are overlooked, and
+/// the watch reports this.
 pub(super) const MAX_CANDIDATES: usize = 1024;
 
-/// Bytes read in one call. 16 MB take 256 calls, and each has its own time to answer.
+/// Bytes read in one call. 16 MB take 256 calls, and each call has its own time limit.
 const CHUNK: usize = 64 << 10;
 
-/// The end of a file's name.
+/// The end of a plugin file's name.
 const SUFFIX: &str = ".wasm";
 
 /// The plugin of a file with this name: its stem, or the quoted name if that breaks the rules.
@@ -48,7 +50,8 @@ pub(super) fn file_name(file: &OsStr) -> Option<FileName> {
     let text = file.to_string_lossy();
     let misnamed = |text: &str| FileName::Misnamed(quoted(text));
     let Some(stem) = text.strip_suffix(SUFFIX) else { return Some(misnamed(&text)) };
-    // A name that is no UTF-8 has other characters in place of its bytes, which no name has.
+    // If a name is not UTF-8, its bad bytes are replaced by characters that no plugin's name may
+    // have, so the name is refused.
     Some(stem.parse().map_or_else(|_| misnamed(stem), FileName::Plugin))
 }
 
@@ -70,7 +73,7 @@ fn misnamed(file: &OsStr) -> Kind {
 /// The most characters of a text in quotes in a log line.
 const MAX_QUOTED: usize = 64;
 
-/// A name with any contents, made fit for a log line.
+/// A text in quotes that is fit for a log line, made from a name with any contents.
 pub(super) fn quoted(name: &str) -> String {
     let mut quoted: String = name.chars().take(MAX_QUOTED).flat_map(char::escape_default).collect();
     if quoted.len() > MAX_QUOTED || name.chars().nth(MAX_QUOTED).is_some() {
@@ -80,8 +83,8 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{quoted}\"")
 }
 
-/// Lists everything in `dir` that may be a plugin, and those of `known` that are still there. Links
-/// are not followed.
+/// Lists every entry of `dir` that may be a plugin, and the files of `known` that still exist.
+/// Links are not followed.
 pub(super) fn list<'a>(
     dir: &Path,
     known: impl Iterator<Item = &'a Path>,
@@ -125,8 +128,8 @@ pub(super) fn list<'a>(
 /// The kind of a link that was not followed.
 const LINK: Kind = Kind::Other("a link");
 
-/// A sample of `path`; `None` if there is nothing. A file that cannot be examined exists all the
-/// same.
+/// A sample of `path`; `None` if no file has this path. A file that cannot be examined counts as a
+/// file that exists.
 fn sample(path: &Path) -> Option<Sample> {
     match fs::symlink_metadata(path) {
         Ok(meta) => Some(Sample::of(&meta)),
@@ -138,7 +141,7 @@ fn sample(path: &Path) -> Option<Sample> {
     }
 }
 
-/// A sample of what the link at `path` leads to.
+/// A sample of the file that the link at `path` leads to.
 pub(super) fn led_to(path: &Path) -> io::Result<Sample> {
     fs::metadata(path).map(|meta| Sample::of(&meta))
 }
@@ -163,8 +166,9 @@ impl Sample {
     }
 }
 
-/// Reads the sampled file once, unless a link has taken its place. If it is another file now, or
-/// changes meanwhile, the outcome is that it has moved, and the bytes are dropped.
+/// Reads the sampled file once, unless a link has taken its place. If `path` has another file by
+/// now, or the file changes meanwhile, the outcome is [`Outcome::Moved`], and the bytes are
+/// dropped.
 pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
     outcome(try_read(path, expected, wait, (OFlag::O_NOFOLLOW, sample)))
 }
@@ -176,7 +180,7 @@ pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> Outcome 
 
 /// Judges how a reading ended.
 fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> Outcome {
-    // There is a link in the place of the file.
+    // The error says that a link has taken the place of the file.
     let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::ELOOP as i32);
     match read {
         Ok(Some(bytes)) => Outcome::Bytes(ModuleHash::of(&bytes), bytes),
@@ -224,7 +228,7 @@ fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<V
     }
 }
 
-/// Reads a file that was in the folder before. It may wait for the disk.
+/// Reads a file that was in the folder before. The call may wait for the disk.
 ///
 /// # Errors
 /// The file cannot be read, is no regular file, has more than `max_bytes`, or changes meanwhile.
@@ -289,7 +293,8 @@ mod tests {
     fn what_cannot_be_looked_at_is_not_gone() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(sample(&dir.path().join("x.wasm")), None);
-        // The system refuses to examine it, as it does without the right to search the folder.
+        // The system refuses to examine a file with so long a name, as it does if the right to
+        // search the folder is missing.
         let long = dir.path().join("x".repeat(300));
         let kind = sample(&long).expect("nobody knows that it is gone").kind;
         assert!(matches!(&kind, Kind::Unreadable(why) if why.contains("too long")), "{kind:?}");
@@ -324,7 +329,7 @@ mod tests {
         let words = "at most 5 are allowed (plugins.module in the configuration)";
         assert_eq!(large.to_string(), format!("it has 6 bytes by now, {words}"));
         fs::remove_file(&path).unwrap();
-        // A pipe in the file's place: reading returns at once.
+        // If a pipe has taken the file's place, reading returns at once.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
         assert_eq!(sample(&path).unwrap().kind, Kind::Other("a named pipe"));

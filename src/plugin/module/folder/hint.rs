@@ -1,9 +1,10 @@
 //! Hints that the plugin folder has changed: events of the operating system, and requests of the
 //! daemon.
 //!
-//! Hints gather as flags until the folder's thread takes them. So any number of them takes the same
-//! room, and no sender waits for the thread. What they mean for a file is decided in
-//! `folder/settle.rs`. This is the only file that uses the crate notify.
+//! Hints are kept as flags until the folder's thread takes them. So any number of hints takes the
+//! same room, and no sender waits for the thread. This file does not look at the folder:
+//! `folder/settle.rs` decides what a hint means for a file. This is the only file that uses the
+//! crate notify.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,10 +24,10 @@ use crate::name::PluginName;
 pub(super) type Watcher = RecommendedWatcher;
 
 /// Most files whose hints are kept between two looks: as many as a look examines. A further file
-/// settles as if there were no events: a little later, or by its sample alone.
+/// settles as if it had no events: a little later, or by its sample alone.
 const MAX_HINTS: usize = disk::MAX_CANDIDATES;
 
-/// The place where hints gather. Events set flags, so any number of them takes the same room.
+/// The place where hints are kept. Events set flags, so any number of events takes the same room.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     /// The hints. notify's thread and `Watch` write them; the folder's thread takes them.
@@ -78,7 +79,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Mail> {
-        // No thread leaves the flags half set, so a panic elsewhere cannot damage them.
+        // A poisoned lock is no damage, because no thread leaves the flags half set.
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,8 +105,8 @@ impl Mail {
     }
 }
 
-/// Whether the event can mean a change. Our own reading raises `Access(Open)`: as a hint it would
-/// make the thread look without end.
+/// Whether the event can mean a change. The thread's own reading raises `Access(Open)`, which is no
+/// hint, because the thread would then look without end.
 fn is_hint(event: &Event) -> bool {
     event.need_rescan()
         || match event.kind {

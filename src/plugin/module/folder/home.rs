@@ -1,9 +1,10 @@
 //! The identity of the plugin folder, by which it is told from another folder of the same name.
 //!
-//! When a mount goes away, another folder appears under its name, and no event says so. The
-//! folder's thread notes here which folder it has looked at. A publisher compares right before it
-//! puts a file there. A file in an empty mount point would make that a folder of plugins, and all
-//! plugins that still run would count as gone. What a lost folder means is in `folder/keeper.rs`.
+//! When a mount goes away, another folder appears under its name, and no event reports this. The
+//! folder's thread notes here which folder it has looked at. A publisher compares the identity
+//! right before it puts a file there. Without the comparison, a new file in an empty mount point
+//! would make that a folder of plugins, and all running plugins would count as gone. This file does
+//! not decide when the folder is lost: `folder/keeper.rs` does.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -43,10 +44,11 @@ impl Home {
         *self.lock() = Some(identity);
     }
 
-    /// Checks that `dir` is still the folder that was looked at. It may wait for the file system.
+    /// Checks that `dir` is still the folder that was looked at. The call may wait for the file
+    /// system.
     ///
     /// # Errors
-    /// It is another folder, or cannot be examined.
+    /// `dir` is another folder, or cannot be examined.
     pub(super) fn check(&self, dir: &Path) -> io::Result<()> {
         let found = Identity::of(dir)?;
         match self.get() {
@@ -60,7 +62,7 @@ impl Home {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Identity>> {
-        // The value is copied as a whole, so a panic elsewhere cannot damage it.
+        // A poisoned lock is no damage, because the value is copied as a whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

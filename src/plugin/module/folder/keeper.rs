@@ -1,9 +1,10 @@
-//! The folder's thread: looks, compares, reads, reports.
+//! The folder's thread: looks at the folder, compares it with what was reported, reads new files,
+//! and reports changes.
 //!
-//! It looks when a hint says so, and every two seconds anyway. A folder is lost when it cannot be
-//! read. It is also lost when another folder has its name, and that folder holds none of the
-//! plugins. A mount point looks so when its file system went away. As long as the folder is lost,
-//! no plugin is reported gone.
+//! The thread looks when a hint comes, and every two seconds anyway. The folder is lost when it
+//! cannot be read. The folder is also lost when another folder has its name and holds none of the
+//! plugins, as when a file system is no longer mounted. As long as the folder is lost, the thread
+//! reports no plugin as gone.
 //!
 //! What a file's samples mean is decided in `folder/settle.rs`.
 
@@ -33,17 +34,18 @@ const RESCAN_LOST: Duration = Duration::from_millis(250);
 /// fifty looks a second.
 const LOOK_GAP: Duration = Duration::from_millis(20);
 
-/// That time is also at least so many times as long as the look took. So a folder with a hundred
-/// thousand names, which takes long to list, costs at most a fifth of a CPU.
+/// The thread pauses after a look for at least so many times as long as the look took. So a folder
+/// with a hundred thousand names, which takes long to list, costs at most a fifth of a CPU.
 const LOOK_SHARE: u32 = 4;
 
-/// The shortest time between two reports of overlooked files: each is a line of the log.
+/// The shortest time between two reports of overlooked files, because each report is a line of the
+/// log.
 const OVERLOOKED_PAUSE: Duration = Duration::from_secs(5);
 
 /// The kernel's watch on the folder.
 enum Hints {
-    /// The watch is still to be tried: at the start, and after the folder was moved or could not
-    /// be read.
+    /// The thread has yet to set up the watch: at the start, and after the folder was moved or
+    /// could not be read.
     Untried,
     /// The kernel watches the folder.
     Watching {
@@ -56,7 +58,7 @@ enum Hints {
     Unavailable,
 }
 
-/// What the folder's thread works with.
+/// The data of the folder's thread.
 pub(super) struct Keeper<R> {
     dir: PathBuf,
     table: Table,
@@ -70,7 +72,7 @@ pub(super) struct Keeper<R> {
     home: Arc<Home>,
     hints: Hints,
     links: Links,
-    /// Why the folder is lost, as it was reported.
+    /// The reported reason why the folder is lost.
     lost: Option<Loss>,
     /// Plugins whose files the operator has removed since the folder was last listed.
     forgotten: BTreeSet<String>,
@@ -130,7 +132,8 @@ impl<R: FnMut(Change)> Keeper<R> {
     /// Looks at the folder once, and notes how long that takes.
     fn look(&mut self, mail: &Mail) {
         self.compare(mail);
-        // In a look that could not list the folder, no link had its turn.
+        // If the folder could not be listed in this look, no link had its turn, so no lateness of
+        // links is noted.
         if self.lost.is_none() {
             self.wait.is_behind(self.links.lateness());
         }
@@ -144,7 +147,8 @@ impl<R: FnMut(Change)> Keeper<R> {
         let (identity, mut listing) = match wait.step(|| self.list()) {
             Ok(found) => found,
             Err(error) => {
-                // The same folder may come back by a remount, and the kernel's watch would not.
+                // The watch is set up anew, because the same folder may come back by a remount, but
+                // the kernel's watch does not come back.
                 self.hints = Hints::Untried;
                 return self.on_loss(Loss::Unreadable(error.to_string()));
             }
@@ -155,8 +159,8 @@ impl<R: FnMut(Change)> Keeper<R> {
             gone.into_iter().for_each(|change| (self.report)(change));
         }
         let is_other = self.home.get().is_some_and(|home| home != identity);
-        // Entries that cannot be plugins may lie below a mount: they do not make it a folder of
-        // plugins.
+        // Only files make the folder a folder of plugins, because an empty mount point may have
+        // other entries.
         let has_files = listing.entries.values().any(|entry| entry.sample.kind == Kind::File);
         let is_empty = !has_files && self.table.holds_plugins();
         if is_other && is_empty && !mail.accepted {
@@ -176,7 +180,7 @@ impl<R: FnMut(Change)> Keeper<R> {
                         true => wait.step(|| self.links.read(&path, &sample)),
                         false => Some(wait.step(|| disk::read(&path, &sample, &wait))),
                     };
-                    // A file that is not read yet will be ready at the next look too.
+                    // A file whose reading still goes on will be ready at the next look too.
                     outcome.and_then(|it| self.table.read(MonotonicClock.now(), &name, it))
                 }
             };
@@ -192,12 +196,14 @@ impl<R: FnMut(Change)> Keeper<R> {
     /// Lists the folder that now has the name. Links are not followed yet.
     fn list(&mut self) -> io::Result<(Identity, Listing)> {
         let identity = self.wait.during(|| Identity::of(&self.dir))?;
-        // Before the listing: a change in between is then listed, or raises an event, or both.
+        // The watch begins before the listing, so that a change in between is listed, or raises an
+        // event, or both.
         self.keep_watching(identity);
         Ok((identity, disk::list(&self.dir, self.table.paths(), &self.wait)?))
     }
 
-    /// Reports that the folder is lost, if that was not reported with the same kind of reason.
+    /// Reports that the folder is lost, unless a loss with the same kind of reason was reported
+    /// already.
     fn on_loss(&mut self, loss: Loss) {
         self.table.pause();
         self.names.forget();
@@ -290,7 +296,7 @@ mod tests {
     #[test]
     fn a_look_notes_how_long_each_of_its_steps_takes() {
         let dir = tempfile::tempdir().unwrap();
-        // To list a missing folder is a step, and then the only one.
+        // For a missing folder, the attempt to list it is the only step.
         let (mut keeper_of_nothing, wait) = keeper(dir.path().join("nothing"));
         keeper_of_nothing.look(&Mail::default());
         assert!(wait.slowest_step() > Duration::ZERO);

@@ -1,14 +1,15 @@
-//! Links in the plugin folder: followed on a thread of their own, with a limit for each and for all
-//! of them together.
+//! Links in the plugin folder: a thread of their own follows them, with a time limit for each link
+//! and for all links of a look together.
 //!
-//! A link may lead to another file system, which may give no answer. Then only this one file does
-//! not answer, and not the folder. The thread stays behind with that link, and another thread
-//! follows the other links. The link is not followed again before its answer has come.
+//! A link may lead to another file system, which may give no answer. In that case only this one
+//! file counts as silent, and not the whole folder. The thread stays in its call for that link, and
+//! another thread follows the other links. No thread follows the silent link again before its
+//! answer has come.
 //!
-//! If a file system answers late, a look has time for a few of its links only. The others stay
-//! listed as before, and come first in the next look. Files that are no links are examined and read
-//! by the folder's thread itself. How both are done is in `folder/disk.rs`; the thread that follows
-//! links is in `link/worker.rs`.
+//! If a file system answers late, a look has time for a few of its links only. The other links stay
+//! listed as before, and come first in the next look. This file does not handle plain files: the
+//! folder's thread examines and reads them itself. The calls on the file system are in
+//! `folder/disk.rs`; the thread that follows links is in `link/worker.rs`.
 
 mod worker;
 
@@ -24,15 +25,17 @@ use crate::stamp::Stamp;
 use worker::{Answer, Look, Order, Silence, Work, Worker};
 
 /// Most links without an answer at one time, each with its thread: more than a machine has disks.
-/// While there are so many, no other link is followed, and each is refused with that reason.
+/// While there are so many, no other link is followed, and every other link is refused for this
+/// reason.
 const MAX_SILENT: usize = 16;
 
-/// The time for each further link in a look, after one has given no answer. They may lead to the
-/// same place, and the folder's thread waits meanwhile.
+/// The time for each further link in a look, after one link has given no answer. The time is short
+/// because the further links may lead to the same place, and because the folder's thread waits
+/// meanwhile.
 const IMPATIENCE: Duration = Duration::from_millis(100);
 
-/// The time of all links of a look together, beside the limit of one. In this time the look can
-/// find all links that may be without an answer.
+/// The time of all links of a look together, in addition to the limit of one call. In this time the
+/// look can find [`MAX_SILENT`] links without an answer.
 const ALL_IMPATIENCE: Duration = IMPATIENCE.saturating_mul(MAX_SILENT as u32);
 
 /// The text about a link without an answer.
@@ -46,7 +49,7 @@ const NOT_REACHED: &str = "it is a link, and those before it take their time to 
 pub(super) struct Links {
     /// The links that were found at the last look.
     found: BTreeMap<PathBuf, Link>,
-    /// Links without an answer, and readings that were given up.
+    /// Links without an answer, and given-up readings.
     silent: Vec<Silent>,
     /// Files that take longer than a look to read.
     reading: Vec<Reading>,
@@ -64,7 +67,8 @@ pub(super) struct Links {
 struct Link {
     /// The stamp of the link itself. A link that was made anew may lead elsewhere.
     stamp: Stamp,
-    /// What the link led to when it was followed last, or why that is not known.
+    /// The sample of the file that the link led to when it was followed last, or the reason why it
+    /// is not known.
     lead: Result<Sample, String>,
     /// Since when the link waits to be followed.
     waits_since: Option<Instant>,
@@ -76,9 +80,11 @@ struct Silent {
     path: PathBuf,
     /// The stamp of the link; `None` for a reading that is not wanted any more.
     stamp: Option<Stamp>,
-    /// From when on it counts as a link that does not answer: its look may have had no time for it.
+    /// The time from which the link counts as one that does not answer. A link does not count at
+    /// once if its look had too little time for it.
     counts_from: Instant,
-    /// The link's thread writes its answer, this thread reads it.
+    /// The queue for the answer. The link's thread writes the answer, and the folder's thread reads
+    /// it.
     answers: Receiver<Answer>,
 }
 
@@ -101,9 +107,9 @@ impl Links {
         Self { found, silent, reading, end: Instant::now(), worker: None, look, limit }
     }
 
-    /// Examines what the links of a listing lead to. A link without an answer costs its limit once.
-    /// The links that answer cost one change of threads for all of them. Links without a turn in
-    /// this look stay listed as before.
+    /// Examines the files that the links of a listing lead to. A link without an answer costs its
+    /// time limit once. All links that answer cost one change of threads together. Links without a
+    /// turn in this look stay listed as before.
     pub(super) fn follow(&mut self, listing: &mut Listing) {
         let mut before = std::mem::take(&mut self.found);
         for entry in listing.links.iter().filter_map(|name| listing.entries.get(name)) {
@@ -131,8 +137,8 @@ impl Links {
         self.end = Instant::now() + self.limit;
     }
 
-    /// The links that are to be followed; those that have waited longest come first. A link without
-    /// an answer is marked as such.
+    /// The links that are to be followed; those that have waited longest come first. A link that
+    /// still has no answer is not among them: it is marked as silent.
     fn turns(&mut self) -> Vec<PathBuf> {
         let mut turns = Vec::new();
         for (path, link) in &mut self.found {
@@ -141,7 +147,7 @@ impl Links {
                     link.has_led(Some(Err(NO_ANSWER.into())));
                 }
                 Some(_) => link.has_led(None),
-                // Without this flag, `None` would come first.
+                // The flag is needed because `None` would come first otherwise.
                 None => turns.push((link.waits_since.is_none(), link.waits_since, path.clone())),
             }
         }
@@ -149,7 +155,8 @@ impl Links {
         turns.into_iter().map(|(.., path)| path).collect()
     }
 
-    /// What each of these leads to, or why that is not known; `None` if it had no turn.
+    /// For each link, the sample of the file that it leads to, or the reason why it is not known;
+    /// `None` if the link had no turn.
     fn look(&mut self, paths: &[PathBuf]) -> Vec<Option<Result<Sample, String>>> {
         let end = Instant::now() + self.limit + ALL_IMPATIENCE;
         let (mut found, mut limit) = (Vec::new(), self.limit);
@@ -184,7 +191,7 @@ impl Links {
         found
     }
 
-    /// Whether this was a link at the last look.
+    /// Whether `path` was a link at the last look.
     pub(super) fn has(&self, path: &Path) -> bool {
         self.found.contains_key(path)
     }
@@ -196,9 +203,9 @@ impl Links {
         waiting.chain(reading).min().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Reads what a link leads to, if that is still the sampled file. Each call has its limit, and
-    /// so have all readings of a look together. `None` means that the reading goes on; the caller
-    /// asks again at the next look.
+    /// Reads the file that a link leads to, if it is still the sampled file. Each call has a time
+    /// limit, and all readings of a look together have one too. `None` means that the reading goes
+    /// on; the caller asks again at the next look.
     pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Option<Outcome> {
         let is_it = |reading: &Reading| reading.path == path && reading.sample == *sample;
         let (since, order) = match self.reading.iter().position(is_it) {
@@ -206,7 +213,7 @@ impl Links {
                 let Reading { since, order, .. } = self.reading.swap_remove(at);
                 (since, order)
             }
-            // Another look will have time for it.
+            // A later look will have time for this reading.
             None if Instant::now() >= self.end => return None,
             None => match self.order(Work::Read(path.to_owned(), sample.clone())) {
                 Ok(order) => (Instant::now(), order),
@@ -216,7 +223,7 @@ impl Links {
         match order.answer(self.limit, self.end) {
             Ok(Answer::Read(outcome)) => Some(outcome),
             Err(Silence::Look) => {
-                // Other links get another thread.
+                // The busy thread goes on with its reading, so other links get another thread.
                 self.worker = None;
                 let (path, sample) = (path.to_owned(), sample.clone());
                 self.reading.push(Reading { path, sample, since, order });
@@ -262,8 +269,8 @@ impl Links {
         Ok(order)
     }
 
-    /// Notes a link without an answer, which counts as such after this time. The thread is left
-    /// behind, and further links get another one.
+    /// Notes a link without an answer, which counts as silent after this time. The thread stays in
+    /// its call, and further links get another thread.
     fn fall_silent(&mut self, path: &Path, order: Order, after: Duration) {
         self.worker = None;
         let stamp = self.found.get(path).map(|link| link.stamp);
@@ -273,7 +280,7 @@ impl Links {
 }
 
 impl Link {
-    /// Takes in what the link leads to; `None` means that it had no turn.
+    /// Takes in what the link leads to; `None` means that the link had no turn in this look.
     fn has_led(&mut self, lead: Option<Result<Sample, String>>) {
         match lead {
             Some(lead) => (self.lead, self.waits_since) = (lead, None),
@@ -353,7 +360,7 @@ mod tests {
             found["b"].clone()
         };
         assert_eq!(check(kinds(dir.path(), &mut links)), silent);
-        // The link is known by now, so it costs nothing.
+        // The silent link is known by now, so the look does not wait for it.
         let started = Instant::now();
         for _ in 0..3 {
             assert_eq!(check(kinds(dir.path(), &mut links)), silent);
@@ -426,7 +433,7 @@ mod tests {
         let why = Kind::Unreadable(NOT_REACHED.to_owned());
         assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
         assert!(links.lateness() > Duration::ZERO);
-        // The others come first then, and these stay as they were.
+        // The other links come first in the next look, and these stay as they were.
         let found = kinds(dir.path(), &mut links);
         assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
         let second = is_file(&found);
@@ -465,7 +472,7 @@ mod tests {
             }
             assert!(links.reading.len() == 1 && started.elapsed() < 12 * PATIENCE);
         }
-        // A file that is another one by now is not waited for.
+        // The thread does not wait for the reading of a file that has been replaced.
         begin(&mut links, &link, &sample);
         fs::write(&file, "another").unwrap();
         assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);

@@ -1,7 +1,8 @@
-//! The names that the plugin folder held at the last look.
+//! The names of the plugins that had a file at the last look.
 //!
-//! The daemon asks here whether a plugin has a file at all. Reports of files come later, when the
-//! files have settled (`folder/settle.rs`).
+//! The daemon reads in this list whether a plugin has a file at all. The list does not say whether
+//! the file is settled or good: reports of files come later, when the files have settled
+//! (`folder/settle.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The names of plugins that have a file, or another entry under their name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// `None` while it is unknown. The folder's thread writes it, and the owner of the `Watch`
-    /// reads it. Each holds the lock only while it exchanges a pointer.
+    /// The names; `None` while they are unknown. The folder's thread writes it, and the owner of
+    /// the `Watch` reads it. Each thread holds the lock only while it exchanges a pointer.
     held: Mutex<Option<Arc<BTreeSet<String>>>>,
 }
 
@@ -34,7 +35,7 @@ impl Names {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<BTreeSet<String>>>> {
-        // A pointer is never half exchanged, so a panic elsewhere cannot damage it.
+        // A poisoned lock is no damage, because a pointer is never half exchanged.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Puts a file into a folder so that no reader ever sees half of it.
+//! Publishing: puts a plugin file into a folder so that no reader ever sees half of the file.
 //!
 //! A reader of the folder sees meanwhile only a hidden temporary file, which is no plugin. Whether
 //! the bytes are a module is not checked here; the caller must do that.
@@ -26,13 +26,13 @@ pub fn publish(dir: &Path, name: &PluginName, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Puts `bytes` into the folder `dir` like [`publish`], if `dir` is still the watched folder once
-/// all bytes are written. Renaming the file is the step of `commit`. A file system may delay the
-/// work before the renaming, until the caller has given it up; or it may delay the rest after the
-/// renaming.
+/// all bytes are written. The renaming of the file is the step of `commit`. If a file system delays
+/// the work before the renaming, the caller may give the work up, and the file is not renamed. If a
+/// file system delays the work after the renaming, the plugin is already replaced.
 ///
 /// # Errors
-/// Those of [`publish`]; also that the work was given up, or that it is another folder. After the
-/// renaming, an error says that the folder may not be on the disk yet.
+/// Those of [`publish`]; also that the caller has given the work up, or that `dir` is another
+/// folder by now. After the renaming, an error says that the folder may not be on the disk yet.
 pub fn publish_if(
     (dir, home): (&Path, &Home),
     name: &PluginName,
@@ -77,8 +77,8 @@ fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Opens the temporary file so that two publishers of one name cannot mix their bytes. The lock
-/// goes with the file, so the lock of a publisher that died blocks no other.
+/// Opens and locks the temporary file, so that two publishers of one name cannot mix their bytes.
+/// The lock ends with the process, so a publisher that died blocks no other.
 fn open_alone(path: &Path, name: &str) -> io::Result<File> {
     let busy = || {
         let text =
@@ -97,8 +97,8 @@ fn open_alone(path: &Path, name: &str) -> io::Result<File> {
         Err(TryLockError::WouldBlock) => return Err(busy()),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    // The publisher before us may have renamed the file after we opened it and before we locked it.
-    // Then this is the published plugin itself.
+    // Another publisher may have renamed the file after we opened it and before we locked it. In
+    // that case the open file is the published plugin itself.
     if is_at(&file, path)? { Ok(file) } else { Err(busy()) }
 }
 
@@ -144,12 +144,14 @@ mod tests {
         fs::rename(&temporary, dir.path().join("a.wasm")).unwrap();
         assert!(!is_at(&file, &temporary).unwrap());
 
-        // A directory in the way: the file system reports an error, and nothing is left behind.
+        // If a directory has the plugin's name, the file system reports an error, and no temporary
+        // file is left.
         fs::create_dir(dir.path().join("b.wasm")).unwrap();
         assert!(publish(dir.path(), &b, b"three").is_err());
         assert!(!dir.path().join(".b.wasm.tmp").exists());
 
-        // The caller had given it up before it was written: it does not take the plugin's place.
+        // If the caller has given the work up before the renaming, the new file does not replace
+        // the plugin.
         publish(dir.path(), &a, b"two").unwrap();
         let home = Home::default();
         let publish_if = |dir: &Path, commit| publish_if((dir, &home), &a, b"late", commit);

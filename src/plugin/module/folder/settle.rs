@@ -1,11 +1,11 @@
-//! Decides when a file is settled and what is new about it: samples of the folder in, decisions
-//! out.
+//! The table of the folder's files: decides by samples of the folder which files are settled, and
+//! what is new about them.
 //!
-//! This is pure: time is an argument, and the caller reads the files that are named to it. A
-//! half-written module may well be valid. So a file is settled only after two equal samples some
-//! time apart, and not while events say that a writer has it open. Some files have no events (on a
-//! network's file system, behind a link). If such a file was refused and then grows, it gets more
-//! and more time. What is decided about one file is in `folder/settle/row.rs`.
+//! The table is pure: time is an argument, and the caller reads the files that the table's orders
+//! name. A half-written module may well be valid. So a file is settled only after two equal samples
+//! some time apart, and not while events say that a writer has it open. Files on a network's file
+//! system or behind a link have no events. If a file without events was refused and then grows, it
+//! gets more and more time. The decisions about one file are in `folder/settle/row.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const MAX_REFUSED: usize = 64;
 /// What a look found.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Everything that may be a plugin, by name.
+    /// Every entry that may be a plugin, by name.
     pub(super) entries: BTreeMap<FileName, Entry>,
     /// The names in `entries` that are links. Until they are followed, their entries describe the
     /// links themselves.
@@ -56,9 +56,9 @@ pub(super) struct Sample {
 pub(super) enum Kind {
     /// A regular file, or a link to one.
     File,
-    /// Something else, with its article.
+    /// Another kind of entry, as text with its article.
     Other(&'static str),
-    /// It cannot be examined, for the operating system's reason.
+    /// The entry cannot be examined, for the operating system's reason.
     Unreadable(String),
     /// The name breaks the rules.
     Misnamed,
@@ -66,13 +66,13 @@ pub(super) enum Kind {
     Missuffixed,
     /// The name differs only in case from this plugin, which was there first.
     Rival(String),
-    /// It is one plugin too many.
+    /// The file is one plugin too many.
     Surplus,
 }
 
 impl Entry {
-    /// Takes in what the link leads to, or why that is not known. In the second case the entry
-    /// stays, with the stamp of the link itself.
+    /// Takes in the sample of the file that the link leads to, or the reason why it is not known.
+    /// Without a sample, the entry stays with the stamp of the link itself.
     pub(super) fn lead_to(&mut self, found: Result<Sample, String>) {
         match found {
             Ok(sample) => self.sample = sample,
@@ -82,7 +82,7 @@ impl Entry {
 }
 
 impl Kind {
-    /// Whether such an entry keeps its name from others.
+    /// Whether an entry of this kind keeps its name from other files.
     fn is_claim(&self) -> bool {
         matches!(self, Self::File | Self::Other(_) | Self::Unreadable(_))
     }
@@ -91,11 +91,11 @@ impl Kind {
 /// What an event says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
-    /// It got its name as a whole file.
+    /// The file got its name by a renaming, as a whole file.
     Renamed,
-    /// It was written, and is still open.
+    /// The file was written, and is still open.
     Written,
-    /// It was closed by a process that could write it.
+    /// A process that could write the file has closed it.
     Closed,
 }
 
@@ -122,11 +122,12 @@ pub(super) enum Order {
     },
 }
 
-/// Everything known about the folder.
+/// All known files of the folder.
 #[derive(Debug)]
 pub(super) struct Table {
     max_bytes: u64,
-    /// By name; at most [`MAX_PLUGINS`] that have a place, and about [`MAX_REFUSED`] others.
+    /// The rows by name: at most [`MAX_PLUGINS`] that have a place, and about [`MAX_REFUSED`]
+    /// others.
     rows: BTreeMap<FileName, Row>,
     overlooked: Overlooked,
 }
@@ -146,12 +147,12 @@ impl Table {
         self.rows.keys().map(|name| &**name)
     }
 
-    /// Files that the last look found and left alone, because there are too many.
+    /// Files that the last look found and did not examine, because there are too many.
     pub(super) fn overlooked(&self) -> &Overlooked {
         &self.overlooked
     }
 
-    /// Whether anything was reported that is not reported gone.
+    /// Whether any file was reported and not reported as gone since.
     pub(super) fn holds_plugins(&self) -> bool {
         self.rows.values().any(|row| row.told.is_some())
     }
@@ -189,7 +190,7 @@ impl Table {
         orders
     }
 
-    /// Drops a file that the operator has removed, without waiting for its return.
+    /// Drops a file that the operator has removed, without the grace period of a missing file.
     pub(super) fn forget(
         &mut self,
         name: &str,
@@ -226,14 +227,14 @@ impl Table {
         }
     }
 
-    /// When to look again even if nothing happens.
+    /// When the thread must look again even if no hint comes.
     pub(super) fn due(&self) -> Option<Duration> {
         self.rows.values().filter_map(Row::due).min()
     }
 
     /// Marks the entries that may not have their name. A name belongs to the file that was there
-    /// first, and among new ones to the oldest file. Returns the names that have a place. An entry
-    /// that is no file, and never was one, needs no place.
+    /// first, and among new files to the oldest file. Returns the names that have a place. An entry
+    /// that is no file, and never was a file, needs no place.
     fn settle_claims(&self, entries: &mut BTreeMap<FileName, Entry>) -> BTreeSet<FileName> {
         let held = |row: &Row| row.sample.kind.is_claim();
         let held = self.rows.iter().filter(|(_, row)| held(row));

@@ -1,18 +1,19 @@
-//! How long the folder's thread has been waiting for the file system.
+//! The time for which the folder's thread has been waiting for the file system.
 //!
-//! If the server of a file system is gone, a call may never return, and no other thread can end it.
-//! Examples are NFS, FUSE and a stick that was pulled out. So the thread notes when each call
-//! begins, and the daemon's loop reads how long ago that was. Calls that do return, each of them
-//! late, make a folder useless too. So the thread also notes how long each step of a look takes.
-//! What follows from a late folder is in `folder.rs`.
+//! If the server of a file system is gone, a call may never return, and no other thread can end the
+//! call. Examples are NFS, FUSE and a stick that was pulled out. So the thread notes when each call
+//! begins, and the daemon's loop reads how long the call has lasted. If many calls return late, the
+//! folder is useless too. So the thread also notes how long each step of a look takes. This file
+//! ends no wait: what follows from a late folder is in `folder.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, MonotonicClock};
 
-/// The call that the folder's thread, or a thread that follows links, is in. That thread writes all
-/// of it, in nanoseconds; the owner of the `Watch` or the folder's thread reads it.
+/// The present call and step of one thread: the folder's thread, or a thread that follows links.
+/// The thread itself writes all fields, in nanoseconds. The owner of the `Watch` reads those of the
+/// folder's thread, and the folder's thread reads those of a thread that follows links.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
     /// The present call.
@@ -25,7 +26,7 @@ pub(super) struct Wait {
     before: AtomicU64,
 }
 
-/// When something began, on `CLOCK_MONOTONIC`, in nanoseconds; 0 when nothing is under way.
+/// When a call or step began, on `CLOCK_MONOTONIC`, in nanoseconds; 0 when none is under way.
 #[derive(Debug, Default)]
 struct Since(AtomicU64);
 
@@ -49,8 +50,8 @@ impl Wait {
         })
     }
 
-    /// Notes that something has waited so long for its turn, over looks that each ended in time. It
-    /// counts like a step of that length.
+    /// Notes that a link has waited this long for its turn, although each look ended in time. The
+    /// wait counts like a step of this length.
     pub(super) fn is_behind(&self, time: Duration) {
         self.slowest.fetch_max(nanos(time), Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
-//! Tests how events become hints. How real files are treated is tested in `tests/it`.
+//! Tests that events become the right hints. The tests with real files are in `tests/it`.
 
 use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
 
 use super::*;
 
-/// Every kind of event that the project's notes about notify list.
+/// The kinds of event that notify reports.
 #[test]
 fn events_become_hints() {
     let check = |event: Event, dirty, uprooted, said: Option<(&str, Hint)>| {

@@ -1,8 +1,9 @@
 //! The thread that follows links, and the orders to it.
 //!
-//! It makes one call after the other on the file system, and may wait in each for ever. The
-//! folder's thread sees how long a call lasts, gives up the order, and leaves the thread behind.
-//! When it does so, and what becomes of the link, is in `link.rs`.
+//! The worker's thread makes one call after the other on the file system, and may wait for ever in
+//! each. The folder's thread sees how long a call lasts. If a call lasts too long, the folder's
+//! thread gives up the order, and no longer uses this worker. The limits, and what happens to the
+//! link, are in `link.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -17,7 +18,7 @@ use super::super::wait::Wait;
 /// A function that examines what a link leads to.
 pub(super) type Look = fn(&Path) -> io::Result<Sample>;
 
-/// Why there is no answer.
+/// The reason why the folder's thread waits no longer for an answer.
 pub(super) enum Silence {
     /// A call has lasted as long as it may.
     Call,
@@ -25,7 +26,8 @@ pub(super) enum Silence {
     Look,
 }
 
-/// A thread that follows links. It ends when this is dropped and its present call has returned.
+/// A thread that follows links. The thread ends when the `Worker` is dropped and the thread's
+/// present call has returned.
 #[derive(Debug)]
 pub(super) struct Worker {
     /// The folder's thread writes, the worker's thread reads.
@@ -40,27 +42,29 @@ struct Job {
     work: Work,
     /// The worker's thread writes, the folder's thread reads.
     answers: Sender<Answer>,
-    /// Has no owner any more when the folder's thread has given the job up; the worker looks.
+    /// The worker's sign that the job is still wanted. The folder's thread drops the owner when it
+    /// gives the job up, and the worker's thread checks this.
     wanted: Weak<()>,
 }
 
-/// What the thread is to do.
+/// The work that an order gives to the thread.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Examine what these lead to, one after the other; each gets an answer.
+    /// Examine the files that these links lead to, one after the other, with an answer for each.
     Look(Vec<PathBuf>),
-    /// Read what this leads to.
+    /// Read the file that this link leads to, if it still has this sample.
     Read(PathBuf, Sample),
 }
 
-/// What the thread has found.
+/// The thread's answer to one link.
 #[derive(Debug)]
 pub(super) enum Answer {
     Looked(io::Result<Sample>),
     Read(Outcome),
 }
 
-/// A job whose answers the folder's thread waits for. The worker's thread writes, it reads.
+/// An order that was given to the worker. The worker's thread writes the answers, and the folder's
+/// thread reads them.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) answers: Receiver<Answer>,
@@ -80,8 +84,8 @@ impl Worker {
         Ok(Self { jobs, wait })
     }
 
-    /// Gives this work to the thread. Also returns whether the thread has taken it: one that has
-    /// panicked does not, and then there is no answer.
+    /// Gives this work to the thread. Also returns whether the thread has taken the work. A thread
+    /// that has panicked does not take it, and the order gets no answer.
     pub(super) fn give(&self, work: Work) -> (Order, bool) {
         let (answers, wanted) = (channel(), Arc::new(()));
         let job = Job { work, answers: answers.0, wanted: Arc::downgrade(&wanted) };
@@ -94,7 +98,7 @@ impl Job {
     /// Does the job, on the thread that follows links.
     fn work(self, look: Look, wait: &Wait) {
         let Self { work, answers, wanted } = self;
-        // An answer that comes too late is not read; only that it has come is noticed.
+        // A failed send is no error: the folder's thread may have given up the order.
         let tell = |answer| drop(answers.send(answer));
         match work {
             Work::Look(paths) => {
@@ -111,7 +115,7 @@ impl Job {
 }
 
 impl Order {
-    /// The next answer, if no call lasts as long as `limit`, and it comes before `end`.
+    /// The next answer, if no call lasts as long as `limit`, and the answer comes before `end`.
     pub(super) fn answer(&self, limit: Duration, end: Instant) -> Result<Answer, Silence> {
         loop {
             let of_look = end.saturating_duration_since(Instant::now());

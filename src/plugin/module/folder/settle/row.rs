@@ -1,7 +1,9 @@
-//! One file: when it is settled, what is new about it, and when it is looked at again.
+//! The row of one file: decides when the file is settled, what is new about it, and when the thread
+//! looks at it again.
 //!
-//! A row decides by samples of its file, by what events say of it, and by how it was read before.
-//! It knows no other file: which file may have which name is decided in `folder/settle.rs`.
+//! A row decides by samples of its file, by the events about it, and by the outcomes of earlier
+//! readings. A row knows no other file and reads none: which file may have which name is decided in
+//! `folder/settle.rs`, and files are read in `folder/disk.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,50 +13,53 @@ use crate::name::PluginName;
 use crate::plugin::module::folder::{Change, FileName, MAX_PLUGINS, misnamed};
 use crate::plugin::{ModuleHash, Refusal};
 
-/// Two equal samples so far apart make a settled file. Writers pause for less, and users do not
-/// want to wait longer.
+/// The time between two equal samples that make a file settled. The time is this long because
+/// writers make shorter pauses, and no longer because users do not want to wait.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// A file of constant size is settled after this time even if its times keep changing. So touching
-/// it cannot keep it out. A file that still grows is not settled.
+/// A file of constant size is settled after this time even if its time stamps keep changing. So a
+/// process that touches the file again and again cannot keep it from settling. A file that still
+/// grows is not settled.
 const SETTLE_CAP: Duration = Duration::from_secs(1);
 
-/// A missing file counts as gone after this time: editors replace by delete and create.
+/// A missing file counts as gone after this time, because some editors replace a file by deleting
+/// and creating it.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Time from the first reading of a file to the second one. A write through a memory map, or within
-/// the same tick of the file system's clock, may leave no trace in the sample. Unreadable files are
-/// tried again at this pace first.
+/// the same tick of the file system's clock, may leave no trace in the sample. The first further
+/// try to read an unreadable file comes after this time too.
 const SECOND_READING: Duration = Duration::from_secs(2);
 
-/// The longest time between two readings of an unreadable file; the time grows up to this. Each try
-/// may read a large file up to the place where its disk fails.
+/// The longest time between two tries to read an unreadable file; the time grows from try to try up
+/// to this limit. Each try may read a large file up to the place where its disk fails.
 const RETRY_CAP: Duration = Duration::from_secs(64);
 
-/// A file that was written and not closed is settled so long after its last change. This is the
-/// longest pause of a copy over a bad line that is worth waiting for. Some writers never close.
+/// A file that was written and not closed is settled this long after its last change. The limit
+/// exists because some writers never close a file. The limit is the longest pause that a copy over
+/// a bad network line should make.
 const WRITER_CAP: Duration = Duration::from_secs(10);
 
-/// An empty file without an event of its closing is settled after this time. A process that makes a
-/// file writes it soon, unless its disk is full.
+/// An empty file without an event of its closing is settled after this time. The file gets this
+/// time because a process that creates a file usually writes to it soon.
 const BEGUN: Duration = Duration::from_secs(3);
 
 /// A refused file that has grown settles in this time, then in twice as long, and so on up to
 /// [`SLOW_CAP`]. So a copy that pauses for less than a second is refused once.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// The longest such time.
+/// The longest settling time of a refused file that has grown.
 const SLOW_CAP: Duration = Duration::from_secs(8);
 
-/// A refused file that grows within this time was half a file. If it grows later, its author has
-/// mended it.
+/// A refused file that grows within this time counts as half a file. If the file grows later, its
+/// author has probably corrected it.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(10);
 
-/// A file that changed so many times in a row while it was read is refused. Files of `/proc` do so
-/// always: their contents differ from their size.
+/// A file that changed so many times in a row while it was read is refused. Every file of `/proc`
+/// counts as changed, because its contents differ from its size.
 const MAX_MOVES: u32 = 5;
 
-/// What is known of one file.
+/// The data about one file.
 ///
 /// ```text
 ///     two equal samples and closed, renamed in, cap
@@ -70,19 +75,19 @@ pub(super) struct Row {
     /// When the present change was first seen.
     detected: Duration,
     phase: Phase,
-    /// Since when the file is missing, if it is.
+    /// The time since when the file is missing, if it is missing.
     pub(super) absent_since: Option<Duration>,
-    /// What was last reported. An equal report is not made again.
+    /// The last report about the file. An equal report is not made again.
     pub(super) told: Option<Told>,
-    /// Whether bytes were ever reported of the file. Then it keeps its place while it cannot be
-    /// read.
+    /// Whether the file's bytes were ever reported. If so, the file keeps its place while it cannot
+    /// be read.
     was_present: bool,
     writer: Writer,
-    /// When the contents that were last reported were refused.
+    /// When the last reported contents were refused.
     pub(super) refused_at: Option<Duration>,
     /// How often in a row the file was refused and then grew.
     halves: u32,
-    /// How often in a row it changed while it was read, or could not be read.
+    /// How often in a row the file changed while it was read, or could not be read.
     failures: u32,
 }
 
@@ -98,9 +103,9 @@ enum Writer {
 #[derive(Debug)]
 enum Phase {
     Settling {
-        /// The sample is the same since then.
+        /// The time since when the sample is the same.
         same_since: Duration,
-        /// The size is the same since then.
+        /// The time since when the size is the same.
         size_since: Duration,
     },
     Settled {
@@ -108,7 +113,7 @@ enum Phase {
     },
 }
 
-/// What was reported of a file.
+/// A report about a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Present(ModuleHash),
@@ -166,22 +171,22 @@ impl Row {
             self.detected = now;
         }
         self.phase = Phase::Settling { same_since: now, size_since };
-        // A writer that has the file open may also change its mode or its times, and then writes
-        // on.
+        // An open writer stays known, because it may change the file's mode or times and then go on
+        // writing.
         if self.writer != Writer::Open || new.inode != old.inode {
             self.writer = Writer::Unknown;
         }
         self.sample = sample;
     }
 
-    /// Takes in what events say of the file as it is now.
+    /// Takes in what events say of the file, after the sample of the same look.
     pub(super) fn hear(&mut self, now: Duration, hint: Option<Hint>) {
         match hint {
             Some(Hint::Written) => {
                 self.writer = Writer::Open;
                 if let Phase::Settled { .. } = self.phase {
-                    // It was written within the same tick of the file system's clock, so no sample
-                    // shows it.
+                    // The file may have been written within the same tick of the file system's
+                    // clock, so that no sample shows the change.
                     self.phase = Phase::Settling { same_since: now, size_since: now };
                     self.detected = now;
                 }
@@ -211,7 +216,7 @@ impl Row {
         }
     }
 
-    /// When the file must be looked at again, if it must.
+    /// When the thread must look at the file again; `None` if it need not.
     pub(super) fn due(&self) -> Option<Duration> {
         if let Some(absent_since) = self.absent_since {
             return Some(absent_since + GRACE);
@@ -251,7 +256,7 @@ impl Row {
         Some(Change::Refused { name, path, refusal, is_rival })
     }
 
-    /// Reports a failed reading. It is tried again, later and later.
+    /// Reports a failed reading. The reading is tried again after longer and longer times.
     fn fail(&mut self, now: Duration, name: &PluginName, refusal: Refusal) -> Option<Change> {
         let retry = SECOND_READING * (1 << self.failures.min(5));
         self.failures = self.failures.saturating_add(1);
@@ -296,7 +301,7 @@ impl Row {
     }
 }
 
-/// The refusal of a file that could be opened and is never the same twice.
+/// The refusal of a file that changed in each of its readings.
 fn unsteady() -> Refusal {
     Refusal::new(
         "it changes whenever it is read, or has other contents than its size says",
@@ -304,7 +309,7 @@ fn unsteady() -> Refusal {
     )
 }
 
-/// The refusal of a file that is not even opened.
+/// The refusal of a file that is not opened at all, because of its name, kind or size.
 fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
     let bytes = sample.stamp.bytes;
     Some(match &sample.kind {

@@ -1,17 +1,17 @@
-//! Simulated folders in simulated time: what is done to the folder at which millisecond, and what
-//! is reported when.
+//! Tests with simulated folders in simulated time: each says what happens to the folder at which
+//! millisecond, and what the watch reports when.
 
 use super::*;
 
-/// A folder without a disk. Time stands still while something is done, and then jumps to the next
-/// look.
+/// A folder without a disk. Time stands still while a test changes the folder, and jumps from look
+/// to look afterwards.
 struct Sim {
     table: Table,
     files: BTreeMap<String, (Entry, &'static str)>,
     now: u64,
     inode: u64,
     log: Vec<String>,
-    /// So many of the next readings find that the file moved.
+    /// The number of the next readings that find that the file moved.
     moving: u32,
     /// Readings fail with this error.
     error: Option<&'static str>,
@@ -93,7 +93,7 @@ impl Sim {
         self
     }
 
-    /// Writes in place, or creates, and the events of that come.
+    /// Writes in place, or creates, and passes on the events of the write.
     fn write_heard(&mut self, name: &str, text: &'static str, hint: Hint) -> &mut Self {
         let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
         let inode = inode.unwrap_or_else(|| self.next_inode());
@@ -246,7 +246,7 @@ fn a_removal_counts_after_the_grace() {
         .until(1_000)
         .remove("a")
         .reported(&["100 a is one since 0", "1500 a gone"]);
-    // It was never reported, so it is not reported gone either.
+    // The file was never reported, so its end is not reported either.
     Sim::new().write("a", "one").until(50).remove("a").reported(&[]);
     // Deleted and created again, as editors do.
     let mut sim = Sim::new();
@@ -325,7 +325,7 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
         "3500 tank gone",
         "3600 Tank is two since 3500",
     ]);
-    // Both are there from the start: the older file has the name.
+    // Both files are there from the start: the older file gets the name.
     let mut sim = Sim::new();
     sim.put("tank", "new", 1, Kind::File);
     sim.put("TANK", "old", 2, Kind::File);
@@ -362,7 +362,7 @@ fn plugins_are_limited_and_the_next_in_line_moves_up() {
 
 #[test]
 fn a_file_that_is_open_for_writing_is_not_settled() {
-    // However long it takes, as long as an event comes every few seconds.
+    // The file does not settle as long as an event comes every few seconds.
     let mut sim = Sim::new();
     sim.write("a", "old").until(1_000);
     for (n, text) in ["1", "12", "123", "1234"].into_iter().enumerate() {
@@ -370,7 +370,7 @@ fn a_file_that_is_open_for_writing_is_not_settled() {
     }
     sim.until(30_000).close("a");
     sim.reported(&["100 a is old since 0", "30000 a is 1234 since 1000"]);
-    // Closed right after the last piece, it settles as usual.
+    // A file that is closed right after the last piece settles as usual.
     let mut sim = Sim::new();
     sim.write_heard("a", "1", Hint::Written).until(3_000).write_heard("a", "12", Hint::Closed);
     sim.reported(&["3100 a is 12 since 0"]);
@@ -388,7 +388,7 @@ fn a_file_that_is_open_for_writing_is_not_settled_by_a_change_of_its_times() {
     sim.write_heard("a", "1", Hint::Written).until(150).write("a", "1");
     sim.until(750).write_heard("a", "12", Hint::Written).close("a");
     sim.reported(&["850 a is 12 since 0"]);
-    // Another file has taken its name, and no writer of that one is known.
+    // Another file has taken the name, and no writer of the other file is known.
     let mut sim = Sim::new();
     sim.write_heard("a", "1", Hint::Written).until(150).remove("a").write("a", "other");
     sim.reported(&["250 a is other since 0"]);
@@ -409,7 +409,7 @@ fn a_file_that_is_still_empty_is_waited_for() {
     Sim::new().write_heard("a", "", Hint::Closed).reported(&["100 a is  since 0"]);
 }
 
-/// Without events, each piece settles, and the first of them is refused.
+/// Without events, each piece of the file settles, and the first piece is refused.
 #[test]
 fn a_refused_file_that_grows_is_given_time() {
     let mut sim = Sim::new();
