@@ -79,8 +79,8 @@ pub enum Compiler {
     Singlepass,
 }
 
-/// The limits of a module and of an instance. They are part of the configuration; the defaults are
-/// those of the contract.
+/// The limits of a module and of an instance. The limits are part of the configuration; the
+/// defaults are those of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// CPU time for the start section, `_initialize` and `init` together.

@@ -1,6 +1,13 @@
 //! A shadow run: a new version polls on the same values as the running one, and its outputs go to
 //! no device.
 //!
+//! ```text
+//!                 filled: frames of the running version's polls
+//!   scan's thread ─────────────────────────────────────────────▶ run's thread
+//!    (Feed)       ◀─────────────────────────────────────────────  (Frames)
+//!                 free: frames to be filled again
+//! ```
+//!
 //! For each poll of the running version, the scan fills a `Frame` and puts it into a ring. The
 //! frames were made in advance and come back through a second ring. So the scan never waits: if no
 //! frame is free, the scan leaves that poll out. On a thread of its own, a second instance of the
@@ -37,16 +44,17 @@ pub const MAX_FEEDS: usize = 2 * MAX_SHADOWS;
 /// at most 12 MB.
 const FRAMES: usize = 64;
 
-/// What a poll of the running version read, and its outputs after the poll.
+/// A frame: the data that a poll of the running version read, and the outputs after the poll.
 #[derive(Debug)]
 struct Frame {
-    /// Number of the poll. There is no gap unless frames were left out.
+    /// Number of the poll. The numbers of the frames have a gap only where polls were left out.
     poll: u64,
     cycle: u64,
     now: Duration,
     inputs: Inputs,
     /// The variables before the poll. Of the other fields, only `committed` and `is_degraded` are
-    /// from before the poll; the rest does not change in it, or is from after it.
+    /// from before the poll. The remaining fields do not change during the poll, or are from after
+    /// the poll.
     variables: Variables,
     /// The outputs before the poll.
     committed: Vec<u8>,

@@ -125,7 +125,7 @@ impl fmt::Display for Unfit {
 
 impl std::error::Error for Unfit {}
 
-/// What an output becomes when no healthy program owns it.
+/// The value of an output while no healthy program owns it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Safe {
     /// The last committed value stays.
@@ -134,7 +134,7 @@ pub enum Safe {
     Value(Value),
 }
 
-/// What a program reads in place of a bad input.
+/// The value that a program reads in place of a bad input.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum OnBad {
     /// The last value that was good.
@@ -155,8 +155,8 @@ impl PointId {
     }
 }
 
-/// All points of a configuration, and the names of its devices. It never changes after it is built,
-/// and all threads share it.
+/// All points of a configuration, and the names of its devices. The value never changes after it is
+/// built, and all threads share it.
 ///
 /// A point keeps its id as long as the daemon runs and the configuration names the point, because
 /// programs may ask for the id only once. `Points` remembers a removed point as long as the daemon

@@ -126,7 +126,7 @@ impl Overlay {
         }
     }
 
-    /// Lets inputs age. Then puts substitutes over bad inputs, and forces over any inputs.
+    /// Lets inputs age. Afterwards puts substitutes over bad inputs, and forces over any inputs.
     pub fn apply(&mut self, now: Duration, points: &Points, inputs: &mut Inputs) {
         let Self { forces, aging, substitutes, covered, .. } = self;
         forces.retain(|force| force.until.is_none_or(|until| now < until));

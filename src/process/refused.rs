@@ -208,7 +208,7 @@ impl<'a> Keeper<'a> {
 pub struct RefusedCall {
     /// The reason.
     pub why: Why,
-    /// The function, such as `wasm_point_find`.
+    /// The name of the called function, for example `wasm_point_find`.
     pub call: &'static str,
     /// The name of the point or variable; empty if there is none.
     pub name: Text<MAX_NAME_BYTES>,

@@ -28,7 +28,7 @@ pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 /// the remaining variables then get new ids.
 #[derive(Debug)]
 pub struct Variables {
-    /// All names, one after the other.
+    /// The names of all variables in one text, one name after the other.
     names: String,
     /// The end of each variable's name in `names`.
     ends: Vec<usize>,

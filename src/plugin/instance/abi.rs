@@ -119,9 +119,9 @@ pub(super) fn read_output(
 
 /// `wasm_write_output(address, data, len)`: writes bytes of the output image.
 ///
-/// The program must own every point that the bytes touch, or be able to claim it. This includes
-/// each bool in a byte, because whole bytes are written. A float on these bytes must be a finite
-/// number, because no device can be driven with any other value.
+/// The program must own every point that the bytes touch, or be able to claim it. The rule includes
+/// each bool in a byte, because the call writes whole bytes. A float on these bytes must be a
+/// finite number, because no device can be driven with any other value.
 pub(super) fn write_output(
     guest: &mut Guest,
     memory: &Memory<'_>,

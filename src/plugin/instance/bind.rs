@@ -28,7 +28,7 @@ pub(in crate::plugin) struct Host {
     pub(in crate::plugin) guest: Guest,
     /// The exported memory, once the instance exists.
     pub(in crate::plugin) memory: Option<wasmer::Memory>,
-    /// The tape of this instance. It records nothing if reports are switched off.
+    /// The tape of this instance. The tape records nothing if reports are switched off.
     pub(in crate::plugin) tape: Tape,
     /// In a replay, the player that answers in place of the contract.
     pub(in crate::plugin) player: Option<Player>,

@@ -22,7 +22,7 @@ use crate::process::seat::Seat;
 use crate::process::variable::{Denied, Maker, Variable, Variables};
 use crate::process::world::World;
 
-/// What a preparation needs to know about the new program.
+/// A request to prepare a program: the identity and the settings of the new program.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The plugin's name.
@@ -111,7 +111,8 @@ impl Prepared {
     }
 }
 
-/// A number that stands for a plugin's name. It is the same in every run of the daemon.
+/// A number that stands for a plugin's name. The number of a name is the same in every run of the
+/// daemon.
 fn seed(name: &str) -> u64 {
     let hash = blake3::hash(name.as_bytes());
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more than eight bytes"))

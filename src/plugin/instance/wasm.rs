@@ -131,8 +131,8 @@ impl Instance {
         let code = Share::take(artifact.len() as u64, limits.code_bytes)?;
         let stop = Arc::new(StopCell::default());
         let mut engine: Engine = EngineBuilder::headless().engine().into();
-        // SAFETY: artifacts come from the compile worker, which is this same program. Those from
-        // the cache are used only after `Cache::load` has compared their checksum, and
+        // SAFETY: artifacts come from the compile worker, which is this same program. Artifacts
+        // from the cache are used only after `Cache::load` has compared their checksum, and
         // `Cache::open` makes the cache's folder private to the daemon's user. A module that takes
         // the worker over by a defect of the compiler is not covered: invariant 5 in `lib.rs` says
         // so.

@@ -6,9 +6,9 @@
 //! The cache deletes a file with a wrong checksum.
 //!
 //! The checksum is no signature: any process that can write into the folder can make one. Therefore
-//! the folder is emptied at opening if other users had any access to it. It is also emptied if a
-//! file in it is not the daemon's own. The daemon does not depend on the cache: without it, a
-//! module is compiled once more. Artifacts themselves are in `compile/artifact.rs`.
+//! the folder is emptied at opening if other users had any access to it. The folder is also emptied
+//! at opening if a file in it is not the daemon's own. The daemon does not depend on the cache:
+//! without it, a module is compiled once more. Artifacts themselves are in `compile/artifact.rs`.
 
 use std::fs;
 use std::io::{self, Read, Write};

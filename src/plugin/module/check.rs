@@ -26,7 +26,7 @@ use import::{Hint, MAX_MISSING, nearest_offer, no_function, offered, remedy, sig
 /// Bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
 
-/// What a module is, as `camshaft check` shows it.
+/// The report about a good module, as `camshaft check` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The version of the contract that the module needs: 0 or 1.
@@ -131,7 +131,7 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
     KINDS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
 }
 
-/// What the sections of a module say.
+/// The outline of a module, gathered from its sections.
 #[derive(Debug, Default)]
 struct Outline {
     types: Vec<FuncType>,
@@ -211,7 +211,7 @@ impl Outline {
         at_most("bytes of memory at the start", bytes, limits.memory_bytes, "memory")
     }
 
-    /// Compares all imports with the offers, so that one refusal names all that are missing.
+    /// Compares all imports with the offers, so that one refusal names all missing imports.
     fn imports_are_offered(&self) -> Result<(), Refusal> {
         let (mut wrong, mut hints) = (Vec::new(), Vec::new());
         for (module, name, ty) in &self.imports {

@@ -5,9 +5,9 @@
 //! the module to that child, and gets either an artifact or a refusal back. The daemon itself
 //! parses no module; it only looks at a file's first bytes.
 //!
-//! What a module must be is in `check.rs`. How an artifact is kept is in `compile/artifact.rs` and
-//! `cache.rs`. How the child is started is in `compile/worker.rs`, and which of its rights the
-//! child gives up, in `compile/confined.rs`.
+//! The rules for a good module are in `check.rs`. `compile/artifact.rs` and `cache.rs` keep
+//! artifacts. `compile/worker.rs` starts the child, and `compile/confined.rs` has the rights that
+//! the child gives up.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -131,9 +131,9 @@ impl CompileService {
         Ok(self.work(module, Wanted::Report).await?.0)
     }
 
-    /// What a module could do if it took the worker over, beyond using up the worker's limits and
-    /// sending back an artifact of its own. The list is empty if the system offers everything that
-    /// confines the worker.
+    /// A list of the things that a module could do if it took the worker over, beyond using up the
+    /// worker's limits and sending back an artifact of its own. The list is empty if the system
+    /// offers everything that confines the worker.
     pub async fn confinement(&self) -> Vec<String> {
         let job = self.job(Wanted::Confinement);
         let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {
@@ -237,7 +237,8 @@ const MAX_COMPLAINT: u64 = 4096;
 /// Most attempts at a compilation whose worker is killed from outside.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// The pause before the second attempt. It doubles from one attempt to the next, to 3 s in all.
+/// The pause before the second attempt. The pause doubles from one attempt to the next; all pauses
+/// together take 3 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The remedy for a refusal that is due to passing trouble of the machine.

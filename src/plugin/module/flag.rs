@@ -181,9 +181,9 @@ impl Checks {
         Self { module, function, routine, at_entry: true, stretch: Stretch::default(), marks: 0 }
     }
 
-    /// Code that ends the function by a trap. The operators after the trap are never reached. They
-    /// make the types right and keep this path from joining others, without a call of wasmer's
-    /// `unreachable`.
+    /// Code that ends the function by a trap. The operators after the trap are never reached. These
+    /// operators make the types right and keep this path from joining other paths, without a call
+    /// of wasmer's `unreachable`.
     fn trap<'a>(&self, why: Option<Why>) -> Vec<Operator<'a>> {
         let zero = Operator::I32Const { value: 0 };
         let why = why.map(|why| {

@@ -18,8 +18,8 @@ use super::malformed;
 use super::size::locals;
 use crate::plugin::{Compiler, Refusal};
 
-/// Most parameters and results of one function or block, together. They take 8 bytes each if they
-/// do not fit the registers. Real modules have at most a few dozen.
+/// Most parameters and results of one function or block, together. Each value that does not fit the
+/// registers takes 8 bytes. Real modules have at most a few dozen.
 const MAX_VALUES: usize = 128;
 
 /// Most locals of one function with Singlepass. Together with [`MAX_VALUES`] parameters and the

@@ -22,8 +22,8 @@ pub enum Note {
     Command,
     /// The module's `poll` runs the constructors of its global objects, each time.
     ConstructorsInPoll,
-    /// The module exports the constructors of its global objects for a host to call. It has no
-    /// `_initialize` that calls them.
+    /// The module exports the constructors of its global objects for a host to call. The module has
+    /// no `_initialize` that calls the constructors.
     ConstructorsUncalled,
 }
 

@@ -83,9 +83,9 @@ pub(super) struct Extended {
     pub(super) module: Vec<u8>,
     /// The operations whose routines are the module's last functions, in this order.
     pub(super) routines: Vec<Operation>,
-    /// The number of bytes by which all code lies further back than in the given module. It is
-    /// negative if that module wrote the lengths of its sections with more bytes than they need, as
-    /// Go does.
+    /// The number of bytes by which all code lies further back than in the given module. The number
+    /// is negative if the given module has the lengths of its sections in more bytes than needed,
+    /// as Go writes them.
     pub(super) shift: i32,
 }
 

@@ -24,8 +24,8 @@ const MAX_LOCALS: u64 = 10_000;
 /// Deepest nesting of blocks: a deeper one takes more time to compile.
 const MAX_NESTING: usize = 1_000;
 
-/// Most types, imports, exports, globals, element segments and custom sections, each. This is the
-/// default limit of functions, because some linkers export all functions.
+/// Most types, imports, exports, globals, element segments and custom sections, each. The number is
+/// the default limit of functions, because some linkers export all functions.
 const MAX_ENTRIES: u32 = 20_000;
 
 /// Most tables. Real modules have one to three; each pair of tables may need a routine.

@@ -78,9 +78,9 @@ impl Versions {
     /// `rank` gives the worth of a version of a plugin, and `None` for a plugin that is gone. The
     /// oldest versions of the lowest rank of this plugin make room for the new one, but none of a
     /// higher rank than its own. If all versions together are too large, those of plugins that are
-    /// gone make room first. Then come those of other plugins, but not the best one of each, which
-    /// may be needed at any moment. The log names a version that is removed for another plugin, or
-    /// that cannot be removed.
+    /// gone make room first. After them, versions of other plugins make room, but not the best
+    /// version of each plugin, because a rollback may need it at any moment. The log names a
+    /// version that is removed for another plugin, or that cannot be removed.
     ///
     /// # Errors
     /// The name breaks the rules, the module is larger than all versions together may be, or the

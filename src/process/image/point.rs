@@ -27,14 +27,14 @@ pub struct Point {
     pub offset: f64,
     /// Unit for people, such as `l/min`; may be empty.
     pub unit: String,
-    /// What an output becomes when no healthy program owns it; `Hold` for inputs, where it has no
-    /// meaning.
+    /// The value of an output while no healthy program owns it. Inputs have `Hold`, which has no
+    /// meaning for them.
     pub safe: Safe,
     /// How long an output keeps its value before it becomes safe; zero means at once.
     pub hold_for: Duration,
     /// The ages at which an input is stale and then bad.
     pub freshness: Freshness,
-    /// What programs read in place of a bad input.
+    /// The value that programs read in place of a bad input.
     pub on_bad: OnBad,
     /// Index of the point's device in [`Points::devices`](super::Points::devices).
     pub device: usize,

@@ -48,7 +48,7 @@ struct Entry {
     is_over: AtomicBool,
 }
 
-/// What the log is to say about a refused call.
+/// The result of counting a refused call: the line that the log needs, if any.
 #[derive(Debug)]
 pub(crate) enum Counted {
     /// The call is the first of its kind and name.

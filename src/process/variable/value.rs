@@ -1,4 +1,5 @@
-//! One variable: its type, its value, its makers and writers, and why a write is denied.
+//! The parts of one variable: its type, its value, its makers and writers, and why a write is
+//! denied.
 //!
 //! The table of all variables is in `variable.rs`. Values of points are in `image/value.rs`.
 

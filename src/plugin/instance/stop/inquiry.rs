@@ -63,7 +63,7 @@ const MOST_OF_A_STRETCH_NS: u64 = 250_000;
 /// sleep 21 of 42 us (the timekeeper's own turns are included).
 const SHORTEST_PAUSE_NS: u64 = 20_000;
 
-/// What the answers of one call prove.
+/// The evidence about one call: the CPU time that its answers prove.
 #[derive(Debug, Default)]
 struct Evidence {
     last: Option<Answer>,
@@ -110,8 +110,8 @@ struct Question {
     again_cpu_ns: u64,
 }
 
-/// What the timekeeper has found out about one call of a thread. Only the timekeeper's thread uses
-/// it.
+/// The inquiry about one call of a thread: the open question and the evidence so far. Only the
+/// timekeeper's thread uses it.
 #[derive(Debug)]
 pub(super) struct Inquiry {
     /// The time when the call started.

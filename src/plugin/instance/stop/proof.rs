@@ -8,6 +8,13 @@
 //!
 //! The signal stops no call and causes no trap. What the answers prove is decided in
 //! `stop/inquiry.rs`. The code that then stops the call is in `stop.rs`.
+//!
+//! ```text
+//!   timekeeper                              thread that runs a guest
+//!   asked = number, signal ───────────────▶ handler: clocks and counters
+//!   reads the answer       ◀─────────────── answered = number
+//! ```
+
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, OnceCell};
@@ -114,9 +121,9 @@ impl Answers {
             self.strays.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // The question was asked again while the answer was under way, as happens under strace.
-        // This is no stray signal; otherwise a thread whose answers take long would never prove
-        // anything.
+        // The question was asked again while the answer was under way, as happens under strace. The
+        // repeated question does not count as a stray signal. Otherwise a thread whose answers take
+        // long would never prove anything.
         if self.answered.load(Ordering::Relaxed) == asked {
             return;
         }
@@ -180,9 +187,9 @@ fn number_of(info: &siginfo_t) -> Option<u64> {
     (process.cast_unsigned() == std::process::id()).then_some(value.sival_ptr.addr() as u64)
 }
 
-/// The handler. It is async-signal-safe: it takes no lock and no memory. It calls the system only
-/// for clocks, counters and the process's number. None of these calls fails, so none changes
-/// `errno`.
+/// The handler. The handler is async-signal-safe: it takes no lock and no memory. The handler calls
+/// the system only for clocks, counters and the process's number. These calls do not fail, so they
+/// do not change `errno`.
 extern "C" fn answer(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: the kernel gives a handler with SA_SIGINFO a whole, aligned siginfo_t in the
     // handler's own frame. No other code knows its address, and it lives until the handler returns.

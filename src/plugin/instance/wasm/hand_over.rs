@@ -60,8 +60,8 @@ impl Instance {
         result.map(|()| state.into_bytes())
     }
 
-    /// Runs `restore` on the state that another version has saved. It must return within `budget`
-    /// from `started_ns`.
+    /// Runs `restore` on the state that another version has saved. `restore` must return within
+    /// `budget` from `started_ns`.
     pub(in crate::plugin) fn restore(
         &mut self,
         state: Vec<u8>,

@@ -2,8 +2,8 @@
 //! proportion to its module.
 //!
 //! Code that is far larger than its module costs the daemon memory for as long as an instance
-//! lives. What all instances together may hold is limited in `instance/code.rs`. How an artifact is
-//! made is in `compile.rs`, and how it lies on disk, in `cache.rs`.
+//! lives. The limit on the code of all instances together is in `instance/code.rs`. How an artifact
+//! is made is in `compile.rs`, and how it lies on disk, in `cache.rs`.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ static WRITING: Semaphore = Semaphore::const_new(MAX_WAITING);
 pub struct Artifact {
     /// Machine code, valid for this machine and this version of the program only.
     pub bytes: Arc<[u8]>,
-    /// What is valid in the module but almost surely a mistake.
+    /// The probable mistakes in the valid module.
     pub notes: Vec<Note>,
     /// Whether the artifact came from the cache.
     pub cached: bool,

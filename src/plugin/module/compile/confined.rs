@@ -43,8 +43,8 @@ pub(super) fn inherited_memory() -> Option<u64> {
     confine::address_limit().filter(|bytes| *bytes < MAX_ADDRESS_SPACE)
 }
 
-/// What was not taken away from the worker, as text for the daemon's log. It has the steps that are
-/// `missing`, and what the worker finds that it can do.
+/// The rights that were not taken away from the worker, as text for the daemon's log. The list has
+/// the steps that are `missing`, and the actions that the worker finds still possible.
 pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {
     let threads = confine::forbid_threads().err().map(|why| format!("no threads: {why}"));
     missing.into_iter().chain(threads).chain(confine::escapes()).collect()
@@ -57,8 +57,9 @@ pub(super) fn keep_to_this_thread() {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
 }
 
-/// Forbids new threads once the compiler has made the only one that it needs. That thread calls
-/// this when it begins with the first function.
+/// A compiler middleware that changes no code. It forbids new threads once the compiler has made
+/// the only thread that it needs: the compiler's thread calls the middleware when it begins with
+/// the first function.
 #[derive(Debug)]
 pub(super) struct LastThread;
 

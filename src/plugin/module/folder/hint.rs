@@ -47,7 +47,7 @@ pub(super) struct Mail {
     dirty: bool,
     /// The watched folder itself was moved or deleted, so the kernel's watch on it is useless.
     pub(super) uprooted: bool,
-    /// What the last event says of each file, by plugin.
+    /// The hint of the last event about each file, by plugin.
     pub(super) hints: BTreeMap<PluginName, Hint>,
     /// A request to accept the folder as it is, even if it is another one and empty.
     pub(super) accepted: bool,
@@ -115,7 +115,7 @@ fn is_hint(event: &Event) -> bool {
         }
 }
 
-/// What the event says of a plugin's file.
+/// The hint that the event gives about a plugin's file, with the plugin's name.
 fn hint(event: &Event) -> Option<(PluginName, Hint)> {
     let hint = match event.kind {
         EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => Hint::Renamed,

@@ -338,7 +338,7 @@ mod tests {
             .collect()
     }
 
-    /// One link to a disk that gave no answer made the whole folder a lost one.
+    /// Once, a single link to a disk that gave no answer made the whole folder count as lost.
     #[test]
     fn only_the_link_that_has_no_answer_is_refused() {
         let dir = tempfile::tempdir().unwrap();

@@ -15,12 +15,12 @@ use crate::name::PluginName;
 use crate::patience::Commit;
 use crate::stamp::Stamp;
 
-/// Puts `bytes` into the folder as the plugin `name`, so that no reader ever sees half of them. It
-/// writes `.name.wasm.tmp`, syncs it, renames it, and syncs the folder.
+/// Puts `bytes` into the folder as the plugin `name`, so that no reader ever sees half of them. The
+/// call writes `.name.wasm.tmp`, syncs the file, renames it, and syncs the folder.
 ///
 /// # Errors
 /// Another publisher uses the name at this moment (`WouldBlock`), or the file system reports an
-/// error. Then the plugin is unchanged.
+/// error. On an error the plugin is unchanged.
 pub fn publish(dir: &Path, name: &PluginName, bytes: &[u8]) -> io::Result<()> {
     put(dir, &format!("{name}.wasm"), bytes)
 }

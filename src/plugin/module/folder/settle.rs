@@ -25,7 +25,7 @@ use row::Row;
 /// more lines than this.
 const MAX_REFUSED: usize = 64;
 
-/// What a look found.
+/// The entries of the folder that a look found.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Every entry that may be a plugin, by name.
@@ -37,7 +37,7 @@ pub(super) struct Listing {
     pub(super) overlooked: Overlooked,
 }
 
-/// What is under one name in the folder at one moment.
+/// An entry of the folder: its path and its sample at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) path: PathBuf,
@@ -88,7 +88,7 @@ impl Kind {
     }
 }
 
-/// What an event says of a file.
+/// A hint: the change of a file that an event reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
     /// The file got its name by a renaming, as a whole file.

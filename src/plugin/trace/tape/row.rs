@@ -9,7 +9,7 @@ use super::{Begun, HEAD, LONGEST, nanos, number};
 /// Value in the byte of the phase: the section is a row.
 pub(super) const ROW: u8 = 4;
 
-/// Most polls of a row. This bounds how many polls a full tape can stand for.
+/// Most polls of a row. The limit bounds how many polls a full tape can stand for.
 pub(super) const LONGEST_ROW: u32 = 100;
 
 /// Polls that did not call the host, with the same number of cycles from each poll to the next.
