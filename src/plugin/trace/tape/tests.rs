@@ -1,4 +1,7 @@
 //! Tests of the tape: an exported tape holds the calls that were recorded.
+//!
+//! No instance runs here: the tests record random calls themselves, and compare them with what
+//! `tape/read.rs` reads back.
 
 use super::*;
 

@@ -1,4 +1,6 @@
-//! Tests that events become the right hints. The tests with real files are in `tests/it`.
+//! Tests that events become the right hints.
+//!
+//! The events are made by hand, without a kernel. The tests with real files are in `tests/it`.
 
 use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
 

@@ -1,5 +1,7 @@
 //! Tests with simulated folders in simulated time: each says what happens to the folder at which
 //! millisecond, and what the watch reports when.
+//!
+//! No disk and no thread are used. The tests with real files are in `tests/it`.
 
 use super::*;
 
