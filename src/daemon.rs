@@ -155,10 +155,15 @@ impl Daemon {
         while let Ok(thing) = self.link.handle.returns.pop() {
             self.take_back(thing);
         }
+        self.say_lines();
+        self.link.stats.collect();
+    }
+
+    /// Logs the lines of guests that the scan has passed on.
+    fn say_lines(&mut self) {
         while let Ok(line) = self.link.lines.pop() {
             self.plugins.say(&line, &self.config, &self.link);
         }
-        self.link.stats.collect();
     }
 
     /// Goes on with orders that wait for the scan or for a disk.

@@ -17,9 +17,11 @@ mod stall;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::clock::{Clock, MonotonicClock};
 use crate::config::{Config, Live};
 use crate::control::{Code, Failure, Reply};
 use crate::driver::{Command, Injection};
@@ -70,6 +72,13 @@ impl ScanLink {
     /// The newest snapshot of the scan.
     pub(super) fn news(&mut self) -> &Snapshot {
         self.handle.latest.read()
+    }
+
+    /// The instant for which people are told ages and remaining times: the instant of the newest
+    /// snapshot. While the scan stands, it is the present, because values grow older although the
+    /// snapshot stays the same.
+    pub(super) fn present(&mut self) -> Duration {
+        if self.stall.is_on() { MonotonicClock.now() } else { self.news().now }
     }
 
     /// A world for a program that is to be prepared: the image and the variables that its `init`
@@ -199,6 +208,13 @@ impl ScanLink {
         Err(Failure::new(Code::Busy, message))
     }
 
+    /// The ticket for the next order. The ticket of an order that the scan does not get is never
+    /// used again; a gap in the numbers does no harm.
+    pub(super) fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
     /// Sends an order to the scan, and keeps `reply` until the scan answers. Returns the ticket of
     /// the order. If the order was refused, `reply` has got the reason, and the function returns
     /// `None`.
@@ -211,9 +227,7 @@ impl ScanLink {
             let _ = reply.send(Err(stands));
             return None;
         }
-        // A ticket of a refused order is never used again; a gap in the numbers does no harm.
-        self.last_ticket += 1;
-        let ticket = self.last_ticket;
+        let ticket = self.next_ticket();
         if self.handle.orders.push(order(ticket)).is_err() {
             let _ = reply.send(Err(Failure::new(Code::Busy, "the scan has too many orders")));
             return None;

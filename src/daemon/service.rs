@@ -50,12 +50,20 @@ pub(super) struct Told {
     faults: BTreeMap<String, Fault>,
     /// Since when outputs are not confirmed, and whether a line about them was logged.
     doubt: Option<(Instant, bool)>,
-    /// The counts of overruns, missed cycles and lost lines of guests.
-    counts: OnChange<(u64, u64, u64)>,
+    counts: OnChange<Counts>,
     /// Lines of this log that had no reader.
     unread: Unread,
     /// Lines of this log that could not be written.
     unwritten: Unwritten,
+}
+
+/// What the scan counts and the log tells.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Counts {
+    overruns: u64,
+    missed: u64,
+    /// Lines of guests for which the queue had no room.
+    lines_lost: u64,
 }
 
 /// The time without a confirmation after which the log says that outputs are not confirmed. It is
@@ -100,11 +108,12 @@ impl Told {
     /// Logs how many overruns and lost lines of guests there were since the last line about them.
     fn tell_of_overruns(&mut self, news: &Snapshot) {
         let before = *self.counts.last();
-        let counts = (news.overruns, news.missed, news.lines_lost);
+        let Snapshot { overruns, missed, lines_lost, .. } = *news;
+        let counts = Counts { overruns, missed, lines_lost };
         if !self.counts.changes_after(OVERRUN_PAUSE, Instant::now().into_std(), counts) {
             return;
         }
-        let (overruns, missed) = (counts.0 - before.0, counts.1 - before.1);
+        let (overruns, missed) = (overruns - before.overruns, missed - before.missed);
         if overruns > 0 {
             tracing::warn!(
                 overruns,
@@ -114,7 +123,7 @@ impl Told {
                 counted(missed, "cycle")
             );
         }
-        let lost = counts.2 - before.2;
+        let lost = lines_lost - before.lines_lost;
         if lost > 0 {
             tracing::warn!(lost, "too many log lines of programs at once, {lost} of them lost");
         }

@@ -62,9 +62,7 @@ impl Daemon {
         self.link.stall.begin_exit();
         leave_in_time(trouble.clone());
         self.plugins.recovery.end();
-        while let Ok(line) = self.link.lines.pop() {
-            self.plugins.say(&line, &self.config, &self.link);
-        }
+        self.say_lines();
         self.close_audit();
         self.end_forces();
         self.field.keep_last(&mut self.link).await;

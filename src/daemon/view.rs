@@ -6,7 +6,6 @@
 
 use super::plugins::is_seated;
 use super::{Daemon, micros};
-use crate::clock::{Clock, MonotonicClock};
 use crate::control::{PointView, SafeView, StatusView, VarView};
 use crate::driver::Delivery;
 use crate::plugin::module::cache::Cache;
@@ -65,12 +64,11 @@ impl Daemon {
 
     /// The views of all points, with value, quality, owner and delivery.
     pub(super) fn points(&mut self) -> Vec<PointView> {
-        let (now, is_stalled) = (MonotonicClock.now(), self.link.stall.is_on());
+        let (at, is_stalled) = (self.link.present(), self.link.stall.is_on());
         let news = self.link.news();
         let (points, roster) = (&news.points, &self.plugins.roster);
         // While the scan stands, the values in the snapshot are no longer reliable.
         let stall = if is_stalled { Quality::NoComm } else { Quality::Good };
-        let at = if is_stalled { now } else { news.now };
         let delivery = |id: PointId, point: &Point| {
             let device = &points.devices()[point.device];
             let makes_safe = self.field.devices.makes_safe(device, is_stalled);
@@ -109,11 +107,9 @@ impl Daemon {
     /// The views of all variables, in order of name.
     pub(super) fn variables(&mut self) -> Vec<VarView> {
         let kept = &self.config.fixed.retain.variables;
-        let stands = self.link.stall.is_on();
+        let at = self.link.present();
         let (news, roster) = (self.link.news(), &self.plugins.roster);
         let runs = |writer: &str| is_seated(writer, news, roster, &self.plugins.supervisor);
-        // While the scan stands, values grow older although the snapshot stays the same.
-        let at = if stands { MonotonicClock.now() } else { news.now };
         let view = |(name, variable): (&str, Variable)| {
             let written = news.variables.written_last(name);
             let writer = written.and_then(|written| roster.maker(written.by));

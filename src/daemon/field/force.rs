@@ -179,10 +179,9 @@ impl Field {
 
     /// The forces, in the order in which they were ordered.
     pub(in crate::daemon) fn forces(&self, link: &mut ScanLink) -> Reply {
-        // While the scan stands, its clock stands too, and the devices have safe or old values.
-        let stands = link.stall.is_on();
+        // While the scan stands, the devices have safe or old values.
+        let (now, stands) = (link.present(), link.stall.is_on());
         let news = link.news();
-        let now = if stands { MonotonicClock.now() } else { news.now };
         let view = |force: &Force| {
             let (point, noted) =
                 (news.points.get(force.point)?, self.forces.noted.get(&force.point));

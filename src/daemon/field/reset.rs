@@ -242,8 +242,7 @@ impl Field {
                 }
             }
             Stage::Ready => {
-                link.last_ticket += 1;
-                let (ticket, values) = (link.last_ticket, self.initial_values(config));
+                let (ticket, values) = (link.next_ticket(), self.initial_values(config));
                 let order = match self.is_emptying() {
                     true => Order::ResetVariables { ticket, values },
                     false => Order::SetVariables { ticket, values },

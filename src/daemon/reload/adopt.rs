@@ -86,8 +86,7 @@ impl Daemon {
                 }
             }
         }
-        self.link.last_ticket += 1;
-        let ticket = self.link.last_ticket;
+        let ticket = self.link.next_ticket();
         (reconfiguration.ticket, reconfiguration.period) = (ticket, self.config.live.scan.period);
         reconfiguration.stall = self.config.live.scan.stall;
         let ordered = self.link.handle.orders.push(Order::Reconfigure(Box::new(reconfiguration)));
