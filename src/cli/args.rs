@@ -1,7 +1,7 @@
 //! The grammar of the command line, and the help that teaches it.
 //!
-//! What the verbs do is in `cli.rs`. Help, completions and the man page are all made from this;
-//! what stands below the help of each verb is in `help.rs`.
+//! What a verb does is in the file of its subject; `cli.rs` calls it. Help, completions and the man
+//! page are all made from this; what stands below the help of each verb is in `help.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;

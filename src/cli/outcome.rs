@@ -2,7 +2,7 @@
 //!
 //! The daemon carries out an order later, and its answer says only that the order was understood.
 //! So these functions read the plugin's view until it shows what was wanted, or what prevents it.
-//! The verbs themselves are in `deploy.rs`, `release.rs` and `cli.rs`.
+//! The verbs themselves are in `deploy.rs`, `release.rs` and `plugin.rs`.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The section `[retain]`: variables that outlive the daemon.
 //!
 //! The variables themselves are read in `variable.rs`. How they come to the disk and back is in
-//! `daemon/retain.rs` and in `retain.rs` of the crate.
+//! `daemon/field/retain.rs` and in `retain.rs` of the crate.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

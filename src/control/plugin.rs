@@ -1,7 +1,7 @@
 //! A plugin, as people see it: what is wanted of it, its state, its versions and its last swap.
 //!
 //! This is plain data, by the rules of all views, which stand in `status.rs`. The daemon fills the
-//! fields in (`daemon/view.rs`). What a state means for the program is in `supervisor.rs`.
+//! fields in (`daemon/plugins/view.rs`). What a state means for the program is in `supervisor.rs`.
 
 use serde::{Deserialize, Serialize};
 

@@ -3,8 +3,9 @@
 //!
 //! Under `/v1` no field gets another name or another meaning; new fields may be added. Durations
 //! are whole numbers with their unit at the end of the name, and hashes are 64 hexadecimal digits.
-//! That holds for all views. Nothing is computed here: `daemon/view.rs` fills the fields in. Views
-//! of a plugin are in `plugin.rs`, and those of points and variables in `point.rs`.
+//! That holds for all views. Nothing is computed here: `daemon/view.rs` and
+//! `daemon/field/device.rs` fill the fields in. Views of a plugin are in `plugin.rs`, and those of
+//! points and variables in `point.rs`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! Versions of a plugin, as people see them: plain data, the same for the JSON and for the command
 //! line.
 //!
-//! `daemon/plugins/version.rs` and `keep.rs` beside it collect the facts. The plugin itself is in
-//! `plugin.rs`; the rules of all views stand in `status.rs`.
+//! `daemon/plugins/version.rs` and `daemon/plugins/keep.rs` collect the facts. The plugin itself is
+//! in `plugin.rs`; the rules of all views stand in `status.rs`.
 
 use serde::{Deserialize, Serialize};
 

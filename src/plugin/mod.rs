@@ -7,8 +7,8 @@
 //! - `module` handles modules as bytes that it never runs: it watches the folder, and checks,
 //!   compiles and keeps modules.
 //! - `trace` records what a program got from the host and did, so that a trap can be examined.
-//! - `instance` makes an instance of an artifact, calls it, and ends a call that runs too long. Its
-//!   `program.rs` is the program in the scan.
+//! - `instance` makes an instance of an artifact, calls it, and ends a call that runs too long. The
+//!   program in the scan is `instance/program.rs`.
 //! - `shadow` lets a new version poll beside the running one without effect, and `replay.rs` runs a
 //!   module on a tape.
 

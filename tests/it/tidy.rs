@@ -9,11 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 mod broken;
+mod mention;
 mod part;
 mod source;
 mod wall;
 mod word;
 
+use mention::strangers;
 use part::parts;
 use source::{Function, after_word, functions, scrubbed, test_lines};
 use wall::{circles, rooms};
@@ -172,8 +174,10 @@ fn the_house_is_tidy() {
     let sources: Vec<_> =
         paths.iter().map(String::as_str).zip(texts.iter().map(String::as_str)).collect();
     let mut findings = circles(&sources);
+    let is_there = |path: &str| root.join(path).exists();
     for (path, text) in sources {
-        for finding in RULES.iter().flat_map(|rule| rule(path, text)) {
+        let of_rules = RULES.iter().flat_map(|rule| rule(path, text));
+        for finding in of_rules.chain(strangers(path, text, &is_there)) {
             findings.push(format!("{path}:{finding}"));
         }
     }

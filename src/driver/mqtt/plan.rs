@@ -23,7 +23,7 @@ const MAX_PUBLISH: usize = 4096;
 /// than this.
 const MAX_TOPIC: usize = 1024;
 
-/// The range of periods and of `expires`. The scan's snapshots come about ten times a second; a
+/// The range of periods and of `expires`. The daemon exports values up to fifty times a second; a
 /// value once a day is a report.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);

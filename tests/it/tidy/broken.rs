@@ -2,8 +2,8 @@
 
 use super::{
     FLOORS, INVARIANTS, Rule, circles, columns, drivers, file_name, file_size, floors,
-    function_size, header, libraries, map, parts, rooms, unsafe_code, walls, without_example,
-    words,
+    function_size, header, libraries, map, parts, rooms, strangers, unsafe_code, walls,
+    without_example, words,
 };
 
 #[test]
@@ -146,15 +146,17 @@ fn a_driver_without_an_example_is_found() {
     assert_eq!(without_example(&["sim", "mqtt"], &examples), ["mqtt"]);
 }
 
+fn check_rooms(path: &str, text: &str, expected: &[&str]) {
+    let found = rooms(path, text);
+    assert_eq!(found.len(), expected.len(), "{path}: {text}\n{found:?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.contains(expected), "{found} lacks {expected}");
+    }
+}
+
 #[test]
 fn a_room_knows_lower_rooms_only() {
-    let check = |path: &str, text: &str, expected: &[&str]| {
-        let found = rooms(path, text);
-        assert_eq!(found.len(), expected.len(), "{path}: {text}\n{found:?}");
-        for (found, expected) in found.iter().zip(expected) {
-            assert!(found.contains(expected), "{found} lacks {expected}");
-        }
-    };
+    let check = check_rooms;
     let tape = "src/plugin/trace/tape.rs";
     check(tape, "use crate::plugin::module::offer::Offer;\nuse super::record::Recorder;", &[]);
     check(tape, "\nuse crate::plugin::instance::wasm::Instance;", &["2: floor 1 of `plugin`"]);
@@ -176,13 +178,7 @@ fn a_room_knows_lower_rooms_only() {
 
 #[test]
 fn a_part_of_the_daemon_knows_lower_parts_only() {
-    let check = |path: &str, text: &str, expected: &[&str]| {
-        let found = rooms(path, text);
-        assert_eq!(found.len(), expected.len(), "{path}: {text}\n{found:?}");
-        for (found, expected) in found.iter().zip(expected) {
-            assert!(found.contains(expected), "{found} lacks {expected}");
-        }
-    };
+    let check = check_rooms;
     check("src/daemon/field/reset.rs", "use crate::daemon::plugins::Plugins;", &[]);
     check("src/daemon/plugins.rs", "use super::link::ScanLink;\nuse super::micros;", &[]);
     check("src/daemon/plugins.rs", "use super::field::Field;", &["`field` (floor 2)"]);
@@ -217,6 +213,19 @@ fn a_daemon_that_grows_is_found() {
         &["1: there is no `struct Daemon`", "1: there is no `look`", "1: there is no `live`"],
     );
     assert!(parts("src/scan/mod.rs", "").is_empty());
+}
+
+#[test]
+fn a_file_that_is_named_and_not_there_is_found() {
+    let there = ["src/daemon/field/retain.rs", "src/daemon/field.rs", "src/retain.rs"];
+    let check = |text: &str, expected: &[&str]| {
+        let found = strangers("src/daemon/field.rs", text, &|path| there.contains(&path));
+        assert_eq!(found, expected, "{text}");
+    };
+    check("//! See `retain.rs`, `field/retain.rs`, `daemon/field/retain.rs`.", &[]);
+    check("//! It is `src/retain.rs`.\nlet x = `other.rs`;", &[]);
+    check("\n/// As `daemon/retain.rs` says.", &["2: `daemon/retain.rs` is not there"]);
+    check("let x = 1; // as in `reset.rs`", &["1: `reset.rs` is not there"]);
 }
 
 #[test]

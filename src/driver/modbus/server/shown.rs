@@ -16,7 +16,7 @@ use crate::driver::modbus::wire::register::{Byte, Layout, Order};
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Kind, Point, Points, Quality, Value};
 
-/// The age after which an export is outdated. The daemon fills it about ten times a second. An
+/// The age after which an export is outdated. The daemon fills it up to fifty times a second. An
 /// older one comes from a scan that stands, so none of its values is valid any more.
 const OUTDATED: Duration = Duration::from_secs(2);
 
