@@ -234,7 +234,7 @@ mod tests {
         drop(folder);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).unwrap();
         let error = Folder::open(&path).unwrap_err().to_string();
-        assert!(error.contains("its mode is 0770; chmod go-w"), "{error}");
+        assert!(error.contains("its mode is 0770; run `chmod go-w` on it"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
         Folder::open(&path).unwrap();
     }
