@@ -20,15 +20,18 @@
 //! safe = 0
 //! at = { unit = "vfd1", address = 0x2000, refresh = "1s", single = true }
 //! ```
-//! All units behind one port belong into one device. They share its connection, on which one
-//! request is under way at a time. The driver never invents a value that was not read: after a
-//! silence or a busy reply a value ages, after any other failure it has a quality of its own.
+//! All units behind one port belong to one device, because they share one connection. At most one
+//! request is under way on this connection at a time. The driver never reports a value that it has
+//! not read. After a missing reply or a busy reply, an input keeps its value and the value ages.
+//! After any other failure, the input gets a bad quality that names the kind of failure.
 //!
-//! `client/serve.rs` is the loop over `client/bus.rs`, which is the bus with all its units.
-//! `client/schedule.rs` chooses the next job, and `client/breaker.rs` decides whether a unit is
-//! present. `client/transport.rs` and `wire/request.rs` decide what counts as a reply.
-//! `client/survey.rs` lists the points' places and what nothing uses. Not here: broadcasts, Modbus
-//! ASCII, file records, FIFO queues, and writes to a part of a register.
+//! `client/plan.rs` checks the configuration and makes the bus of `client/bus.rs`, which has all
+//! units. `client/serve.rs` is the loop that works on this bus. `client/schedule.rs` chooses the
+//! next job, and `client/exchange.rs` does the job. `client/breaker.rs` decides whether a unit is
+//! present. `client/transport.rs` and `wire/request.rs` decide which bytes are the valid reply to a
+//! request. `client/survey.rs` lists the addresses of the points, and the groups and units that
+//! nothing uses. This driver does not support broadcasts, Modbus ASCII, file records, FIFO queues,
+//! or writes to a part of a register.
 
 pub mod line;
 pub mod transport;
@@ -67,40 +70,42 @@ use crate::process::image::{PointId, Points};
 use bus::Client;
 use line::Parity;
 
-/// A `[[device]]` of this driver.
+/// The configuration of one `[[device]]` with `driver = "modbus"`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The address of the bus: [`line::Target`].
+    /// The address of the bus, such as `tcp://192.168.1.10:502`. Its parsed form is
+    /// [`line::Target`].
     pub connect: String,
-    /// The speed of a serial line in bits per second; 19200 if it is absent. For a serial line
-    /// behind a TCP server it only serves to compute the load of the line.
+    /// The speed of a serial line in bits per second. The default is 19200. For a serial line
+    /// behind a TCP server (`rtu+tcp://`) there is no default. If the speed is given there, the
+    /// driver computes the load of the line, the gap and the default timeout from the speed.
     pub baud: Option<u32>,
-    /// The parity bit on a serial line.
+    /// The parity bit on a serial line. The default is even parity.
     pub parity: Option<Parity>,
-    /// The number of stop bits on a serial line, 1 or 2.
+    /// The number of stop bits on a serial line, 1 or 2. The default is 1.
     pub stop_bits: Option<u8>,
-    /// The silence between frames. On a serial line it is 3.5 characters if it is absent.
+    /// The silence between two frames. On a serial line the default is the time of 3.5 characters.
     #[serde(default, deserialize_with = "duration::some")]
     pub gap: Option<Duration>,
-    /// How long a unit may take to answer. If absent: 500 ms over TCP; on a serial line 200 ms plus
-    /// the time of the bytes on the wire.
+    /// The time that a unit may take to answer. The default is 500 ms, or 200 ms on a serial line
+    /// of known speed. On such a line the driver adds the time that the bytes need on the wire.
     #[serde(default, deserialize_with = "duration::some")]
     pub timeout: Option<Duration>,
-    /// How long it may take to connect.
+    /// The maximum time to make the connection. The default is 2 s.
     #[serde(default, deserialize_with = "duration::some")]
     pub connect_timeout: Option<Duration>,
-    /// How often a request without an answer is repeated at once.
+    /// How many times a request without a valid reply is repeated immediately. The default is 1.
     #[serde(default = "one")]
     pub retries: u8,
     /// The units on the bus.
     pub unit: Vec<UnitConfig>,
-    /// The groups of points that are read, each with its period.
+    /// The groups of inputs that the driver reads, each with its period.
     #[serde(default)]
     pub group: Vec<GroupConfig>,
-    /// A register that changes as long as the scan moves.
+    /// The heartbeat: a register or coil that toggles as long as the scan runs.
     pub heartbeat: Option<HeartbeatConfig>,
-    /// The key `at` of each point, by the point's name.
+    /// The key `at` of each point. The key of this map is the name of the point.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -113,7 +118,8 @@ impl Settings for Config {
         Ok(Plan::new(move || Link::start_with(&points, device, limits, client)))
     }
 
-    /// The bus, in one spelling for all `connect` texts that name the same bus.
+    /// Returns the address of the bus in its full form, for example `tcp://10.0.0.7:502` for
+    /// `tcp://10.0.0.7`. Two different texts for one bus have the same full form.
     fn wire(&self) -> Option<String> {
         self.connect.parse().ok().map(|target: line::Target| target.to_string())
     }
@@ -135,21 +141,23 @@ fn one() -> u8 {
     1
 }
 
-/// One unit on the bus.
+/// The configuration of one unit on the bus.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnitConfig {
-    /// The name of the unit in this device.
+    /// The name of the unit, which must be unique in this device.
     pub name: String,
     /// The unit's address on the bus.
     pub id: u8,
-    /// The silence that the unit needs after it has answered.
+    /// The pause that the unit needs after each of its answers.
     #[serde(default, with = "duration")]
     pub turnaround: Duration,
-    /// After this many silences in a row the unit counts as absent.
+    /// The number of consecutive requests without a reply after which the unit counts as absent.
+    /// The default is 3.
     #[serde(default = "three")]
     pub offline_after: u8,
-    /// The time between two probes that ask an absent unit whether it is back.
+    /// The time between two probes. A probe asks an absent unit whether it answers again. The
+    /// default is 10 s.
     #[serde(default = "ten_seconds", with = "duration")]
     pub probe: Duration,
 }
@@ -162,41 +170,42 @@ fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 
-/// Points of one table of one unit that are read with the same period.
+/// A group: points of one table of one unit that are read with the same period.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
-    /// The name of the group in this device.
+    /// The name of the group, which must be unique in this device.
     pub name: String,
-    /// The name of the unit.
+    /// The name of the unit to read.
     pub unit: String,
-    /// The table of that unit.
+    /// The table of the unit to read.
     pub table: Table,
     /// The time between two reads.
     #[serde(with = "duration")]
     pub period: Duration,
-    /// How many places without a point may be read between two points, to save a request. Many
-    /// devices refuse a read of places that they do not have.
+    /// The maximum number of unused addresses that one request may read between two points. With a
+    /// larger number, fewer requests are needed. The default is 0, because many devices refuse a
+    /// read that includes addresses that do not exist.
     #[serde(default)]
     pub merge_gap: u16,
-    /// The maximum number of places in one request, for a device that accepts less than the
-    /// protocol allows.
+    /// The maximum number of registers or bits in one request, for a device that accepts fewer of
+    /// them than the protocol allows.
     pub max: Option<u16>,
 }
 
-/// A place on a unit that toggles between 0 and 1, so that the unit can see that the controller
-/// lives.
+/// The heartbeat: a register or coil that toggles between 0 and 1. The unit can watch this value to
+/// see that the controller runs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatConfig {
-    /// The name of the unit.
+    /// The name of the unit that gets the heartbeat.
     pub unit: String,
-    /// The table of the place: `holding` or `coil`.
+    /// The table of the heartbeat: `holding`, which is the default, or `coil`.
     #[serde(default = "holding")]
     pub table: Table,
-    /// The address of the place, counted from 0.
+    /// The address of the register or coil, counted from 0.
     pub address: u16,
-    /// The time between two changes.
+    /// The time between two changes of the value.
     #[serde(with = "duration")]
     pub period: Duration,
 }
@@ -205,54 +214,59 @@ fn holding() -> Table {
     Table::Holding
 }
 
-/// The key `at` of a point. `client/place.rs` says which keys go together.
+/// The key `at` of a point: where the point is on the bus, and how the point is written.
+/// `client/place.rs` checks which keys can be used together.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// The group that reads an input.
+    /// The name of the group that reads an input.
     pub group: Option<String>,
-    /// The unit of an output or of a diagnostic.
+    /// The name of the unit of an output or of a diagnostic input.
     pub unit: Option<String>,
     /// The table of an output: `holding`, or `coil` for a bool.
     pub table: Option<Table>,
-    /// The address of the first place, counted from 0 as the protocol does.
+    /// The first address of the point, counted from 0 as in the protocol.
     pub address: Option<u16>,
-    /// The first place as manuals write it, such as `"40001"` for the first holding register.
+    /// The first address as device manuals write it, such as `"40001"` for the first holding
+    /// register.
     #[serde(rename = "ref")]
     pub reference: Option<String>,
     /// The order of the bytes on the wire.
     pub order: Option<Order>,
-    /// The half of the register that holds an 8 bit number.
+    /// The half of the register that contains a number of 8 bits.
     pub byte: Option<Byte>,
-    /// The bit of the register that holds a bool, 0 being the lowest.
+    /// The bit of the register that contains a bool. Bit 0 is the lowest bit.
     pub bit: Option<u8>,
-    /// When an output is written.
+    /// The rule that decides when an output is written.
     pub write: Option<When>,
-    /// The time after which an output is written again though it has not changed. With `cyclic`,
-    /// the time between two writes.
+    /// The time after which an output is written again although its value has not changed. With
+    /// `write = "cyclic"`, the time between two writes.
     #[serde(default, deserialize_with = "duration::some")]
     pub refresh: Option<Duration>,
-    /// The shortest time between two writes of an output.
+    /// The minimum time between two writes of an output.
     #[serde(default, deserialize_with = "duration::some")]
     pub min_interval: Option<Duration>,
-    /// Whether to write with function codes 5 and 6 in place of 15 and 16.
+    /// Whether to write with function codes 5 and 6 instead of 15 and 16.
     pub single: Option<bool>,
-    /// Whether an output counts as written only after it was read back.
+    /// Whether the driver reads an output back after each write. The output then counts as written
+    /// only if the unit returns the written value.
     pub readback: Option<bool>,
-    /// The number of writes in a day above which the log warns. Memory that keeps its values wears
-    /// out.
+    /// The number of writes per day above which the driver logs a warning. The memory of a device
+    /// that retains values wears out if it is written too often.
     pub warn_writes_per_day: Option<u32>,
-    /// The fact about its unit that an input shows, in place of a place on the unit.
+    /// The diagnostic value that an input shows, such as the number of timeouts of a unit. A
+    /// diagnostic input has no address on the unit.
     pub diagnostic: Option<diagnostic::Diagnostic>,
 }
 
-/// When an output is written. In both cases it is also written when the unit appears or comes back.
+/// The rule that decides when an output is written. With both rules, the output is also written
+/// when the unit appears for the first time or answers again after an absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// As soon as it changes.
+    /// Write the output as soon as its value changes.
     #[default]
     OnChange,
-    /// Once in each `refresh`, and not when it changes.
+    /// Write the output once in each `refresh` period, and not when its value changes.
     Cyclic,
 }

@@ -1,5 +1,5 @@
-//! The Modbus TCP server: what a SCADA system can read of the controller, and which commands it can
-//! write.
+//! The Modbus TCP server: which values of the controller a SCADA system can read, and which
+//! commands it can write.
 //!
 //! ```toml
 //! [[device]]
@@ -17,11 +17,11 @@
 //! type = "u16"
 //! at = { table = "holding", address = 100, min = 0, max = 1000, expires = "10s" }
 //! ```
-//! A client can write only the inputs of this device. A bad value is an exception or is marked as
-//! bad; it never looks like a good number: `server/seen.rs`. `offer.rs` and `map.rs` say
-//! which cell holds what, `connection.rs` serves a connection. Modbus has no passwords and no user
-//! names. A client whose address is in `allow` can do everything that the server offers. The
-//! network must protect the rest.
+//! A client can write only the inputs of this device. A bad value never looks like a good number:
+//! the answer is an exception, or the value is marked as bad (`server/seen.rs`). `offer.rs` and
+//! `map.rs` define which register or bit contains which value. `connection.rs` serves one client.
+//! Modbus has no passwords and no user names. A client whose address is in `allow` can use all that
+//! the server offers. All other protection must come from the network.
 
 mod command;
 mod connection;
@@ -57,20 +57,21 @@ use connection::{Ask, End, attend};
 use offer::Offer;
 use request::{Exception, refused};
 
-/// The range of `max_clients`. Each client needs a descriptor, a task and two frames of 260 bytes.
+/// The range of `max_clients`. Each client needs a file descriptor, a task and two frames of 260
+/// bytes.
 const CLIENTS: std::ops::RangeInclusive<usize> = 1..=64;
 
-/// The range of `idle`. No person types a request faster than the first; a connection that is
+/// The range of `idle`. A person needs more than 100 ms to type a request. A connection that is
 /// silent for a day is dead.
 const IDLE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
-/// The first and the longest pause between attempts to get the port. The first is as short as a
-/// device that leaves in a reload needs. The longest is as long as an operator may wait who has
-/// removed what was in the way.
+/// The first and the longest pause between two attempts to listen on the port. In a reload, the old
+/// device releases the port within about the first pause. If another program blocks the port, an
+/// operator stops that program and then waits for at most the longest pause.
 const BIND_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
-/// The pause when the system has no descriptor for one more connection.
+/// The pause after a failed accept, for example if the system has no free file descriptor.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// The time between two updates of the status.
@@ -79,28 +80,28 @@ const TELL: Duration = Duration::from_secs(1);
 /// The shortest time between two log lines about refused clients.
 const COMPLAIN: Duration = Duration::from_secs(60);
 
-/// A `[[device]]` of this driver.
+/// The configuration of one `[[device]]` with `driver = "modbus_server"`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The address to listen on. With port 0 the system chooses a free port, which the status
-    /// shows.
+    /// The address to listen on. With port 0 the system chooses a free port, and the status shows
+    /// this port.
     pub listen: SocketAddr,
-    /// The only unit that answers; every unit does if it is absent.
+    /// The only unit address that gets answers. `None` means that every unit address gets answers.
     pub unit: Option<u8>,
-    /// The maximum number of clients at a time.
+    /// The maximum number of clients that are connected at the same time. The default is 8.
     #[serde(default = "eight")]
     pub max_clients: usize,
-    /// How long a client may be silent.
+    /// The time after which a silent client is disconnected. The default is 60 s.
     #[serde(default = "minute", with = "duration")]
     pub idle: Duration,
-    /// The addresses that may connect.
+    /// The client addresses that may connect. The default is this computer only.
     #[serde(default = "Source::loopback")]
     pub allow: Vec<Source>,
-    /// The values that can be read.
+    /// The values that clients can read.
     #[serde(default)]
     pub show: Vec<Show>,
-    /// The key `at` of each point, by the point's name: where it is written.
+    /// The key `at` of each point, by the name of the point: where and how clients write the point.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -142,7 +143,7 @@ fn minute() -> Duration {
     Duration::from_secs(60)
 }
 
-/// One server.
+/// One server: its configuration, the values that it offers, and its counters.
 #[derive(Debug)]
 struct Server {
     config: Config,
@@ -151,24 +152,24 @@ struct Server {
     tally: Tally,
 }
 
-/// The counts that the status shows.
+/// The counters that the status shows, and the connected clients.
 #[derive(Debug, Default)]
 struct Tally {
     requests: u64,
     exceptions: u64,
-    /// Clients that were refused: their address is not allowed, or the server was full.
+    /// The number of refused clients: their address is not allowed, or the server was full.
     turned_away: u64,
-    /// Clients whose connection the server ended.
+    /// The number of clients whose connection was ended by the server.
     cut_off: u64,
-    /// The clients that are connected, by their task.
+    /// The connected clients, by the id of their task.
     clients: HashMap<task::Id, Client>,
-    /// When a refused client was logged last.
+    /// The time when a refused client was logged last.
     complained: Option<Instant>,
-    /// How many names of `show` have no point and no variable.
+    /// The number of names in `show` that have no point and no variable.
     unknown: usize,
 }
 
-/// A client that is connected.
+/// A connected client.
 #[derive(Debug)]
 struct Client {
     peer: SocketAddr,
@@ -177,7 +178,7 @@ struct Client {
 }
 
 impl Server {
-    /// Plans what device number `device` offers.
+    /// Plans the server of device number `device`: checks its keys and its addresses.
     ///
     /// # Errors
     /// When the configuration cannot work.
@@ -200,12 +201,12 @@ impl Server {
         Ok(Self { config, offer, exports, tally: Tally::default() })
     }
 
-    /// How long the scan trusts a command.
+    /// Returns how long the scan trusts a command after its last write.
     fn freshness(&self, id: PointId) -> Freshness {
         self.offer.freshness(id)
     }
 
-    /// Listens on the port, and tries again until that succeeds.
+    /// Listens on the port. After a failure, the server tries again until it succeeds.
     async fn bind(&self, side: &mut Side) -> TcpListener {
         let listen = self.config.listen;
         let [mut pause, longest] = BIND_AGAIN;
@@ -232,7 +233,7 @@ impl Server {
         }
     }
 
-    /// Accepts and serves clients for ever.
+    /// Accepts clients, answers their requests and updates the status. It never returns.
     async fn attend(&mut self, listener: &TcpListener, side: &mut Side) -> ! {
         let (asks, mut inbox) = mpsc::channel(self.config.max_clients);
         let mut tasks = JoinSet::new();
@@ -255,11 +256,11 @@ impl Server {
         }
     }
 
-    /// Whether one more client may connect.
+    /// Whether one more client may connect: its address is allowed and the server is not full.
     async fn is_welcome(&mut self, peer: SocketAddr, tasks: &mut JoinSet<End>) -> bool {
         let is_stranger = !self.config.allow.iter().any(|source| source.covers(peer.ip()));
         let mut patience = 3;
-        // A client that has left makes room, also if its task has not been collected yet.
+        // A client that has disconnected no longer counts, even if its task was not collected yet.
         while !is_stranger && tasks.len() >= self.config.max_clients && patience > 0 {
             tokio::task::yield_now().await;
             while let Some(ended) = tasks.try_join_next_with_id() {
@@ -274,7 +275,7 @@ impl Server {
         !is_stranger && !is_full
     }
 
-    /// Answers a request, and publishes its commands to the scan.
+    /// Answers one request. If the request contains commands, publishes them to the scan.
     fn answer(&mut self, ask: Ask, side: &mut Side) {
         let mut has_commands = false;
         let is_ours = self.config.unit.is_none_or(|unit| unit == ask.unit);
@@ -291,11 +292,11 @@ impl Server {
             side.publish();
         }
         self.tally.count(ask.client, &answer);
-        // The client may have left meanwhile. Its commands count nevertheless.
+        // The client may have disconnected in the meantime. Its commands are valid nevertheless.
         let _ = ask.answer.send(answer);
     }
 
-    /// Updates the status. Logs if more names of `show` than before have no point and no variable.
+    /// Updates the status. Logs if more names in `show` than before have no point and no variable.
     fn tell(&mut self, address: SocketAddr, side: &mut Side) {
         let export = self.exports.borrow().clone();
         let unknown: Vec<_> = match export.cycle {
@@ -322,7 +323,8 @@ impl Server {
 
 impl Serve for Server {
     async fn serve(&mut self, side: &mut Side) {
-        // What was written before is lost. The scan knows, because its inputs are bad.
+        // The commands of earlier clients are lost. The scan knows that, because its inputs are
+        // bad.
         self.offer.forget();
         self.tally = Tally::default();
         let listener = self.bind(side).await;
@@ -333,7 +335,7 @@ impl Serve for Server {
 }
 
 impl Tally {
-    /// Counts a request, and an exception if the answer is one.
+    /// Counts one request of a client. Also counts an exception if the answer is an exception.
     fn count(&mut self, client: task::Id, answer: &[u8]) {
         let exceptions = u64::from(answer[0] & 0x80 != 0);
         self.requests += 1;
@@ -354,7 +356,7 @@ impl Tally {
         self.cut_off += u64::from(is_cut_off);
     }
 
-    /// Counts a client that is refused. It is logged once a minute at most.
+    /// Counts a refused client. At most one refused client per minute is logged.
     fn turn_away(&mut self, peer: SocketAddr, why: &str) {
         self.turned_away += 1;
         if self.complained.is_none_or(|at| at.elapsed() > COMPLAIN) {
@@ -363,7 +365,7 @@ impl Tally {
         }
     }
 
-    /// The server and its clients as the status shows them.
+    /// Returns the parts of the status: first the server, then each connected client.
     fn parts(&self, address: SocketAddr, most: usize) -> Vec<Part> {
         let facts = [
             ("requests", self.requests),

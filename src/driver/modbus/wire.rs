@@ -1,8 +1,9 @@
-//! What both sides of a Modbus share: the four tables, the requests with their replies, and the
-//! layout of values in registers.
+//! The parts of the Modbus protocol that do not depend on a connection.
 //!
-//! Nothing here waits and nothing here opens a connection. `client.rs` is the side
-//! that asks, `server.rs` the side that answers.
+//! `table.rs` has the four tables of a unit, and `register.rs` has the layout of values in
+//! registers. The client and the server use both files. `request.rs` has the requests of a client
+//! and the check of their replies; the server has its own file for requests. This module waits for
+//! nothing and opens no connection. `client.rs` sends requests, and `server.rs` answers requests.
 
 pub mod register;
 pub mod request;

@@ -1,7 +1,8 @@
-//! The checks of what the configuration says about a bus as a whole: its line, its units, its
-//! groups, its heartbeat, and the names by which these are known.
+//! The checks of the configuration of a bus as a whole: its line, its units, its groups and its
+//! heartbeat.
 //!
-//! Each limit stands here with its reason. `place.rs` and `plan.rs` check the points.
+//! `plan.rs` calls these checks before it plans the points. Each limit in this file has its reason
+//! in its comment. `place.rs` and `plan.rs` check the points.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,31 +15,32 @@ use crate::driver::modbus::wire::register::{MAX_REGISTERS, Misfit};
 use crate::driver::modbus::wire::table::Table;
 use crate::logged::OnChange;
 
-/// The range of periods. No bus is faster; a longer period is no measurement.
+/// The range of periods. No bus can serve a shorter period. A period above one hour is too long for
+/// a measurement.
 pub(super) const PERIOD: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// The range of timeouts. A slower reply is of no use.
+/// The range of timeouts. A reply after more than 60 s is of no use.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// The range of gaps and turnarounds: up to more than the slowest devices need.
+/// The range of gaps and turnarounds. Even the slowest devices need less than 10 s.
 const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 
-/// The range of the time between probes. More probes would disturb the other units; fewer would not
-/// find a unit that is back.
+/// The range of the time between two probes. With a shorter time, the probes would disturb the
+/// other units. With a longer time, a unit that is back would be found too late.
 const PROBE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
-/// The range of line speeds, in bits per second: from the slowest modems to the fastest adapters.
+/// The range of line speeds in bits per second, from the slowest modems to the fastest adapters.
 const BAUD: RangeInclusive<u32> = 300..=4_000_000;
 
-/// The maximum number of retries. More would keep other units from the bus for longer than three
-/// timeouts.
+/// The maximum number of retries. With more retries, one silent unit would block the bus for the
+/// other units for longer than three additional timeouts.
 const MAX_RETRIES: u8 = 3;
 
-/// The maximum number of groups: more than 247 units with four tables each can use.
+/// The maximum number of groups. 247 units with four tables each need 988 groups at most.
 const MAX_GROUPS: usize = 1000;
 
-/// Checks that a time is in its range.
+/// Checks that the time of a key is in its range. The error names the key and the range.
 pub(super) fn within(
     key: impl Into<String>,
     time: Duration,
@@ -52,12 +54,13 @@ pub(super) fn within(
     Err(OpenError::new(key, text(&time), wanted))
 }
 
-/// The names of all units.
+/// Returns the names of all units of the bus.
 pub(super) fn names(config: &Config) -> Vec<&str> {
     config.unit.iter().map(|unit| &*unit.name).collect()
 }
 
-/// The index of `name` in `names`.
+/// Returns the index of `name` in `names`. If `name` is missing or unknown, the error lists all
+/// valid names.
 pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Result<usize, Misfit> {
     let place = name.and_then(|name| names.iter().position(|other| *other == name));
     place.ok_or_else(|| {
@@ -66,7 +69,7 @@ pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Res
     })
 }
 
-/// The line that the configuration describes.
+/// Returns the line that the configuration describes, after a check of its settings.
 pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     let target: Target = config.connect.parse().map_err(|wanted: &str| {
         OpenError::new("connect", format!("{:?}", config.connect), wanted)
@@ -114,9 +117,10 @@ pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     })
 }
 
-/// Checks the units: each has a name and an id of its own, and settings within their limits.
+/// Checks the units. Each unit must have a unique name, a unique id, and settings within their
+/// limits.
 pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenError> {
-    // On a serial line 0 is the broadcast address, and ids above 247 are reserved (Modbus over
+    // On a serial line, id 0 is the broadcast address, and ids above 247 are reserved (Modbus over
     // serial line, 2.2).
     let ids = if line.is_rtu() { 1..=247 } else { 0..=255 };
     if units.is_empty() {
@@ -144,7 +148,8 @@ pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenE
     Ok(())
 }
 
-/// Checks the groups: each has a name of its own, a known unit, and settings within their limits.
+/// Checks the groups. Each group must have a unique name, a known unit, and settings within their
+/// limits.
 pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
     if config.group.len() > MAX_GROUPS {
         let (found, wanted) = (config.group.len(), format!("{MAX_GROUPS} at most"));
@@ -159,7 +164,7 @@ pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
         find("unit", Some(&group.unit), &names(config))
             .map_err(|misfit| OpenError::new(key("unit"), misfit.found, misfit.wanted))?;
         within(key("period"), group.period, &PERIOD)?;
-        // The widest value must fit into one request.
+        // One request must be able to read the widest value of the table.
         let least = if group.table.is_bits() { 1 } else { MAX_REGISTERS as u16 };
         let sizes = least..=group.table.most();
         if let Some(max) = group.max.filter(|max| !sizes.contains(max)) {
@@ -174,7 +179,8 @@ pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The heartbeat that the configuration describes, if it has one.
+/// Returns the heartbeat that the configuration describes. Returns `None` if the configuration has
+/// no heartbeat.
 pub(super) fn beat(config: &Config) -> Result<Option<Beat>, OpenError> {
     let Some(said) = &config.heartbeat else { return Ok(None) };
     let unit = find("unit", Some(&said.unit), &names(config))

@@ -1,45 +1,47 @@
-//! The health of a unit: whether it counts as present, so that an absent unit costs the others
-//! almost nothing.
+//! The health of a unit: whether the unit counts as present. An absent unit gets only a few probes,
+//! so that the other units lose almost no bus time.
 //!
 //! ```text
-//!              all was read                  silent `offline_after` times
-//!   Returning --------------> Online ------------------> Offline
-//!     ^   |                                               ^   |
-//!     |   +------- silent `offline_after` times ----------+   |
-//!     +---------------------- answered a probe ---------------+
+//!               all reads made              no reply `offline_after` times
+//!   Returning ------------------> Online ----------------------------------> Offline
+//!     ^   |                                                                   ^   |
+//!     |   +------------------ no reply `offline_after` times -----------------+   |
+//!     +------------------------ any reply to a probe -----------------------------+
 //! ```
-//! The caller says what happened and when; this file asks nothing and reads no clock.
-//! `serve.rs` decides what is read and written in each state.
+//! A new connection also changes Online to Returning. The caller reports each event together with
+//! its time. This file sends no request and reads no clock. `serve.rs` decides what is read and
+//! written in each state.
 
 use std::time::Duration;
 
-/// How many times the cost of a probe must lie between two probes of an absent unit. Probes come
-/// earlier by up to a fifth, because of the jitter. Even then a unit gets at most 1 part in 20 of
-/// the bus, however long the others wait for a probe.
+/// The minimum time between two probes of an absent unit, as a multiple of the cost of one probe.
+/// The cost is the time that a probe without a reply occupies the bus. A random factor shortens the
+/// time between two probes by up to a fifth. Even then the probes of one unit take at most 1/20 of
+/// the bus time.
 const SHARE: u32 = 24;
 
 /// The health of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
-    /// The unit is present, or that is not known yet. First everything is read, then outputs are
-    /// written.
+    /// The unit answers again after an absence, or nothing is known about the unit yet. The driver
+    /// makes all reads of the unit once. Then the unit goes online, and its outputs are written.
     Returning {
-        /// The number of times in a row that it did not answer.
+        /// The number of consecutive requests without a reply.
         silences: u8,
     },
-    /// The unit answers.
+    /// The unit answers. Its inputs are read and its outputs are written.
     Online {
-        /// The number of times in a row that it did not answer.
+        /// The number of consecutive requests without a reply.
         silences: u8,
     },
-    /// The unit does not answer. It gets probes only.
+    /// The unit does not answer. It gets only probes.
     Offline {
-        /// When the next probe is due.
+        /// The time when the next probe is due.
         probe_at: Duration,
     },
 }
 
-/// The health of a unit, and the events that change it.
+/// The health of a unit, with one function for each event that changes it.
 #[derive(Debug, Clone)]
 pub(super) struct Breaker {
     health: Health,
@@ -48,8 +50,8 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// The breaker of a unit about which nothing is known yet. `cost` is the time of the bus that
-    /// one probe without a reply takes.
+    /// Makes the breaker of a unit about which nothing is known yet. `cost` is the time that one
+    /// probe without a reply occupies the bus.
     pub(super) fn new(offline_after: u8, probe: Duration, cost: Duration) -> Self {
         let health = Health::Returning { silences: 0 };
         Self { health, offline_after, probe: probe.max(cost * SHARE) }
@@ -67,7 +69,8 @@ impl Breaker {
         matches!(self.health, Health::Offline { .. })
     }
 
-    /// Notes that the unit has answered, with anything. Returns whether it has come back by that.
+    /// Records that the unit has answered; an exception is an answer too. Returns whether the unit
+    /// was offline before this answer.
     pub(super) fn answered(&mut self) -> bool {
         match &mut self.health {
             Health::Returning { silences } | Health::Online { silences } => {
@@ -81,9 +84,10 @@ impl Breaker {
         }
     }
 
-    /// Notes that the unit has not answered, or with nothing that makes sense. Returns whether it
-    /// has gone offline by that. `jitter` is from 0 to 1, so that units which failed together are
-    /// not probed together for ever.
+    /// Records that the unit has not answered, or that its answer made no sense. Returns whether
+    /// this event has put the unit offline. `jitter` is a random number from 0 to 1, which varies
+    /// the time of the next probe. Without it, units that failed at the same time would always be
+    /// probed at the same time.
     pub(super) fn silent(&mut self, now: Duration, jitter: f64) -> bool {
         let was_offline = self.is_offline();
         if let Health::Returning { silences } | Health::Online { silences } = &mut self.health {
@@ -97,16 +101,17 @@ impl Breaker {
         !was_offline
     }
 
-    /// Notes that everything was read since the unit came back. The unit goes online only if its
-    /// last request was answered.
+    /// Records that all reads of the unit were made after its return. The unit goes online only if
+    /// its last request was answered.
     pub(super) fn all_read(&mut self) {
         if let Health::Returning { silences: 0 } = self.health {
             self.health = Health::Online { silences: 0 };
         }
     }
 
-    /// Notes a new connection: what was known about the unit is old. Silences still count. A unit
-    /// that is offline may come back, so it is probed at once.
+    /// Records a new connection. The driver must read an online unit completely again, because the
+    /// known values may be old. The count of requests without a reply does not change. An offline
+    /// unit is probed at once, because the unit may answer on the new connection.
     pub(super) fn reconnected(&mut self, now: Duration) {
         match &mut self.health {
             Health::Online { silences } => {
@@ -124,8 +129,9 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    /// Each letter of `events` is an event, and `expected` is the health after all of them. `a` is
-    /// an answer, `s` a silence, `r` the end of all reads, `c` a new connection.
+    /// Applies the events one after the other. Afterwards the health must be `expected`. The
+    /// letters are: `a` an answer, `s` a request without a reply, `r` the end of all reads, `c` a
+    /// new connection.
     fn check(events: &str, expected: Health) {
         let mut breaker = Breaker::new(3, 10 * S, S / 4);
         for (event, at) in events.chars().zip(0..) {

@@ -1,7 +1,9 @@
-//! A bus with all its units: what the driver knows about it and shows of it.
+//! A bus with all its units. This file has the state of the client driver, and it reports this
+//! state to the status.
 //!
-//! `plan.rs` makes it of the configuration. `serve.rs` is the loop that works on it, and
-//! `exchange.rs` does one job and draws the consequences.
+//! `plan.rs` makes a [`Client`] from the configuration. `serve.rs` is the loop that works on the
+//! `Client`. `exchange.rs` does one job, such as one read, and updates the `Client` after the
+//! reply.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,18 +22,19 @@ use crate::driver::{Fault, Part};
 use crate::logged::OnChange;
 use crate::process::image::{Freshness, PointId};
 
-/// The pause between two attempts to connect: the first one and the longest one. A device that has
-/// just started needs about half a second. A device that is off for the night must not cost much.
+/// The first and the longest pause between two attempts to connect. A device that has just started
+/// needs about half a second. If a device is off for the whole night, the driver tries to connect
+/// only every 30 s.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
 /// The time between two updates of the status and of the diagnostic points.
 const SHOW: Duration = Duration::from_secs(1);
 
-/// A bus with all its units.
+/// A bus with all its units: the settings, the planned requests and the current state.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// The name of the device, for messages.
+    /// The name of the device, for log lines.
     pub(super) name: String,
     pub(super) line: Line,
     pub(super) retries: u8,
@@ -42,24 +45,27 @@ pub(super) struct Client {
     pub(super) diagnostics: Vec<(PointId, usize, Diagnostic)>,
     pub(super) schedule: Schedule,
     pub(super) silence: Silence,
-    /// The origin of all times in this driver.
+    /// The zero point of all times of this driver. A time of type `Duration` counts from this
+    /// instant.
     pub(super) epoch: Instant,
-    /// When the status is updated next.
+    /// The time when the status is updated next.
     pub(super) show_at: Duration,
-    /// How long to wait before the next attempt to connect.
+    /// The pause before the next attempt to connect.
     pub(super) backoff: Duration,
-    /// How often a connection was made.
+    /// The number of connections that were made since the device was opened.
     pub(super) connections: u64,
-    /// Why there is no connection, also before the first one; `None` while there is one.
+    /// Reason why there is no connection. The reason is also set if the first attempt to connect
+    /// fails. `None` while there is a connection.
     pub(super) unconnected: Option<String>,
-    /// Why there was no connection, as it was logged last. `None` after a reply over a new
+    /// The last logged reason why there was no connection. `None` after the first reply over a new
     /// connection.
     pub(super) told: OnChange<Option<String>>,
-    /// The planned load of the serial line, where 1 is all of its time; `None` if it is not known.
+    /// The planned load of the serial line, where 1 means all of its time. `None` if the speed of
+    /// the line is not known.
     pub(super) planned_load: Option<f64>,
 }
 
-/// The heartbeat: a place that toggles as long as the scan moves.
+/// The heartbeat: a register or coil that toggles as long as the scan runs.
 #[derive(Debug)]
 pub(super) struct Beat {
     pub(super) unit: usize,
@@ -69,16 +75,17 @@ pub(super) struct Beat {
     pub(super) address: u16,
     pub(super) period: Duration,
     pub(super) due: Duration,
-    /// The value that was sent last.
+    /// The value that was sent last, which is the current value of the heartbeat.
     pub(super) on: bool,
-    /// The scan's number of beats at that time.
+    /// The number of times that the scan had written its outputs when the heartbeat was sent last.
+    /// If this number has not changed, the scan has made no cycle since then.
     pub(super) seen: u64,
-    /// Why the last write failed, if it did.
+    /// Reason why the last write of the heartbeat failed. `None` if the write succeeded.
     pub(super) trouble: OnChange<Option<String>>,
 }
 
 impl Beat {
-    /// The request that writes the current value.
+    /// Returns the request that writes the current value of the heartbeat.
     pub(super) fn request(&self) -> Request {
         let Self { address, on, .. } = *self;
         let ask = match self.table {
@@ -90,8 +97,8 @@ impl Beat {
 }
 
 impl Client {
-    /// How long the values of inputs are trusted. Diagnostic inputs are not in the map: the driver
-    /// itself knows them, so they do not age.
+    /// Returns how long the scan trusts the value of each input. Diagnostic inputs are not in this
+    /// map: the driver computes their values itself, so these values do not age.
     pub(super) fn freshness(&self) -> HashMap<PointId, Freshness> {
         let of_read = |read: &Read| {
             let freshness = read.freshness(self.line.timeout(&read.request));
@@ -100,12 +107,13 @@ impl Client {
         self.reads.iter().flat_map(of_read).collect()
     }
 
-    /// The time since `epoch`.
+    /// Returns the time since `epoch`.
     pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
-    /// Logs the new connection, once a unit has answered over it. Without a reply it is of no use.
+    /// Logs the new connection. `exchange.rs` calls this function after the first reply, because a
+    /// connection without a reply is of no use.
     pub(super) fn tell_connected(&mut self) {
         if self.told.changes_to(None) {
             let (name, target) = (&self.name, &self.line.target);
@@ -113,8 +121,9 @@ impl Client {
         }
     }
 
-    /// Makes all reads of a unit due as soon as possible, and its writes after them. Reads that
-    /// were silent before come last, so that the others do not wait for them again.
+    /// Makes all reads of a unit due immediately. The writes of the unit follow after these reads.
+    /// If a read has missing replies, it becomes due 1 ms later for each of them. Therefore the
+    /// other reads come first and do not wait for the timeout of this read again.
     pub(super) fn start_over(&mut self, unit: usize, now: Duration) {
         for read in self.reads.iter_mut().filter(|read| read.unit == unit) {
             let last = Duration::from_millis(read.silences.into());
@@ -126,7 +135,7 @@ impl Client {
         }
     }
 
-    /// Updates the diagnostic points, the fault of the device, and the status.
+    /// Updates the diagnostic points, the fault state of the device, and the status.
     pub(super) fn show(&mut self, side: &mut Side) {
         let now = self.now();
         self.show_at = now + SHOW;
@@ -151,7 +160,7 @@ impl Client {
         side.show(parts);
     }
 
-    /// The connection as the status shows it.
+    /// Returns the connection as one part of the status.
     fn part(&self) -> Part {
         let planned = self.planned_load.map(|load| ("planned_load_percent".into(), 100.0 * load));
         let state = match &self.unconnected {

@@ -1,8 +1,9 @@
-//! Diagnostics of a unit: counters and times that show how well it can be reached, for the status
-//! and for programs.
+//! The diagnostics of a unit: counters and times that show how well the unit can be reached. The
+//! status shows these values, and programs can read them as inputs.
 //!
-//! Counters start when the device is opened and never go back. In a point they stop at the greatest
-//! value of the point's type. Nothing here decides anything; `breaker.rs` does.
+//! The counters start at 0 when the device is opened, and they never decrease. If a counter is too
+//! large for the type of a point, the point shows the greatest value of its type. This file makes
+//! no decisions; `breaker.rs` decides whether a unit counts as present.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,35 +15,35 @@ use super::session::Outcome;
 use crate::driver::modbus::wire::request::WireError;
 use crate::process::image::{Direction, Kind, Point, Raw, Value};
 
-/// The longest round trip that the histogram distinguishes, in microseconds: longer than a timeout
-/// may be.
+/// The longest round trip that the histogram can represent, in microseconds. It is 60 s, the
+/// longest timeout that can be configured.
 const MAX_ROUND_TRIP_US: u64 = 60_000_000;
 
-/// The time over which the unit's share of the bus is measured.
+/// The length of the time window in which the unit's share of the bus is measured.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// The facts about its unit that an input can show.
+/// The diagnostic values of a unit that an input can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Diagnostic {
-    /// Whether the unit answers; a bool.
+    /// Whether the unit answers. The type of the input is bool.
     Online,
-    /// The number of requests sent, repetitions included.
+    /// The number of requests that were sent, including repetitions.
     Requests,
     /// The number of requests without a reply.
     Timeouts,
-    /// The number of replies with a wrong checksum and of replies that made no sense.
+    /// The number of replies with a wrong checksum, plus the number of replies that made no sense.
     Crc,
     /// The number of replies that were exceptions.
     Exceptions,
-    /// The median round trip, in microseconds.
+    /// The median round-trip time in microseconds.
     RttUs,
-    /// The unit's share of the bus, in percent.
+    /// The unit's share of the bus time, in percent.
     LoadPercent,
 }
 
 impl Diagnostic {
-    /// Whether a point of this type can hold this fact.
+    /// Whether a point of this type can show this diagnostic value.
     pub(super) const fn fits(self, kind: Kind) -> bool {
         match self {
             Self::Online => matches!(kind, Kind::Bool),
@@ -50,7 +51,8 @@ impl Diagnostic {
         }
     }
 
-    /// The types that a point with this fact may have, for messages.
+    /// Returns the types that a point may have for this diagnostic value. Error messages contain
+    /// this text.
     pub(super) const fn wanted(self) -> &'static str {
         match self {
             Self::Online => "type bool",
@@ -70,7 +72,8 @@ pub(super) struct Counters {
     missed: u64,
     exceptions: BTreeMap<u8, u64>,
     round_trips: Histogram<u64>,
-    /// The time of the bus that the unit has taken since the window began at `since`.
+    /// The time for which the unit has occupied the bus in the current window. The window began at
+    /// `since`.
     busy: Duration,
     since: Duration,
     load_percent: f64,
@@ -94,7 +97,7 @@ impl Counters {
         }
     }
 
-    /// Counts one request, how it ended, and how long it occupied the bus.
+    /// Counts one request: its outcome, its round-trip time, and the time that it occupied the bus.
     pub(super) fn count(&mut self, outcome: &Outcome, round_trip: Duration, busy: Duration) {
         self.requests += 1;
         self.busy += busy;
@@ -108,18 +111,18 @@ impl Counters {
             Some(WireError::Crc) => self.crc += 1,
             Some(WireError::Garbage(_)) => self.garbage += 1,
             Some(WireError::Doubtful) => self.doubtful += 1,
-            // A code is one byte, so the map stays small.
+            // An exception code is one byte, so the map has at most 256 entries.
             Some(WireError::Exception(code)) => *self.exceptions.entry(*code).or_default() += 1,
         }
     }
 
-    /// Counts periods in which a read was not made, because other units had the bus or the unit did
-    /// not answer.
+    /// Counts periods in which a read was not made. Either other units occupied the bus, or the
+    /// unit did not answer.
     pub(super) fn miss(&mut self, periods: u32) {
         self.missed += u64::from(periods);
     }
 
-    /// Computes the share of the bus again, if the window is over.
+    /// Computes the unit's share of the bus again if the current window is over.
     pub(super) fn measure(&mut self, now: Duration) {
         let window = now.saturating_sub(self.since);
         if window >= WINDOW {
@@ -128,7 +131,7 @@ impl Counters {
         }
     }
 
-    /// All counters with their names, as the status shows them.
+    /// Returns all counters with their names, for the status.
     pub(super) fn facts(&self) -> Vec<(String, f64)> {
         let quantile = |q| self.round_trips.value_at_quantile(q) as f64;
         let fixed = [
@@ -149,7 +152,7 @@ impl Counters {
         fixed.chain(by_code).collect()
     }
 
-    /// The value of a fact for a point of type `kind`.
+    /// Returns the diagnostic value `what` as the raw value of a point of type `kind`.
     pub(super) fn raw(&self, what: Diagnostic, kind: Kind, is_online: bool) -> Raw {
         let number = match what {
             Diagnostic::Online => return [u8::from(is_online), 0, 0, 0, 0, 0, 0, 0],

@@ -1,8 +1,16 @@
-//! One job on a bus: the request, and what follows from the reply or from its absence.
+//! One job on a bus: the request is sent, and the driver acts on the reply or on the missing reply.
 //!
-//! A reply is a fact, also if it is an exception. Its absence says something about the unit, and
-//! perhaps about the connection. `refusal.rs` says what an exception means, `schedule.rs` decides
-//! when jobs are done, `serve.rs` is the loop.
+//! ```text
+//!   perform --> read, write, beat, probe --> ask --> Session::transact
+//!                                             |--> on_answer, on_silence: the health of the unit
+//!                                             |--> on_connection: is the connection dead?
+//!                                             +--> repeats the request if no clear reply came
+//! ```
+//! An exception is a reply too: it shows that the unit is present. The exceptions of a gateway that
+//! does not reach the unit are different: they count as a missing reply. Several consecutive
+//! missing replies put the unit offline, and they can also show that the connection is dead.
+//! `refusal.rs` has the meaning of each exception, `schedule.rs` decides when a job is due, and
+//! `serve.rs` is the loop that calls `perform`.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +27,7 @@ use crate::driver::modbus::wire::request::{Request, WireError};
 use crate::process::image::Quality;
 
 impl Client {
-    /// Does one job.
+    /// Does one job. The error means that the connection has ended.
     pub(super) async fn perform(
         &mut self,
         job: Job,
@@ -33,7 +41,7 @@ impl Client {
         }
     }
 
-    /// Makes a read, applies its reply, and sets when it is due next.
+    /// Makes a read, applies its reply to the points, and sets the time when the read is due next.
     async fn read(&mut self, n: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let (unit, request) = (self.reads[n].unit, self.reads[n].request.clone());
         let started = self.now();
@@ -47,7 +55,8 @@ impl Client {
             let pause = self.units[unit].turnaround.max(self.line.gap());
             read.took(transport.round_trip() + pause);
         }
-        // A doubtful reply means that the read is made again, as soon as that can succeed.
+        // A doubtful reply may belong to another request. The driver makes the read again as soon
+        // as the reply to this read can be trusted.
         read.is_made = outcome != Outcome::Failed(WireError::Doubtful);
         let is_online = self.units[unit].breaker.is_online();
         if read.is_made {
@@ -66,8 +75,9 @@ impl Client {
         Ok(())
     }
 
-    /// The best time to begin a read that is due at `due`, so that it ends just before a cycle of
-    /// the scan. The reads with the same or a shorter period may come before it.
+    /// Returns the best time to begin read number `n`, which is due at `due`. A read that begins at
+    /// this time ends just before a cycle of the scan. Other reads with an equal or shorter period
+    /// may be sent first, so the time for these reads is included.
     fn ahead(&self, n: usize, due: Duration, side: &Side) -> Duration {
         let Some((wait, every)) = side.next_cycle() else { return due };
         let (one, period) = (self.now() + wait, self.reads[n].period);
@@ -77,14 +87,16 @@ impl Client {
         Cycles { one, every }.ahead(due, period, time)
     }
 
-    /// Writes an output, reads it back if that is configured, and notes what the unit has.
+    /// Writes an output, and reads it back if that is configured. Records whether the unit has
+    /// confirmed the value.
     async fn write(&mut self, n: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let write = &self.writes[n];
         let (unit, id) = (write.unit, write.id);
         let Some(wanted) = session.side.wanted(id) else { return Ok(()) };
         let (request, check) = (write.request(wanted), write.read_request());
         if !session.side.has(id, wanted) {
-            // From the first byte on the unit may have this value.
+            // The unit may have the new value as soon as the first byte is sent. Therefore the
+            // output counts as unconfirmed before the request is sent.
             session.side.doubt(id);
             session.side.publish();
         }
@@ -122,7 +134,8 @@ impl Client {
         Ok(())
     }
 
-    /// Toggles the heartbeat, if the scan has moved since the last time and does not stand.
+    /// Toggles the heartbeat if the scan has made a cycle since the last heartbeat and does not
+    /// stand.
     async fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Over> {
         let now = self.now();
         let Some(beat) = &mut self.beat else { return Ok(()) };
@@ -143,8 +156,9 @@ impl Client {
         Ok(())
     }
 
-    /// Asks whether a unit is present. Any reply counts. The unit may never answer some of its
-    /// requests, so the probes use them in turn.
+    /// Asks a unit whether it is present. Any reply of the unit counts. The probe uses the read of
+    /// this unit with the fewest consecutive missing replies. In this way the probes use all reads
+    /// in turn, because the unit may never answer some of its reads.
     async fn probe(&mut self, unit: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let ours = self.reads.iter().enumerate().filter(|(_, read)| read.unit == unit);
         let n = ours.min_by_key(|(_, read)| read.silences).map(|(n, _)| n);
@@ -153,14 +167,14 @@ impl Client {
         if let Some(n) = n {
             self.reads[n].heard(asked.as_ref().map_or(true, is_silence));
         }
-        // `ask` has done what follows from the outcome.
+        // `ask` has already updated the health of the unit, so the outcome is not needed here.
         let _ = asked?;
         self.settle(unit, session.side);
         Ok(())
     }
 
-    /// Asks a unit, and repeats the request up to `retries` times if no clear reply comes. Notes
-    /// what the outcome says about the unit and about the connection.
+    /// Sends a request to a unit, and repeats the request up to `retries` times if no clear reply
+    /// comes. Updates the health of the unit and the state of the connection after each attempt.
     async fn ask(
         &mut self,
         unit: usize,
@@ -199,8 +213,8 @@ impl Client {
         }
     }
 
-    /// Notes what an outcome says about the connection. The error means that the connection must be
-    /// given up.
+    /// Updates what is known about the connection after a request. The error means that the
+    /// connection must be closed.
     fn on_connection(
         &mut self,
         unit: usize,
@@ -223,8 +237,9 @@ impl Client {
                 let others = self.units.iter().enumerate().filter(is_other).count();
                 self.silence.is_of_connection(others)
             }
-            // Silence is common on a serial line, and a new connection forgets the outstanding
-            // replies. But if no unit at all answers, the server in front of the line may be gone.
+            // Missing replies are common on a serial line, and a new connection would lose the list
+            // of outstanding replies. Therefore the driver connects again only if all units are
+            // offline, because then the TCP server before the serial line may have failed.
             Target::RtuOverTcp(..) => self.units.iter().all(|unit| unit.breaker.is_offline()),
             Target::Rtu(..) => false,
         };
@@ -235,7 +250,8 @@ impl Client {
         if is_over { Err(why()) } else { Ok(()) }
     }
 
-    /// Notes that a unit has answered. A unit that was offline starts over.
+    /// Records that a unit has answered. If the unit was offline, all its reads and writes start
+    /// again.
     fn on_answer(&mut self, unit: usize, side: &mut Side) {
         if self.units[unit].breaker.answered() {
             let (name, unit_name) = (&self.name, &self.units[unit].name);
@@ -245,8 +261,8 @@ impl Client {
         }
     }
 
-    /// Notes a silence of a unit. If the unit goes offline by that, its inputs become bad, and it
-    /// is not known any more what its outputs are.
+    /// Records that a unit has not answered. If the unit goes offline now, its inputs become bad
+    /// and its outputs become unconfirmed.
     pub(super) fn on_silence(&mut self, unit: usize, why: &str, side: &mut Side) {
         let now = self.now();
         if !self.units[unit].breaker.silent(now, fastrand::f64()) {
@@ -270,7 +286,7 @@ impl Client {
         self.show(side);
     }
 
-    /// Puts a unit online once all its reads were made since it came back.
+    /// Puts a unit online if all its reads were made after the unit came back.
     fn settle(&mut self, unit: usize, side: &mut Side) {
         let all_made = self.reads.iter().filter(|read| read.unit == unit).all(|read| read.is_made);
         let breaker = &mut self.units[unit].breaker;
@@ -284,8 +300,9 @@ impl Client {
     }
 }
 
-/// Applies a reply to the points of a read. Silence and a busy unit change nothing, so the points
-/// age. Returns whether the trouble has changed, which is then logged.
+/// Applies a reply to the points of a read. A missing reply or a busy unit does not change the
+/// points, so their values age. Returns whether the failure of this read has changed; the caller
+/// logs a change.
 fn on_reply(read: &mut Read, outcome: &Outcome, now: Duration, side: &mut Side) -> bool {
     let trouble = match outcome {
         Outcome::Reply(reply) => {
@@ -313,12 +330,13 @@ fn on_reply(read: &mut Read, outcome: &Outcome, now: Duration, side: &mut Side) 
     read.trouble.changes_to(trouble)
 }
 
-/// An error in words; empty for a reply.
+/// Returns the error in words. Returns an empty text for a reply.
 fn why(outcome: &Outcome) -> String {
     outcome.error().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Whether no reply of the unit was received or understood.
+/// Whether the outcome counts as a missing reply. It counts if no reply came, if the reply made no
+/// sense, or if a gateway does not reach the unit.
 fn is_silence(outcome: &Outcome) -> bool {
     match outcome.error() {
         None | Some(WireError::Doubtful) => false,
@@ -327,7 +345,7 @@ fn is_silence(outcome: &Outcome) -> bool {
     }
 }
 
-/// Logs that something has begun to fail, or works again.
+/// Logs that a read, a write or the heartbeat fails, or that it works again.
 fn say(device: &str, what: &str, error: Option<&WireError>) {
     match error {
         Some(error) => tracing::warn!(device, "device {device}: {what}: {error}"),

@@ -1,8 +1,10 @@
-//! The way to the units of a bus: its address, and how long things take on it.
+//! The line to the units of a bus: its address, its serial settings, and the time that a request
+//! takes on the line.
 //!
-//! Times on a serial line follow from its speed (Modbus over serial line 1.02, 2.5.1). The driver
-//! does not enforce the 1.5 characters within a frame, because no USB adapter can keep to them.
-//! `transport.rs` opens what a [`Target`] names.
+//! The times on a serial line follow from its speed (Modbus over serial line 1.02, 2.5.1). The
+//! specification also allows at most 1.5 characters of silence within a frame. The driver does not
+//! check this limit, because USB adapters cannot meet it. `transport.rs` opens the port or the
+//! connection that a [`Target`] names.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,28 +15,29 @@ use serde::Deserialize;
 
 use crate::driver::modbus::wire::request::Request;
 
-/// The port that IANA has assigned to Modbus TCP.
+/// The port that IANA has assigned to Modbus TCP. It is the default port of `tcp://host`.
 const PORT: u16 = 502;
 
-/// How long a unit may take to answer over TCP, by default.
+/// The default time that a unit may take to answer over TCP.
 const TCP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a unit on a serial line may think, plus the time that an adapter holds back the reply,
-/// by default.
+/// The default time that a unit on a serial line may take to answer. It includes the time for which
+/// a serial adapter delays the reply.
 const SERIAL_THOUGHT: Duration = Duration::from_millis(200);
 
-/// The gap between frames above 19200 Bd. There 3.5 characters would be shorter than timers can
-/// measure.
+/// The gap between two frames above 19200 Bd. At these speeds, 3.5 characters are shorter than the
+/// timers can measure.
 const SHORTEST_GAP: Duration = Duration::from_micros(1750);
 
-/// The address of a bus.
+/// The address of a bus, which is the parsed value of the key `connect`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Modbus TCP: `tcp://host:port`.
     Tcp(String, u16),
-    /// Frames of the serial line, through a TCP server that passes them on: `rtu+tcp://host:port`.
+    /// Frames of the serial line, sent through a TCP server that passes them to the serial line:
+    /// `rtu+tcp://host:port`.
     RtuOverTcp(String, u16),
-    /// A serial line: `rtu:///dev/...`.
+    /// A serial port of this computer: `rtu:///dev/...`.
     Rtu(PathBuf),
 }
 
@@ -60,7 +63,8 @@ impl FromStr for Target {
     }
 }
 
-/// A host by name or address, and a port if there is one. An IPv6 address is in brackets.
+/// Splits a text into a host and a port; the port is optional. The host is a name or an address. An
+/// IPv6 address must be in brackets, such as `[::1]:502`.
 fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -93,16 +97,17 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Parity {
-    /// Even parity, which the specification requires as default.
+    /// Even parity, which the specification requires as the default.
     #[default]
     Even,
     /// Odd parity.
     Odd,
-    /// No parity bit, mostly with two stop bits.
+    /// No parity bit. Each character then usually has two stop bits.
     None,
 }
 
-/// The settings of a serial line. Bytes have 8 bits, as frames of Modbus RTU need.
+/// The settings of a serial line. Every character has 8 data bits, because frames of Modbus RTU
+/// need 8 data bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serial {
     /// The speed in bits per second.
@@ -114,73 +119,77 @@ pub struct Serial {
 }
 
 impl Default for Serial {
-    /// The settings that every unit must support (Modbus over serial line 1.02, 3.2).
+    /// Returns the settings that every unit must support (Modbus over serial line 1.02, 3.2).
     fn default() -> Self {
         Self { baud: 19_200, parity: Parity::Even, stop_bits: 1 }
     }
 }
 
 impl Serial {
-    /// The time that this many bytes take.
+    /// Returns the time that this number of bytes takes on the line.
     pub fn time(&self, bytes: usize) -> Duration {
         let bits = 1 + 8 + u32::from(self.parity != Parity::None) + u32::from(self.stop_bits);
         Duration::from_secs_f64(bytes as f64 * f64::from(bits) / f64::from(self.baud))
     }
 
-    /// The silence between frames: 3.5 characters, or [`SHORTEST_GAP`].
+    /// Returns the silence between two frames: 3.5 characters, or [`SHORTEST_GAP`] above 19200 Bd.
     fn gap(&self) -> Duration {
         if self.baud > 19_200 { SHORTEST_GAP } else { self.time(7) / 2 }
     }
 }
 
-/// Everything that a transport needs to know about a bus.
+/// The properties of a bus that `transport.rs` needs to connect and to wait for replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// The address of the bus.
     pub target: Target,
-    /// The settings of the serial line. For a line behind a TCP server only if its speed is known.
+    /// The settings of the serial line. For a line behind a TCP server, they are present only if
+    /// the configuration has the speed. `None` for Modbus TCP.
     pub serial: Option<Serial>,
-    /// The silence between frames, if it is not the default.
+    /// The configured silence between two frames. `None` means the default.
     pub gap: Option<Duration>,
-    /// How long a unit may take to answer, if it is not the default.
+    /// The configured time that a unit may take to answer. `None` means the default.
     pub timeout: Option<Duration>,
-    /// How long it may take to connect.
+    /// The maximum time to make the connection.
     pub connect_timeout: Duration,
 }
 
 impl Line {
-    /// A line with default settings.
+    /// Makes a line with the default settings for this address.
     pub fn new(target: Target) -> Self {
         let serial = matches!(target, Target::Rtu(_)).then(Serial::default);
         let connect_timeout = Duration::from_secs(2);
         Self { target, serial, gap: None, timeout: None, connect_timeout }
     }
 
-    /// Whether frames are those of a serial line, which carry no transaction number.
+    /// Whether the bus uses the frames of a serial line. These frames contain no transaction
+    /// number.
     pub const fn is_rtu(&self) -> bool {
         !matches!(self.target, Target::Tcp(..))
     }
 
-    /// The silence between frames.
+    /// Returns the silence between two frames.
     pub fn gap(&self) -> Duration {
         self.gap.unwrap_or_else(|| self.serial.map_or(Duration::ZERO, |serial| serial.gap()))
     }
 
-    /// The time that a request and its reply are on the line, without the unit's time to think.
+    /// Returns the time for which a request and its reply are on the line. The time that the unit
+    /// needs to answer is not included.
     pub fn time(&self, request: &Request) -> Duration {
-        // The reply adds three bytes: the unit and two bytes of checksum.
+        // The frame of the reply has three more bytes: the unit, and the checksum of two bytes.
         let sent = request.rtu().map_or(0, |frame| frame.len());
         self.serial.map_or(Duration::ZERO, |serial| serial.time(sent + request.reply_len() + 3))
     }
 
-    /// How long to wait for the reply, from the moment at which the request is handed over.
+    /// Returns how long to wait for the reply. The wait begins when the driver starts to send the
+    /// request.
     pub fn timeout(&self, request: &Request) -> Duration {
         let thought = if self.serial.is_some() { SERIAL_THOUGHT } else { TCP_TIMEOUT };
         self.time(request) + self.timeout.unwrap_or(thought)
     }
 
-    /// The maximum cost of a request without a reply: the wait and, on lines without transaction
-    /// numbers, the silence after it.
+    /// Returns the maximum time for which a request without a reply occupies the bus. This time is
+    /// the timeout. On a line without transaction numbers, a pause of the same length follows.
     pub fn cost_of_silence(&self, request: &Request) -> Duration {
         self.timeout(request) * if self.is_rtu() { 2 } else { 1 }
     }
@@ -225,7 +234,8 @@ mod tests {
             let waits = line.timeout(&request).as_micros();
             assert_eq!(waits, time_us + 200_000);
         }
-        // The request has 8 bytes and the reply 25, of 11 or 10 bits each.
+        // The request has 8 bytes and the reply has 25 bytes. A byte takes 11 bits with parity and
+        // 10 bits without parity.
         check(9600, Parity::Even, 4010, 37_812);
         check(19_200, Parity::Even, 2005, 18_906);
         check(19_200, Parity::None, 1822, 17_187);

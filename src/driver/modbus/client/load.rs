@@ -1,8 +1,10 @@
-//! The load of a serial line: the part of its time that a configuration needs.
+//! The load of a serial line: the share of its time that a configuration needs.
 //!
-//! The load counts what must pass over the wire: request, reply, the gap after each, and the
-//! turnaround of the unit. The units' time to think is not known in advance. What is left of the
-//! line must be enough for that, for retries, and for outputs that change.
+//! The load counts the time that is certain: request, reply, the gap after each frame, and the
+//! turnaround of the unit. The load does not count the time that units need to answer, because this
+//! time is not known in advance. The rest of the line's time must be enough for these answer times,
+//! for retries, and for outputs that change. `plan.rs` refuses a configuration with a higher load
+//! than [`MOST`].
 
 use std::time::Duration;
 
@@ -10,10 +12,12 @@ use super::bus::{Beat, Client};
 use super::line::Line;
 use crate::driver::modbus::wire::request::Request;
 
-/// The maximum planned load of a line. Above it, one lost frame makes everything late.
+/// The maximum planned load of a line. Above this load, one lost frame makes all later requests
+/// late.
 pub(super) const MOST: f64 = 0.8;
 
-/// The planned load of the line, where 1 is all of its time; `None` if its speed is not known.
+/// Returns the planned load of the line, where 1 means all of its time. Returns `None` if the speed
+/// of the line is not known.
 pub(super) fn load(client: &Client) -> Option<f64> {
     client.line.serial?;
     let pause = |unit: usize| client.units[unit].turnaround;
@@ -30,7 +34,7 @@ pub(super) fn load(client: &Client) -> Option<f64> {
     Some(reads.chain(writes).chain(beat).sum())
 }
 
-/// How long a request occupies the line.
+/// Returns the time for which a request occupies the line.
 fn time(line: &Line, request: &Request, turnaround: Duration) -> Duration {
     line.time(request) + line.gap() + line.gap().max(turnaround)
 }

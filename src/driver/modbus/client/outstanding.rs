@@ -1,22 +1,36 @@
-//! Replies that have not come in time but may still come, and the requests whose replies they could
-//! be mistaken for.
+//! The list of outstanding replies. An outstanding reply is a reply that did not come in time but
+//! may still come. The list shows whether the next reply can be trusted.
 //!
-//! On a serial line nothing distinguishes the replies to two reads of the same length. Some
-//! gateways and servers put the number of the newest request on every reply of their unit.
-//! Therefore the client remembers each silence: **it throws away the next reply of that unit which
-//! the late one could be mistaken for**. After that, one more reply is still to come. The same
-//! holds after a reply to a repetition of the very request that was silent before. Until the time
-//! for that reply is over, the client asks that unit nothing that the reply could answer. The other
-//! units go on. A reply of another shape is no proof that the late one is lost, because a gateway
-//! may let one reply overtake another. This file knows no wire and reads no clock; `transport.rs`
-//! uses it.
+//! On a serial line, two replies to reads of the same length look the same. Over TCP, some gateways
+//! and servers put the number of the newest request on every reply of their unit. A late reply
+//! could therefore be taken for the reply to a newer request. The client prevents this confusion:
+//!
+//! ```text
+//!   read A, no reply in time   A's reply is now outstanding
+//!   read B, a reply comes      the reply may be A's or B's: it is thrown away
+//!   wait                       one more reply may come, so no read like B is sent
+//!   read B again               its reply is trusted
+//! ```
+//! 1. A request without a reply in time is put into the list.
+//! 2. **If the next reply of that unit could be the late reply, the client throws this reply
+//!    away.**
+//! 3. After that, one more reply may come. Until the time for this reply is over, the client sends
+//!    that unit no request to which this reply would fit. Requests to the other units are sent as
+//!    usual.
+//! 4. If the client repeats exactly the request that had no reply, it accepts the next reply. One
+//!    more reply may then come, so step 3 follows here too.
+//!
+//! A reply with another function code or length does not prove that the late reply is lost, because
+//! a gateway may send the replies in another order. This file sends nothing and reads no clock;
+//! `transport.rs` uses this list.
 
 use tokio::time::Instant;
 
 use crate::driver::modbus::wire::request::{Request, WireError};
 
-/// The maximum number of outstanding replies. The client waits for each reply as long as a unit may
-/// take, so a reply older than these does not come any more.
+/// The maximum number of outstanding replies in the list. The client waits for each reply as long
+/// as a unit may take. Therefore, after eight newer missing replies, an older reply no longer
+/// comes.
 const MAX_OUTSTANDING: usize = 8;
 
 /// A request whose reply has not come in time but may still come.
@@ -25,12 +39,13 @@ struct OutstandingReply {
     /// The transaction number of the request.
     tid: u16,
     request: Request,
-    /// The time after which the reply no longer comes, if the unit has answered something else by
-    /// then.
+    /// The time after which the reply counts as lost. After this time, the entry is removed as soon
+    /// as the unit answers a request that cannot be confused with this request.
     until: Instant,
-    /// Whether a reply has come since that may have been this one. One more is then to come.
+    /// Whether a reply has come that may have been this outstanding reply. One more reply may then
+    /// come.
     is_open: bool,
-    /// Whether a reply with this transaction number has come.
+    /// Whether a late reply with this transaction number has come.
     has_come: bool,
 }
 
@@ -39,14 +54,15 @@ struct OutstandingReply {
 pub(super) struct OutstandingReplies(Vec<OutstandingReply>);
 
 impl OutstandingReplies {
-    /// Notes that `request` had no reply in time. Its reply does not come after `until`.
+    /// Records that `request` had no reply in time. Its reply may still come until `until`.
     pub(super) fn add(&mut self, tid: u16, request: Request, until: Instant) {
         self.0.truncate(MAX_OUTSTANDING - 1);
         self.0.insert(0, OutstandingReply { tid, request, until, is_open: false, has_come: false });
     }
 
-    /// Notes a reply or an exception to `request`. All outstanding replies that resemble it come
-    /// until `latest`. Returns whether the reply may belong to another request.
+    /// Records a reply or an exception to `request`. If this reply could be an outstanding reply,
+    /// one more reply may come until `latest`. Returns whether the reply may belong to another
+    /// request.
     pub(super) fn settle(
         &mut self,
         request: &Request,
@@ -73,8 +89,8 @@ impl OutstandingReplies {
         is_doubtful
     }
 
-    /// The time until which a late reply may come that could be taken for the reply to `request`.
-    /// `None` if the next reply can be trusted as usual.
+    /// Returns the time until which a late reply may come that could be taken for the reply to
+    /// `request`. Returns `None` if `request` does not have to wait.
     pub(super) fn busy_until(&self, request: &Request) -> Option<Instant> {
         let is_like = |reply: &&OutstandingReply| {
             reply.request == *request || request.is_mistakable_for(&reply.request, true)
@@ -82,25 +98,28 @@ impl OutstandingReplies {
         self.0.iter().filter(|reply| reply.is_open).filter(is_like).map(|reply| reply.until).max()
     }
 
-    /// Whether a request may have to wait for the end of an outstanding reply.
+    /// Whether a request may have to wait until an outstanding reply has come or is lost.
     pub(super) fn is_waited_for(&self) -> bool {
         self.0.iter().any(|reply| reply.is_open)
     }
 
-    /// The time after which none of them comes any more; `None` if there is none.
+    /// Returns the time after which no outstanding reply comes any more. Returns `None` if the list
+    /// is empty.
     pub(super) fn end(&self) -> Option<Instant> {
         self.0.iter().map(|reply| reply.until).max()
     }
 
-    /// Whether these bytes of a unit, from the function code on, could be an outstanding reply.
+    /// Whether these bytes could be an outstanding reply of this unit. The bytes begin with the
+    /// function code.
     pub(super) fn could_be_one(&self, unit: u8, bytes: &[u8]) -> bool {
         let is_garbage =
             |request: &Request| matches!(request.reply(bytes), Err(WireError::Garbage(_)));
         self.0.iter().any(|reply| reply.request.unit == unit && !is_garbage(&reply.request))
     }
 
-    /// Notes a late reply with that transaction number. It is not certain that the number is its
-    /// own. But when as many replies have come as are outstanding, none is outstanding any more.
+    /// Records a late reply with this transaction number. The number may be wrong, because some
+    /// gateways put the number of another request on a reply. But if a late reply has come for each
+    /// number in the list, no reply is outstanding any more.
     pub(super) fn late_reply(&mut self, tid: u16) {
         self.0.iter_mut().filter(|reply| reply.tid == tid).for_each(|reply| reply.has_come = true);
         if self.0.iter().all(|reply| reply.has_come) {
@@ -123,7 +142,8 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    /// Outstanding replies to these requests, numbered from the first on, all of them until 3 s.
+    /// Makes a list of outstanding replies to these requests. The transaction numbers begin with 1.
+    /// Each reply may come until 3 s after `start`.
     fn outstanding(start: Instant, requests: &[Request]) -> OutstandingReplies {
         let mut outstanding = OutstandingReplies::default();
         for (tid, request) in (1..).zip(requests) {
@@ -166,7 +186,8 @@ mod tests {
         assert!(!outstanding.settle(&read(1, 0), false, start + S, start + 4 * S));
         assert_eq!(outstanding.busy_until(&read(1, 0)), Some(start + 4 * S));
         assert_eq!(outstanding.end(), Some(start + 4 * S));
-        // The number shows that the reply has come.
+        // The late reply with number 7 belongs to no request of the list, but the late reply with
+        // number 1 does.
         outstanding.late_reply(7);
         assert!(outstanding.is_waited_for());
         outstanding.late_reply(1);
@@ -195,10 +216,11 @@ mod tests {
         let mut outstanding = self::outstanding(start, &[read(1, 0)]);
         assert!(!outstanding.settle(&write, false, start + 3 * S, start + 6 * S));
         assert!(!outstanding.settle(&read(1, 10), false, start + 4 * S, start + 7 * S));
-        // A unit that has been silent since may still execute an old request.
+        // A unit that was silent for a long time may still execute an old request.
         let mut outstanding = self::outstanding(start, &[read(1, 0)]);
         assert!(outstanding.settle(&read(1, 10), false, start + 60 * S, start + 63 * S));
-        // An exception has no shape.
+        // All exceptions have the same length, so a late exception could answer any request with an
+        // equal function code.
         let mut outstanding = self::outstanding(start, &[Request { unit: 1, ..read(1, 0) }]);
         let longer = Ask::Read { table: Table::Holding, address: 10, count: 9 };
         let longer = Request { unit: 1, ask: longer };

@@ -1,16 +1,18 @@
-//! The place of a point on a unit: the key `at`, parsed into a table, an address and a layout.
+//! The place of a point on a unit: the key `at`, checked and turned into a table, an address and a
+//! layout.
 //!
-//! Addresses count from 0, as the protocol does. `ref` is for the numbers in manuals: their first
-//! digit is the table, and they count from 1. Giving both is refused, because an address that is
-//! off by one reads a value that looks right. `wire/register.rs` says how a value lies in
-//! registers.
+//! The key `address` counts from 0, as the protocol does. The key `ref` is for the numbers in
+//! device manuals: the first digit is the table, and the other digits count from 1. Example: `ref =
+//! "40001"` is address 0 of the holding registers. A point with both keys is refused, because the
+//! two keys could differ by one. A read of the wrong address returns a value that looks valid.
+//! `wire/register.rs` describes the layout of a value in registers.
 
 use super::At;
 use crate::driver::modbus::wire::register::{Layout, Misfit};
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Kind};
 
-/// A place on a unit.
+/// The place of a point on its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) table: Table,
@@ -19,19 +21,19 @@ pub(super) struct Place {
     pub(super) layout: Option<Layout>,
 }
 
-/// The three uses that `at` can describe.
+/// The purpose of a point, which decides which keys of `at` are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// An input that a group reads.
     Read,
-    /// An output.
+    /// An output that the driver writes to a unit.
     Write,
-    /// An input that shows a fact about a unit.
+    /// An input that shows a diagnostic value of a unit.
     Diagnostic,
 }
 
 impl Use {
-    /// The use of a point with this key `at` and this direction.
+    /// Returns the purpose of a point with this key `at` and this direction.
     pub(super) const fn of(at: &At, direction: Direction) -> Self {
         match (direction, at.diagnostic) {
             (Direction::Out, _) => Self::Write,
@@ -40,7 +42,7 @@ impl Use {
         }
     }
 
-    /// The keys of `at` that this use allows.
+    /// Returns the keys of `at` that are allowed for this purpose.
     const fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Read => &["group", "address", "ref", "order", "byte", "bit"],
@@ -63,7 +65,7 @@ impl Use {
         }
     }
 
-    /// The use in words, for messages.
+    /// Returns the purpose in words, for error messages.
     const fn word(self) -> &'static str {
         match self {
             Self::Read => "an input",
@@ -72,7 +74,7 @@ impl Use {
         }
     }
 
-    /// Checks that `at` has only keys that this use allows.
+    /// Checks that `at` has only keys that are allowed for this purpose.
     ///
     /// # Errors
     /// The first key that is not allowed.
@@ -102,10 +104,11 @@ impl Use {
 }
 
 impl Place {
-    /// The place that `at` names. `table` is the table, if the group or another key has named it.
+    /// Makes the place that `at` describes. `table` is the table that the group or the key `table`
+    /// names. `None` means that the default table is used.
     ///
     /// # Errors
-    /// When `at` names no place, names it twice, or names one that cannot exist.
+    /// When `at` has no address, has two addresses, or has an address that cannot exist.
     pub(super) fn new(at: &At, table: Option<Table>, kind: Kind) -> Result<Self, Misfit> {
         let misfit = |key, found: String, wanted: &str| {
             Err(Misfit { key, found, wanted: wanted.to_owned() })
@@ -150,14 +153,15 @@ impl Place {
         Ok(Self { table, address, layout: None })
     }
 
-    /// The number of places that the value takes.
+    /// Returns the number of registers or bits that the value occupies.
     pub(super) fn count(&self) -> u16 {
-        // A value takes at most four registers, so the cast loses nothing.
+        // A value occupies at most four registers, so the cast loses nothing.
         self.layout.map_or(1, |layout| layout.registers() as u16)
     }
 }
 
-/// The table and the address of a reference such as `40001`.
+/// Returns the table and the address of a reference such as `40001`. Returns `None` if the text is
+/// no reference.
 fn reference(text: &str) -> Option<(Table, u16)> {
     if !matches!(text.len(), 5 | 6) || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -1,8 +1,9 @@
-//! The plan of a bus: everything that the configuration says, checked and made into a [`Client`].
+//! The plan of a bus: checks the configuration and makes a [`Client`] from it.
 //!
-//! All checks are made here, and nothing in the field is touched; `camshaft check` ends here too.
-//! After the plan, no code checks again whether a unit exists or an address fits. `bounds.rs`
-//! checks the bus as a whole, `place.rs` the key `at` of one point.
+//! All checks of the configuration are made here, without access to any device. The command
+//! `camshaft check` makes the same plan and then stops. After the plan, the code no longer checks
+//! whether a unit exists or an address fits. `bounds.rs` checks the bus as a whole, and `place.rs`
+//! checks the key `at` of one point.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -27,10 +28,10 @@ use crate::logged::OnChange;
 use crate::process::image::{Point, PointId, Points, Safe};
 
 impl Client {
-    /// Plans the bus of device number `device` and finds the place of each of its points.
+    /// Plans the bus of device number `device`, with the place of each of its points.
     ///
     /// # Errors
-    /// The first error that is found.
+    /// The first error in the configuration.
     pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         let line = line(config)?;
         check_units(&config.unit, &line)?;
@@ -79,7 +80,8 @@ impl Client {
         }
     }
 
-    /// Adds one point. The places of inputs are collected by group.
+    /// Adds one point to the plan. The places of inputs are collected in `inputs`, one list for
+    /// each group.
     fn add(
         &mut self,
         config: &Config,
@@ -113,7 +115,7 @@ impl Client {
         Ok(())
     }
 
-    /// Combines the places of a group into reads.
+    /// Combines the places of a group into as few reads as possible, and adds these reads.
     fn add_reads(&mut self, config: &Config, group: &GroupConfig, places: Vec<(PointId, Place)>) {
         let unit = config.unit.iter().position(|unit| unit.name == group.unit).unwrap_or_default();
         let range = |place: &Place| {
@@ -123,7 +125,7 @@ impl Client {
         let ranges = places.iter().map(|(_, place)| range(place)).collect();
         let max = group.max.unwrap_or(group.table.most());
         for request in gather(ranges, group.merge_gap.into(), max.into()) {
-            // All combined ranges lie between 0 and 65536 and are no longer than `max`, so the
+            // All combined ranges are between 0 and 65536 and are no longer than `max`, so the
             // casts lose nothing.
             let (address, count) = (request.start as u16, request.len() as u16);
             let ask = Ask::Read { table: group.table, address, count };
@@ -152,7 +154,7 @@ impl Client {
         }
     }
 
-    /// Refuses two writers of one place.
+    /// Refuses a register or coil with two writers. A writer is an output or the heartbeat.
     fn check_writers(&self, points: &Points) -> Result<(), OpenError> {
         let mut taken = HashMap::new();
         if let Some(beat) = &self.beat {
@@ -176,12 +178,14 @@ impl Client {
         Ok(())
     }
 
-    /// Adds the units. Their reads and writes are known by now, so a probe can use one of them.
+    /// Adds the units. The reads and writes are planned before the units, because the probe of a
+    /// unit repeats one of its reads or reads one of its outputs.
     fn add_units(&mut self, config: &Config) {
         for (unit, said) in config.unit.iter().enumerate() {
             let read = self.reads.iter().find(|read| read.unit == unit);
             let write = || self.writes.iter().find(|write| write.unit == unit);
-            // Any reply to this request shows that the unit is present.
+            // A unit without reads and outputs gets this request as its probe. Any reply, even an
+            // exception, shows that the unit is present.
             let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
             let probe_request = read.map(|read| read.request.clone());
             let probe_request = probe_request.or_else(|| write().map(Write::read_request));
@@ -203,7 +207,7 @@ impl Client {
     }
 }
 
-/// Plans an output.
+/// Plans an output: checks its keys and returns its initial state.
 fn write(
     unit: usize,
     said: &UnitConfig,

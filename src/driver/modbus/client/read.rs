@@ -1,8 +1,9 @@
-//! Reads: what one request reads, and how points are combined into such requests.
+//! The reads of a bus. A read is one request that is repeated with a period, together with the
+//! points in its reply.
 //!
-//! The points of one request become visible together. Places between points are read only if the
-//! configuration allows it, because many devices refuse a request that touches places they do not
-//! have. When a read is made is decided in `schedule.rs`.
+//! The scan sees new values of all points of one read together. A read includes addresses between
+//! the points only if the key `merge_gap` allows that, because many devices refuse a read that
+//! includes addresses that do not exist. `schedule.rs` decides when a read is made.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,42 +15,44 @@ use crate::driver::modbus::wire::request::{Reply, Request};
 use crate::logged::OnChange;
 use crate::process::image::{Freshness, PointId, Quality};
 
-/// A request that is repeated with a period.
+/// One read: a request that is repeated with a period, and the points in its reply.
 #[derive(Debug)]
 pub(super) struct Read {
     /// The index of the unit in the list of units.
     pub(super) unit: usize,
     pub(super) request: Request,
     pub(super) period: Duration,
-    /// When the read is due next.
+    /// The time when the read is due next.
     pub(super) due: Duration,
-    /// Whether the read was made since the unit came back.
+    /// Whether the read was made after the unit came back.
     pub(super) is_made: bool,
-    /// The longest time that the read has taken recently.
+    /// The longest time that the read has recently taken. The driver begins the read earlier by
+    /// this time.
     pub(super) time: Duration,
-    /// The number of times in a row that it had no reply.
+    /// The number of consecutive times that the read had no reply.
     pub(super) silences: u8,
     pub(super) spots: Vec<Spot>,
-    /// The name for people: the group and the places.
+    /// The name of the read for messages: the group, the table and the first address.
     pub(super) name: String,
-    /// The exception code of the last reply, if it was an exception.
+    /// The exception code of the last reply. `None` if the last reply was a normal reply.
     pub(super) trouble: OnChange<Option<u8>>,
-    /// Whether it was logged that the unit does not answer this read.
+    /// Whether the log already has a line that the unit does not answer this read.
     pub(super) is_mute: OnChange<bool>,
 }
 
-/// A point in the reply.
+/// One point in the reply of a read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
     pub(super) id: PointId,
-    /// The first place of the point, counted from that of the request.
+    /// The first address of the point, counted from the first address of the request.
     pub(super) offset: usize,
-    /// The layout of the point in registers; `None` for a bit.
+    /// The layout of the point in its registers. `None` for a bit.
     pub(super) layout: Option<Layout>,
 }
 
 impl Read {
-    /// Takes the points' values out of a reply. The reply is as long as the request asked for.
+    /// Copies the values of the points from the reply to `side`, which passes them to the scan. The
+    /// length of the reply is exactly the length that the request asked for.
     pub(super) fn take(&self, reply: &Reply, side: &mut Side) {
         for spot in &self.spots {
             match (reply, spot.layout) {
@@ -62,48 +65,53 @@ impl Read {
                 (Reply::Bits(bits), None) => {
                     side.put(spot.id, [u8::from(bits[spot.offset]), 0, 0, 0, 0, 0, 0, 0]);
                 }
-                // A reply has the kind of its request, and so have the spots.
+                // This case does not occur: a request for bits gets a reply with bits, and all its
+                // points are bits. A request for registers gets registers.
                 _ => {}
             }
         }
     }
 
-    /// Notes how long the read has taken. A longer time counts at once, a shorter one step by step.
+    /// Records how long the read has taken. `self.time` rises to a longer time at once, and falls
+    /// towards a shorter time by 1/32 with each read.
     pub(super) fn took(&mut self, time: Duration) {
         self.time = time.max(self.time - self.time / 32);
     }
 
-    /// The read as the status shows it while the unit does not answer it.
+    /// Returns the part of the status that shows this read. The status has this part only while the
+    /// unit does not answer the read.
     pub(super) fn part(&self) -> Part {
         let (name, state) = (self.name.clone(), "not answered".into());
         Part { name, ok: false, state, facts: Vec::new() }
     }
 
-    /// Notes whether the read had no reply.
+    /// Records whether the read had no reply.
     pub(super) fn heard(&mut self, is_silent: bool) {
         self.silences = if is_silent { self.silences.saturating_add(1) } else { 0 };
     }
 
-    /// Notes whether the unit is present but does not answer this read. Returns whether that has
-    /// changed and is to be logged.
+    /// Records whether the unit is present but does not answer this read. Returns whether this
+    /// state has changed; the caller logs a change.
     pub(super) fn is_mute_anew(&mut self, is_online: bool) -> bool {
         let is_mute = match self.silences {
             0 => false,
-            // One silence proves nothing, because a frame can get lost.
+            // One missing reply proves nothing, because a frame can get lost.
             1 => *self.is_mute.last(),
             _ => is_online,
         };
         self.is_mute.changes_to(is_mute)
     }
 
-    /// Sets the next time: `due` in the rhythm of the period, or `pause` to wait after silences.
+    /// Sets the time when the read is due next. `due` is the next time in the rhythm of the period.
+    /// `pause` is the end of the pause that follows missing replies.
     pub(super) fn put_off(&mut self, due: Duration, pause: Duration, is_online: bool) {
         self.due = match (self.silences, is_online) {
-            // One silence proves nothing, because a frame can get lost.
+            // One missing reply proves nothing, because a frame can get lost.
             (0, _) | (1, true) => due,
-            // A read without replies must not take the time of the other reads.
+            // A read without replies must wait, because its timeouts take bus time from the other
+            // reads.
             (_, true) => due.max(pause),
-            // A unit that comes back is asked soon, also if the period is long.
+            // A unit that comes back is asked again soon, even if the period of the read is long.
             (1, false) => due.min(pause),
             (_, false) => pause,
         };
@@ -114,16 +122,18 @@ impl Read {
         self.spots.iter().for_each(|spot| side.spoil(spot.id, quality));
     }
 
-    /// How long the values are trusted: three periods and a timeout until they are stale, ten
-    /// periods until they are bad.
+    /// Returns how long the scan trusts the values of this read. A value is stale when it is older
+    /// than three periods plus one timeout. A value is bad when it is older than ten periods and
+    /// older than 2 s.
     pub(super) fn freshness(&self, timeout: Duration) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         Freshness { stale_after: Some(3 * self.period + timeout), bad_after: Some(bad) }
     }
 }
 
-/// Combines ranges of places into as few requests as possible, and splits none of them. Between two
-/// ranges a request has at most `gap` places without a point. It has at most `max` places in all.
+/// Combines ranges of addresses into as few requests as possible. No range is split between two
+/// requests. Between two ranges, a request may include at most `gap` addresses without a point. In
+/// total, a request may have at most `max` addresses.
 pub(super) fn gather(mut places: Vec<Range<u32>>, gap: u32, max: u32) -> Vec<Range<u32>> {
     places.sort_by_key(|place| (place.start, place.end));
     let mut requests: Vec<Range<u32>> = Vec::new();

@@ -1,40 +1,43 @@
-//! What a Modbus exception means, and how long the client waits after a failure before it tries
+//! The meaning of each Modbus exception, and the pauses after failures before the client tries
 //! again.
 //!
-//! The meaning depends on the exception code alone (Modbus application protocol 1.1b3, 7). An
-//! exception is never a value. `exchange.rs` and `write.rs` decide what else follows.
+//! The meaning depends only on the exception code (Modbus application protocol 1.1b3, 7). An
+//! exception never becomes a value. `exchange.rs` and `write.rs` decide what the driver does after
+//! an exception.
 
 use std::time::Duration;
 
-/// The pause after a request that the unit does not understand. The configuration must be changed
-/// first.
+/// The pause after an exception that says that the request is wrong for this unit. The pause is
+/// long, because the request fails until the configuration is changed.
 pub(super) const CONFIG_AGAIN: Duration = Duration::from_secs(60);
 
-/// The pause after a reply that says the unit is busy.
+/// The pause after an exception that says that the unit is busy.
 pub(super) const BUSY_AGAIN: Duration = Duration::from_millis(100);
 
-/// The pause of an output whose value the unit cannot take.
+/// The pause before the same value of an output is written again, if the unit has failed or a
+/// gateway does not reach the unit.
 pub(super) const DEVICE_AGAIN: Duration = Duration::from_secs(1);
 
-/// The pause of a request without a reply, if the unit answers others: this many times the time
-/// that it has cost. The rest of the bus goes on meanwhile.
+/// The pause after a request without a reply, as a multiple of the time that this request has
+/// taken. The rest of the bus is served during the pause.
 pub(super) const SILENT_AGAIN: u32 = 4;
 
-/// What an exception means.
+/// The meaning of an exception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The unit does not have what was asked for: the configuration is wrong.
+    /// The unit does not support the function, the address or the value of the request. The
+    /// configuration is wrong.
     Config,
-    /// The unit has failed.
+    /// The unit reports that it has failed.
     Device,
-    /// The unit is busy now.
+    /// The unit reports that it is busy at present.
     Busy,
-    /// The gateway does not reach the unit.
+    /// The gateway reports that it does not reach the unit.
     Absent,
 }
 
 impl Refusal {
-    /// The meaning of an exception code.
+    /// Returns the meaning of an exception code.
     pub(super) const fn of(code: u8) -> Self {
         match code {
             1..=3 => Self::Config,

@@ -1,31 +1,33 @@
-//! The choice of the next job on a bus: writes before reads, the job that has waited longest first,
-//! units in turn.
+//! The choice of the next job on a bus. A due write comes before a due read. Among due jobs of one
+//! kind, the job that has waited longest comes first. If two reads became due at the same time,
+//! their units take turns.
 //!
-//! There is no queue. Each possible job says since when it is due, and one is chosen. A job that
-//! waits too long misses its period, without any further effect. Reads begin so that they end just
-//! before the scan reads its inputs. This file knows no wire and reads no clock; `serve.rs` does
-//! the jobs.
+//! There is no queue of jobs. Before each job, `serve.rs` lists all possible jobs, each with the
+//! time from which it is due. This file then chooses one job of the list. If a job waits longer
+//! than its period, the missed period is counted and skipped. Reads begin early enough to end just
+//! before the scan reads its inputs. This file sends nothing and reads no clock; `exchange.rs` does
+//! the chosen job.
 
 use std::time::Duration;
 
-/// The maximum number of writes in a row while a read is due. A controller that only writes would
-/// be blind.
+/// The maximum number of consecutive writes while a read is due. Without this limit, a controller
+/// with many writes would get no new input values.
 const WRITE_BURST: u8 = 4;
 
-/// A job that can be done on a bus.
+/// A job that can be done on a bus. The number is the index of an output, a read or a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
-    /// Write this output.
+    /// Write the output with this index.
     Write(usize),
-    /// Toggle the heartbeat, which shows the unit that the scan moves.
+    /// Toggle the heartbeat, which shows the unit that the scan runs.
     Beat,
-    /// Make this read.
+    /// Make the read with this index.
     Read(usize),
-    /// Ask this unit whether it is present.
+    /// Ask the unit with this index whether it is present.
     Probe(usize),
 }
 
-/// A job, its unit, and the time from which it is due.
+/// A possible job, with its unit and the time from which the job is due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     pub(super) at: Duration,
@@ -33,34 +35,34 @@ pub(super) struct Due {
     pub(super) job: Job,
 }
 
-/// The choice of the next job.
+/// The result of the choice: one job, or a time to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// This job, now.
+    /// Do this job now.
     Now(Job),
-    /// No job until then.
+    /// No job is due before this time.
     At(Duration),
 }
 
-/// The choices up to now, as far as they matter for the next one.
+/// The earlier choices, as far as they influence the next choice.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    /// The number of writes in a row.
+    /// The number of consecutive writes up to now.
     burst: u8,
-    /// The number of reads that were chosen.
+    /// The number of reads and probes that were chosen up to now.
     turn: u64,
-    /// The last turn of each unit, by its index.
+    /// The value of `turn` when a unit was read or probed last. The index is the index of the unit.
     turns: Vec<u64>,
 }
 
 impl Schedule {
-    /// A schedule for this many units.
+    /// Makes a schedule for this number of units.
     pub(super) fn new(units: usize) -> Self {
         Self { turns: vec![0; units], ..Self::default() }
     }
 
-    /// Chooses among all jobs that are or will be due. `writes` and `reads` have at most one entry
-    /// for each job.
+    /// Chooses the next job. `writes` lists the outputs and the heartbeat; `reads` lists the reads
+    /// and the probes. The lists also have the jobs that are due later, and each job at most once.
     pub(super) fn next(
         &mut self,
         now: Duration,
@@ -88,37 +90,41 @@ impl Schedule {
     }
 }
 
-/// The next time of a job that was due at `due`, in the same rhythm, and the number of times that
-/// have passed unused. These are dropped.
+/// Returns the next time of a job that was due at `due`, and the number of periods that were
+/// missed. The next time is in the same rhythm as `due`. The job is not repeated for the missed
+/// periods.
 pub(super) fn again(due: Duration, period: Duration, now: Duration) -> (Duration, u32) {
     let late = now.saturating_sub(due);
     let missed = (late.as_nanos() / period.as_nanos().max(1)).min(u128::from(u32::MAX)) as u32;
     (due + period * missed + period, missed)
 }
 
-/// A read begins earlier than its duration before the cycle by this time, so that its values are
-/// there when the cycle begins. The timers of tokio count milliseconds, and threads must be woken.
+/// The safety margin between the end of a read and the next cycle of the scan. Because of this
+/// margin, the values are ready when the cycle begins. The timers of tokio have a resolution of 1
+/// ms, and the wake-up of a thread takes time too.
 const HASTE: Duration = Duration::from_micros(1500);
 
-/// The scan's cycles, as far as a bus needs them.
+/// The times of the scan's cycles.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cycles {
-    /// The time of any cycle.
+    /// The start time of one cycle. Any cycle can be used, because the other cycles follow from
+    /// `every`.
     pub(super) one: Duration,
     /// The time from one cycle to the next.
     pub(super) every: Duration,
 }
 
 impl Cycles {
-    /// When to begin a read that is due at `due` in every `period` and takes `time`. It then ends
-    /// just before a cycle, so that programs see fresh values. If the period is not a multiple of
-    /// the cycle time, it begins at `due`.
+    /// Returns the time to begin a read that takes `time`. Without the cycles, the read would begin
+    /// at `due` and then once in every `period`. A read that begins at the returned time ends just
+    /// before a cycle, so that programs get fresh values. If the period is not a multiple of the
+    /// cycle time, the function returns `due`.
     pub(super) fn ahead(self, due: Duration, period: Duration, time: Duration) -> Duration {
         let every = self.every.as_nanos();
         if !period.as_nanos().is_multiple_of(every) {
             return due;
         }
-        // The distance from the last cycle to the end of the read, modulo the cycle time.
+        // The time from the last cycle before the end of the read to the end of the read.
         let end = due + time + HASTE;
         let into = (end.as_nanos() % every + every - self.one.as_nanos() % every) % every;
         let nanos = |nanos: u128| Duration::from_nanos(nanos as u64);
@@ -186,7 +192,8 @@ mod tests {
 
     #[test]
     fn reads_end_just_before_a_cycle_where_that_can_be() {
-        /// A cycle is at 1000 ms and every 10 ms from there; the read takes 500 us.
+        /// Checks when a read begins. The cycles are at 1000 ms and then every 10 ms; the read
+        /// takes 500 us.
         fn check(due_us: u64, period_ms: u32, begins_us: u64) {
             let cycles = Cycles { one: 1000 * MS, every: 10 * MS };
             let due = Duration::from_micros(due_us);

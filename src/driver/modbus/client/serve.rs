@@ -1,9 +1,14 @@
-//! The loop that works on one bus: connect, choose the next job, do it, and connect again when the
-//! connection is lost.
+//! The loop that works on one bus: it connects, chooses the next job and does the job. When the
+//! connection is lost, it connects again.
 //!
-//! One request is under way at a time, so the code is a plain sequence. `exchange.rs` does one job
-//! and draws the consequences. `schedule.rs`, `breaker.rs` and `write.rs` decide everything that
-//! can be decided without a wire.
+//! ```text
+//!   connect --> begin --> work: next job, perform, next job, ...
+//!      ^                    |
+//!      +----- wait <----- lost, when the connection has ended
+//! ```
+//! Only one request is under way at a time, so the code is a plain sequence. `exchange.rs` does one
+//! job and updates the state of the bus. `schedule.rs`, `breaker.rs` and `write.rs` make the
+//! decisions that do not need the connection.
 
 use std::time::Duration;
 
@@ -24,8 +29,9 @@ impl Serve for Client {
         loop {
             let mut session = Session { transport: self.connect(side).await, side };
             if let Some(until) = silent_at.filter(|_| self.line.is_rtu()) {
-                // The serial line is the same as before, and a late reply on it does not say what
-                // it belongs to.
+                // The serial line is the same as before the new connection. A late reply on it does
+                // not show to which request it belongs. Therefore nothing is sent until no late
+                // reply can come.
                 session.transport.quiet_until(until);
             }
             self.begin(session.side);
@@ -39,7 +45,7 @@ impl Serve for Client {
 }
 
 impl Client {
-    /// Tries to connect until there is a connection.
+    /// Tries to connect until a connection exists.
     async fn connect(&mut self, side: &mut Side) -> Transport {
         loop {
             match Transport::open(&self.line).await {
@@ -56,14 +62,16 @@ impl Client {
         }
     }
 
-    /// Waits before the next attempt to connect, longer each time until a unit has answered.
+    /// Waits before the next attempt to connect. The pause is doubled each time, up to a limit,
+    /// until a unit has answered.
     async fn wait(&mut self) {
         let jitter = 0.8 + 0.4 * fastrand::f64();
         sleep(self.backoff.mul_f64(jitter)).await;
         self.backoff = (2 * self.backoff).min(BACKOFF.1);
     }
 
-    /// Begins the work on a new connection: everything is read, and then everything is written.
+    /// Begins the work on a new connection. The driver first reads all inputs and then writes all
+    /// outputs.
     fn begin(&mut self, side: &mut Side) {
         let now = self.now();
         self.connections += 1;
@@ -80,7 +88,8 @@ impl Client {
         self.show(side);
     }
 
-    /// Notes that the connection is lost, or that an attempt to connect has failed.
+    /// Records that the connection is lost, or that an attempt to connect has failed. All outputs
+    /// become unconfirmed.
     fn lost(&mut self, why: String, side: &mut Side) {
         if self.told.changes_to(Some(why.clone())) {
             let (name, target) = (&self.name, &self.line.target);
@@ -93,7 +102,7 @@ impl Client {
         self.show(side);
     }
 
-    /// Works until the connection ends. Returns the reason.
+    /// Does jobs until the connection ends. Returns the reason why the connection has ended.
     async fn work(&mut self, session: &mut Session<'_>) -> String {
         loop {
             if self.show_at <= self.now() {
@@ -116,11 +125,12 @@ impl Client {
         }
     }
 
-    /// The job that is due now, or the time of the next one.
+    /// Returns the job to do now, or the time when the next job is due.
     fn next(&mut self, session: &mut Session<'_>) -> Next {
         let Session { transport, side } = session;
         let now = self.now();
-        // A job that could take a late reply for its own waits and lets the other jobs pass.
+        // A job waits as long as its reply could be confused with a late reply. The other jobs do
+        // not wait for this job.
         let free = |at: Duration, request: &dyn Fn() -> Request| {
             let busy =
                 if transport.is_busy() { transport.busy_for(&request()) } else { Duration::ZERO };

@@ -1,22 +1,23 @@
-//! One connection at work: the wire to the units, the side of the scan, and what one request comes
-//! to.
+//! One connection in use: the transport to the units, the link to the scan, and the outcome of one
+//! request.
 //!
-//! A job needs both ends, so they go through `exchange.rs` as one. The end of the connection ends
-//! the job at once ([`Over`]); everything else that becomes of a request is an [`Outcome`], from
-//! which `exchange.rs` draws the consequences. `transport.rs` has the bytes and the times.
+//! A job needs the transport and the link, so `exchange.rs` passes both together as one
+//! [`Session`]. If the connection ends, the job ends at once with [`Over`]. Every other result of a
+//! request is an [`Outcome`], and `exchange.rs` decides what follows from it. `transport.rs`
+//! handles the bytes and the times.
 
 use super::transport::Transport;
 use crate::driver::link::Side;
 use crate::driver::modbus::wire::request::{Reply, Request, WireError};
 
-/// A connection, with the side of the scan that is served over it.
+/// An open connection: the transport to the units, and the link to the scan.
 pub(super) struct Session<'s> {
     pub(super) transport: Transport,
     pub(super) side: &'s mut Side,
 }
 
 impl Session<'_> {
-    /// Sends one request and waits for what becomes of it.
+    /// Sends one request and waits for its outcome.
     ///
     /// # Errors
     /// When the connection has ended.
@@ -29,21 +30,21 @@ impl Session<'_> {
     }
 }
 
-/// The end of the connection, with the reason.
+/// The end of the connection. The text is the reason.
 #[derive(Debug)]
 pub(super) struct Over(pub(super) String);
 
-/// What a request has come to, on a connection that goes on.
+/// The outcome of a request on a connection that has not ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The unit has done what it was asked.
+    /// The unit has done what the request asked for.
     Reply(Reply),
-    /// There is no valid reply, or the unit refuses.
+    /// There is no valid reply, or the unit has refused the request.
     Failed(WireError),
 }
 
 impl Outcome {
-    /// The reply, if there is one.
+    /// Returns the reply. Returns `None` if the request has failed.
     pub(super) const fn reply(&self) -> Option<&Reply> {
         match self {
             Self::Reply(reply) => Some(reply),
@@ -51,7 +52,7 @@ impl Outcome {
         }
     }
 
-    /// The reason why there is no reply, if there is none.
+    /// Returns the reason why the request has failed. Returns `None` if there is a reply.
     pub(super) const fn error(&self) -> Option<&WireError> {
         match self {
             Self::Reply(_) => None,

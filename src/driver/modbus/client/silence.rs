@@ -1,24 +1,27 @@
-//! The requests in a row that had no reply, and when they show that the connection is dead.
+//! The count of consecutive requests without a reply, which shows when a connection is dead.
 //!
-//! One silence is a unit's own; only together they say something about the connection. What
-//! follows is decided in `exchange.rs`; whether a unit counts as present, in `breaker.rs`.
+//! One request without a reply says something about its unit only. Several such requests in a row
+//! say something about the connection. `exchange.rs` decides what the driver then does.
+//! `breaker.rs` decides whether a unit counts as present.
 
 use std::collections::BTreeSet;
 
-/// After this number of requests in a row without a reply, a TCP connection is closed. This limit
-/// counts if no other unit is left to ask, or if [`DEAF_UNITS`] units were silent.
+/// The number of consecutive requests without a reply after which a TCP connection is closed. The
+/// connection is closed only in two cases: no other present unit can be asked, or at least
+/// [`DEAF_UNITS`] units were silent.
 const DEAF: u32 = 2;
 
-/// The number of silent units that shows a dead connection, because so many units do not fail at
-/// once. If fewer are silent, the reply of another unit shows that the connection is sound. A new
-/// connection would then only cut off the others.
+/// If at least this number of units is silent, the connection is dead, because so many units do not
+/// fail at the same time. If fewer units are silent, the driver first asks the other units. If one
+/// of them replies, the connection works, and a new connection would only interrupt the other
+/// units.
 const DEAF_UNITS: usize = 3;
 
-/// The requests in a row without a reply, over the whole connection.
+/// The consecutive requests without a reply, counted over all units of the connection.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     pub(super) requests: u32,
-    /// The units that these requests went to.
+    /// The units to which these requests were sent.
     pub(super) units: BTreeSet<usize>,
 }
 
@@ -29,8 +32,8 @@ impl Silence {
         self.units.insert(unit);
     }
 
-    /// Whether the connection and not a unit must be the reason. `others` is the number of units
-    /// that count as present and have not been asked since the last reply.
+    /// Whether the connection, and not a unit, must be the cause of the silence. `others` is the
+    /// number of units that count as present and were not asked after the last reply.
     pub(super) fn is_of_connection(&self, others: usize) -> bool {
         self.requests >= DEAF && (others == 0 || self.units.len() >= DEAF_UNITS)
     }

@@ -1,8 +1,9 @@
-//! Answers about a bus for the search for slips: the places of points on its units, and the groups
+//! A survey of the configuration of a bus: the places of the points on the units, and the groups
 //! and units that nothing uses.
 //!
-//! `plan.rs` refuses two writers of one place. Reading a place twice, or as two types, is allowed.
-//! `config/note.rs` asks for both.
+//! `config/note.rs` uses these lists to find possible mistakes in a configuration. Two points may
+//! read the same register, even with two types, so such a configuration is allowed. Two writers of
+//! one register are an error, which `plan.rs` refuses.
 
 use super::place::{Place, Use};
 use super::{At, Config};
@@ -10,7 +11,7 @@ use crate::driver::Location;
 use crate::driver::location::word;
 use crate::process::image::{Point, PointId, Points};
 
-/// The places of the points of device number `device` that are read or written.
+/// Returns the places of all points of device number `device` that are read or written.
 pub(super) fn locations(
     config: &Config,
     points: &Points,
@@ -24,7 +25,7 @@ pub(super) fn locations(
     found.collect()
 }
 
-/// The place of a point that is read or written; `None` for a diagnostic.
+/// Returns the place of a point that is read or written. Returns `None` for a diagnostic input.
 fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<Location> {
     let (unit, table) = match Use::of(at, point.direction) {
         Use::Read => {
@@ -42,20 +43,22 @@ fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<Locat
     let last = if end - first > 1 { format!(" to {}", end - 1) } else { String::new() };
     let table = table.word();
     Some(Location {
-        // A status word may be read both as a whole and bit by bit, on purpose.
+        // A status word may be read both as a whole and bit by bit, on purpose. Therefore a bit and
+        // its whole register have different texts here, so that they do not collide.
         within: format!("{device}/{unit}/{table}/{of}{}", word(point.direction)),
         cells: first..end,
         words: format!("{of}{table} {first}{last} of unit {unit}"),
     })
 }
 
-/// The keys of groups without an input and of units without a request.
+/// Returns the keys of groups without an input and of units without a request.
 pub(super) fn unused(config: &Config) -> Vec<String> {
     let reads = |group: &str| config.at.values().any(|at| at.group.as_deref() == Some(group));
     let idle = config.group.iter().filter(|group| !reads(&group.name));
     let groups = idle.map(|group| format!("group[{}]", group.name));
     let is_asked = |unit: &str| {
-        // An unused group has its own entry, so its unit counts as asked.
+        // An unused group has its own entry in the result. Its unit therefore counts as asked and
+        // gets no second entry.
         config.group.iter().any(|group| group.unit == unit)
             || config.at.values().any(|at| at.unit.as_deref() == Some(unit))
             || config.heartbeat.as_ref().is_some_and(|beat| beat.unit == unit)

@@ -1,10 +1,12 @@
-//! One connection to a bus: one request at a time, and either the right reply or none.
+//! One connection to a bus. It sends one request at a time, and it returns either the valid reply
+//! to this request or an error.
 //!
-//! The difficult part is the reply that comes too late. Over TCP each frame has its transaction
-//! number. A frame with another number is dropped, and the wait goes on. On a serial line there is
-//! a pause after each silence, and everything that comes in it is thrown away. `outstanding.rs`
-//! remembers which replies could still be mistaken for others. This file repeats no request;
-//! `exchange.rs` decides on retries and on the health of units.
+//! The difficult case is a reply that comes after the timeout. Over TCP, each frame has a
+//! transaction number. A frame with another number is dropped, and the driver waits for the next
+//! frame. On a serial line, a frame has no number. Therefore the driver pauses after each timeout
+//! and drops all bytes that arrive during the pause. `outstanding.rs` records which late replies
+//! could still be mistaken for other replies. This file repeats no request; `exchange.rs` decides
+//! on retries and on the health of units.
 
 use std::io;
 use std::time::Duration;
@@ -19,39 +21,40 @@ use super::outstanding::OutstandingReplies;
 use crate::driver::modbus::wire::request::{Reply, Request, WireError, crc};
 use crate::driver::tcp::set_up;
 
-/// The longest frame, in bytes: 260 over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).
+/// The length of the longest frame in bytes: 260 over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).
 const MAX_FRAME: usize = 260;
 
 /// The number of bytes in a TCP frame before the function code.
 const HEADER: usize = 7;
 
-/// The number of unrequested bytes in one pause after which a device counts as one that never stops
-/// sending.
+/// The maximum number of unrequested bytes in one pause. If more bytes arrive, the driver assumes
+/// that a device never stops sending, and it closes the connection.
 const MAX_NOISE: usize = 64 * 1024;
 
-/// The latest time of a reply, as a multiple of the time that a unit may take. On a line whose
-/// replies have no number, nothing more is certain.
+/// The time after which a reply no longer comes, as a multiple of the time that a unit may take.
+/// The factor is an assumption, because nothing more exact is known on a line without transaction
+/// numbers.
 const LATEST: u32 = 3;
 
-/// A connection for bytes in both directions.
+/// A connection that carries bytes in both directions: a TCP stream or a serial port.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// An open connection.
+/// An open connection to a bus.
 pub struct Transport {
     stream: Box<dyn Stream>,
     line: Line,
     /// The transaction number of the request that was sent last.
     tid: u16,
-    /// The bytes that have come over TCP and are not yet a whole frame.
+    /// The bytes that were received over TCP and are not yet a whole frame.
     received: Vec<u8>,
-    /// When the next frame may be sent.
+    /// The time before which no frame may be sent.
     quiet_until: Instant,
     /// The replies that have not come in time but may still come.
     outstanding: OutstandingReplies,
-    /// The time from handing over a request to reading its reply, for the last request that had
-    /// one.
+    /// The round-trip time of the last request that had a reply. It is the time from the start of
+    /// sending to the end of the reply.
     round_trip: Duration,
 }
 
@@ -59,7 +62,8 @@ impl Transport {
     /// Connects over TCP, or opens the serial port.
     ///
     /// # Errors
-    /// When that fails or takes too long.
+    /// When the connection fails or takes longer than `connect_timeout`, or when the serial port
+    /// cannot be opened.
     pub async fn open(line: &Line) -> io::Result<Self> {
         let stream: Box<dyn Stream> = match &line.target {
             Target::Rtu(path) => {
@@ -90,46 +94,49 @@ impl Transport {
         self.outstanding.is_waited_for()
     }
 
-    /// How long a late reply may still come that could be taken for the reply to this request.
-    /// Until then this request should not be sent.
+    /// Returns how long a late reply may still come that could be taken for the reply to this
+    /// request. The caller should not send the request during this time.
     pub fn busy_for(&self, request: &Request) -> Duration {
         let busy_until = self.outstanding.busy_until(request);
         busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// The time after which no outstanding reply comes any more; `None` if there is none.
+    /// Returns the time after which no outstanding reply comes any more. Returns `None` if no reply
+    /// is outstanding.
     pub fn silent_at(&self) -> Option<Instant> {
         self.outstanding.end()
     }
 
-    /// Sends nothing before `until`.
+    /// Makes the transport send no frame before `until`.
     pub fn quiet_until(&mut self, until: Instant) {
         self.quiet_until = self.quiet_until.max(until);
     }
 
-    /// Lets time pass, and takes late replies meanwhile. The future may be dropped at any time.
+    /// Waits for this time. Over TCP, it receives late replies during the wait if a request may
+    /// have to wait for them. The caller may drop the future at any time.
     pub async fn idle(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while self.outstanding.is_waited_for() && !self.line.is_rtu() {
             match self.receive_tcp(until).await {
                 Ok(frame) => self.outstanding.late_reply(tid(&frame)),
-                // The next request reports the error.
+                // The next request reports the same error.
                 Err(_) => break,
             }
         }
         sleep_until(until).await;
     }
 
-    /// Sends a request and waits for its reply, at most as long as a unit may take. Before that it
-    /// waits until the request may be sent. If the future is dropped before its end, the transport
-    /// must be dropped too.
+    /// Sends a request and waits for its reply, at most as long as a unit may take. Before it
+    /// sends, it waits until the gap is over and no late reply can be taken for the reply. If the
+    /// caller drops the future before its end, the caller must drop the transport too.
     ///
     /// # Errors
-    /// When no valid reply to this request comes, or the unit refuses. After [`WireError::Closed`]
-    /// the transport is useless.
+    /// When no valid reply to this request comes, or when the unit refuses the request. After
+    /// [`WireError::Closed`] the transport cannot be used any more.
     pub async fn transact(&mut self, request: &Request) -> Result<Reply, WireError> {
         self.quiet_until(Instant::now() + self.busy_for(request));
-        // A timer of tokio takes up to a millisecond even if its time has come already.
+        // A sleep of tokio can take up to 1 ms even if its time is already over. Therefore the code
+        // sleeps only until a time in the future.
         if self.quiet_until > Instant::now() {
             sleep_until(self.quiet_until).await;
         }
@@ -159,17 +166,19 @@ impl Transport {
         outcome
     }
 
-    /// Keeps the bus quiet for this long from now, or for the usual gap if that is longer.
+    /// Makes the transport send nothing for this time from now, or for the usual gap if the gap is
+    /// longer.
     pub fn rest(&mut self, pause: Duration) {
         self.quiet_until = self.quiet_until.max(Instant::now() + pause.max(self.line.gap()));
     }
 
-    /// The round trip of the last request that was answered.
+    /// Returns the round-trip time of the last request that had a reply.
     pub fn round_trip(&self) -> Duration {
         self.round_trip
     }
 
-    /// Sends a request over TCP, and waits for the frame with its transaction number.
+    /// Sends a request over TCP, and waits for the frame with the transaction number of this
+    /// request.
     async fn transact_tcp(
         &mut self,
         request: &Request,
@@ -190,7 +199,8 @@ impl Transport {
                 true => request.reply(bytes),
                 false => Err(WireError::Garbage("another unit")),
             };
-            // A gateway may have put the number of this request on a late reply.
+            // A gateway may have put the transaction number of this request on a late reply to
+            // another request.
             let is_late = matches!(reply, Err(WireError::Garbage(_)))
                 && self.outstanding.could_be_one(unit, bytes);
             if !is_late {
@@ -199,13 +209,15 @@ impl Transport {
         }
     }
 
-    /// Receives the next whole frame.
+    /// Receives the next whole frame over TCP.
     async fn receive_tcp(&mut self, deadline: Instant) -> Result<Vec<u8>, WireError> {
-        // A peer that sends all the time is not silent, but it does not answer either.
+        // The loop checks the deadline before each read, because a peer may send bytes all the time
+        // without a valid answer.
         while Instant::now() < deadline {
             if let Some(&[_, _, p, q, high, low]) = self.received.first_chunk() {
                 let length = usize::from(u16::from_be_bytes([high, low]));
-                // After this it is not known where the next frame begins.
+                // After a wrong header, the start of the next frame is not known, so the connection
+                // must end.
                 if (p, q) != (0, 0) || !(3..=MAX_FRAME - 6).contains(&length) {
                     return Err(WireError::Closed("bytes that are no Modbus TCP frame".into()));
                 }
@@ -225,7 +237,7 @@ impl Transport {
         request: &Request,
         started: Instant,
     ) -> Result<Reply, WireError> {
-        // The bytes that have come since the last reply belong to no request.
+        // Bytes that have arrived since the last reply belong to no request, so they are dropped.
         self.drain(started).await?;
         let deadline = started + self.line.timeout(request);
         self.send(request.rtu(), deadline).await?;
@@ -233,8 +245,8 @@ impl Transport {
         request.reply(&frame[1..frame.len() - 2])
     }
 
-    /// Receives a frame with a good checksum. Its length is that of this request's reply, or that
-    /// of an exception.
+    /// Receives a frame with a correct checksum. The frame has the length of the reply to this
+    /// request, or the length of an exception.
     async fn receive_rtu(
         &mut self,
         request: &Request,
@@ -248,12 +260,12 @@ impl Transport {
                     return Err(WireError::Garbage("another unit"));
                 }
                 [_, function, ..] if function == request.function() => 3 + request.reply_len(),
-                // The frame is an exception, or `reply` will refuse it.
+                // The frame is an exception, or `Request::reply` refuses it later.
                 _ => 5,
             };
             if frame.len() >= length {
-                // The bytes after it are noise of the line. They are thrown away before the next
-                // request.
+                // Bytes after the frame are noise on the line. They are cut off here, and later
+                // noise is dropped before the next request.
                 frame.truncate(length);
                 return if crc(&frame) == 0 { Ok(frame) } else { Err(WireError::Crc) };
             }
@@ -267,7 +279,7 @@ impl Transport {
         }
     }
 
-    /// Sends a frame, until `deadline` at the latest.
+    /// Sends a frame. The sending must end before `deadline`.
     async fn send(
         &mut self,
         frame: Result<Vec<u8>, rmodbus::ErrorKind>,
@@ -277,16 +289,17 @@ impl Transport {
         match timeout_at(deadline, self.stream.write_all(&frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(closed(&error)),
-            // A part of the frame may be sent, so nothing else can follow it.
+            // A part of the frame may already be sent, so no other frame can follow on this
+            // connection.
             Err(_) => Err(WireError::Closed("the other side takes no more bytes".into())),
         }
     }
 
-    /// Listens until then and drops everything that comes, without regard to frames.
+    /// Receives bytes until the time `until`, and drops all of them.
     async fn drain(&mut self, until: Instant) -> Result<(), WireError> {
         let mut noise = 0;
         let mut bytes = [0; 256];
-        // Bytes that are there already are read even if no time is left.
+        // Bytes that have already arrived are read even if `until` is over.
         while let Ok(read) = timeout_at(until, self.stream.read(&mut bytes)).await {
             noise += came(read)?;
             if noise > MAX_NOISE {
@@ -297,12 +310,13 @@ impl Transport {
     }
 }
 
-/// The transaction number of a frame over TCP.
+/// Returns the transaction number of a TCP frame.
 fn tid(frame: &[u8]) -> u16 {
     u16::from_be_bytes([frame[0], frame[1]])
 }
 
-/// The number of bytes that were read. No bytes means the end of the connection.
+/// Returns the number of bytes that were read. A read of 0 bytes means that the other side has
+/// closed the connection.
 fn came(read: io::Result<usize>) -> Result<usize, WireError> {
     match read {
         Ok(0) => Err(WireError::Closed("the other side has closed it".into())),
@@ -311,11 +325,12 @@ fn came(read: io::Result<usize>) -> Result<usize, WireError> {
     }
 }
 
+/// Makes the error for a connection that has ended with an I/O error.
 fn closed(error: &io::Error) -> WireError {
     WireError::Closed(error.to_string())
 }
 
-/// Opens a serial port with these settings.
+/// Opens a serial port with these settings, with 8 data bits and without flow control.
 fn open_serial(path: &str, serial: Serial) -> io::Result<tokio_serial::SerialStream> {
     use tokio_serial::{DataBits, FlowControl, StopBits};
     let builder = tokio_serial::new(path, serial.baud)

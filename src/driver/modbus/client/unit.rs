@@ -1,7 +1,7 @@
-//! One unit of a bus: its settings, whether it is present, and what the client knows about it.
+//! One unit of a bus: its settings, its health, and what the client knows about it.
 //!
-//! This file holds what belongs to a unit and not to one of its points. `breaker.rs` decides how
-//! its health changes, `diagnostic.rs` counts.
+//! This file has the data that belongs to the unit as a whole and not to one of its points.
+//! `breaker.rs` decides how the health changes, and `diagnostic.rs` counts requests and failures.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,38 +11,40 @@ use super::diagnostic::Counters;
 use crate::driver::Part;
 use crate::driver::modbus::wire::request::{Kind, Request};
 
-/// A unit.
+/// One unit of a bus.
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) name: String,
     /// The unit's address on the bus.
     pub(super) id: u8,
-    /// The silence that the unit needs after it has answered.
+    /// The pause that the unit needs after each of its answers.
     pub(super) turnaround: Duration,
-    /// The time between two probes, when there is no other reason to ask the unit.
+    /// The time between two probes of the unit, if the driver sends it no other request.
     pub(super) probe: Duration,
-    /// The request of a probe, if the unit has no reads.
+    /// The request of a probe, which is used only if the unit has no reads.
     pub(super) probe_request: Request,
     pub(super) breaker: Breaker,
     pub(super) counters: Counters,
-    /// When the unit was asked last, with any request.
+    /// The time of the last request to the unit, of any kind.
     pub(super) asked_at: Duration,
-    /// Whether no read of this unit is planned.
+    /// Whether the unit has no planned reads.
     pub(super) is_unread: bool,
-    /// The kinds of request that the unit has answered since the connection was made and the unit
-    /// came back. There are no more kinds than it can be asked for.
+    /// The kinds of request that the unit has answered. The set is cleared when a connection is
+    /// made and when the unit goes offline. The set cannot grow without limit, because the client
+    /// has a fixed number of requests for the unit.
     pub(super) answered: HashSet<Kind>,
 }
 
 impl Unit {
-    /// Whether silence to `request` shows that the unit is absent. Many units are silent to
-    /// requests for places that they do not have. If the unit never answered this kind but did
-    /// answer another, the silence shows nothing.
+    /// Whether a missing reply to `request` shows that the unit is absent. Many units do not answer
+    /// requests for addresses that do not exist. If the unit has answered requests of other kinds
+    /// but never one of this kind, the missing reply shows nothing.
     pub(super) fn is_missed_by(&self, request: &Request) -> bool {
         self.answered.is_empty() || self.answered.contains(&request.kind())
     }
 
-    /// When the unit is to be probed; `None` if it need not be.
+    /// Returns the time when the unit is to be probed. Returns `None` if no probe is needed. A
+    /// present unit is probed only if it has no reads.
     pub(super) fn probe_at(&self) -> Option<Duration> {
         match self.breaker.health() {
             Health::Offline { probe_at } => Some(probe_at),
@@ -51,7 +53,7 @@ impl Unit {
         }
     }
 
-    /// The unit as the status shows it.
+    /// Returns the unit as one part of the status.
     pub(super) fn part(&self, is_connected: bool) -> Part {
         let state = match self.breaker.health() {
             Health::Offline { .. } => "offline",

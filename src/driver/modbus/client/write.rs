@@ -1,8 +1,10 @@
-//! Outputs on a unit: when an output is to be written, and what the unit is known to have.
+//! The outputs on the units: when each output is written, and which value the unit is known to
+//! have.
 //!
-//! An output is written once whenever the unit appears or comes back, and then as the configuration
-//! says. It is never written before the scan has wanted a value. A write sets an absolute value, so
-//! it may be repeated. `serve.rs` and `exchange.rs` do the writing.
+//! An output is written once each time its unit appears or comes back. After that, it is written as
+//! the configuration says: on a change, or with a period. The driver never writes an output before
+//! the scan has set its value. A write sets an absolute value, so the driver may repeat the write.
+//! `serve.rs` finds out which output is due, and `exchange.rs` writes it.
 
 use std::time::Duration;
 
@@ -15,18 +17,19 @@ use crate::process::image::{PointId, Raw};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// When an output is written, apart from the first time.
+/// The rule that decides when an output is written after its first write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// Whether the output is written when it changes, and not only at `refresh`.
+    /// Whether the output is written when its value changes. If not, the output is written only at
+    /// `refresh`.
     pub(super) on_change: bool,
-    /// The time after which the output is written again though it has not changed.
+    /// The time after which the output is written again although its value has not changed.
     pub(super) refresh: Option<Duration>,
-    /// The shortest time between two writes.
+    /// The minimum time between two writes.
     pub(super) min_interval: Duration,
 }
 
-/// An output and the state of its writes.
+/// One output, with its settings and the state of its writes.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) id: PointId,
@@ -36,38 +39,40 @@ pub(super) struct Write {
     pub(super) unit_id: u8,
     pub(super) place: Place,
     pub(super) policy: Policy,
-    /// Whether to write with function codes 5 and 6.
+    /// Whether to write with function codes 5 and 6 instead of 15 and 16.
     pub(super) single: bool,
     /// Whether the output is read back after each write.
     pub(super) readback: bool,
-    /// The value that the unit has acknowledged; `None` when it is not known what the unit has.
+    /// The value that the unit has confirmed. `None` while the value in the unit is not known.
     pub(super) acked: Option<Raw>,
-    /// When a write was acknowledged, or tried, last.
+    /// The time of the last write, whether it succeeded or failed.
     pub(super) tried_at: Duration,
-    /// The time before which the output is not written.
+    /// The output is not written before this time.
     pub(super) not_before: Duration,
-    /// The time before which the output is not written because of the shortest time between two
-    /// writes. A safe value need not wait for it.
+    /// The output is not written before this time, because `min_interval` must pass after a write.
+    /// The safe value does not wait for this time.
     pub(super) spaced_until: Duration,
-    /// The safe value of the output, if it has one.
+    /// The configured safe value of the output. `None` if the output is configured to hold its last
+    /// value.
     pub(super) safe: Option<Raw>,
-    /// A value that the unit has not taken, and the time until which it is not tried again. Another
-    /// value may be tried sooner, because it may be the safe one.
+    /// A value whose write has failed, and the time until which this value is not tried again.
+    /// Another value may be tried sooner, because that value may be the safe value.
     pub(super) refused: Option<(Raw, Duration)>,
-    /// The number of writes in a day above which the log warns, if it is set.
+    /// The number of writes per day above which the driver logs a warning. `None` for no warning.
     pub(super) warn_above: Option<u32>,
-    /// The writes since `day`, which is at most a day ago.
+    /// The number of writes since `day`. The count starts again with the first write after 24
+    /// hours.
     pub(super) writes: u32,
     pub(super) day: Duration,
     /// The name of the point, for messages.
     pub(super) name: String,
-    /// Why the last write failed, if it did.
+    /// Reason why the last write failed. `None` if the write succeeded.
     pub(super) trouble: OnChange<Option<String>>,
 }
 
 impl Write {
-    /// The time from which the output is to be written, if the scan wants this value. `None` if
-    /// there is nothing to write.
+    /// Returns the time from which the output is to be written, if the scan wants this value.
+    /// Returns `None` if no write is needed.
     pub(super) fn due(&self, wanted: Raw) -> Option<Duration> {
         let Policy { on_change, refresh, .. } = self.policy;
         let is_urgent = self.safe == Some(wanted) && self.acked != Some(wanted);
@@ -82,8 +87,8 @@ impl Write {
         Some(due.max(not_before))
     }
 
-    /// Notes a write and what the unit has acknowledged, if anything. Returns whether the writes of
-    /// this day have just become too many.
+    /// Records a write, and the value that the unit has confirmed, if it has confirmed one. Returns
+    /// whether the number of writes of this day has exceeded the limit with this write.
     pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) -> bool {
         if now.saturating_sub(self.day) >= DAY {
             (self.day, self.writes) = (now, 0);
@@ -95,8 +100,8 @@ impl Write {
         self.warn_above.is_some_and(|most| self.writes == most.saturating_add(1))
     }
 
-    /// Notes that a write failed for this reason, after a time of `cost`, so that it is not
-    /// repeated too soon.
+    /// Records that a write of `raw` has failed. The pause before the next attempt depends on the
+    /// reason `why`. `cost` is the time that the failed write has taken.
     pub(super) fn put_off(&mut self, raw: Raw, now: Duration, cost: Duration, why: &WireError) {
         let pause = match why {
             WireError::Exception(code) => match Refusal::of(*code) {
@@ -113,7 +118,7 @@ impl Write {
         self.refused = Some((raw, now + pause));
     }
 
-    /// The request that writes this value.
+    /// Returns the request that writes this value.
     pub(super) fn request(&self, raw: Raw) -> Request {
         let Place { address, layout, .. } = self.place;
         let ask = match layout {
@@ -128,14 +133,14 @@ impl Write {
         Request { unit: self.unit_id, ask }
     }
 
-    /// The request that reads back what the unit has.
+    /// Returns the request that reads the output back from the unit.
     pub(super) fn read_request(&self) -> Request {
         let Place { table, address, .. } = self.place;
         let ask = Ask::Read { table, address, count: self.place.count() };
         Request { unit: self.unit_id, ask }
     }
 
-    /// Whether the reply to the read shows the value that was written.
+    /// Whether the reply `read` shows that the unit has the value `raw`.
     pub(super) fn is_there(&self, raw: Raw, read: &Reply) -> bool {
         match (self.request(raw).ask, read) {
             (Ask::WriteCoil { on, .. }, Reply::Bits(bits)) => bits[..] == [on],
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn outputs_are_written_when_they_say() {
         let on = |on: u8| [on, 0, 0, 0, 0, 0, 0, 0];
-        // The output was written as 1 and acknowledged after 100 ms.
+        // The output was written with the value 1, and the unit confirmed this value after 100 ms.
         let check = |policy: Policy, same: Option<u32>, other: Option<u32>| {
             let mut write = write(policy);
             assert_eq!(write.due(on(0)), Some(Duration::ZERO), "once in any case");
@@ -234,7 +239,8 @@ mod tests {
         assert_eq!(write.due(on(2)), Some(190 * MS));
         write.tried(110 * MS, Some(on(0)));
         assert_eq!(write.due(on(0)), Some(200 * MS), "it is there");
-        // A unit that does not answer is not asked all the time because of that.
+        // The safe value also waits after a timeout, so that the driver does not ask a silent unit
+        // all the time.
         write.tried(110 * MS, None);
         write.put_off(on(0), 110 * MS, 500 * MS, &WireError::Timeout);
         assert_eq!(write.due(on(0)), Some(2110 * MS));

@@ -1,9 +1,10 @@
-//! Commands: the inputs of this device, which clients write.
+//! Commands: the inputs of this device. Clients write the commands, and programs read them.
 //!
-//! A command is valid for the time `expires`, counted from its last write, also if the value was
-//! the same. A client that still wants it must therefore repeat it. After that time the input is
-//! bad. The scan checks this too, by the age of the value, so it does not depend on this driver. A
-//! value out of range is refused and changes nothing.
+//! A command is valid for the time `expires`, counted from its last write. A write of an equal
+//! value restarts this time too. Therefore a client must repeat a command as long as it wants the
+//! command to be valid. After this time the input is bad. The scan also checks the age of the
+//! value, so a command expires even if this driver hangs. A value out of range is refused and
+//! changes nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,45 +20,47 @@ use crate::driver::modbus::wire::register::{Byte, Order};
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Freshness, Kind, Point, PointId, Quality, Raw, Value};
 
-/// The range of `expires`. No client can repeat a command over a network faster than the first;
-/// longer than a day is for ever.
+/// The range of `expires`. No client can repeat a command over a network faster than every 10 ms. A
+/// command that is valid for more than a day practically never expires.
 const EXPIRES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
 
-/// The tolerance of a limit, as a part of the step from one raw number to the next. It is more than
-/// the rounding error of doubles, and less than any difference that is meant.
+/// The tolerance of the limits `min` and `max`, as a fraction of the step between two raw numbers.
+/// The tolerance is larger than the rounding error of doubles. It is smaller than every intended
+/// difference between a value and a limit.
 const STEP: f64 = 1e-6;
 
-/// The key `at` of a point.
+/// The key `at` of a point: where clients write the point, and which values are accepted.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
     /// The table of the point: `coil` or `holding`.
     pub table: Table,
-    /// The first register or the coil of the point, counted from 0.
+    /// The address of the point's coil or first register, counted from 0.
     pub address: u16,
-    /// The order of the bytes.
+    /// The order of the bytes in the registers.
     pub order: Option<Order>,
-    /// The half of a register that holds the point.
+    /// The half of a register that contains the point.
     pub byte: Option<Byte>,
-    /// The bit of a register that holds the point.
+    /// The bit of a register that contains the point.
     pub bit: Option<u8>,
-    /// The least value that is accepted, in the unit of the point.
+    /// The smallest value that is accepted, after scale and offset.
     pub min: Option<Value>,
-    /// The greatest value that is accepted, in the unit of the point.
+    /// The greatest value that is accepted, after scale and offset.
     pub max: Option<Value>,
-    /// How long a value is valid. It must be given.
+    /// The time for which a written value is valid. The key has no default.
     pub expires: Option<Expires>,
-    /// The address of the quality in the same table, which shows whether the command is valid.
+    /// The address of the quality in the same table. A client reads there whether the command is
+    /// valid.
     pub quality: Option<u16>,
 }
 
-/// The key `expires` of a command.
+/// The value of the key `expires` of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expires {
-    /// A value is valid until the server ends.
+    /// The written value is valid until the server ends.
     Never,
-    /// A value is valid for this long after its last write.
+    /// The written value is valid for this time after its last write.
     After(Duration),
 }
 
@@ -83,25 +86,26 @@ impl<'de> Deserialize<'de> for Expires {
     }
 }
 
-/// An input that clients write.
+/// One command: an input that clients write.
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) id: PointId,
-    /// The point with its scale and offset; its range is given in their unit.
+    /// The point with its scale and offset. The limits apply to the value after scale and offset.
     point: Point,
     min: Option<Value>,
     max: Option<Value>,
     expires: Option<Duration>,
+    /// Whether the command has a quality that clients can read.
     pub(super) has_companion: bool,
-    /// The last value that was accepted, and when.
+    /// The last accepted value, and the time of its write.
     written: Option<(Raw, Duration)>,
 }
 
 impl Command {
-    /// Plans where a point is written.
+    /// Plans one command: checks its keys and returns the command with the form of its value.
     ///
     /// # Errors
-    /// When it cannot be written in this way.
+    /// When clients cannot write the point as the keys describe it.
     pub(super) fn plan(id: PointId, point: &Point, at: &At) -> Result<(Self, Form), OpenError> {
         let wrong =
             |key: &str, found: &str, wanted: &str| OpenError::at(&point.name, key, found, wanted);
@@ -138,13 +142,13 @@ impl Command {
         &self.point.name
     }
 
-    /// How long the scan trusts the command.
+    /// Returns how long the scan trusts the command after its last write.
     pub(super) fn freshness(&self) -> Freshness {
         Freshness { stale_after: None, bad_after: self.expires }
     }
 
-    /// Whether the command may have this value. The value must be finite. A value at a limit is
-    /// accepted, though 1023 * 0.1 is a little more than 102.3.
+    /// Whether the command accepts this value. The value must be finite and within the limits. A
+    /// value at a limit is accepted despite rounding: 1023 * 0.1 is a little more than 102.3.
     pub(super) fn is_in_range(&self, raw: &Raw) -> bool {
         let value = number(self.point.value_of(raw));
         let is_float = matches!(self.point.kind, Kind::F32 | Kind::F64);
@@ -154,30 +158,31 @@ impl Command {
             && self.max.is_none_or(|max| value <= number(max) + slack)
     }
 
-    /// Notes the value that was written.
+    /// Records a value that a client has written at the time `now`.
     pub(super) fn take(&mut self, raw: Raw, now: Duration) {
         self.written = Some((raw, now));
     }
 
-    /// Forgets the value that was written.
+    /// Deletes the value that was written last.
     pub(super) fn forget(&mut self) {
         self.written = None;
     }
 
-    /// What is known about the command at `now`.
+    /// Returns the value and the quality of the command at the time `now`.
     pub(super) fn look(&self, now: Duration) -> Seen {
         let Some((raw, at)) = self.written else { return Seen::nothing(Quality::Waiting) };
         let quality = self.freshness().judge(Quality::Good, now.saturating_sub(at));
         Seen { raw: Some(raw), quality }
     }
 
-    /// The answer to a read of a command that is no longer valid.
+    /// Returns the answer to a client that reads a command that is no longer valid.
     pub(super) fn instead(&self) -> Instead {
         if self.has_companion { Instead::Keep } else { Instead::Exception }
     }
 }
 
-/// The value as a double, for comparing. Beyond 2^53 a limit is as exact as a double.
+/// Converts the value to a double for comparisons. Above 2^53, a limit is only as exact as a
+/// double.
 fn number(value: Value) -> f64 {
     match value {
         Value::Bool(on) => f64::from(u8::from(on)),
@@ -186,7 +191,7 @@ fn number(value: Value) -> f64 {
     }
 }
 
-/// The key `expires` of a point, checked; `None` for never.
+/// Checks the key `expires` of a point. Returns `None` if the command never expires.
 fn expires(
     point: &Point,
     at: &At,
@@ -203,7 +208,8 @@ fn expires(
             let found = humantime::format_duration(after).to_string();
             Err(wrong("expires", &found, "from 10ms to 1day, or \"never\""))
         }
-        // Only the engineer of the plant knows how long silence may last, so there is no default.
+        // The key has no default, because only the engineer of the plant knows how long a client
+        // may be silent.
         None => Err(wrong("expires", "nothing", "a duration such as \"10s\", or \"never\"")),
     }
 }
@@ -243,7 +249,7 @@ mod tests {
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();
         assert!(command.is_in_range(&[0xff, 3, 0, 0, 0, 0, 0, 0]), "1023");
         assert!(!command.is_in_range(&[0, 4, 0, 0, 0, 0, 0, 0]), "1024");
-        // Without a limit any number is accepted, but it must be a number in the unit of the point.
+        // Without a limit, every number is accepted that is finite after scale and offset.
         let point = Point { scale: 1e10, ..Point::new("c", Direction::In, Kind::F64) };
         let at = At { max: None, ..at };
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();

@@ -1,9 +1,13 @@
-//! One client's connection: reads requests, passes them on, and writes the answers, one at a time
-//! and in this order.
+//! The connection of one client. The server reads one request, answers it, and then reads the next
+//! request.
 //!
-//! A client that is silent, sends slowly or does not read for the idle time is cut off, even in the
-//! middle of a request. So is a client that does not send Modbus, because it is not known where the
-//! next frame would begin. This file does not know what requests mean; `offer.rs` does.
+//! ```text
+//!   client --> header and request --> Ask --> server.rs: answers --> header and answer --> client
+//! ```
+//! The server closes the connection if the client is silent, sends slowly or does not read for the
+//! time `idle`. This can happen in the middle of a request. The server also closes the connection
+//! if the client sends bytes that are not Modbus, because the start of the next frame is then not
+//! known. This file does not interpret requests; `offer.rs` does.
 
 use std::io;
 use std::time::Duration;
@@ -14,47 +18,48 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The number of requests after which a client must wait, if it sent them in less than [`TURN`],
-/// for the rest of that time. 1000 a second are more than any SCADA system sends, and eight clients
-/// that flood the server cannot fill a CPU.
+/// The number of requests that a client may send in one [`TURN`]. If a client sends them faster, it
+/// must wait until the turn ends. A client can therefore send 1000 requests per second, which is
+/// more than any SCADA system sends. With this limit, eight clients that flood the server cannot
+/// fill a CPU.
 const TURN_REQUESTS: u32 = 64;
-/// The time of one turn of [`TURN_REQUESTS`].
+/// The length of one turn, in which a client may send [`TURN_REQUESTS`] requests.
 const TURN: Duration = Duration::from_millis(64);
 
-/// The number of header bytes: transaction, protocol, length and unit (Modbus messaging on TCP/IP
-/// 1.0b, 3.1.3).
+/// The number of bytes in the header: transaction number, protocol, length and unit (Modbus
+/// messaging on TCP/IP 1.0b, 3.1.3).
 const HEADER: usize = 7;
 
-/// The range of the header's length field, in bytes: the unit, and 1 to 253 bytes from the function
-/// code on.
+/// The valid range of the length field in the header, in bytes. The length counts the byte of the
+/// unit, and 1 to 253 bytes from the function code on.
 const LENGTH: std::ops::RangeInclusive<usize> = 2..=254;
 
 /// A request that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Ask {
-    /// The task of the client that asks.
+    /// The task of the client that has sent the request.
     pub(super) client: task::Id,
     pub(super) unit: u8,
-    /// The request from its function code on.
+    /// The bytes of the request, from the function code on.
     pub(super) pdu: Vec<u8>,
-    /// Takes the answer to the client's task. All tasks of a device run on its one thread.
+    /// Sends the answer to the client's task. All tasks of a device run on one thread.
     pub(super) answer: oneshot::Sender<Vec<u8>>,
 }
 
-/// Why a connection has ended.
+/// Reason why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The client has left, or the network has lost it.
+    /// The client has disconnected, or the network connection is lost.
     Left,
-    /// The client was silent or slow for too long.
+    /// The client was silent or slow for longer than `idle`.
     Idle,
-    /// The client does not send Modbus.
+    /// The client has sent bytes that are not Modbus.
     Garbage,
 }
 
-/// Serves a client until its connection ends.
+/// Serves a client until its connection ends. Returns the reason of the end.
 pub(super) async fn attend(mut stream: TcpStream, idle: Duration, asks: mpsc::Sender<Ask>) -> End {
-    // An answer is one packet, so there is nothing to wait for.
+    // Each answer is one packet, so the system must send it at once and not wait for more bytes.
     let _ = stream.set_nodelay(true);
     let mut frame = Vec::with_capacity(HEADER + LENGTH.end());
     loop {
@@ -92,7 +97,7 @@ async fn exchange(
     let mut pdu = vec![0; length - 1];
     stream.read_exact(&mut pdu).await?;
     let (answer, answered) = oneshot::channel();
-    // Both calls fail only when the server itself ends.
+    // The send and the wait for the answer fail only when the server itself ends.
     asks.send(Ask { client: task::id(), unit, pdu, answer }).await.map_err(|_| End::Left)?;
     let answer = answered.await.map_err(|_| End::Left)?;
     // An answer has at most 253 bytes, so the cast loses nothing.

@@ -1,8 +1,14 @@
-//! The map of the server's tables: which item has which cells.
+//! The map of the server's tables: which item occupies which cells. A cell is one register or one
+//! bit.
 //!
-//! A value has one cell or several. All of them are read and written at once or not at all, because
-//! half of a number is no number. Values narrower than a register may share one. A cell without an
-//! item does not exist; it is not 0. `offer.rs` fills the map.
+//! ```text
+//!   table input, address   0 and 1       2                    3
+//!   slot                   item: f32     items: bit 0, bit 9  no slot: exception 2
+//! ```
+//! A value occupies one to four cells. A client must read or write all cells of a value in one
+//! request, because a part of a number is no number. Values that are smaller than a register may
+//! share one register. A cell without an item does not exist: a read of this cell is an error and
+//! not 0. `offer.rs` puts the items into the map.
 
 use std::collections::BTreeMap;
 
@@ -14,35 +20,35 @@ use crate::process::image::Raw;
 /// The form of a value in its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// One cell that is the number itself: a bit in a table of bits, or a quality.
+    /// One cell that contains the number itself: a bit in a table of bits, or a quality.
     Cell,
-    /// Registers with this layout.
+    /// One to four registers with this layout.
     Registers(Layout),
 }
 
 impl Form {
-    /// The number of cells of the value: one to four.
+    /// Returns the number of cells of the value, 1 to 4.
     fn cells(self) -> u16 {
         match self {
             Self::Cell => 1,
-            // There are at most MAX_REGISTERS, so the cast loses nothing.
+            // A layout has at most MAX_REGISTERS registers, so the cast loses nothing.
             Self::Registers(layout) => layout.registers() as u16,
         }
     }
 
-    /// Whether the value can share its register with others.
+    /// Whether the value can share its register with other values.
     fn can_share(self) -> bool {
         matches!(self, Self::Registers(layout) if layout.is_part_of_register())
     }
 
-    /// The bits of the first cell that belong to the value.
+    /// Returns a mask of the bits in the first cell that belong to the value.
     fn mask(self) -> u16 {
         let mut cells = [0; MAX_REGISTERS];
         self.put([0xff; 8], &mut cells);
         cells[0]
     }
 
-    /// Puts a value into its cells, which begin at `cells[0]`.
+    /// Writes a value into its cells. `cells[0]` is the first cell of the value.
     pub(super) fn put(self, raw: Raw, cells: &mut [u16]) {
         match self {
             Self::Cell => cells[0] = u16::from_le_bytes([raw[0], raw[1]]),
@@ -50,7 +56,7 @@ impl Form {
         }
     }
 
-    /// The value in its cells, which begin at `cells[0]`.
+    /// Reads a value from its cells. `cells[0]` is the first cell of the value.
     pub(super) fn take(self, cells: &[u16]) -> Result<Raw, NotFinite> {
         match self {
             Self::Cell => {
@@ -62,7 +68,7 @@ impl Form {
     }
 }
 
-/// Cells that are read and written together, with the items in them.
+/// One slot: cells that are read and written together, with the items in these cells.
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     cells: u16,
@@ -70,32 +76,32 @@ pub(super) struct Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// The bits of the first cell that belong to an item.
+    /// Returns a mask of the bits in the first cell that belong to any item of the slot.
     pub(super) fn mask(&self) -> u16 {
         self.items.iter().fold(0, |mask, (_, form)| mask | form.mask())
     }
 }
 
-/// The slots of all tables.
+/// The slots of all four tables.
 #[derive(Debug)]
 pub(super) struct Map<T> {
-    /// The slots by table and by the address of the first cell. Slots do not overlap.
+    /// The slots of each table, by the address of their first cell. Two slots never overlap.
     tables: [BTreeMap<u16, Slot<T>>; 4],
 }
 
-/// Why an item cannot have its place.
+/// Reason why an item cannot be added at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clash<T> {
-    /// The table ends before the item does.
+    /// The item does not fit before the end of the table.
     Beyond,
-    /// This item is there already.
+    /// The cells already contain another item, which is the value of this variant.
     With(T),
 }
 
-/// The content of cells.
+/// An item, which is the content of cells. `offer.rs` defines the items of the server.
 pub(super) trait Item: Copy {
-    /// Whether the item may share a register with `other`. A client that writes the register writes
-    /// all of it.
+    /// Whether the item may share a register with `other`. A client that writes a register writes
+    /// all of its bits.
     fn goes_with(self, other: Self) -> bool;
 }
 
@@ -104,7 +110,7 @@ impl<T: Item> Map<T> {
         Self { tables: Default::default() }
     }
 
-    /// Gives `item` its cells.
+    /// Adds an item to the map. The form of the item decides how many cells the item occupies.
     pub(super) fn add(
         &mut self,
         (table, address): (Table, u16),
@@ -135,10 +141,11 @@ impl<T: Item> Map<T> {
         }
     }
 
-    /// The slots in these cells, each with the number of its first cell, counted from `start`.
+    /// Returns the slots in the `count` cells from `start` on. The number beside each slot is the
+    /// offset of its first cell from `start`.
     ///
     /// # Errors
-    /// When a cell belongs to no item, or a value is not whole.
+    /// When a cell belongs to no item, or when the range contains only a part of a value.
     pub(super) fn within(
         &self,
         table: Table,
@@ -164,7 +171,7 @@ mod tests {
     use crate::process::image::Kind;
 
     impl Item for u8 {
-        /// Even items share with even ones, odd items with odd ones.
+        /// Even items may share a register with even items, and odd items with odd items.
         fn goes_with(self, other: Self) -> bool {
             self % 2 == other % 2
         }

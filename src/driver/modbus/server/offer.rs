@@ -1,9 +1,13 @@
-//! All that a server offers, and the answer to each request.
+//! All values that a server offers, and the answer to each request.
 //!
-//! This file knows no socket and reads no clock. A request comes in as bytes, together with the
-//! time and the controller's values at that time. The answer goes out as bytes, together with the
-//! commands that the request brought. `connection.rs` and `server.rs` decide which clients may
-//! ask, and how often.
+//! ```text
+//!   request, time, values of the controller --> Offer::answer --> answer
+//!                                                    +----------> commands for the scan
+//! ```
+//! This file uses no socket and reads no clock. The caller passes the bytes of a request, the time,
+//! and the controller's values at that time. The function `Offer::answer` returns the bytes of the
+//! answer. It passes the commands of the request to a function of the caller. `connection.rs` and
+//! `server.rs` decide which clients may send requests, and how often.
 
 use std::time::Duration;
 
@@ -18,31 +22,32 @@ use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{MAX_POINTS, Point, PointId, Points, Raw};
 use crate::process::variable::MAX_VARIABLES;
 
-/// The maximum number of entries in `show`: as many as there can be names.
+/// The maximum number of entries in `show`: one entry for each possible point and variable.
 const MAX_SHOWN: usize = MAX_POINTS + MAX_VARIABLES;
 
-/// The content of a place in the map.
+/// The content of a slot in the map. The number is the index of an entry of `show` or of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Item {
     /// The value of an entry of `show`.
     Shown(usize),
     /// The quality of an entry of `show`.
     ShownQuality(usize),
-    /// The value of a command, which clients write.
+    /// The value of a command. Clients write this value.
     Command(usize),
     /// The quality of a command.
     CommandQuality(usize),
 }
 
 impl map::Item for Item {
-    /// A register of which one part is only shown cannot be written at all. Therefore commands
-    /// share registers only with commands.
+    /// Whether two items may share a register. A client writes all bits of a register together, so
+    /// a register with a read-only part cannot be written. Therefore commands share registers only
+    /// with commands.
     fn goes_with(self, other: Self) -> bool {
         matches!(self, Self::Command(_)) == matches!(other, Self::Command(_))
     }
 }
 
-/// Everything that can be read and written.
+/// All values that clients can read and write.
 #[derive(Debug)]
 pub(super) struct Offer {
     map: Map<Item>,
@@ -51,10 +56,10 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// Plans the places of all that the configuration names.
+    /// Plans the addresses of all values that the configuration names.
     ///
     /// # Errors
-    /// When an entry cannot work, or two entries need the same place.
+    /// When an entry cannot work, or when two entries need the same address.
     pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if config.show.len() > MAX_SHOWN {
             let found = format!("{} entries", config.show.len());
@@ -80,7 +85,7 @@ impl Offer {
         Ok(offer)
     }
 
-    /// Adds a point of this device, which is a command, with its quality.
+    /// Adds a point of this device to the map. The point is a command and may have a quality.
     fn lay_command(
         &mut self,
         id: PointId,
@@ -105,7 +110,7 @@ impl Offer {
         Ok(())
     }
 
-    /// Adds one item to the map.
+    /// Adds one item to the map. `wrong` makes the error if the cells of the item are not free.
     fn lay(
         &mut self,
         table: Table,
@@ -130,7 +135,7 @@ impl Offer {
         })
     }
 
-    /// The item in words, for messages.
+    /// Returns the item in words, for error messages.
     fn name(&self, item: Item) -> String {
         match item {
             Item::Shown(n) => format!("show[{n}], {},", self.shown[n].name),
@@ -142,25 +147,25 @@ impl Offer {
         }
     }
 
-    /// How long the scan trusts an input of this device.
+    /// Returns how long the scan trusts an input of this device after its last write.
     pub(super) fn freshness(&self, id: PointId) -> crate::process::image::Freshness {
         let command = self.commands.iter().find(|command| command.id == id);
         command.map(Command::freshness).unwrap_or_default()
     }
 
-    /// The names of `show` that have no point and no variable now.
+    /// Returns the names in `show` that have no point and no variable at present.
     pub(super) fn unknown<'s>(&'s self, export: &'s Export) -> impl Iterator<Item = &'s str> {
         let names = self.shown.iter().map(|shown| &*shown.name);
         names.filter(|name| export.find(name).is_none())
     }
 
-    /// Forgets every value that was written.
+    /// Deletes all values that clients have written.
     pub(super) fn forget(&mut self) {
         self.commands.iter_mut().for_each(Command::forget);
     }
 
-    /// Answers a request, which begins with its function code. Passes the commands of the request
-    /// to `take`: all of them or none.
+    /// Answers a request, which begins with its function code. If the request is a valid write,
+    /// passes all its commands to `take`. If not, passes no command.
     pub(super) fn answer(
         &mut self,
         pdu: &[u8],
@@ -184,7 +189,7 @@ impl Offer {
         done.unwrap_or_else(|why| refused(pdu, why))
     }
 
-    /// The content of these cells.
+    /// Returns the content of the `count` cells from `start` on.
     fn read(
         &self,
         (table, start, count): (Table, u16, usize),
@@ -200,7 +205,7 @@ impl Offer {
         Ok(cells)
     }
 
-    /// The raw value of an item, as it is read in `table`.
+    /// Returns the raw value of an item for a read in `table`, or the exception to answer.
     fn raw(
         &self,
         item: Item,
@@ -222,7 +227,7 @@ impl Offer {
         }
     }
 
-    /// The commands that these cells write, with their values.
+    /// Returns the commands that a write of these cells contains, with their new values.
     fn commands_in(
         &self,
         table: Table,
@@ -236,17 +241,18 @@ impl Offer {
         Ok(commands)
     }
 
-    /// Adds the commands of one slot, with the values that `cells` give them.
+    /// Adds the commands of one slot to `commands`. Their new values are in `cells`.
     fn commands_of(
         &self,
         slot: &Slot<Item>,
         cells: &[u16],
         commands: &mut Vec<(usize, Raw)>,
     ) -> Result<(), Exception> {
-        // A bit that belongs to no command would not read back as it was written.
+        // A bit that belongs to no command must be 0. A later read of this bit would return 0, so
+        // the server must not accept a 1.
         let is_for_nobody = cells[0] & !slot.mask() != 0;
         for (item, form) in &slot.items {
-            // A shown value cannot be written.
+            // The value of an entry of `show` can only be read.
             let Item::Command(n) = *item else { return Err(Exception::Address) };
             let raw = form.take(cells).map_err(|_| Exception::Value)?;
             if is_for_nobody || !self.commands[n].is_in_range(&raw) {

@@ -1,46 +1,49 @@
-//! Requests and answers of Modbus as bytes, on the server's side (Modbus application protocol
+//! The bytes of Modbus requests and answers on the server's side (Modbus application protocol
 //! 1.1b3, chapter 6).
 //!
-//! The bytes here have no header. The header is handled in `connection.rs`, addresses in `map.rs`.
-//! The codec is our own, because the server's side of rmodbus 0.13 has three defects. It does not
-//! check the byte count of a write, so a short frame makes it panic. It refuses a write of 123
-//! registers, which the protocol allows. It accepts counts of 0.
+//! The bytes in this file have no header. `connection.rs` handles the header, and `map.rs` handles
+//! the addresses. Camshaft has its own codec for the server, because the server's part of rmodbus
+//! 0.13 has three defects:
+//! - rmodbus does not check the byte count of a write, so a short frame makes it panic.
+//! - rmodbus refuses a write of 123 registers, which the protocol allows.
+//! - rmodbus accepts counts of 0.
 
 use crate::driver::modbus::wire::table::Table;
 
-/// Why a request is refused, with the exception code (chapter 7).
+/// Reason why a request is refused, with the exception code (chapter 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exception {
-    /// This server does not have the function.
+    /// The server does not support the function code.
     Function = 1,
-    /// There is nothing at this address, or a part of a value only, or nothing that can be written.
+    /// The address has no value, or the range has only a part of a value, or the value cannot be
+    /// written.
     Address = 2,
-    /// The request does not match its own count, or a command is out of its range.
+    /// A count or value in the request is not allowed, or a command is out of its range.
     Value = 3,
     /// The value is bad at present.
     Failure = 4,
-    /// This server does not have the unit.
+    /// The server does not answer for the unit of the request.
     Unit = 0x0b,
 }
 
-/// A request. A cell is a register, or a bit that is 0 or 1.
+/// A parsed request. A cell is a register, or a bit that is 0 or 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
-    /// Read this many cells.
+    /// Read `count` cells from the address `start` on.
     Read { table: Table, start: u16, count: u16 },
-    /// Write these cells, all or none.
+    /// Write all these cells from the address `start` on, or none of them.
     Write { table: Table, start: u16, cells: Vec<u16> },
 }
 
-/// The value that switches a single coil on; 0 switches it off.
+/// The value that switches a single coil on. The value 0 switches the coil off.
 const ON: u16 = 0xff00;
 
 impl Request {
     /// Parses a request, which begins with its function code.
     ///
     /// # Errors
-    /// Why the request is refused.
+    /// The exception with which the server must refuse the request.
     pub(super) fn parse(pdu: &[u8]) -> Result<Self, Exception> {
         let (&function, rest) = pdu.split_first().ok_or(Exception::Function)?;
         match function {
@@ -57,14 +60,15 @@ impl Request {
     }
 }
 
-/// The two numbers at the start of every request, and the rest.
+/// Splits a request without its function code. Returns its first two numbers and the remaining
+/// bytes.
 fn numbers(rest: &[u8]) -> Result<([u16; 2], &[u8]), Exception> {
     let (numbers, rest) = rest.split_first_chunk::<4>().ok_or(Exception::Value)?;
     let [a, b, c, d] = *numbers;
     Ok(([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])], rest))
 }
 
-/// The two numbers of a request that has nothing after them.
+/// Returns the two numbers of a request that contains no other bytes.
 fn only_numbers(rest: &[u8]) -> Result<[u16; 2], Exception> {
     match numbers(rest)? {
         (numbers, []) => Ok(numbers),
@@ -72,7 +76,7 @@ fn only_numbers(rest: &[u8]) -> Result<[u16; 2], Exception> {
     }
 }
 
-/// Checks that this many cells are allowed in one request.
+/// Checks that one request may have this number of cells.
 fn limit(count: u16, most: u16) -> Result<(), Exception> {
     if (1..=most).contains(&count) { Ok(()) } else { Err(Exception::Value) }
 }
@@ -82,7 +86,7 @@ fn end(start: u16, count: u16) -> Result<(), Exception> {
     start.checked_add(count - 1).map(drop).ok_or(Exception::Address)
 }
 
-/// Parses a read.
+/// Parses a read, without its function code.
 fn read(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     let [start, count] = only_numbers(rest)?;
     limit(count, table.most())?;
@@ -90,7 +94,7 @@ fn read(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     Ok(Request::Read { table, start, count })
 }
 
-/// Parses a write of one cell.
+/// Parses a write of one cell, without its function code.
 fn write_one(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     let [start, cell] = only_numbers(rest)?;
     let cell = match (table.is_bits(), cell) {
@@ -101,7 +105,7 @@ fn write_one(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     Ok(Request::Write { table, start, cells: vec![cell] })
 }
 
-/// Parses a write of several cells.
+/// Parses a write of several cells, without its function code.
 fn write(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     let ([start, count], rest) = numbers(rest)?;
     limit(count, table.most_written())?;
@@ -121,7 +125,7 @@ fn write(table: Table, rest: &[u8]) -> Result<Request, Exception> {
     Ok(Request::Write { table, start, cells })
 }
 
-/// The answer to a read of these cells.
+/// Makes the answer to a read. The cells are the values that were read.
 pub(super) fn cells_read(function: u8, table: Table, cells: &[u16]) -> Vec<u8> {
     let data: Vec<u8> = if table.is_bits() {
         let byte = |bits: &[u16]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | *bit as u8);
@@ -129,18 +133,18 @@ pub(super) fn cells_read(function: u8, table: Table, cells: &[u16]) -> Vec<u8> {
     } else {
         cells.iter().flat_map(|cell| cell.to_be_bytes()).collect()
     };
-    // At most 250 bytes can be asked for, so the cast loses nothing.
+    // A client can read at most 250 bytes in one request, so the cast loses nothing.
     let mut answer = vec![function, data.len() as u8];
     answer.extend(data);
     answer
 }
 
-/// The answer to a write: the first bytes of the request.
+/// Makes the answer to a write, which repeats the first five bytes of the request.
 pub(super) fn cells_written(pdu: &[u8]) -> Vec<u8> {
     pdu[..5].to_vec()
 }
 
-/// The answer to a request that is refused.
+/// Makes the answer to a refused request: the marked function code and the exception code.
 pub(super) fn refused(pdu: &[u8], why: Exception) -> Vec<u8> {
     let function = pdu.first().copied().unwrap_or_default();
     vec![function | 0x80, why as u8]
@@ -173,19 +177,19 @@ mod tests {
         check(&[16, 0, 9, 0, 2, 4, 1, 2, 3, 4], write(Table::Holding, 9, &[0x0102, 0x0304]));
         let most: Vec<u8> = [16, 0, 0, 0, 123, 246].into_iter().chain([0; 246]).collect();
         check(&most, write(Table::Holding, 0, &[0; 123]));
-        // Functions that the server does not have.
+        // The server does not support these function codes.
         check(&[], Err(Exception::Function));
         check(&[0], Err(Exception::Function));
         check(&[7], Err(Exception::Function));
         check(&[23, 0, 0], Err(Exception::Function));
         check(&[0x83, 0, 0, 0, 1], Err(Exception::Function));
-        // Counts that are not allowed.
+        // These requests contain a count or a value that is not allowed.
         check(&[1, 0, 0, 7, 0xd1], Err(Exception::Value));
         check(&[3, 0, 0, 0, 126], Err(Exception::Value));
         check(&[3, 0, 0, 0, 0], Err(Exception::Value));
         check(&[15, 0, 0, 7, 0xb1, 247], Err(Exception::Value));
         check(&[5, 0, 1, 0, 1], Err(Exception::Value));
-        // Bytes are missing, or there are too many.
+        // These requests have too few or too many bytes.
         check(&[3], Err(Exception::Value));
         check(&[3, 0, 0, 0], Err(Exception::Value));
         check(&[3, 0, 0, 0, 1, 0], Err(Exception::Value));
@@ -195,7 +199,7 @@ mod tests {
         check(&[16, 0, 0, 0, 2, 2, 0, 0], Err(Exception::Value));
         check(&[16, 0, 0, 0, 1, 2, 0, 0, 0], Err(Exception::Value));
         check(&[15, 0, 0, 0, 9, 1, 0], Err(Exception::Value));
-        // Addresses beyond the last one.
+        // These requests go beyond address 65535.
         check(&[3, 0xff, 0xff, 0, 2], Err(Exception::Address));
         check(&[16, 0xff, 0xff, 0, 2, 4, 0, 0, 0, 0], Err(Exception::Address));
     }

@@ -1,47 +1,48 @@
-//! What is known about a value at the moment of a request, and what the server may answer.
+//! The state of a value at the moment of a request, and the answer that this state allows.
 //!
-//! A register cannot express doubt, so a bad number must not look like a good one. Either a
-//! companion cell says how far it can be trusted (the key `quality`), or the number is not given.
-//! The table says what the server answers:
+//! A register cannot show that its number is bad, so the server must not send a bad number like a
+//! good number. The key `quality` adds a companion: a second register or bit that shows the quality
+//! of the value. Without a companion, the server does not send a number that is uncertain or bad.
+//! The table lists the answers; `on_bad` is a key of the configuration.
 //!
-//! | the value is | with a companion | without |
+//! | the value is | with a companion | without a companion |
 //! |---|---|---|
 //! | good | the value | the value |
-//! | uncertain | the value | as if it were bad |
-//! | bad | what `on_bad` says | what `on_bad` says |
-//! | bad, and never was good | what `on_bad` says; exception 4 for `keep` | what `on_bad` says |
+//! | uncertain | the value | the answer for a bad value |
+//! | bad | what `on_bad` names | what `on_bad` names |
+//! | bad, and never good before | exception 4, or a fixed value | what `on_bad` names |
 
 use super::request::Exception;
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Class, Quality, Raw};
 
-/// What is known about a value.
+/// The state of a value at the moment of a request: its last good value and its quality.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Seen {
-    /// The last good value, in its form on the wire; `None` if it never was good or does not fit
-    /// there.
+    /// The last good value in its form on the wire. `None` if the value was never good or does not
+    /// fit into its type on the wire.
     pub(super) raw: Option<Raw>,
     pub(super) quality: Quality,
 }
 
-/// The answer in place of a bad value.
+/// The answer that the server sends in place of a bad value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Instead {
-    /// Exception 4, which says that the server has failed.
+    /// Exception 4, which reports that the server has failed.
     Exception,
-    /// The last good value. A companion is there, so the client can know that it is old.
+    /// The last good value. The value has a companion, so the client can see that the value is old.
     Keep,
-    /// A value that is agreed to mean a bad one.
+    /// A fixed value from the configuration. The client must know that this value means "bad".
     Value(Raw),
 }
 
 impl Seen {
-    /// No value, for this reason.
+    /// Makes the state of a value that is not known. The quality is the reason.
     pub(super) const fn nothing(quality: Quality) -> Self {
         Self { raw: None, quality }
     }
 
-    /// The raw value that the server may answer, or the exception.
+    /// Returns the raw value that the server may answer, or the exception.
     pub(super) fn answer(self, instead: Instead, has_companion: bool) -> Result<Raw, Exception> {
         let is_shown = match self.quality.class() {
             Class::Good => true,
@@ -57,8 +58,8 @@ impl Seen {
         .ok_or(Exception::Failure)
     }
 
-    /// The companion's cell in the same table. In a register: 0 for good, 1 for uncertain, 2 for
-    /// bad. As a bit: whether the value is good.
+    /// Returns the content of the companion. A register contains 0 for good, 1 for uncertain or 2
+    /// for bad. A bit is 1 if the value is good, and 0 if not.
     pub(super) fn companion(self, table: Table) -> Raw {
         let class = self.quality.class();
         let shown = match table.is_bits() {

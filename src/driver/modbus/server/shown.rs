@@ -1,8 +1,9 @@
 //! The list `show`: which values of the controller clients can read, and in which form.
 //!
-//! The server looks up values by name at each request, so they may come and go while it runs.
-//! Programs make variables, and a reload changes points. A name without a value is bad, like a
-//! sensor that was never read. `seen.rs` decides the answer for a bad value.
+//! The server searches each value by its name at each request. Values may therefore appear and
+//! disappear while the server runs: programs create variables, and a reload changes points. If a
+//! name has no value, the entry is bad, like an input that was never read. `seen.rs` decides the
+//! answer for a bad value.
 
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use crate::driver::modbus::wire::register::{Byte, Layout, Order};
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Kind, Point, Points, Quality, Value};
 
-/// The age after which an export is outdated. The daemon fills it up to fifty times a second. An
-/// older one comes from a scan that stands, so none of its values is valid any more.
+/// The age after which an export is outdated. An export is a copy of the controller's values, which
+/// the daemon renews up to fifty times a second. An older export shows that the scan stands, so
+/// none of its values is valid any more.
 const OUTDATED: Duration = Duration::from_secs(2);
 
 /// An entry of the list `show`.
@@ -26,28 +28,29 @@ const OUTDATED: Duration = Duration::from_secs(2);
 pub struct Show {
     /// The name of a point or of a variable.
     pub name: String,
-    /// The table in which the value is read.
+    /// The table in which clients read the value.
     pub table: Table,
-    /// The first register or the bit of the value, counted from 0.
+    /// The address of the value's bit or first register, counted from 0.
     pub address: u16,
-    /// The type of the value in registers. In a table of bits it is a bool.
+    /// The type of the value in its registers. In a table of bits, the type is always bool.
     #[serde(rename = "type")]
     pub kind: Option<Kind>,
-    /// The order of the bytes.
+    /// The order of the bytes in the registers.
     pub order: Option<Order>,
-    /// The half of a register that holds the value.
+    /// The half of a register that contains the value.
     pub byte: Option<Byte>,
-    /// The bit of a register that holds the value.
+    /// The bit of a register that contains the value.
     pub bit: Option<u8>,
-    /// The factor from the number on the wire to the value.
+    /// The scale: the value is the number on the wire, multiplied by the scale, plus the offset.
     #[serde(default = "one")]
     pub scale: f64,
-    /// The offset that is added after scaling.
+    /// The offset, which is added after the multiplication by the scale.
     #[serde(default)]
     pub offset: f64,
-    /// The address of the companion in the same table, which says how far the value can be trusted.
+    /// The address of the companion in the same table. The companion shows the quality of the
+    /// value.
     pub quality: Option<u16>,
-    /// The answer while the value is bad.
+    /// The answer to a client while the value is bad.
     #[serde(default)]
     pub on_bad: OnBad,
 }
@@ -56,31 +59,32 @@ fn one() -> f64 {
     1.0
 }
 
-/// The key `on_bad` of an entry.
+/// The key `on_bad` of an entry: the answer to a client while the value is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBad {
-    /// Exception 4.
+    /// The server answers with exception 4.
     #[default]
     Exception,
-    /// The last good value; the companion says that it is old.
+    /// The server answers with the last good value. The companion shows that this value is old.
     Keep,
-    /// This value, in the unit of the point.
+    /// The server answers with this value, which is given after scale and offset.
     #[serde(untagged)]
     Value(Value),
 }
 
-/// A value that clients can read.
+/// One entry of `show`: a value that clients can read.
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) name: String,
-    /// A point with the type, scale and offset that the value has on the wire.
+    /// A point with the type, the scale and the offset that the value has on the wire.
     wire: Point,
     pub(super) instead: Instead,
     pub(super) has_companion: bool,
 }
 
-/// The form of a value of this type in `table`.
+/// Returns the form of a value of this type in `table`. `wrong` makes the error if a key does not
+/// fit.
 pub(super) fn form(
     table: Table,
     kind: Kind,
@@ -105,10 +109,10 @@ pub(super) fn form(
 }
 
 impl Shown {
-    /// Plans entry number `n` of the list.
+    /// Plans entry number `n` of the list `show`.
     ///
     /// # Errors
-    /// When the value cannot be shown in this way.
+    /// When the value cannot be shown as the entry describes it.
     pub(super) fn plan(show: &Show, n: usize, points: &Points) -> Result<(Self, Form), OpenError> {
         let wrong = |key: &str, found: &str, wanted: &str| {
             OpenError::new(format!("show[{n}].{key}"), found, wanted)
@@ -148,7 +152,7 @@ impl Shown {
         Ok((Self { name: show.name.clone(), wire, instead, has_companion }, form))
     }
 
-    /// What is known about the value at `now`.
+    /// Returns the value and its quality at the time `now`.
     pub(super) fn look(&self, export: &Export, now: Duration) -> Seen {
         let Some(shown) = export.find(&self.name).filter(|_| export.cycle > 0) else {
             return Seen::nothing(Quality::Waiting);
@@ -160,14 +164,15 @@ impl Shown {
         }
         match self.wire.raw_of(shown.value) {
             Ok(raw) => Seen { raw: Some(raw), quality },
-            // A number that does not fit must not appear as a smaller one.
+            // A number that does not fit into its type on the wire must not appear as a smaller
+            // number.
             Err(_) => Seen::nothing(quality.max(Quality::Config)),
         }
     }
 }
 
-/// The raw value on the wire. An image has no place for NaN, but on the wire a float may use it to
-/// say that the value is bad.
+/// Returns the raw form of the value on the wire. A process image cannot contain NaN. On the wire,
+/// a float may be NaN to show that the value is bad.
 fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw> {
     let mut raw = [0; 8];
     match (wire.kind, value) {
@@ -180,8 +185,8 @@ fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw>
     Some(raw)
 }
 
-/// Whether the value was ever read or written. The image holds 0 for an input that was never read,
-/// and that 0 is no value.
+/// Whether the value was ever read or written. The process image contains 0 for an input that was
+/// never read, and this 0 is not a real value.
 fn was_ever_good(export: &Export, name: &str) -> bool {
     export.points.find(name).is_none_or(|id| {
         export.points[id].direction == Direction::Out

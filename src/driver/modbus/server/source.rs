@@ -1,22 +1,25 @@
-//! The addresses that may connect: single ones, and networks by their prefix, such as `10.0.0.0/8`.
+//! The client addresses that may connect: single addresses, and networks with a prefix length, such
+//! as `10.0.0.0/8`.
 //!
-//! The list protects against mistakes and curiosity. It does not prove the identity of a client,
-//! because Modbus has no such proof. `server.rs` uses it.
+//! The list protects against mistakes and against curious people. The list does not prove the
+//! identity of a client, because Modbus has no such proof. `server.rs` checks the address of each
+//! new client.
 
 use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-/// An entry of the list `allow`: one address, or all of a network.
+/// An entry of the list `allow`: one address, or all addresses of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
     network: IpAddr,
-    /// How many of the first bits count.
+    /// The number of leading bits that must be equal.
     prefix: u32,
 }
 
-/// An address as bits from the left, and their number.
+/// Returns the bits of an address, beginning at the highest of 128 bits, and the number of its
+/// bits.
 fn bits(address: IpAddr) -> (u128, u32) {
     match address {
         IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
@@ -25,7 +28,7 @@ fn bits(address: IpAddr) -> (u128, u32) {
 }
 
 impl Source {
-    /// Parses an address or a network.
+    /// Parses an address or a network. Returns `None` if the text is neither of these.
     fn parse(text: &str) -> Option<Self> {
         let (network, prefix) = match text.split_once('/') {
             Some((network, prefix)) => (network, Some(prefix.parse().ok()?)),
@@ -37,14 +40,14 @@ impl Source {
         (prefix <= most).then_some(Self { network, prefix })
     }
 
-    /// The addresses of this machine itself.
+    /// Returns the loopback addresses. Only programs on this computer can connect from them.
     pub(super) fn loopback() -> Vec<Self> {
         ["127.0.0.0/8", "::1"].into_iter().filter_map(Self::parse).collect()
     }
 
-    /// Whether this entry covers the address.
+    /// Whether the address belongs to this entry.
     pub(super) fn covers(self, address: IpAddr) -> bool {
-        // A socket for both versions shows an IPv4 address as an IPv6 one.
+        // A socket for both IP versions shows an IPv4 address in the form of IPv6.
         let address = address.to_canonical();
         let ((ours, len), (theirs, same)) = (bits(self.network), bits(address));
         let beyond = 128 - self.prefix;

@@ -1,11 +1,21 @@
-//! The layout of a point's value in Modbus registers: its type, the order of its bytes, its part of
-//! a register.
+//! The layout of a point's value in Modbus registers: the type of the value, the order of its
+//! bytes, and the part of a register that the value occupies.
 //!
-//! A register has 16 bits and comes high byte first (Modbus application protocol 1.1b3, 4.2). The
-//! protocol does not define wider values, so each device has its own order. "Big endian" and
-//! "swapped" mean something else in every tool. Therefore an [`Order`] names the bytes as they come
-//! on the wire, where A is the most significant byte of the value. This file knows no addresses,
-//! see `client/place.rs`, and no scale or offset, which belong to the point.
+//! A register has 16 bits, and its high byte is sent first (Modbus application protocol 1.1b3,
+//! 4.2). The protocol does not define values wider than 16 bits, so each device has its own byte
+//! order. Terms such as "big endian" and "swapped" have a different meaning in every tool.
+//! Therefore an [`Order`] lists the bytes in the order in which they are sent on the wire. The
+//! letter A is the most significant byte of the value. Example: the u32 value 0x01020304.
+//!
+//! | order | first register | second register |
+//! |---|---|---|
+//! | ABCD | 0x0102 | 0x0304 |
+//! | CDAB | 0x0304 | 0x0102 |
+//! | BADC | 0x0201 | 0x0403 |
+//! | DCBA | 0x0403 | 0x0201 |
+//!
+//! This file does not handle addresses; `client/place.rs` handles the addresses of the client. This
+//! file also does not handle scale and offset, which belong to the point.
 
 use serde::Deserialize;
 
@@ -14,7 +24,8 @@ use crate::process::image::{Kind, Raw};
 /// The number of registers of the widest value, which has 64 bits.
 pub const MAX_REGISTERS: usize = 4;
 
-/// The order of a value's bytes on the wire; A is the most significant byte.
+/// The order in which the bytes of a value are sent on the wire. The letter A is the most
+/// significant byte of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "each is named by what it is")]
@@ -32,7 +43,8 @@ pub enum Order {
 }
 
 impl Order {
-    /// All orders of a value this many registers wide, the usual one first.
+    /// Returns all orders for a value that occupies this number of registers. The first order is
+    /// the default.
     pub const fn of(registers: usize) -> &'static [Self] {
         match registers {
             1 => &[Self::Ab, Self::Ba],
@@ -42,7 +54,7 @@ impl Order {
         }
     }
 
-    /// The order as the configuration spells it.
+    /// Returns the name of the order in the configuration, such as `ABCD`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ab => "AB",
@@ -58,55 +70,60 @@ impl Order {
         }
     }
 
-    /// For each byte on the wire, its place in the value; 0 is the most significant byte.
+    /// Returns the position in the value for each byte, in the order of the bytes on the wire.
+    /// Position 0 is the most significant byte of the value.
     fn places(self) -> impl Iterator<Item = usize> {
         self.word().bytes().map(|letter| usize::from(letter - b'A'))
     }
 }
 
-/// One half of a register.
+/// One half of a register: 8 of its 16 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Byte {
-    /// The high byte, which comes first on the wire.
+    /// The high byte, which is sent first on the wire.
     Hi,
     /// The low byte.
     Lo,
 }
 
-/// The bits of its registers that a value has.
+/// The part of its registers that a value occupies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
+    /// All bits of one to four registers, in this byte order.
     Whole(Order),
+    /// One byte of one register.
     Half(Byte),
+    /// One bit of one register. Bit 0 is the lowest bit.
     Bit(u8),
 }
 
-/// The layout of values of one type in registers.
+/// The layout of a value in its registers: the type of the value, and the part of the registers
+/// that the value occupies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     kind: Kind,
     part: Part,
 }
 
-/// A key of the configuration whose value cannot work.
+/// An error in the configuration: a key whose value cannot work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
     /// The key that is wrong.
     pub key: &'static str,
-    /// What the configuration has there.
+    /// The content of this key in the configuration, in words for an error message.
     pub found: String,
-    /// What is expected there.
+    /// The content that this key must have, in words for an error message.
     pub wanted: String,
 }
 
-/// A float that came over the wire and is not finite.
+/// The error of a read: the registers contain a float that is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotFinite;
 
 impl Layout {
-    /// The layout of `kind` with these keys: the byte order for numbers of 16 bits and more, the
-    /// half for numbers of 8 bits, the bit for a bool.
+    /// Makes the layout of a value of type `kind` from the keys of the configuration. `order` is
+    /// for numbers of 16 bits and more. `byte` is for numbers of 8 bits. `bit` is for a bool.
     ///
     /// # Errors
     /// When a key is missing or does not fit the type.
@@ -154,7 +171,7 @@ impl Layout {
         Ok(Self { kind, part })
     }
 
-    /// The number of registers that the value takes.
+    /// Returns the number of registers that the value occupies, 1 to 4.
     pub const fn registers(&self) -> usize {
         match self.part {
             Part::Whole(_) => self.kind.size() as usize / 2,
@@ -162,12 +179,14 @@ impl Layout {
         }
     }
 
-    /// Whether the rest of the register can belong to other values.
+    /// Whether the value occupies only a part of its register. Other values can then occupy the
+    /// rest of the register.
     pub const fn is_part_of_register(&self) -> bool {
         !matches!(self.part, Part::Whole(_))
     }
 
-    /// The part of the register in words; `None` for all of it.
+    /// Returns the part of the register in words, such as `bit 3`. Returns `None` if the value
+    /// occupies whole registers.
     pub fn part(&self) -> Option<String> {
         match self.part {
             Part::Whole(_) => None,
@@ -177,11 +196,12 @@ impl Layout {
         }
     }
 
-    /// The value in the first [`Layout::registers`] of `registers`.
+    /// Reads the value from the first registers of the slice. The number of these registers is
+    /// [`Layout::registers`].
     ///
     /// # Errors
-    /// When the value is a float that is not finite. Devices say in this way that they have no
-    /// measurement.
+    /// When the value is a float that is not finite. A device sends such a float to report that it
+    /// has no measurement.
     pub fn read(&self, registers: &[u16]) -> Result<Raw, NotFinite> {
         let mut raw = [0; 8];
         match self.part {
@@ -192,7 +212,7 @@ impl Layout {
                 let last = self.kind.size() as usize - 1;
                 let wire = registers[..self.registers()].iter().flat_map(|r| r.to_be_bytes());
                 for (byte, place) in wire.zip(order.places()) {
-                    // The raw value begins with its least significant byte.
+                    // In `raw`, the first byte is the least significant byte of the value.
                     raw[last - place] = byte;
                 }
             }
@@ -205,8 +225,8 @@ impl Layout {
         if is_finite { Ok(raw) } else { Err(NotFinite) }
     }
 
-    /// Puts a value into the first [`Layout::registers`] of `registers`. Bits of other values stay
-    /// as they are.
+    /// Writes the value into the first registers of the slice. The number of these registers is
+    /// [`Layout::registers`]. Bits that belong to other values do not change.
     pub fn write(&self, raw: Raw, registers: &mut [u16]) {
         let [hi, lo] = registers[0].to_be_bytes();
         match self.part {
@@ -236,7 +256,8 @@ mod tests {
         raw
     }
 
-    /// Reads registers as a value, and writes it back over registers that are all ones.
+    /// Reads the registers as a value, which must be equal to `value`. Then writes the value into
+    /// registers in which all bits are 1. The result must be equal to `written`.
     fn check(layout: Result<Layout, Misfit>, registers: &[u16], value: &[u8], written: &[u16]) {
         let layout = layout.unwrap();
         assert_eq!(layout.registers(), registers.len(), "{layout:?}");

@@ -1,10 +1,13 @@
-//! One request to one unit as bytes, and what counts as its reply.
+//! The bytes of one request to one unit, and the check of the reply.
 //!
-//! `rmodbus` makes the requests. Replies are parsed here, because `rmodbus` is too lax and too
-//! strict for a controller. It takes any other function code for an exception. It accepts a byte
-//! count that is too large. It refuses a TCP frame of more than 255 bytes (124 registers and more).
-//! A reply here is exactly what was asked for, or nothing. Nothing in this file waits;
-//! `client/transport.rs` does.
+//! The crate `rmodbus` makes the bytes of requests. This file parses the replies itself, because
+//! the parser of `rmodbus` has three faults for a controller:
+//! - `rmodbus` treats every other function code as an exception.
+//! - `rmodbus` accepts a byte count that is too large.
+//! - `rmodbus` refuses a TCP frame of more than 255 bytes (124 registers and more).
+//!
+//! This file accepts only the exact reply to a request and refuses all other bytes. This file waits
+//! for nothing; `client/transport.rs` sends the requests and waits for the replies.
 
 use std::fmt;
 
@@ -13,38 +16,38 @@ use rmodbus::{ErrorKind, ModbusProto};
 
 use super::table::Table;
 
-/// The bit that marks a function code as an exception.
+/// The bit that marks a function code in a reply as an exception.
 const EXCEPTION: u8 = 0x80;
 
-/// The content of a request.
+/// The content of a request: what the unit has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    /// Read places of a table.
+    /// Read coils, discrete inputs or registers of one table.
     Read {
-        /// The table.
+        /// The table to read.
         table: Table,
-        /// The first place, counted from 0.
+        /// The first address to read, counted from 0.
         address: u16,
-        /// The number of places.
+        /// The number of coils, discrete inputs or registers to read.
         count: u16,
     },
     /// Write one coil, with function code 5 or 15.
     WriteCoil {
-        /// The coil, counted from 0.
+        /// The address of the coil, counted from 0.
         address: u16,
-        /// The new value.
+        /// The new state of the coil.
         on: bool,
-        /// Whether to use function code 5, for devices that lack function code 15.
+        /// Whether to use function code 5. Some devices do not support function code 15.
         single: bool,
     },
-    /// Write holding registers, with function code 16, or 6 for one register.
+    /// Write holding registers with function code 16, or one register with function code 6.
     WriteRegisters {
-        /// The first register, counted from 0.
+        /// The address of the first register, counted from 0.
         address: u16,
-        /// The new values.
+        /// The new values of the registers.
         values: Vec<u16>,
-        /// Whether to use function code 6, for devices that lack function code 16; only for one
-        /// register.
+        /// Whether to use function code 6, which writes exactly one register. Some devices do not
+        /// support function code 16.
         single: bool,
     },
 }
@@ -54,37 +57,37 @@ pub enum Ask {
 pub struct Request {
     /// The unit's address on the bus.
     pub unit: u8,
-    /// The content of the request.
+    /// The content of the request: what the unit has to do.
     pub ask: Ask,
 }
 
-/// The reply of a unit.
+/// The valid reply of a unit to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// As many registers as were asked for.
+    /// The values of the registers, exactly as many as the request asked for.
     Registers(Vec<u16>),
-    /// As many bits as were asked for.
+    /// The states of the bits, exactly as many as the request asked for.
     Bits(Vec<bool>),
-    /// The unit has taken exactly what was written.
+    /// The unit has confirmed the write: its reply repeats the address, and the value or the count.
     Written,
 }
 
-/// How a request ended without a valid reply.
+/// Reason why a request has no valid reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WireError {
-    /// No reply came in time.
+    /// The unit has sent no reply before the timeout.
     Timeout,
-    /// The unit, or the gateway in front of it, refuses with this exception code.
+    /// The unit, or the gateway before the unit, has refused the request with this exception code.
     Exception(u8),
     /// The checksum of the reply is wrong.
     Crc,
-    /// The reply cannot belong to this request.
+    /// The reply cannot belong to this request. The text names the fault of the reply.
     Garbage(&'static str),
-    /// The reply may be a late one to another request.
+    /// The reply may be the late reply to another request.
     Doubtful,
-    /// The value that was read back is not the value that was written.
+    /// The driver has read an output back after a write, and the two values are different.
     Differs,
-    /// The connection has ended; a new one is needed.
+    /// The connection has ended, and the client must make a new connection. The text is the reason.
     Closed(String),
 }
 
@@ -106,7 +109,7 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// The meaning of an exception code (Modbus application protocol 1.1b3, 7).
+/// Returns the meaning of an exception code (Modbus application protocol 1.1b3, 7).
 pub const fn exception(code: u8) -> &'static str {
     match code {
         1 => "illegal function",
@@ -122,11 +125,12 @@ pub const fn exception(code: u8) -> &'static str {
     }
 }
 
-/// A request without its count or values: the unit, the function code and the first place.
+/// The kind of a request: its unit, its function code and its first address. Two requests of one
+/// kind can have different counts or values.
 pub(in crate::driver::modbus) type Kind = (u8, u8, u16);
 
 impl Request {
-    /// The kind of the request: what it is without its count or values.
+    /// Returns the kind of the request.
     pub(in crate::driver::modbus) const fn kind(&self) -> Kind {
         let (Ask::Read { address, .. }
         | Ask::WriteCoil { address, .. }
@@ -134,7 +138,7 @@ impl Request {
         (self.unit, self.function(), address)
     }
 
-    /// The function code.
+    /// Returns the function code of the request.
     pub const fn function(&self) -> u8 {
         match &self.ask {
             Ask::Read { table: Table::Coil, .. } => 1,
@@ -148,23 +152,23 @@ impl Request {
         }
     }
 
-    /// The bytes of the request on a serial line, with its checksum.
+    /// Returns the frame of the request for a serial line, with its checksum.
     ///
     /// # Errors
-    /// When it is longer than a frame can be.
+    /// When the request does not fit into a frame.
     pub fn rtu(&self) -> Result<Vec<u8>, ErrorKind> {
         self.frame(ModbusRequest::new(self.unit, ModbusProto::Rtu))
     }
 
-    /// The bytes of the request over TCP as transaction `tid`.
+    /// Returns the frame of the request for TCP, with the transaction number `tid`.
     ///
     /// # Errors
-    /// When it is longer than a frame can be.
+    /// When the request does not fit into a frame.
     pub fn tcp(&self, tid: u16) -> Result<Vec<u8>, ErrorKind> {
         self.frame(ModbusRequest::new_tcp_udp(self.unit, tid))
     }
 
-    /// The frame of the request, made by `maker`.
+    /// Makes the frame of the request. `maker` contains the unit and the protocol of the frame.
     fn frame(&self, mut maker: ModbusRequest) -> Result<Vec<u8>, ErrorKind> {
         let mut frame = Vec::with_capacity(260);
         let to = &mut frame;
@@ -192,8 +196,8 @@ impl Request {
         Ok(frame)
     }
 
-    /// The length of the reply in bytes, from the function code on and without a checksum, unless
-    /// it is an exception.
+    /// Returns the length of the normal reply in bytes, from the function code on and without a
+    /// checksum. The length of an exception is not this length but always 2 bytes.
     pub const fn reply_len(&self) -> usize {
         match &self.ask {
             Ask::Read { .. } => 2 + self.data_len(),
@@ -201,7 +205,7 @@ impl Request {
         }
     }
 
-    /// The number of bytes of values in the reply.
+    /// Returns the number of bytes in the reply that contain values. The number is 0 for a write.
     const fn data_len(&self) -> usize {
         match &self.ask {
             Ask::Read { table, count, .. } if table.is_bits() => (*count as usize).div_ceil(8),
@@ -210,9 +214,9 @@ impl Request {
         }
     }
 
-    /// Whether the reply to this request could also answer `other`, which asks for something else.
-    /// The reply to a read names no address. The reply to a write of several registers names no
-    /// values. An exception names neither.
+    /// Whether the reply to this request could also be the reply to `other`, which is a different
+    /// request. The reply to a read contains no address. The reply to a write of several registers
+    /// contains no values. An exception contains no address and no values.
     pub fn is_mistakable_for(&self, other: &Self, is_exception: bool) -> bool {
         let is_read = matches!(self.ask, Ask::Read { .. });
         let is_alike =
@@ -221,10 +225,12 @@ impl Request {
         self != other && addressee(self) == addressee(other) && (is_exception || is_alike)
     }
 
-    /// The reply in these bytes, which begin with the function code and have no checksum.
+    /// Parses the reply to this request. The bytes begin with the function code and have no
+    /// checksum.
     ///
     /// # Errors
-    /// When the unit refuses, or when the bytes are not the reply to exactly this request.
+    /// When the unit refuses the request, or when the bytes are not the reply to exactly this
+    /// request.
     pub fn reply(&self, bytes: &[u8]) -> Result<Reply, WireError> {
         match *bytes {
             [function, code] if function == self.function() | EXCEPTION => {
@@ -255,8 +261,8 @@ impl Request {
         Ok(Reply::Registers(registers.collect()))
     }
 
-    /// The part of a write that the unit repeats in its reply: the address, and the value or the
-    /// count.
+    /// Returns the part of a write that the unit repeats in its reply: the address, and the value
+    /// or the count.
     fn echo(&self) -> [u8; 4] {
         let (address, second) = match &self.ask {
             Ask::WriteCoil { address, on, single: true } => {
@@ -264,7 +270,7 @@ impl Request {
             }
             Ask::WriteCoil { address, single: false, .. } => (*address, 1),
             Ask::WriteRegisters { address, values, single: true } => (*address, values[0]),
-            // A frame was made of the values, so their number fits into 16 bits.
+            // All values fit into one frame, so their number fits into 16 bits.
             Ask::WriteRegisters { address, values, single: false } => {
                 (*address, values.len() as u16)
             }
@@ -275,8 +281,8 @@ impl Request {
     }
 }
 
-/// The checksum of a frame on a serial line, sent low byte first (Modbus over serial line 1.02,
-/// 6.2.2). The checksum of a whole frame, its own checksum included, is 0.
+/// Returns the checksum of a frame on a serial line. The checksum is sent low byte first (Modbus
+/// over serial line 1.02, 6.2.2). The checksum over a whole frame with its checksum bytes is 0.
 pub fn crc(bytes: &[u8]) -> u16 {
     let step = |crc: u16, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 };
     bytes.iter().fold(0xffff, |crc, byte| (0..8).fold(crc ^ u16::from(*byte), step))

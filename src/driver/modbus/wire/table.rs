@@ -1,7 +1,8 @@
-//! The four tables of a Modbus unit, and how much of one fits into a request.
+//! The four tables of a Modbus unit, and the maximum size of one request.
 //!
-//! A table has addresses from 0 to 65535. Which of them exist is known to the unit alone. This file
-//! knows no bytes: `request.rs` has the function codes, `register.rs` the values in registers.
+//! A table has addresses from 0 to 65535. Only the unit itself knows which of these addresses
+//! exist. This file does not handle bytes: `request.rs` has the function codes, and `register.rs`
+//! has the layout of values in registers.
 
 use serde::Deserialize;
 
@@ -11,14 +12,14 @@ const REGISTERS_READ: u16 = 125;
 /// The maximum number of coils or discrete inputs in one read (6.1).
 const BITS_READ: u16 = 2000;
 
-/// The maximum number of registers in one write (6.12): less than in a read, because the values
-/// stand in the request, behind its other numbers.
+/// The maximum number of registers in one write (6.12). This maximum is smaller than the maximum
+/// for a read, because a write request contains other fields before the values.
 const REGISTERS_WRITTEN: u16 = 123;
 
 /// The maximum number of coils in one write (6.11).
 const BITS_WRITTEN: u16 = 1968;
 
-/// The four tables of a unit. Each has its own addresses from 0 to 65535.
+/// The four tables of a unit. Each table has its own addresses from 0 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Table {
@@ -33,22 +34,22 @@ pub enum Table {
 }
 
 impl Table {
-    /// Whether the table has bits and not registers.
+    /// Whether the table consists of bits. If not, the table consists of registers.
     pub const fn is_bits(self) -> bool {
         matches!(self, Self::Coil | Self::Discrete)
     }
 
-    /// The maximum number of places in one read.
+    /// Returns the maximum number of bits or registers in one read.
     pub const fn most(self) -> u16 {
         if self.is_bits() { BITS_READ } else { REGISTERS_READ }
     }
 
-    /// The maximum number of places in one write.
+    /// Returns the maximum number of bits or registers in one write.
     pub(in crate::driver::modbus) const fn most_written(self) -> u16 {
         if self.is_bits() { BITS_WRITTEN } else { REGISTERS_WRITTEN }
     }
 
-    /// The table as the configuration spells it.
+    /// Returns the name of the table in the configuration, such as `holding`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Coil => "coil",
