@@ -1,8 +1,10 @@
-//! What an operator can order a device to do, and the failures that a simulated device has for
-//! practice.
+//! The commands that an operator can send to a device, and the failures that a simulated device can
+//! have for practice.
 //!
-//! `mod.rs` has the function that takes a command. `sim.rs` obeys; real devices refuse. Which
-//! operator may give an order is not decided here.
+//! The path of a command: `camshaft` command line, then the daemon, then an order to the scan, then
+//! `Driver::command` in `mod.rs`. The simulated device in `sim.rs` executes the command. Real
+//! devices refuse every command. This file does not check whether an operator has the right to send
+//! a command.
 
 use std::time::Duration;
 
@@ -11,56 +13,63 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 use crate::process::image::{PointId, Value};
 
-/// What an operator can order a device to do while it runs.
+/// A command that an operator can send to a running device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Gives a simulated input this value. The input keeps the value, or the model goes on from it.
+    /// Sets a simulated input to this value. A plain input keeps the value. If a model drives the
+    /// input, such as a tank, the model continues from this value.
     Set(PointId, Value),
-    /// Makes the device fail in this way until `Clear`. This replaces a failure that is present or
-    /// planned.
+    /// Makes the device fail in this way until `Clear`. The new failure replaces a failure that is
+    /// active or planned.
     Inject(Injection),
-    /// Ends the failure. A failure that the configuration has planned is cancelled too.
+    /// Ends the failure. A failure that the configuration has planned for later is cancelled too.
     Clear,
 }
 
-/// A failure for practice. In TOML and JSON the key `kind` names it.
+/// A failure for practice. In TOML and JSON, the key `kind` contains the name of the variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Injection {
-    /// Reads and writes fail. The inputs keep their values and are `Bad`.
+    /// All reads and writes of the device fail. The inputs keep their last values, and their
+    /// quality is `Bad`.
     Disconnect,
-    /// The inputs keep their values and are `Uncertain`. Outputs still arrive.
+    /// The inputs keep their last values, and their quality is `Uncertain`. Outputs still arrive at
+    /// the plant.
     Freeze,
-    /// Inputs are seen late and outputs take effect late, both by `delay`.
+    /// Inputs and outputs are late by `delay`: the image gets old inputs, and outputs take effect
+    /// later.
     Slow {
-        /// The delay of inputs and outputs.
+        /// The delay of the inputs and of the outputs.
         #[serde(with = "duration")]
         delay: Duration,
     },
-    /// Inputs are random values of their type and are still `Good`. A float that is not a number is
-    /// `Bad`.
+    /// Inputs have random values of their type, and their quality is `Good`. A random float that is
+    /// NaN or infinite makes its input `Bad`.
     Garbage {
-        /// The seed of the random values. The same seed gives the same values, read by read.
+        /// The seed of the random values. With the same seed, the same sequence of reads gives the
+        /// same values.
         #[serde(default)]
         seed: u64,
     },
-    /// The driver does not return for this long, once, so the whole scan stands. Real drivers
-    /// cannot do that. Operators practise with it how the devices and the daemon react.
+    /// The driver blocks the scan thread once, for this time. Real drivers never block the scan
+    /// thread. Operators use this failure to practise how the devices and the daemon react to a
+    /// scan that is stalled.
     Hang {
-        /// How long the driver does not return: at most a minute.
+        /// The time for which the driver blocks: at most a minute.
         #[serde(rename = "for", with = "duration")]
         lasting: Duration,
     },
 }
 
 impl Injection {
-    /// Parses the failure that an operator has named.
+    /// Parses the JSON with which an operator has described a failure.
     ///
     /// # Errors
-    /// What is wrong with the JSON, and what this kind of failure expects.
+    /// A text that says what is wrong in the JSON and which keys this kind of failure needs.
     pub fn from_json(json: serde_json::Value) -> Result<Self, String> {
         let kind = json.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
-        // Serde accepts any field beside a kind that has no fields.
+        // Serde ignores unknown fields at a variant without fields. Therefore this function checks
+        // for unknown fields itself.
         let fields = json.as_object().into_iter().flat_map(|object| object.keys());
         let field = fields.into_iter().find(|field| *field != "kind").cloned();
         if let ("disconnect" | "freeze", Some(field)) = (&*kind, field) {

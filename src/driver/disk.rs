@@ -1,10 +1,13 @@
-//! The files that plans of devices read: where plans wait for them, and what is said if they do not
-//! answer.
+//! Limits for plans that read files: how many plans may wait for a disk, and the error if the disk
+//! does not answer.
 //!
-//! The files that a configuration names may be on a disk that does not answer. Therefore a thread
-//! of its own makes the plan of such a device, within a time limit, and the number of such threads
-//! is limited here. `registry.rs` makes the plans. Files that a device reads later, on its own
-//! thread, are not handled here.
+//! Some devices name files in their configuration, such as certificates or a script. Such a file
+//! may be on a disk that does not answer. A plan that reads such files must not block the daemon.
+//! Therefore `registry.rs` makes the plan on a separate thread and waits for a limited time. After
+//! the time limit the thread continues to wait by itself. This file limits the number of these
+//! threads.
+//!
+//! This file does not handle files that a device reads later, on its own thread.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,30 +17,35 @@ use std::sync::{Mutex, PoisonError};
 use super::OpenError;
 use crate::patience::{self, Places};
 
-/// A file that a device's configuration names: the key that names it, and the path.
+/// A file that a device's configuration names: the key in the configuration, and the path.
 pub(super) type Named = (&'static str, PathBuf);
 
-/// The maximum number of plans that wait for the same files at one time. A reload makes one plan
-/// after the other. After this many failed tries the answer is known without another one.
+/// The maximum number of plans that wait for the same files at the same time. Each reload starts a
+/// new plan, even if earlier plans still wait. If this many plans already wait, the next plan fails
+/// at once, because the disk will not answer that plan either.
 const MAX_PLANS: usize = 4;
 
-/// The maximum number of groups of files for which plans wait at one time. A group is the files of
-/// one device. Each new configuration may name other files. Each group has places of its own, so
-/// files on a disk that hangs take no place from files on a disk that answers.
+/// The maximum number of groups of files for which plans wait at the same time. A group is the list
+/// of files of one device. Each new configuration may name other files, so the number needs a
+/// limit. Each group has its own waiting slots. Therefore a disk that hangs takes no slots from
+/// files on a disk that answers.
 const MAX_GROUPS: usize = 32;
 
-/// The waiting places of each group of files. The waiting threads outlive the device, so this
-/// belongs to the process.
+/// The waiting slots of each group of files. A waiting thread may outlive its device. Therefore the
+/// slots are a static of the process and not a part of the device.
 pub(super) static GROUPS: Groups = Groups(Mutex::new(BTreeMap::new()));
 
-/// Waiting places, by the paths of a group's files. Every thread that plans a device changes them.
+/// The waiting slots, by the paths of the files of a group. Every thread that plans a device
+/// changes this map.
 pub(super) struct Groups(Mutex<BTreeMap<Vec<PathBuf>, Places>>);
 
 impl Groups {
-    /// The waiting places for plans that need these files.
+    /// Returns the waiting slots for plans that need these files. Fails if too many groups already
+    /// wait.
     pub(super) fn places(&self, files: &[Named]) -> io::Result<Places> {
         let files: Vec<_> = files.iter().map(|(_, path)| path.clone()).collect();
-        // The map is never left half changed, so a panic in another thread does not spoil it.
+        // A panic never leaves the map half changed. Therefore the map is still valid after a panic
+        // of another thread, and the poison flag of the mutex is ignored.
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|_, places| !places.are_idle());
         if groups.len() >= MAX_GROUPS && !groups.contains_key(&files) {
@@ -48,7 +56,7 @@ impl Groups {
     }
 }
 
-/// The error for files that do not answer, or that may not be waited for.
+/// Makes the error for files that did not answer, or for which no waiting slot was free.
 pub(super) fn no_answer(files: &[Named], error: &io::Error) -> OpenError {
     let keys: Vec<_> = files.iter().map(|(key, _)| *key).collect();
     let paths: Vec<_> = files.iter().map(|(_, path)| path.display().to_string()).collect();
@@ -64,8 +72,9 @@ mod tests {
 
     use super::*;
 
-    /// The script of a device was on a disk that did not answer. After some reloads every other
-    /// configuration was refused, even one on a disk that answers.
+    /// In an earlier version, all groups shared their slots. The script of one device was on a disk
+    /// that did not answer. After a few reloads the daemon refused every configuration with files,
+    /// even files on a disk that answers.
     #[test]
     fn files_that_hang_keep_no_others_out() {
         let groups = Groups(Mutex::default());

@@ -1,8 +1,8 @@
-//! Durations in configuration and requests: text with a unit, such as `"200ms"`, never a bare
-//! number.
+//! Durations in the configuration and in requests. A duration is text with a unit, such as
+//! `"200ms"`. A number without a unit is refused.
 //!
-//! Fields use this module with `#[serde(with = ...)]`. The crate humantime does the parsing. This
-//! file sets no ranges; each driver checks its own.
+//! A field uses this module with `#[serde(with = "duration")]`. The crate humantime parses the
+//! text. This file sets no ranges; each driver checks its own ranges.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::ser::Serializer;
 
-/// Writes a duration with its unit.
+/// Writes a duration as text with its unit.
 pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&humantime::format_duration(*duration))
 }
 
-/// Reads a duration with its unit.
+/// Reads a duration from text with its unit.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     struct Text;
     impl Visitor<'_> for Text {
@@ -34,7 +34,8 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
     from.deserialize_str(Text)
 }
 
-/// Reads a duration with its unit, for a field that may be absent.
+/// Reads an optional duration from text with its unit. A field names this function in
+/// `deserialize_with`. With `default`, the key may be absent.
 pub(super) fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     deserialize(from).map(Some)
 }

@@ -1,9 +1,12 @@
-//! The values that other systems may see of this controller: the points and variables after a
+//! The values of this controller that other systems may see: all points and variables after a
 //! recent cycle.
 //!
+//! ```text
+//!   scan --Snapshot--> daemon --Export, at most 50 a second--> devices --> SCADA, broker
+//! ```
 //! The daemon fills an [`Export`] from the scan's snapshot, at most fifty times a second. Devices
-//! that serve or publish values read it. This file does not decide which names are shown: the
-//! configuration of such a device does.
+//! that serve or publish values read the export. This file does not decide which names a device
+//! shows; the configuration of that device does.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,48 +16,50 @@ use tokio::sync::watch;
 use crate::process::image::{Direction, Inputs, Points, Quality, Value};
 use crate::process::variable::Variables;
 
-/// All points and variables at one instant.
+/// All points and variables at the end of one cycle.
 #[derive(Debug, Clone)]
 pub struct Export {
-    /// The number of the cycle; 0 before the first.
+    /// The number of the cycle; 0 before the first cycle.
     pub cycle: u64,
-    /// The instant of the cycle, on the scan's clock.
+    /// The time of the cycle, on the scan's clock.
     pub now: Duration,
-    /// The instant of the cycle, on the wall clock.
+    /// The time of the cycle, on the wall clock.
     pub wall: SystemTime,
     /// All points of the configuration.
     pub points: Arc<Points>,
-    /// The inputs that the programs saw.
+    /// The inputs as the programs saw them in the cycle.
     pub inputs: Inputs,
-    /// The outputs that the scan gave to the devices.
+    /// The outputs that the scan wrote to the devices in the cycle.
     pub outputs: Vec<u8>,
     /// All variables.
     pub variables: Variables,
-    /// Whether the scan stands since that cycle. If so, no value can be relied on.
+    /// Whether the scan has stalled after the exported cycle. If it has stalled, no value is
+    /// reliable any more.
     pub is_stalled: bool,
 }
 
 /// One value that other systems see.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shown {
-    /// The value, in the unit of its point.
+    /// The value, in the engineering unit of its point.
     pub value: Value,
-    /// How far the value can be trusted.
+    /// The quality of the value, that is, how reliable the value is.
     pub quality: Quality,
-    /// When the value was good last.
+    /// The time at which the value was good last.
     pub at: SystemTime,
 }
 
 impl Export {
-    /// The point of this name or, if there is none, the variable. The quality of all of them is bad
-    /// while the scan stands.
+    /// Finds the point with this name or, if there is no such point, the variable with this name.
+    /// Returns `None` if neither exists. While the scan is stalled, the quality of every value is
+    /// bad.
     pub fn find(&self, name: &str) -> Option<Shown> {
         let shown = self.last(name)?;
         let stall = if self.is_stalled { Quality::NoComm } else { Quality::Good };
         Some(Shown { quality: shown.quality.max(stall), ..shown })
     }
 
-    /// The value as it was in that cycle, whether or not the scan stands since.
+    /// The value at the end of the exported cycle. A later stall does not change its quality.
     fn last(&self, name: &str) -> Option<Shown> {
         let Some(id) = self.points.find(name) else {
             let value = Value::from(self.variables.read(name)?);
@@ -89,11 +94,12 @@ impl Default for Export {
     }
 }
 
-/// The receiver on which devices find the newest [`Export`] and are woken by the next one.
+/// The receiver from which a device reads the newest [`Export`]. The receiver also wakes the device
+/// at the next export.
 pub type Exports = watch::Receiver<Arc<Export>>;
 
-/// A new channel for exports: the sender for the daemon, the receiver for devices. It holds an
-/// empty export until the daemon sends the first.
+/// Makes a new channel for exports: the sender is for the daemon, the receiver is for the devices.
+/// The channel contains an empty export until the daemon sends the first export.
 pub fn exports() -> (watch::Sender<Arc<Export>>, Exports) {
     watch::channel(Arc::default())
 }

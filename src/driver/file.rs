@@ -1,5 +1,5 @@
-//! The driver for files whose text is a number: sysfs, iio, hwmon, PWM, any file that a program
-//! writes.
+//! The driver for files that contain a number as text. Examples are files of sysfs, iio, hwmon and
+//! PWM, and any file that another program writes.
 //!
 //! ```toml
 //! [[device]]
@@ -14,20 +14,27 @@
 //! unit = "°C"
 //! at = { path = "/sys/class/thermal/thermal_zone0/temp" }
 //! ```
-//! Inputs are read once in a period, each by a thread that may wait. A value is published as soon
-//! as its read has ended. A sensor that hangs costs only its own point, whose value ages.
+//! Inputs: the driver reads each file once in a period, on a thread that may wait. The driver
+//! publishes a value as soon as its read has ended. If one sensor hangs, only the point of that
+//! sensor is affected: its value becomes stale and then bad.
 //!
-//! Outputs are written when they change, and confirmed when the kernel has taken them. A failed
-//! write is tried again after a period, or at once if another value is wanted. In the same rhythm
-//! the driver checks that the file is still the one that was written. The file of a device that has
-//! come back has the kernel's default, so a new file is written again. Other writers of the same
-//! file are not noticed.
+//! Outputs: the driver writes a file when the wanted value changes. The output is confirmed when
+//! the kernel has accepted the write. After a failed write, the driver tries again at the next
+//! check, or at once if another value is wanted. The outputs are checked once in a period, but at
+//! least once a second and at most ten times a second.
 //!
-//! The number in the file is raw; scale and offset belong to the point. It is the first line of the
-//! file: see `file/number.rs`. One name in a path may have one `*`, because hwmon numbers its chips
-//! anew at each start: `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. The driver
-//! looks for the match each time it opens the file. Two files that match are an error. This driver
-//! does not use file events.
+//! Each check also finds out whether the path still leads to the file that was written. When a
+//! device was unplugged and plugged in again, its file is a new file with the kernel's default
+//! value. Therefore the driver writes the output again. The driver does not detect that another
+//! program writes the same file.
+//!
+//! The number in the file is the raw value; `scale` and `offset` of the point convert it. The
+//! number is the first line of the file: see `file/number.rs`.
+//!
+//! One name in a path may contain one `*`, because hwmon may give its chips other numbers at each
+//! start. Example: `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. The driver searches
+//! for the match each time it opens the file. Two matching files are an error. This driver does not
+//! use file events (inotify).
 
 mod number;
 
@@ -49,31 +56,33 @@ use super::{Fault, Location, OpenError, Part, Plan, Settings, duration};
 use crate::logged::OnChange;
 use crate::process::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 
-/// The range of `period`. A shorter period leaves the threads no time for anything else; a longer
-/// one is no measurement.
+/// The range of `period`. With a shorter period, the threads would have no time for other work.
+/// With a longer period, an input would be too old to be useful.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// The limits of the time between two checks of the outputs, which is otherwise the period. Below
-/// the first, a failed write would be tried too often. Above the second, a device that has come
-/// back would wait too long for its outputs, if inputs are read rarely.
+/// The minimum and the maximum of the time between two checks of the outputs. Between these limits,
+/// that time is the period. With less than the minimum, failed writes would be repeated too often.
+/// With more than the maximum, a device that was plugged in again would wait too long for its
+/// outputs.
 const LOOKED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
-/// The shortest age at which a value is stale. On a busy machine a thread may get its CPU this
-/// late.
+/// The minimum age at which a value becomes stale. On a busy machine, a thread may get its CPU time
+/// this late. Then a working sensor must not become stale.
 const STALE: Duration = Duration::from_millis(100);
 
-/// A call that takes longer than this hangs. A sensor on a slow bus may need a second.
+/// The time after which a call counts as hanging. A sensor on a slow bus may need a second, so the
+/// limit is two seconds.
 const HANGS: Duration = Duration::from_secs(2);
 
-/// A `[[device]]` of this driver.
+/// The `[[device]]` table of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The time between two reads of a file.
+    /// The time between two reads of each file.
     #[serde(default = "second", with = "duration")]
     pub period: Duration,
-    /// The key `at` of each point, by the point's name.
+    /// The key `at` of each point. The key of the map is the name of the point.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -86,49 +95,48 @@ fn second() -> Duration {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// The absolute path of the file. It may have one `*`.
+    /// The absolute path of the file. The path may contain one `*`.
     pub path: PathBuf,
 }
 
-/// All files of one device.
+/// The state of all files of one device.
 #[derive(Debug)]
 struct Files {
     period: Duration,
     inputs: Vec<Spot>,
     outputs: Vec<Spot>,
-    /// The calls that are under way: at most one for each spot.
+    /// The calls in progress: at most one call for each spot.
     work: JoinSet<io::Result<Outcome>>,
-    /// Whether a spot has changed since the status was set last.
+    /// Whether the trouble of a spot has changed after the status was updated last.
     is_news: bool,
 }
 
-/// A point and its file.
+/// A point, its file, and the state of both.
 #[derive(Debug)]
 struct Spot {
     id: PointId,
     point: Point,
     path: Arc<Path>,
-    /// The call that is under way, if there is one. `begun_at` is when it began.
+    /// The call in progress, if there is one. `begun_at` is the start time of the last call.
     work: Option<Id>,
     begun_at: Instant,
-    /// Why the last call failed, if it did.
+    /// The error of the last call; `None` if the call succeeded.
     trouble: OnChange<Option<String>>,
-    /// The value that was tried last since the last check of the output, whether or not it was
-    /// written.
+    /// The value that the driver tried to write last, whether or not the write succeeded. Each
+    /// check of the outputs resets this field, so that a failed write is tried again.
     tried: Option<Raw>,
-    /// The identity of the file into which the confirmed value was written; `None` if no value is
-    /// confirmed.
+    /// The identity of the file that contains the confirmed value; `None` if no value is confirmed.
     written: Option<Identity>,
 }
 
-/// The result of a call that has ended.
+/// The result of a successful call.
 #[derive(Debug)]
 enum Outcome {
-    /// The value that was read.
+    /// A read has succeeded. The field is the raw value.
     Read(Raw),
-    /// The value that was written, and the file that took it.
+    /// A write has succeeded. The fields are the raw value and the identity of the file.
     Written(Raw, Identity),
-    /// The file that is there now.
+    /// A check has succeeded. The field is the identity of the file to which the path leads now.
     Seen(Identity),
 }
 
@@ -139,8 +147,8 @@ impl Settings for Config {
         Ok(Plan::new(move || Link::start(&points, device, files.freshness(), files)))
     }
 
-    /// The files of the points. An input may read the file that an output writes, so the two are in
-    /// different places.
+    /// Returns the path of each point as its place. An input may read the file that an output
+    /// writes. Therefore the direction is part of the place, and the two points do not collide.
     fn locations(&self, points: &Points, device: usize) -> Vec<(PointId, Location)> {
         let ours = points.iter().filter(|(_, point)| point.device == device);
         let place = |(id, point): (PointId, &Point)| {
@@ -153,10 +161,10 @@ impl Settings for Config {
 }
 
 impl Files {
-    /// Finds the file of each point of device number `device`.
+    /// Plans the file of each point of device number `device`. The plan opens no file.
     ///
     /// # Errors
-    /// When a point has no file, its path cannot be used, or the period is out of range.
+    /// When a point has no path, a path is not usable, or the period is out of range.
     fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if !PERIOD.contains(&config.period) {
             let found = format!("{:?}", config.period);
@@ -184,14 +192,16 @@ impl Files {
         Ok(Self { period: config.period, inputs, outputs, work: JoinSet::new(), is_news: true })
     }
 
-    /// How long a value is trusted: three periods until it is stale, ten until it is bad.
+    /// The default age limits of the inputs. A value is stale after three periods, but at least 100
+    /// ms. A value is bad after ten periods, but at least 2 s.
     fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(STALE);
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
     }
 
-    /// Marks the spots whose call has been under way for too long. No thread can end such a call.
+    /// Sets the trouble "does not return" at spots whose call takes too long. Such a call cannot be
+    /// aborted, because a thread that waits in the kernel cannot be ended from outside.
     fn find_hanging(&mut self) {
         for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
             if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
@@ -201,7 +211,7 @@ impl Files {
         }
     }
 
-    /// Starts to read the inputs whose last read has ended.
+    /// Starts a read of each input that has no call in progress.
     fn read(&mut self) {
         self.find_hanging();
         for spot in self.inputs.iter_mut().filter(|spot| spot.work.is_none()) {
@@ -210,7 +220,7 @@ impl Files {
         }
     }
 
-    /// Starts to write the outputs that the files do not have.
+    /// Starts a write of each output whose file does not have the wanted value.
     fn write(&mut self, side: &mut Side) {
         for spot in self.outputs.iter_mut().filter(|spot| spot.work.is_none()) {
             let Some(wanted) = side.wanted(spot.id) else { continue };
@@ -218,7 +228,8 @@ impl Files {
                 continue;
             }
             spot.tried = Some(wanted);
-            // From now on the file may have this value.
+            // During the write the file may already have the new value. Therefore the old value
+            // counts as unconfirmed from now on.
             side.doubt(spot.id);
             let kind = spot.point.kind;
             spot.start(&mut self.work, move |path| {
@@ -228,7 +239,8 @@ impl Files {
         }
     }
 
-    /// Lets failed outputs be tried again, and starts to look for the files of the written ones.
+    /// Checks the outputs: allows another attempt after a failed write, and starts a check of each
+    /// written file.
     fn look_after(&mut self) {
         self.find_hanging();
         for spot in &mut self.outputs {
@@ -239,7 +251,7 @@ impl Files {
         }
     }
 
-    /// Takes the result of a call that has ended or panicked.
+    /// Processes the result of a call that has ended or panicked.
     fn take(&mut self, ended: Result<(Id, io::Result<Outcome>), JoinError>, side: &mut Side) {
         let (work, outcome) =
             ended.unwrap_or_else(|panic| (panic.id(), Err(io::Error::other(panic))));
@@ -266,11 +278,12 @@ impl Files {
         }
     }
 
-    /// Publishes the values to the scan and, if they have changed, the parts to the status.
+    /// Publishes the values to the scan. Updates the parts of the status if a spot has changed.
     fn publish(&mut self, side: &mut Side) {
         let spots = || self.inputs.iter().chain(&self.outputs);
-        // A missing file of an output is noticed only at the next check, so inputs decide if there
-        // are any.
+        // The device counts as disconnected if all inputs fail. If the device has no inputs, its
+        // outputs decide. Inputs are preferred because a missing file of an output is detected
+        // later, at the next check.
         let asked = if self.inputs.is_empty() { &self.outputs } else { &self.inputs };
         let is_dead = asked.iter().all(|spot| spot.trouble.last().is_some());
         side.fault((is_dead && !asked.is_empty()).then_some(Fault::Disconnected));
@@ -323,7 +336,7 @@ impl Spot {
         }
     }
 
-    /// Starts a call on a thread that may wait.
+    /// Starts a call on a thread that may wait. Records the call in the spot.
     fn start(
         &mut self,
         all: &mut JoinSet<io::Result<Outcome>>,
@@ -334,7 +347,7 @@ impl Spot {
         self.begun_at = Instant::now();
     }
 
-    /// The spot as the status shows it.
+    /// Describes the spot for the status.
     fn part(&self) -> Part {
         Part {
             name: self.point.name.clone(),
@@ -364,8 +377,9 @@ mod tests {
     use crate::driver::Driver;
     use crate::process::image::Kind;
 
-    /// A driver that reports twice for each write: whether the file counts as having the value
-    /// before, and then whether it counts as having its own value.
+    /// A driver that sends two facts for each write. The first fact is whether the previous value
+    /// still counts as confirmed during the write. The second fact is whether the new value counts
+    /// as confirmed after the write.
     struct Teller {
         files: Files,
         before: Raw,
@@ -387,8 +401,10 @@ mod tests {
         }
     }
 
-    /// During a write, the file may have the new value already. When a stall began then, the value
-    /// before, which was the safe one, still counted as confirmed.
+    /// During a write, the file may already have the new value. In an earlier version of the
+    /// driver, the previous value still counted as confirmed during a write. If the previous value
+    /// was the safe value and a stall began during the write, the driver did not write the safe
+    /// value again.
     #[test]
     fn what_is_being_written_is_in_doubt() {
         let folder = tempfile::tempdir().unwrap();

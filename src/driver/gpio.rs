@@ -17,26 +17,27 @@
 //! safe = false
 //! at = { chip = "pinctrl-bcm2711", offset = 18, drive = "push_pull" }
 //! ```
-//! A line is identified by its name, or by a chip and an offset on it. A chip is identified by its
-//! label, which stays, or by a name like `gpiochip0`, which may be another chip after the next
-//! start. One call reads all inputs of a chip and one call writes all its outputs, so each call is
-//! one instant. An output is requested with the value that the scan wants, in one step.
+//! A line is identified by its name, or by a chip and an offset on that chip. A chip is identified
+//! by its label, which never changes, or by its name, such as `gpiochip0`. The name may mean
+//! another chip after the next start.
 //!
-//! An input has a `mode`. `"level"` shows the level. `"latched"` shows even the shortest pulse for
-//! at least one cycle (`edge = "falling"`: a dip). `"counter"`, of type u32, counts edges (`edge`:
-//! `rising`, `falling`, `both`) and wraps, so programs take differences. A counter starts again at
-//! 0 when its device is opened again, by a reload that changes it or by a restart. It does not see
-//! edges while it is bad. Therefore a program takes the first good value after a bad one as its new
+//! One call reads all inputs of a chip, and one call writes all outputs of a chip. Therefore all
+//! values of a call are from the same instant. The request for an output contains the wanted value,
+//! so the output never has another value in between. All lines of a device wait for the slowest
+//! chip. Therefore a slow chip, such as an I2C expander, should be a device of its own.
+//!
+//! The key `mode` decides what an input shows. `"level"` is the level of the line. `"latched"`
+//! shows even the shortest pulse for at least one cycle; with `edge = "falling"`, a pulse to false.
+//! `"counter"`, of type u32, counts edges (`edge`: `rising`, `falling`, `both`). A counter wraps to
+//! 0 after its maximum, so programs should use the difference between two readings. A counter
+//! starts at 0 when its device is opened by a start or a reload. A counter counts no edges while
+//! its quality is bad. When the quality is good again, programs must use the first value as a new
 //! base.
 //!
-//! The lines of one device are served in turn. A chip that answers slowly, such as an expander on
-//! I2C, delays the others, so it should be a device of its own.
-//!
-//! `gpio/serve.rs` is the loop over `gpio/board.rs`, which is all lines of a device, and
-//! `gpio/line.rs` the meaning of one line. `gpio/chip.rs` finds a line, `gpio/claim.rs` requests
-//! lines from the kernel, `gpio/retry.rs` says when to try again, and `gpio/held.rs` is what the
-//! kernel has given. `gpio/notice.rs` decides what is logged. Not here: sysfs, global numbers,
-//! pulse width modulation, and keeping a line over a restart of the daemon.
+//! `gpio/serve.rs` is the loop, `gpio/board.rs` all lines of a device, `gpio/line.rs` one line.
+//! `gpio/chip.rs` finds a line, `gpio/claim.rs` requests it, `gpio/retry.rs` times new attempts,
+//! `gpio/held.rs` has the granted lines. `gpio/notice.rs` decides what is logged. Not here: sysfs,
+//! global line numbers, pulse width modulation, holding a line over a restart.
 
 mod board;
 mod chip;
@@ -60,15 +61,15 @@ use super::{Location, OpenError, Plan, Settings, duration};
 use crate::process::image::{PointId, Points};
 use board::Board;
 
-/// A `[[device]]` of this driver.
+/// The `[[device]]` table of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The time between two reads of the levels. On a chip that reports edges, these reads only
-    /// keep the values fresh. On a chip that does not, they are the only way to see a change.
+    /// The time between two reads of the levels. If the chip reports edges, these reads only renew
+    /// the age of the values. If the chip reports no edges, a change is seen only at these reads.
     #[serde(default = "ten_milliseconds", with = "duration")]
     pub period: Duration,
-    /// The key `at` of each point, by the point's name.
+    /// The key `at` of each point. The key of the map is the name of the point.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -93,29 +94,30 @@ fn ten_milliseconds() -> Duration {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// The name of the line, on `chip` if that is given.
+    /// The name of the line. If `chip` is set, the line must be on that chip.
     pub line: Option<String>,
     /// The label or the name of the chip.
     pub chip: Option<String>,
-    /// The number of the line on that chip.
+    /// The number of the line on the chip.
     pub offset: Option<u32>,
-    /// Whether the line is true while its voltage is low.
+    /// Whether the line counts as true while its voltage is low.
     #[serde(default)]
     pub active_low: bool,
-    /// The bias of the line, which holds its level while nothing drives it.
+    /// The bias of the line: the resistor that sets the level while no part drives the line.
     pub bias: Option<Bias>,
-    /// How an output drives its line.
+    /// The electrical type of an output.
     pub drive: Option<Drive>,
-    /// How long an input must be stable before it counts. The kernel does the debouncing.
+    /// The time for which an input must be stable before its new level counts. The kernel does the
+    /// debouncing.
     #[serde(default, deserialize_with = "duration::some")]
     pub debounce: Option<Duration>,
-    /// What an input shows.
+    /// What the input shows: the level, pulses, or a count.
     pub mode: Option<Mode>,
-    /// Which edges a counter counts, or which pulses are latched.
+    /// The edges that a counter counts, or the direction of the pulses that are latched.
     pub edge: Option<Edge>,
 }
 
-/// The bias of a line, which holds its level while nothing drives it.
+/// The bias of a line: the resistor that sets the level while no part drives the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are the kernel's")]
@@ -135,7 +137,7 @@ impl From<Bias> for KernelBias {
     }
 }
 
-/// How an output drives its line.
+/// The electrical type of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are the kernel's")]
@@ -164,19 +166,19 @@ pub enum Mode {
     Level,
     /// The level of the line, and each pulse for at least one cycle.
     Latched,
-    /// The number of edges since the device was opened.
+    /// The number of edges after the device was opened.
     Counter,
 }
 
-/// An edge, in terms of true and false: `active_low` is taken into account.
+/// An edge of the logical value. If `active_low` is set, a falling voltage is a rising edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
-    /// The line becomes true.
+    /// The value changes from false to true.
     #[default]
     Rising,
-    /// The line becomes false.
+    /// The value changes from true to false.
     Falling,
-    /// The line becomes true or false.
+    /// The value changes in either direction.
     Both,
 }

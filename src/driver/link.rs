@@ -1,4 +1,5 @@
-//! The scan's side of a device that another thread serves: to the scan, a slow driver looks fast.
+//! The scan's side of the link between the scan and a device. A thread of its own serves the
+//! device. Therefore even a slow device never delays the scan.
 //!
 //! ```text
 //!   scan thread                       thread of this device
@@ -6,11 +7,21 @@
 //!   Link::write  ---- Wants (triple buffer) --> Side::wanted    --> wire
 //!                ---- a bell, if they differ -> Side::changed
 //! ```
-//! A driver for a wire implements [`Serve`] and gets a thread with an async runtime of its own. A
-//! wire that hangs stops only that thread. The scan only copies and never waits. A value of which
-//! the scan has no news for too long is stale, whatever the reason. If the scan is silent for too
-//! long, the outputs become safe: `watchdog.rs`. `link/thread.rs` is the thread, and `link/side.rs`
-//! is what it works with. Times on both sides are those of [`MonotonicClock`].
+//! A driver for a wire implements [`Serve`]. Each device gets its own thread with an async runtime.
+//! If a wire hangs, only the thread of that device waits. The scan only copies values between the
+//! image and the two buffers, so the scan never waits.
+//!
+//! The "bell" is a pipe: one byte in it wakes the device's thread when the scan wants other
+//! outputs.
+//!
+//! Two time limits protect the values:
+//! - If the device's thread publishes no new value of an input for too long, the input becomes
+//!   stale. The scan makes this check, so the check also works while the device's thread hangs.
+//! - If the scan writes nothing for too long, the device's thread makes the outputs safe, see
+//!   `watchdog.rs`.
+//!
+//! `link/thread.rs` starts and ends the thread. `link/side.rs` has the functions that a driver
+//! calls on that thread. Both sides use the times of [`MonotonicClock`].
 
 mod side;
 mod thread;
@@ -36,109 +47,120 @@ use crate::process::image::{Direction, Freshness, Inputs, PointId, Points, Quali
 pub(super) use side::Side;
 use thread::LEAVE_TIME;
 
-/// When a thread that waits in a call is given up: half a second after the end of [`LEAVE_TIME`].
+/// The longest time for which `finish` waits for the device's thread: half a second longer than
+/// [`LEAVE_TIME`]. A thread that hangs in a system call is not waited for any longer.
 const GIVEN_UP: Duration = LEAVE_TIME.saturating_add(Duration::from_millis(500));
 
-/// How old the last acknowledgement of an output may be while it changes all the time: longer than
-/// a round trip on any healthy bus.
+/// The maximum age of the last acknowledgement of an output that changes all the time. If the age
+/// is greater, the output counts as unconfirmed. The value is longer than a round trip on any
+/// healthy bus.
 const LATELY: Duration = Duration::from_secs(1);
 
-/// The code that serves a device on its wire.
+/// The driver code that serves one device on its wire.
 pub(super) trait Serve: Send + 'static {
-    /// Serves until it is dropped in the middle. If it returns or panics, it is called again after
-    /// a second. The device is at fault until then.
+    /// Serves the device in an endless loop. The device's thread drops the future to end the loop.
+    /// If the function returns or panics, the thread calls it again after one second. Until then
+    /// the device is reported as disconnected.
     fn serve(&mut self, side: &mut Side) -> impl Future<Output = ()>;
 }
 
-/// What the device's thread knows about the device.
+/// The data that the device's thread publishes to the scan.
 #[derive(Debug, Clone)]
 struct News {
     fault: Option<Fault>,
-    /// In the order of [`Link::inputs`].
+    /// The inputs, in the order of [`Link::inputs`].
     inputs: Vec<Reading>,
-    /// What the device is known to have, in the order of [`Link::outputs`].
+    /// The values that the device has acknowledged, in the order of [`Link::outputs`]. `None` if
+    /// the value in the device is unknown.
     confirmed: Vec<Option<Raw>>,
 }
 
-/// What is known about one input.
+/// The newest data about one input.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
-    /// The value when it was good last.
+    /// The last good value.
     raw: Raw,
     quality: Quality,
-    /// When it was good last; `None` if never.
+    /// The time at which the value was good last; `None` if it was never good.
     good_at: Option<Duration>,
-    /// When the value becomes worthless; `None` if never. Some commands are valid for a time only.
+    /// The time at which the value expires; `None` if it does not expire. For example, an MQTT
+    /// command is valid only for a limited time.
     ends_at: Option<Duration>,
 }
 
-/// The outputs that the scan wants, in the order of [`Link::outputs`].
+/// The output values that the scan wants, in the order of [`Link::outputs`].
 #[derive(Debug, Clone)]
 struct Wants(Vec<Raw>);
 
-/// What is known about one output.
+/// The state of one output at the last comparison of wanted and acknowledged values.
 #[derive(Debug, Clone, Copy, Default)]
 struct Standing {
-    /// The value that the device had at the last look, if that was known.
+    /// The value that the device had at the last comparison; `None` if that value was unknown.
     has: Option<Raw>,
-    /// Whether the device is not known to have the wanted value.
+    /// Whether the device has not acknowledged the value that the scan wants.
     is_missing: bool,
-    /// When the device took a value of this output last.
+    /// The last time at which the device acknowledged a new value or had the wanted value.
     taken_at: Option<Duration>,
 }
 
-/// The state that the scan's side and the thread share.
+/// The state that the scan's side and the device's thread share.
 #[derive(Debug)]
 struct Shared {
-    /// The signs of life of the scan, which writes them, and the number of outputs that are not
-    /// confirmed, which the thread writes. Each reads what the other writes.
+    /// The watchdog on the scan. The scan writes its signs of life into the watchdog. The device's
+    /// thread reads these signs, and writes the time of a stall and the number of unconfirmed
+    /// outputs.
     watchdog: Arc<Watchdog>,
-    /// How often other outputs were wanted, or a stall ended. The scan writes, after `wants`; the
-    /// thread reads.
+    /// A counter of changes. The scan adds 1 when it wants other outputs and when a stall ends. The
+    /// scan increments the counter after it has written `wants`. The device's thread reads the
+    /// counter.
     turn: AtomicU64,
-    /// The turn up to which the thread has counted the missing outputs. The thread writes, and
-    /// reads while it leaves.
+    /// The value of `turn` at the last count of the missing outputs. Only the device's thread uses
+    /// this field. If `heard` equals `turn`, the count is up to date.
     heard: AtomicU64,
-    /// Whether the device is to leave. The scan writes, or the thread that drops the link; the
-    /// device's thread reads.
+    /// Whether the device must finish its work and end. The scan or the thread that drops the link
+    /// sets this field. The device's thread reads the field.
     ended: AtomicBool,
-    /// Wakes the thread once `ended` is set.
+    /// Wakes the device's thread after `ended` was set.
     end: Notify,
-    /// Whether the work has ended and has not started again. The thread writes, the scan reads.
+    /// Whether the driver code has returned or panicked and has not been started again yet. The
+    /// device's thread writes this field; the scan reads it.
     is_down: AtomicBool,
 }
 
-/// The scan's side of a link.
+/// The scan's side of a link to one device.
 #[derive(Debug)]
 pub(super) struct Link {
     points: Arc<Points>,
     inputs: Vec<(PointId, Freshness)>,
     outputs: Vec<PointId>,
-    /// What the device's thread knows. That thread writes it.
+    /// The data that the device's thread publishes.
     news: Reader<News>,
-    /// What the scan wants. The device's thread reads it.
+    /// The outputs that the scan wants. The device's thread reads these values.
     wants: Writer<Wants>,
-    /// The outputs that were passed on last.
+    /// A copy of the outputs that were put into `wants` last.
     wanted: Vec<Raw>,
-    /// The state of each output, in the order of `outputs`, and when it was compared last.
+    /// The delivery state of each output, in the order of `outputs`. `compared_at` is the time of
+    /// the last comparison.
     standings: Vec<Standing>,
     compared_at: Duration,
-    /// The end of a pipe that wakes the thread. A byte goes in when outputs differ; it never waits.
+    /// The write end of the bell, the pipe that wakes the device's thread. The scan writes one byte
+    /// when the outputs differ. The write never waits, because the pipe is non-blocking.
     bell: OwnedFd,
     shared: Arc<Shared>,
-    /// What the status shows. The device's thread writes it; the scan only hands it out.
+    /// The view for the status. The device's thread writes into the view. The scan's side only
+    /// returns a clone.
     monitor: Monitor,
     thread: Option<JoinHandle<()>>,
-    /// When the thread is given up; set by the order to leave.
+    /// The time until which `finish` waits for the thread. `leave` sets this time.
     given_up_at: Option<Duration>,
 }
 
 impl Link {
-    /// Starts the thread that serves the points of device number `device`. `freshness` holds for
-    /// inputs that have no limits of their own.
+    /// Starts the thread that serves the points of device number `device`. `freshness` applies to
+    /// inputs whose configuration sets no limits of its own.
     ///
     /// # Errors
-    /// When the system has no thread or no descriptor to give.
+    /// When the operating system cannot create a thread or a file descriptor.
     pub(super) fn start(
         points: &Arc<Points>,
         device: usize,
@@ -148,7 +170,8 @@ impl Link {
         Self::start_with(points, device, |_| freshness, worker)
     }
 
-    /// Starts the thread as [`Link::start`] does, with a freshness for each input.
+    /// Starts the thread as [`Link::start`] does, but with a separate default freshness for each
+    /// input.
     ///
     /// # Errors
     /// The errors of [`Link::start`].
@@ -208,6 +231,8 @@ impl Link {
         })
     }
 
+    /// Compares the wanted outputs with the values that the device has acknowledged, and stores the
+    /// result in `standings`.
     fn compare(&mut self, now: Duration) {
         let news = self.news.read();
         self.compared_at = now;
@@ -261,10 +286,12 @@ impl Driver for Link {
             self.wants.publish(|wants| wants.0.copy_from_slice(&self.wanted));
             self.shared.turn.fetch_add(1, Ordering::Release);
         }
-        // The beat comes last: a thread that sees the first beat then finds the wanted outputs.
+        // The beat is the last step. A thread that sees the first beat then also finds the wanted
+        // outputs.
         let was_safe = self.shared.watchdog.beat(now);
         if was_safe {
-            // The wanted outputs are those from before the stall. In it, the safe ones were wanted.
+            // The wanted outputs are the same as before the stall, so `differs` is false. But the
+            // device has the safe values now, so the thread must write the wanted values again.
             self.shared.turn.fetch_add(1, Ordering::Release);
         }
         if differs || was_safe {
@@ -292,7 +319,7 @@ impl Driver for Link {
     }
 
     fn delivery(&self, output: PointId) -> Delivery {
-        // The outputs are in the order of their ids.
+        // The outputs are sorted by their ids, so a binary search works.
         let Ok(at) = self.outputs.binary_search(&output) else { return Delivery::Confirmed };
         let Standing { is_missing, taken_at, .. } = self.standings[at];
         let is_late = |taken_at| self.compared_at.saturating_sub(taken_at) > LATELY;
@@ -304,7 +331,8 @@ impl Driver for Link {
     }
 
     fn leave(&mut self) {
-        // No more cycles come, and that is no stall.
+        // The scan starts no more cycles for this device. Without this line the watchdog would
+        // report a stall.
         self.shared.watchdog.limit(Duration::ZERO);
         self.shared.ended.store(true, Ordering::Relaxed);
         self.shared.end.notify_one();
@@ -328,13 +356,15 @@ impl Driver for Link {
 }
 
 impl Drop for Link {
-    /// Waits until [`GIVEN_UP`] for the thread, which brings the last outputs to the device.
+    /// Waits for the thread, which sends the last outputs to the device. Waits at most
+    /// [`GIVEN_UP`].
     fn drop(&mut self) {
         self.finish();
     }
 }
 
-/// Wakes the thread. It fails only when the pipe is full, and then a wake-up is due already.
+/// Wakes the device's thread. The write fails only if the pipe is full. A full pipe already wakes
+/// the thread, so the error is ignored.
 fn ring(bell: &OwnedFd) {
     let _ = write(bell, &[1]);
 }
@@ -345,7 +375,7 @@ mod tests {
 
     use super::*;
 
-    /// A driver that waits in a call, as for a chip on a bus that is stuck.
+    /// A driver that blocks its thread in a call. A real example is a chip on a bus that is stuck.
     struct Stuck(Receiver<()>);
 
     impl Serve for Stuck {

@@ -1,8 +1,8 @@
-//! Where a point is in the field, in the terms of its driver.
+//! The place of a point in the field, in the terms of its driver.
 //!
-//! `config/note.rs` compares the places of a configuration in its search for slips: two points in
-//! one place, or in places that overlap. The drivers tell the places; which of them may collide is
-//! decided there.
+//! `config/note.rs` compares the places of all points of a configuration. `config/note.rs` searches
+//! for mistakes: two points at the same place, or at places that overlap. The drivers only return
+//! the places. `config/note.rs` decides which places may overlap without a warning.
 
 use std::ops::Range;
 
@@ -11,17 +11,18 @@ use crate::process::image::Direction;
 /// The place of a point in the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// What the place is a part of. Only places with equal `within` can collide. If one point may
-    /// read a place and another may write it, the two have different texts here.
+    /// The thing to which the place belongs, for example a table of a unit. Two places can overlap
+    /// only if their `within` is equal. If an input may share its place with an output, the drivers
+    /// use a different `within` for each direction.
     pub within: String,
-    /// The cells that the point occupies there.
+    /// The cells that the point occupies inside `within`, for example register numbers.
     pub cells: Range<u32>,
-    /// The place in words for people, such as `holding 10 of unit drive`.
+    /// The place as text for operators, such as `holding 10 of unit drive`.
     pub words: String,
 }
 
-/// The word that separates the two directions in [`Location::within`], for places that an input and
-/// an output may share.
+/// The word for a direction in [`Location::within`]. Drivers add this word to places that an input
+/// and an output may share. Then the two points do not collide.
 pub(super) const fn word(direction: Direction) -> &'static str {
     match direction {
         Direction::In => "read",

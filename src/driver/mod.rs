@@ -1,18 +1,34 @@
-//! The contract of a driver: [`Settings`], which plan a device, and [`Driver`], the device that
-//! runs: read it, write it, command it, ask whether it has its outputs.
+//! The contract between the scan and a driver. [`Settings`] plans a device from its configuration.
+//! [`Driver`] is the running device. The scan reads its inputs, writes its outputs, and asks
+//! whether the outputs have arrived.
 //!
-//! The scan calls the functions of [`Driver`] on its thread, so they copy and return. A driver that
-//! has to wait for a wire does so on another thread, behind `link.rs`. This file knows no kind of
-//! device. Each kind has a folder of its own, such as `sim/` for the simulated plant.
+//! The life of a device, from its configuration to its end:
 //!
-//! A new driver is one folder with its `mod` line here, one line in `registry.rs`, and one example
-//! in the repository's `config/`. The folder has a `Config` that implements [`Settings`], and a
-//! type that implements [`Driver`], or one that serves a `Link`.
+//! ```text
+//!   [[device]] --registry.rs--> Config --Settings::plan--> Plan --Plan::start--> Driver
+//!                                                                                  |
+//!   in each cycle of the scan:  Driver::read, then Driver::write  <----------------+
+//!   at a reload or at the end:  Driver::leave, then Driver::finish, then the drop
+//! ```
+//! The scan calls the functions of [`Driver`] on the scan thread. Therefore each of these functions
+//! only copies values and returns at once. A driver that must wait for a wire does its work on
+//! another thread; `link.rs` connects that thread with the scan.
 //!
-//! Where to look next: `registry.rs` is the list of drivers; it plans, checks and opens devices.
-//! `watchdog.rs` makes outputs safe when the scan itself stands. `export.rs` holds the values that
-//! a device shows to other systems, `monitor.rs` what the status shows of a device's parts,
-//! `command.rs` what an operator can order, `location.rs` where points are in the field.
+//! This file contains no code for a particular kind of device. Each kind has a folder of its own.
+//! For example, `sim/` is the simulated plant.
+//!
+//! To add a driver, add a folder, its `mod` line in this file, and one line in `registry.rs`. Add
+//! an example to the `config/` folder of the repository. The folder contains a `Config` that
+//! implements [`Settings`]. The folder also contains a type that implements [`Driver`], or a type
+//! that a `Link` serves.
+//!
+//! Where to look next:
+//! - `registry.rs` has the list of drivers; it plans, checks and starts devices.
+//! - `watchdog.rs` makes outputs safe when the scan itself has stalled.
+//! - `export.rs` has the values that a device shows to other systems.
+//! - `monitor.rs` has the parts of a device that `camshaft status` shows.
+//! - `command.rs` has the commands that an operator can send to a simulated device.
+//! - `location.rs` describes where a point is in the field.
 
 pub mod export;
 pub mod file;
@@ -50,20 +66,20 @@ pub use monitor::{Monitor, Part};
 pub use registry::{Config, check, open, plan};
 pub use watchdog::Watchdog;
 
-/// The maximum number of devices in one configuration. The scan calls each of them twice in every
-/// cycle.
+/// The maximum number of devices in one configuration. The number is limited because the scan calls
+/// every device twice in every cycle.
 pub const MAX_DEVICES: usize = 256;
 
-/// The settings of one device, as its driver reads them from the keys of `[[device]]`. A driver
-/// implements this for its `Config`, and `registry.rs` lists that. The questions from `locations`
-/// on are only asked about settings whose plan has succeeded.
+/// The settings of one device: the keys of its `[[device]]` table, as its driver parses them. Each
+/// driver implements this trait for its own `Config`, and `registry.rs` lists these types. The
+/// functions from `locations` on are called only for settings whose plan has succeeded.
 pub trait Settings: fmt::Debug {
-    /// Plans device number `device` of the configuration: finds out what it does with each of its
-    /// points, and touches nothing in the field. The device reads what it shows to other systems
-    /// from `exports`.
+    /// Plans device number `device` of the configuration: decides what the device does with each of
+    /// its points. Planning does not access the field. `exports` is the channel with the values
+    /// that the device may show to other systems.
     ///
     /// # Errors
-    /// When the device cannot be what its settings say.
+    /// When the device cannot work as its settings require.
     fn plan(
         &self,
         points: &Arc<Points>,
@@ -71,51 +87,52 @@ pub trait Settings: fmt::Debug {
         exports: &Exports,
     ) -> Result<Plan, OpenError>;
 
-    /// Makes relative paths in the settings absolute; they are relative to `folder`.
+    /// Makes relative paths in the settings absolute. A relative path starts at `folder`.
     fn settle(&mut self, _folder: &Path) {}
 
-    /// The files that the plan reads. Without any, the plan does not wait.
+    /// The files that `plan` reads. If the list is empty, `plan` does not wait for a disk.
     fn files(&self) -> Vec<Named> {
         Vec::new()
     }
 
-    /// The wire that the key `connect` names, if only one device can use that wire. Otherwise
-    /// `None`.
+    /// The value of the key `connect`, if only one device can use that wire. `None` if several
+    /// devices can share the wire.
     fn wire(&self) -> Option<String> {
         None
     }
 
-    /// The places of the points of device number `device`, for those that have one. The plan
-    /// refuses what can never work, such as two writers of one register. These places show what the
-    /// plan allows, because an operator may want it: `config/note.rs` decides what deserves a note.
+    /// The places of the points of device number `device`, for those points that have a place. The
+    /// plan already refuses settings that can never work, such as two writers of one register. The
+    /// places returned here may still overlap, because an operator may want an overlap.
+    /// `config/note.rs` decides which overlaps cause a warning.
     fn locations(&self, _points: &Points, _device: usize) -> Vec<(PointId, Location)> {
         Vec::new()
     }
 
-    /// The names of the points and variables that this device shows to other systems, each with its
-    /// key.
+    /// The points and variables that this device shows to other systems. Each entry has the key in
+    /// the configuration and the name of the point or variable.
     fn shown(&self) -> Vec<(String, &str)> {
         Vec::new()
     }
 
-    /// A thing that only one device can have at a time: the key, the value of the key, and the
-    /// consequence if two devices have it.
+    /// A thing that only one device can use at a time. The three parts are the key, the value of
+    /// the key, and a text for the consequence if two devices use the thing.
     fn claim(&self) -> Option<(&'static str, String, &'static str)> {
         None
     }
 
-    /// Whether the device has something to do without any points.
+    /// Whether the device has work to do even if the configuration gives it no points.
     fn works_without_points(&self) -> bool {
         false
     }
 
-    /// The keys of list entries that nothing uses.
+    /// The keys of list entries in the settings that no point uses.
     fn unused(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// A device that is ready to be started.
+/// A device that is planned, checked and ready to start.
 pub struct Plan(Box<dyn FnOnce() -> io::Result<Box<dyn Driver>> + Send>);
 
 impl fmt::Debug for Plan {
@@ -125,16 +142,17 @@ impl fmt::Debug for Plan {
 }
 
 impl Plan {
-    /// A plan whose `start` makes the driver. `start` waits for nothing.
+    /// Makes a plan. `start` makes the driver and must not wait.
     fn new<D: Driver + 'static>(start: impl FnOnce() -> io::Result<D> + Send + 'static) -> Self {
         Self(Box::new(|| Ok(Box::new(start()?) as Box<dyn Driver>)))
     }
 
-    /// Starts the device, which works on its wire from then on. The scan must not call this.
+    /// Starts the device. From then on the device works on its wire. The scan must not call this
+    /// function, because it starts a thread.
     ///
     /// # Errors
-    /// When the system has no thread or no descriptor to give. A device that does not answer is no
-    /// error here, because it may answer later.
+    /// When the operating system cannot create a thread or a file descriptor. A device that does
+    /// not answer is not an error here, because the device may answer later.
     pub fn start(self) -> Result<Box<dyn Driver>, OpenError> {
         let failed =
             |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
@@ -142,26 +160,27 @@ impl Plan {
     }
 }
 
-/// Why a device cannot be opened. The caller that reports the error adds the name of the device and
-/// the name of the configuration file.
+/// The reason why a device cannot be opened. The caller that reports the error adds the name of the
+/// device and the name of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenError {
-    /// The name of the point whose key `at` is wrong. `place` is then a key below `at`.
+    /// The name of the point whose key `at` is wrong. If the name is set, `place` is a key below
+    /// `at`.
     pub point: Option<String>,
-    /// The key below the device, such as `tank[0].level`, or a file with its line, such as
-    /// `inputs.csv:3`.
+    /// The key below the device, such as `tank[0].level`. If the mistake is in another file, this
+    /// is the name of that file with the line number, such as `inputs.csv:3`.
     pub place: String,
-    /// What was found at that place.
+    /// The value or state that was found at that place.
     pub found: String,
-    /// What is expected at that place.
+    /// The value or state that is expected at that place.
     pub wanted: String,
-    /// Whether the device's files gave no answer in time. If so, another try may find nothing
-    /// wrong.
+    /// Whether the reason is only that the device's files did not answer in time. If true, another
+    /// attempt may succeed.
     pub is_late: bool,
 }
 
 impl OpenError {
-    /// An error at `place`: what was found there, and what is expected.
+    /// Makes an error for the key `place`, with the value found there and the value expected there.
     pub fn new(
         place: impl Into<String>,
         found: impl Into<String>,
@@ -171,14 +190,14 @@ impl OpenError {
         Self { point: None, place, found, wanted, is_late: false }
     }
 
-    /// This error, caused by `error`. If that one is late, this one is late too: another try may
-    /// find nothing wrong.
+    /// Records that the I/O error `error` caused this error. If `error` was a timeout, `is_late` is
+    /// set, because another attempt may then succeed.
     pub(crate) fn caused_by(self, error: &io::Error) -> Self {
         Self { is_late: patience::is_late(error), ..self }
     }
 
-    /// An error about a point. `key` is a key below the point's key `at`; it is empty if `at` as a
-    /// whole is meant.
+    /// Makes an error about a point. `key` is a key below the point's key `at`. An empty `key`
+    /// means `at` as a whole.
     pub fn at(
         point: impl Into<String>,
         key: impl Into<String>,
@@ -203,15 +222,15 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// How a device fails. A fault becomes state in the snapshot and quality of the device's points. It
-/// is never a trap.
+/// The way in which a device fails. The snapshot shows the fault, and the quality of the device's
+/// points becomes worse. A fault never traps a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The device does not answer.
     Disconnected,
-    /// The device answers, but too late.
+    /// The device answers, but after the time limit.
     Timeout,
-    /// The answer makes no sense.
+    /// The device answers, but the answer is not valid.
     Garbage,
 }
 
@@ -225,77 +244,81 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What is known about one output at its device: whether the device has the value that the scan
-/// wants. An output that changes in every cycle is always a little behind; that is normal and no
-/// alarm.
+/// Whether the device has the value of one output that the scan wants now. An output that changes
+/// in every cycle is `UnderWay` most of the time, because each acknowledgement arrives later than
+/// the next change. That state is normal and not an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// The device has acknowledged the value that is wanted now.
+    /// The device has acknowledged the value that the scan wants now.
     #[default]
     Confirmed,
-    /// The device has not acknowledged this value yet, but it has acknowledged another value of
-    /// this output a moment ago.
+    /// The device has not acknowledged the present value yet. But the device has acknowledged an
+    /// earlier value of this output a short time ago, for example within the last second.
     UnderWay,
-    /// The device has acknowledged no value of this output for too long.
+    /// The device has acknowledged no value of this output for too long a time.
     Unconfirmed,
 }
 
-/// One device. The scan thread alone calls its functions, except `monitor` and `finish`, and
-/// `leave` of a device that is not in the scan. No function that the scan calls may wait,
-/// allocate or log.
+/// One running device. Only the scan thread calls these functions, with three exceptions. The
+/// daemon calls `monitor` and `finish`. The daemon also calls `leave` for a device that is not in
+/// the scan. No function that the scan calls may wait, allocate memory or log.
 ///
-/// The images may be longer or shorter than when the device was opened, because the points of other
-/// devices come and go. This device's own points keep their places and their ids.
+/// At a reload, points of other devices are added or removed. Therefore the images may be longer or
+/// shorter than at the time when this device was opened. The points of this device keep their
+/// places in the images and their ids.
 pub trait Driver: Send {
-    /// Copies the newest inputs of this device into the image and sets the quality of its points.
+    /// Copies the newest inputs of this device into the image and sets the quality of the device's
+    /// points. `now` is the time at which the cycle began.
     ///
     /// # Errors
-    /// A fault. The values then stay as they were, and the driver has set their quality.
+    /// The fault of the device. After an error, the values in the image are unchanged, and the
+    /// driver has already set their quality.
     fn read(&mut self, now: Duration, inputs: &mut Inputs) -> Result<(), Fault>;
 
-    /// Takes the outputs of this device from the image.
+    /// Copies the outputs of this device from the image and starts their transfer to the device.
     ///
     /// # Errors
-    /// A fault. The scan writes again in the next cycle.
+    /// The fault of the device. The scan calls `write` again in the next cycle.
     fn write(&mut self, now: Duration, outputs: &[u8]) -> Result<(), Fault>;
 
-    /// Takes over the time from one cycle to the next. The scan calls this before the first cycle
-    /// and whenever the period changes.
+    /// Sets the cycle time, that is, the time from one cycle to the next. The scan calls this
+    /// before the first cycle and whenever the cycle time changes.
     fn pace(&mut self, _period: Duration) {}
 
-    /// Takes over the time without a `write` after which the device makes its outputs safe by
-    /// itself. Zero means never. The scan calls this before the first cycle and whenever the time
-    /// changes.
+    /// Sets the stall limit. If the scan does not call `write` for this time, the device makes its
+    /// outputs safe by itself. Zero means that there is no limit. The scan calls this before the
+    /// first cycle and whenever the limit changes.
     fn supervise(&mut self, _stall: Duration) {}
 
-    /// Does what an operator orders a simulated device to do. Real devices refuse.
+    /// Executes an operator's command for a simulated device. Real devices refuse every command.
     ///
     /// # Errors
-    /// The reason for the refusal.
+    /// The reason why the command is refused.
     fn command(&mut self, now: Duration, command: &Command) -> Result<(), &'static str>;
 
-    /// Whether the device is known to have the outputs of the last `write`.
+    /// Whether the device has acknowledged all outputs of the last `write`.
     fn is_confirmed(&self) -> bool;
 
-    /// Whether the device is known to have the value of this one output.
+    /// The delivery state of one output. This default derives the state from the device as a whole.
     fn delivery(&self, _output: PointId) -> Delivery {
         if self.is_confirmed() { Delivery::Confirmed } else { Delivery::Unconfirmed }
     }
 
-    /// Prepares the device for the drop, which may wait for the device. A caller that drops several
-    /// devices calls this on all of them first, so that they finish at the same time.
+    /// Tells the device to finish its work, because the device will be dropped soon. A caller that
+    /// drops several devices calls `leave` on all of them first. All devices then finish at the
+    /// same time, and the caller waits only once.
     fn leave(&mut self) {}
 
-    /// Waits until the device has the outputs that it was given last, or will never have them.
-    /// Returns the outputs that the device is not known to have. The caller that drops the device
-    /// calls this; the scan does not.
+    /// Waits until the device has acknowledged its last outputs, or until a time limit. Returns the
+    /// outputs that the device has not acknowledged. The part that drops the device calls this; the
+    /// scan does not, because the call may wait.
     fn finish(&mut self) -> Vec<PointId> {
         Vec::new()
     }
 
-    /// The view of the device's parts, if the device has any. Called once, before the scan gets the
-    /// driver.
+    /// The view of the device's parts for the status, if the device has parts. The daemon calls
+    /// this once, before it passes the driver to the scan.
     fn monitor(&self) -> Option<Monitor> {
         None
     }

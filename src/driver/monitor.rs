@@ -1,7 +1,13 @@
-//! What the status shows of the parts of a device: units on a bus, a session with a broker.
+//! The parts of a device that the status shows, for example units on a bus or the session with a
+//! broker.
 //!
-//! A driver's thread writes it at any time. The daemon reads it when a client asks for the status.
-//! The scan does not use it: a value that programs need is an ordinary input.
+//! ```text
+//!   device's thread --set--> Monitor <--parts-- daemon <-- `camshaft status`
+//!   scan, device's thread --> Watchdog <--stall-- daemon
+//! ```
+//! A driver's thread updates the parts at any time. The daemon reads the parts when a client asks
+//! for the status. The scan does not use the parts. A value that programs need must be an ordinary
+//! input.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,19 +19,19 @@ use crate::text::is_or_are;
 /// One part of a device, as the status shows it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Part {
-    /// The name of the part, unique in the device.
+    /// The name of the part. No other part of the device has this name.
     pub name: String,
-    /// Whether the part works as it should.
+    /// Whether the part works without trouble.
     pub ok: bool,
     /// The state of the part in a few words, such as `online`.
     pub state: String,
-    /// Counters and measured values, in the order in which they are shown. Each name ends with its
-    /// unit, such as `rtt_p50_us`. In JSON they are one object.
+    /// The counters and measured values, in the order in which the status shows them. Each name
+    /// ends with the unit of its value, such as `rtt_p50_us`. In JSON, the list is one object.
     #[serde(with = "object")]
     pub facts: Vec<(String, f64)>,
 }
 
-/// Serializes a list of pairs as an object, in the order of the list.
+/// Serializes a list of pairs as a JSON object, in the order of the list.
 mod object {
     use std::fmt;
 
@@ -62,13 +68,14 @@ mod object {
     }
 }
 
-/// A view of a device's parts and of its watchdog. Clones share both.
+/// A view of a device's parts and of its watchdog. All clones share the same parts and watchdog.
 #[derive(Debug, Clone, Default)]
 pub struct Monitor {
-    /// The device's thread writes, the daemon reads.
+    /// The parts. The device's thread writes the parts; the daemon reads them.
     parts: Arc<Mutex<Vec<Part>>>,
-    /// The scan and the device's thread write what happens, the daemon reads. When the process
-    /// ends, the daemon writes that no output is to hold.
+    /// The watchdog. The scan and the device's thread write their state into the watchdog; the
+    /// daemon reads the state. When the process ends, the daemon also writes into the watchdog that
+    /// all hold times are over.
     watchdog: Arc<Watchdog>,
 }
 
@@ -77,19 +84,19 @@ impl Monitor {
         Self { parts: Arc::default(), watchdog: Arc::clone(watchdog) }
     }
 
-    /// The parts, as the device's thread set them last. While the scan stands, it is listed as one
-    /// more part.
+    /// Returns the parts as the device's thread has set them last. While the scan is stalled, the
+    /// list has an additional part with the name `scan`.
     pub fn parts(&self) -> Vec<Part> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         parts.into_iter().chain(self.stall()).collect()
     }
 
-    /// The device's watchdog on the scan.
+    /// The watchdog with which the device supervises the scan.
     pub fn watchdog(&self) -> &Watchdog {
         &self.watchdog
     }
 
-    /// The part that stands for the scan, while the scan stands.
+    /// The additional part for a stalled scan; `None` if the scan is not stalled.
     fn stall(&self) -> Option<Part> {
         self.watchdog.is_tripped().then(|| {
             let (outputs, missing) = (self.watchdog.outputs(), self.watchdog.missing());

@@ -1,4 +1,4 @@
-//! The MQTT 5 client: publishes values to a broker and takes commands from it.
+//! The MQTT 5 client: it publishes values to a broker and receives commands from the broker.
 //!
 //! ```toml
 //! [[device]]
@@ -17,18 +17,23 @@
 //! type = "f64"
 //! at = { topic = "plant/setpoint", expires = "10s" }
 //! ```
-//! Values are in the unit of their point, in both directions. Any point or variable can be
-//! published. This device has no outputs of its own. A command is an input whose value expires:
-//! after `expires` the point is bad, with the consequences of its `on_bad`.
+//! Values have the engineering unit of their point, in both directions. Any point or variable can
+//! be published. This device has no outputs of its own. A command is an input with an expiry time.
+//! After the time `expires` the point is bad, and the reaction in its key `on_bad` takes effect.
 //!
-//! `mqtt/session.rs` is the loop: how a connection begins and ends. `mqtt/publish.rs` decides when
-//! a value is sent, `mqtt/command.rs` how long a command is valid. `mqtt/credential.rs` reads
-//! certificates and passwords. Over the same session `mqtt/sparkplug.rs` speaks Sparkplug B.
+//! Where to look next:
+//! - `mqtt/session.rs` is the loop that connects, works and reconnects.
+//! - `mqtt/publish.rs` decides when a value is sent.
+//! - `mqtt/command.rs` decides how long a command is valid.
+//! - `mqtt/credential.rs` reads certificates and passwords.
+//! - `mqtt/sparkplug.rs` implements Sparkplug B on top of the same session.
 //!
-//! There is no QoS 2: values are levels, the newest counts, and a value that arrives twice does no
-//! harm. There is no history of values that could not be sent. The library is the fork of rumqttc
-//! that is maintained. The last release of rumqttc itself (0.25.1) needs certificate code with
-//! known vulnerabilities (RUSTSEC-2026-0049, -0098, -0099, -0104).
+//! This driver does not support QoS 2 and stores no history. QoS 2 is not needed, because each
+//! message contains the present value. Only the newest message counts, and a duplicate does no
+//! harm. Values that could not be sent are not stored for later.
+//!
+//! The library is the maintained fork of rumqttc. The last release of rumqttc itself (0.25.1)
+//! depends on certificate code with known vulnerabilities (RUSTSEC-2026-0049, -0098, -0099, -0104).
 
 mod broker;
 mod command;
@@ -109,37 +114,38 @@ impl Settings for Config {
     }
 }
 
-/// A client of one broker.
+/// The client of one broker.
 #[derive(Debug)]
 struct Mqtt {
     /// The name of the device.
     name: String,
     broker: Broker,
-    /// The read of the broker's files that is under way, if there is one. There is at most one,
-    /// because it may never end.
+    /// The task that reads the broker's files, if a read is in progress. At most one read is in
+    /// progress, because a read from a disk that hangs may never end.
     reading: Option<JoinHandle<Result<Credentials, OpenError>>>,
-    /// The files that the broker's settings name, for messages.
+    /// The files that the broker's settings name. Error messages contain these files.
     files: Vec<Named>,
     dialect: Box<dyn Dialect>,
     commands: Commands,
     exports: Exports,
-    /// The counts of messages, and the messages that are under way.
+    /// The counters of messages, and the messages that the broker has not acknowledged yet.
     ledger: Ledger,
-    /// The number of messages received since the start. `connections` is the number of connections.
+    /// The number of messages received after the start. `connections` is the number of connections
+    /// after the start.
     received: u64,
     connections: u64,
     state: State,
-    /// The watch on the silence of the broker, on the current connection.
+    /// The check that the broker still answers, for the current connection.
     pulse: Option<Pulse>,
-    /// Why the last connection was lost, until there is another one.
+    /// The reason why the last connection was lost; `None` while a connection exists.
     trouble: OnChange<Option<String>>,
 }
 
 impl Mqtt {
-    /// Plans what device number `device` publishes and takes.
+    /// Plans what device number `device` publishes and which commands it receives.
     ///
     /// # Errors
-    /// When a part of it cannot work.
+    /// When a part of the configuration cannot work.
     fn plan(
         config: &Config,
         points: &Points,
@@ -165,13 +171,14 @@ impl Mqtt {
         })
     }
 
-    /// No limits of the driver's own: a command has its own end, and the limits of its point.
+    /// Returns no default age limits for inputs. A command expires by its own time limit, and the
+    /// point may have limits of its own.
     fn freshness(&self) -> Freshness {
         Freshness::default()
     }
 }
 
-/// The QoS of a message. The plan has checked that a level other than 0 is 1.
+/// Converts a QoS number of the configuration. The plan has checked that the number is 0 or 1.
 const fn qos(level: u8) -> QoS {
     match level {
         0 => QoS::AtMostOnce,
@@ -179,7 +186,7 @@ const fn qos(level: u8) -> QoS {
     }
 }
 
-/// The part of the status for a name that has no point and no variable.
+/// Makes the part of the status for a configured name that is neither a point nor a variable.
 fn unknown(name: &str) -> Part {
     let state = "no point and no variable has this name".to_owned();
     Part { name: name.to_owned(), ok: false, state, facts: Vec::new() }

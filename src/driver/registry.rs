@@ -1,12 +1,17 @@
-//! The list of drivers, and what is done with each device of it: plan it, check it, open it.
+//! The list of all drivers, and the three operations on a device: plan it, check it, and open it.
 //!
-//! A new driver is one line in the list below. Whatever differs from driver to driver is a function
-//! of [`Settings`], so nothing else in this file, and nothing outside of a driver's own folder,
-//! knows one of them by name.
+//! ```text
+//!   plan:   keys of the device --(a thread, if the plan reads files)--> Plan
+//!   check:  plan, then drop the plan                 (for `camshaft check` and a reload)
+//!   open:   plan, then Plan::start                   (the device works from then on)
+//! ```
+//! A new driver needs one line in the list below. All differences between drivers are functions of
+//! [`Settings`]. Therefore the other code in this file names no particular driver. Outside of the
+//! drivers' own folders, no other code names a particular driver.
 //!
-//! A plan may wait for files: `disk.rs`. A start waits for nothing. A plan touches nothing in the
-//! field, so a plan that comes too late is dropped without a trace. `config/driver.rs` gives a
-//! mistake in a device's keys its line.
+//! A plan may wait for files; `disk.rs` limits these waits. A start never waits. A plan does not
+//! access the field. Therefore a plan that ends after the time limit can be dropped without any
+//! effect. `config/driver.rs` adds the line number to an error in the keys of a device.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,29 +25,30 @@ use super::{Driver, OpenError, Plan, Settings, file, gpio, modbus, mqtt, sim};
 use crate::patience::{self, PATIENCE};
 use crate::process::image::Points;
 
-/// Makes [`Config`] of the list of drivers. A line has the word of the key `driver`, the variant,
-/// and the module with the driver's own `Config`.
+/// Makes the enum [`Config`] from the list of drivers. Each line of the list has three parts. The
+/// parts are the value of the key `driver`, the variant of the enum, and the module with the
+/// driver's own `Config`.
 macro_rules! drivers {
     ($($(#[$doc:meta])* $word:literal => $kind:ident($($module:ident)::+),)+) => {
-        /// The settings of one device. The variant is the kind of device; in TOML the key `driver`
-        /// names it.
+        /// The settings of one device. The variant is the kind of device. In TOML, the key `driver`
+        /// names the kind.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Config {
             $($(#[$doc])* $kind(Box<$($module::)+Config>),)+
         }
 
         impl Config {
-            /// The words that the key `driver` can have.
+            /// The values that the key `driver` can have.
             pub const DRIVERS: &[&str] = &[$($word),+];
 
-            /// The name of the driver, as the key `driver` spells it.
+            /// The name of the driver, with the spelling of the key `driver`.
             pub fn driver(&self) -> &'static str {
                 match self {
                     $(Self::$kind(_) => $word,)+
                 }
             }
 
-            /// The settings, whatever their driver is.
+            /// The settings of the device, behind the trait that all drivers implement.
             pub fn settings(&self) -> &dyn Settings {
                 match self {
                     $(Self::$kind(settings) => &**settings,)+
@@ -50,10 +56,10 @@ macro_rules! drivers {
             }
 
             /// Reads the settings of a device with this `driver` from its other keys. Relative
-            /// paths in them count from `folder`. `None` if no driver has that name.
+            /// paths in the settings start at `folder`. Returns `None` if no driver has that name.
             ///
             /// # Errors
-            /// The first key that is wrong.
+            /// An error about the first key that is wrong.
             pub fn read<'de, D: Deserializer<'de>>(
                 driver: &str,
                 keys: D,
@@ -75,11 +81,11 @@ macro_rules! drivers {
 drivers! {
     /// A simulated plant.
     "sim" => Sim(sim),
-    /// Files whose text is a number, for example files of sysfs.
+    /// Files that contain a number as text, for example files of sysfs.
     "file" => File(file),
     /// GPIO lines of this machine.
     "gpio" => Gpio(gpio),
-    /// Units on a Modbus, which this device reads and writes as a client.
+    /// Modbus units, which this device reads and writes as a client.
     "modbus" => Modbus(modbus::client),
     /// A Modbus TCP server, which a SCADA system reads and writes.
     "modbus_server" => ModbusServer(modbus::server),
@@ -87,11 +93,12 @@ drivers! {
     "mqtt" => Mqtt(mqtt),
 }
 
-/// Plans device number `device` of the configuration. Waits for the device's files, at most
-/// `limit`.
+/// Plans device number `device` of the configuration. If the plan reads files, this function waits
+/// for the files for the time `limit` at most.
 ///
 /// # Errors
-/// When the device cannot be what its configuration says, or when its files do not answer.
+/// When the device cannot work as its configuration requires, or when its files do not answer in
+/// time.
 pub fn plan(
     config: &Config,
     points: &Arc<Points>,
@@ -115,7 +122,8 @@ pub fn plan(
         .unwrap_or_else(|error| Err(no_answer(&files, &error)))
 }
 
-/// Checks whether the device can be what its configuration says: plans it and drops the plan.
+/// Checks whether the device can work as its configuration requires: makes a plan and drops the
+/// plan.
 ///
 /// # Errors
 /// The errors of [`plan`].
@@ -128,7 +136,7 @@ pub fn check(
     plan(config, points, device, &exports().1, limit).map(drop)
 }
 
-/// Plans a device and starts it. Waits for the device's files, at most [`PATIENCE`].
+/// Plans a device and starts it. Waits for the device's files for [`PATIENCE`] at most.
 ///
 /// # Errors
 /// The errors of [`plan`] and [`Plan::start`].

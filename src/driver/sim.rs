@@ -1,17 +1,22 @@
-//! The simulated plant behind a simulated wire: for the quick start, for tests, and to practise
-//! failures.
+//! The simulated plant behind a simulated wire. The simulation serves three purposes: the quick
+//! start, tests, and the practice of failures.
 //!
 //! ```text
 //!   output image --write--> wire --> plant: tanks, signals, loopbacks, script
 //!   input image  <--read--- wire <-----'
 //! ```
-//! `config.rs` is its table in TOML, `plant.rs` the true values in the field, `wire.rs` what of
-//! them can be seen and how that fails. Only `now` moves the plant: the same calls give the same
-//! values. A jump in time is covered whole, with bounded work. Single bits on the wire and bus
-//! timing are not simulated.
+//! - `sim/config.rs` is the `[[device]]` table in TOML.
+//! - `sim/plant.rs` calculates the true values in the field.
+//! - `sim/wire.rs` transfers the values between the plant and the images, with or without a
+//!   failure.
 //!
-//! One failure belongs to the driver and not to the wire: a hang. In a hang this driver breaks the
-//! rule that no driver waits, so that operators can practise a scan that stands.
+//! The simulated time depends only on the argument `now`. Therefore the same sequence of calls
+//! always gives the same values. If `now` jumps ahead, the plant simulates the whole jump in a
+//! limited number of steps. The simulation does not include single bits on the wire or bus timing.
+//!
+//! One failure is not in the wire but in this file: a hang. In a hang, this driver blocks the scan
+//! thread, although the contract of `Driver` forbids a wait. Only in this way can operators
+//! practise a scan that is stalled.
 
 mod config;
 mod delay;
@@ -54,31 +59,32 @@ impl Settings for Config {
     }
 }
 
-/// A simulated device. All its memory is allocated when it is opened.
+/// A simulated device. The device allocates all of its memory when it is opened.
 #[derive(Debug)]
 pub struct Sim {
     plant: Plant,
     wire: Wire,
-    /// The failure that the configuration plans, until an operator orders otherwise.
+    /// The failure that the configuration plans. An order of the operator removes this plan.
     plan: Option<Plan>,
-    /// The `now` of the first call. The device's own time counts from there.
+    /// The `now` of the first call; `None` before the first call. The device counts its own time
+    /// from this instant.
     start: Option<Duration>,
 }
 
 impl Sim {
-    /// Opens device number `device` of the configuration, and reads its script.
+    /// Opens device number `device` of the configuration and reads its script.
     ///
     /// # Errors
     /// When a point does not exist, belongs to another device, is driven twice or has the wrong
-    /// type; when a number is out of range; or when the script cannot be read or played.
+    /// type. When a number is out of range. When the script cannot be read or contains a mistake.
     pub fn open(config: &Config, points: &Arc<Points>, device: usize) -> Result<Self, OpenError> {
         let plant = Plant::open(config, points, device)?;
         let wire = Wire::new(points, device);
         Ok(Self { plant, wire, plan: config.fault, start: None })
     }
 
-    /// Brings the wire and the planned failure to `now`. Returns how long the device has been
-    /// running.
+    /// Advances the wire and the planned failure to the time `now`. Returns the time since the
+    /// first call of the device.
     fn arrive(&mut self, now: Duration) -> Duration {
         let elapsed = now.saturating_sub(*self.start.get_or_insert(now));
         self.wire.deliver(now, &mut self.plant.outputs);
@@ -97,7 +103,8 @@ impl Sim {
         elapsed
     }
 
-    /// Takes an operator's order about failures. It outranks the plan for good.
+    /// Starts or ends a failure by an operator's order. The failure that the configuration plans is
+    /// cancelled permanently.
     fn order(&mut self, failure: Option<Injection>) {
         self.plan = None;
         self.wire.fail(failure, &mut self.plant.outputs);
@@ -118,7 +125,8 @@ impl Driver for Sim {
 
     fn command(&mut self, now: Duration, command: &Command) -> Result<(), &'static str> {
         let elapsed = self.arrive(now);
-        // The plant passes first, so that a value set now does not count for the time before.
+        // The plant is advanced first. Otherwise the new value would also apply to the time before
+        // this command.
         self.plant.pass(elapsed);
         match command {
             Command::Set(point, value) => return self.plant.set(*point, *value),

@@ -1,7 +1,10 @@
-//! The options of a TCP connection to the field, so that a pulled cable is noticed.
+//! The options of a TCP connection to the field. With these options, a driver detects that a cable
+//! is unplugged.
 //!
-//! Without them, a peer that only listens waits for ever, and a peer that sends waits for a quarter
-//! of an hour. Each driver decides by itself how long a peer on a sound connection may be silent.
+//! Without these options, the operating system detects a dead connection very late. A side that
+//! only receives would wait for ever. A side that sends would wait for a quarter of an hour. This
+//! file does not limit how long a peer may be silent while the connection works; each driver has
+//! its own limit.
 
 use std::io;
 use std::time::Duration;
@@ -9,11 +12,13 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// The silence before the first keepalive probe, the time between two probes, and their number. A
-/// dead connection is found after 15 + 3 * 5 s, also when data is under way.
+/// The keepalive settings: the silence before the first probe, the time between two probes, and the
+/// number of probes. A dead connection is detected after 15 + 3 * 5 = 30 s. The same limit applies
+/// while sent data is not acknowledged.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 
-/// Sets the options: data is sent at once, and a dead connection ends after a limited time.
+/// Sets the options of a connection. Data is sent without delay (no Nagle algorithm), and a dead
+/// connection ends after a limited time.
 pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (idle, interval, probes) = KEEPALIVE;

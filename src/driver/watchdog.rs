@@ -1,16 +1,22 @@
-//! A watchdog on the scan, in the thread of each device. It makes the device's outputs safe when
-//! the scan stands.
+//! A watchdog on the scan. Each device's thread runs a watchdog of its own. The watchdog makes the
+//! device's outputs safe when the scan has stalled, that is, when the scan has written nothing for
+//! the time `scan.stall`.
 //!
 //! ```text
 //!            the scan writes once a cycle                no cycle for `stall`
 //!   Unused ------------------------------> Fed --------------------------------> Tripped
 //!                                           ^                                       |
 //!                                           +---------------------------------------+
-//!                                             the first cycle that began after it
+//!                                             the first cycle that began after the trip
 //! ```
-//! The two threads share only atomics, so neither waits for the other. `link/side.rs` decides what
-//! is safe: all drivers ask there which outputs are wanted. What the daemon does about a stall is
-//! in `daemon/stall.rs`. Times on both sides are those of [`MonotonicClock`].
+//! The flow: the scan calls `beat` in each cycle. The device's thread runs `watch`, which checks
+//! the time of the last beat. If that time is too old, `watch` trips the watchdog and wakes the
+//! driver. The driver asks `link/side.rs` for the wanted outputs, which are now the safe values.
+//!
+//! The scan thread and the device's thread share only atomics. Therefore neither thread waits for
+//! the other thread. This file does not know the safe values; `link/side.rs` does.
+//! `daemon/stall.rs` decides what the daemon does in a stall. All times are times of
+//! [`MonotonicClock`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,79 +25,85 @@ use tokio::time::sleep;
 
 use crate::clock::{Clock, MonotonicClock, nanos};
 
-/// The time between two looks while there is nothing to watch: there is no limit, or the scan has
-/// not written yet.
+/// The time between two checks while there is nothing to supervise. There is nothing to supervise
+/// if the limit is 0 or if the scan has not written yet.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// The longest sleep. A reload may have shortened the limit in the meantime.
+/// The longest sleep between two checks. A reload can shorten the limit during a sleep, so the
+/// sleep must be short.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// The time between two looks while the watchdog is tripped, for the end of a hold and for a late
-/// cycle: a tenth of the shortest limit.
+/// The time between two checks while the watchdog is tripped. Each check looks for the end of a
+/// hold time and for the end of the stall. The value is a tenth of the shortest limit.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A thread that wakes this much later than it asked for was stopped itself, most likely together
-/// with the whole machine. The value is ten times the lateness of a timer on a busy machine.
+/// The lateness of a wake-up from which the watchdog concludes that the whole machine was stopped.
+/// A thread that wakes this much later than requested most likely did not run because the machine
+/// was stopped. The value is ten times the lateness of a timer on a busy machine.
 const OVERSLEPT: Duration = Duration::from_millis(20);
 
-/// The signs of life that the scan gives to one device, and the consequences of its silence.
+/// The scan's signs of life for one device, and the state of a stall.
 #[derive(Debug, Default)]
 pub struct Watchdog {
-    /// How often the scan has written; 0 before the first time. The scan writes, the device's
-    /// thread reads.
+    /// The number of times that the scan has written; 0 before the first write. The scan writes
+    /// this field; the device's thread reads it.
     beats: AtomicU64,
-    /// When the cycle began in which the scan wrote last, in nanoseconds. The scan writes it before
-    /// `beats`, the device's thread reads.
+    /// The start time of the last cycle in which the scan wrote, in nanoseconds. The scan sets this
+    /// field before `beats`; the device's thread reads it.
     cycle_ns: AtomicU64,
-    /// The time from one cycle to the next, in nanoseconds; 0 until it is known. The scan writes,
-    /// the device's thread reads.
+    /// The cycle time in nanoseconds; 0 until it is known. The scan writes this field; the device's
+    /// thread reads it.
     period_ns: AtomicU64,
-    /// How long the scan may be silent, in nanoseconds; 0 means without limit. The scan writes,
-    /// and the thread that drops the link; the device's thread reads.
+    /// The time for which the scan may be silent, in nanoseconds; 0 means that there is no limit.
+    /// The scan writes this field, and so does the thread that drops the link. The device's thread
+    /// reads this field.
     stall_ns: AtomicU64,
-    /// When the device's thread last noticed too long a silence, in nanoseconds; 0 means never. The
-    /// watchdog is tripped until the scan has written in a cycle that began later. The device's
-    /// thread writes, the scan and the daemon read.
+    /// The time at which the device's thread detected the last stall, in nanoseconds; 0 means
+    /// never. The watchdog stays tripped until the scan writes in a cycle that began after this
+    /// time. The device's thread writes this field; the scan and the daemon read it.
     tripped_ns: AtomicU64,
-    /// How often the watchdog has tripped. The device's thread writes, the daemon reads.
+    /// The number of times that the watchdog has tripped. The device's thread writes this field;
+    /// the daemon reads it.
     trips: AtomicU64,
-    /// Whether no output may keep its value any longer, because the process ends. The daemon
-    /// writes, the device's thread reads.
+    /// Whether all hold times are over at once, because the process ends. The daemon writes this
+    /// field; the device's thread reads it.
     holds_nothing: AtomicBool,
-    /// The number of outputs that have a safe value. It is written once, before the second
-    /// thread exists; the daemon reads.
+    /// The number of outputs that have a safe value. `new` writes this field once, before the
+    /// device's thread starts. The daemon reads this field.
     outputs: AtomicUsize,
-    /// The number of outputs that the device is not known to have. The device's thread writes, the
-    /// daemon reads.
+    /// The number of outputs whose wanted value the device has not acknowledged. The device's
+    /// thread writes this field; the daemon reads it.
     missing: AtomicUsize,
 }
 
 impl Watchdog {
-    /// A watchdog for a device with `all` outputs, of which `safe` have a safe value.
+    /// Makes a watchdog for a device with `all` outputs, of which `safe` have a safe value.
     pub(super) fn new(all: usize, safe: usize) -> Self {
         Self { outputs: safe.into(), missing: all.into(), ..Self::default() }
     }
 
-    /// How often the watchdog has tripped.
+    /// The number of times that the watchdog has tripped.
     pub fn trips(&self) -> u64 {
         self.trips.load(Ordering::Acquire)
     }
 
-    /// The number of outputs that the watchdog makes safe: those that have a safe value.
+    /// The number of outputs that the watchdog makes safe. These are the outputs that have a safe
+    /// value.
     pub fn outputs(&self) -> usize {
         self.outputs.load(Ordering::Relaxed)
     }
 
-    /// The number of outputs for which the device is not known to have what is wanted. Wanted is
-    /// the value of the scan or, while the scan stands, the safe value. The safe value counts from
-    /// the trip on, also for an output that keeps its value for a while first.
+    /// The number of outputs whose wanted value the device has not acknowledged. The wanted value
+    /// is the value from the scan or, in a stall, the safe value. The safe value counts from the
+    /// trip on, even while an output still keeps its last value for its hold time.
     pub fn missing(&self) -> usize {
         self.missing.load(Ordering::Relaxed)
     }
 
-    /// The number of outputs that are not known to be safe while the scan stands. The device's
-    /// thread may not have noticed the stall yet, for example because it waits in a call. Until
-    /// then the device has confirmed only what the scan wanted, which no longer counts.
+    /// The number of outputs that are not known to be safe in a stall. The device's thread may not
+    /// have detected the stall yet, for example because the thread hangs in a call. Until the
+    /// detection, the device has acknowledged only values from the scan. These values are not safe
+    /// values, so all outputs with a safe value are counted.
     pub fn unsafe_outputs(&self) -> usize {
         match self.is_tripped() {
             true => self.missing(),
@@ -104,14 +116,14 @@ impl Watchdog {
         self.missing.store(outputs, Ordering::Relaxed);
     }
 
-    /// Whether the device's thread has noticed that the scan stands, so that outputs are safe or
-    /// will be.
+    /// Whether the device's thread has detected that the scan is stalled. After the detection, the
+    /// outputs are safe or will become safe soon.
     pub fn is_tripped(&self) -> bool {
         self.is_overtaken(self.last_cycle())
     }
 
-    /// How long the watchdog has been tripped; `None` if it is not. [`Duration::MAX`] when no
-    /// output may keep its value any longer.
+    /// The time since the watchdog tripped; `None` if it is not tripped. The time is
+    /// [`Duration::MAX`] if the process ends, because every hold time then counts as over.
     pub fn tripped_for(&self) -> Option<Duration> {
         if !self.is_tripped() {
             return None;
@@ -123,82 +135,92 @@ impl Watchdog {
         Some(MonotonicClock.now().saturating_sub(since))
     }
 
-    /// Ends all holds: from now on each output with a safe value becomes safe as soon as the
-    /// watchdog is tripped. The daemon calls this when the process ends.
+    /// Ends all hold times. From now on, each output with a safe value becomes safe as soon as the
+    /// watchdog trips. The daemon calls this when the process ends.
     pub fn make_safe_now(&self) {
         self.holds_nothing.store(true, Ordering::Relaxed);
     }
 
-    /// How often the scan has written.
+    /// The number of times that the scan has written.
     pub(super) fn beats(&self) -> u64 {
         self.beats.load(Ordering::SeqCst)
     }
 
-    /// Sets the time from one cycle to the next. The scan calls this.
+    /// Sets the cycle time. The scan calls this.
     pub(super) fn pace(&self, period: Duration) {
         self.period_ns.store(nanos(period), Ordering::Relaxed);
     }
 
-    /// Sets how long the scan may be silent from now on; zero means without limit. The scan calls
-    /// this.
+    /// Sets the time for which the scan may be silent; zero means that there is no limit. The scan
+    /// calls this.
     pub(super) fn limit(&self, stall: Duration) {
         self.stall_ns.store(nanos(stall), Ordering::Relaxed);
     }
 
-    /// How long the scan may be silent; zero means without limit.
+    /// The time for which the scan may be silent; zero means that there is no limit.
     fn stall(&self) -> Duration {
         Duration::from_nanos(self.stall_ns.load(Ordering::Relaxed))
     }
 
-    /// When the cycle began in which the scan wrote last.
+    /// The start time of the last cycle in which the scan wrote.
     fn last_cycle(&self) -> Duration {
         Duration::from_nanos(self.cycle_ns.load(Ordering::SeqCst))
     }
 
-    /// The time until the scan reads its inputs again, and the time from one such read to the next;
-    /// `None` while these are not known.
+    /// The time until the scan reads its inputs again, and the cycle time. `None` if the cycle time
+    /// is not known yet.
     pub(super) fn next_cycle(&self) -> Option<(Duration, Duration)> {
         let period_ns = self.period_ns.load(Ordering::Relaxed);
         let passed = MonotonicClock.now().saturating_sub(self.last_cycle());
-        // If more than a period has passed, the scan has missed cycles; it keeps to the grid.
+        // If more than one cycle time has passed, the scan has missed cycles. Later cycles still
+        // start on the same time grid, so the remainder of the division gives the phase.
         let into_ns = passed.as_nanos().checked_rem(period_ns.into())? as u64;
         let period = Duration::from_nanos(period_ns);
         Some((period - Duration::from_nanos(into_ns), period))
     }
 
-    /// Whether a stall has overtaken the cycle that began at `now`. The results of such a cycle are
-    /// older than the safe values, so the next cycle is the first that counts. The scan calls this.
+    /// Whether a stall was detected after the cycle at `now` had begun. The outputs of such a cycle
+    /// are older than the safe values, so the device does not get these outputs. The next cycle is
+    /// the first valid cycle. The scan calls this.
     pub(super) fn is_overtaken(&self, now: Duration) -> bool {
         nanos(now) < self.tripped_ns.load(Ordering::SeqCst)
     }
 
-    /// Notes that the scan has written in the cycle that began at `now`. Returns whether this has
-    /// ended a stall; the scan must then wake the device's thread. A cycle that is overtaken while
-    /// it writes ends no stall: the next cycle does.
+    /// Records that the scan has written in the cycle that began at `now`. Returns whether this
+    /// write has ended a stall. If the stall has ended, the scan must wake the device's thread.
+    ///
+    /// If the watchdog trips during the write, the cycle at `now` does not end the stall. The next
+    /// cycle ends the stall.
     pub(super) fn beat(&self, now: Duration) -> bool {
-        // The order matters, together with `trip`, in the single total order of `SeqCst`. Either
-        // this function sees that the watchdog has tripped, or the device's thread finds it not
-        // tripped from its first look on.
+        // The order of these operations matters. The device's thread writes `tripped_ns` in `trip`
+        // and then reads `cycle_ns`. This function writes `cycle_ns` and then reads `tripped_ns`.
+        // All operations use `SeqCst`, so all threads see them in one total order. Therefore at
+        // least one side sees the other side's write. Either this function sees the trip and
+        // reports the end of the stall, or the device's thread sees the new cycle at its first
+        // check.
         let before = self.cycle_ns.swap(nanos(now), Ordering::SeqCst);
         let tripped = self.tripped_ns.load(Ordering::SeqCst);
         self.beats.fetch_add(1, Ordering::SeqCst);
         before < tripped && tripped <= nanos(now)
     }
 
-    /// Trips the watchdog, unless it is tripped already. A driver that starts again during a stall
-    /// must not start a second stall, because its outputs would then keep their values for longer.
+    /// Trips the watchdog, unless it is tripped already. A driver can start again during a stall. A
+    /// second trip would then start the hold times again, and outputs would keep their last values
+    /// for too long.
     fn trip(&self) {
         if self.is_tripped() {
             return;
         }
-        // Until the device's thread counts again, nothing is known about the safe values.
+        // The device has not acknowledged any safe value yet. Until the device's thread counts
+        // again, all outputs with a safe value count as missing.
         self.missing.fetch_max(self.outputs(), Ordering::Relaxed);
         self.tripped_ns.store(nanos(MonotonicClock.now()), Ordering::SeqCst);
         self.trips.fetch_add(1, Ordering::Release);
     }
 
-    /// Watches the scan for ever, on the device's thread. Calls `changed` whenever more outputs are
-    /// to be safe than before. `holds` says how long each output keeps its value first.
+    /// Supervises the scan in an endless loop, on the device's thread. In a stall, this function
+    /// calls `changed` each time the hold time of more outputs is over. `holds` has the hold time
+    /// of each output.
     pub(super) async fn watch(&self, holds: &[Duration], changed: impl Fn()) {
         loop {
             self.silence().await;
@@ -216,15 +238,17 @@ impl Watchdog {
 
     /// Waits until the scan has been silent for too long.
     ///
-    /// A device's thread that was stopped with the whole machine may wake before the scan does.
-    /// Causes are a SIGSTOP or a virtual machine that is moved. The scan has then done nothing
-    /// wrong. Therefore a thread that wakes late itself gives the scan a few cycles more, once. If
-    /// the scan is later still, outputs are safe for these moments.
+    /// The whole machine may be stopped for a while, for example by a SIGSTOP or by the migration
+    /// of a virtual machine. Afterwards the device's thread may wake earlier than the scan thread,
+    /// although the scan has no defect. Therefore this function checks whether its own sleep took
+    /// too long. If its sleep took too long, this function gives the scan a few more cycles, but
+    /// only once. If the scan needs even longer, outputs are safe for a moment.
     async fn silence(&self) {
         let (mut asked_for, mut is_patient) = (None, true);
         loop {
-            // The beats and the limit are read before the time of the cycle. A newer beat can then
-            // only make the cycle look younger.
+            // The beats and the limit are read before the start time of the last cycle. If the scan
+            // writes in between, the cycle then only appears younger, so no false stall is
+            // detected.
             let (beats, stall) = (self.beats(), self.stall());
             let (now, due) = (MonotonicClock.now(), self.last_cycle() + stall);
             let is_watched = beats > 0 && !stall.is_zero();
@@ -247,8 +271,8 @@ impl Watchdog {
         }
     }
 
-    /// The time that a scan needs to come back after the machine stood still: two cycles, and the
-    /// time in which a busy machine wakes a thread.
+    /// The time that the scan needs to run again after the machine was stopped. The time is two
+    /// cycles, plus the time that a busy machine needs to wake a thread.
     fn patience(&self) -> Duration {
         Duration::from_nanos(2 * self.period_ns.load(Ordering::Relaxed)) + OVERSLEPT
     }
@@ -302,7 +326,7 @@ mod tests {
         assert!(!watchdog.beat(late) && watchdog.is_tripped());
         assert!(watchdog.beat(MonotonicClock.now()) && !watchdog.is_tripped());
 
-        // The watchdog trips after the beat of that cycle.
+        // In this part of the test, the watchdog trips after the beat of the cycle.
         let late = MonotonicClock.now();
         assert!(!watchdog.beat(late));
         watchdog.trip();
@@ -328,12 +352,12 @@ mod tests {
             let (mut silent, mut seen) = (0, 0);
             for _ in 0..ROUNDS {
                 round.wait();
-                // The other thread behaves as if it needed a millisecond to write down when it
-                // tripped.
+                // The start time of this cycle is one millisecond in the future. The effect is the
+                // same as if the other thread needed a millisecond to store the time of its trip.
                 let began = MonotonicClock.now() + Duration::from_millis(1);
                 let is_told = watchdog.beat(began);
                 round.wait();
-                // Neither thread touches the watchdog until the next round.
+                // Neither thread accesses the watchdog until the next round starts.
                 let has_seen = has_seen.load(Ordering::SeqCst);
                 seen += usize::from(has_seen);
                 silent += usize::from(has_seen && !is_told && !watchdog.is_tripped());
@@ -364,14 +388,14 @@ mod tests {
         let holds = [Duration::ZERO];
         let machine = async {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            // The blocking sleep also stops the watchdog's own task in this thread.
+            // This sleep blocks the thread. Therefore the sleep also stops the watchdog's own task.
             std::thread::sleep(STALL + 2 * OVERSLEPT);
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
             assert_eq!(watchdog.trips(), 0);
-            // The scan does not come back. A machine that stood still does not excuse that for
-            // longer.
+            // The scan does not run again. The stop of the machine excuses the silence of the scan
+            // only for a short time.
             tokio::time::sleep(2 * STALL).await;
             assert_eq!(watchdog.trips(), 1);
         };

@@ -1,9 +1,12 @@
-//! Numbers in files: finds a file, reads and writes its number. All of this may wait, so it runs on
-//! threads of its own.
+//! Numbers in files: finds the file of a path, and reads or writes its number. Each function may
+//! wait for the disk or the device, so `file.rs` calls it on a thread that may wait.
 //!
-//! The number is the first line. The rest is ignored, because `write` does not truncate. Files of
-//! sysfs have nothing to truncate, and in other files "7\n" over "255\n" leaves "7\n5\n". A reader
-//! therefore sees a whole number at any moment. When to read and write is decided in `file.rs`.
+//! The number is the first line of the file, and all other lines are ignored. The other lines may
+//! be remains of an older, longer text, because `write` does not truncate the file. For example,
+//! "7\n" written over "255\n" gives "7\n5\n". Without truncation, another program never sees an
+//! empty file. Files of sysfs need no truncation.
+//!
+//! This file does not decide when to read and write; `file.rs` does.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,12 +16,14 @@ use std::time::SystemTime;
 
 use crate::process::image::{Direction, Kind, Point, Raw, Value};
 
-/// The maximum length of a line with a number, in bytes: more digits than any type has. The first
-/// bytes of a longer line may be another number, so such a line is refused.
+/// The maximum length of the first line in bytes. The limit is more than the digits of the longest
+/// number of any type. A longer line is refused, because its first bytes alone may be a different
+/// number.
 const MAX_LINE: usize = 64;
 
-/// The identity of a file. A file system may give the inode number of a deleted file to the next
-/// file. Therefore the time of creation is part of it, where the file system knows that.
+/// The identity of a file: device, inode number and time of creation. A file system may give the
+/// inode number of a deleted file to a new file. The time of creation distinguishes the two, if the
+/// file system stores that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -32,7 +37,7 @@ impl From<fs::Metadata> for Identity {
     }
 }
 
-/// The file that a path stands for now.
+/// Returns the file to which a path leads now. A `*` in the path is replaced by the only match.
 fn find(path: &Path) -> io::Result<PathBuf> {
     let text = path.to_string_lossy();
     let Some((before, after)) = text.split_once('*') else { return Ok(path.to_owned()) };
@@ -43,7 +48,7 @@ fn find(path: &Path) -> io::Result<PathBuf> {
         let entry = entry?;
         let name = entry.file_name();
         let middle = name.to_str().and_then(|name| name.strip_prefix(start)?.strip_suffix(end));
-        // `join` with an empty path would add a slash.
+        // `join` with an empty path would add a slash, so this case is separate.
         let file = if below.is_empty() { entry.path() } else { entry.path().join(below) };
         if middle.is_some() && file.exists() {
             found.push(file);
@@ -59,7 +64,7 @@ fn find(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Reads the number in a file.
+/// Reads the number in a file and returns its raw bytes.
 pub(super) fn read(path: &Path, kind: Kind) -> io::Result<Raw> {
     let wrong = |message| io::Error::new(io::ErrorKind::InvalidData, message);
     let mut start = Vec::new();
@@ -72,7 +77,7 @@ pub(super) fn read(path: &Path, kind: Kind) -> io::Result<Raw> {
     parse(&text, kind).ok_or_else(|| wrong(format!("{:?} is no {kind}", text.trim())))
 }
 
-/// The raw bytes of a number in text. A bool is false for 0 and true for another number.
+/// Converts text to the raw bytes of a number. A bool is false for 0 and true for any other number.
 fn parse(text: &str, kind: Kind) -> Option<Raw> {
     let plain = |kind| Point::new("", Direction::In, kind);
     let text = text.trim();
@@ -95,7 +100,7 @@ pub(super) fn write(path: &Path, kind: Kind, raw: Raw) -> io::Result<Identity> {
     Ok(file.metadata()?.into())
 }
 
-/// The identity of the file that is there now.
+/// Returns the identity of the file to which the path leads now.
 pub(super) fn look(path: &Path) -> io::Result<Identity> {
     Ok(fs::metadata(find(path)?)?.into())
 }

@@ -1,8 +1,8 @@
-//! All lines of one device, and their plan: everything that the configuration says about them.
+//! All lines of one device, and the plan of the lines.
 //!
-//! The plan checks all and looks at no chip; `camshaft check` ends here too. The loop that serves
-//! the lines is in `serve.rs`. How lines are requested is in `claim.rs`, the meaning of a line in
-//! `line.rs`.
+//! The plan checks all settings of the lines, but accesses no chip. `camshaft check` makes only the
+//! plan. The loop that serves the lines is in `serve.rs`. `claim.rs` requests lines from the
+//! kernel. `line.rs` has the meaning of a line.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use super::retry::Retry;
 use crate::driver::{Location, OpenError};
 use crate::process::image::{Freshness, PointId, Points};
 
-/// The range of `period`. The runtime's timers count milliseconds; a level that is read less often
-/// than this is of no use.
+/// The range of `period`. The minimum is the resolution of the runtime's timers, one millisecond.
+/// With a longer period than the maximum, a level would be too old to be useful.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// The lines of the points of device number `device`. The kernel gives a line to one point only,
-/// whether it is an input or an output.
+/// Returns the line of each point of device number `device` as its place. The kernel grants a line
+/// to one point only. Therefore an input and an output cannot share a line.
 pub(super) fn locations(
     config: &Config,
     points: &Points,
@@ -36,27 +36,28 @@ pub(super) fn locations(
     lines.map(place).collect()
 }
 
-/// All lines of one device.
+/// All lines of one device, with their state.
 #[derive(Debug)]
 pub(super) struct Board {
-    /// The device's name. The kernel shows it in the name of the lines' consumer.
+    /// The device's name. The kernel shows this name as the consumer of the lines.
     pub(super) device: String,
     /// The time between two reads of the levels.
     pub(super) period: Duration,
     pub(super) lines: Vec<Line>,
-    /// What the kernel has given.
+    /// The requests that the kernel has granted.
     pub(super) held: Vec<Held>,
     pub(super) retry: Retry,
     pub(super) notice: Notice,
-    /// When the status was updated last.
+    /// The time of the last update of the status.
     pub(super) shown_at: Option<Instant>,
 }
 
 impl Board {
-    /// Plans the line of each point of device number `device`. It looks at no chip.
+    /// Plans the line of each point of device number `device`. The plan accesses no chip.
     ///
     /// # Errors
-    /// When a point has no line, two points have the same line, or a key does not fit the others.
+    /// When a point has no line, when two points have the same line, or when two keys contradict
+    /// each other.
     pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if !PERIOD.contains(&config.period) {
             let found = format!("{:?}", config.period);
@@ -85,9 +86,10 @@ impl Board {
         })
     }
 
-    /// How long a value is trusted: three periods until it is stale, ten until it is bad. It is two
-    /// seconds at least until a value is bad, because an expander on a slow bus is read more slowly
-    /// than configured.
+    /// The default age limits of the inputs. A value is stale after three periods, but at least 100
+    /// ms. A value is bad after ten periods, but at least two seconds. The minimum of two seconds
+    /// exists because an expander on a slow bus needs more time for a read than the configured
+    /// period.
     pub(super) fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(Duration::from_millis(100));

@@ -1,7 +1,8 @@
 //! The GPIO chips of this machine, and the search for a line that the configuration names.
 //!
-//! Each attempt lists the chips anew. An expander on USB comes and goes and may have another number
-//! each time. This file requests no lines; `claim.rs` does.
+//! Each attempt lists the chips again. The reason: an expander on USB can be unplugged and plugged
+//! in at any time. The expander may then have another chip number. This file does not request
+//! lines; `claim.rs` does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use gpiocdev::{Error, chip};
 
 use super::line::Place;
 
-/// A chip with its lines.
+/// A chip and its lines.
 #[derive(Debug, Default)]
 pub(super) struct Chip {
     pub(super) path: PathBuf,
@@ -20,7 +21,7 @@ pub(super) struct Chip {
     lines: Vec<Info>,
 }
 
-/// The chips that there are now.
+/// All chips that exist at the time of the attempt.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     chips: Vec<Chip>,
@@ -29,7 +30,7 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Opens and lists all chips.
+    /// Opens all chips and lists their lines.
     pub(super) fn take() -> Result<Self, Error> {
         let mut survey = Self::default();
         for path in chip::chips()? {
@@ -41,10 +42,10 @@ impl Survey {
         Ok(survey)
     }
 
-    /// The chip and the line at `place`.
+    /// Finds the chip and the line at `place`.
     ///
     /// # Errors
-    /// Why there is no such line, or more than one.
+    /// A text with the reason: no line fits, or two lines fit.
     pub(super) fn find(&self, place: &Place) -> Result<(&Chip, &Info), String> {
         let (chip, what) = match place {
             Place::Named(chip, line) => (chip.as_ref(), format!("line {line:?}")),
@@ -69,8 +70,8 @@ impl Survey {
         }
     }
 
-    /// The message for an absent line or chip, with the chips that could not be opened: it may be
-    /// on one of them.
+    /// Makes the message for an absent line or chip. The message lists the chips that could not be
+    /// opened, because the line may be on one of these chips.
     fn without(&self, why: &str) -> String {
         match (&self.refused[..], self.chips.len()) {
             ([], 0) => format!("{why}, because there is no /dev/gpiochip* at all"),
@@ -80,7 +81,8 @@ impl Survey {
     }
 }
 
-/// The line at `place` on one of `chips`; `None` if there is none, an error if there are two.
+/// Finds the line at `place` on `chips`. Returns `None` if no line fits, and an error if two lines
+/// fit.
 fn one<'c>(
     chips: &[&'c Chip],
     place: &Place,
@@ -114,14 +116,15 @@ impl Chip {
         Ok(Self { path: path.to_owned(), name: info.name, label: info.label, lines })
     }
 
-    /// Whether `called` is the chip's label, its name, or a link to its file.
+    /// Whether `called` is the chip's label, the chip's name, or a path or link to the chip's
+    /// device file.
     fn is(&self, called: &str) -> bool {
         let is_file = || fs::canonicalize(called).is_ok_and(|path| path == self.path);
         called == self.label || called == self.name || called.starts_with('/') && is_file()
     }
 }
 
-/// The user of a line that is in use, for messages.
+/// The name of the part that uses a line, for messages.
 pub(super) fn consumer(info: &Info) -> String {
     match &*info.consumer {
         "" => "the kernel".to_owned(),
@@ -198,12 +201,12 @@ mod tests {
         check(vec![], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
         let none = "because there is no /dev/gpiochip* at all";
         check(vec![], vec![], named(None), &format!("{absent}, {none}"));
-        // The place names a chip, and the line is not on it.
+        // The configuration names the chip, and that chip does not have the line.
         check(vec![soc()], refused(), named(Some("soc")), &format!("{absent} on \"soc\""));
         let chip = "there is no chip \"usb\"";
         check(vec![], vec![], named(Some("usb")), &format!("{chip}, {none}"));
         check(vec![], refused(), named(Some("usb")), &format!("{chip}; /dev/gpiochip1: EACCES"));
-        // The lines of the chip that could be opened are found.
+        // A line on a chip that could be opened is found, even if another chip could not be opened.
         assert!(
             Survey { chips: vec![soc()], refused: refused() }
                 .find(&Place::Named(None, "A".into()))

@@ -1,11 +1,19 @@
-//! Requests lines from the kernel, as many as possible in one request, and again if that fails or
-//! the lines are lost.
+//! Requests lines from the kernel, as many as possible in one request. Requests lines again if the
+//! request has failed or if the lines were lost.
 //!
-//! A line that is absent, or that another process has, does not affect its neighbours. They are
-//! requested without it, and it comes later in a request of its own, because the kernel adds no
-//! line to an existing request. There is one exception. If a daemon of the same name has the line,
-//! the chip's lines wait, because that daemon is leaving after a reload. How a line is found is in
-//! `chip.rs`, when it is requested again in `retry.rs`.
+//! ```text
+//!   missing lines --Survey::find--> free lines, by chip and direction --Held::take--> held
+//!         ^              |                              | fails
+//!         |              +-- absent or in use --+       +--> each half alone, down to one line
+//!         +------- retry.rs: a later attempt <--+-------------- a line that fails alone
+//! ```
+//! A line that is absent or used by another process does not affect the other lines. The other
+//! lines are requested without the missing line. The missing line gets a request of its own later,
+//! because the kernel cannot add a line to an existing request.
+//!
+//! There is one exception: a daemon of the same name may still use the line, because that daemon is
+//! ending after a reload. In this case all lines of the chip wait until the line is free, for at
+//! most two seconds. `chip.rs` finds a line, `retry.rs` decides when to try again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,16 +28,16 @@ use super::retry::Retry;
 use crate::driver::link::Side;
 use crate::process::image::{Direction, Quality};
 
-/// The maximum number of lines in one request: the kernel's limit (`GPIO_V2_LINES_MAX`). A call
-/// carries one bit for each line.
+/// The maximum number of lines in one request. The limit is that of the kernel
+/// (`GPIO_V2_LINES_MAX`), because a call has one bit for each line.
 const MAX_LINES: usize = 64;
 
-/// The maximum length of a consumer's name that the kernel shows, in bytes.
+/// The maximum length of a consumer's name in the kernel, in bytes.
 const MAX_CONSUMER: usize = 31;
 
 impl Board {
-    /// Requests the lines that are missing, if an attempt is due. Outputs are not requested until
-    /// the scan has said what it wants.
+    /// Requests the missing lines, if an attempt is due. Outputs are requested only after the first
+    /// cycle, because their wanted values are unknown before.
     pub(super) fn claim(&mut self, side: &mut Side) {
         let is_running = side.beats() > 0;
         let lines = self.lines.iter().enumerate();
@@ -53,7 +61,7 @@ impl Board {
         self.retry.later();
     }
 
-    /// Requests those lines of `missing` that are there and free.
+    /// Requests those lines of `missing` that exist and are free.
     fn request(&mut self, survey: &Survey, missing: &[usize], side: &mut Side) {
         let mut free: BTreeMap<(PathBuf, bool), Vec<Seat>> = BTreeMap::new();
         let mut awaited = HashSet::new();
@@ -77,14 +85,15 @@ impl Board {
                 seats.iter().for_each(|seat| self.lack(seat.line, why.clone(), side));
                 continue;
             }
-            // The kernel's order is also that of the offsets.
+            // The lines of a request are sorted by offset, as in the kernel.
             seats.sort_by_key(|seat| seat.offset);
             seats.chunks(MAX_LINES).for_each(|seats| self.take(&chip, seats, side));
         }
     }
 
-    /// The chip and the offset of a line that can be requested. Otherwise the reason, with the chip
-    /// if a daemon of the same name has the line.
+    /// Returns the chip and the offset of a line that can be requested. The error is the reason why
+    /// the line cannot be requested. If a daemon of the same name uses the line, the error contains
+    /// the chip too.
     fn place(
         &self,
         survey: &Survey,
@@ -110,7 +119,7 @@ impl Board {
         Ok(place)
     }
 
-    /// The consumer's name under which the kernel shows the lines.
+    /// The name under which the kernel lists this device as the user of its lines.
     fn consumer(&self) -> String {
         let mut consumer = format!("camshaft {}", self.device);
         while consumer.len() > MAX_CONSUMER {
@@ -119,16 +128,19 @@ impl Board {
         consumer
     }
 
-    /// Requests lines together. If that fails, it requests each half alone, so in the end an error
-    /// concerns only the line that causes it. A chip without interrupts reports no edges. The
-    /// levels of its lines are then read in every period, until the lines are requested again.
+    /// Requests lines together. If the request fails, requests each half of the lines alone. In the
+    /// end, an error affects only the line that causes it.
+    ///
+    /// A chip without interrupts cannot report edges. Lines that need no edges are then requested
+    /// again without edges, and their levels are read once in every period.
     fn take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) {
         let mut taken = self.try_to_take(chip, seats, side);
         if taken.as_ref().is_err_and(is_about_edges) && self.give_up_edges(seats) {
             taken = self.try_to_take(chip, seats, side);
         }
         let Err(error) = taken else { return };
-        // The chip may refuse edges for one half only, so each half asks for them again.
+        // The chip may refuse edges for only one of the halves. Therefore each half requests edges
+        // again.
         seats.iter().for_each(|seat| self.lines[seat.line].want_edges());
         if let [seat] = seats {
             let key = self.lines[seat.line].needs_edges().filter(|_| is_about_edges(&error));
@@ -143,8 +155,8 @@ impl Board {
         }
     }
 
-    /// Makes one request for these lines. Outputs get the values that the scan wants, which are
-    /// then confirmed.
+    /// Makes one request for these lines. The kernel sets outputs to the values that the scan
+    /// wants, so these outputs are confirmed.
     fn try_to_take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) -> Result<(), Error> {
         let outputs = seats.iter().map(|seat| &self.lines[seat.line]);
         let outputs = outputs.filter(|line| line.direction == Direction::Out);
@@ -158,13 +170,14 @@ impl Board {
         Ok(())
     }
 
-    /// Gives up edges for the lines that can do without them. Returns whether any line could.
+    /// Turns edge detection off for those of the lines that also work without edges. Returns
+    /// whether at least one line has changed.
     fn give_up_edges(&mut self, seats: &[Seat]) -> bool {
         let given_up = seats.iter().filter(|seat| self.lines[seat.line].give_up_edges());
         given_up.count() > 0
     }
 
-    /// Notes that a line cannot be had, and why.
+    /// Records that a line is not available, with the reason.
     fn lack(&mut self, line: usize, why: String, side: &mut Side) {
         let line = &mut self.lines[line];
         (line.found, line.trouble) = (None, Some(why));
@@ -175,8 +188,9 @@ impl Board {
     }
 }
 
-/// Whether a request may have failed because of edges. The kernel answers ENXIO for a chip without
-/// interrupts. It answers EINVAL where interrupts cannot be had for this kind of edge.
+/// Whether edges may be the reason why a request has failed. The kernel answers ENXIO for a chip
+/// without interrupts. The kernel answers EINVAL if the chip has no interrupt for this kind of
+/// edge.
 fn is_about_edges(error: &Error) -> bool {
     matches!(errno(error), Some(Errno::ENXIO | Errno::EINVAL))
 }

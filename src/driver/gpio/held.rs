@@ -1,8 +1,9 @@
-//! Lines that the kernel has given in one request. One call reads them, one call writes them.
+//! Lines that the kernel has granted in one request. One call reads all of these lines, and one
+//! call writes all of them.
 //!
-//! When a request is dropped, its lines are released. The kernel then guarantees nothing about
-//! outputs; most chips leave them as they are. What the levels mean is in `line.rs`; when lines are
-//! requested is in `claim.rs`.
+//! When a request is dropped, the kernel releases its lines. The kernel then guarantees no level at
+//! the outputs, but most chips do not change the levels. This file does not know the meaning of the
+//! levels; `line.rs` does. `claim.rs` decides when lines are requested.
 
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
@@ -18,28 +19,29 @@ use tokio::io::unix::AsyncFd;
 use super::line::Line;
 use crate::process::image::{Direction, Quality, Raw};
 
-/// How many edges the kernel keeps for one request until they are read: its maximum. It covers the
-/// time in which the device's thread gets no CPU. Edges that are lost nevertheless are counted, see
-/// [`Line::edge`].
+/// The number of edges that the kernel stores for one request until they are read. 1024 is the
+/// maximum that the kernel allows. The buffer covers a time in which the device's thread gets no
+/// CPU. Edges that do not fit into the buffer are dropped but still counted, see [`Line::edge`].
 const KERNEL_EDGES: u32 = 1024;
 
-/// How many edges are read at once; they take 3 KiB.
+/// The number of edges in one read. 64 edges need 3 KiB of memory.
 const READ_EDGES: usize = 64;
 
-/// Lines of one chip and one direction that the kernel has given.
+/// Lines that the kernel has granted. All of these lines are on one chip and have the same
+/// direction.
 #[derive(Debug)]
 pub(super) struct Held {
     request: AsyncFd<Request>,
-    /// The chip's device file.
+    /// The path of the chip's device file.
     pub(super) chip: PathBuf,
     pub(super) direction: Direction,
     pub(super) seats: Vec<Seat>,
-    /// The kernel's number of the last edge over all lines of the request. It counts from 1 and
-    /// wraps.
+    /// The kernel's sequence number of the last edge, over all lines of the request. The number
+    /// starts at 1 and wraps.
     last: u32,
 }
 
-/// A line's index in the board's list of lines, and its offset on the chip.
+/// A line's index in the board's list of lines, and the line's offset on the chip.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seat {
     pub(super) line: usize,
@@ -47,7 +49,8 @@ pub(super) struct Seat {
 }
 
 impl Held {
-    /// Requests lines. Outputs get `levels` in the same step; for inputs `levels` is empty.
+    /// Requests lines from the kernel. The kernel sets outputs to `levels` in the same step. For
+    /// inputs, `levels` is empty.
     pub(super) fn take(
         consumer: &str,
         chip: &Path,
@@ -74,21 +77,22 @@ impl Held {
         Ok(Self { request, chip: chip.to_owned(), direction, seats: seats.to_vec(), last: 0 })
     }
 
-    /// Whether edges have come since the last call, or the chip is gone. If neither, `context` is
-    /// woken when that happens.
+    /// Whether new edges can be read, or the chip was removed. If neither has happened yet, the
+    /// task of `context` is woken when one of the two events happens.
     pub(super) fn poll_edges(&self, context: &mut Context<'_>) -> bool {
         match self.request.poll_read_ready(context) {
             Poll::Ready(Ok(mut ready)) => {
                 ready.clear_ready();
                 true
             }
-            // Without this event, the reads once in a period have to do.
+            // If the readiness event fails, the reads in every period still find the changes.
             Poll::Ready(Err(_)) | Poll::Pending => false,
         }
     }
 
-    /// Passes the edges that have come to their lines. Returns their number. It reads no more edges
-    /// than the kernel's buffer holds; the rest follows in the next call.
+    /// Reads the new edges and passes them to their lines. Returns the number of edges. One call
+    /// reads about 1024 edges at most, which is the size of the kernel's buffer. The next call
+    /// reads the remaining edges.
     pub(super) fn edges(&mut self, lines: &mut [Line]) -> Result<usize> {
         let request = self.request.get_ref();
         let size = request.edge_event_u64_size();
@@ -114,14 +118,14 @@ impl Held {
         Ok(count)
     }
 
-    /// Reads the levels of all lines at one instant.
+    /// Reads the levels of all lines at the same instant.
     pub(super) fn levels(&self) -> Result<Values> {
         let mut levels = Values::default();
         self.request.get_ref().values(&mut levels)?;
         Ok(levels)
     }
 
-    /// Sets all lines, in the order of the seats.
+    /// Sets all lines. The values in `levels` have the order of `seats`.
     pub(super) fn write(&self, levels: &[Raw]) -> Result<()> {
         let mut values = Values::default();
         for (seat, level) in self.seats.iter().zip(levels) {
@@ -130,7 +134,8 @@ impl Held {
         self.request.get_ref().set_values(&values)
     }
 
-    /// Notes at the lines how a call has ended. Returns whether this request can still be used.
+    /// Stores the result of a call in the lines of this request. Returns whether the request is
+    /// still usable. If the result is `false`, the caller must drop the request.
     pub(super) fn survives(&self, error: Option<Error>, lines: &mut [Line]) -> bool {
         let is_alive = !error.as_ref().is_some_and(is_gone);
         let trouble = error.map(|error| format!("{}: {error}", self.chip.display()));
@@ -143,7 +148,7 @@ impl Held {
     }
 }
 
-/// The error number of the system, if the error has one.
+/// The error number of the operating system, if the error contains one.
 pub(super) fn errno(error: &Error) -> Option<Errno> {
     match error {
         Error::Os(errno) | Error::Uapi(_, CallError::Os(errno)) => Some(Errno::from_raw(errno.0)),
@@ -151,7 +156,7 @@ pub(super) fn errno(error: &Error) -> Option<Errno> {
     }
 }
 
-/// Whether the chip is no longer there. The request is then useless for ever.
+/// Whether the error means that the chip was removed. The request can then never be used again.
 pub(super) fn is_gone(error: &Error) -> bool {
     matches!(errno(error), Some(Errno::ENODEV))
 }

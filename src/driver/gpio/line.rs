@@ -1,7 +1,8 @@
-//! One line: what the configuration says of it, and what its levels and edges mean to the scan.
+//! One GPIO line: its settings, and the conversion of its levels and edges to values for the scan.
 //!
-//! This file is pure. It is given levels, edges and the beats of the scan, and returns raw values.
-//! It makes no call to the kernel; `held.rs` does.
+//! This file makes no call to the kernel; `held.rs` does. The functions return raw values. Their
+//! arguments are levels, edges and the number of the scan's writes (the beats). Therefore tests
+//! need no hardware.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -14,8 +15,8 @@ use super::{At, Edge, Mode};
 use crate::driver::{OpenError, Part};
 use crate::process::image::{Direction, Kind, Point, PointId, Raw};
 
-/// The range of `debounce`. The kernel counts microseconds; a program can wait for longer times
-/// itself.
+/// The range of `debounce`. The kernel counts in microseconds. For times above the maximum, a
+/// program can do the debouncing.
 const DEBOUNCE: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_secs(1);
 
 /// The maximum length of a chip's or a line's name in the kernel, in bytes, without the final zero.
@@ -24,9 +25,10 @@ const MAX_NAME: usize = 31;
 /// The place of a line, as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A line of this name, on this chip or, without one, on any chip.
+    /// A line with this name. If a chip is named, the line must be on that chip; otherwise it may
+    /// be on any chip.
     Named(Option<String>, String),
-    /// The line with this offset, on the chip of this label or name.
+    /// The line with this offset on the chip with this label or name.
     Numbered(String, Offset),
 }
 
@@ -40,7 +42,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// One line.
+/// One line: its settings and its state.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) id: PointId,
@@ -48,36 +50,41 @@ pub(super) struct Line {
     pub(super) name: String,
     pub(super) direction: Direction,
     pub(super) place: Place,
-    /// The settings that the kernel is asked for.
+    /// The settings for the kernel's request.
     config: kernel::Config,
-    /// Whether the line is requested without edges. Its level is then read once in a period only.
+    /// Whether the line is requested without edge detection. Without edge detection, the level is
+    /// read only once in every period.
     is_without_edges: bool,
     sense: Sense,
-    /// Where the line was found: the chip's file and the offset on it.
+    /// The chip's device file and the offset at which the line was found.
     pub(super) found: Option<(PathBuf, Offset)>,
     pub(super) is_held: bool,
-    /// Why the line does not work, if it does not.
+    /// The reason why the line does not work; `None` if it works.
     pub(super) trouble: Option<String>,
-    /// The number of edges that the kernel has seen.
+    /// The number of edges that the kernel has detected, including the dropped edges.
     edges: u64,
-    /// The number of those edges for which the kernel's buffer had no room.
+    /// The number of edges of this line that did not fit into the kernel's buffer.
     dropped: u64,
-    /// The number of edges without room over all lines of the same request. If it is greater than
-    /// the sum of `dropped` of these lines, some line has had no edge since its loss.
+    /// The number of edges of all lines of the same request that did not fit into the buffer. This
+    /// number may be greater than the sum of `dropped` over these lines. In that case, a line has
+    /// lost edges and has had no edge after the loss, so its own `dropped` is not updated yet.
     dropped_together: u64,
-    /// The kernel's number of the line's last edge since it was requested. It counts from 1 and
-    /// wraps.
+    /// The kernel's sequence number of the line's last edge. The number starts at 1 with each
+    /// request and wraps.
     last: u32,
 }
 
-/// What the scan sees of an input.
+/// How an input turns levels and edges into a value for the scan.
 #[derive(Debug, PartialEq)]
 enum Sense {
     Level,
-    /// Shows `pulse` from the edge on until the scan has read it. A cycle that begins after the
-    /// publication ends with the second beat after it. The first beat may belong to a cycle that
-    /// began before. Only a pulse that was sensed counts as published: without the levels nothing
-    /// is published.
+    /// After an edge, shows the value `pulse` until the scan has certainly read the pulse. A beat
+    /// is one write of the scan. Two beats must follow the publication. The first beat may belong
+    /// to a cycle that began, and read its inputs, before the publication. The second beat belongs
+    /// to a later cycle, which has read the pulse.
+    ///
+    /// A pulse counts as published only if a read of the levels came before the publication. The
+    /// reason is that without a read of the levels, no value is published.
     Latched {
         pulse: bool,
         latch: Latch,
@@ -93,18 +100,20 @@ enum Sense {
 /// ```
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum Latch {
-    /// The input shows its level.
+    /// No pulse is latched. The input shows its level.
     Open,
-    /// An edge has come that no read of the levels has shown yet.
+    /// The kernel has reported an edge. No read of the levels has followed yet.
     Sprung,
-    /// A read of the levels shows the pulse, but it is not published yet.
+    /// A read of the levels has followed the edge, so the input shows the pulse. The value is not
+    /// published yet.
     Sensed,
-    /// The pulse is published, and is shown until the scan has written `until` times.
+    /// The pulse is published. The input shows the pulse until the number of beats reaches `until`.
     Shown { until: u64 },
 }
 
 impl Line {
-    /// Plans the line of `point`.
+    /// Plans the line of `point` from the key `at` of the point. Returns an error if two keys
+    /// contradict each other or a value is out of range.
     pub(super) fn plan(id: PointId, point: &Point, at: &At) -> Result<Self, OpenError> {
         let wrong = |key: &str, found: &dyn std::fmt::Display, wanted: &str| {
             OpenError::at(&point.name, key, found.to_string(), wanted)
@@ -165,33 +174,35 @@ impl Line {
         })
     }
 
-    /// The settings that the kernel is asked for, without edges if these were given up.
+    /// The settings for the next request. The settings have no edge detection if edges were given
+    /// up for this line.
     pub(super) fn config(&self) -> kernel::Config {
         let mut config = self.config.clone();
         config.edge_detection = self.edge_detection();
         config
     }
 
-    /// The edges for which the next request asks, if it asks for any.
+    /// The edge detection of the next request; `None` if the request needs none.
     fn edge_detection(&self) -> Option<EdgeDetection> {
         self.config.edge_detection.filter(|_| !self.is_without_edges)
     }
 
-    /// Lets the next request ask for edges again, as planned.
+    /// Resets the line to its configured edge detection, for the next request.
     pub(super) fn want_edges(&mut self) {
         self.is_without_edges = false;
     }
 
-    /// Lets the next request do without edges, if the line works by reads alone. Returns whether
-    /// this is a change.
+    /// Turns edge detection off for the next request, if the line also works without edges. Returns
+    /// whether the function has changed the line.
     pub(super) fn give_up_edges(&mut self) -> bool {
         let is_news = self.sense == Sense::Level && self.edge_detection().is_some();
         self.is_without_edges |= is_news;
         is_news
     }
 
-    /// The key for which this line needs edges, if there is one. Most chips leave debouncing to the
-    /// kernel, which needs edges for it too.
+    /// The key that makes edges necessary for this line; `None` if the line works without edges.
+    /// `debounce` is such a key, because for most chips the kernel does the debouncing, and the
+    /// kernel needs edges for debouncing.
     pub(super) fn needs_edges(&self) -> Option<&'static str> {
         match (&self.sense, self.config.debounce_period) {
             (Sense::Latched { .. } | Sense::Counter, _) => Some("mode"),
@@ -200,13 +211,16 @@ impl Line {
         }
     }
 
-    /// Notes that the line was requested. The kernel counts its edges anew.
+    /// Records that the kernel has granted the line. The kernel counts the edges of the line from 1
+    /// again.
     pub(super) fn take(&mut self) {
         (self.is_held, self.trouble, self.last) = (true, None, 0);
     }
 
-    /// Counts an edge of this line. The kernel numbers each line's edges before it puts them into a
-    /// buffer that may be full. Therefore edges that were dropped are counted too.
+    /// Counts an edge of this line. The kernel gives each edge of a line a number before it stores
+    /// the edge in the buffer. If the buffer is full, the edge is dropped, but its number is used
+    /// up. Therefore the gap between two numbers is the number of dropped edges, and these edges
+    /// are counted too.
     pub(super) fn edge(&mut self, event: &EdgeEvent) {
         let passed = event.line_seqno.wrapping_sub(self.last);
         self.last = event.line_seqno;
@@ -217,13 +231,14 @@ impl Line {
         }
     }
 
-    /// Counts edges for which the kernel had no room, over all lines of the same request.
+    /// Adds dropped edges of any line of the same request.
     pub(super) fn miss(&mut self, dropped: u32) {
         self.dropped_together += u64::from(dropped);
     }
 
-    /// The raw value that the scan is to see while the line is at `level` and the scan has written
-    /// `beats` times. The caller must put it before the next publication.
+    /// The raw value that the scan should see. `level` is the present level of the line, and
+    /// `beats` is the number of the scan's writes. The caller must put this value before the next
+    /// publication.
     pub(super) fn sense(&mut self, level: bool, beats: u64) -> Raw {
         let mut raw = Raw::default();
         match &mut self.sense {
@@ -239,13 +254,14 @@ impl Line {
                 }
                 raw[0] = u8::from(if *latch == Latch::Open { level } else { *pulse });
             }
-            // A counter wraps, so its value is the low half of the count.
+            // A counter wraps at 2^32, so its value is the lower 32 bits of the count.
             Sense::Counter => raw[..4].copy_from_slice(&self.edges.to_le_bytes()[..4]),
         }
         raw
     }
 
-    /// Notes that the sensed value is published. The scan has written `beats` times by now.
+    /// Records that the sensed value was published. `beats` is the number of the scan's writes at
+    /// this time.
     pub(super) fn published(&mut self, beats: u64) {
         if let Sense::Latched { latch, .. } = &mut self.sense
             && *latch == Latch::Sensed
@@ -254,7 +270,7 @@ impl Line {
         }
     }
 
-    /// The line as the status shows it.
+    /// Describes the line for the status.
     pub(super) fn part(&self) -> Part {
         let state = match (&self.trouble, &self.found) {
             (Some(why), _) => why.clone(),
@@ -279,8 +295,8 @@ impl Line {
 }
 
 impl Sense {
-    /// The sense of an input with these keys. The error is the key, what was found, and what is
-    /// expected.
+    /// Makes the sense of an input from its keys. The error has three parts: the key, the value
+    /// found, and the value expected.
     fn new(
         mode: Mode,
         edge: Option<Edge>,
@@ -301,9 +317,9 @@ impl Sense {
     }
 }
 
-/// The edges that the kernel is asked for. A latched line asks for one kind only. If asked for
-/// both, the kernel looks at the level when its thread runs, and takes the start of a short pulse
-/// for its end.
+/// The edge detection for the kernel's request. A latched line detects only the edge at the start
+/// of a pulse. With detection of both edges, the kernel reads the level later, in a thread of its
+/// own. In a short pulse, the kernel would then report the first edge as the second edge.
 fn edge_detection(mode: Mode, edge: Edge) -> EdgeDetection {
     match (mode, edge) {
         (Mode::Level, _) | (_, Edge::Both) => EdgeDetection::BothEdges,
@@ -312,7 +328,7 @@ fn edge_detection(mode: Mode, edge: Edge) -> EdgeDetection {
     }
 }
 
-/// The place that the key `at` of a point names.
+/// The place of the line that the key `at` of a point names.
 fn place(point: &Point, at: &At) -> Result<Place, OpenError> {
     for (key, name) in [("line", &at.line), ("chip", &at.chip)] {
         if let Some(name) = name

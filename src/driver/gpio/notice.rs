@@ -1,40 +1,44 @@
-//! What is logged about lines in trouble. A chip with a loose contact must not fill the log.
+//! The log lines about faulty GPIO lines. A chip with a loose contact must not fill the log, so
+//! this file limits the number of log lines.
 //!
 //! ```text
 //!   quiet --trouble: logged at once--> logged --no trouble for CALM: logged--> quiet
 //!                                       | ^ other trouble: logged, but once in CALM at most
 //!                                       `-'
 //! ```
-//! This file is pure: the caller gives it the time. The status shows each line as it is now.
+//! This file reads no clock and writes no log. The caller passes the time in and writes the log
+//! line that `hear` returns. The log may be up to ten seconds behind; the status always shows the
+//! present state of each line.
 
 use std::time::{Duration, Instant};
 
 use crate::logged::OnChange;
 
-/// How long nothing must happen before the log counts all lines as working. That is the time of
-/// three attempts to get them.
+/// The time without trouble after which the log reports that all lines work. The value is about the
+/// time of three attempts to request the lines.
 const CALM: Duration = Duration::from_secs(10);
 
-/// What was logged about the lines of one device.
+/// The state of the log for the lines of one device.
 #[derive(Debug, Default)]
 pub(super) struct Notice {
-    /// The trouble that was logged last; `None` once it is over.
+    /// The trouble that was logged last; `None` after its end was logged.
     logged: OnChange<Option<String>>,
-    /// When there was trouble last.
+    /// The time of the last call with trouble.
     troubled_at: Option<Instant>,
 }
 
 /// A message for the log.
 #[derive(Debug, PartialEq)]
 pub(super) enum News {
-    /// There is this trouble.
+    /// At least one line has this trouble.
     Trouble(String),
-    /// The trouble is over.
+    /// All lines work again.
     Over,
 }
 
 impl Notice {
-    /// Takes the trouble that there is `now`. Returns the message to log, if there is one.
+    /// Records the present trouble at the time `now`; `None` if all lines work. Returns the message
+    /// to log, if there is one.
     pub(super) fn hear(&mut self, trouble: Option<String>, now: Instant) -> Option<News> {
         let is_past = |at: Instant| now.duration_since(at) >= CALM;
         let Some(trouble) = trouble else {
@@ -72,12 +76,12 @@ mod tests {
         check(10_000, Some("b"), None);
         check(10_001, Some("b"), Some("b"));
         check(10_002, Some("a"), None);
-        // The last trouble was at the step before, so it is over ten seconds later.
+        // The last trouble was reported at 10.002 s, so the trouble is not over before 20.002 s.
         check(20_001, None, None);
         check(20_002, None, Some("over"));
         check(20_003, None, None);
         check(20_004, Some("b"), Some("b"));
-        // A trouble that stays is logged once.
+        // A trouble that does not change is logged only once.
         check(3_600_000, Some("b"), None);
     }
 }

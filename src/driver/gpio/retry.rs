@@ -1,29 +1,32 @@
-//! When lines are requested again that the kernel has not given, or has taken back.
+//! The times of new attempts to request lines. Lines are requested again if the kernel has refused
+//! them or if their chip was removed.
 //!
-//! The pause grows with each attempt. Only times are kept here; which lines are missing, and what
-//! is wrong with them, is known in `claim.rs`.
+//! The pause between attempts doubles with each attempt, from `FIRST_RETRY` to `LAST_RETRY`.
+//! This file handles only times. `claim.rs` knows which lines are missing and why.
 
 use std::time::{Duration, Instant};
 
-/// How long the lines of a chip wait for a line that a daemon of the same name has: twice as long
-/// as a device that leaves may take for its last outputs.
+/// The time for which lines of a chip are not requested because a daemon of the same name still
+/// uses one of these lines. The value is twice the time that a leaving device has for its last
+/// outputs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The pause before the second attempt. In a reload the old device needs some milliseconds.
+/// The pause before the second attempt. In a reload, the old device releases its lines after some
+/// milliseconds, so the first pause is short.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 
-/// The longest pause between attempts. An expander that is plugged in again comes back before the
-/// operator begins to doubt it.
+/// The maximum pause between attempts. When an operator plugs in an expander again, the expander
+/// should work again within a few seconds.
 const LAST_RETRY: Duration = Duration::from_secs(3);
 
-/// When to request lines again.
+/// The schedule of the attempts.
 #[derive(Debug)]
 pub(super) struct Retry {
-    /// The time of the first attempt since lines are missing.
+    /// The time of the first attempt after lines were missing; `None` before that attempt.
     since: Option<Instant>,
-    /// When the next attempt is due; `None` means at once.
+    /// The time of the next attempt; `None` means that the next attempt is due now.
     due: Option<Instant>,
-    /// The pause before the attempt after that.
+    /// The pause after the next attempt.
     delay: Duration,
 }
 
@@ -34,19 +37,20 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Whether an attempt is due. The first call starts the time of `since`.
+    /// Whether an attempt is due. The first call sets `since` to the present time.
     pub(super) fn is_due(&mut self) -> bool {
         self.since.get_or_insert_with(Instant::now);
         self.due.is_none_or(|due| Instant::now() >= due)
     }
 
-    /// Whether the lines of a chip still wait for another daemon.
+    /// Whether the lines of a chip must still wait for another daemon to release its lines.
     pub(super) fn is_patient(&self) -> bool {
         self.since.is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
-    /// Sets the next attempt: twice as late as last time, plus or minus a quarter. Devices that
-    /// were started at the same time then do not try at the same time again.
+    /// Sets the time of the next attempt and doubles the pause. The time varies at random by up to
+    /// a quarter of the pause. Therefore devices that were started together do not repeat their
+    /// attempts at the same instant.
     pub(super) fn later(&mut self) {
         self.due = Some(Instant::now() + self.delay.mul_f64(0.75 + 0.5 * fastrand::f64()));
         self.delay = (2 * self.delay).min(LAST_RETRY);

@@ -1,10 +1,16 @@
 //! The loop that serves the lines of one device.
 //!
 //! The loop runs once in a period, at each edge that the kernel reports, and when the scan wants
-//! other outputs. It writes the outputs that differ, reads all inputs, and publishes everything to
-//! the scan at once. Outputs come first, so that inputs on a chip that is stuck do not delay them.
-//! How lines are requested is in `claim.rs`, what is logged in `notice.rs`, the meaning of a line
-//! in `line.rs`.
+//! other outputs. One pass of the loop:
+//!
+//! ```text
+//!   write outputs that differ --> request missing lines --> read edges and levels of all inputs
+//!         ^                                                              |
+//!         +---- wait: period, edge, or other outputs <---- publish <-----+
+//! ```
+//! Outputs are written before inputs are read. Therefore inputs on a chip that hangs do not delay
+//! the outputs. `claim.rs` requests lines, `notice.rs` decides what is logged, and `line.rs` has
+//! the meaning of a line.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -20,15 +26,17 @@ use crate::driver::Fault;
 use crate::driver::link::{Serve, Side};
 use crate::process::image::Direction;
 
-/// The number of edges in one read that counts as a storm. After a storm, edges wait for a while,
-/// so that a line that chatters costs a bounded part of a CPU. Counters lose nothing by that.
+/// The number of edges in one read that counts as a storm. After a storm, the loop does not react
+/// to new edges for a short time. Therefore a line with contact bounce uses only a limited part of
+/// a CPU. Counters lose no edges, because the kernel counts the edges during this time.
 const STORM: usize = 256;
 
-/// The longest time that edges wait after a storm, however long the period is. So short a delay
-/// disturbs no operator, and reading the edges of that time takes far less.
+/// The maximum time for which the loop does not react to edges after a storm. An operator does not
+/// notice such a short delay. The edges of that time can be read in far less than 10 ms.
 const CALM: Duration = Duration::from_millis(10);
 
-/// The time between two updates of the status, which people read.
+/// The time between two updates of the status. Only people read the status, so faster updates are
+/// not useful.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 impl Serve for Board {
@@ -92,7 +100,8 @@ impl Board {
         edges
     }
 
-    /// Writes the outputs that are not as wanted: all outputs of a request at once.
+    /// Writes the outputs that differ from the wanted values. All outputs of a request are written
+    /// in one call.
     fn write(&mut self, side: &mut Side) {
         let Self { lines, held, .. } = self;
         held.retain(|held| {
@@ -115,8 +124,9 @@ impl Board {
         });
     }
 
-    /// Checks that the chips of the outputs are still there. A write notices a lost chip only when
-    /// there is something to write. Older kernels do not wake a task that waits for a lost chip.
+    /// Checks that the chips of the outputs still exist. A write detects a removed chip only when
+    /// there is a value to write. Older kernels do not wake a task when a chip is removed, so the
+    /// loop must check by itself.
     fn probe(&mut self, side: &mut Side) {
         let Self { lines, held, .. } = self;
         held.retain(|held| {
@@ -131,7 +141,7 @@ impl Board {
         });
     }
 
-    /// Publishes the values to the scan, and from time to time the lines to the status.
+    /// Publishes the values to the scan. Updates the status too, if the last update is old enough.
     fn publish(&mut self, side: &mut Side) {
         let is_shown_again = self.shown_at.is_none_or(|at| at.elapsed() >= SHOWN_EVERY);
         if is_shown_again {
@@ -150,7 +160,7 @@ impl Board {
         }
     }
 
-    /// Logs the trouble of lines, if there is a change.
+    /// Logs the trouble of lines, if the trouble has changed.
     fn say(&mut self) {
         let device = &self.device;
         let all = self.lines.len();

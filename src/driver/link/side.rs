@@ -1,9 +1,19 @@
-//! The device's side of a link, on the device's thread. Each driver works with it.
+//! The device's side of a link. Every driver with a thread of its own works with this type, on that
+//! thread.
 //!
-//! A [`Side`] collects what comes from the wire and publishes all of it to the scan at once. It
-//! also says which outputs the scan wants, or which are safe while the scan stands. It knows no
-//! wire: the drivers do. The scan's side is in `link.rs`, the detection of a stall in
-//! `watchdog.rs`.
+//! ```text
+//!   wire --> put, spoil, confirm, doubt, fault --> news --publish--> scan
+//!   wire <-- wanted, wanted_together <------------ wishes <--------- scan
+//! ```
+//! A driver stores each value from the wire with `put` and each acknowledged output with `confirm`.
+//! These calls only collect values. `publish` then passes all collected values to the scan at once.
+//!
+//! `wanted` returns the value that an output should have. Normally, the value comes from the scan.
+//! While the scan is stalled, `wanted` returns the safe value, so no driver has to handle a stall
+//! itself.
+//!
+//! This file accesses no wire; the drivers do. The scan's side is in `link.rs`. The detection of a
+//! stall is in `watchdog.rs`.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -19,7 +29,7 @@ use crate::driver::{Fault, Monitor, Part};
 use crate::latest::{Reader, Writer};
 use crate::process::image::{Point, PointId, Points, Quality, Raw, Safe};
 
-/// The time between two looks whether outputs differ, where the bell does not work.
+/// The time between two checks for new outputs if the bell (the wake-up pipe) does not work.
 const WITHOUT_BELL: Duration = Duration::from_millis(10);
 
 /// The device's side of a link.
@@ -29,30 +39,31 @@ pub(in crate::driver) struct Side {
     /// The index of each input in the list of inputs, and of each output in the list of outputs.
     places: HashMap<PointId, usize>,
     outputs: Vec<PointId>,
-    /// The safe value of each output while the scan stands, and how long the output keeps its value
-    /// first. `None` for an output that holds. In the order of `outputs`.
+    /// The behaviour of each output in a stall, in the order of `outputs`. An entry has the safe
+    /// value, and the time for which the output first keeps its last value. `None` if the output
+    /// always keeps its last value.
     safe: Vec<Option<(Raw, Duration)>>,
-    /// What is known by now, before it is published.
+    /// The newest data about the device. `publish` copies these data to the scan.
     news: News,
-    /// What was published. The scan reads it.
+    /// The buffer of published data. The scan reads this buffer.
     told: Writer<News>,
-    /// The outputs that are wanted. The scan writes them.
+    /// The buffer of the outputs that the scan wants. The scan writes this buffer.
     wishes: Reader<Wants>,
     bell: Bell,
     shared: Arc<Shared>,
-    /// What the status shows. This thread writes it, the daemon reads.
+    /// The view for the status. This thread writes into the view; the daemon reads it.
     monitor: Monitor,
 }
 
-/// The thread's end of the pipe that wakes it. The runtime can register it only when it is used
-/// first.
+/// The read end of the pipe that wakes this thread. The runtime can register the pipe only from
+/// inside a running task. Therefore the pipe is registered at its first use.
 #[derive(Debug)]
 enum Bell {
-    /// Not registered yet.
+    /// The pipe is not registered yet.
     Unused(OwnedFd),
-    /// Registered with the runtime.
+    /// The pipe is registered with the runtime.
     Used(pipe::Receiver),
-    /// The runtime refused to register it.
+    /// The runtime refused to register the pipe. The thread then checks for new outputs by a timer.
     Mute,
 }
 
@@ -88,24 +99,24 @@ impl Side {
         }
     }
 
-    /// The configured point of this id, which belongs to this device.
+    /// The configured point with this id. The point must belong to this device.
     pub(in crate::driver) fn point(&self, id: PointId) -> &Point {
         &self.points[id]
     }
 
-    /// What is known about an input, to be changed.
+    /// The stored data of an input. The caller changes the data through this reference.
     fn reading(&mut self, input: PointId) -> &mut Reading {
         &mut self.news.inputs[self.places[&input]]
     }
 
-    /// Notes the value of an input that has just been read and is good.
+    /// Stores a good value of an input that was read just now.
     pub(in crate::driver) fn put(&mut self, input: PointId, raw: Raw) {
         self.put_as(input, raw, Quality::Good);
     }
 
-    /// Notes the value of an input with its quality, for a value that can be used but is not fully
-    /// trusted. A float that is not finite is no measurement, whatever the wire says. The input is
-    /// then bad and keeps its value.
+    /// Stores a value of an input together with its quality, for a value that is usable but not
+    /// fully reliable. A float that is NaN or infinite is not a measurement, even if the wire sends
+    /// it. For such a float, the input becomes bad and its last value is retained.
     pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
         if !self.points[input].is_finite(&raw) {
             return self.spoil(input, Quality::Sensor);
@@ -114,8 +125,8 @@ impl Side {
         *self.reading(input) = Reading { raw, quality, good_at, ends_at: None };
     }
 
-    /// Notes a good value of an input that becomes worthless at `end`, an instant of
-    /// [`MonotonicClock`]. The scan checks the time itself, so this holds even if this thread
+    /// Stores a good value of an input that expires at `end`, a time of [`MonotonicClock`]. The
+    /// scan itself compares the time with `end`. Therefore the value expires even if this thread
     /// hangs.
     pub(in crate::driver) fn put_until(&mut self, input: PointId, raw: Raw, end: Duration) {
         if self.points[input].is_finite(&raw) {
@@ -126,38 +137,40 @@ impl Side {
         }
     }
 
-    /// Notes that an input is this bad. Its value stays as it was. A driver need not report mere
-    /// silence, because values age.
+    /// Sets a bad quality for an input and retains its value. If the device is merely silent, a
+    /// driver need not call this function, because the scan makes old values stale.
     pub(in crate::driver) fn spoil(&mut self, input: PointId, quality: Quality) {
         self.reading(input).quality = quality;
     }
 
-    /// Notes that the device has taken this value of an output.
+    /// Records that the device has acknowledged the value `raw` of an output.
     pub(in crate::driver) fn confirm(&mut self, output: PointId, raw: Raw) {
         self.news.confirmed[self.places[&output]] = Some(raw);
     }
 
-    /// Whether the device is known to have this value of an output.
+    /// Whether the device has acknowledged the value `raw` of an output, and no later value.
     pub(in crate::driver) fn has(&self, output: PointId, raw: Raw) -> bool {
         self.news.confirmed[self.places[&output]] == Some(raw)
     }
 
-    /// Notes that it is not known any more which value of an output the device has.
+    /// Records that the value of an output in the device is now unknown.
     pub(in crate::driver) fn doubt(&mut self, output: PointId) {
         self.news.confirmed[self.places[&output]] = None;
     }
 
-    /// Notes how the device as a whole fails; `None` if it does not.
+    /// Sets the fault of the device as a whole; `None` if the device works.
     pub(in crate::driver) fn fault(&mut self, fault: Option<Fault>) {
         self.news.fault = fault;
     }
 
-    /// Publishes everything that was noted to the scan, which sees all of it in the same cycle.
+    /// Publishes all collected data to the scan. The scan sees all these data in the same cycle.
     pub(in crate::driver) fn publish(&mut self) {
         let Self { news, told, wishes, shared, safe, .. } = self;
-        // The turn is read first. What is wanted below is then of that turn, or newer.
+        // The turn is read before the wanted outputs. Therefore the wanted outputs belong to this
+        // turn or to a newer turn.
         let turn = shared.turn.load(Ordering::Acquire);
-        // Holds count as over here: an output that still keeps its value is not safe yet.
+        // The hold time counts as over in this comparison. The reason is that an output which still
+        // holds its last value is not safe yet, so the output counts as missing.
         let stall = shared.watchdog.tripped_for().map(|_| Duration::MAX);
         let wants =
             wishes.read().0.iter().zip(&*safe).map(|(raw, safe)| in_stall(*raw, *safe, stall));
@@ -167,15 +180,16 @@ impl Side {
         told.publish(|old| old.clone_from(news));
     }
 
-    /// The value that an output is to have: what the scan wants, or the safe value while the scan
-    /// stands. `None` before the first cycle, when nothing is to be written.
+    /// The value that an output should have. This is the value from the scan or, in a stall, the
+    /// safe value. `None` before the first cycle, when the driver must not write anything.
     pub(in crate::driver) fn wanted(&mut self, output: PointId) -> Option<Raw> {
         let (place, stall) = (self.places[&output], self.shared.watchdog.tripped_for());
         (self.beats() > 0).then(|| in_stall(self.wishes.read().0[place], self.safe[place], stall))
     }
 
-    /// The values that several outputs are to have, in the order of `outputs` and all of one cycle.
-    /// Must not be called before the first cycle.
+    /// The values that several outputs should have, in the order of the argument `outputs`. All
+    /// values are from the same cycle. The caller must not call this function before the first
+    /// cycle.
     pub(in crate::driver) fn wanted_together(
         &mut self,
         outputs: impl Iterator<Item = PointId>,
@@ -186,30 +200,31 @@ impl Side {
         outputs.map(|output| wanted(places[&output])).collect()
     }
 
-    /// How often the scan has written.
+    /// The number of times that the scan has written.
     pub(in crate::driver) fn beats(&self) -> u64 {
         self.shared.watchdog.beats()
     }
 
-    /// Whether the scan stands.
+    /// Whether the scan is stalled.
     pub(in crate::driver) fn is_stalled(&self) -> bool {
         self.shared.watchdog.is_tripped()
     }
 
-    /// How long each output keeps its value while the scan stands, for the outputs with a safe
-    /// value.
+    /// The hold times of the outputs that have a safe value. In a stall, an output keeps its last
+    /// value for its hold time and then becomes safe.
     pub(super) fn holds(&self) -> Vec<Duration> {
         self.safe.iter().flatten().map(|(_, hold)| *hold).collect()
     }
 
-    /// The time until the scan reads its inputs again, and the time from one such read to the next;
-    /// `None` while these are not known.
+    /// The time until the scan reads its inputs again, and the cycle time. `None` if the cycle time
+    /// is not known yet.
     pub(in crate::driver) fn next_cycle(&self) -> Option<(Duration, Duration)> {
         self.shared.watchdog.next_cycle()
     }
 
-    /// Waits until other outputs are wanted than when this function returned last. It may return
-    /// without a change. The future may be dropped at any time.
+    /// Waits for a possible change of the wanted outputs after the last return of this function.
+    /// This function sometimes returns without a change. The future can be dropped at any time
+    /// without loss of a wake-up.
     pub(in crate::driver) async fn changed(&mut self) {
         if let Bell::Unused(_) = self.bell
             && let Bell::Unused(bell) = std::mem::replace(&mut self.bell, Bell::Mute)
@@ -220,20 +235,23 @@ impl Side {
         let Bell::Used(bell) = &self.bell else {
             return tokio::time::sleep(WITHOUT_BELL).await;
         };
-        // One read takes many wake-ups at once; they mean the same as one.
+        // One read removes many wake-ups at once. Several wake-ups mean the same as a single
+        // wake-up.
         let mut rings = [0; 256];
         if bell.readable().await.is_err() || matches!(bell.try_read(&mut rings), Ok(0)) {
-            // The link is gone, and the thread that drops it ends this task soon.
+            // The scan's side of the link no longer exists. The thread that drops the link ends
+            // this task soon.
             tokio::time::sleep(WITHOUT_BELL).await;
         }
     }
 
-    /// Sets the device's parts that the status shows.
+    /// Sets the parts of the device that the status shows.
     pub(in crate::driver) fn show(&self, parts: Vec<Part>) {
         self.monitor.set(parts);
     }
 
-    /// Notes that nothing is known about any point any more, and publishes that.
+    /// Makes all inputs bad and all outputs unconfirmed, and publishes this state. The thread calls
+    /// this when the driver code has ended.
     pub(super) fn lose_all(&mut self) {
         self.news.inputs.iter_mut().for_each(|reading| reading.quality = Quality::NoComm);
         self.news.confirmed.fill(None);
@@ -248,9 +266,11 @@ impl Side {
     }
 }
 
-/// The value that an output is to have. The scan wanted `raw` last, `safe` is the safe value with
-/// the hold before it, and the scan has stood for `stall`. The safe value outranks forces too,
-/// because a scan that stands no longer shows what an operator wants.
+/// The value that an output should have. `raw` is the value that the scan wanted last. `safe` is
+/// the safe value together with its hold time. `stall` is the time since the scan stalled.
+///
+/// The safe value has priority over forced values too. The reason is that a stalled scan no longer
+/// follows the operator, so a force may be out of date.
 fn in_stall(raw: Raw, safe: Option<(Raw, Duration)>, stall: Option<Duration>) -> Raw {
     match (safe, stall) {
         (Some((safe, hold)), Some(passed)) if passed >= hold => safe,
@@ -265,7 +285,7 @@ mod tests {
     use crate::driver::link::{Link, Serve};
     use crate::process::image::{Direction, Freshness, Kind};
 
-    /// A driver that compares two outputs which the scan always changes together.
+    /// A driver that compares two outputs. The scan always changes both outputs together.
     struct Twins {
         outputs: [PointId; 2],
         told: std::sync::mpsc::Sender<bool>,
@@ -283,7 +303,8 @@ mod tests {
         }
     }
 
-    /// A driver that puts these values of one input, one after the other, and publishes each.
+    /// A driver that puts these values into one input, one after the other, and publishes the last
+    /// state.
     struct Giver(Vec<f64>);
 
     impl Serve for Giver {
@@ -317,7 +338,7 @@ mod tests {
         check(1.0, &[1.5, f64::NAN], (Quality::Sensor, 1.5));
         check(1.0, &[1.5, f64::NEG_INFINITY], (Quality::Sensor, 1.5));
         check(1.0, &[f64::INFINITY, 2.5], (Quality::Good, 2.5));
-        // The value is a number on the wire, but not in the unit of the point.
+        // The value is finite on the wire, but it overflows in the unit of the point.
         check(1e10, &[2.0, 1e300], (Quality::Sensor, 2.0));
     }
 
@@ -335,7 +356,7 @@ mod tests {
         assert_eq!(verdict, Some(true));
     }
 
-    /// A driver that sends the value which its output is to have, whenever it is woken.
+    /// A driver that reports the wanted value of its output each time it is woken.
     struct Echo(std::sync::mpsc::Sender<Option<Raw>>);
 
     impl Serve for Echo {
@@ -355,7 +376,7 @@ mod tests {
         let (told, heard) = std::sync::mpsc::channel();
         let mut link = Link::start(&points, 0, Freshness::default(), Echo(told)).unwrap();
         link.supervise(Duration::from_millis(50));
-        // The driver may be woken without a change; it then sends nothing more.
+        // The driver may also be woken without a change, and then reports the same value again.
         let is_woken_for = |byte: u8| {
             let next = || heard.recv_timeout(Duration::from_secs(20)).expect("it is woken");
             while next() != Some([byte, 0, 0, 0, 0, 0, 0, 0]) {}
@@ -370,7 +391,7 @@ mod tests {
             1,
             "a cycle that was overtaken counts for nothing"
         );
-        // The scan wants the value that it wanted before.
+        // The scan wants the same value as before the stall.
         link.write(MonotonicClock.now(), &[7]).unwrap();
         is_woken_for(7);
     }

@@ -1,8 +1,16 @@
-//! The thread of one device: it serves the device, begins anew after a panic, and ends with the
-//! link.
+//! The thread of one device. The thread runs the driver code, starts that code again after a panic,
+//! and ends when the link is dropped.
 //!
-//! What the device needs is in the driver that implements [`Serve`]; when the outputs become safe
-//! because the scan stands, in `watchdog.rs`. How long the link waits for the end is in `link.rs`.
+//! ```text
+//!         +--------- one second later ----------+
+//!         v                                     |
+//!      serve --returns or panics--> all points bad, error logged
+//!         |
+//!         +--link dropped--> waits for the last outputs, at most LEAVE_TIME --> end
+//! ```
+//! This file does not know what a device needs; the driver that implements [`Serve`] does.
+//! `watchdog.rs` decides when outputs become safe because the scan has stalled. `link.rs` decides
+//! how long the caller waits for the end of this thread.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,21 +22,22 @@ use std::time::Duration;
 
 use super::{Serve, Shared, Side, ring};
 
-/// How long a device that leaves has to take its last outputs: as long as an operator waits for a
-/// reload without concern.
+/// The time that a leaving device has to acknowledge its last outputs. The value is a delay that an
+/// operator accepts in a reload without concern.
 pub(super) const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// The thread's stack: four times what a TLS handshake needs. With `lock_memory` all is in RAM.
+/// The stack size of the thread: four times the stack that a TLS handshake needs. With
+/// `lock_memory`, the whole stack is locked in RAM.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// The pause before a thread whose work has ended or panicked tries again.
+/// The pause between the end or panic of the driver code and its next start.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Starts the thread of a device, which serves it until the link is dropped and the device has its
-/// last outputs.
+/// Starts the thread of a device. The thread serves the device until the link is dropped and the
+/// device has acknowledged its last outputs.
 ///
 /// # Errors
-/// When the system has no thread or no runtime to give.
+/// When the operating system cannot create a thread, or the async runtime cannot be built.
 pub(super) fn start(
     name: String,
     mut side: Side,
@@ -41,7 +50,7 @@ pub(super) fn start(
         .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()?;
-    // Linux shows 15 bytes of a thread's name.
+    // Linux shows only the first 15 bytes of a thread's name.
     let thread = std::thread::Builder::new().name(format!("dev {name}")).stack_size(STACK_BYTES);
     thread.spawn(move || {
         while !shared.ended.load(Ordering::Relaxed) {
@@ -60,18 +69,20 @@ pub(super) fn start(
             side.lose_all();
             let how = if panicked { "has panicked, which is a defect" } else { "has ended" };
             tracing::error!(device = name, "device {name}: its driver {how}; it begins anew");
-            // The pause ends early when the link is dropped.
+            // The pause ends early if the link is dropped.
             runtime.block_on(async {
                 let _ = tokio::time::timeout(AGAIN, shared.end.notified()).await;
             });
             shared.is_down.store(false, Ordering::Relaxed);
         }
-        // Blocking work goes on until it ends by itself; the thread does not wait for it.
+        // Blocking work of the runtime continues until it ends by itself. This thread does not wait
+        // for that work.
         runtime.shutdown_background();
     })
 }
 
-/// Returns when the link was dropped and the device has its last outputs, or [`LEAVE_TIME`] later.
+/// Returns after the link was dropped and the device has acknowledged its last outputs. If the
+/// device does not acknowledge its last outputs, returns [`LEAVE_TIME`] after the drop.
 async fn leave_time_is_over(shared: &Shared) {
     shared.end.notified().await;
     let is_there = || {

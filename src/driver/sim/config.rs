@@ -1,7 +1,18 @@
-//! The settings of a simulated device, as a `[[device]]` table in TOML.
+//! The settings of a simulated device: its `[[device]]` table in TOML.
 //!
-//! Points are only named here. `wiring.rs` finds them and checks what depends on them. serde checks
-//! the form of the table and refuses unknown keys.
+//! The table contains points only by their names. `wiring.rs` finds the points, and the other files
+//! of this folder check the settings that depend on the points. The crate serde checks the form of
+//! the table and refuses unknown keys.
+//!
+//! ```toml
+//! [[device]]
+//! name = "plant"
+//! driver = "sim"
+//! tank = { level = "tank.level", inflow = "tank.inflow", drain_percent_per_s = 2.0,
+//!          inflow_percent_per_s = 6.0, initial = 40.0 }
+//! signal = [{ point = "tank.temperature", shape = "sine", period = "10s", low = 0, high = 100 }]
+//! fault = { kind = "slow", after = "10s", for = "5s", delay = "200ms" }
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,22 +27,24 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use crate::driver::{Injection, duration};
 use crate::process::image::Value;
 
-/// A simulated device. Inputs that nothing here drives keep the value that an operator sets.
+/// A simulated device. If no model drives an input, the input keeps the value that an operator
+/// sets.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The tanks; in TOML one table or a list of tables.
+    /// The tanks. In TOML, the key contains one table or a list of tables.
     #[serde(deserialize_with = "one_or_many")]
     pub tank: Vec<Tank>,
     /// The signal generators.
     pub signal: Vec<Signal>,
-    /// The wires from outputs straight back to inputs.
+    /// The connections that copy an output directly to an input.
     pub loopback: Vec<Loopback>,
     /// The inputs that follow a file.
     pub script: Option<Script>,
-    /// A failure that is planned ahead.
+    /// A failure at a planned time.
     pub fault: Option<Plan>,
-    /// The first values of inputs that nothing drives; without an entry 0 or false.
+    /// The first values of inputs that no model drives. An input without an entry starts with 0 or
+    /// false.
     pub initial: BTreeMap<String, Value>,
 }
 
@@ -41,25 +54,27 @@ pub struct Config {
 pub struct Tank {
     /// The input that shows the level, in percent.
     pub level: String,
-    /// The output that opens the valve: 0 to 100 percent, or a bool for shut and open.
+    /// The output that opens the valve: 0 to 100 percent, or a bool with false for closed.
     pub inflow: String,
-    /// The drain at a level of 100 %. It is less at a lower level, by the square root of the level.
+    /// The drain at a level of 100 %, in percent per second. At a lower level, the drain decreases
+    /// with the square root of the level.
     pub drain_percent_per_s: f64,
-    /// The inflow through the open valve.
+    /// The inflow through the fully open valve, in percent per second.
     pub inflow_percent_per_s: f64,
     /// The level at the start, in percent.
     #[serde(default)]
     pub initial: f64,
 }
 
-/// A generator for one input. A bool is on while the signal is above the middle of low and high.
+/// A generator for one input. A bool input is true while the signal is above the middle between low
+/// and high.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "shape", rename_all = "lowercase", deny_unknown_fields)]
 #[allow(missing_docs, reason = "the fields mean the same in every shape: point, period, low, high")]
 pub enum Signal {
-    /// The value `value` all the time.
+    /// The constant `value`.
     Constant { point: String, value: Value },
-    /// A sine that starts in the middle and rises.
+    /// A sine wave. The wave starts in the middle between low and high, and rises.
     Sine {
         point: String,
         #[serde(with = "duration")]
@@ -69,7 +84,7 @@ pub enum Signal {
         #[serde(default = "one")]
         high: f64,
     },
-    /// High for the part `duty` of each period (0 to 1), then low.
+    /// A square wave. In each period, the signal is high for the part `duty` (0 to 1) and then low.
     Square {
         point: String,
         #[serde(with = "duration")]
@@ -81,7 +96,7 @@ pub enum Signal {
         #[serde(default = "one")]
         high: f64,
     },
-    /// A rise from low to high in each period, and then at once back to low.
+    /// A ramp. In each period, the signal rises from low to high and then jumps back to low.
     Ramp {
         point: String,
         #[serde(with = "duration")]
@@ -91,8 +106,8 @@ pub enum Signal {
         #[serde(default = "one")]
         high: f64,
     },
-    /// Random numbers spread evenly between low and high. The same seed gives the same noise at the
-    /// same time.
+    /// Random numbers with an even distribution between low and high. The same seed gives the same
+    /// value at the same time.
     Noise {
         point: String,
         #[serde(default)]
@@ -104,62 +119,67 @@ pub enum Signal {
     },
 }
 
-/// The default duty: high for half of the period.
+/// The default duty: the signal is high for half of the period.
 fn half() -> f64 {
     0.5
 }
 
-/// The default upper end of a signal. With the lower end 0 it suits a bool.
+/// The default value of `high`. Together with the default 0 of `low`, this value suits a bool
+/// input.
 fn one() -> f64 {
     1.0
 }
 
-/// A wire from an output to an input. The raw bits travel, so both have the same type.
+/// A connection from an output to an input. The raw bits are copied, so both points must have the
+/// same type.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Loopback {
-    /// An output of this device.
+    /// The name of an output of this device.
     pub from: String,
-    /// An input of this device.
+    /// The name of an input of this device.
     pub to: String,
 }
 
-/// Inputs that follow a CSV file; `script.rs` describes its form.
+/// Inputs that follow a CSV file. `script.rs` describes the form of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// The file. It is opened under exactly this path; the code that loads the configuration makes
-    /// the path absolute.
+    /// The path of the file. The code that loads the configuration makes the path absolute.
+    /// `script.rs` then opens exactly this path.
     pub file: PathBuf,
-    /// Whether the script starts again at the time of the last row. Otherwise the last row holds.
+    /// Whether the script starts again at the time of the last row. If false, the values of the
+    /// last row stay for ever.
     #[serde(default)]
     pub repeat: bool,
 }
 
-/// The longest hang. A hang is for practice, so it must end before an operator doubts that it does.
+/// The maximum time of a hang. A hang is for practice, so it must end before an operator believes
+/// that the daemon has a real defect.
 pub(super) const MOST_HANG: Duration = Duration::from_secs(60);
 
-/// A failure that comes by itself. Its times count from the first call of the device.
+/// A failure at a planned time. The times count from the first call of the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "PlanFile")]
 pub struct Plan {
-    /// The failure.
+    /// The kind of the failure with its settings.
     pub injection: Injection,
-    /// When the failure begins.
+    /// The time at which the failure begins.
     pub after: Duration,
-    /// How long the failure lasts; for ever if `None`.
+    /// The duration of the failure; `None` if the failure lasts for ever.
     pub lasting: Option<Duration>,
 }
 
 impl Plan {
-    /// The failure at the time `elapsed`, if there is one then.
+    /// The failure that is active at the time `elapsed`; `None` if no failure is active.
     pub(super) fn at(&self, elapsed: Duration) -> Option<Injection> {
         let since = elapsed.checked_sub(self.after)?;
         self.lasting.is_none_or(|lasting| since < lasting).then_some(self.injection)
     }
 }
 
-/// A plan as the file has it: flat, with keys that fit one kind only.
+/// The form of a plan in the file: one flat table for all kinds of failure. `try_from` checks which
+/// keys belong to the kind.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanFile {
@@ -173,7 +193,7 @@ struct PlanFile {
     seed: Option<u64>,
 }
 
-/// The kind of a planned failure, as the file spells it.
+/// The kind of a planned failure, with the spelling of the file.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
@@ -206,8 +226,9 @@ impl TryFrom<PlanFile> for Plan {
     }
 }
 
-/// Reads one table or a list of tables. It is written by hand, because an untagged enum would
-/// report every mistake inside the table as "did not match any variant".
+/// Reads one table or a list of tables. An untagged enum of serde would be shorter. But an untagged
+/// enum would report every mistake inside the table as "did not match any variant". Therefore this
+/// code is written by hand.
 fn one_or_many<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -238,8 +259,8 @@ mod tests {
 
     use super::*;
 
-    /// The table as users write it, read as the driver's own table and through the list of
-    /// drivers.
+    /// The table as users write it. The test parses the table in two ways: as the driver's own
+    /// table, and through the list of drivers.
     #[test]
     fn the_whole_stanza_is_understood() {
         let text = r#"

@@ -1,18 +1,20 @@
-//! A delay line: a ring of frames, allocated once, that passes frames on later.
+//! A delay line: a ring of frames that releases each frame after a delay. A frame is the bytes of
+//! all inputs or outputs at one time.
 //!
-//! The ring has a fixed number of slots, whatever the delay and the period are. Frames that come
-//! faster than the slots allow share a slot, and the newest replaces the others. A frame that
-//! arrives is late by exactly the delay. A pulse shorter than a slot (a 64th of the delay) may be
-//! missed. `wire.rs` decides what is delayed.
+//! The ring has a fixed number of slots and allocates its memory once, for any delay and any
+//! period. If frames arrive too fast for the number of slots, several frames share a slot. In a
+//! shared slot, the newest frame replaces the older frames. Every frame that leaves the ring is
+//! late by exactly the delay. But a pulse that is shorter than a slot (a 64th of the delay) may be
+//! lost. `wire.rs` decides which values are delayed.
 
 use std::time::Duration;
 
-/// The number of parts of a delay. At a period of 10 ms every frame of a delay up to 640 ms is
-/// kept.
+/// The number of parts into which a delay is divided. With a period of 10 ms, no frame shares a
+/// slot up to a delay of 640 ms.
 const PARTS: u32 = 64;
 
-/// The number of slots. A frame lives for the delay, and at most one slot is opened in each part of
-/// it. Two more slots are for the ends.
+/// The number of slots in the ring. A frame stays in the ring for the delay, and at most one slot
+/// is opened in each part of the delay. Two more slots are needed for the parts at both ends.
 const SLOTS: usize = PARTS as usize + 2;
 
 /// The frames that are on their way.
@@ -23,40 +25,40 @@ pub(super) struct Delay {
     first: usize,
     /// The number of frames on their way.
     len: usize,
-    /// Whether a frame has arrived since the line was cleared.
+    /// Whether a frame has arrived after the last `clear`.
     has_delivered: bool,
 }
 
-/// A place for one frame.
+/// A slot for one frame.
 #[derive(Debug, Clone)]
 struct Slot {
-    /// When the first frame came into the slot.
+    /// The time at which the first frame was stored in the slot.
     opened: Duration,
-    /// When the newest frame came into the slot.
+    /// The time at which the newest frame was stored in the slot.
     sent: Duration,
     frame: Box<[u8]>,
 }
 
 impl Delay {
-    /// An empty line for frames of `frame_bytes` bytes.
+    /// Makes an empty delay line for frames of `frame_bytes` bytes.
     pub(super) fn new(frame_bytes: usize) -> Self {
         let frame = vec![0; frame_bytes].into_boxed_slice();
         let slot = Slot { opened: Duration::ZERO, sent: Duration::ZERO, frame };
         Self { slots: vec![slot; SLOTS], first: 0, len: 0, has_delivered: false }
     }
 
-    /// Forgets the frames that are on their way.
+    /// Drops the frames that are on their way.
     pub(super) fn clear(&mut self) {
         self.len = 0;
         self.has_delivered = false;
     }
 
-    /// Whether a frame has arrived since the line was cleared.
+    /// Whether a frame has arrived after the last `clear`.
     pub(super) fn has_delivered(&self) -> bool {
         self.has_delivered
     }
 
-    /// Sends `frame`, which arrives after `delay`.
+    /// Stores `frame`, which arrives after `delay`.
     pub(super) fn send(&mut self, now: Duration, delay: Duration, frame: &[u8]) {
         let newest = (self.first + self.len.saturating_sub(1)) % SLOTS;
         let is_open = self.len > 0 && now - self.slots[newest].opened.min(now) < delay / PARTS;
@@ -72,7 +74,8 @@ impl Delay {
         slot.frame.copy_from_slice(frame);
     }
 
-    /// The newest frame that has arrived since the last call, with the time at which it was sent.
+    /// Returns the newest frame that has arrived after the last call, and the time at which it was
+    /// sent. Returns `None` if no frame has arrived.
     pub(super) fn arrived(&mut self, now: Duration, delay: Duration) -> Option<(Duration, &[u8])> {
         let mut newest = None;
         while self.len > 0 && self.slots[self.first].sent.saturating_add(delay) <= now {
@@ -89,8 +92,8 @@ impl Delay {
 mod tests {
     use super::*;
 
-    /// Sends the number of the cycle every `period_ms` for 10 s. Each frame arrives after the delay
-    /// and at most a part of it more, and the last one is not lost.
+    /// Sends the number of the cycle once in `period_ms`, for 10 s. Checks that each frame is late
+    /// by the delay and by at most one part more, and that the last frame is not lost.
     fn check(period_ms: u64, delay_ms: u64) {
         let mut line = Delay::new(8);
         let delay = Duration::from_millis(delay_ms);

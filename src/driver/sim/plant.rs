@@ -1,7 +1,13 @@
-//! The simulated plant: the true value of every input, and the outputs that have arrived.
+//! The simulated plant. The plant has the true value of every input, and the outputs that have
+//! arrived over the wire.
 //!
-//! It knows nothing about failures of the wire, see `wire.rs`, and it reads no clock: the caller
-//! says how much time has passed. `tank.rs`, `signal.rs` and `script.rs` are its models.
+//! ```text
+//!   outputs --> tanks, loopbacks --+
+//!                                  +--> field (the true inputs) --> wire.rs --> input image
+//!   time --> signals, script ------+
+//! ```
+//! The plant does not know whether the wire has a failure; `wire.rs` does. The plant reads no
+//! clock; the caller passes the time. The models are in `tank.rs`, `signal.rs` and `script.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,27 +20,28 @@ use super::wiring::{Wiring, fits};
 use crate::driver::OpenError;
 use crate::process::image::{Direction, PointId, Points, Unfit, Value};
 
-/// The models of one device, and the values on which they work.
+/// The models of one device, and the values with which they work.
 #[derive(Debug)]
 pub(super) struct Plant {
     points: Arc<Points>,
     device: usize,
     /// The outputs that have arrived, at their addresses in the output image.
     pub(super) outputs: Vec<u8>,
-    /// The values that the sensors see, at their addresses in the input image.
+    /// The values that the sensors measure, at their addresses in the input image.
     field: Vec<u8>,
-    /// The time that has passed since the first call of the device.
+    /// The time since the first call of the device.
     elapsed: Duration,
     script: Option<Script>,
     signals: Vec<Signal>,
     loopbacks: Vec<(PointId, PointId)>,
     tanks: Vec<Tank>,
-    /// The inputs that a model drives.
+    /// The inputs that a model drives. An operator cannot set these inputs.
     driven: Vec<PointId>,
 }
 
 impl Plant {
-    /// The plant of `config`, for device number `device`.
+    /// Makes the plant of `config`, for device number `device`. Returns an error if a model does
+    /// not fit its points.
     pub(super) fn open(
         config: &Config,
         points: &Arc<Points>,
@@ -88,7 +95,7 @@ impl Plant {
         })
     }
 
-    /// Lets time pass up to `elapsed`. Returns the values that the sensors then see.
+    /// Advances all models to the time `elapsed`. Returns the values that the sensors then measure.
     pub(super) fn pass(&mut self, elapsed: Duration) -> &[u8] {
         let time = elapsed.saturating_sub(self.elapsed);
         self.elapsed = self.elapsed.max(elapsed);
@@ -106,8 +113,8 @@ impl Plant {
             let (from, to) = (&points[*from], &points[*to]);
             let (source, mask) = (from.bytes(), to.mask());
             for (byte, raw) in field[to.bytes()].iter_mut().zip(&self.outputs[source]) {
-                // Only a bool can have its bit at another place; for other types the two shifts are
-                // by 0.
+                // Only bools can have different bit positions. For all other types, both shifts are
+                // by 0 bits.
                 let raw = raw >> from.bit << to.bit;
                 *byte = *byte & !mask | raw & mask;
             }
@@ -115,8 +122,8 @@ impl Plant {
         &self.field
     }
 
-    /// Sets an input by hand, or the state from which a model goes on. The error is the reason for
-    /// a refusal.
+    /// Sets an input by an operator's order. For the level of a tank, the function sets the level
+    /// from which the tank model continues. The error is the reason for a refusal.
     pub(super) fn set(&mut self, id: PointId, value: Value) -> Result<(), &'static str> {
         let Some(point) = self.points.get(id).filter(|point| point.device == self.device) else {
             return Err("the point is not one of this device");

@@ -1,4 +1,4 @@
-//! Scripts: inputs that follow a CSV file.
+//! Scripts: inputs that follow the rows of a CSV file.
 //!
 //! ```csv
 //! # a line that begins with # is skipped
@@ -7,11 +7,14 @@
 //! 1.5,   true,
 //! 2,     false,       21
 //! ```
-//! Each row holds from its time on; an empty cell keeps the value of the row above. Before the
-//! first row the inputs keep their values, and after the last row it holds. With `repeat` the time
-//! of the last row is the length of the script, which then begins again. If its first row comes
-//! later than 0, the last row holds until then. The file is read and checked once, when the device
-//! is opened.
+//! A row is valid from its time on, until the time of the next row. An empty cell means the value
+//! of the row above. Before the first row, the inputs keep their values. After the last row, the
+//! values of the last row stay.
+//!
+//! With `repeat`, the script starts again at the time of the last row. That time is the length of
+//! the script. The time of the first row may be later than 0. Then each new pass shows the values
+//! of the last row until that time. The file is read and checked only once, when the device is
+//! opened.
 
 use std::io;
 use std::path::Path;
@@ -23,10 +26,11 @@ use crate::driver::OpenError;
 use crate::file;
 use crate::process::image::{Kind, Point, PointId, Points, Value};
 
-/// The maximum size of the file in bytes. A row a second for a day with a dozen points has 5 MB.
+/// The maximum size of the file in bytes. A file with one row a second for a day and a dozen points
+/// has 5 MB.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The maximum number of cells. Each has 32 bytes, so all have 16 MB.
+/// The maximum number of cells. Each cell needs 32 bytes of memory, so all cells need 16 MB.
 const MAX_CELLS: usize = 500_000;
 
 /// The name of the first column.
@@ -36,9 +40,9 @@ const TIME: &str = "time_s";
 #[derive(Debug)]
 pub(super) struct Script {
     points: Vec<PointId>,
-    /// The times of the rows, strictly rising.
+    /// The times of the rows. Each time is later than the time before.
     times: Vec<Duration>,
-    /// The rows one after the other, each with a value for every point.
+    /// The values of all rows, one row after the other. Each row has a value for every point.
     values: Vec<Value>,
     repeat: bool,
 }
@@ -61,7 +65,7 @@ impl Script {
         })
     }
 
-    /// Puts the values at the time `elapsed` into `field`.
+    /// Writes the values of the time `elapsed` into `field`.
     pub(super) fn show(&self, elapsed: Duration, points: &Points, field: &mut [u8]) {
         let Some(row) = self.row(elapsed) else { return };
         let width = self.points.len();
@@ -70,7 +74,7 @@ impl Script {
         }
     }
 
-    /// The row that holds at the time `elapsed`.
+    /// The index of the row that is valid at the time `elapsed`; `None` before the first row.
     fn row(&self, elapsed: Duration) -> Option<usize> {
         let last = self.times.len() - 1;
         let length = self.times[last];
@@ -83,21 +87,22 @@ impl Script {
     }
 }
 
-/// The text of the whole file, if it is not too large.
+/// Reads the whole file as text. Returns an error if the file is too large or not UTF-8.
 fn text(file: &Path) -> io::Result<String> {
     let bytes = file::read_present(file, MAX_BYTES)?;
     let no_text = |error| io::Error::new(io::ErrorKind::InvalidData, format!("no text: {error}"));
     String::from_utf8(bytes).map_err(no_text)
 }
 
-/// A mistake in the file: the line, what was found there, what is expected.
+/// A mistake in the file. The three parts are the line, the text found there, and the text expected
+/// there.
 type Mistake = (u64, String, String);
 
 fn mistake(line: u64, found: impl Into<String>, wanted: impl Into<String>) -> Mistake {
     (line, found.into(), wanted.into())
 }
 
-/// Parses the text of a file.
+/// Parses the text of a file into a script.
 fn parse(
     text: &str,
     repeat: bool,
@@ -137,15 +142,15 @@ fn parse(
     }
 }
 
-/// The line in which a record begins. The reader's own count stands before the blank lines and
-/// comments that it skips, so they are skipped again here.
+/// The number of the line in which a record begins. The CSV reader counts from a position before
+/// the blank lines and comments that it skips. Therefore this function skips these lines too.
 fn line_of(text: &str, row: &csv::StringRecord) -> u64 {
     let (start, line) = row.position().map_or((0, 1), |p| (p.byte() as usize, p.line()));
     let is_skipped = |line: &&str| line.trim().is_empty() || line.starts_with('#');
     line + text[start..].lines().take_while(is_skipped).count() as u64
 }
 
-/// The points that the header names, in the order of their columns.
+/// Finds the points that the header names, in the order of their columns.
 fn header(
     row: &csv::StringRecord,
     line: u64,
@@ -163,7 +168,7 @@ fn header(
 }
 
 impl Script {
-    /// Adds a row.
+    /// Parses a row and adds its time and values to the script.
     fn take(&mut self, row: &csv::StringRecord, line: u64, points: &Points) -> Result<(), Mistake> {
         let width = self.points.len();
         if row.len() != width + 1 {
@@ -199,7 +204,7 @@ impl Script {
     }
 }
 
-/// The value of a cell, or what is expected there.
+/// Parses a cell. The error is a text that says what is expected in the cell.
 fn parse_cell(cell: &str, point: &Point) -> Result<Value, String> {
     if cell.is_empty() {
         return Err("the first row has a value for every point".into());
@@ -231,7 +236,8 @@ mod tests {
 
     const STEPS: &str = "time_s, int.in, bool.in\n1, 10, true\n2.5, 20,\n4, -5, false\n";
 
-    /// Checks that the script shows `expected` at `seconds`, if the inputs start at 99 and false.
+    /// Checks that the script shows `expected` at `seconds`. Before, the inputs have the values 99
+    /// and false.
     fn check(text: &str, repeat: bool, seconds: f64, expected: (i128, bool)) {
         let (script, points) = (script(text, repeat).unwrap(), points());
         let mut field = vec![0; points.image_bytes(crate::process::image::Direction::In)];
@@ -264,7 +270,7 @@ mod tests {
         check(blink, true, 3.0, (0, false));
     }
 
-    /// Checks that `text` is refused at `line`, for a reason that contains `found`.
+    /// Checks that `text` is refused at `line`, with a reason that contains `found`.
     fn refuse(text: &str, line: u64, found: &str) {
         let (at, reason, remedy) = script(text, false).map(|_| text).unwrap_err();
         assert_eq!(at, line, "{text}: {reason}; {remedy}");

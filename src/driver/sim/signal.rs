@@ -1,8 +1,8 @@
-//! Signal generators: the value of an input as a function of time alone.
+//! Signal generators. A generator calculates the value of an input from the time alone.
 //!
-//! A generator remembers nothing from call to call, and neither does noise. The same time gives the
-//! same value, whatever calls came before. A constant is no generator but a first value. `plant.rs`
-//! calls the generators.
+//! A generator stores no state between two calls; this is also true for noise. Therefore the same
+//! time always gives the same value, independent of earlier calls. A constant needs no generator;
+//! it is written once as the first value. `plant.rs` calls the generators in every cycle.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) struct Signal {
     high: f64,
 }
 
-/// The form of a signal, with its own settings.
+/// The form of a signal, with the settings of that form.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
     Sine { period: Duration },
@@ -31,8 +31,9 @@ enum Shape {
 }
 
 impl Signal {
-    /// Plans the generator of `config`, which stands under `key`. Returns `None` for a constant,
-    /// which is put into `field` here once and for all.
+    /// Makes the generator of `config`. `key` is the key of the signal in the configuration; errors
+    /// name this key. Returns `None` for a constant, because this function writes the constant into
+    /// `field` only once.
     pub(super) fn open(
         config: &config::Signal,
         key: &str,
@@ -69,14 +70,14 @@ impl Signal {
         Ok(Some(Self { point: id, shape, low, high }))
     }
 
-    /// Puts the value at the time `elapsed` into `field`.
+    /// Writes the value of the time `elapsed` into `field`.
     pub(super) fn show(&self, elapsed: Duration, points: &Points, field: &mut [u8]) {
         let share = self.shape.at(elapsed);
         let point = &points[self.point];
         let value = match point.kind {
             Kind::Bool => Value::Bool(share > 0.5),
-            // Rounding could exceed an end by the last bit. The clamp makes the `expect` below
-            // true.
+            // Rounding could exceed an end of the range by the last bit. With the clamp, the
+            // `expect` below cannot fail.
             _ => {
                 Value::Real((self.low + share * (self.high - self.low)).clamp(self.low, self.high))
             }
@@ -85,10 +86,10 @@ impl Signal {
     }
 }
 
-/// Checks that both ends fit the point and that the lower one is not above the upper one.
+/// Checks that both ends fit the point, and that `low` is not above `high`.
 fn range(key: &str, point: &Point, low: f64, high: f64) -> Result<(f64, f64), OpenError> {
     let (low_key, high_key) = (format!("{key}.low"), format!("{key}.high"));
-    // The limit is half of the range of f64, so that high - low is finite too.
+    // The limit is half of the range of f64. With this limit, `high - low` is finite too.
     let low = within(&low_key, low, f64::MIN / 2.0, f64::MAX / 2.0)?;
     let high = within(&high_key, high, f64::MIN / 2.0, f64::MAX / 2.0)?;
     if low > high {
@@ -103,7 +104,7 @@ fn range(key: &str, point: &Point, low: f64, high: f64) -> Result<(f64, f64), Op
 }
 
 impl Shape {
-    /// The period of the signal, if it has one.
+    /// The period of the signal, if the form has a period.
     fn period(self) -> Option<Duration> {
         match self {
             Self::Sine { period } | Self::Square { period, .. } | Self::Ramp { period } => {
@@ -113,14 +114,15 @@ impl Shape {
         }
     }
 
-    /// The place of the signal between low (0) and high (1) at the time `elapsed`.
+    /// The position of the signal at the time `elapsed`, from 0 for low to 1 for high.
     fn at(self, elapsed: Duration) -> f64 {
         match self {
             Self::Sine { period } => 0.5 + 0.5 * (TAU * phase(elapsed, period)).sin(),
             Self::Square { period, duty } => f64::from(u8::from(phase(elapsed, period) < duty)),
             Self::Ramp { period } => phase(elapsed, period),
             Self::Noise { seed } => {
-                // Multiplication by the golden ratio spreads neighbouring times over all seeds.
+                // The factor is the golden ratio, scaled to 64 bits. The multiplication gives
+                // neighbouring times very different seeds.
                 let time = (elapsed.as_nanos() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 fastrand::Rng::with_seed(seed ^ time).f64()
             }
@@ -128,8 +130,8 @@ impl Shape {
     }
 }
 
-/// The part of the current period that is over, from 0 to just below 1. It divides whole
-/// nanoseconds, so it is as exact after a year as in the first second.
+/// The part of the current period that is over, from 0 to just below 1. The division uses whole
+/// nanoseconds. Therefore the result is as exact after a year as in the first second.
 fn phase(elapsed: Duration, period: Duration) -> f64 {
     (elapsed.as_nanos() % period.as_nanos()) as f64 / period.as_nanos() as f64
 }
@@ -140,8 +142,8 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_secs(8);
 
-    /// Checks the values at the quarters of two periods. The second period is a year after the
-    /// first.
+    /// Checks the values at the four quarters of two periods. One period begins 8 s after the
+    /// start, the other period begins a year after the start.
     fn check(shape: Shape, expected: [f64; 4]) {
         for start_s in [365 * 86_400, 8] {
             for (quarter, expected) in (0..).zip(expected) {

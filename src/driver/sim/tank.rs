@@ -1,8 +1,8 @@
-//! A simulated tank: the inflow through a valve, the drain, and the level.
+//! A simulated tank with an inflow through a valve, a drain, and a level.
 //!
-//! By Torricelli's law the drain is proportional to the square root of the level. The level is in
-//! percent of the tank. It does not rise above 100, and at 0 nothing drains. `plant.rs` lets time
-//! pass.
+//! By Torricelli's law, the drain is proportional to the square root of the level. The level is in
+//! percent of the full tank. The level never exceeds 100, and at a level of 0 the drain is 0.
+//! `plant.rs` calls [`Tank::pass`] in every cycle.
 
 use std::time::Duration;
 
@@ -11,16 +11,18 @@ use super::wiring::{Wiring, fits, within};
 use crate::driver::OpenError;
 use crate::process::image::{PointId, Points, Value};
 
-/// The longest step of the integration. At rates of some percent per second the error stays far
-/// below the resolution of a level sensor.
+/// The maximum step of the integration. At rates of some percent per second, the error of such a
+/// step is far below the resolution of a level sensor.
 const STEP: Duration = Duration::from_millis(100);
 
-/// The maximum number of steps in one call, so that the first call after a long sleep causes no
-/// overrun. A longer time is covered whole, in longer steps. These lose accuracy only, see
+/// The maximum number of integration steps in one call. Without this limit, the first call after a
+/// long pause of the machine would cause an overrun. If more time has passed, the steps become
+/// longer, so the whole time is still covered. Longer steps are only less accurate, see
 /// [`Tank::advance`].
 const MAX_STEPS: u32 = 100;
 
-/// The fastest rate at which a tank may fill or drain: a full tank in a millisecond.
+/// The maximum rate at which a tank may fill or drain. At this rate, a full tank is empty after one
+/// millisecond.
 const MAX_PERCENT_PER_S: f64 = 100_000.0;
 
 /// The state of one tank.
@@ -32,12 +34,13 @@ pub(super) struct Tank {
     inflow_percent_per_s: f64,
     /// The level in percent, always from 0 to 100.
     percent: f64,
-    /// The opening of the valve, from 0 to 1.
+    /// The opening of the valve, from 0 (closed) to 1 (open).
     valve: f64,
 }
 
 impl Tank {
-    /// Plans the tank of `config`, which stands under `key`.
+    /// Makes the tank of `config`. `key` is the key of the tank in the configuration; errors name
+    /// this key.
     pub(super) fn open(
         config: &config::Tank,
         key: &str,
@@ -65,7 +68,7 @@ impl Tank {
         self.level == point
     }
 
-    /// Fills the tank to `level` percent by hand.
+    /// Sets the level to `level` percent, by an operator's order.
     pub(super) fn fill_to(&mut self, level: Value) -> Result<(), &'static str> {
         let percent = match level {
             Value::Bool(_) => return Err("the level of a tank is a number"),
@@ -79,7 +82,8 @@ impl Tank {
         Ok(())
     }
 
-    /// Lets `time` pass with the valve as `outputs` say, and puts the level into `field`.
+    /// Advances the tank by `time` with the valve position in `outputs`, and writes the level into
+    /// `field`.
     pub(super) fn pass(
         &mut self,
         time: Duration,
@@ -90,7 +94,7 @@ impl Tank {
         match points[self.inflow].read(outputs) {
             Value::Bool(open) => self.valve = f64::from(u8::from(open)),
             Value::Int(percent) => self.valve = percent.clamp(0, 100) as f64 / 100.0,
-            // NaN does not move the valve.
+            // NaN is not a valve position, so the valve keeps its position.
             Value::Real(percent) if percent.is_nan() => {}
             Value::Real(percent) => self.valve = percent.clamp(0.0, 100.0) / 100.0,
         }
@@ -101,12 +105,13 @@ impl Tank {
             .expect("0 and 100 fit the point, so everything between does");
     }
 
-    /// Integrates the level over `time` with the implicit Euler method. The drain of a step is that
-    /// of the level at its *end*, which gives a quadratic equation for the root of the level.
+    /// Integrates the level over `time` with the implicit Euler method. The drain of a step is
+    /// calculated from the level at the *end* of the step. The result is a quadratic equation for
+    /// the square root of the level.
     ///
-    /// The explicit method is one line shorter, but it swings below 0 and back when the step is
-    /// long. The implicit method moves steadily towards the true final level, whatever the length
-    /// of the steps.
+    /// The explicit method is one line shorter. But with long steps, its level oscillates and falls
+    /// below 0. The implicit method approaches the true final level without oscillation, for any
+    /// length of the steps.
     fn advance(&mut self, time: Duration) {
         let steps = time.as_nanos().div_ceil(STEP.as_nanos()).min(MAX_STEPS.into()) as u32;
         if steps == 0 {
@@ -114,7 +119,8 @@ impl Tank {
         }
         let step_s = time.as_secs_f64() / f64::from(steps);
         let inflow = step_s * self.inflow_percent_per_s * self.valve;
-        // This is drain * sqrt(level / 100), with the root of 100 taken out.
+        // The drain rate is drain * sqrt(level / 100). The factor 1 / sqrt(100) = 1 / 10 is already
+        // part of this variable.
         let drain = step_s * self.drain_percent_per_s / 10.0;
         for _ in 0..steps {
             let filled = self.percent + inflow;
@@ -137,8 +143,8 @@ mod tests {
         Tank { level, inflow, drain_percent_per_s, inflow_percent_per_s, percent, valve }
     }
 
-    /// Checks the level after `seconds` in calls of 10 ms. It starts at `percent`, with the valve
-    /// open by `valve`.
+    /// Checks the level after `seconds`, in calls of 10 ms. The tank starts at `percent`, and the
+    /// valve is open by `valve`.
     fn check(percent: f64, valve: f64, seconds: u64, expected: f64) {
         let mut tank = tank(percent, valve);
         for _ in 0..seconds * 100 {
@@ -149,13 +155,13 @@ mod tests {
 
     #[test]
     fn a_tank_fills_empties_and_rests() {
-        // The root of the level falls by 0.1 a second: (10 - 0.1 t)^2.
+        // The square root of the level falls by 0.1 a second: (10 - 0.1 t)^2.
         check(100.0, 0.0, 50, 25.0);
         check(100.0, 0.0, 90, 1.0);
         check(100.0, 0.0, 101, 0.0);
         check(0.0, 0.0, 10, 0.0);
         check(0.0, 1.0, 60, 100.0);
-        // The level rests where 6 * 0.2 = 2 * sqrt(level / 100).
+        // The level is constant where the inflow equals the drain: 6 * 0.2 = 2 * sqrt(level / 100).
         check(36.0, 0.2, 600, 36.0);
         check(0.0, 0.2, 600, 36.0);
         check(100.0, 0.2, 600, 36.0);

@@ -1,10 +1,12 @@
-//! Tests of the simulated device as the scan sees it: through `Driver`, with a clock made of
-//! numbers.
+//! Tests of the simulated device through the trait `Driver`, as the scan uses the device.
+//!
+//! The tests read no clock. The tests pass the time as a number, so that every run gives the same
+//! values.
 
 use super::*;
 use crate::process::image::{Direction, Kind, Point, PointId, Quality, Value};
 
-/// The points of the test device. Each id is the place of its point in [`points`].
+/// The ids of the points of the test device. Each id is the index of its point in [`points`].
 pub(super) const BOOL_IN: PointId = PointId(0);
 pub(super) const INT_IN: PointId = PointId(1);
 const F32_IN: PointId = PointId(2);
@@ -15,8 +17,8 @@ const F64_OUT: PointId = PointId(6);
 const FOREIGN_IN: PointId = PointId(7);
 const FOREIGN_OUT: PointId = PointId(8);
 
-/// The points of device 0, some of each direction, and one bool of device 1 in the same byte of
-/// each image.
+/// The points of the test device, which is device 0: some inputs and some outputs. One bool in each
+/// direction belongs to device 1 and is in the same byte as a bool of device 0.
 pub(super) fn points() -> Arc<Points> {
     let point = |name: &str, direction, kind, byte, bit, device| Point {
         byte,
@@ -41,7 +43,7 @@ pub(super) fn points() -> Arc<Points> {
 
 const INPUTS: [PointId; 4] = [BOOL_IN, INT_IN, F32_IN, F64_IN];
 
-/// A device with both images beside it.
+/// A device together with an input image and an output image.
 struct Bench {
     points: Arc<Points>,
     device: Box<dyn Driver>,
@@ -49,7 +51,8 @@ struct Bench {
     outputs: Vec<u8>,
 }
 
-/// The time of the first call. It can be any time, because a device counts from there.
+/// The time of the first call. Any value works, because a device counts its time from the first
+/// call.
 const START: Duration = Duration::from_secs(1_000_000);
 
 fn at(millis: u64) -> Duration {
@@ -289,13 +292,13 @@ fn a_slow_device_is_late_both_ways() {
             _ => (Value::Int(5), Quality::Good),
         };
         assert_eq!((bench.value(INT_IN), bench.quality(INT_IN)), expected, "{millis} ms");
-        // A neighbour in the same byte belongs to another device, so it must not delay the
-        // confirmation.
+        // This output is in the same byte but belongs to another device. Its changes must not delay
+        // the confirmation.
         bench.output(FOREIGN_OUT, Value::Bool(millis % 20 == 0));
         bench.write(millis).unwrap();
         assert_eq!(bench.device.is_confirmed(), millis >= 200, "{millis} ms");
     }
-    // The value equals what the plant has, but another value is on its way in between.
+    // The value equals the present value in the plant, but another value was sent in between.
     bench.output(INT_OUT, Value::Int(6));
     bench.write(1000).unwrap();
     bench.output(INT_OUT, Value::Int(5));
@@ -304,7 +307,7 @@ fn a_slow_device_is_late_both_ways() {
     assert!(!bench.device.is_confirmed());
     bench.read(1210).unwrap();
     assert!(bench.device.is_confirmed());
-    // Outputs that are on their way when the failure ends arrive at once.
+    // Outputs that are on their way at the end of the failure arrive at once.
     bench.output(INT_OUT, Value::Int(7));
     bench.write(1220).unwrap();
     bench.order(1220, Command::Clear);

@@ -1,8 +1,9 @@
-//! The wire between the simulated plant and the images: sound, or failing in one of the ways of
-//! [`Injection`].
+//! The wire between the simulated plant and the images. The wire works, or it fails in one of the
+//! ways of [`Injection`].
 //!
-//! The plant behind it goes on whatever happens here, as a real plant would. `sim.rs` decides when
-//! the wire fails, `delay.rs` makes it slow.
+//! A failure of the wire does not change the plant. The plant continues to run, as a real plant
+//! would. `sim.rs` decides when the wire fails. `delay.rs` stores values that a slow wire transfers
+//! later.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,25 +13,25 @@ use super::delay::Delay;
 use crate::driver::{Fault, Injection};
 use crate::process::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality};
 
-/// One of this many random floats is not finite. Random bits alone make that too rare for practice
-/// (one in 2048 for f64).
+/// The share of random floats that are NaN or infinite: one of this many. With random bits alone,
+/// such floats would be too rare for practice (one in 2048 for f64).
 const NOT_A_NUMBER_ONE_IN: u32 = 8;
 
-/// The wire of one device, with everything that is on its way.
+/// The wire of one device, with all values that are on their way.
 #[derive(Debug)]
 pub(super) struct Wire {
     points: Arc<Points>,
     /// The inputs of this device.
     inputs: Vec<PointId>,
-    /// The bytes of the input image from the device's first input to its last.
+    /// The bytes of the input image from the device's first input to its last input.
     input_bytes: Range<usize>,
-    /// The bytes of the output image from the device's first output to its last.
+    /// The bytes of the output image from the device's first output to its last output.
     output_bytes: Range<usize>,
-    /// The bits of `output_bytes` that belong to this device.
+    /// The bits in `output_bytes` that belong to this device.
     output_mask: Vec<u8>,
     failure: Option<Injection>,
-    /// The values that came over the wire, if they are not those that the sensors see. They are at
-    /// their addresses in the input image.
+    /// The values that the wire shows instead of the true values: delayed values or garbage. The
+    /// values are at their addresses in the input image.
     received: Vec<u8>,
     late_inputs: Delay,
     late_outputs: Delay,
@@ -39,14 +40,14 @@ pub(super) struct Wire {
     sent: Vec<u8>,
     /// The time of the last change of `sent`.
     changed: Duration,
-    /// The time at which the outputs were sent that the plant has.
+    /// The time at which the outputs were sent that the plant has now.
     arrived: Duration,
     /// Whether the last write succeeded.
     is_taken: bool,
 }
 
 impl Wire {
-    /// A sound wire for device number `device`.
+    /// Makes a wire without failure for device number `device`.
     pub(super) fn new(points: &Arc<Points>, device: usize) -> Self {
         let ours = |direction| {
             let is_ours = move |p: &Point| p.device == device && p.direction == direction;
@@ -82,12 +83,12 @@ impl Wire {
         }
     }
 
-    /// The failure at present, if there is one.
+    /// The active failure, if there is one.
     pub(super) fn failure(&self) -> Option<Injection> {
         self.failure
     }
 
-    /// Sets or ends a failure. Outputs that are on their way arrive at once.
+    /// Starts or ends a failure. Outputs that are on their way arrive at once.
     pub(super) fn fail(&mut self, failure: Option<Injection>, plant: &mut [u8]) {
         if let Some(Injection::Slow { .. }) = self.failure {
             self.hand_over(plant);
@@ -100,8 +101,8 @@ impl Wire {
         self.failure = failure;
     }
 
-    /// Copies the values that the sensors see, `field`, into the image, as far as the wire lets
-    /// them through.
+    /// Transfers the true values in `field` to the image. A failure of the wire may change, delay
+    /// or stop the values.
     pub(super) fn read(
         &mut self,
         now: Duration,
@@ -109,7 +110,7 @@ impl Wire {
         inputs: &mut Inputs,
     ) -> Result<(), Fault> {
         match self.failure {
-            // A hang happens in `sim.rs`, before this call.
+            // A hang happens in `sim.rs` before this call, so the wire works normally.
             None | Some(Injection::Hang { .. }) => self.show(now, field, inputs),
             Some(Injection::Disconnect) => {
                 self.degrade(inputs, Quality::NoComm);
@@ -136,8 +137,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Copies the inputs of this device out of `from`. A float that is not finite is bad and keeps
-    /// its value.
+    /// Copies the inputs of this device from `from` to the image. A float that is NaN or infinite
+    /// makes its input bad, and the last value stays.
     fn show(&self, now: Duration, from: &[u8], inputs: &mut Inputs) {
         for id in &self.inputs {
             let point = &self.points[*id];
@@ -151,12 +152,13 @@ impl Wire {
         }
     }
 
-    /// Makes the inputs of this device this bad, if they are not worse already.
+    /// Sets the quality of all inputs of this device to `quality`, except inputs that are even
+    /// worse.
     fn degrade(&self, inputs: &mut Inputs, quality: Quality) {
         self.inputs.iter().for_each(|id| inputs.degrade(*id, quality));
     }
 
-    /// Sends the output image towards the plant.
+    /// Sends the output image to the plant.
     pub(super) fn write(
         &mut self,
         now: Duration,
@@ -184,7 +186,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Lets outputs take effect whose time has come.
+    /// Transfers the delayed outputs whose delay is over to the plant.
     pub(super) fn deliver(&mut self, now: Duration, plant: &mut [u8]) {
         let Some(Injection::Slow { delay }) = self.failure else { return };
         if let Some((sent, frame)) = self.late_outputs.arrived(now, delay) {
@@ -193,20 +195,20 @@ impl Wire {
         }
     }
 
-    /// Lets the newest outputs take effect at once.
+    /// Transfers the newest outputs to the plant at once.
     fn hand_over(&mut self, plant: &mut [u8]) {
         plant[self.output_bytes.clone()].copy_from_slice(&self.sent);
         self.arrived = self.changed;
     }
 
-    /// Whether the plant has the outputs of the last write. Equal values alone do not prove that,
-    /// because other values may still be on their way between them.
+    /// Whether the plant has the outputs of the last write. A comparison of the values is not
+    /// enough, because an older, different value may still be on its way to the plant.
     pub(super) fn is_confirmed(&self) -> bool {
         self.is_taken && self.failure != Some(Injection::Disconnect) && self.arrived >= self.changed
     }
 }
 
-/// Puts random bits into the place of `point`.
+/// Fills the bytes or the bit of `point` with random data.
 fn babble(random: &mut fastrand::Rng, point: &Point, image: &mut [u8]) {
     let is_float = matches!(point.kind, Kind::F32 | Kind::F64);
     let mut bits = random.u64(..).to_le_bytes();

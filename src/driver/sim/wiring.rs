@@ -1,8 +1,8 @@
-//! The lookup of points by their names in the configuration. Each point must exist, belong to this
-//! device and have the right direction, and no input may be driven twice.
+//! The search for points by the names in the configuration of a simulated device. Each point must
+//! exist, belong to this device and have the right direction. Each input may be driven by only one
+//! model.
 //!
-//! A [`Wiring`] is used while a device is opened, and is then dropped. Nothing here runs in the
-//! scan.
+//! A [`Wiring`] exists only while a device is opened. The scan uses no function of this file.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::process::image::{Direction, Point, PointId, Points, Value};
 pub(super) struct Wiring<'a> {
     points: &'a Points,
     device: usize,
-    /// The key that drives each input.
+    /// For each driven input, the key in the configuration that drives the input.
     driven: BTreeMap<PointId, String>,
 }
 
@@ -22,12 +22,13 @@ impl<'a> Wiring<'a> {
         Self { points, device, driven: BTreeMap::new() }
     }
 
-    /// The output `name`, which `key` needs.
+    /// Finds the output `name` for the configuration key `key`.
     pub(super) fn output(&self, key: &str, name: &str) -> Result<(PointId, &'a Point), OpenError> {
         self.find(key, name, Direction::Out)
     }
 
-    /// The input `name`, which `key` drives from now on.
+    /// Finds the input `name` and records that `key` drives the input. Returns an error if another
+    /// key drives the input already.
     pub(super) fn input(
         &mut self,
         key: &str,
@@ -38,7 +39,7 @@ impl<'a> Wiring<'a> {
         Ok((id, point))
     }
 
-    /// The input `name`, which no key drives so far.
+    /// Finds the input `name`. Returns an error if a key drives the input already.
     pub(super) fn undriven_input(
         &self,
         key: &str,
@@ -54,12 +55,13 @@ impl<'a> Wiring<'a> {
         }
     }
 
-    /// The inputs that a key drives, in order.
+    /// Returns the inputs that a key drives, in the order of their ids.
     pub(super) fn into_driven(self) -> Vec<PointId> {
         self.driven.into_keys().collect()
     }
 
-    /// The point `name` of this device and direction. The error names the most similar point.
+    /// Finds the point `name` of this device with this direction. The error names the point with
+    /// the most similar name.
     fn find(
         &self,
         key: &str,
@@ -96,7 +98,7 @@ impl<'a> Wiring<'a> {
     }
 }
 
-/// Refuses a value that does not fit its point.
+/// Returns `value`, or an error if the value does not fit the point.
 pub(super) fn fits(key: &str, point: &Point, value: Value) -> Result<Value, OpenError> {
     match point.encode(value) {
         Ok(_) => Ok(value),
@@ -108,7 +110,7 @@ pub(super) fn fits(key: &str, point: &Point, value: Value) -> Result<Value, Open
     }
 }
 
-/// Refuses a number outside `low..=high`. NaN is outside.
+/// Returns `number`, or an error if the number is outside of `low..=high`. NaN counts as outside.
 pub(super) fn within(key: &str, number: f64, low: f64, high: f64) -> Result<f64, OpenError> {
     if number >= low && number <= high {
         return Ok(number);
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_key() {
-        /// Checks that `toml` is refused with `expected`.
+        /// Checks that `toml` is refused with a message that contains `expected`.
         fn check(toml: &str, expected: &str) {
             let config = crate::driver::Config::Sim(toml::from_str(toml).unwrap());
             let message =

@@ -1,4 +1,6 @@
-//! Tests of what a line makes of its configuration, of levels and of edges.
+//! Tests of one line: the plan from its configuration, and its values from levels and edges.
+//!
+//! The tests pass levels and edges as numbers, so they need no GPIO hardware.
 
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use super::*;
 use crate::driver::gpio::{Board, Config, Drive};
 use crate::process::image::Points;
 
-/// The plan of one point with this key `at`.
+/// Plans one point with this key `at`.
 fn plan(direction: Direction, kind: Kind, at: At) -> Result<Line, OpenError> {
     Line::plan(PointId(0), &Point::new("p", direction, kind), &at)
 }
@@ -32,16 +34,18 @@ fn a_pulse_is_shown_until_a_whole_cycle_has_seen_it() {
         let mut line = input(Mode::Latched, edge);
         let seen = |line: &mut Line, beats| line.sense(rest, beats)[0] != u8::from(rest);
         assert!(!seen(&mut line, 7), "nothing has happened yet");
-        // The pulse comes and goes between two reads of the level.
+        // The whole pulse occurs between two reads of the level.
         line.edge(&event(1));
         assert!(seen(&mut line, 7));
-        // The scan wrote while this was published, so its read of that cycle was too early.
+        // The scan wrote while the pulse was published. The read of that cycle was before the
+        // publication.
         line.published(8);
         assert!(seen(&mut line, 8));
         assert!(seen(&mut line, 9), "this beat is of a cycle that may have read before");
         assert!(!seen(&mut line, 10), "this one is of a cycle that has read after");
         line.published(10);
-        // A second pulse while the first is shown starts the wait again.
+        // A second pulse arrives while the first pulse is shown. The count of two beats starts
+        // again.
         for n in [2, 3] {
             line.edge(&event(n));
             assert!(seen(&mut line, 8 + u64::from(n)));
@@ -64,14 +68,14 @@ fn a_scan_that_stands_still_misses_no_pulse() {
     }
 }
 
-/// The kernel reported the edge, but then the read of the levels failed.
+/// The kernel reported the edge, but the following read of the levels failed.
 #[test]
 fn a_pulse_that_was_not_sensed_counts_as_not_shown() {
     let mut line = input(Mode::Latched, Edge::Rising);
     line.edge(&event(1));
     line.published(5);
     assert_eq!(line.sense(false, 100)[0], 1);
-    // Another edge comes after the levels were read and before they are published.
+    // Another edge is reported after the read of the levels and before the publication.
     line.edge(&event(2));
     line.published(100);
     assert_eq!(line.sense(false, 200)[0], 1);
@@ -90,8 +94,8 @@ fn edges_that_the_buffer_dropped_are_counted() {
     line.edge(&event(1000));
     assert_eq!(count(&mut line), 1000);
     assert_eq!(line.dropped, 997);
-    // The line is requested again after the chip was gone. The kernel counts from the start, the
-    // counter does not.
+    // The line is requested again after the chip was removed. The kernel counts from 1 again, but
+    // the counter continues.
     line.take();
     line.edge(&event(3));
     assert_eq!(count(&mut line), 1003);
