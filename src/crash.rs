@@ -1,15 +1,22 @@
-//! Crash reports: one file for each trap of a program, and the replay of such a file. The file has
-//! all that is known of the program that trapped.
+//! Crash reports: one file for each trap of a program, and the replay of such a file.
 //!
-//! A report holds the module, the trap with its backtrace, the program's inputs and actions in its
-//! last cycles, and its state before them. With a report, `camshaft` can run the program again on
-//! another machine, where the program must trap at the same place. A report is about one program
-//! only. The plant, the devices and other programs are not in the report, because a program sees
-//! them only through calls to the host, and the report has a record of these calls, the tape.
+//! A report contains the module, the trap with its backtrace, and the record of the program's last
+//! cycles: the tape. The tape contains every call from the host into the module and every call from
+//! the module to the host, with all values. The report also contains the state of the program
+//! before those cycles. With a report, `camshaft replay` runs the program again on another machine.
+//! There the program must trap at the same place:
 //!
-//! Where to look next: `file.rs` has the format, `brought.rs` the limits for reports from other
-//! machines, `store.rs` the folder of reports and its limits. `history.rs` shows the tape in words,
-//! and `verdict.rs` has the replay and what it proves.
+//! ```text
+//! state before --> tape: init, poll, poll, ... --> trap
+//!                  replay: the same calls with the same answers --> the same trap?
+//! ```
+//! A report is about one program only. It contains no devices and no other programs. A program sees
+//! devices and other programs only through calls to the host. The tape has the results of these
+//! calls, so a replay needs nothing else.
+//!
+//! Where to look next: `crash/file.rs` has the format, and `crash/store.rs` has the folder of
+//! reports. `crash/brought.rs` has the limits for reports from other machines. `crash/history.rs`
+//! shows the tape as text. `crash/verdict.rs` has the replay and its verdict.
 
 mod brought;
 mod file;
@@ -34,86 +41,90 @@ pub use history::{Cycle, history};
 pub use store::{MAX_FILES, MAX_FOLDER_BYTES, ReportStore};
 pub use verdict::{Judgement, Verdict, replay};
 
-/// Version of the format that this program writes and reads.
+/// The version of the format that this program writes and can read.
 const VERSION: u32 = 1;
 
 /// The text at the beginning of every report.
 const FORMAT: &str = "camshaft crash report";
 
-/// The largest module that a report contains, in bytes. The value is the default limit of the
-/// configuration. A report of a larger module has only the module's hash.
+/// The maximum size of a module in a report, in bytes. The value is the default of the limit in the
+/// configuration. For a larger module, the report contains only the hash.
 const MAX_MODULE: usize = 16 << 20;
 
-/// Most points of a report, counted by their ids: the points that a configuration can have, and
-/// points that were removed earlier.
+/// The maximum number of points in a report, counted by their ids. It includes the points that a
+/// configuration can have, and points that were removed earlier.
 const MAX_POINTS: usize = 1 << 16;
 
-/// Most frames of a backtrace: four times as many as a report of this program has.
+/// The maximum number of frames of a backtrace: four times as many as this program writes.
 const MAX_FRAMES: usize = 256;
 
-/// Most names of functions. The limit is 256 because the tape has one byte for a function's number.
+/// The maximum number of function names. The tape stores the number of a function in one byte.
 const MAX_FUNCTIONS: usize = 256;
 
-/// Most globals of a checkpoint: the largest number that the limits of a module allow, and some
-/// globals that the compile service adds.
+/// The maximum number of globals in a checkpoint: the most that the limits of a module allow, and a
+/// few globals that the compile service adds.
 const MAX_GLOBALS: usize = 1 << 15;
 
-/// Most blocks of a memory: as many as the largest report has room for.
+/// The maximum number of blocks of a memory: as many as fit into the largest report.
 const MAX_BLOCKS: usize = file::MAX_REPORT as usize / Picture::BLOCK;
 
-/// The head of a report, which is one line of JSON at its beginning.
+/// The head of a report. It is one line of JSON at the start of the file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Head {
+    /// The text `FORMAT`, by which a report is recognised.
     format: String,
+    /// The version of the format.
     version: u32,
-    /// Version of the program that wrote the report.
+    /// Version of the `camshaft` program that wrote the report.
     pub camshaft: String,
-    /// When the report was written, by the wall clock in UTC.
+    /// Time at which the report was written, by the wall clock, in UTC.
     pub written: String,
     /// Name of the plugin.
     pub plugin: String,
-    /// BLAKE3 of the module, in hexadecimal digits.
+    /// BLAKE3 hash of the module, in hexadecimal digits.
     pub hash: String,
     /// Kind and place of the trap.
     pub trap: Trap,
-    /// The backtrace, from the innermost call on.
+    /// The backtrace. The innermost call comes first.
     #[serde(deserialize_with = "brought::list::<MAX_FRAMES, _, _>")]
     pub frames: Vec<Frame>,
-    /// Whether the host stopped the call because its budget was used up.
+    /// Whether the host stopped the call because its budget was exceeded.
     pub is_over: bool,
-    /// Number of polls of the instance that returned well.
+    /// Number of polls of the instance that returned without a trap.
     pub polls: u64,
-    /// CPU time that one poll may use.
+    /// Budget of one poll: the CPU time that it may use.
     pub poll_budget: Duration,
-    /// The program was polled in every n-th cycle.
+    /// The program was polled once in this number of cycles.
     pub every: u32,
-    /// Names of the inputs that the program may read; absent means all.
+    /// Names of the inputs that the program may read. Without the list, the program may read all.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub inputs: Option<Vec<String>>,
-    /// Names of the outputs that the program may write; absent means all.
+    /// Names of the outputs that the program may write. Without the list, the program may write
+    /// all.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub outputs: Option<Vec<String>>,
-    /// Limits of the instance.
+    /// Limits of the instance, such as its memory and its stack.
     pub limits: Limits,
-    /// The compiler that made the artifact.
+    /// The compiler that made the machine code.
     pub compiler: Compiler,
     /// Path of the module's file.
     pub path: PathBuf,
-    /// Names of the functions on the tape, in the order of their numbers.
+    /// Names of the functions on the tape. The index of a name is the function's number on the
+    /// tape.
     #[serde(deserialize_with = "brought::list::<MAX_FUNCTIONS, _, _>")]
     functions: Vec<String>,
-    /// All points by id; `null` for a point that was removed earlier.
+    /// All points by their ids. A point that was removed earlier is `null`.
     #[serde(deserialize_with = "brought::list::<MAX_POINTS, _, _>")]
     points: Vec<Option<PointHead>>,
-    /// Where a replay of the tape starts.
+    /// The place on the tape at which a replay starts.
     start: StartHead,
-    /// The memory after the trap.
+    /// The memory of the instance after the trap. Its bytes are a part of the report.
     memory: PictureHead,
-    /// Length of each part that follows the head.
+    /// Length of each part of the report after the head.
     lengths: Lengths,
 }
 
-/// The facts of a point that give meaning to bytes of an image.
+/// The properties of a point that are needed to decode its bytes in an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct PointHead {
     name: String,
@@ -126,8 +137,8 @@ struct PointHead {
     offset: f64,
 }
 
-/// Where a replay of the tape starts: at the birth of the instance, at a checkpoint, or nowhere. In
-/// the last case the tape cannot be replayed, for the reason that is given.
+/// The place at which a replay of the tape starts: at the start of the instance or at a checkpoint.
+/// With `Nowhere`, the tape cannot be replayed, and `reason` says why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum StartHead {
@@ -143,17 +154,20 @@ enum StartHead {
     },
 }
 
-/// The shape of a memory picture, whose bytes are a part of the report.
+/// The size and the stored blocks of a copy of a memory. The bytes of the blocks are in a part of
+/// the report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct PictureHead {
+    /// The size of the whole memory, in bytes.
     bytes: u64,
-    /// Numbers of the blocks that are not empty.
+    /// Numbers of the blocks that are stored. A block with only zeros is not stored.
     #[serde(deserialize_with = "brought::list::<MAX_BLOCKS, _, _>")]
     blocks: Vec<u32>,
+    /// Whether some blocks are missing, because there was no room for them.
     is_cut: bool,
 }
 
-/// Length of each part in bytes, in the order of the parts.
+/// Length of each part, in bytes. The parts follow the head in this order.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Lengths {
     module: usize,
@@ -162,26 +176,30 @@ struct Lengths {
     memory: usize,
 }
 
-/// A report: its head and its parts.
+/// A report: the head and the parts.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The head.
     pub head: Head,
-    /// The bytes of the module, if the file could be read when the report was made.
+    /// The bytes of the module. `None` if its file could not be read, or was too large for a
+    /// report.
     pub module: Option<Vec<u8>>,
+    /// The tape: the record of the last calls, in the format of `plugin/trace/tape.rs`.
     tape: Vec<u8>,
+    /// The bytes of the memory at the checkpoint. Without a checkpoint there are no bytes.
     checkpoint: Vec<u8>,
+    /// The bytes of the memory after the trap.
     memory: Vec<u8>,
 }
 
-/// The facts for a report that the post-mortem does not contain.
+/// The facts for a report that are not in the post-mortem of the program.
 #[derive(Debug, Clone)]
 pub struct About {
     /// Name of the plugin.
     pub plugin: String,
     /// Hash of the module.
     pub hash: ModuleHash,
-    /// Number of polls of the instance that returned well.
+    /// Number of polls of the instance that returned without a trap.
     pub polls: u64,
     /// Settings of the program in the scan.
     pub settings: Settings,
@@ -189,13 +207,13 @@ pub struct About {
     pub limits: Limits,
     /// The compiler that made the artifact.
     pub compiler: Compiler,
-    /// Path where the module's file should be.
+    /// Path at which the file of the module is expected.
     pub path: PathBuf,
 }
 
 impl Report {
-    /// Makes a report from the post-mortem of a program. `module` becomes part of the report if its
-    /// hash is right and it is not too large.
+    /// Makes a report from the post-mortem of a program. The report contains `module` only if its
+    /// hash is correct and its size is at most `MAX_MODULE`.
     pub fn new(
         about: About,
         post_mortem: PostMortem,
@@ -249,7 +267,7 @@ impl Report {
     }
 }
 
-/// The names of the granted points that still exist; `None` for all points.
+/// Returns the names of the granted points that still exist. `None` means all points.
 fn granted(grant: &Grant, points: &Points) -> Option<Vec<String>> {
     match grant {
         Grant::All => None,
@@ -260,14 +278,14 @@ fn granted(grant: &Grant, points: &Points) -> Option<Vec<String>> {
     }
 }
 
-/// Splits a picture into its head and its bytes.
+/// Splits a copy of a memory into its head and its bytes.
 fn split(picture: Picture) -> (PictureHead, Vec<u8>) {
     let Picture { memory_bytes, blocks, mut bytes, is_cut } = picture;
     bytes.truncate(blocks.len() * Picture::BLOCK);
     (PictureHead { bytes: memory_bytes, blocks, is_cut }, bytes)
 }
 
-/// Joins a head and its bytes to a picture: the inverse of [`split`].
+/// Joins a head and its bytes to a copy of a memory. It is the inverse of [`split`].
 fn join(head: &PictureHead, bytes: &[u8]) -> Picture {
     let PictureHead { bytes: memory_bytes, blocks, is_cut } = head.clone();
     Picture { memory_bytes, blocks, bytes: bytes.to_vec(), is_cut }
@@ -279,7 +297,7 @@ impl PointHead {
         Self { name, direction, kind, byte, bit, scale, offset }
     }
 
-    /// This point, moved to byte 0 of an image of its own.
+    /// Returns this point at byte 0 of an image that has only this point.
     fn alone(&self) -> Point {
         let Self { name, direction, kind, bit, scale, offset, .. } = self.clone();
         Point { bit, scale, offset, ..Point::new(name, direction, kind) }

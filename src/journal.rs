@@ -1,19 +1,19 @@
-//! A bounded journal: numbered and dated entries that outlive the daemon.
+//! The journal: a history of numbered and dated entries that survives the end of the daemon.
 //!
-//! The journal knows nothing of plugins: an entry is a number, a time and any value that its owner
-//! records. The newest entries are in memory and are read from memory, so that no reader waits for
-//! a disk. Each entry is also a line of JSON in a file, which a separate thread writes
-//! (`journal/disk.rs`). Files are read once, when the journal is opened.
+//! The type of the recorded value is a parameter: the journal itself knows no plugins. In the
+//! daemon this type is the receipt of `control/receipt.rs`. The newest entries are in memory. All
+//! queries are answered from memory, so that no query waits for a disk. Each entry is also one line
+//! of JSON in a file. A separate thread writes this file (`journal/disk.rs`). The files are read
+//! only once, when the journal is opened.
 //!
 //! ```text
 //! daemon ── add ──▶ entries in memory ──▶ readers
 //!             └──▶ queue ──▶ thread ──▶ history.jsonl ──▶ history.1.jsonl
 //! ```
 //!
-//! A line ends with a checksum of itself. A torn or damaged line is skipped at reading; the other
-//! lines count. The journal repairs no line, and no other part depends on the journal: if there is
-//! no disk, the journal is in memory only. `control/receipt.rs` has the type of value that the
-//! daemon records.
+//! Each line ends with a checksum. When the files are read, a damaged line is skipped, and all
+//! other lines are used. The journal repairs no line. If there is no disk, the journal exists in
+//! memory only, and the daemon works normally.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,55 +27,60 @@ mod disk;
 
 use disk::WriterHandle;
 
-/// Most entries in memory. The files hold as many if an entry has 500 bytes, and in memory they
-/// take about 2 MB. Older entries are on the disk only.
+/// The maximum number of entries in memory. They use about 2 MB. With 500 bytes for each entry, the
+/// files contain the same number of entries. Older entries are only in the files.
 pub const MAX_ENTRIES: usize = 2_000;
 
-/// Longest line of a file, in bytes. The largest entry has a reason, a remedy and some names of a
-/// few hundred bytes each. A longer line comes from a defect of the daemon and is not written.
+/// The maximum length of a line in a file, in bytes. The largest entry has a reason, a remedy and
+/// some names, each with a few hundred bytes. A longer line shows a defect of the daemon and is not
+/// written.
 const MAX_LINE_BYTES: usize = 16 << 10;
 
-/// The beginning of every line. Inside a text a quote is written as `\"`, so these bytes cannot
-/// stand inside an entry. If a line end was lost and two lines are joined, these bytes show where
-/// the second line begins.
+/// The first bytes of every line. They cannot occur inside an entry, because JSON writes a quote
+/// inside a text as `\"`. If a line end is lost, two lines become one. Then these bytes show where
+/// the second entry begins.
 const START: &[u8] = br#"{"seq":"#;
 
-/// Digits of the checksum. They have 64 bits, which detect accidents but not forgeries.
+/// The number of hexadecimal digits of the checksum. These 64 bits detect damage, but no forgery.
 const CHECK_DIGITS: usize = 16;
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<T> {
-    /// Number of the entry. It counts up by one, also over restarts of the daemon. A missing number
-    /// means an entry that was damaged or never written.
+    /// Number of the entry. The number increases by one with each entry, also over a restart of the
+    /// daemon. If a number is missing, that entry was damaged or was never written.
     pub seq: u64,
-    /// Time of the event, by the wall clock in UTC: RFC 3339 with milliseconds.
+    /// Time at which the entry was added, by the wall clock in UTC: RFC 3339 with milliseconds.
     pub time: String,
-    /// The recorded value: what happened.
+    /// The recorded value: the event that happened.
     #[serde(flatten)]
     pub what: T,
 }
 
-/// The journal: its newest entries, oldest first, and the writer of its files.
+/// The journal: the newest entries, the oldest of them first, and the handle of the thread that
+/// writes the files.
 #[derive(Debug)]
 pub struct Journal<T> {
+    /// The entries in memory, at most [`MAX_ENTRIES`].
     entries: VecDeque<Entry<T>>,
+    /// The number of the newest entry.
     last_seq: u64,
+    /// The number of lines that were skipped when the files were read.
     damaged: usize,
     /// The handle of the thread that writes the files, or the reason why there is no such thread.
     writer: Result<WriterHandle, String>,
 }
 
 impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
-    /// Opens the journal in this folder. A missing folder is made, with access for its owner only.
+    /// Opens the journal in this folder. A missing folder is created. Only its owner can access it.
     ///
-    /// The caller must be the only one that uses the folder, which the lock of the state directory
-    /// guarantees. Two journals in one folder would mix their numbers and would overwrite each
-    /// other's files.
+    /// No other process may use the folder at the same time. The lock of the state directory
+    /// guarantees this. Two journals in one folder would use the same numbers twice and would
+    /// overwrite the files of each other.
     ///
     /// # Errors
-    /// The folder cannot be made, read or written. A full disk is no error: entries are written
-    /// when the disk has room again.
+    /// When the folder cannot be created, read or written. A full disk is not an error: entries are
+    /// written when the disk has free space again.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let (text, writer) = disk::open(folder)?;
         let (mut entries, mut damaged) = (VecDeque::new(), 0);
@@ -90,13 +95,13 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         Ok(Self { entries, last_seq, damaged, writer: Ok(writer) })
     }
 
-    /// Makes a journal in memory only, which ends with the process. [`Journal::trouble`] returns
-    /// `why`.
+    /// Makes a journal in memory only. Its entries are lost at the end of the process.
+    /// [`Journal::trouble`] then returns `why`.
     pub fn in_memory(why: impl Into<String>) -> Self {
         Self { entries: VecDeque::new(), last_seq: 0, damaged: 0, writer: Err(why.into()) }
     }
 
-    /// Records what happened now. The call never waits.
+    /// Adds an entry with the present time. The call never waits.
     pub fn add(&mut self, what: T) {
         self.last_seq += 1;
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
@@ -115,7 +120,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.entries.push_back(entry);
     }
 
-    /// Checks whether the disk still answers, so that [`Journal::trouble`] can say it. The owner
+    /// Checks whether the disk still answers, and records it for [`Journal::trouble`]. The daemon
     /// calls this function every few seconds. The call never waits.
     pub fn look(&self) {
         if let Ok(writer) = &self.writer {
@@ -123,13 +128,14 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         }
     }
 
-    /// Number of the newest entry; 0 if there never was an entry. `None` for a journal in memory,
-    /// because the next journal begins with number 1 again.
+    /// Returns the number of the newest entry, or 0 if there is no entry yet. Returns `None` for a
+    /// journal in memory, because the numbers begin with 1 again after a restart.
     pub fn last_seq(&self) -> Option<u64> {
         self.writer.is_ok().then_some(self.last_seq)
     }
 
-    /// The newest entries for which `is_meant` is true, at most `limit`, oldest first.
+    /// Returns the newest entries for which `is_meant` is true: at most `limit`, the oldest of them
+    /// first.
     pub fn newest(&self, limit: usize, is_meant: impl Fn(&T) -> bool) -> Vec<Entry<T>> {
         let meant = self.entries.iter().rev().filter(|entry| is_meant(&entry.what));
         let mut newest: Vec<_> = meant.take(limit).cloned().collect();
@@ -137,13 +143,14 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         newest
     }
 
-    /// Number of lines that were skipped when the journal was opened, because they are torn or
-    /// damaged, or because this version does not understand them.
+    /// Returns the number of lines that were skipped when the journal was opened. Such a line is
+    /// damaged, or it has contents that this version does not know.
     pub fn damaged(&self) -> usize {
         self.damaged
     }
 
-    /// Why entries would be lost at the end of the process; `None` if they are written to the disk.
+    /// Returns the reason why new entries do not reach the disk. `None` if new entries reach the
+    /// disk.
     pub fn trouble(&self) -> Option<String> {
         match &self.writer {
             Ok(writer) => writer.trouble(),
@@ -152,7 +159,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
     }
 }
 
-/// An entry as a line of the file, with its line end.
+/// Encodes an entry as a line of the file, with the line end.
 fn line<T: Serialize>(entry: &Entry<T>) -> Vec<u8> {
     let mut line = serde_json::to_vec(entry).expect("what is recorded has text keys");
     line.pop(); // the brace; the checksum comes before it
@@ -162,13 +169,13 @@ fn line<T: Serialize>(entry: &Entry<T>) -> Vec<u8> {
     line
 }
 
-/// The end of a line: the checksum of the bytes before it, and the closing brace.
+/// Returns the end of a line: the checksum of the bytes before it, and the closing brace.
 fn seal(line: &[u8]) -> String {
     let hash = blake3::hash(line).to_hex();
     format!(r#","check":"{}"}}"#, &hash[..CHECK_DIGITS])
 }
 
-/// Splits a text into pieces. Each piece is an entry, or a damaged one.
+/// Splits the text of the files into pieces. Each piece is one entry, complete or damaged.
 fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.flat_map(|line| {
@@ -179,7 +186,8 @@ fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The entry in a line, if the line is whole and this version understands it.
+/// Decodes a line. Returns `None` if the line is damaged, or if this version does not know its
+/// contents.
 fn entry<T: DeserializeOwned>(line: &[u8]) -> Option<Entry<T>> {
     let (body, end) = line.split_at_checked(line.len().checked_sub(seal(b"").len())?)?;
     if end != seal(body).as_bytes() {

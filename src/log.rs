@@ -1,15 +1,24 @@
-//! The log: readable text, journald with its fields, or JSON. All output of the log starts here.
+//! The log of the daemon, in one of three forms: readable text, journald with fields, or JSON.
 //!
-//! All other modules only use the macros of `tracing`. journald shows only the message of a line,
-//! so the message must make sense without its fields. The fields repeat the facts in the words of
-//! the configuration, so that an operator can search for them. This module writes no log file and
-//! rotates none, because stderr and journald belong to other programs that do so. `systemd.rs`
-//! finds out whether stderr is connected to journald. The protocol of journald is in
-//! `log/journal.rs`. `log/legible.rs` prevents that a text from outside forges a line.
+//! All other modules only use the macros of `tracing`. `journalctl` shows only the message of a
+//! line, so each message is complete without its fields. The fields contain the same facts, under
+//! names from the configuration. With the fields, an operator can search for the lines of one
+//! plugin.
 //!
-//! A thread that logs never waits: lines go through a bounded queue to another thread that writes
-//! them. The queue fills up if the output is not read: a pipe that is not drained, Ctrl-S in a
-//! terminal, a journald that hangs. Lines that find no room in the queue are dropped and counted.
+//! A thread that logs never waits for the output. The lines go through a bounded queue to a
+//! separate thread, the log's writer:
+//!
+//! ```text
+//! any thread --> macro --> layer --> queue (8192 lines) --> log's writer --> stderr or journald
+//!                                      full: line dropped      error: line lost
+//! ```
+//! The queue becomes full if the output is not read: a pipe without a reader, Ctrl-S in a terminal,
+//! or a journald that hangs. Dropped and lost lines are counted, and the daemon reports the counts.
+//!
+//! This module writes no log files and rotates none. stderr and journald belong to other programs,
+//! and these programs store and rotate the logs. `systemd.rs` detects whether stderr is connected
+//! to journald. `log/journal.rs` has the protocol of journald. `log/legible.rs` makes sure that a
+//! text from outside cannot look like a log line of the daemon.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -36,40 +45,42 @@ use crate::systemd;
 mod journal;
 mod legible;
 
-/// Most lines in the queue. Between two reads by the daemon, programs may log a burst of 1024
-/// lines; the limit is eight times that number. With lines of 300 bytes the queue takes 2.5 MB.
+/// The maximum number of lines in the queue. Programs can log up to 1024 lines before the daemon
+/// reads them. The limit is eight times that number. With 300 bytes for each line, a full queue
+/// uses 2.5 MB.
 const MAX_WAITING: usize = 8192;
 
-/// Time that the log's writer has for its last lines before an exit that must not be delayed.
+/// The time for the log's writer to write the last lines before an exit that cannot wait longer.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// The section `[log]` of the configuration.
+/// The section `[log]` of the configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The level of the log. It can change while the daemon runs.
+    /// The level of the log. A reload can change it while the daemon runs.
     pub level: Level,
-    /// The form of the log. It is fixed at the start.
+    /// The form of the log. It cannot change while the daemon runs.
     pub format: Format,
 }
 
-/// The form of the log.
+/// The form of the log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// `Journal` if stderr is connected to journald, `Text` otherwise.
+    /// `Journal` if stderr is connected to journald. Otherwise `Text`.
     #[default]
     Auto,
-    /// One readable line per event on stderr, in colour on a terminal.
+    /// One readable line for each event, on stderr. On a terminal the lines are coloured.
     Text,
-    /// One JSON object per line on stderr.
+    /// One JSON object for each event, one per line, on stderr.
     Json,
-    /// The protocol of journald, whose fields can be searched with `journalctl
+    /// The protocol of journald. Fields can be searched, for example with `journalctl
     /// CAMSHAFT_PLUGIN=name`.
     Journal,
 }
 
-/// The events that are logged: `info`, or with exceptions by module, `info,camshaft::plugin=debug`.
+/// The filter for events: `info`, or with a different level for a module,
+/// `info,camshaft::plugin=debug`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Level(Targets);
@@ -86,8 +97,8 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut targets = Targets::new().with_default(LevelFilter::INFO);
         for part in text.split(',').map(str::trim) {
-            // `Targets` has a parser of its own, but that parser takes a misspelt level for the
-            // name of a module.
+            // The parser of `Targets` is not used: it would read a misspelt level as the name of a
+            // module.
             let (module, level) = match part.split_once('=') {
                 Some((module, level)) => (Some(module.trim()), level.trim()),
                 None => (None, part),
@@ -112,37 +123,39 @@ impl TryFrom<String> for Level {
     }
 }
 
-/// The handle of the running log.
+/// The handle of the running log: it changes the level and reads the counts of lost lines.
 #[derive(Debug)]
 pub struct Handle {
-    /// The level of the log. The daemon writes it, and every thread that logs reads it.
+    /// The level of the log. The daemon sets it, and every thread that logs reads it.
     level: reload::Handle<Targets, Registry>,
-    /// The count of lines that found the queue full. The threads that log increase it, and the
-    /// daemon reads it.
+    /// The number of lines that were dropped because the queue was full. The threads that log count
+    /// these lines. The daemon reads the count.
     lost: ErrorCounter,
-    /// The counts of lines that could not be written. The log's writer increases them, and the
-    /// daemon reads them.
+    /// The counts of lines that the output refused. The log's writer counts these lines. The daemon
+    /// reads the counts.
     writing: Arc<Writing>,
 }
 
-/// Counts of lines that could not be written. The log's writer writes them, and the [`Handle`]
-/// reads them.
+/// Counts of lines that the output refused. The log's writer sets them, and the [`Handle`] reads
+/// them.
 #[derive(Debug, Default)]
 struct Writing {
-    /// Number of lines that could not be written.
+    /// Number of lines that could not be written since the start of the process.
     refused: AtomicU64,
-    /// Whether the last line could not be written.
+    /// Whether the newest line could not be written.
     is_refused: AtomicBool,
-    /// The kernel's error number for the last line that could not be written; 0 if there is none.
+    /// The kernel's error number for the last line that could not be written, or 0 if it is not
+    /// known.
     why: AtomicI32,
 }
 
-/// A report of lines that could not be written. It exists only after a later line could be written.
+/// A report of lines that could not be written. The report is a log line too, so it is made only
+/// after the output has accepted a newer line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwritten {
-    /// Number of unwritten lines since the start of the process.
+    /// Number of lines that could not be written since the start of the process.
     pub lines: u64,
-    /// The kernel's error number for the last unwritten line; 0 if there is none.
+    /// The kernel's error number for the last such line, or 0 if it is not known.
     why: i32,
 }
 
@@ -156,38 +169,39 @@ impl fmt::Display for Unwritten {
 }
 
 impl Handle {
-    /// Sets the level of the log from now on.
+    /// Sets the level of the log. The new level is valid from the next event on.
     pub fn set_level(&self, level: &Level) {
         self.level.reload(level.0.clone()).expect("the subscriber is global and lives for ever");
     }
 
-    /// Number of lines that were dropped because the queue was full.
+    /// Returns the number of lines that were dropped because the queue was full.
     pub fn lost(&self) -> u64 {
         self.lost.dropped_lines() as u64
     }
 
-    /// Number of lines that could not be written, because the reader of a pipe has left, a disk is
-    /// full, or journald is gone.
+    /// Returns the number of lines that could not be written. Causes: the reader of a pipe has
+    /// closed it, the disk is full, or journald has ended.
     pub fn refused(&self) -> u64 {
         self.writing.refused.load(Ordering::Relaxed)
     }
 
-    /// The report of lines that could not be written; `None` while the last line is among them.
+    /// Returns the report of lines that could not be written. `None` while the output still refuses
+    /// lines.
     pub fn unwritten(&self) -> Option<Unwritten> {
         self.writing.unwritten()
     }
 }
 
 impl Writing {
+    /// Returns the counts. `None` while the newest line could not be written.
     fn unwritten(&self) -> Option<Unwritten> {
-        // `Acquire` makes visible the counts that were stored before the last line could be
-        // written.
+        // `Acquire` makes sure that this thread sees the counts that belong to `is_refused`.
         let is_refused = self.is_refused.load(Ordering::Acquire);
         let (lines, why) = (self.refused.load(Ordering::Relaxed), self.why.load(Ordering::Relaxed));
         (!is_refused).then_some(Unwritten { lines, why })
     }
 
-    /// Records the result of writing one line.
+    /// Records whether one line could be written.
     fn was(&self, written: &io::Result<()>) {
         if let Err(error) = written {
             self.why.store(error.raw_os_error().unwrap_or_default(), Ordering::Relaxed);
@@ -197,7 +211,7 @@ impl Writing {
     }
 }
 
-/// An output for lines, with the counts of the lines that it could not write.
+/// An output for lines. It records for each line whether it could be written.
 struct Place<W>(W, Arc<Writing>);
 
 impl<W: Write> Write for Place<W> {
@@ -216,21 +230,21 @@ impl<W: Write> Write for Place<W> {
     }
 }
 
-/// Gives the log's writer a moment for the last lines before the process exits without delay.
+/// Waits a short time, so that the log's writer can write its last lines before the process exits.
 pub fn last_words() {
     std::thread::sleep(LAST_WORDS);
 }
 
-/// The thread that writes the log. The drop of this handle waits until the queued lines are
-/// written, for 1.1 s at most; lines after that time are lost.
+/// The thread that writes the log. When this handle is dropped, it waits until the queued lines are
+/// written, but at most 1.1 s. Lines that are not written by then are lost.
 #[derive(Debug)]
 pub struct LogWriter(#[expect(dead_code, reason = "it is there to be dropped")] WorkerGuard);
 
-/// Starts the log for the whole process.
+/// Starts the log of the process.
 ///
 /// # Errors
-/// The log was started before. A journald that cannot be reached is no error: the log is then
-/// written to stderr as text.
+/// When the log was started before. If journald cannot be reached, the function returns no error:
+/// the log then goes to stderr as text.
 pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     let (filter, level) = reload::Layer::new(settings.level.0.clone());
     let wants_journal = match settings.format {
@@ -261,8 +275,8 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     Ok((Handle { level, lost, writing }, LogWriter(writer)))
 }
 
-/// Logs the message of a panic. The hook of the standard library would write the message to stderr,
-/// and the panicking thread would wait until the message is read.
+/// Logs the message of a panic. The default hook would write the message to stderr. If stderr is
+/// not read, the thread that panicked would then wait.
 fn say_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let backtrace = match backtrace.status() {
@@ -274,22 +288,22 @@ fn say_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(thread = name, "thread {name} has {panic}{backtrace}");
 }
 
-/// The part of the subscriber that decides which events are logged. An output is a layer above the
-/// filter.
+/// The part of the subscriber that filters events by level. An `Output` is a layer on top of it.
 type Filter = tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>;
 type Output = Box<dyn Layer<Filter> + Send + Sync>;
 
-/// A bounded queue to `place`. No sender of the queue waits.
+/// Makes a bounded queue and a thread that writes its lines to `place`. A full queue drops lines,
+/// so no sender waits.
 fn queue(place: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING);
     queue.thread_name("log").finish(place)
 }
 
-/// The output as readable lines, which have the message only.
+/// Makes the output as readable lines. A line contains the message without the fields.
 fn text(queue: NonBlocking) -> Output {
-    // The NO_COLOR convention (no-color.org): a value that is set and not empty means no colour.
+    // By the NO_COLOR convention (no-color.org), a value that is not empty means no colour.
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // Text is for people, and the message says everything. The other forms have the fields too.
+    // The message is complete without the fields. Only the forms for programs write the fields too.
     let message_only = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{value:?}"),
         _ => Ok(()),
@@ -303,14 +317,14 @@ fn text(queue: NonBlocking) -> Output {
         .boxed()
 }
 
-/// The output as JSON: one object per event, with all fields.
+/// Makes the output as JSON: one object for each event, with all fields.
 fn json(queue: NonBlocking) -> Output {
     let layer = tracing_subscriber::fmt::layer().with_timer(Timestamp).with_writer(queue);
     layer.json().flatten_event(true).boxed()
 }
 
-/// Timestamps by RFC 3339 in UTC with milliseconds. Such timestamps sort as text and mean the same
-/// on every machine of a plant.
+/// Timestamps of log lines: RFC 3339, in UTC, with milliseconds. Timestamps in this form can be
+/// sorted as text. They do not depend on the time zone of a machine.
 struct Timestamp;
 
 impl FormatTime for Timestamp {
@@ -319,10 +333,9 @@ impl FormatTime for Timestamp {
     }
 }
 
-/// The level that a word names; `None` if the word is no level.
+/// Returns the level for a word. `None` if the word is not a level.
 fn level_of(word: &str) -> Option<LevelFilter> {
-    // `LevelFilter` has a parser of its own, but that parser accepts numbers and the empty word
-    // too.
+    // The parser of `LevelFilter` is not used, because it also accepts numbers and the empty word.
     Some(match word {
         "off" => LevelFilter::OFF,
         "error" => LevelFilter::ERROR,
@@ -354,14 +367,14 @@ mod tests {
         check("camshaft::plugin=off", &[(scan, info)], &[(plugin, info), (scan, debug)]);
     }
 
-    /// The output is a full disk; a pipe whose reader has left behaves in the same way.
+    /// The output is a full disk. A pipe without a reader returns an error in the same way.
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
         let writing = Arc::<Writing>::default();
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (mut queue, writer) = queue(Place(full, Arc::clone(&writing)));
         (0..3).for_each(|_| queue.write_all(b"a line\n").unwrap());
-        // The drop writes what is in the queue.
+        // The drop waits until the queued lines are written.
         drop(writer);
         assert_eq!(writing.refused.load(Ordering::Relaxed), 3);
         assert_eq!(writing.unwritten(), None, "what would be said of them could not be written");

@@ -1,19 +1,20 @@
-//! Waiting with a limit: calls on files that may never be answered, and threads that may wait for
-//! such a call.
+//! Waiting with a limit: for calls on files that may hang, and for threads that make such calls.
 //!
-//! If a server is gone or a card fails, any call on a file may wait, and only an answer ends the
-//! wait. Therefore a separate thread makes the call, and the caller waits no longer than a limit,
-//! mostly [`PATIENCE`]. After the limit the thread is left behind, and it may still finish its work
-//! later. If a step must not be done that late, the work makes it through a [`Commit`]. Only a few
-//! threads may be left behind for each purpose; [`Places`] counts them.
+//! If a file server is gone or a card fails, any call on a file may hang. The caller cannot cancel
+//! the call. Therefore a separate thread makes the call, and the caller waits for the answer up to
+//! a limit, in most cases [`PATIENCE`]. After the limit the caller continues without an answer. The
+//! thread is then left behind: it still waits for the answer, and it may finish its work later. If
+//! a step of the work must not happen that late, the work makes the step through a [`Commit`].
+//!
+//! Only a few threads may be left behind for each purpose. Therefore each purpose has a limited
+//! number of places, and each call needs a place. [`Places`] counts the places.
 //!
 //! ```text
 //! caller ── takes a place ──▶ thread ── the call ──▶ disk
-//!   │◀─ answer, or an error after the limit ─┘  keeps the place until its answer
+//!   │◀─ answer, or an error after the limit ─┘  the thread frees the place after the answer
 //! ```
-//!
-//! `file.rs` makes sure that a pipe in the place of a file makes no thread wait. Waits for the
-//! plugin folder and for orders of operators are in `daemon/plugins/call.rs`.
+//! If a path leads to a pipe and not to a file, `file.rs` makes sure that no thread waits for the
+//! pipe. `daemon/plugins/call.rs` waits for the plugin folder and for the orders of operators.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,16 +33,17 @@ pub use commit::{Commit, Committed};
 pub use late::{is_late, late, no_answer};
 pub use places::Places;
 
-/// How long a caller waits for an answer. A card that is wearing out, or a disk that must begin to
-/// turn, answers sooner, and a person should get a message no later than this.
+/// The time for which a caller waits for an answer. A worn card and a disk that must start to turn
+/// answer within this time. With a longer time, the operator would get the message too late.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Does `work` on a new thread and waits for its result, up to `limit`. This function is for calls
-/// that the process makes once, at its start or its end. Such a call takes no place, so calls that
-/// hang cannot prevent it.
+/// that the process makes only once, at its start or its end. The call needs no place, so hanging
+/// calls cannot block it.
 ///
 /// # Errors
-/// The errors of `work`. If there is no answer in time, an error for which [`is_late`] is true.
+/// Returns the errors of `work`. If no answer comes within `limit`, returns an error for which
+/// [`is_late`] is true.
 pub fn wait<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -49,12 +51,13 @@ pub fn wait<T: Send + 'static>(
     wait_with((), limit, work)
 }
 
-/// Takes one of `places`, then does `work` on a new thread and waits for its result, up to `limit`
-/// in all. This function is for calls that are made again and again.
+/// Takes one of `places`, does `work` on a new thread, and waits for its result. `limit` is the
+/// time for all of this. This function is for calls that are made many times.
 ///
 /// # Errors
-/// The errors of `work`. If there is no answer or no free place in time, an error for which
-/// [`is_late`] is true. If calls that hang have taken all places, this error comes at once.
+/// Returns the errors of `work`. If no place is free or no answer comes within `limit`, returns an
+/// error for which [`is_late`] is true. If all places are taken by calls that hang, the function
+/// returns this error at once.
 pub fn wait_in<T: Send + 'static>(
     places: &Places,
     limit: Duration,
@@ -65,7 +68,7 @@ pub fn wait_in<T: Send + 'static>(
     wait_with(place, end.saturating_duration_since(Instant::now()), work)
 }
 
-/// Does `work` as [`wait`] does. The thread keeps `place` until `work` has ended.
+/// Does `work` as [`wait`] does. The thread frees `place` when `work` has ended.
 fn wait_with<T: Send + 'static>(
     place: impl Send + 'static,
     limit: Duration,
@@ -75,23 +78,22 @@ fn wait_with<T: Send + 'static>(
     thread::Builder::new().name("disk".into()).spawn(move || {
         let panicked = |_| Err(io::Error::other("the thread that did it has panicked"));
         let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
-        // The place is free before the caller gets the answer, because the caller may make its next
-        // call at once.
+        // The place is freed before the answer is sent: the caller may need a place again at once.
         drop(place);
-        // If the answer comes too late, the caller no longer receives it.
+        // If the caller does not wait any more, the send fails, and the answer is dropped.
         let _ = tell.send(answer);
     })?;
     told.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
-/// Takes one of `places`, then does `work` on a blocking thread of the runtime and waits for its
-/// result, up to `limit` in all. The thread keeps its place until `work` has ended, even if the
-/// caller no longer waits.
+/// Takes one of `places`, does `work` on a blocking thread of the runtime, and waits for its
+/// result. `limit` is the time for all of this. The thread frees the place when `work` has ended,
+/// even if the caller does not wait any more.
 ///
 /// # Errors
-/// The errors of `work`, and an error if `work` panicked. If there is no answer in time, an error
-/// for which [`is_late`] is true. If calls that hang have taken all places, this error comes at
-/// once.
+/// Returns the errors of `work`, and an error if `work` panics. If no answer comes within `limit`,
+/// returns an error for which [`is_late`] is true. If all places are taken by calls that hang, the
+/// function returns this error at once.
 pub async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,
@@ -108,11 +110,11 @@ pub async fn within<T: Send + 'static>(
     timeout(limit, done).await.unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
-/// Pause between two checks of a thread that must end, or of a place that is taken.
+/// The pause between two checks whether a thread has ended or a place is free.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Waits for the end of a thread, up to `limit`. A thread that does not end in time is left behind,
-/// and the log names it.
+/// Waits for the end of a thread, up to `limit`. If the thread has not ended by then, the function
+/// returns, and a log line has the name of the thread.
 pub fn join(thread: JoinHandle<()>, limit: Duration) {
     let end = Instant::now() + limit;
     while !thread.is_finished() {
@@ -127,7 +129,7 @@ pub fn join(thread: JoinHandle<()>, limit: Duration) {
         }
         thread::sleep(LOOK);
     }
-    // The panic of the thread, if any, is already in the log.
+    // If the thread panicked, the panic is already in the log.
     let _ = thread.join();
 }
 
@@ -152,22 +154,22 @@ mod tests {
         assert!(error.to_string().contains("has panicked"), "{error}");
     }
 
-    /// Makes a call that hangs until `hold` is dropped.
+    /// Starts a call that hangs until `hold` is dropped.
     fn hang(places: &Places) -> (std::sync::mpsc::Sender<()>, io::Error) {
         let (hold, held) = channel::<()>();
         let work = move || held.recv().map_err(io::Error::other);
         (hold, wait_in(places, Duration::from_millis(1), work).unwrap_err())
     }
 
-    /// A configuration on a sound disk was refused, because the script of a device was on a disk
-    /// that gave no answer.
+    /// In an earlier version, calls to all disks used the same places. A configuration on a working
+    /// disk was then refused, because the script of a device was on a disk that gave no answer.
     #[test]
     fn what_hangs_takes_no_place_of_others() {
         let (hung, sound) = (Places::new(2), Places::new(1));
         let (_first, late) = hang(&hung);
         let (second, _) = hang(&hung);
         assert!(is_late(&late), "{late}");
-        // The calls may soon have their answers, so a new caller waits as long as it has time.
+        // The calls may soon get their answers, so a new caller waits up to its limit.
         let (limit, started) = (Duration::from_millis(50), Instant::now());
         assert!(is_late(&wait_in(&hung, limit, || Ok(())).unwrap_err()));
         assert!((limit..PATIENCE / 2).contains(&started.elapsed()), "{:?}", started.elapsed());
@@ -180,7 +182,7 @@ mod tests {
         for _ in 0..3 {
             wait_in(&sound, PATIENCE, || Ok(())).unwrap();
         }
-        // A call that has its answer gives its place back.
+        // A call that gets its answer frees its place.
         assert!(!hung.are_idle());
         drop(second);
         let started = Instant::now();
@@ -193,7 +195,7 @@ mod tests {
     async fn only_what_hangs_is_not_waited_for() {
         let places = Places::new(1);
         let (hold, _) = hang(&places);
-        // The call may soon have its answer.
+        // The hanging call may soon get its answer, so the new call waits up to its limit.
         let limit = Duration::from_millis(50);
         let late = within(limit, &places, || Ok(())).await.unwrap_err();
         assert!(is_late(&late), "{late}");

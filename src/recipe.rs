@@ -1,18 +1,22 @@
-//! Recipes: tests that run a module offline, in virtual time, and compare its results with the
-//! expected ones.
+//! Recipes: tests that run one module offline, in virtual time, and compare its results with the
+//! expected results. The verb `camshaft test` runs recipes.
 //!
-//! A recipe is a list of passes. Each pass sets the clock and the inputs, polls the module once,
-//! and compares outputs, variables and log messages. Only the surroundings of the module are
-//! simulated. The module itself is compiled, limited and stopped exactly as in the daemon, and a
-//! budget is real CPU time. There are no devices, no other programs and no restarts: a trap ends
-//! the recipe.
+//! A recipe is a list of passes. In each pass, this file does these steps:
 //!
-//! Three rules hold where the format says nothing. `init` runs at 0s with the declared variables
-//! and with all inputs 0; points have bad quality in `init`, because no input was read yet. Log
-//! messages of `init` count as messages of the first pass. Input bytes that a pass does not give
-//! keep their values.
+//! ```text
+//! set clock and inputs --> poll the module once --> compare outputs, variables, log messages
+//! ```
+//! Only the surroundings of the module are simulated. The module itself is compiled, limited and
+//! stopped exactly as in the daemon. A budget is real CPU time and not virtual time. A recipe has
+//! no devices, no other programs and no restarts: a trap ends the recipe.
 //!
-//! `file.rs` reads a recipe, and `report.rs` has the results.
+//! Three rules are not visible in the file format:
+//! - `init` runs at time 0, with the declared variables. All inputs are 0 then, and points have bad
+//!   quality, because no input was read yet.
+//! - A log message of `init` counts as a message of the first pass.
+//! - Input bytes that a pass does not set have the values of the pass before.
+//!
+//! `recipe/file.rs` parses a recipe, and `recipe/report.rs` has the results.
 
 mod file;
 mod head;
@@ -41,16 +45,16 @@ use crate::text::counted;
 use file::{Pass, Recipe};
 pub use report::{Failure, Mismatch, Outcome, Report};
 
-/// The scan period that `wasm_cycle` returns, which is the period of the quick start. The times of
-/// passes need not be multiples of the period.
+/// The scan period that a module gets from `wasm_cycle`: the period of the quick start. The times
+/// of passes need not be multiples of this period.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Runs a module against recipes; each recipe gets a new instance. `budget` is the CPU time for
+/// Runs a module against recipes. Each recipe gets a new instance. `budget` is the CPU time for
 /// each poll.
 ///
 /// # Errors
-/// A recipe or the module cannot be read, or the module is refused. If the module does not do what
-/// a recipe expects, that is no error but a failed recipe in the report.
+/// When a recipe or the module cannot be read, or when the module is refused. A module that does
+/// not do what a recipe expects is not an error: the report then contains a failed recipe.
 pub fn run(
     compile_service: &CompileService,
     module: &Path,
@@ -77,18 +81,24 @@ pub fn run(
     Ok(Report::new(name, outcomes))
 }
 
-/// A module with everything that is needed to run it.
+/// A compiled module with all settings that are needed to run it.
 struct Bench {
+    /// The name of the plugin: the name of the module's file without its extension.
     plugin: Arc<str>,
+    /// The hash of the module.
     hash: ModuleHash,
+    /// The machine code of the module.
     artifact: Artifact,
+    /// The limits of the instance, such as its memory.
     limits: Limits,
+    /// The settings of the program. Only the budget of a poll differs from the defaults.
     settings: Settings,
+    /// The thread that stops a call whose budget is exceeded.
     keeper: Arc<Timekeeper>,
 }
 
 impl Bench {
-    /// Runs a new instance through a recipe.
+    /// Runs a recipe on a new instance of the module.
     fn play(&self, name: String, recipe: Recipe) -> Outcome {
         let Recipe { points, variables, clear_outputs, passes } = recipe;
         let points = Arc::new(points);
@@ -115,8 +125,8 @@ impl Bench {
         };
         let mut world = world();
         world.log = LogSink::List(lines);
-        // The table accepts each variable, because `init` wrote the variables into a table that was
-        // equal to this one.
+        // The table accepts each variable: `init` wrote the variables into a table with the same
+        // contents.
         prepared.bring_variables(&mut world.variables);
         world.variables.commit();
         let slot = self.keeper.slot();
@@ -135,15 +145,17 @@ impl Bench {
     }
 }
 
-/// A program in the middle of a recipe.
+/// An instance that runs the passes of one recipe.
 struct Player {
     program: Program,
+    /// The images, variables and log messages that the program can access.
     world: Lent<World>,
+    /// The slot in which the timekeeper watches the budget of this program.
     slot: BudgetSlot,
 }
 
 impl Player {
-    /// Runs one pass. The failure has no mismatches if all is as expected.
+    /// Runs one pass. If all results are as expected, the returned failure has no mismatches.
     fn play(&mut self, number: u64, pass: &Pass, clear_outputs: bool) -> Failure {
         let mut mismatches = Vec::new();
         let world = &mut *self.world;
@@ -178,14 +190,14 @@ impl Player {
     }
 }
 
-/// Gives the inputs their values. After this call every input counts as read.
+/// Copies the values of a pass into the input image, and marks every input as read.
 fn latch(inputs: &mut Inputs, given: &[u8]) {
     inputs.bytes[..given.len()].copy_from_slice(given);
     inputs.quality.fill(Quality::Good);
 }
 
-/// Writes a variable as another program would. A new variable gets the type that its value has in
-/// JSON.
+/// Writes a variable as another program would write it. The JSON form of the value decides the type
+/// of a new variable.
 fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     let kind = world.variables.read(name).map_or_else(|| apparent(value), Variable::kind);
     let written = match Variable::from_value(kind, value) {
@@ -196,7 +208,7 @@ fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     (!written).then(|| Mismatch::NotSet { name: name.into(), kind, value })
 }
 
-/// The type of variable that fits the form of a value in JSON.
+/// Returns the type of a variable for the JSON form of a value.
 fn apparent(value: Value) -> VariableKind {
     match value {
         Value::Bool(_) => VariableKind::Boolean,
@@ -206,7 +218,7 @@ fn apparent(value: Value) -> VariableKind {
 }
 
 /// Compares a variable with the expected value. The notation of a number does not matter: an
-/// expected 3 is equal to a double 3.0.
+/// expected 3 is equal to the double 3.0.
 fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismatch> {
     let got = world.variables.read(name);
     let wanted = got.and_then(|got| Variable::from_value(got.kind(), expected));
@@ -218,14 +230,13 @@ fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismat
     })
 }
 
-/// Compares the log messages: each expected message must be logged once, and no other message. The
-/// order does not matter.
+/// Compares the log messages. Each expected message must be logged exactly once, and no other
+/// message may be logged. The order does not matter.
 fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     let LogSink::List(lines) = &world.log else { return Vec::new() };
     let mut missing: Vec<&String> = expected.iter().collect();
     let mut unexpected = Vec::new();
-    // Most refused calls are not compared: the guest sees the code of the refusal and may handle
-    // it.
+    // Most refused calls are not compared, because the guest gets the error code and may handle it.
     let lines = lines.iter().filter(|line| match &line.message {
         Message::Refused(call) => is_of_note(call.why),
         Message::OthersRefused { .. } => false,
@@ -241,14 +252,14 @@ fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     missing.chain(unexpected).collect()
 }
 
-/// Whether a call that was refused for this reason is always a mistake of the program, even if the
-/// program handles the returned code.
+/// Whether a call that is refused for this reason always shows a mistake in the program. If not, a
+/// program may make the call on purpose and handle the error code.
 fn is_of_note(why: Why) -> bool {
     let is_point = matches!(why, Why::NoPoint | Why::NotFinite | Why::NotGranted | Why::Owned(_));
     is_point || matches!(why, Why::VariableQuota | Why::VariableNotGranted)
 }
 
-/// The words of a log line, as a recipe writes them.
+/// Returns the text of a log line, in the form that a recipe uses.
 fn words(line: &Line) -> String {
     match &line.message {
         Message::Said { text, .. } => text.as_str().into(),

@@ -1,20 +1,21 @@
-//! RETAIN: values of variables on disk, in two files. At least one of the two files is always
-//! whole.
+//! RETAIN: values of variables that survive the end of the daemon. They are stored in two files.
 //!
-//! Each write is a new generation. It overwrites the file with the *older* generation, so the
-//! newest whole generation stays intact, whatever happens during the write. A file has a version, a
-//! checksum and counts of all writes so far. A generation is one snapshot: names, types and values
-//! of one cycle, never a mixture of two cycles. This module knows no programs, because the values
-//! must survive when a program is changed. `daemon/field/retain.rs` decides which variables are
-//! kept, and when.
+//! Each write stores a new generation: the names, types and values of one cycle. Values of two
+//! cycles are never mixed. A write overwrites the file with the *older* generation. If the power
+//! fails during the write, the other file still has the previous generation. So one file is always
+//! complete. Each file has a version, a checksum, and counts of all writes so far.
+//!
+//! This module knows no programs, because the values must survive a change of a program.
+//! `daemon/field/retain.rs` decides which variables are written, and when.
 //!
 //! ```text
 //! file    "camshaft retain\n", version u32 = 1, generation u64, bytes u64, count u32,
 //!         count x value, BLAKE3 of all this
 //! value   length of name u8, name, type u8, then 1 byte (boolean), 4 (int) or 8 (double)
 //! ```
-//! Numbers are little-endian. `generation` counts the writes, and `bytes` is the sum of the bytes
-//! of all writes, this one included. The two numbers show how much the writes have worn the disk.
+//! Numbers are little-endian. `generation` is the number of all writes so far, and `bytes` is the
+//! sum of their lengths. Both include the write of this file. From these two numbers an operator
+//! can see how much the writes have worn the disk.
 
 use std::fmt;
 use std::fs;
@@ -28,72 +29,74 @@ use crate::file;
 use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable};
 use crate::state::Folder;
 
-/// Names of the two files; the content shows which one is newer.
+/// The names of the two files. The `generation` in the files shows which file is newer.
 pub const FILES: [&str; 2] = ["retain.a", "retain.b"];
 
-/// The first bytes of a file, by which a person or the command `file` recognises it.
+/// The first bytes of a file. A person or the command `file` recognises the format by them.
 const MAGIC: &[u8; 16] = b"camshaft retain\n";
 
-/// Version of the layout. A change of the layout raises it, and a file of another version is not
-/// read.
+/// The version of the file format. Each change of the format needs a new version. A file with
+/// another version is refused.
 const VERSION: u32 = 1;
 
-/// Bytes of the head: magic, version, generation, bytes, count.
+/// The length of the head in bytes: magic, version, generation, bytes, count.
 const HEAD: usize = 16 + 4 + 8 + 8 + 4;
 
 /// Length of the checksum at the end of a file, in bytes.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// Most bytes of a file: its size if every variable has the longest name and is a double.
+/// The maximum size of a file in bytes: all variables have names of maximum length and are doubles.
 const MAX_FILE_BYTES: u64 = (HEAD + MAX_VARIABLES * (1 + MAX_NAME_BYTES + 1 + 8) + CHECKSUM) as u64;
 
-/// The behaviour of the daemon at its start if there are retain files and none of them is whole.
+/// The reaction of the daemon at its start if retain files exist, but none of them is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
-    /// Start with the declared initial values, and raise an alarm.
+    /// The daemon starts with the initial values of the configuration, and raises an alarm.
     #[default]
     Cold,
-    /// Do not start.
+    /// The daemon does not start.
     Refuse,
 }
 
-/// The behaviour of the daemon at its start if the state directory can be read but not written.
+/// The reaction of the daemon at its start if the state directory is read-only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReadonly {
-    /// Start with the values in the files, and raise an alarm, because later changes are lost when
-    /// the daemon ends.
+    /// The daemon starts with the values in the files, and raises an alarm. The reason for the
+    /// alarm: later changes are lost when the daemon ends.
     #[default]
     Start,
-    /// Do not start.
+    /// The daemon does not start.
     Refuse,
 }
 
-/// The content of one file.
+/// The contents of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
-    /// Number of the generation; the first is 1. The number is also the count of writes so far.
+    /// Number of the generation. The first generation has number 1. The number is also the count of
+    /// all writes so far.
     pub number: u64,
-    /// Sum of the bytes of all writes so far, this file included.
+    /// Sum of the lengths of all writes so far, including this write, in bytes.
     pub bytes: u64,
     /// The values of one cycle, with the names of their variables.
     pub values: Vec<(String, Variable)>,
 }
 
-/// What is wrong with a file.
+/// The reason why a file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Damage {
-    /// The disk gives an error.
+    /// The disk returned an error.
     Unreadable(String),
-    /// The file is of another kind, or is cut very short; its length in bytes.
+    /// The file has another format, or it is cut off inside the head. The value is its length in
+    /// bytes.
     Foreign(usize),
-    /// The file is whole, but of a version that this daemon does not know.
+    /// The file is complete, but this daemon does not know its version.
     Version(u32),
-    /// The file is cut, or some of its bytes have changed.
+    /// The checksum is wrong: the file is cut off, or some of its bytes have changed.
     Checksum,
-    /// The checksum is right but the content is not. The cause is a defect of the program that
-    /// wrote the file.
+    /// The checksum is right, but the values cannot be decoded. The cause is a defect in the
+    /// program that wrote the file.
     Content,
 }
 
@@ -111,7 +114,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Makes the bytes of a file. `bytes_before` is the sum of the bytes of all writes before this one.
+/// Returns the bytes of a file. `bytes_before` is the sum of the lengths of all earlier writes.
 pub fn encode<'v>(
     number: u64,
     bytes_before: u64,
@@ -122,7 +125,7 @@ pub fn encode<'v>(
     file.extend(VERSION.to_le_bytes());
     file.extend(number.to_le_bytes());
     file.extend([0; 8]); // the bytes so far, once they are known
-    // The casts are safe: there are at most MAX_VARIABLES variables, and a name has at most
+    // The casts lose no bits: there are at most MAX_VARIABLES variables, and a name has at most
     // MAX_NAME_BYTES bytes.
     file.extend((values.len() as u32).to_le_bytes());
     for (name, value) in values {
@@ -147,17 +150,17 @@ pub fn encode<'v>(
     file
 }
 
-/// Reads the generation from the bytes of a file.
+/// Decodes the bytes of a file.
 ///
 /// # Errors
-/// The bytes are not exactly the bytes that [`encode`] makes.
+/// When the bytes are not exactly in the format of [`encode`].
 pub fn decode(file: &[u8]) -> Result<Generation, Damage> {
     if file.len() < HEAD + CHECKSUM || !file.starts_with(MAGIC) {
         return Err(Damage::Foreign(file.len()));
     }
     let (content, sum) = file.split_at(file.len() - CHECKSUM);
-    // The checksum is tested before any other byte is trusted. The comparison need not take
-    // constant time, because the checksum is no secret.
+    // The checksum is compared before any other byte is used. The checksum is not secret, so the
+    // time of the comparison may depend on the bytes.
     if blake3::hash(content).as_bytes()[..] != *sum {
         return Err(Damage::Checksum);
     }
@@ -176,7 +179,7 @@ pub fn decode(file: &[u8]) -> Result<Generation, Damage> {
     if rest.is_empty() { Ok(Generation { number, bytes, values }) } else { Err(Damage::Content) }
 }
 
-/// Takes one variable from the front of the bytes.
+/// Decodes one variable from the first bytes, and removes these bytes from `rest`.
 fn value(rest: &mut &[u8]) -> Result<(String, Variable), Damage> {
     let [length] = take(rest)?;
     let (name, after) = rest.split_at_checked(length.into()).ok_or(Damage::Content)?;
@@ -196,7 +199,7 @@ fn value(rest: &mut &[u8]) -> Result<(String, Variable), Damage> {
     Ok((name.to_owned(), value))
 }
 
-/// Takes `N` bytes from the front.
+/// Returns the first `N` bytes, and removes these bytes from `rest`.
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damage> {
     let (first, after) = rest.split_first_chunk().ok_or(Damage::Content)?;
     *rest = after;
@@ -206,13 +209,13 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damage> {
 /// The retain files in a state directory.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The newest whole generation, with its index in [`FILES`].
+    /// The newest complete generation, and the index in [`FILES`] of its file.
     pub newest: Option<(usize, Generation)>,
-    /// The files that exist but are not whole.
+    /// The files that exist but cannot be used, each with the reason.
     pub damaged: Vec<(PathBuf, Damage)>,
 }
 
-/// Looks for the newest whole generation. This function only reads.
+/// Finds the newest complete generation. This function only reads.
 pub fn look(folder: &Path) -> Found {
     let mut found = Found::default();
     for (place, name) in FILES.into_iter().enumerate() {
@@ -238,19 +241,19 @@ pub fn look(folder: &Path) -> Found {
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: Arc<Folder>,
-    /// Index in [`FILES`] of the newest whole generation.
+    /// Index in [`FILES`] of the file with the newest complete generation.
     newest: Option<usize>,
-    /// Number of the newest generation, which is also the number of writes. 0 before the first
-    /// write.
+    /// Number of the newest generation. It is also the number of all writes. It is 0 before the
+    /// first write.
     pub writes: u64,
-    /// Sum of the bytes of all writes so far.
+    /// Sum of the lengths of all writes so far, in bytes.
     pub bytes: u64,
-    /// Damaged files. The next generations are written in their places.
+    /// Paths of the damaged files. The next write renames these files.
     damaged: Vec<PathBuf>,
 }
 
 impl Store {
-    /// A store that continues from the files in `folder`.
+    /// Makes a store that continues the numbers of the files in `folder`.
     pub fn new(folder: Arc<Folder>, found: &Found) -> Self {
         let newest = found.newest.as_ref();
         Self {
@@ -262,21 +265,21 @@ impl Store {
         }
     }
 
-    /// Writes the next generation over the older one. The call may take as long as the disk needs.
+    /// Writes the next generation over the older one. The call waits for the disk.
     ///
-    /// Before the first write, damaged files are renamed to `NAME.damaged`, so that people can
-    /// examine them. The start of the daemon does not rename them, because it would have to wait
-    /// for the disk, and because a rename that comes late could take away a newer file. A rename
-    /// replaces an older file of that name, so there is at most one damaged file for each name.
+    /// Before the first write, damaged files are renamed to `NAME.damaged`, so that an engineer can
+    /// examine them. The start of the daemon does not rename them, for two reasons. The start would
+    /// have to wait for the disk. And a rename that the disk carries out late could remove a newer
+    /// file. A rename replaces an older `NAME.damaged`, so each name has at most one damaged file.
     ///
     /// # Errors
-    /// The errors of the disk. In that case the newest generation is still whole.
+    /// When the disk returns an error. The newest generation is still complete then.
     pub fn write<'v>(
         &mut self,
         values: impl ExactSizeIterator<Item = (&'v str, Variable)>,
     ) -> io::Result<()> {
         for path in std::mem::take(&mut self.damaged) {
-            // If the rename fails, a later generation overwrites the file, which does no harm.
+            // If the rename fails, a later write overwrites the damaged file. That does no harm.
             let _ = fs::rename(&path, path.with_added_extension("damaged"));
         }
         let file = encode(self.writes + 1, self.bytes, values);

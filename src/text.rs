@@ -1,27 +1,27 @@
-//! Text for people: text from outside made safe to show, hints at misspelt words, and numbers with
-//! their nouns.
+//! Functions for texts that people read: texts from outside are made safe, misspelt words get a
+//! hint, and numbers get their nouns.
 //!
-//! This file has only functions that several floors need in the same form. Each message is put
-//! together in the module that prints or logs it.
+//! Only functions that several modules need in the same form are here. The module that prints or
+//! logs a message makes the message itself.
 
 mod fixed;
 
 pub use fixed::Text;
 
-/// The text in a form that cannot disturb a terminal or a log, because names, messages and reasons
-/// may come from a file of any origin. No character of the result moves a cursor, changes the
-/// direction of writing or begins a new line.
+/// Returns the text with all control and formatting characters escaped. Names, messages and reasons
+/// may come from an unknown source, and such characters could disturb a terminal or a log. No
+/// character of the result moves the cursor, changes the direction of writing or begins a new line.
 pub fn legible(text: &str) -> String {
     legible_up_to(usize::MAX, text)
 }
 
-/// A text of several lines in the form of [`legible`]; its line ends stay.
+/// Returns a text of several lines, each in the form of [`legible`]. The line ends are not escaped.
 pub fn legible_lines(text: &str) -> String {
     text.split('\n').map(legible).collect::<Vec<_>>().join("\n")
 }
 
-/// A text in the form of [`legible`]. It is cut before it has more than `max` bytes, and a cut text
-/// ends in `…`.
+/// Returns the text in the form of [`legible`], with at most `max` bytes. If the text is longer, it
+/// is cut off, and `…` is added.
 pub fn legible_up_to(max: usize, text: &str) -> String {
     let mut words = String::new();
     for c in text.chars() {
@@ -39,7 +39,7 @@ pub fn legible_up_to(max: usize, text: &str) -> String {
     words
 }
 
-/// A number with its noun: `1 device`, `2 devices`.
+/// Returns a number with its noun: `1 device`, `2 devices`.
 pub fn counted<N: TryInto<u64>>(number: N, thing: &str) -> String {
     match number.try_into().unwrap_or(u64::MAX) {
         1 => format!("1 {thing}"),
@@ -47,12 +47,12 @@ pub fn counted<N: TryInto<u64>>(number: N, thing: &str) -> String {
     }
 }
 
-/// The verb for a number of things: `is` for 1, `are` for any other.
+/// Returns the verb for a number of things: `is` for 1, `are` for all other numbers.
 pub fn is_or_are<N: TryInto<u64>>(number: N) -> &'static str {
     if number.try_into().is_ok_and(|number| number == 1) { "is" } else { "are" }
 }
 
-/// The first `most` of these names, and the number of further ones: `a, b and 3 more`.
+/// Returns the first `most` names and the number of the other names: `a, b and 3 more`.
 pub fn first_of<S: AsRef<str>>(names: &[S], most: usize) -> String {
     let shown: Vec<_> = names.iter().take(most).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(most) {
@@ -61,19 +61,20 @@ pub fn first_of<S: AsRef<str>>(names: &[S], most: usize) -> String {
     }
 }
 
-/// The words for how often something happened: `once`, `2 times`.
+/// Returns the text for a number of events: `once`, `2 times`.
 pub fn times(number: u64) -> String {
     if number == 1 { "once".into() } else { format!("{number} times") }
 }
 
-/// The known word that `word` is probably meant to be. At most a third of the letters of `word` may
-/// differ.
+/// Returns the known word that is most similar to `word`. At most a third of the letters of `word`
+/// may differ. `None` if no known word is that similar.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let len = word.chars().count();
     let most = (len / 3).max(1);
     known
         .into_iter()
-        // The difference in length is never more than the distance, and it is quick to compute.
+        // The difference in length is never greater than the distance. It is faster to compute, so
+        // it is checked first.
         .filter(|known| known.chars().count().abs_diff(len) <= most)
         .map(|known| (strsim::damerau_levenshtein(word, known), known))
         .filter(|&(distance, _)| distance <= most)

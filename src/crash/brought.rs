@@ -1,10 +1,11 @@
-//! Limits for reports from other machines: the work and memory that a report asks for must not cost
-//! its reader too much.
+//! Limits for crash reports from other machines. A report must not use too much memory or CPU time
+//! of the machine that replays it.
 //!
-//! A limit in a report counts only up to the reader's own limit, and the user is told which limits
-//! were lowered. Entries of a list are counted while the list is read, because a head of a few
-//! hundred kilobytes could have a hundred thousand empty entries, each of which takes memory. The
-//! other checks of a report are in `file.rs`.
+//! If a limit in a report is higher than the limit of this machine, the limit of this machine is
+//! used. The user gets a list of the lowered limits. The entries of a list in the head are counted
+//! while the list is parsed. The reason: a head of some hundred kilobytes could contain a hundred
+//! thousand empty entries, and each entry uses memory. `crash/file.rs` has all other checks of a
+//! report.
 
 use std::fmt;
 
@@ -13,8 +14,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::plugin::Limits;
 
-/// The limits for a replay, and a text for each limit that was lowered. The text has the limit's
-/// key in the configuration.
+/// Returns the limits for a replay, and a text for each lowered limit. The text contains the key of
+/// the limit in the configuration.
 pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) {
     let mut limits = *brought;
     let mut words = Vec::new();
@@ -26,7 +27,7 @@ pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) 
     };
     limits.memory_bytes = lower("memory", limits.memory_bytes, most.memory_bytes);
     limits.module_bytes = lower("module", limits.module_bytes, most.module_bytes);
-    // Each result is at most its first argument, so it fits into its type.
+    // Each result is at most its first argument. So the result fits into the type of that argument.
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let table = lower("table", limits.table_elements.into(), most.table_elements.into());
     limits.table_elements = small(table);
@@ -36,7 +37,7 @@ pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) 
     (limits, words)
 }
 
-/// Reads a list of at most `MAX` entries.
+/// Parses a list with at most `MAX` entries.
 pub(super) fn list<'de, const MAX: usize, T, D>(json: D) -> Result<Vec<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -45,7 +46,7 @@ where
     json.deserialize_seq(List::<MAX, T>(std::marker::PhantomData))
 }
 
-/// Reads a list of at most `MAX` entries, or `null`.
+/// Parses a list with at most `MAX` entries, or `null`.
 pub(super) fn optional_list<'de, const MAX: usize, T, D>(
     json: D,
 ) -> Result<Option<Vec<T>>, D::Error>
@@ -59,7 +60,7 @@ where
     Ok(Option::<Listed<MAX, T>>::deserialize(json)?.map(|Listed(list)| list))
 }
 
-/// A visitor that reads a list of at most `MAX` entries.
+/// A visitor that parses a list with at most `MAX` entries.
 struct List<const MAX: usize, T>(std::marker::PhantomData<T>);
 
 impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for List<MAX, T> {

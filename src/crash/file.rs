@@ -1,11 +1,12 @@
-//! The format of a report: one line of JSON, the head; then the parts whose lengths the head gives;
-//! then a BLAKE3 of all bytes before it.
+//! The format of a crash report, its writer and its parser.
 //!
-//! A report may come from an unknown machine, so this program trusts nothing in it. A report is
-//! refused with a reason unless its checksum is right, its lengths fit and its numbers are in
-//! range.
-//! Limits that a report brings are lowered in `brought.rs`, and the folder of reports is in
-//! `store.rs`.
+//! ```text
+//! head: one line of JSON | module | tape | checkpoint | memory | BLAKE3 of all bytes before
+//! ```
+//! The head contains the lengths of the parts. A report may come from an unknown machine, so its
+//! contents are not trusted. The parser refuses a report if its checksum is wrong, if its lengths
+//! do not fit, or if a number is out of range. `crash/brought.rs` lowers the limits in a report.
+//! `crash/store.rs` has the folder of reports.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -19,24 +20,25 @@ use crate::plugin::ModuleHash;
 use crate::plugin::trace::checkpoint::Picture;
 use crate::plugin::trace::tape::{self, Section};
 
-/// The largest report that is read, in bytes. It has room for a module and a memory at their
-/// limits, and for a long list of points.
+/// The maximum size of a report, in bytes. It is enough for a module and a memory at their limits,
+/// and for a long list of points.
 pub(super) const MAX_REPORT: u64 = 48 << 20;
 
-/// The longest head, in bytes: as many points as a configuration can have, at 256 bytes each.
+/// The maximum length of the head, in bytes. It is enough for as many points as a configuration can
+/// have, with 256 bytes for each.
 const MAX_HEAD: usize = 8 << 20;
 
-/// Length of the checksum at the end of a report, in bytes.
+/// The length of the checksum at the end of a report, in bytes.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// The sizes of a guest's stack that the sandbox accepts, in bytes.
+/// The range of stack sizes that the sandbox accepts for a guest, in bytes.
 const STACK: std::ops::RangeInclusive<usize> = 8 << 10..=100 << 20;
 
-/// The longest budget of a poll or of an `init` that a report may have. A replay waits no longer
-/// than this for the end of a call.
+/// The longest budget for a poll or for `init` in a report. A longer budget is refused, because a
+/// replay could wait that long for the end of a call.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
-/// The part of the head that every version of the format has.
+/// The part of the head that every version of the format has in common.
 #[derive(Deserialize)]
 struct Identity {
     format: String,
@@ -45,10 +47,10 @@ struct Identity {
 }
 
 impl Report {
-    /// Writes the report.
+    /// Writes the report to `to`.
     ///
     /// # Errors
-    /// The writer fails.
+    /// When the writer fails.
     pub fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
         let mut head = serde_json::to_vec(&self.head)?;
         head.push(b'\n');
@@ -65,7 +67,8 @@ impl Report {
     /// Reads the report at `path`.
     ///
     /// # Errors
-    /// The file cannot be read, or it is no whole and valid report; the text says which.
+    /// When the file cannot be read, or when it is not a complete and valid report. The error is
+    /// the reason, as text.
     pub fn read(path: &Path) -> Result<Self, String> {
         let mut bytes = Vec::new();
         file::open(path)
@@ -77,10 +80,10 @@ impl Report {
         Self::parse(&bytes)
     }
 
-    /// Reads a report from its bytes.
+    /// Parses a report.
     ///
     /// # Errors
-    /// A text that says what is wrong with the report.
+    /// When the bytes are not a complete and valid report. The error is the reason, as text.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let is_ours = bytes.starts_with(format!("{{\"format\":\"{FORMAT}\"").as_bytes());
         if !is_ours {
@@ -108,7 +111,7 @@ impl Report {
         Self::assemble(head, &rest[1..])
     }
 
-    /// Takes the parts of a report from the bytes after its head, and checks the whole.
+    /// Cuts the bytes after the head into the parts of the report, and checks the whole report.
     fn assemble(head: Head, mut rest: &[u8]) -> Result<Self, String> {
         let mut part = |len: usize, what: &str| {
             let (part, after) = rest.split_at_checked(len).ok_or(format!("its {what} is cut"))?;
@@ -135,7 +138,7 @@ impl Report {
         Ok(report)
     }
 
-    /// Checks that module, memory, checkpoint and limits agree with the head.
+    /// Checks that the module, the memory, the checkpoint and the limits agree with the head.
     fn check(&self) -> Result<(), String> {
         let Head { hash, limits, poll_budget, start, memory, .. } = &self.head;
         if let Some(module) = &self.module
@@ -164,10 +167,12 @@ impl Report {
         self.sections().try_for_each(|section| section.map(drop))
     }
 
-    /// The sections of the tape, each with its place in the tape. The numbers of functions in them
-    /// are those of this program, not those of the program that wrote the report. The list ends
-    /// with an error at a section that makes no sense, or that has a function that this program
-    /// does not know.
+    /// Returns the sections of the tape. A section is one call from the host into the module. The
+    /// iterator returns each section with its byte position on the tape.
+    ///
+    /// Function numbers in a section are converted from the numbers in the report to the numbers of
+    /// this program. The iterator returns an error for an invalid section, or for a function that
+    /// this program does not know.
     pub(super) fn sections(&self) -> impl Iterator<Item = Result<(usize, Section), String>> {
         let ours = tape::functions();
         let number = |name: &String| ours.iter().position(|own| own == name);

@@ -1,8 +1,8 @@
-//! A tape in words: what a program read and what it did, cycle by cycle.
+//! The tape of a report as text: the values that the program read and wrote, cycle by cycle.
 //!
-//! Bytes of an image are shown as points with their values. Bytes that belong to no point are shown
-//! in hexadecimal digits. Calls that only ask for the time or write to the log are left out. How
-//! the tape is replayed is in `verdict.rs`.
+//! Bytes of an image are shown as points with their values. Bytes without a point are shown as
+//! hexadecimal digits. Calls that only read the clock or write a log line are not shown.
+//! `crash/verdict.rs` has the replay of the tape.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use crate::process::call::Phase;
 use crate::process::image::{Class, Direction, Point, Value};
 use crate::text::legible;
 
-/// Most bytes of a byte string that are shown; a longer one ends in `…`.
+/// The maximum number of bytes that are shown of a byte string. A longer string ends with `…`.
 const SHOWN: usize = 16;
 
-/// One poll of the program.
+/// One poll of the program, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cycle {
     /// Number of the scan's cycle.
     pub cycle: u64,
-    /// The program's clock in that cycle.
+    /// Time of the program's clock in that cycle.
     pub now: Duration,
     /// The values that the program read, such as `tank.level=42.5`.
     pub got: Vec<String>,
-    /// The values that the program wrote.
+    /// The values that the program wrote, such as `pump.speed=10`.
     pub did: Vec<String>,
-    /// Whether the tape lacks the last actions of the program in this cycle.
+    /// Whether the last calls of the program in this cycle are missing on the tape.
     pub is_cut: bool,
 }
 
-/// The last polls of a report, at most `most`, the oldest first.
+/// Returns the last polls of a report, at most `most`. The oldest poll comes first.
 ///
 /// # Errors
-/// The tape makes no sense; the text says why.
+/// When the tape is not valid. The error is the reason, as text.
 pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
     let mut last = VecDeque::new();
     for section in report.sections() {
@@ -51,7 +51,7 @@ pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
     Ok(last.iter().map(|section| cycle(section, &report.head.points)).collect())
 }
 
-/// Puts one poll into words.
+/// Converts one poll to text.
 fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {
     let Section { cycle, now, is_cut, .. } = *section;
     let (mut got, mut did) = (Vec::new(), Vec::new());
@@ -65,8 +65,8 @@ fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {
     Cycle { cycle, now, got, did, is_cut }
 }
 
-/// Whether a call read (true) or wrote (false), and the value in words; `None` for a call that is
-/// not shown.
+/// Converts one call to text. The flag is true if the call read a value, and false if it wrote one.
+/// Returns `None` for a call that is not shown.
 fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)> {
     let argument = |n: usize| called.arguments.get(n).copied().unwrap_or(0);
     let taken: Vec<u8> = called.taken.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
@@ -108,7 +108,7 @@ fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)
     })
 }
 
-/// The text of a value that the host gave to the program.
+/// Returns the text of a value that the host returned to the program.
 fn value(kind: &str, bytes: &[u8]) -> String {
     match (kind, bytes) {
         ("boolean", [on]) => (*on != 0).to_string(),
@@ -121,7 +121,7 @@ fn value(kind: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// The text of a value that the program gave to the host.
+/// Returns the text of a value that the program passed to the host.
 fn number(kind: &str, word: u64) -> String {
     match kind {
         "boolean" => (word != 0).to_string(),
@@ -130,8 +130,8 @@ fn number(kind: &str, word: u64) -> String {
     }
 }
 
-/// The points within these bytes with their values. If no point lies within them, the bytes
-/// themselves.
+/// Returns the points that lie within these bytes, with their values. If there is no such point,
+/// returns the bytes as hexadecimal digits.
 fn bytes_of_image(
     letter: char,
     direction: Direction,
@@ -159,7 +159,7 @@ fn show(value: Value) -> String {
     value.to_string()
 }
 
-/// The first bytes of a byte string as hexadecimal digits.
+/// Returns the first [`SHOWN`] bytes of a byte string as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     let mut text: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
     if bytes.len() > SHOWN {

@@ -1,8 +1,8 @@
-//! The folder of crash reports, and the limits of how much it holds.
+//! The folder of crash reports, and its limits: the number of reports and their total size.
 //!
-//! The folder is private, like the state directory that it lies in, because a report contains
-//! values of a plant. A report's file appears in the folder whole or not at all. The format of a
-//! report is in `file.rs`.
+//! Only the user of the daemon may read the folder, because a report contains values of a plant. A
+//! report is written to a temporary file first and then renamed. So a report is either complete in
+//! the folder or absent. `crash/file.rs` defines the format of a report.
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -13,12 +13,12 @@ use std::sync::{Mutex, PoisonError};
 use super::Report;
 use crate::state::put_whole;
 
-/// Most reports in the folder. Twenty are enough for every plugin of a plant to crash in a night,
-/// and few enough for a person to look through.
+/// The maximum number of reports in the folder. It is enough if every plugin of a plant crashes in
+/// one night. A person can still look at all of them.
 pub const MAX_FILES: usize = 20;
 
-/// Most bytes of all reports together: enough for [`MAX_FILES`] reports of ordinary plugins, or for
-/// one report at every limit.
+/// The maximum size of all reports together, in bytes. It is enough for [`MAX_FILES`] reports of
+/// ordinary plugins, or for one report of maximum size.
 pub const MAX_FOLDER_BYTES: u64 = 64 << 20;
 
 /// The extension of a report's file name.
@@ -28,22 +28,22 @@ const EXTENSION: &str = "crash";
 #[derive(Debug)]
 pub struct ReportStore {
     folder: PathBuf,
-    /// A lock that a thread holds while it writes a report, so that reports are written one at a
+    /// A lock that a thread holds while it writes a report. So only one report is written at a
     /// time.
     turn: Mutex<()>,
 }
 
 impl ReportStore {
-    /// A store in `folder`, which need not exist yet.
+    /// Makes a store in `folder`. The folder may be missing: the first report creates it.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder, turn: Mutex::new(()) }
     }
 
-    /// Writes a report into the folder, deletes the oldest reports above the limits, and returns
-    /// the path of the new report.
+    /// Writes a report into the folder and returns its path. Then deletes the oldest reports until
+    /// the limits are met.
     ///
     /// # Errors
-    /// The report cannot be written. In that case no part of it is left.
+    /// When the report cannot be written. No part of the report remains in the folder then.
     pub fn put(&self, report: &Report) -> io::Result<PathBuf> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
@@ -56,15 +56,15 @@ impl ReportStore {
             report.write(&mut buffered)?;
             buffered.flush()
         });
-        // The file's name is safely on the disk only after the folder is synced.
+        // The name of the file is safe on the disk only after the folder is synced.
         let written = written.and_then(|()| fs::File::open(&self.folder)?.sync_all());
         self.make_room(&path);
         written.map(|()| path)
     }
 
-    /// Deletes the oldest reports until the rest is within the limits. The newest report stays, and
-    /// so do files that are no reports. Unfinished reports, left by a power failure, are deleted
-    /// too.
+    /// Deletes the oldest reports until the limits are met, but never the newest report. Other
+    /// files are not touched. Temporary files of reports, which remain after a power failure, are
+    /// deleted.
     fn make_room(&self, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files = Vec::new();
@@ -81,7 +81,7 @@ impl ReportStore {
                 files.push((path != newest, std::cmp::Reverse(modified), about.len(), path));
             }
         }
-        // Sorts the newest report to the front, and the others after it, newer ones first.
+        // The newest report comes first. The other reports follow, sorted by age.
         files.sort();
         let (mut count, mut bytes) = (0, 0);
         for (is_older, _, len, path) in files {

@@ -1,9 +1,10 @@
-//! The replay of a report, and what it proves.
+//! The replay of a crash report, and the verdict: whether the trap was reproduced.
 //!
-//! A trap is reproduced if the same kind of trap comes at the same place, after the same calls. A
-//! call that was stopped because its budget was used up never stops at the same place twice. Such a
-//! trap is reproduced if all calls are the same and the poll again uses up its budget. The tape in
-//! words is in `history.rs`; how the tape is played is in `plugin/replay.rs`.
+//! A trap is reproduced if the replay makes the same calls as the tape and then ends with the same
+//! kind of trap at the same place. There is one exception. If the host stopped a call because its
+//! budget was exceeded, the place of the stop is random. Such a trap is reproduced if all calls are
+//! the same and the replay exceeds the budget again. `crash/history.rs` shows the tape as text.
+//! `plugin/replay.rs` plays the tape.
 
 use std::sync::Arc;
 
@@ -21,54 +22,55 @@ use crate::plugin::trace::player::Divergence;
 use crate::plugin::{ModuleHash, Trap};
 use crate::process::call::Phase;
 
-/// What a replay proves.
+/// The verdict on a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// The program failed again, in the same way as in the report.
+    /// The program trapped again, in the same way as in the report.
     Reproduced,
-    /// The program did something other than the tape says.
+    /// The program made a call that is not the next call on the tape, or it ended in another way.
     Diverged,
-    /// The tape can show neither: it ends too early, or begins too late.
+    /// The tape is not enough for a verdict: its end is missing, or it has no start for a replay.
     Undecided,
 }
 
 /// The result of a replay.
 #[derive(Debug, Clone, Serialize)]
 pub struct Judgement {
-    /// What the replay proves.
+    /// The verdict: what the replay proves.
     pub verdict: Verdict,
-    /// The verdict in words.
+    /// The verdict as text, with its details.
     pub words: String,
     /// Name of the plugin.
     pub plugin: String,
-    /// BLAKE3 of the module, in hexadecimal digits.
+    /// BLAKE3 hash of the module, in hexadecimal digits.
     pub hash: String,
-    /// When the report was written.
+    /// Time at which the report was written, in UTC.
     pub written: String,
     /// The trap in the report.
     pub trap: Trap,
-    /// The backtrace of that trap, from the innermost call on.
+    /// The backtrace of the trap in the report. The innermost call comes first.
     pub frames: Vec<Frame>,
-    /// Number of calls into the module that were played.
+    /// Number of calls from the host into the module that were played.
     pub sections: usize,
-    /// Number of calls of the module to its host that were the same as on the tape.
+    /// Number of calls from the module to the host that were equal to those on the tape.
     pub calls: usize,
-    /// Whether the memory at the end is the same as in the report, byte by byte. `None` if the trap
-    /// was not reproduced, or if the budget was used up.
+    /// Whether every byte of the memory at the end is equal to the report. `None` if the trap was
+    /// not reproduced, or if the budget was exceeded.
     pub same_memory: Option<bool>,
-    /// Limits of the report that were lowered to those of the replaying machine, in words.
+    /// One text for each limit of the report that was lowered to the limit of this machine.
     pub lowered: Vec<String>,
-    /// The last polls before the trap.
+    /// The last polls before the trap, as text.
     pub cycles: Vec<Cycle>,
 }
 
-/// Runs the module of a report on its tape. The result shows the last `cycles` polls. `module` is
-/// used if the report contains no module. A limit of the report counts only up to the same limit of
-/// the compile service.
+/// Replays a report: runs its module on the tape. The result shows the last `cycles` polls.
+/// `module` is used only if the report contains no module. If a limit in the report is higher than
+/// the limit of the compile service, the limit of the compile service is used.
 ///
 /// # Errors
-/// There is no module, the given module is not that of the report, or it cannot be run.
+/// When there is no module, when the given module is not the module of the report, or when the
+/// module cannot be run.
 pub fn replay(
     compile_service: &CompileService,
     report: &Report,
@@ -101,8 +103,8 @@ pub fn replay(
     let (hash, module) = the_module(report, module)?;
     let compile_service =
         CompileService { limits, compiler: head.compiler, ..compile_service.clone() };
-    // The error itself does not always show which limit caused it. Therefore all lowered limits are
-    // added to its text.
+    // The error does not always show which limit caused it. Therefore the text lists all lowered
+    // limits.
     let explain = |error: anyhow::Error| match allowed.is_empty() {
         true => error,
         false => error.context(format!("its limits were lowered ({allowed})")),
@@ -121,7 +123,7 @@ pub fn replay(
     Ok(judgement(verdict, words, sections, calls, same_memory))
 }
 
-/// The recording to play; `None` if the tape cannot be played.
+/// Returns the recording to play. `None` if the tape cannot be played.
 fn recording(report: &Report) -> anyhow::Result<Option<Recording>> {
     let head = &report.head;
     let (from, noted) = match &head.start {
@@ -145,8 +147,8 @@ fn recording(report: &Report) -> anyhow::Result<Option<Recording>> {
     Ok(Some(Recording { noted, sections, is_over: head.is_over, budget }))
 }
 
-/// The module of the report, or the given module if the report contains none. The module's hash
-/// must be that of the report.
+/// Returns the module of the report or, if the report contains none, the given module. The hash of
+/// the module must be the hash in the report.
 fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(ModuleHash, Vec<u8>)> {
     let head = &report.head;
     let Some(module) = report.module.clone().or(module) else {
@@ -164,7 +166,7 @@ fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(Modul
     Ok((hash, module))
 }
 
-/// The verdict on the end of a replay. `is_at_end` is true if the replay has played the whole tape.
+/// Returns the verdict and its text. `is_at_end` is true if the whole tape was played.
 fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
     let recorded = &head.trap;
     match ending {

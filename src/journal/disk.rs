@@ -1,14 +1,15 @@
-//! The journal's files, and the thread that writes them.
+//! The files of the journal, and the thread that writes them.
 //!
-//! There are two files. `history.jsonl` grows; when it is full, it gets the name `history.1.jsonl`
-//! and replaces the file of that name. Each line is one write to the end of the file, so if the
-//! process is killed, all lines are whole. The thread syncs the file after each batch of lines,
-//! because a receipt explains what a machine did before a power failure. A sync takes some
-//! milliseconds, a few times an hour, and no other thread waits for it.
+//! There are two files. New lines go to the end of `history.jsonl`. When this file is full, it is
+//! renamed to `history.1.jsonl`, which replaces the older file of that name. Each line is written
+//! by one call, so a kill of the process leaves only complete lines. The thread syncs the file
+//! after each batch of lines. So after a power failure the journal shows what the machine did
+//! before. A sync takes some milliseconds and happens a few times an hour. No other thread waits
+//! for it.
 //!
-//! When the disk fails or is full, the log gets one line, and another line when the disk works
-//! again. Between these two, lines wait in memory, up to a limit. The entries themselves are in
-//! `../journal.rs`.
+//! If the disk fails or is full, one line goes to the log. When the disk works again, another line
+//! goes to the log. In the time between, lines for the journal wait in memory, up to a limit.
+//! `journal.rs` has the entries.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -21,61 +22,63 @@ use std::time::{Duration, Instant};
 
 use crate::file;
 
-/// Name of the file that grows.
+/// The name of the file to which lines are added.
 const CURRENT: &str = "history.jsonl";
 
-/// Name of the full file that was `history.jsonl` before.
+/// The name of the last full file. It was `history.jsonl` before.
 const FORMER: &str = "history.1.jsonl";
 
-/// Most bytes of one file: room for more than a thousand receipts, which a plant with changes every
-/// day makes in weeks. Two files take a megabyte of a small card.
+/// The maximum size of one file, in bytes. It is enough for more than a thousand receipts. A plant
+/// with changes every day fills the file in some weeks. Both files together use 1 MB of a small
+/// card.
 pub(super) const MAX_FILE_BYTES: u64 = 512 << 10;
 
-/// Most lines in the queue to the thread. If a hundred plugins start together, the daemon makes a
-/// few hundred lines in a few milliseconds.
+/// The maximum number of lines in the queue to the thread. If a hundred plugins start together, the
+/// daemon makes some hundred lines in a few milliseconds.
 const MAX_QUEUED: usize = 1024;
 
-/// Most lines that wait while the disk fails, at about 500 bytes each. After that the oldest lines
-/// are lost.
+/// The maximum number of lines that wait while the disk fails. A line has about 500 bytes. If more
+/// lines wait, the oldest lines are lost.
 const MAX_WAITING: usize = 1024;
 
-/// Pause before the thread tries a failing disk again, if there is no new line.
+/// The pause before the thread tries a failed disk again. A new line ends the pause.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Time for the thread to write the queued lines when the process ends. The time is longer than a
-/// slow card takes to sync, and shorter than the time that the process has for its end
+/// The time for the thread to write the queued lines at the end of the process. It is longer than a
+/// sync of a slow card, and shorter than the time limit for the end of the process
 /// (`daemon/stop.rs`).
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// Longest time of a write. After it the disk counts as one that does not answer. Even a card that
-/// is wearing out is faster, and an operator should get a message no later than this.
+/// The time after which a write counts as unanswered. Even a worn card writes faster than this. A
+/// longer time would delay the message to the operator.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// When the present write began; `None` if no write is under way. The writing thread sets the
-/// value; the handle reads it.
+/// The time at which the present write began. `None` if there is no write. The writing thread sets
+/// this value, and the handle reads it.
 type Began = Arc<Mutex<Option<Instant>>>;
 
-/// Why lines are not written at present; `None` if they are written. The thread and the handle
-/// write this value, and the daemon reads it through the handle.
+/// The reason why lines are not written at present. `None` if they are written. The thread and the
+/// handle set this value. The daemon reads it through the handle.
 type Trouble = Arc<Mutex<Option<String>>>;
 
-/// The handle of the thread, through which the journal sends it lines. The drop of the handle waits
-/// until the lines are written, for [`LEAVE_TIME`] at most.
+/// The handle of the writing thread. The journal passes lines to the thread through it. When the
+/// handle is dropped, it waits until the lines are written, but at most [`LEAVE_TIME`].
 #[derive(Debug)]
 pub(super) struct WriterHandle {
+    /// The queue to the thread. The drop of the handle closes the queue, and the thread then ends.
     lines: Option<SyncSender<Vec<u8>>>,
     trouble: Trouble,
     began: Began,
-    /// Folder of the files, for messages.
+    /// Path of the folder. Error messages contain this path.
     folder: PathBuf,
-    /// The receiving end of a channel on which no message is ever sent; the end of the thread
-    /// closes it.
+    /// A channel without messages. The end of the thread closes the channel, so the handle can wait
+    /// for the end of the thread.
     ended: Receiver<()>,
 }
 
 impl WriterHandle {
-    /// Queues a line. The queue is full only if the disk has taken no line for a long time; in that
-    /// case the line is lost.
+    /// Queues a line for the thread. The line is lost if the queue is full. The queue becomes full
+    /// only if the disk has not answered for a long time.
     pub(super) fn write(&self, line: Vec<u8>) {
         let lines = self.lines.as_ref().expect("only the end takes it");
         if lines.try_send(line).is_err() {
@@ -84,11 +87,11 @@ impl WriterHandle {
         }
     }
 
-    /// Records that a write takes too long. The writing thread cannot record this itself, because
-    /// it waits for the write.
+    /// Checks whether the present write takes too long, and records it as trouble. The thread
+    /// cannot record it, because the thread waits for that write.
     pub(super) fn look(&self) {
-        // The lock is held until the trouble is recorded. If the write ends now, the thread clears
-        // the trouble after that.
+        // The lock is held until the trouble is recorded. The end of the write needs the same lock.
+        // So the thread always clears the trouble after it was recorded here.
         let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
         if began.is_some_and(|began| began.elapsed() > STALLED) && self.trouble().is_none() {
             let why = format!("{}: no answer for {STALLED:?}", self.folder.display());
@@ -96,7 +99,7 @@ impl WriterHandle {
         }
     }
 
-    /// Why lines are not written at present; `None` if they are written.
+    /// Returns the reason why lines are not written at present. `None` if they are written.
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -110,7 +113,7 @@ impl Drop for WriterHandle {
     }
 }
 
-/// Returns the text of the folder's files, oldest first, and starts the thread that writes more.
+/// Returns the contents of both files, the older file first, and starts the writing thread.
 pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, WriterHandle)> {
     make(folder)?;
     let mut text = read(&folder.join(FORMER))?;
@@ -134,12 +137,12 @@ pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, WriterHandle)> {
     Ok((text, WriterHandle { lines: Some(lines), trouble, began, folder, ended }))
 }
 
-/// Makes the folder if it is missing, with access for its owner only.
+/// Creates the folder if it is missing. Only its owner can access it.
 fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// The last bytes of a file, at most twice [`MAX_FILE_BYTES`].
+/// Returns the last bytes of a file, at most twice [`MAX_FILE_BYTES`].
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut file = match file::open(path) {
@@ -155,7 +158,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Sets the trouble to `now`, and logs one line if it has changed.
+/// Sets the trouble to `now`. If the trouble has changed, one line goes to the log.
 fn change(trouble: &Trouble, now: Option<String>) {
     let mut before = trouble.lock().unwrap_or_else(PoisonError::into_inner);
     match &now {
@@ -169,10 +172,10 @@ fn change(trouble: &Trouble, now: Option<String>) {
 /// The data of the thread that writes the files.
 struct Writer {
     folder: PathBuf,
-    /// The file that grows, and its length in bytes; `None` before the first line and after an
-    /// error.
+    /// The file to which lines are added, and its length in bytes. `None` before the first line and
+    /// after an error.
     current: Option<(File, u64)>,
-    /// Lines that are not written yet.
+    /// The lines that are not written yet, the oldest first.
     waiting: VecDeque<Vec<u8>>,
     trouble: Trouble,
     began: Began,
@@ -206,12 +209,13 @@ impl Writer {
         }
     }
 
-    /// Records when the present write began; `None` if no write is under way.
+    /// Records the time at which the present write began. `None` if there is no write.
     fn begins(&self, now: Option<Instant>) {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    /// Writes the waiting lines. If a write fails, the lines that are left wait on.
+    /// Writes the waiting lines. If a write fails, this line and the lines after it stay in
+    /// `waiting`.
     fn write(&mut self) -> io::Result<()> {
         while let Some(line) = self.waiting.pop_front() {
             if let Err(error) = self.append(&line) {
@@ -222,10 +226,11 @@ impl Writer {
         self.current.as_ref().map_or(Ok(()), |(file, _)| file.sync_data())
     }
 
-    /// Writes one line to the end of the file. If the file is full, a new file is begun first.
+    /// Writes one line to the end of the file. If the file would become too long, a new file is
+    /// begun first.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let (mut file, mut len) = match self.current.take() {
-            // An administrator may have removed the file.
+            // If an administrator has removed the file, a new file is begun.
             Some((file, len)) if file.metadata()?.nlink() > 0 => (file, len),
             _ => self.begin()?,
         };
@@ -235,8 +240,8 @@ impl Writer {
             (file, len) = self.begin()?;
         }
         if let Err(error) = file.write_all(line) {
-            // A half-written line is removed from the file. If that fails too, the line is skipped
-            // at reading.
+            // The partly written line is removed from the file. If the removal also fails, the line
+            // is damaged, and the next start of the daemon skips it.
             let _ = file.set_len(len);
             return Err(error);
         }
@@ -244,7 +249,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens the file that grows, or begins a new one; returns it with its length in bytes.
+    /// Opens the file to which lines are added, or creates it. Returns the file and its length in
+    /// bytes.
     fn begin(&self) -> io::Result<(File, u64)> {
         make(&self.folder)?;
         let mut options = OpenOptions::new();
@@ -257,7 +263,7 @@ impl Writer {
             file.read_exact_at(&mut last, len - 1)?;
         }
         if last != [b'\n'] {
-            // The last line has no end, because the power failed while it was written.
+            // The last line has no line end, because the power failed during its write.
             file.write_all(b"\n")?;
             return Ok((file, len + 1));
         }

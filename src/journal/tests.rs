@@ -1,4 +1,7 @@
-//! The journal after damage, restarts and rotation, and in folders that cannot be used.
+//! Tests of the journal: damage of its files, restarts of the process, rotation of the files, and
+//! folders that cannot be used.
+//!
+//! Tests of the daemon with its journal are in `tests/it/history.rs`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -30,15 +33,15 @@ fn file(folder: &Path) -> PathBuf {
     folder.join("history.jsonl")
 }
 
-/// Texts that look like the journal's own marks.
+/// Texts that contain the marks of the file format, such as the start of a line.
 const TEXTS: [&str; 5] = ["one", "two\n{\"seq\":9,\"x\":", "ü\"}\u{0}", "", "\",\"check\":\"00\"}"];
 
-/// All whole entries of a text.
+/// Returns all complete entries of a text.
 fn entries(text: &[u8]) -> impl Iterator<Item = Entry<Note>> {
     pieces(text).filter_map(entry)
 }
 
-/// A file with an entry for each of [`TEXTS`], and these entries.
+/// Returns the text of a file with an entry for each of [`TEXTS`], and these entries.
 fn whole() -> (Vec<u8>, Vec<Entry<Note>>) {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = open(folder.path());
@@ -48,7 +51,7 @@ fn whole() -> (Vec<u8>, Vec<Entry<Note>>) {
     (fs::read(file(folder.path())).unwrap(), entries)
 }
 
-/// Number of the line that a byte belongs to.
+/// Returns the number of the line that contains this byte.
 fn line_of(text: &[u8], at: usize) -> usize {
     text[..at].iter().filter(|byte| **byte == b'\n').count()
 }
@@ -75,7 +78,8 @@ fn a_cut_costs_what_is_behind_it_and_what_comes_next_is_read() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(file(folder.path()), &text[..at]).unwrap();
         let mut journal = open(folder.path());
-        // The last byte of a line is its line end, without which the line is still whole.
+        // The last byte is the line end of the last line. Without it, the last line is still
+        // complete.
         let left = line_of(&text, at) + usize::from(text[at] == b'\n');
         assert_eq!(all(&journal), expected[..left], "cut at {at}");
         journal.add(note("next"));
@@ -112,7 +116,8 @@ fn garbage_is_no_entry() {
     text.extend(&whole);
     found = entries(&text).collect();
     assert_eq!(found, expected, "what follows is read");
-    // One line as a later version may write it, and one line that this version does not understand.
+    // The first line could come from a later version. This version does not know the contents of
+    // the second line.
     let later = serde_json::json!({ "text": "x", "more": [1] });
     let strange = serde_json::json!({ "words": "x" });
     let line = |what| line(&Entry { seq: 9, time: "t".into(), what });
@@ -167,7 +172,7 @@ fn rotation_keeps_the_bound_and_the_newest() {
     let mut journal = open(folder.path());
     let long = "x".repeat(4000);
     let mut last = 0;
-    // Writes as many bytes as three files hold.
+    // The test writes more bytes than fit into three files.
     while last * 4000 < 3 * MAX_FILE_BYTES {
         journal.add(note(&long));
         last += 1;
@@ -226,7 +231,7 @@ fn a_file_that_somebody_removes_is_begun_anew() {
         assert!(started.elapsed().as_secs() < 20, "it is written");
         std::thread::yield_now();
     }
-    // The thread may be about to look at the file, or may have it open.
+    // The thread may have the file open at this moment, or may be about to check it.
     fs::remove_dir_all(folder.path()).unwrap();
     journal.add(note("b"));
     drop(journal);
@@ -234,7 +239,8 @@ fn a_file_that_somebody_removes_is_begun_anew() {
     assert_eq!(found.last().unwrap().what, note("b"));
 }
 
-/// The disk failed for a moment.
+/// The disk fails for a short time: a folder has the name of the file, so the file cannot be
+/// opened.
 #[test]
 fn what_could_not_be_written_is_written_later() {
     let folder = tempfile::tempdir().unwrap();

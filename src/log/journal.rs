@@ -1,9 +1,10 @@
-//! Events in journald's own protocol, so that their fields can be searched.
+//! The output in the protocol of journald, with fields that can be searched.
 //!
-//! The thread that logs makes one datagram of an event
-//! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>). The log's writer sends the datagram, because
-//! journald may be slow to read, and a send waits for it. The crate `tracing-journald` would send
-//! on the thread that logs. A datagram that journald does not take is lost.
+//! The thread that logs encodes an event as one datagram
+//! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>). The log's writer sends the datagram, because a
+//! send waits if journald reads slowly. The crate `tracing-journald` is not used: it sends on the
+//! thread that logs. A datagram that cannot be sent is lost. `log.rs` has the queue and the counts
+//! of lost lines.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -15,27 +16,27 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::layer::{Context, Layer};
 
-/// Path of journald's socket.
+/// The path of the socket of journald.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Most bytes of one value. A datagram may have about 200 KB. A log line has at most 32 fields, and
-/// at most two of these are texts from outside.
+/// The maximum length of one value, in bytes. A datagram may have about 200 KB. A log line has at
+/// most 32 fields. At most two of these fields are texts from outside, which can be long.
 const MAX_VALUE: usize = 32 << 10;
 
-/// The socket to journald, for the log's writer: each write is one datagram.
+/// The socket to journald. The log's writer uses it, and each write sends one datagram.
 #[derive(Debug)]
 pub(super) struct Socket(UnixDatagram);
 
 impl Socket {
-    /// Opens the socket.
+    /// Opens the socket and checks that journald is running.
     ///
     /// # Errors
-    /// journald does not listen.
+    /// When no process reads the socket.
     pub(super) fn open() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // A journald that does not read is still there, and the start must not wait for it.
+        // A busy journald is also accepted. The start of the daemon must not wait for it.
         socket.set_nonblocking(true)?;
-        // journald ignores an empty datagram.
+        // The check sends an empty datagram, which journald ignores.
         match socket.send_to(&[], Path::new(SOCKET)) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
@@ -47,7 +48,7 @@ impl Socket {
 
 impl Write for Socket {
     fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        // The socket is addressed by its path each time, because journald may have been restarted.
+        // Each send uses the path: after a restart of journald, the path leads to the new socket.
         self.0.send_to(datagram, Path::new(SOCKET)).map(|_| datagram.len())
     }
 
@@ -56,28 +57,28 @@ impl Write for Socket {
     }
 }
 
-/// The layer of `tracing` that turns events into datagrams.
+/// The layer of `tracing` that converts events to datagrams and puts them into the queue.
 pub(super) struct Datagrams(pub(super) NonBlocking);
 
 impl<S: Subscriber> Layer<S> for Datagrams {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut datagram = Datagram::of(event.metadata());
         event.record(&mut datagram);
-        // If the queue is full, it counts the lost datagram itself.
+        // The error needs no handling: a full queue counts the lost datagram.
         let _ = self.0.clone().write_all(&datagram.0);
     }
 }
 
-/// The bytes of a datagram: fields, each with its length.
+/// The bytes of a datagram: a list of fields, each with its name, length and value.
 #[derive(Debug)]
 struct Datagram(Vec<u8>);
 
 impl Datagram {
-    /// A datagram with the fields that every event has.
+    /// Makes a datagram with the fields that every event has.
     fn of(about: &Metadata<'_>) -> Self {
         let mut datagram = Self(Vec::with_capacity(512));
         datagram.put("PRIORITY", priority(*about.level()));
-        // The identifier is the same if the program has another name, or runs through a link.
+        // The identifier does not change if the program file is renamed or started through a link.
         datagram.put("SYSLOG_IDENTIFIER", "camshaft");
         datagram.put("TARGET", about.target());
         if let Some(file) = about.file() {
@@ -89,7 +90,8 @@ impl Datagram {
         datagram
     }
 
-    /// Adds a field in the form for values of any content: name, length, value.
+    /// Adds a field in the binary form: name, length, value. A value in this form may contain any
+    /// bytes.
     fn put(&mut self, name: &str, value: &str) {
         let value = &value.as_bytes()[..value.floor_char_boundary(MAX_VALUE)];
         self.0.extend_from_slice(name.as_bytes());
@@ -104,7 +106,8 @@ impl Visit for Datagram {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.put("MESSAGE", value),
-            // Without a prefix, the scan's field `priority` would overwrite journald's own.
+            // The prefix prevents that the scan's field `priority` overwrites the field of
+            // journald.
             name => {
                 let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
                 let name: String = name.chars().map(legal).collect();
@@ -118,7 +121,7 @@ impl Visit for Datagram {
     }
 }
 
-/// The priority of a level as syslog counts it (RFC 5424, 6.2.1).
+/// Returns the syslog priority of a level (RFC 5424, 6.2.1).
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",
@@ -135,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that keeps what is written.
+    /// An output that passes each datagram to the test.
     struct Kept(std::sync::mpsc::Sender<Vec<u8>>);
 
     impl Write for Kept {
@@ -149,7 +152,7 @@ mod tests {
         }
     }
 
-    /// The fields of a datagram, read by the rules of the protocol.
+    /// Decodes the fields of a datagram by the rules of the protocol.
     fn fields(mut datagram: &[u8]) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let mut fields = Vec::new();

@@ -1,11 +1,12 @@
-//! Makes log events legible: the one place where texts from outside lose their power over a
-//! terminal and over the lines of a log.
+//! The layer that makes every log event legible: control characters in texts from outside are
+//! escaped.
 //!
-//! A message quotes file names, reasons of brokers and texts of guests. A line end in such a text
-//! would begin a line that looks like one of the daemon's. An escape sequence would reach the
-//! terminal of a person who reads the log. So every event passes through this layer on its way to
-//! the output, and the code that logs need not care. Text that is legible already stays as it is.
-//! The rule for legible text is in `text.rs`.
+//! A log message may contain file names, reasons from brokers and texts of guests. Such a text is
+//! dangerous in two ways. With a line end it could add a line that looks like a line of the daemon.
+//! With an escape sequence it could change the terminal of the person who reads the log. Every
+//! event passes through this layer before it is written. So the code that logs needs no
+//! precautions. A text without such characters is not changed. `text.rs` has the rule for legible
+//! text.
 
 use std::fmt::{self, Debug};
 
@@ -16,10 +17,10 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use crate::text::legible;
 
-/// Most fields of one event: the macros of `tracing` take no more.
+/// The maximum number of fields in one event. The macros of `tracing` have the same limit.
 const MAX_FIELDS: usize = 32;
 
-/// A layer that passes only legible events to the output below it.
+/// The layer. It makes the texts of an event legible, and passes the event to the output below.
 pub(super) struct Legible<L>(pub(super) L);
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for Legible<L> {
@@ -42,7 +43,7 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Legible<L> {
         self.0.on_event(&Event::new(metadata, &values), context);
     }
 
-    // Spans are made only by libraries, from their own data, so they pass unchanged.
+    // Only libraries make spans, and spans contain no texts from outside. So spans pass unchanged.
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         self.0.on_new_span(attributes, id, context);
     }
@@ -64,7 +65,8 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Legible<L> {
     }
 }
 
-/// The fields of an event in their order: numbers as they are, everything else as legible text.
+/// The fields of an event, in their order. Numbers are unchanged, and all other values are legible
+/// text.
 #[derive(Default)]
 struct Words(Vec<(Field, Box<dyn Value>)>);
 

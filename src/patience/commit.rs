@@ -1,26 +1,27 @@
-//! A step that cannot be taken back, at the end of work whose caller may stop waiting before the
-//! step.
+//! A final step of some work: a step that cannot be undone. The caller of the work may stop waiting
+//! at any time.
 //!
-//! A caller that waits for a disk gives up after a limit, and must then know how far the work has
-//! come. Without [`Commit`], two reports could be false. Work that was reported as failed could be
-//! done a moment later. Work that is done could be reported as failed, because a later call hangs.
-//! The waiting itself is in `../patience.rs`.
+//! Example: a thread writes a file and then renames it, and the rename is the final step. The
+//! caller waits up to a limit and then reports the result. Without [`Commit`] the report could be
+//! wrong in two ways. The caller could report a failure, and a moment later the thread could do the
+//! step. Or the step could be done, but the caller could report a failure because a later call
+//! hangs. `patience.rs` has the waiting.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{is_late, late};
 
-/// The step has not begun, and no caller has given it up.
+/// The step has not begun, and the caller has not given up.
 const OPEN: u8 = 0;
-/// The step has begun, and may hang.
+/// The step has begun and has no result yet. It may hang.
 const UNDER_WAY: u8 = 1;
 /// The step is done.
 const DONE: u8 = 2;
-/// The step is not done, and will never be done.
+/// The step is not done and will never be done.
 const OFF: u8 = 3;
 
-/// A step that cannot be taken back, such as giving a file its name.
+/// A step that cannot be undone, such as renaming a file.
 ///
 /// ```text
 ///  OPEN ──▶ UNDER_WAY ──▶ DONE
@@ -28,27 +29,28 @@ const OFF: u8 = 3;
 /// ```
 #[derive(Debug, Default)]
 pub struct Commit(
-    /// The state: one of the constants above. The thread that works and the caller that waits both
-    /// write it. Each of them leaves OPEN in one atomic operation, so only one of them succeeds.
+    /// The state: one of the constants above. The working thread and the waiting caller both change
+    /// it. Each of them leaves OPEN by one atomic operation, so only one of the two succeeds.
     AtomicU8,
 );
 
-/// The state of a step at the moment when the caller gave it up.
+/// The state of the step at the time when the caller gave up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
-    /// The step is not done, and will never be done.
+    /// The step is not done and will never be done.
     No,
-    /// The step has begun, and has no result yet.
+    /// The step has begun and has no result yet. It may still happen.
     Unknown,
     /// The step is done.
     Yes,
 }
 
 impl Commit {
-    /// Does the step, unless the caller has given it up.
+    /// Does the step, unless the caller has given up before.
     ///
     /// # Errors
-    /// The errors of `step`. If the caller has given up, an error for which [`is_late`] is true.
+    /// Returns the errors of `step`. If the caller has given up, returns an error for which
+    /// [`is_late`] is true.
     pub fn make(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.leave_open(UNDER_WAY).is_err() {
             return Err(late("it is not wanted any more"));
@@ -56,7 +58,7 @@ impl Commit {
         let result = step();
         let outcome = match &result {
             Ok(()) => DONE,
-            // A file server may have done the step although its answer was lost.
+            // The answer of a file server was lost: the server may have done the step, or not.
             Err(error) if is_late(error) => UNDER_WAY,
             Err(_) => OFF,
         };
@@ -64,7 +66,7 @@ impl Commit {
         result
     }
 
-    /// Gives the step up. If the step has not begun, it will never be done.
+    /// Gives up the step and returns its state. If the step has not begun, it will never be done.
     pub fn give_up(&self) -> Committed {
         match self.leave_open(OFF) {
             Err(UNDER_WAY) => Committed::Unknown,
@@ -73,7 +75,8 @@ impl Commit {
         }
     }
 
-    /// Changes the state if it is still OPEN; otherwise returns the present state as an error.
+    /// Changes the state from OPEN to `to`. If the state is not OPEN, returns that state as an
+    /// error.
     fn leave_open(&self, to: u8) -> Result<u8, u8> {
         self.0.compare_exchange(OPEN, to, Ordering::AcqRel, Ordering::Acquire)
     }
@@ -98,7 +101,7 @@ mod tests {
         failed.make(|| Err(io::Error::other("no room"))).unwrap_err();
         assert_eq!(failed.give_up(), Committed::No);
 
-        // An NFS server may do the step after the kernel has stopped waiting.
+        // An NFS server may do the step after the kernel has stopped waiting for the answer.
         let lost = Commit::default();
         lost.make(|| Err(io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))).unwrap_err();
         assert_eq!(lost.give_up(), Committed::Unknown);

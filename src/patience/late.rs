@@ -1,9 +1,9 @@
-//! The error for an answer that does not come in time.
+//! The error for an answer that did not come in time.
 //!
-//! [`is_late`] recognises the error by its type, not by its [`io::ErrorKind`], because the kernel
-//! gives the same kinds for files that are in use, and such an answer comes at once. A time-out of
-//! the kernel itself counts as this error too, because it comes from a network file system with a
-//! limit of its own. `../patience.rs` and `places.rs` make such errors.
+//! [`is_late`] detects this error by its type. It does not use the [`io::ErrorKind`]: the kernel
+//! uses the same kinds for a file that is in use, and that answer comes at once. The error
+//! ETIMEDOUT of the kernel also counts as late: it comes from a network file system with a time
+//! limit of its own. `patience.rs` and `patience/places.rs` make such errors.
 
 use std::error::Error;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::libc::ETIMEDOUT;
 
-/// The reason why there is no answer, in words for the operator.
+/// The reason why no answer came, as text for the operator.
 #[derive(Debug)]
 struct Late(String);
 
@@ -24,20 +24,21 @@ impl fmt::Display for Late {
 
 impl Error for Late {}
 
-/// An error that says with `words` that there was no answer in time.
+/// Returns an error that [`is_late`] detects. `words` is its text.
 pub fn late(words: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, Late(words.into()))
 }
 
-/// Whether the error says that there was no answer in time. If so, another try may succeed.
+/// Whether the error means that no answer came in time. After such an error, another try may
+/// succeed.
 pub fn is_late(error: &io::Error) -> bool {
     let is_ours = error.get_ref().is_some_and(|inner| inner.is::<Late>());
     is_ours || error.raw_os_error() == Some(ETIMEDOUT)
 }
 
-/// The error for an answer that has not come within this limit.
+/// Returns the error for an answer that did not come within `limit`.
 pub fn no_answer(limit: Duration) -> io::Error {
-    // The time that is left of a limit is no round number, so the text rounds it.
+    // The limit may be the rest of a longer limit, such as 4.999913 s. The text rounds it to 5 s.
     let hundredths = (limit.as_millis() as u64).saturating_add(5) / 10;
     let limit = Duration::from_millis(hundredths * 10);
     late(format!("no answer for {limit:?}"))
@@ -49,8 +50,8 @@ mod tests {
 
     use super::*;
 
-    /// A file that was in use was reported as one on a disk that gives no answer, although the
-    /// answer had come at once.
+    /// An earlier version of the daemon reported a disk without an answer, although the file was
+    /// only in use and the answer had come at once.
     #[test]
     fn only_what_has_no_answer_is_late() {
         let check = |error: io::Error, expected| assert_eq!(is_late(&error), expected, "{error:?}");

@@ -1,10 +1,10 @@
-//! Places: how many calls on files of one purpose may wait at the same time.
+//! Places: the limit for the number of calls on files that may wait at the same time.
 //!
-//! Only an answer ends a call that hangs, and the call keeps its place until the answer comes.
-//! Files of another purpose may be on another disk, so each purpose has places of its own. Because
-//! of that, calls that hang on one disk take no place of calls to a sound disk. If calls that hang
-//! have all places of a purpose, a further call is refused at once. The calls themselves are made
-//! in `../patience.rs`.
+//! A call takes a place, and frees the place when its answer comes. So a call that hangs has its
+//! place until an answer comes. Files for another purpose may be on another disk. So each purpose
+//! has its own places. Calls that hang on one disk then take no places from calls to a working
+//! disk. If all places of a purpose are taken by hanging calls, a new call is refused at once.
+//! `patience.rs` makes the calls.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,46 +16,50 @@ use tokio::sync::Semaphore;
 
 use super::{LOOK, PATIENCE, late};
 
-/// The places of one purpose.
+/// The places for one purpose, such as reading the plugin folder.
 #[derive(Debug, Clone)]
 pub struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// The number of places.
     most: usize,
+    /// The permits: one for each free place.
     free: Semaphore,
+    /// The calls in the places that are taken.
     calls: Mutex<Calls>,
 }
 
-/// The calls that are under way. The callers and the threads of the calls both write this list.
+/// The calls that have no answer yet. The callers and the threads of the calls change this list.
 #[derive(Debug, Default)]
 struct Calls {
-    /// When each call began, by its number.
+    /// The time at which each call began, by the number of the call.
     begun: BTreeMap<u64, Instant>,
     /// Number of the newest call.
     last: u64,
 }
 
-/// The place of one call. The call's thread keeps the place until the call has its answer.
+/// The place of one call. The thread of the call drops it when the call has its answer.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
+    /// The number of the call in the list of calls.
     number: u64,
 }
 
 impl Places {
-    /// Places for `most` calls.
+    /// Makes `most` places.
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Inner { most, free: Semaphore::new(most), calls: Mutex::default() }))
     }
 
-    /// Whether no call is under way and the caller has the only handle of these places.
+    /// Whether no call has a place, and no other part of the program has a copy of this handle.
     pub fn are_idle(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// Waits for a free place until `end`. Returns an error at once if the calls in all places
-    /// hang.
+    /// Waits for a free place until `end`. If the calls in all places hang, returns an error at
+    /// once.
     pub(super) fn take(&self, end: Instant) -> io::Result<Place> {
         loop {
             if let Ok(permit) = self.0.free.try_acquire() {
@@ -69,7 +73,7 @@ impl Places {
         }
     }
 
-    /// Waits for a free place. Returns an error at once if the calls in all places hang.
+    /// Waits for a free place. If the calls in all places hang, returns an error at once.
     pub(super) async fn wait(&self) -> io::Result<Place> {
         if self.hang() {
             return Err(self.taken());
@@ -78,7 +82,7 @@ impl Places {
         Ok(self.place())
     }
 
-    /// Makes the place of a call that begins now. The caller has taken the permit for it.
+    /// Makes the place for a call that begins now. The caller has already taken its permit.
     fn place(&self) -> Place {
         let mut calls = self.calls();
         calls.last += 1;
@@ -87,14 +91,14 @@ impl Places {
         Place { places: self.clone(), number }
     }
 
-    /// Whether all places are taken by calls that have had no answer for [`PATIENCE`].
+    /// Whether all places are taken by calls without an answer for [`PATIENCE`] or longer.
     fn hang(&self) -> bool {
         let calls = self.calls();
         let begun = &mut calls.begun.values();
         calls.begun.len() == self.0.most && begun.all(|begun| begun.elapsed() >= PATIENCE)
     }
 
-    /// The error of a call that gets no place.
+    /// Returns the error for a call that gets no place.
     fn taken(&self) -> io::Error {
         let (calls, wait) = match self.0.most {
             1 => ("call", "waits"),
@@ -104,11 +108,11 @@ impl Places {
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
-        // No code panics while the list is half changed, so the list is good even after a panic.
+        // The list is always valid, even after a panic: no code panics in the middle of a change.
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the calls that are under way older by `time`.
+    /// Lets the calls in the places look older by `time`.
     #[cfg(test)]
     pub(super) fn age(&self, time: std::time::Duration) {
         let mut calls = self.calls();

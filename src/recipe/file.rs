@@ -1,8 +1,10 @@
-//! A recipe as a file: JSON, read strictly, with the place of every mistake.
+//! The parser for a recipe file. The file is strict JSON: an unknown key is an error. An error
+//! names the place of the mistake, in most cases by line and column.
 //!
-//! The file is read twice: first the head, which holds for the whole recipe, then the passes. Each
-//! pass is checked against the head while it is read, so a message about a pass has its number,
-//! line and column. No module is run here; `recipe.rs` does that. The head is in `head.rs`.
+//! The file is parsed twice: first the head, which is valid for the whole recipe, then the passes.
+//! Each pass is checked against the head while it is parsed. So an error in a pass has the number
+//! of the pass, the line and the column. `recipe/head.rs` defines the head. `recipe.rs` runs the
+//! module.
 
 use std::fmt;
 use std::io::Read;
@@ -19,59 +21,59 @@ use crate::file;
 use crate::process::image::{Points, Value};
 use crate::process::variable::{MAX_NAME_BYTES, Variables};
 
-/// Largest recipe file, in bytes. A recipe with one pass per second for a whole day takes half of
-/// it.
+/// The maximum size of a recipe file, in bytes. A recipe with one pass per second for a whole day
+/// has half this size.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// A checked recipe.
 #[derive(Debug)]
 pub(super) struct Recipe {
-    /// The declared points of the images. Modules that use version 1 of the contract find values by
-    /// points; most recipes have none.
+    /// The declared points of the images. Only modules with version 1 of the contract access values
+    /// by points. Most recipes declare no points.
     pub(super) points: Points,
     /// The variables that exist before `init`.
     pub(super) variables: Variables,
-    /// Whether outputs are set to zero before each pass.
+    /// Whether all outputs are set to zero before each pass.
     pub(super) clear_outputs: bool,
-    /// The passes, in the order of time.
+    /// The passes. Their times never decrease.
     pub(super) passes: Vec<Pass>,
 }
 
-/// One poll: the values that the module gets, and the results that are expected of it.
+/// One poll: the values that the module gets, and the expected results.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pass {
-    /// Time of the clock at this pass.
+    /// The time of the virtual clock in this pass.
     #[serde(deserialize_with = "duration")]
     pub(super) elapsed: Duration,
-    /// Bytes of the input image from address 0; the bytes after them keep their values.
+    /// The first bytes of the input image. The bytes after them do not change.
     #[serde(default)]
     pub(super) inputs: Vec<u8>,
-    /// Bytes of the output image from address 0; the bytes after them are not compared.
+    /// The expected first bytes of the output image. The bytes after them are not compared.
     #[serde(default)]
     pub(super) expected_outputs: Vec<u8>,
-    /// All messages that must be logged, in any order. If `None`, the log is not compared.
+    /// All messages that must be logged, in any order. With `None`, messages are not compared.
     pub(super) expected_log_messages: Option<Vec<String>>,
-    /// Variables that are written before the poll, as if by another program.
+    /// The variables that are written before the poll, as another program would write them.
     #[serde(default)]
     pub(super) set_variables: Named<Value>,
-    /// Variables that are compared after the poll.
+    /// The variables that are compared after the poll, with their expected values.
     #[serde(default)]
     pub(super) expected_variables: Named<Value>,
 }
 
 impl Recipe {
-    /// Reads a recipe file.
+    /// Reads and checks a recipe file.
     ///
     /// # Errors
-    /// A chain of causes that names the file, the pass with line and column, and what the recipe
-    /// should have.
+    /// When the file cannot be read or is not a valid recipe. The chain of causes names the file,
+    /// the pass, the line and column, and the correct form.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = text(path).with_context(|| path.display().to_string())?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    /// Reads the text twice: first the head, then the passes, which are checked against the head.
+    /// Parses the text twice: first the head, then the passes, which are checked against the head.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let head: Head = serde_json::from_str(text)?;
         let points = head.points()?;
@@ -82,6 +84,7 @@ impl Recipe {
     }
 }
 
+/// Reads the text of a recipe file, up to the maximum size.
 fn text(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     file::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
@@ -89,7 +92,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("a recipe is JSON in UTF-8")
 }
 
-/// A time such as `50ms`.
+/// Parses a time such as `50ms`.
 fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(json)?;
     humantime::parse_duration(&text).map_err(|error| {
@@ -97,7 +100,7 @@ fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
     })
 }
 
-/// Reads the passes of a recipe whose images have these sizes.
+/// A parser for the passes of a recipe. It knows the sizes of the images.
 struct Passes<'a>(&'a ImageSize);
 
 impl<'de> DeserializeSeed<'de> for Passes<'_> {
@@ -127,7 +130,7 @@ impl<'de> Visitor<'de> for Passes<'_> {
     }
 }
 
-/// Reads the list of passes.
+/// A parser for the list of passes.
 struct PassList<'a>(&'a ImageSize);
 
 impl<'de> DeserializeSeed<'de> for PassList<'_> {
@@ -148,7 +151,8 @@ impl<'de> Visitor<'de> for PassList<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Pass>, A::Error> {
         let mut passes: Vec<Pass> = Vec::new();
         loop {
-            // serde_json finds line and column at the end of such a text, and keeps them.
+            // The error text ends with line and column. serde_json parses them from the text, so
+            // the new error has the same position.
             let numbered =
                 |problem: String| A::Error::custom(format!("pass {}: {problem}", passes.len() + 1));
             let pass = list.next_element::<Pass>().map_err(|error| numbered(error.to_string()))?;
@@ -193,7 +197,7 @@ fn check(pass: &Pass, before: Option<&Pass>, image: &ImageSize) -> Result<(), St
 mod tests {
     use super::*;
 
-    /// Checks the error of a recipe; the expected text is empty if the recipe is good.
+    /// Checks the error of a recipe. The expected text is empty if the recipe is valid.
     fn check(text: &str, expected: &str) {
         let problem = Recipe::parse(text).err().map(|error| format!("{error:#}"));
         assert_eq!(problem.unwrap_or_default(), expected, "{text}");

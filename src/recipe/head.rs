@@ -1,7 +1,8 @@
-//! The head of a recipe: sizes of the images, and the variables and points that exist before
+//! The head of a recipe: the sizes of the images, and the variables and points that exist before
 //! `init`.
 //!
-//! The passes are in `file.rs`, which reads the head first. `../recipe.rs` runs a recipe.
+//! The head is valid for all passes. `recipe/file.rs` parses the head first, then the passes.
+//! `recipe.rs` runs a recipe.
 
 use anyhow::{Context, ensure};
 use serde::de::{Error, IgnoredAny};
@@ -11,7 +12,7 @@ use super::named::Named;
 use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Value};
 use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
 
-/// The keys that hold for the whole recipe.
+/// The keys of a recipe, without its passes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Head {
@@ -28,7 +29,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// The variables that exist before `init`.
+    /// Returns the variables that exist before `init`.
     pub(super) fn variables(&self) -> anyhow::Result<Variables> {
         let mut variables = Variables::default();
         for (name, declared) in &self.variables.0 {
@@ -43,7 +44,7 @@ impl Head {
         Ok(variables)
     }
 
-    /// The points; each lies within its image.
+    /// Returns the declared points, after checking that each point fits into its image.
     pub(super) fn points(&self) -> anyhow::Result<Points> {
         ensure!(self.points.len() <= MAX_POINTS, "points: there are at most {MAX_POINTS} points");
         let mut points: Vec<Point> = Vec::new();
@@ -78,7 +79,7 @@ impl Head {
     }
 }
 
-/// Sizes of the images in bytes.
+/// Sizes of the input image and the output image, in bytes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ImageSize {
@@ -89,12 +90,13 @@ pub(super) struct ImageSize {
 }
 
 impl Default for ImageSize {
-    /// The default of the recipe format, which has room for most small programs.
+    /// Returns the default of the recipe format. It is enough for most small programs.
     fn default() -> Self {
         Self { inputs: 64, outputs: 64 }
     }
 }
 
+/// Parses the size of an image, and refuses a size that is too large.
 fn image_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<u32, D::Error> {
     let bytes = u32::deserialize(json)?;
     if bytes > MAX_IMAGE_BYTES {
@@ -110,7 +112,7 @@ struct Declared(Variable);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-/// A variable as the file declares it: a type, and perhaps a first value.
+/// A variable in the form of the file: its type, and an optional first value.
 struct TypedValue {
     #[serde(rename = "type")]
     kind: VariableKind,
@@ -128,7 +130,7 @@ impl TryFrom<TypedValue> for Declared {
     }
 }
 
-/// A hint how a value of this type is written in JSON.
+/// Returns a hint for error messages: how a value of this type is written in JSON.
 pub(super) fn wanted(kind: VariableKind) -> &'static str {
     match kind {
         VariableKind::Boolean => "write true or false",
@@ -156,6 +158,7 @@ fn plain_scale() -> f64 {
 }
 
 impl DeclaredPoint {
+    /// Converts the declared point to a point of the process image.
     fn point(&self) -> Point {
         Point {
             byte: self.address.byte,
@@ -167,7 +170,7 @@ impl DeclaredPoint {
     }
 }
 
-/// An address in an image: `"8"` for byte 8 or, for a bool, `"8.1"` for its bit 1.
+/// An address in an image. `"8"` is byte 8. For a bool, `"8.1"` is bit 1 of byte 8.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 struct Address {

@@ -1,7 +1,7 @@
-//! The objects of a recipe whose keys are names of variables.
+//! The JSON objects in a recipe whose keys are names of variables.
 //!
-//! This file checks only that no name occurs twice and that there are not too many names. `head.rs`
-//! and `file.rs` check the names and the values.
+//! This file checks only two things: no name occurs twice, and the number of names is within the
+//! limit. `recipe/head.rs` and `recipe/file.rs` check the names and the values.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,8 +11,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::process::variable::MAX_VARIABLES;
 
-/// A JSON object as a list in the order of the file, without double names. The list has at most
-/// [`MAX_VARIABLES`] names. The limit also bounds the time of the search for double names.
+/// A JSON object as a list, in the order of the file. Each name occurs once. The list has at most
+/// [`MAX_VARIABLES`] names. This limit also bounds the time of the search for a name that occurs
+/// twice.
 #[derive(Debug)]
 pub(super) struct Named<T>(pub(super) Vec<(String, T)>);
 

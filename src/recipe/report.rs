@@ -1,7 +1,7 @@
-//! The results of recipes, for people and for other programs.
+//! The results of recipes, as text for people and as JSON for other programs.
 //!
-//! This file compares output bytes; `recipe.rs` compares variables and messages. The `Display` of
-//! [`Report`] is the text that `camshaft test` prints.
+//! `camshaft test` prints the text: the `Display` of [`Report`]. This file compares the bytes of
+//! outputs. `recipe.rs` compares variables and messages.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,27 +14,29 @@ use crate::process::image::Value;
 use crate::process::variable::VariableKind;
 use crate::text::counted;
 
-/// Most differing bytes that are listed for one pass: enough to see a pattern.
+/// The maximum number of wrong bytes that are listed for one pass. A pattern is visible in 16
+/// bytes.
 const MAX_BYTES_SHOWN: usize = 16;
 
-/// Most failed passes of one recipe that are kept. After one mistake most of the later passes fail
-/// too, so more of them tell nothing new.
+/// The maximum number of failed passes of one recipe that are stored. After one mistake most later
+/// passes fail too, so more failed passes give no new information.
 const MAX_FAILURES: usize = 16;
 
 /// The results of a module in all its recipes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Path of the module's file.
+    /// Path of the file of the module.
     pub module: String,
-    /// The result of each recipe, in the order of the command line.
+    /// The results of the recipes, in the order of the command line.
     pub recipes: Vec<Outcome>,
-    /// Number of recipes in which everything was as expected.
+    /// Number of recipes in which all results were as expected.
     pub passed: usize,
-    /// Number of recipes in which something was not as expected.
+    /// Number of recipes in which a result was not as expected.
     pub failed: usize,
 }
 
 impl Report {
+    /// Makes the report, and counts the recipes that passed and failed.
     pub(super) fn new(module: String, recipes: Vec<Outcome>) -> Self {
         let passed = recipes.iter().filter(|outcome| outcome.is_good()).count();
         let failed = recipes.len() - passed;
@@ -54,28 +56,29 @@ pub struct Outcome {
     pub recipe: String,
     /// Number of passes in the recipe.
     pub passes: usize,
-    /// Number of passes that were run. The number is less than `passes` after a trap.
+    /// Number of passes that were run. After a trap, this number is less than `passes`.
     pub played: usize,
     /// Number of passes that failed.
     pub failed: usize,
     /// The first failed passes, at most 16.
     pub failures: Vec<Failure>,
-    /// The reason why the module did not get as far as the first pass; `None` if it did.
+    /// The reason why the first pass did not start, for example a trap in `init`. `None` if it
+    /// started.
     pub refusal: Option<String>,
 }
 
 impl Outcome {
-    /// The result of a recipe with this many passes, before it is run.
+    /// Makes the result of a recipe before its first pass. The recipe has `passes` passes.
     pub(super) fn new(recipe: String, passes: usize) -> Self {
         Self { recipe, passes, played: 0, failed: 0, failures: Vec::new(), refusal: None }
     }
 
-    /// Records that the module did not get as far as the first pass.
+    /// Records that the first pass did not start, and the reason.
     pub(super) fn refuse(&mut self, refusal: &Refusal) {
         self.refusal = Some(refusal.to_string());
     }
 
-    /// Counts a pass, and keeps it if it failed.
+    /// Counts a pass. A failed pass is also stored, up to the limit.
     pub(super) fn add(&mut self, failure: Failure) {
         self.played += 1;
         if !failure.mismatches.is_empty() {
@@ -86,21 +89,21 @@ impl Outcome {
         }
     }
 
-    /// Whether everything was as expected.
+    /// Whether the module started and no pass failed.
     pub fn is_good(&self) -> bool {
         self.refusal.is_none() && self.failed == 0
     }
 }
 
-/// The differences from what was expected in one pass.
+/// The mismatches of one pass.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failure {
-    /// Number of the pass; the first is 1.
+    /// Number of the pass. The first pass has number 1.
     pub pass: u64,
-    /// Time of the clock in that pass.
+    /// Time of the virtual clock in that pass.
     #[serde(serialize_with = "as_text")]
     pub elapsed: Duration,
-    /// The differences.
+    /// The differences from the expected results.
     pub mismatches: Vec<Mismatch>,
 }
 
@@ -111,11 +114,12 @@ impl Failure {
     }
 }
 
+/// Writes a time as text such as `50ms` into the JSON report.
 fn as_text<S: Serializer>(duration: &Duration, json: S) -> Result<S::Ok, S::Error> {
     json.collect_str(&humantime::format_duration(*duration))
 }
 
-/// One difference from what is expected.
+/// One difference from the expected results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Mismatch {
@@ -129,13 +133,13 @@ pub enum Mismatch {
     NotSet {
         /// Name of the variable.
         name: String,
-        /// Type of the variable, or the type that it would have got.
+        /// Type of the variable. For a missing variable: the type that the write would give to it.
         #[serde(rename = "type")]
         kind: VariableKind,
-        /// The value that it should have got.
+        /// The value that could not be written.
         value: Value,
     },
-    /// An output byte has another value.
+    /// An output byte does not have the expected value.
     Output {
         /// Address of the byte in the output image.
         address: usize,
@@ -144,18 +148,18 @@ pub enum Mismatch {
         /// The value in the output image.
         got: u8,
     },
-    /// More output bytes differ than are listed.
+    /// More output bytes differ than the report lists.
     More {
         /// Number of the bytes that are not listed.
         outputs: usize,
     },
-    /// A variable has another value.
+    /// A variable does not have the expected value.
     Variable {
         /// Name of the variable.
         name: String,
         /// The value in the recipe.
         expected: Value,
-        /// The value of the variable; `None` if it does not exist.
+        /// The value of the variable. `None` if the variable does not exist.
         got: Option<Value>,
     },
     /// An expected message was not logged.
@@ -163,15 +167,15 @@ pub enum Mismatch {
         /// Text of the message.
         message: String,
     },
-    /// A message was logged that the recipe does not have, or a message was logged more often than
-    /// the recipe has it.
+    /// A message was logged that the recipe does not expect, or a message was logged more often
+    /// than expected.
     Unexpected {
         /// Text of the message.
         message: String,
     },
 }
 
-/// The bytes that differ from the expected ones; at most [`MAX_BYTES_SHOWN`] are listed.
+/// Compares output bytes. Lists at most [`MAX_BYTES_SHOWN`] bytes that differ.
 pub(super) fn compare_outputs(expected: &[u8], got: &[u8]) -> Vec<Mismatch> {
     let pairs = expected.iter().zip(got).enumerate();
     let mut differing = pairs.filter(|(_, (expected, got))| expected != got);
@@ -241,7 +245,8 @@ impl fmt::Display for Outcome {
 }
 
 impl fmt::Display for Report {
-    /// Writes each recipe. The last line is `N passed, M failed`; the numbers count recipes.
+    /// Writes the result of each recipe. The last line is `N passed, M failed`. Its numbers count
+    /// recipes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.recipes.iter().try_for_each(|outcome| outcome.fmt(f))?;
         write!(f, "{} passed, {} failed", self.passed, self.failed)

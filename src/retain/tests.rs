@@ -1,5 +1,7 @@
-//! Retain files that are cut or changed in every possible way, and the generation that the daemon
-//! finds after that.
+//! Tests of the retain files: each file is cut off or changed in every possible way. Then the tests
+//! compare the generation that the daemon would find with the expected one.
+//!
+//! Tests of the daemon with these files are in `tests/it/retain.rs`.
 
 use super::*;
 
@@ -17,7 +19,7 @@ fn pairs(values: &[(String, Variable)]) -> impl ExactSizeIterator<Item = (&str, 
     values.iter().map(|(name, value)| (name.as_str(), *value))
 }
 
-/// A directory with this many generations written to it.
+/// Returns a directory to which this number of generations was written.
 fn written(generations: i32) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let folder = Arc::new(Folder::open(dir.path()).unwrap());
@@ -55,7 +57,7 @@ fn generations_take_turns_and_count_the_wear() {
 
 #[test]
 fn a_file_cut_or_changed_at_any_byte_gives_the_other_generation_and_never_a_mixture() {
-    // The sixth generation is in the second file, and the seventh is in the first.
+    // Generation 6 is in the second file, and generation 7 is in the first file.
     for generations in [6, 7] {
         let (dir, store) = written(generations);
         let newer = store.newest.unwrap();

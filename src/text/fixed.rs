@@ -1,13 +1,15 @@
-//! A text of fixed capacity, for places where the code may not allocate.
+//! A text with a fixed capacity, for code that may not allocate memory.
 //!
-//! Bytes that do not fit are dropped. `text.rs` makes texts legible.
+//! Bytes that do not fit are dropped. `text.rs` has the functions that make a text legible.
 
 use std::fmt;
 
-/// A short text that needs no allocation, because log lines are made inside a cycle.
+/// A short text in an array of `N` bytes, so no memory is allocated. Guests log such texts inside a
+/// scan cycle.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
+    /// The number of bytes in use.
     len: usize,
 }
 
@@ -18,7 +20,8 @@ impl<const N: usize> Default for Text<N> {
 }
 
 impl<const N: usize> Text<N> {
-    /// The text. If the text was cut in the middle of a character, that character is left out.
+    /// Returns the text. If the text was cut off inside a character, the result ends before that
+    /// character.
     pub fn as_str(&self) -> &str {
         let bytes = &self.bytes[..self.len];
         match std::str::from_utf8(bytes) {
@@ -28,7 +31,7 @@ impl<const N: usize> Text<N> {
         }
     }
 
-    /// Adds as many bytes of `more` as there is room for.
+    /// Adds `more` to the text. Bytes for which there is no room are dropped.
     pub fn push(&mut self, more: &[u8]) {
         let taken = more.len().min(N - self.len);
         self.bytes[self.len..][..taken].copy_from_slice(&more[..taken]);
@@ -40,7 +43,7 @@ impl<const N: usize> Text<N> {
         self.len == 0
     }
 
-    /// Whether there is no more room.
+    /// Whether the text has no room for another byte.
     pub fn is_full(&self) -> bool {
         self.len == N
     }

@@ -1,9 +1,10 @@
-//! The broker's address, the client's identity, and the limits of the broker: the options of a
-//! connection.
+//! The options of a connection: the broker's address, the client's identity, and the limits for
+//! messages.
 //!
-//! The files are read when the configuration is checked, so that a mistake is reported with its
-//! line. They are read again for each connection, so that it uses renewed certificates and
-//! passwords. `credential.rs` reads them, `session.rs` makes the connections.
+//! The files with certificates and passwords are read when the configuration is checked. So a
+//! mistake is reported with its line in the configuration. The files are read again for each
+//! connection, so a renewed certificate or password is used without a reload. `credential.rs` reads
+//! the files. `session.rs` makes the connections.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,39 +16,45 @@ use super::credential::{Credentials, Files};
 use super::{Config, dial};
 use crate::driver::OpenError;
 
-/// The range of `keep_alive`. The protocol has whole seconds in 16 bits; below the first, pings
-/// would be most of the traffic.
+/// The range of `keep_alive`. The protocol has 16 bits for the whole seconds. With less than 1 s,
+/// most of the traffic would be pings.
 const KEEP_ALIVE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(65_535);
 
-/// The range of `connect_timeout`. A handshake over radio takes as long as the first; above the
-/// last, a dead broker looks like a slow one.
+/// The range of `connect_timeout`. A handshake over radio may take 100 ms. With more than 120 s,
+/// the client would detect a dead broker too late.
 const CONNECT_TIMEOUT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(120);
 
-/// The largest message that the broker may send, in bytes: a Sparkplug command with a thousand
-/// metrics. The broker drops larger ones; if it sends one nevertheless, the client disconnects.
+/// The maximum size of a message from the broker, in bytes: enough for a Sparkplug command with a
+/// thousand metrics. The broker is told this limit and drops larger messages. If the broker sends a
+/// larger message nevertheless, the client disconnects.
 const MAX_PACKET: u32 = 64 << 10;
 
-/// How many messages of QoS 1 may be under way in each direction. That is enough to keep a line
-/// busy. Together with [`super::line::QUEUE`], it is the maximum number of old values that are
-/// delivered before the newest.
+/// The maximum number of unacknowledged messages of QoS 1 in each direction. This number is enough
+/// to use the whole speed of a line. At most `MAX_UNDER_WAY` plus [`super::line::QUEUE`] old values
+/// are delivered before the newest value.
 const MAX_UNDER_WAY: u16 = 32;
 
 /// The broker's address and the client's identity.
 #[derive(Debug)]
 pub(super) struct Broker {
+    /// The name or IP address of the broker's host.
     host: String,
     port: u16,
+    /// The paths of the files with the password, certificates and key.
     pub(super) files: Files,
+    /// The identity of this client, which no other client of the broker has.
     client_id: String,
     username: Option<String>,
+    /// The time without a packet after which the client asks the broker for an answer.
     pub(super) keep_alive: Duration,
+    /// The time limit for a connect, and for the answer to a subscription.
     pub(super) connect_timeout: Duration,
 }
 
 impl Broker {
-    /// Plans a broker. It reads the files too, to check that they can be used.
+    /// Checks the keys of the broker. Also reads the files, to check that they can be used.
     pub(super) fn plan(config: &Config) -> Result<Self, OpenError> {
         let (is_secure, host, port) = address(&config.connect).ok_or_else(|| {
             let wanted = "mqtt://host:port, or mqtts:// for TLS, such as mqtt://127.0.0.1:1883";
@@ -81,10 +88,10 @@ impl Broker {
         broker.files.read().map(|_| broker)
     }
 
-    /// The options of one connection, with the message that the broker publishes when the
-    /// connection is lost.
+    /// Returns the options of one connection. `will` is the message that the broker publishes when
+    /// the connection is lost.
     ///
-    /// The broker keeps nothing of a connection after its end, so commands that were sent during an
+    /// The broker deletes all data of a connection at its end. So commands that were sent during an
     /// outage never arrive.
     pub(super) fn options(&self, given: Credentials, will: Option<LastWill>) -> MqttOptions {
         let broker = rumqttc::Broker::tcp(self.host.clone(), self.port);
@@ -127,7 +134,7 @@ impl fmt::Display for Broker {
     }
 }
 
-/// Whether TLS is used, the host, and the port.
+/// Parses an address. Returns whether TLS is used, the host, and the port.
 fn address(text: &str) -> Option<(bool, String, u16)> {
     let (is_secure, rest) = match text.strip_prefix("mqtt://") {
         Some(rest) => (false, rest),

@@ -1,11 +1,17 @@
-//! Commands: values that other clients send to inputs of this device. Each is valid for a limited
-//! time.
+//! Commands: values that other MQTT clients send to inputs of this device. A command is valid for a
+//! limited time.
 //!
-//! That time is the point's key `expires`, or less if the sender says so. The sender can use the
-//! message expiry interval of MQTT 5, of which the broker passes on the rest, or an instant in the
-//! payload. The scan checks the end in every cycle, so a thread that hangs here cannot prolong a
-//! command. A payload that is no value of the point is refused. The value before it then stays
-//! valid until its own end. `plain.rs` and `sparkplug.rs` receive the messages.
+//! The key `expires` of the point is the longest time. The sender can shorten this time in two
+//! ways:
+//! - by the message expiry interval of MQTT 5. The broker forwards the rest of the interval with
+//!   the message.
+//! - by the time of sending in the payload. The age of the value is then subtracted from `expires`.
+//!
+//! The scan checks in every cycle whether the command has expired. So a thread that hangs in this
+//! file cannot make a command last longer.
+//!
+//! A payload that does not fit the point is refused. The last good value then stays valid until it
+//! expires. `plain.rs` and `sparkplug.rs` receive the messages.
 
 use std::str;
 use std::time::{Duration, SystemTime};
@@ -18,58 +24,63 @@ use crate::driver::link::Side;
 use crate::logged::OnChange;
 use crate::process::image::{Kind, Point, PointId, Quality, Value, exact};
 
-/// The maximum length of a command's payload, in bytes. A JSON object with a number and an instant
-/// needs a tenth of it.
+/// The maximum length of a command's payload, in bytes. A JSON object with a number and a time
+/// needs about 100 bytes.
 pub(super) const MAX_TEXT: usize = 1024;
 
-/// An input that other clients can set.
+/// An input of this device that other clients can set.
 #[derive(Debug)]
 pub(super) struct Command {
+    /// The id of the point that the command sets.
     pub(super) id: PointId,
+    /// The point itself: its type, scale and limits.
     pub(super) point: Point,
-    /// The topic of the command, or the name of its metric.
+    /// The topic of the command or, in Sparkplug, the name of its metric.
     pub(super) address: String,
-    /// How long a value is valid.
+    /// The maximum time for which a value is valid.
     pub(super) expires: Duration,
-    /// Why the last command was refused; `None` after a good one.
+    /// The reason why the last command was refused. `None` if the last command was accepted.
     refused: Option<String>,
-    /// Why the broker refuses the subscription, if it does.
+    /// The reason why the broker refuses the subscription. `None` if the broker grants it.
     denied: Option<String>,
-    /// Whether the input has had a value since the start.
+    /// Whether the input has received a value since the start of the device.
     has_value: bool,
-    /// Whether a refusal was logged since the connection began.
+    /// Whether a refusal of this command was logged on this connection.
     is_said: OnChange<bool>,
-    /// Whether a value has come since the last publication to the scan.
+    /// Whether a value was received after the last publication to the scan.
     is_untold: bool,
 }
 
-/// All commands of a device, and their counts.
+/// All commands of a device, and the counts for the status.
 #[derive(Debug, Default)]
 pub(super) struct Commands {
+    /// The commands of the device. The index of a command is its number.
     pub(super) all: Vec<Command>,
     /// The number of refused commands.
     pub(super) refused: u64,
-    /// The number of commands that a later one replaced before the scan could see them.
+    /// The number of commands that a later command replaced before the scan could read them.
     pub(super) superseded: u64,
-    /// Whether a message for no command was logged since the connection began.
+    /// Whether the refusal of a whole message was logged on this connection.
     is_said: OnChange<bool>,
 }
 
-/// A value that was received for a command.
+/// A value that a command message carried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Said {
+    /// The value, before the conversion to the type of the point.
     pub(super) value: Value,
-    /// When the value was sent, by the sender's clock.
+    /// The time at which the value was sent, by the sender's clock.
     pub(super) sent: Option<SystemTime>,
-    /// How much longer the sender wants it to be valid.
+    /// The time for which the sender wants the value to be valid, counted from now.
     pub(super) expires: Option<Duration>,
 }
 
-/// A payload in JSON.
+/// The JSON payload of a command: `{"value": 1.5, "time": "2026-11-28T08:00:00Z"}`.
 #[derive(Deserialize)]
 struct Told {
     #[serde(deserialize_with = "exact")]
     value: Value,
+    /// The time of sending, in the format of RFC 3339.
     time: Option<String>,
 }
 
@@ -78,7 +89,7 @@ impl Commands {
         Self { all, ..Self::default() }
     }
 
-    /// Carries out command number `at`, or refuses it.
+    /// Carries out command number `at`, or refuses it and counts the refusal.
     pub(super) fn take(&mut self, at: usize, said: Result<Said, String>, side: &mut Side) {
         let command = &mut self.all[at];
         let was_untold = command.is_untold;
@@ -92,7 +103,7 @@ impl Commands {
         }
     }
 
-    /// Refuses a whole message that cannot be assigned to a command.
+    /// Refuses a whole message that belongs to no command, and counts the refusal.
     pub(super) fn refuse(&mut self, topic: &str, why: &str) {
         self.refused += 1;
         if self.is_said.changes_to(true) {
@@ -100,18 +111,18 @@ impl Commands {
         }
     }
 
-    /// Records that the scan has all values that came from the broker.
+    /// Records that all received values were published to the scan.
     pub(super) fn told(&mut self) {
         self.all.iter_mut().for_each(|command| command.is_untold = false);
     }
 
-    /// Begins a connection: its refusals are logged anew.
+    /// Begins a connection. The first refusal on each connection is logged.
     pub(super) fn begin(&mut self) {
         self.is_said = OnChange::default();
         self.all.iter_mut().for_each(|command| command.is_said = OnChange::default());
     }
 
-    /// The status parts of commands whose subscription or last value was refused.
+    /// Returns a part of the status for each command whose subscription or last value was refused.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
         self.all.iter().filter_map(|command| {
             let why = command.denied.as_ref().or(command.refused.as_ref())?;
@@ -136,7 +147,7 @@ impl Command {
         }
     }
 
-    /// Notes that the broker refuses the subscription.
+    /// Records that the broker refuses the subscription, and makes the quality of the point bad.
     pub(super) fn deny(&mut self, why: &str, side: &mut Side) {
         side.spoil(self.id, Quality::Config);
         let why = format!("the broker refuses the subscription: {why}");
@@ -144,16 +155,16 @@ impl Command {
         self.denied = Some(why);
     }
 
-    /// Notes that the broker grants the subscription, perhaps after a refusal.
+    /// Records that the broker grants the subscription, perhaps after an earlier refusal.
     pub(super) fn allow(&mut self, side: &mut Side) {
         if self.denied.take().is_some() {
-            // A value from before is valid until its end, which the scan knows.
+            // The last value may still be valid. The scan checks whether it has expired.
             let quality = if self.has_value { Quality::Good } else { Quality::Waiting };
             side.spoil(self.id, quality);
         }
     }
 
-    /// Logs a refusal, once in a connection.
+    /// Logs the first refusal on each connection.
     fn say(&mut self, why: &str) {
         if self.is_said.changes_to(true) {
             let (point, topic) = (&self.point.name, &self.address);
@@ -161,10 +172,10 @@ impl Command {
         }
     }
 
-    /// Sets the point to this value, for as long as it is valid.
+    /// Sets the point to this value, for the time for which the value is valid.
     ///
     /// # Errors
-    /// Why the value does not fit this point, or has expired.
+    /// When the value does not fit the point or has expired. The error is the reason, as text.
     fn take(&mut self, said: Said, side: &mut Side) -> Result<(), String> {
         let left = self.left(said, SystemTime::now())?;
         let value = whole(said.value, &self.point);
@@ -176,9 +187,9 @@ impl Command {
         Ok(())
     }
 
-    /// How much longer the value is valid.
+    /// Returns the remaining time for which the value is valid.
     fn left(&self, said: Said, now: SystemTime) -> Result<Duration, String> {
-        // A sender whose clock is ahead counts as one that has sent just now.
+        // If the sender's clock is ahead of the clock here, the age of the value counts as 0.
         let age = said.sent.and_then(|sent| now.duration_since(sent).ok()).unwrap_or_default();
         let meant = said.expires.unwrap_or(Duration::MAX);
         let left = meant.min(self.expires.saturating_sub(age));
@@ -189,13 +200,13 @@ impl Command {
     }
 }
 
-/// The value for an integer point: 2.0 is accepted as 2, and 2.5 becomes one that will be refused.
-/// For a bool 0 and 1 are accepted.
+/// Converts a value to the type of the point. For an integer point, 2.0 becomes 2. A 2.5 becomes
+/// NaN, which the next check refuses. For a bool point, 0 and 1 become `false` and `true`.
 fn whole(value: Value, point: &Point) -> Value {
     let is_plain = point.scale == 1.0 && point.offset == 0.0;
     let is_integer = !matches!(point.kind, Kind::Bool | Kind::F32 | Kind::F64);
     match value {
-        // Up to 2^63 a double is exact enough for the check of the range that follows.
+        // `Point::raw_of` checks the range later. Up to 2^63 a double is exact enough for it.
         Value::Real(real) if is_integer && is_plain => match real.fract() == 0.0 {
             true => Value::Int(real as i128),
             false => Value::Real(f64::NAN),
@@ -209,10 +220,10 @@ fn whole(value: Value, point: &Point) -> Value {
 
 impl Said {
     /// Parses a payload: a number, `true` or `false`, or `{"value": x, "time": "..."}`. The time is
-    /// optional, in the format of RFC 3339 and in UTC.
+    /// optional. Its format is RFC 3339, and it must be in UTC.
     ///
     /// # Errors
-    /// Why the payload is no value.
+    /// When the payload is not a value. The error is the reason, as text.
     pub(super) fn parse(payload: &[u8], expires: Option<Duration>) -> Result<Self, String> {
         if payload.len() > MAX_TEXT {
             return Err(format!("{} bytes are too long for a value", payload.len()));
@@ -229,10 +240,10 @@ impl Said {
     }
 }
 
-/// Parses a time of RFC 3339 in UTC, which is all that the library accepts.
+/// Parses a time of RFC 3339. The library accepts only times in UTC.
 fn instant(time: &str) -> Result<SystemTime, String> {
     humantime::parse_rfc3339(time).map_err(|_| {
-        // The end may be an offset, such as +01:00.
+        // If the text ends with an offset such as +01:00, the error says that UTC is required.
         let local = time.len().checked_sub(6).and_then(|at| time.split_at_checked(at));
         let is_local = local.is_some_and(|(local, offset)| {
             offset.starts_with(['+', '-']) && humantime::parse_rfc3339(&format!("{local}Z")).is_ok()

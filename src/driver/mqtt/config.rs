@@ -1,7 +1,7 @@
-//! The keys of a `[[device]]` that is a broker.
+//! The keys of a `[[device]]` with `driver = "mqtt"`.
 //!
-//! This file only parses them. `plan.rs` and `broker.rs` check their values and which of them go
-//! together.
+//! This file only parses the keys. `plan.rs` and `broker.rs` check the values, and check which keys
+//! may be used together.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,44 +13,47 @@ use super::publish::Text;
 use super::sparkplug;
 use crate::driver::duration;
 
-/// A `[[device]]` of this driver.
+/// The keys of one MQTT device.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `mqtt://host:port`, or `mqtts://` for TLS.
+    /// The address of the broker: `mqtt://host:port`, or `mqtts://host:port` for TLS.
     pub connect: String,
-    /// The name of this client. If two clients have the same name, the broker disconnects one of
-    /// them.
+    /// The identity of this client. Each client of a broker must have a different `client_id`. If
+    /// two clients have the same `client_id`, the broker disconnects the client that connected
+    /// first.
     pub client_id: String,
-    /// The user name, if the broker wants one.
+    /// The user name, if the broker requires one.
     pub username: Option<String>,
-    /// The file whose first line is the password.
+    /// The file with the password. The password is the first line of the file.
     pub password_file: Option<PathBuf>,
-    /// The certificates of the authorities to trust, in PEM.
+    /// The file with the certificates of the trusted authorities, in PEM.
     pub ca: Option<PathBuf>,
-    /// The client's own certificate, if the broker wants one.
+    /// The file with the certificate of this client, if the broker requires one.
     pub cert: Option<PathBuf>,
-    /// The private key of that certificate.
+    /// The file with the private key of the certificate in `cert`.
     pub key: Option<PathBuf>,
-    /// The silence of the broker after which the client asks it for an answer. After as long again
-    /// without an answer the connection is lost. The broker waits for the client 1.5 times as long
-    /// as this (MQTT 5, 3.1.2.10). If the broker names another time when it accepts the connection,
-    /// that time counts.
+    /// The time without a packet from the broker after which the client asks for an answer. After
+    /// the same time again without a packet, the client ends the connection. The broker ends the
+    /// connection if this client sends no packet for 1.5 times `keep_alive` (MQTT 5, 3.1.2.10). The
+    /// broker may set another time when it accepts the connection. That time then replaces
+    /// `keep_alive`.
     #[serde(default = "half_a_minute", with = "duration")]
     pub keep_alive: Duration,
-    /// The time limit for making a connection, and for the answer to a subscription.
+    /// The time limit for a connect, and for the answer to a subscription.
     #[serde(default = "five_seconds", with = "duration")]
     pub connect_timeout: Duration,
-    /// The message that the broker publishes when it loses this client.
+    /// The message that the broker publishes when the connection to this client is lost.
     pub will: Option<Message>,
-    /// The message that the client publishes first.
+    /// The message that the client publishes first on each connection.
     pub birth: Option<Message>,
-    /// The settings of Sparkplug B, if it replaces the topics that the configuration chooses.
+    /// The settings of Sparkplug B. If this key is set, Sparkplug defines the topics.
     pub sparkplug: Option<sparkplug::Config>,
     /// The values that are published.
     #[serde(default)]
     pub publish: Vec<Publication>,
-    /// The key `at` of each point, by the point's name: how its commands come.
+    /// The key `at` of each point, by the name of the point. This key defines how commands to the
+    /// point arrive.
     #[serde(default)]
     pub at: BTreeMap<String, At>,
 }
@@ -63,18 +66,18 @@ fn five_seconds() -> Duration {
     Duration::from_secs(5)
 }
 
-/// A message that never changes.
+/// A message with a fixed topic and payload.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// The topic.
+    /// The topic of the message.
     pub topic: String,
-    /// The payload.
+    /// The payload, as text.
     pub payload: String,
     /// The QoS: 0 for at most once, 1 for at least once.
     #[serde(default = "one")]
     pub qos: u8,
-    /// Whether the broker retains it for clients that subscribe later.
+    /// Whether the broker retains the message for clients that subscribe later.
     #[serde(default)]
     pub retain: bool,
 }
@@ -83,50 +86,50 @@ fn one() -> u8 {
     1
 }
 
-/// A value that is published. Without `every` it is sent when it changes.
+/// A value that is published. If `every` is not set, the value is sent when it changes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publication {
     /// The name of the point or variable.
     pub name: String,
-    /// The topic; not with Sparkplug.
+    /// The topic. With Sparkplug it must not be set.
     pub topic: Option<String>,
-    /// The name of the metric in Sparkplug, if it is not `name`.
+    /// The name of the metric in Sparkplug. The default is `name`.
     pub metric: Option<String>,
     /// The QoS: 0 for at most once, 1 for at least once.
     pub qos: Option<u8>,
-    /// Whether the broker retains it for clients that subscribe later.
+    /// Whether the broker retains the last message for clients that subscribe later.
     pub retain: Option<bool>,
-    /// The form of the payload.
+    /// The format of the payload.
     pub payload: Option<Text>,
-    /// A number has changed when it differs by more than this from the one sent last.
+    /// A number counts as changed when it differs from the last sent number by more than this.
     pub deadband: Option<f64>,
-    /// The shortest time between two messages.
+    /// The shortest time between two messages of this value.
     #[serde(default, deserialize_with = "duration::some")]
     pub min_interval: Option<Duration>,
-    /// The time after which the value is sent again, changed or not.
+    /// The time after the last message at which the value is sent even without a change.
     #[serde(default, deserialize_with = "duration::some")]
     pub refresh: Option<Duration>,
-    /// The period in which the value is sent. It is then not sent when it changes.
+    /// The period in which the value is sent. With this key, a change does not send the value.
     #[serde(default, deserialize_with = "duration::some")]
     pub every: Option<Duration>,
 }
 
-/// The key `at` of a point.
+/// The key `at` of a point: how commands to this point arrive.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// The topic of the commands to this point; not with Sparkplug.
+    /// The topic of the commands to this point. With Sparkplug it must not be set.
     pub topic: Option<String>,
-    /// The name of the metric in Sparkplug, if it is not the point's name.
+    /// The name of the metric in Sparkplug. The default is the name of the point.
     pub metric: Option<String>,
     /// The QoS: 0 for at most once, 1 for at least once.
     pub qos: Option<u8>,
-    /// How long a command is valid: from the instant that its sender gives or, without one, from
-    /// its arrival.
+    /// The time for which a command is valid. This time begins at the time of sending, if the
+    /// sender has put that time into the message. Otherwise it begins when the message arrives.
     #[serde(with = "duration")]
     pub expires: Duration,
-    /// Whether a retained message counts as a command. It may be a year old. One that was received
-    /// before does not count again.
+    /// Whether a retained message counts as a command. A retained message may be very old. The same
+    /// retained message counts only once.
     pub retained: Option<bool>,
 }

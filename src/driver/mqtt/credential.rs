@@ -1,9 +1,9 @@
-//! The credentials of a connection: a password, certificates and a key, and the files that hold
+//! The credentials of a connection: a password, certificates and a key, and the files that contain
 //! them.
 //!
-//! The files are read in the plan of the device and for each connection. Both reads may wait for a
-//! disk, so each is done where the caller waits with a time limit. `broker.rs` makes the options of
-//! a connection of them.
+//! The files are read twice: when the configuration is checked, and again for each connection. A
+//! read may wait for the disk. So both callers read on a thread that may wait, and set a time
+//! limit. `broker.rs` makes the options of a connection from the credentials.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,52 +18,58 @@ use super::Config;
 use crate::driver::OpenError;
 use crate::file;
 
-/// The maximum size in bytes of a file with certificates, a key or a password. A file with all
-/// public authorities is smaller.
+/// The maximum size of a file with certificates, a key or a password, in bytes. A file with the
+/// certificates of all public authorities is smaller.
 const MOST_PEM_BYTES: u64 = 4 << 20;
 
-/// The paths of the files.
+/// The paths of the files with the password and for TLS.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
+    /// The file with the password, if the configuration names one.
     password: Option<PathBuf>,
+    /// The files for TLS. `None` for a connection without TLS.
     tls: Option<TlsFiles>,
 }
 
-/// The files for TLS, in PEM.
+/// The paths of the files for TLS. The format of these files is PEM.
 #[derive(Debug, Clone)]
 struct TlsFiles {
+    /// The file with the certificates of the trusted authorities.
     ca: PathBuf,
-    /// The client's certificate and its key.
+    /// The file with the client's certificate, and the file with its private key.
     client: Option<(PathBuf, PathBuf)>,
 }
 
-/// The content of the files, for one connection.
+/// The contents of the files, read for one connection.
 pub(super) struct Credentials {
+    /// The password: the first line of its file.
     pub(super) password: Option<Vec<u8>>,
+    /// The settings of TLS. `None` for a connection without TLS.
     pub(super) tls: Option<TlsConfiguration>,
 }
 
 impl fmt::Debug for Credentials {
-    /// Writes no secret.
+    /// Writes only the name of the type, so that no secret gets into a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials")
     }
 }
 
 impl Files {
-    /// Plans the files of a connection, with TLS if `is_secure`. It opens none of them.
+    /// Checks which files the configuration names, without opening them. With `is_secure`, the
+    /// connection uses TLS.
     ///
     /// # Errors
-    /// When a file is missing from the configuration, or is of no use.
+    /// When a required file is not named, or a file is named that the connection cannot use.
     pub(super) fn plan(config: &Config, is_secure: bool) -> Result<Self, OpenError> {
         let tls = TlsFiles::plan(config, is_secure)?;
         Ok(Self { password: config.password_file.clone(), tls })
     }
 
-    /// Reads the files. It may wait for the disk.
+    /// Reads the files. The call may wait for the disk.
     ///
     /// # Errors
-    /// When a file cannot be read, or does not hold what it should.
+    /// When a file cannot be read, or its contents are not a password, certificates or a key.
     pub(super) fn read(&self) -> Result<Credentials, OpenError> {
         let password = self.password.as_ref().map(|file| read("password_file", file));
         let line = |text: Vec<u8>| {
@@ -77,7 +83,7 @@ impl Files {
 }
 
 impl TlsFiles {
-    /// Plans the files for TLS; `None` without TLS.
+    /// Checks which TLS files the configuration names. Returns `None` for a connection without TLS.
     fn plan(config: &Config, is_secure: bool) -> Result<Option<Self>, OpenError> {
         let files = [("ca", &config.ca), ("cert", &config.cert), ("key", &config.key)];
         if !is_secure {
@@ -104,7 +110,7 @@ impl TlsFiles {
         Ok(Some(Self { ca, client }))
     }
 
-    /// Reads the files and makes the settings of TLS.
+    /// Reads the files and makes the TLS settings.
     fn read(&self) -> Result<TlsConfiguration, OpenError> {
         let mut roots = RootCertStore::empty();
         for cert in certificates("ca", &self.ca)? {
@@ -112,7 +118,7 @@ impl TlsFiles {
             let found = |error| format!("{}: {error}", self.ca.display());
             roots.add(cert).map_err(|error| OpenError::new("ca", found(error), wanted))?;
         }
-        // The provider is given, because a process with several providers has no default.
+        // The crypto provider is set here: rustls has no default if the process has several ones.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -133,7 +139,7 @@ impl TlsFiles {
     }
 }
 
-/// The certificates in a file. It has at least one.
+/// Returns the certificates in a file. A file without a certificate is an error.
 fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> {
     let wrong = |error: &str| {
         OpenError::new(key, format!("{}: {error}", file.display()), "certificates in PEM")

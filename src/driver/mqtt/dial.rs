@@ -1,8 +1,8 @@
-//! The TCP connection to a broker, set up so that a pulled cable is noticed.
+//! The TCP connection to a broker. Its socket options make sure that a pulled cable is noticed.
 //!
-//! The library can open one too, but without keepalive and without a timeout for data under way.
-//! The library does TLS and MQTT on top of it. How long a broker may be silent on a sound
-//! connection is decided in `pulse.rs`.
+//! The library could open the connection too, but it sets no keepalive and no timeout for
+//! unacknowledged data. The library then runs TLS and MQTT on this connection. `pulse.rs` handles a
+//! working connection to a broker that is silent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,13 +14,15 @@ use tokio::time::timeout;
 use super::loss::NO_ANSWER;
 use crate::driver::tcp::set_up;
 
-/// Connects to the first address of the host that accepts, within `limit`.
+/// Tries the addresses of the host in order, and returns the first connection that is accepted.
+/// `limit` is the time for all addresses together.
 ///
 /// # Errors
-/// When no address accepts. The error is that of the last one.
+/// When no address accepts the connection. The error is that of the last address.
 pub(super) async fn dial(host: String, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let found: Vec<SocketAddr> = lookup_host((host.as_str(), port)).await?.collect();
-    // An address that never answers leaves time for the others.
+    // Each address gets an equal part of `limit`. So an address that never answers leaves time for
+    // the next addresses.
     let share = limit / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in found {

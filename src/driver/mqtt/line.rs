@@ -1,9 +1,16 @@
-//! The way out: messages that are handed to the library, and what becomes of each.
+//! The outgoing messages: those in the library's queue, and those that the broker has not
+//! acknowledged.
 //!
-//! The library takes a message at once and sends it later. Until it is sent, this file counts it as
-//! waiting. So it is known how much room there is, and which topic an acknowledgement is about: a
-//! broker that refuses a message names only its number. A [`Dialect`](super::session::Dialect)
-//! decides what to send, and when.
+//! The library accepts a message into its queue at once and sends the message later. This file
+//! counts the messages in that queue. From the count, a [`Dialect`](super::session::Dialect) learns
+//! whether there is room for more. The dialect decides what to send, and when.
+//!
+//! ```text
+//! say --> waiting (topics) --> sent --> under_way (number, topic) --> acknowledged, or denied
+//!                                  \--> QoS 0: no acknowledgement
+//! ```
+//! A broker that refuses a message returns only the number of the message. With the list
+//! `under_way` the log line can name the topic.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,56 +20,58 @@ use rumqttc::{AsyncClient, ConnAck, Outgoing as Sent, PubAck, PubAckReason, Publ
 use super::qos;
 use crate::logged::OnChange;
 
-/// The maximum number of messages that wait for the library, which takes them as fast as the broker
-/// does. With the pause of [`FULL`] that is enough for some thousand a second. It is not more,
-/// because a waiting message is older than the current value.
+/// The maximum number of messages in the library's queue. The library sends them as fast as the
+/// broker accepts them. With the pause of [`FULL`], this size allows some thousand messages a
+/// second. A longer queue would only make the values in it older.
 pub(super) const QUEUE: usize = 128;
 
-/// The pause after which a full queue is tried again.
+/// The pause after which a message is offered again to a full queue.
 pub(super) const FULL: Duration = Duration::from_millis(20);
 
 /// A message to be sent.
 pub(super) struct Outgoing<'a> {
     pub(super) topic: &'a str,
     pub(super) qos: u8,
+    /// Whether the broker retains the message for clients that subscribe later.
     pub(super) retain: bool,
     pub(super) payload: Vec<u8>,
 }
 
-/// The way to the broker.
+/// The connection to the library: the client that accepts messages, and the counts of messages.
 pub(super) struct Line<'a> {
+    /// The library's handle, which accepts messages without waiting.
     pub(super) client: &'a AsyncClient,
+    /// The record of the messages in the queue and of the unacknowledged messages.
     pub(super) ledger: &'a mut Ledger,
 }
 
-/// What became of messages, since the start and on this connection.
+/// The counts of messages since the start, and the messages of this connection.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// The number of messages handed to the library since the start.
+    /// The number of messages that the library has accepted since the start.
     pub(super) published: u64,
     /// The number of messages that the broker has refused since the start.
     pub(super) denied: u64,
     /// Whether the broker does not support retained messages.
     keeps_none: bool,
-    /// The topics of the messages that the library has not sent yet, in the order in which it will
-    /// send them: at most [`QUEUE`].
+    /// The topics of the messages that the library has not sent yet, in the order of sending. There
+    /// are at most [`QUEUE`] topics.
     waiting: VecDeque<String>,
-    /// The number and topic of each message that the broker has not acknowledged yet: as many as
-    /// may be under way.
+    /// The number and topic of each sent message that the broker has not acknowledged yet.
     under_way: Vec<(u16, String)>,
-    /// Whether a refused message of this connection was logged.
+    /// Whether a refused message was logged on this connection.
     is_said: OnChange<bool>,
 }
 
 impl Line<'_> {
-    /// Hands a message to the library; `false` if there is no room.
+    /// Passes a message to the library. Returns `false` if the queue has no room.
     pub(super) fn say(&mut self, said: Outgoing<'_>) -> bool {
         if !self.has_room(1) {
             return false;
         }
         if said.retain && self.ledger.keeps_none {
-            // It must not be sent (MQTT 5, 3.2.2.3.5), and the library would drop it without a
-            // word.
+            // The broker does not support `retain`. MQTT 5 (3.2.2.3.5) forbids such a message then,
+            // and the library would drop the message without an error.
             self.ledger.deny(said.topic, "it keeps no messages (`retain`)");
             return true;
         }
@@ -75,14 +84,14 @@ impl Line<'_> {
         is_taken
     }
 
-    /// Whether there is room for this many messages.
+    /// Whether the queue has room for `count` messages.
     pub(super) fn has_room(&self, count: usize) -> bool {
         self.ledger.waiting.len() + count <= QUEUE
     }
 }
 
 impl Ledger {
-    /// Begins a connection: nothing of the one before is under way.
+    /// Begins a connection: the lists become empty, and the counts since the start remain.
     pub(super) fn begin(&mut self, welcome: &ConnAck) {
         let kept = welcome.properties.as_ref().and_then(|given| given.retain_available);
         *self = Self {
@@ -93,26 +102,26 @@ impl Ledger {
         };
     }
 
-    /// Notes that the library has sent a packet.
+    /// Records that the library has sent a packet.
     pub(super) fn sent(&mut self, sent: &Sent) {
         let Sent::Publish(number) = *sent else { return };
-        // The library keeps the order of the messages. The number 0 means that the message is not
-        // acknowledged.
+        // The library sends the messages in the order of `waiting`. The number 0 means QoS 0: the
+        // broker sends no acknowledgement.
         let topic = self.waiting.pop_front().filter(|_| number != 0);
         self.under_way.extend(topic.map(|topic| (number, topic)));
     }
 
-    /// Notes that the broker has taken a message, or has refused it.
+    /// Records that the broker has accepted or refused a message.
     pub(super) fn acknowledged(&mut self, answer: &PubAck) {
         let at = self.under_way.iter().position(|(number, _)| *number == answer.pkid);
         let topic = at.map(|at| self.under_way.swap_remove(at).1).unwrap_or_default();
-        // Reason codes from there on are errors (MQTT 5, 2.4).
+        // `UnspecifiedError` and all greater reason codes are errors (MQTT 5, 2.4).
         if answer.reason as u8 >= PubAckReason::UnspecifiedError as u8 {
             self.deny(&topic, &format!("{:?}", answer.reason));
         }
     }
 
-    /// Counts a message that the broker refuses, and logs the first of a connection.
+    /// Counts a message that the broker refuses, and logs the first such message of a connection.
     fn deny(&mut self, topic: &str, why: &str) {
         self.denied += 1;
         if self.is_said.changes_to(true) {

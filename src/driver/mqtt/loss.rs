@@ -1,21 +1,24 @@
-//! Why a connection has ended, in words for people, and the consequences for the next one.
+//! The reason why a connection has ended, as text, and what follows for the next connection.
 //!
-//! The words appear in the log and in the status. The library wraps the errors of the system and of
-//! TLS in layers of its own, which are removed here. `session.rs` decides what to do about a loss.
+//! The text appears in the log and in the status. The library wraps the errors of the operating
+//! system and of TLS in its own error types. This file takes the inner error out of them.
+//! `session.rs` decides what to do after a loss.
 
 use std::borrow::Cow;
 use std::io;
 
 use rumqttc::{ConnectionError, DisconnectReasonCode, Error, StateError};
 
-/// The end of a connection.
+/// The end of a connection, with its reason.
 #[derive(Debug, PartialEq)]
 pub(super) struct Loss {
+    /// The reason, as text for the log and the status.
     pub(super) why: Cow<'static, str>,
-    /// Whether the broker may have received something of this connection.
+    /// Whether the broker may have received a packet of this connection.
     pub(super) was_tried: bool,
-    /// Whether another client has the same name. That client will come back if the broker
-    /// disconnects it too.
+    /// Whether another client with the same `client_id` has connected. If this client connects
+    /// again, the broker disconnects the other client, and the other client then connects again
+    /// too.
     pub(super) was_replaced: bool,
 }
 
@@ -28,8 +31,8 @@ impl Loss {
 impl From<ConnectionError> for Loss {
     fn from(error: ConnectionError) -> Self {
         match error {
-            // This is an error before the first MQTT packet. Later errors come as errors of the
-            // MQTT state.
+            // This error came before the first MQTT packet. A later error of the socket comes as
+            // `ConnectionError::MqttState`.
             ConnectionError::Io(error) => Self::new(failed(&error), false),
             ConnectionError::Tls(error) => Self::new(format!("TLS: {error}"), false),
             ConnectionError::Timeout(_) => Self::new(NO_ANSWER, true),
@@ -49,8 +52,9 @@ impl From<StateError> for Loss {
     fn from(error: StateError) -> Self {
         let why: Cow<'static, str> = match error {
             StateError::AwaitPingResp => "no answer within keep_alive".into(),
-            // This also covers a DISCONNECT without properties. MQTT 5 (3.14.2.2.1) allows it, but
-            // the library does not; Mosquitto sends it.
+            // The library also returns this error for a DISCONNECT without properties. MQTT 5
+            // (3.14.2.2.1) allows such a packet, and Mosquitto sends it, but the library cannot
+            // parse it.
             StateError::ConnectionAborted => "the broker has hung up".into(),
             StateError::ServerDisconnect { reason_code, .. } => {
                 let was_replaced = reason_code == DisconnectReasonCode::SessionTakenOver;
@@ -81,10 +85,10 @@ impl From<StateError> for Loss {
     }
 }
 
-/// The reason when a connection was not made within `connect_timeout`.
+/// The reason of a loss when the connection was not made within `connect_timeout`.
 pub(super) const NO_ANSWER: &str = "no answer within connect_timeout";
 
-/// The error of the system, or of TLS that comes through it.
+/// Returns the text of a socket error. The text begins with "TLS: " if TLS caused the error.
 fn failed(error: &io::Error) -> String {
     let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
     format!("{}{error}", if is_tls { "TLS: " } else { "" })

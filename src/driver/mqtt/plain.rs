@@ -1,7 +1,8 @@
-//! The dialect with a topic for each value, which is sent as text.
+//! The dialect without Sparkplug: each value has a topic of its own, and the payload is text.
 //!
-//! The configuration chooses the topics. The other dialect over the same session is `sparkplug.rs`.
-//! When a value is sent is decided in `publish.rs`, how long a command is valid in `command.rs`.
+//! The configuration defines the topics. `sparkplug.rs` is the other dialect. Both dialects use the
+//! connection of `session.rs`. `publish.rs` decides when a value is sent. `command.rs` decides how
+//! long a command is valid.
 
 use std::collections::HashMap;
 
@@ -17,38 +18,48 @@ use crate::driver::Part;
 use crate::driver::export::Export;
 use crate::driver::link::Side;
 
-/// The messages that are sent and received.
+/// The state of the dialect: its topics, its subscriptions and its fixed messages.
 #[derive(Debug)]
 pub(super) struct Plain {
+    /// The message that the broker publishes if the connection is lost.
     will: Option<Message>,
+    /// The message that the client publishes first on each connection.
     birth: Option<Message>,
     /// Whether the birth message was sent on this connection.
     is_born: bool,
+    /// The published values. If the queue becomes full, the list is rotated: the next call of
+    /// `speak` begins with the first value that was not sent.
     topics: Vec<Topic>,
     /// The number of topics that were due when the queue was full.
     waiting: usize,
+    /// The subscriptions. A subscription and its command have the same index.
     subscriptions: Vec<Subscription>,
-    /// The index of the command of each topic.
+    /// The index of each command, by its topic.
     commands: HashMap<String, usize>,
 }
 
-/// A published value with its own topic.
+/// A published value that has its own topic.
 #[derive(Debug)]
 pub(super) struct Topic {
+    /// The value, with its topic and the rule that decides when it is sent.
     pub(super) item: Item,
     pub(super) qos: u8,
+    /// Whether the broker retains the last message of this topic.
     pub(super) retain: bool,
+    /// The format of the payload.
     pub(super) text: Text,
 }
 
-/// The subscription of a command, in the order of the commands.
+/// The subscription to the topic of one command. Subscriptions have the order of the commands.
 #[derive(Debug)]
 pub(super) struct Subscription {
+    /// The topic, which is a name without wildcards.
     pub(super) topic: String,
     pub(super) qos: u8,
-    /// Whether retained messages of the broker count as commands.
+    /// Whether a retained message counts as a command.
     pub(super) retained: bool,
-    /// The last payload that came live, and the last that came retained. Kept only if `retained`.
+    /// The payload of the last live message, and the payload of the last retained message. Both are
+    /// stored only if `retained` is set.
     known: [Option<Vec<u8>>; 2],
 }
 
@@ -57,20 +68,20 @@ impl Subscription {
         Self { topic: topic.to_owned(), qos, retained, known: [None, None] }
     }
 
-    /// Whether a message is a command that was not seen before.
+    /// Whether a message is a new command.
     ///
-    /// The broker sends a retained message again on each connection. It would replace a newer
-    /// command, and an old command would become valid again.
+    /// The broker sends its retained message again after each connect. If that message counted
+    /// again, it would replace a newer command, and an expired command would become valid again.
     fn is_news(&mut self, said: &Publish) -> bool {
         if !self.retained {
-            // The broker was asked to send no retained messages, but a broker of an older protocol
-            // version ignores that.
+            // The subscription asks for no retained messages. Brokers of an older protocol version
+            // ignore this option and send retained messages.
             return !said.retain;
         }
         if said.retain && self.known.iter().flatten().any(|known| *known == said.payload) {
             return false;
         }
-        // A longer payload is refused each time it comes.
+        // A payload longer than `MAX_TEXT` is not stored, because each such message is refused.
         let known = (said.payload.len() <= MAX_TEXT).then(|| said.payload.to_vec());
         self.known[usize::from(said.retain)] = known;
         true
@@ -78,7 +89,7 @@ impl Subscription {
 }
 
 impl Topic {
-    /// Whether the value of the topic is to be sent at `now`.
+    /// Whether the value of the topic must be sent at `now`.
     fn is_due(&self, export: &Export, now: Instant) -> bool {
         let due = |shown| self.item.due(&shown, now);
         export.find(&self.item.name).and_then(due).is_some_and(|due| due <= now)
@@ -86,6 +97,7 @@ impl Topic {
 }
 
 impl Plain {
+    /// Makes the dialect. The subscriptions have the order of the commands.
     pub(super) fn new(
         [will, birth]: [Option<Message>; 2],
         topics: Vec<Topic>,
@@ -158,7 +170,7 @@ impl Dialect for Plain {
             if item.due(&shown, now).is_some_and(|due| due <= now) {
                 let (topic, payload) = (&item.address, text.write(&shown));
                 if !line.say(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
-                    // The topic that had to wait is the first the next time.
+                    // The next call begins with this topic, for which the queue had no room.
                     self.topics.rotate_left(at);
                     self.waiting =
                         self.topics.iter().filter(|topic| topic.is_due(export, now)).count();

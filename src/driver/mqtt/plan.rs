@@ -1,8 +1,9 @@
-//! The plan of a device: from its keys to the dialect and the commands. A mistake is reported with
-//! its remedy.
+//! The plan of an MQTT device: the configuration is checked, and the dialect and the commands are
+//! made from it.
 //!
-//! Everything is checked here except the broker itself, which `broker.rs` checks. Whether a
-//! published name exists is not checked, because variables come and go.
+//! Each error names the mistake and the expected value. `broker.rs` checks the keys of the broker.
+//! All other keys are checked here. Whether a published name exists is not checked, because
+//! programs may create and remove variables at any time.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,47 +17,47 @@ use super::sparkplug::{self, Node};
 use crate::driver::OpenError;
 use crate::process::image::{Direction, Point, PointId, Points};
 
-/// The maximum number of published values of one device. Each is compared at every change.
+/// The maximum number of published values of one device. Each value is compared at every change.
 const MAX_PUBLISH: usize = 4096;
 
-/// The maximum length of a topic, in bytes. The protocol allows 65535, but people do not write more
-/// than this.
+/// The maximum length of a topic, in bytes. The protocol allows 65535 bytes, but topics of real
+/// plants are shorter than this.
 const MAX_TOPIC: usize = 1024;
 
-/// The range of periods and of `expires`. The daemon exports values up to fifty times a second; a
-/// value once a day is a report.
+/// The range of all periods and of `expires`. The daemon exports values at most 50 times a second,
+/// so a shorter period has no use. The longest period is enough for a daily report.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
-/// The shortest time between two messages of a value, by default. A noisy value must not fill the
-/// line.
+/// The default of the shortest time between two messages of a value. Without it, a noisy value
+/// would fill the line.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The rule for the value of a command, which Sparkplug publishes back.
+/// The rule for publishing the value of a command. Only Sparkplug publishes such values.
 const ON_CHANGE: Rule = Rule::Change { deadband: 0.0, min_interval: MIN_INTERVAL, refresh: None };
 
-/// The dialect that puts values and commands on the wire, and the commands.
+/// The dialect, which encodes and decodes the messages, and the commands.
 pub(super) type Planned = (Box<dyn Dialect>, Vec<Command>);
 
-/// A mistake below a point or an entry of a list: the key, what was found, what is expected.
+/// A mistake in a point or in an entry of a list: the key, the found value, the expected value.
 struct Wrong(&'static str, String, &'static str);
 
 impl Wrong {
-    /// The error for this mistake below the key `at` of a point.
+    /// Returns the error for this mistake in the key `at` of a point.
     fn at(self, point: &Point) -> OpenError {
         OpenError::at(&point.name, self.0, self.1, self.2)
     }
 
-    /// The error for this mistake below `place`.
+    /// Returns the error for this mistake in the entry `place`, such as `publish[2]`.
     fn of(self, place: &str) -> OpenError {
         OpenError::new(format!("{place}.{}", self.0), self.1, self.2)
     }
 }
 
-/// Plans what device number `device` publishes and takes.
+/// Plans the published values and the commands of device number `device`.
 ///
 /// # Errors
-/// When a part of it cannot work.
+/// When a key of the device has a value that cannot work.
 pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Planned, OpenError> {
     if config.publish.len() > MAX_PUBLISH {
         let found = format!("{} values", config.publish.len());
@@ -70,14 +71,15 @@ pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Pl
     }
 }
 
-/// A point of this device, which is a command.
+/// A point of this device. Every such point is a command.
 struct Ours<'c> {
     id: PointId,
     point: &'c Point,
+    /// The key `at` of the point, from the configuration.
     at: &'c At,
 }
 
-/// Checks that a point of this device can be a command.
+/// Checks that a point of this device can be a command: it must be an input with a key `at`.
 fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'c>, OpenError> {
     let name = &point.name;
     if point.direction == Direction::Out {
@@ -93,7 +95,7 @@ fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'
     Ok(Ours { id, point, at })
 }
 
-/// Plans the topics that the configuration chooses.
+/// Plans the dialect without Sparkplug: the topics in the configuration.
 fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
     for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
         if let Some(Message { topic, qos, .. }) = message {
@@ -136,7 +138,7 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
     Ok((Box::new(Plain::new(fixed, topics, subscriptions)), commands))
 }
 
-/// Plans the metrics of Sparkplug.
+/// Plans the dialect of Sparkplug: the metrics.
 fn metrics(
     config: &Config,
     node: &sparkplug::Config,
@@ -176,7 +178,7 @@ fn metrics(
 }
 
 impl Publication {
-    /// The rule that decides when the value is sent.
+    /// Returns the rule that decides when the value is sent.
     fn rule(&self) -> Result<Rule, Wrong> {
         let Self { deadband, min_interval, refresh, every, .. } = *self;
         if let Some(deadband) = deadband.filter(|band| !(0.0..f64::INFINITY).contains(band)) {
@@ -204,7 +206,7 @@ impl Publication {
     }
 }
 
-/// Checks that a metric can have this name, and that no metric before has it.
+/// Checks that Sparkplug allows this name for a metric, and that no earlier metric has it.
 fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), Wrong> {
     if !sparkplug::is_free(metric) {
         let wanted = "a name that is not one of Sparkplug's own: bdSeq, Node Control/Rebirth";
@@ -216,7 +218,7 @@ fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), 
     Ok(())
 }
 
-/// Checks that the topic is a name and not a pattern (MQTT 5, 4.7), and that the QoS is 0 or 1.
+/// Checks that the topic is a name without wildcards (MQTT 5, 4.7), and that the QoS is 0 or 1.
 fn check_topic(topic: &str, qos: u8) -> Result<(), Wrong> {
     let is_name = !topic.is_empty() && topic.len() <= MAX_TOPIC && !topic.starts_with('$');
     if !is_name || topic.contains(|c: char| "+#".contains(c) || c.is_control()) {

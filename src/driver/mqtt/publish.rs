@@ -1,9 +1,10 @@
-//! The decision which values are published, and when. It is pure: it compares the current value
-//! with the one sent last.
+//! The rules that decide when each published value is sent. They are pure functions: they only
+//! compare the current value with the value that was sent last.
 //!
-//! An item knows what was sent last, and nothing about a queue. While there is no connection,
-//! values come and go; afterwards the newest is sent. An outage of any length therefore costs no
-//! memory. This file also writes a value as text; `sparkplug.rs` writes metrics.
+//! An `Item` knows the value that was sent last, but no queue. During an outage of the connection
+//! the item stores no values. After the outage only the newest value is sent. An outage of any
+//! length therefore uses no memory. This file also encodes a value as text for `plain.rs`.
+//! `sparkplug.rs` encodes metrics.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,30 +14,31 @@ use tokio::time::Instant;
 use crate::driver::export::Shown;
 use crate::process::image::{Class, Quality, Value};
 
-/// The form of a value in a message of its own.
+/// The format of the payload, if each value has its own message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Text {
-    /// `{"value":1.5,"quality":"good","opc_ua":0,"time":"2026-11-26T18:00:00.000Z"}`
+    /// JSON: `{"value":1.5,"quality":"good","opc_ua":0,"time":"2026-11-26T18:00:00.000Z"}`
     #[default]
     Json,
-    /// `1.5`. A bad value is the word of its quality, which cannot be taken for a number.
+    /// Only the value: `1.5`. If the quality is bad, the payload is the word of the quality, such
+    /// as `no_comm`. A receiver cannot confuse that word with a number.
     Value,
 }
 
-/// When a value is sent again.
+/// The rule that decides when a value is sent again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Rule {
-    /// When the value has changed.
+    /// The value is sent when it has changed.
     Change {
-        /// A number has changed when it differs by more than this.
+        /// A number counts as changed when it differs from the last sent number by more than this.
         deadband: f64,
-        /// The shortest time after the last message.
+        /// The shortest time between two messages of the value.
         min_interval: Duration,
-        /// The time after which the value is sent even without a change.
+        /// The time after the last message at which the value is sent even without a change.
         refresh: Option<Duration>,
     },
-    /// Once in this period, and not when it changes.
+    /// The value is sent once in this period. A change does not send it earlier.
     Cyclic(Duration),
 }
 
@@ -47,14 +49,15 @@ pub(super) struct Item {
     pub(super) name: String,
     /// The topic of the value, or the name of its metric.
     pub(super) address: String,
+    /// The rule that decides when the value is sent.
     pub(super) rule: Rule,
     /// Whether no point and no variable has this name.
     pub(super) is_unknown: bool,
-    /// What was sent last on this connection; `None` if nothing was.
+    /// The value that was sent last on this connection. `None` if no value was sent.
     last: Option<Spoken>,
 }
 
-/// A value that was sent, and when.
+/// A sent value, with its quality and the time at which it was sent.
 #[derive(Debug, Clone, Copy)]
 struct Spoken {
     value: Value,
@@ -68,7 +71,8 @@ impl Item {
         Self { name, address, rule, is_unknown: false, last: None }
     }
 
-    /// When the value is to be sent, as things are; `None` if not before it changes.
+    /// Returns the time at which the value must be sent. Returns `None` if the value is not sent
+    /// until it changes.
     pub(super) fn due(&self, shown: &Shown, now: Instant) -> Option<Instant> {
         let Some(last) = &self.last else { return Some(now) };
         match self.rule {
@@ -81,17 +85,17 @@ impl Item {
         }
     }
 
-    /// Notes that the value was sent.
+    /// Records that the value was sent at `now`.
     pub(super) fn said(&mut self, shown: &Shown, now: Instant) {
         self.last = Some(Spoken { value: shown.value, quality: shown.quality, at: now });
     }
 
-    /// Forgets what was sent, for a new connection.
+    /// Deletes the record of the last sent value, because a new connection begins.
     pub(super) fn forget(&mut self) {
         self.last = None;
     }
 
-    /// Whether there is a value that was not sent yet on this connection.
+    /// Whether the value was not sent yet on this connection. Always `false` for an unknown name.
     pub(super) fn is_unsaid(&self) -> bool {
         self.last.is_none() && !self.is_unknown
     }
@@ -112,7 +116,7 @@ impl Spoken {
             (Some(old), Some(new)) if deadband > 0.0 => {
                 (new - old).abs() > deadband || old.is_nan() != new.is_nan()
             }
-            // Two NaN are the same value.
+            // Two NaN count as the same value. Otherwise a NaN would be sent again and again.
             (Some(old), Some(new)) if old.is_nan() && new.is_nan() => false,
             _ => self.value != shown.value,
         }
@@ -120,8 +124,10 @@ impl Spoken {
 }
 
 impl Text {
-    /// The payload of a value.
+    /// Returns the payload for a value.
     pub(super) fn write(self, shown: &Shown) -> Vec<u8> {
+        /// The fields of the JSON payload. A consumer can use the quality as a word or as an OPC UA
+        /// status code.
         #[derive(Serialize)]
         struct Told {
             value: Option<Value>,
@@ -133,7 +139,7 @@ impl Text {
             Self::Json => {
                 let Shown { value, quality, at } = *shown;
                 let (word, opc_ua) = (quality.word(), quality.opc_ua());
-                // An input that was never read is null, not 0.
+                // An input that was never read has the value null. A 0 would look like a reading.
                 let is_read = quality != Quality::Waiting;
                 let (value, time) = (is_read.then_some(value), is_read.then(|| time(at)));
                 let told = Told { value, quality: word, opc_ua, time };
@@ -145,7 +151,7 @@ impl Text {
     }
 }
 
-/// A time in the format of RFC 3339, with milliseconds.
+/// Returns a time in the format of RFC 3339, with milliseconds.
 fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
@@ -162,7 +168,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// When a value is due that was sent as 10.0 at 0 ms, in milliseconds.
+    /// Returns the time at which a value is due, in milliseconds. The value 10.0 was sent at 0 ms.
     fn due(rule: Rule, value: Value, quality: Quality) -> Option<u128> {
         let start = Instant::now();
         let mut item = Item::new("p", "t", rule);

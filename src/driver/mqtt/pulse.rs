@@ -1,72 +1,83 @@
-//! The watch on a silent broker: when it is asked for a sign of life, and when it is given up.
+//! The check that the broker still answers: when the client asks a silent broker for an answer, and
+//! when it ends the connection.
 //!
-//! The protocol's own ping is not enough. It is due when *the client* has sent nothing for
-//! `keep_alive`. A client that publishes all the time never pings. Its values without
-//! acknowledgement (QoS 0) then go into the socket of a dead broker until TCP gives up. That takes
-//! a quarter of an hour. Therefore only received packets count here. This file is pure; the
-//! connection is in `session.rs`.
+//! The ping of MQTT is not enough. A ping is due when *the client* has sent no packet for
+//! `keep_alive`. A client that publishes all the time therefore never sends a ping. If the broker
+//! is dead, values of QoS 0 fill the socket until TCP reports an error. That takes about 15
+//! minutes. Therefore only received packets count here:
+//!
+//! ```text
+//! last packet      + keep_alive + 0.1 s          + 2 * keep_alive
+//! received         ask the broker                end the connection
+//!    |-------------------|-----------------------------|
+//! ```
+//! This file is pure: it only calculates times. `session.rs` sends the packets.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The delay of a request after the library's ping. The ping serves as well, and it is due at the
-/// same time if the client sends nothing either.
+/// The delay of the client's request after the library's ping. If the client sends nothing, the
+/// library's ping is due at the same time. The broker must answer the ping too, so the request is
+/// then not sent.
 const AFTER_PING: Duration = Duration::from_millis(100);
 
-/// The signs of life of the broker on one connection.
+/// The record of received packets and requested answers on one connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pulse {
-    /// The silence after which the broker is asked. After twice this silence it is given up.
+    /// The time without a received packet after which the broker is asked for an answer. After
+    /// twice this time the connection is ended.
     keep_alive: Duration,
+    /// The time at which the last packet was received.
     heard_at: Instant,
-    /// Whether the broker was asked since it was last heard.
+    /// Whether the broker was asked for an answer after the last received packet.
     is_asked: bool,
-    /// When the broker must have answered a subscription, if one is under way.
+    /// The time at which the answer to a subscription must have arrived. `None` if the client waits
+    /// for no such answer.
     answer_by: Option<Instant>,
 }
 
-/// The action that is due.
+/// The action that is due on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// There is nothing to do.
+    /// No action is due.
     Nothing,
     /// Send a packet that the broker must answer.
     Ask,
-    /// Give the connection up, for this reason.
+    /// End the connection, for this reason.
     Lost(Cow<'static, str>),
 }
 
 impl Pulse {
-    /// A broker that was heard at `now`.
+    /// Makes the record of a connection on which a packet was received at `now`.
     pub(super) fn new(keep_alive: Duration, now: Instant) -> Self {
         Self { keep_alive, heard_at: now, is_asked: false, answer_by: None }
     }
 
-    /// Notes that a packet has come.
+    /// Records that a packet was received at `now`.
     pub(super) fn heard(&mut self, now: Instant) {
         (self.heard_at, self.is_asked) = (now, false);
     }
 
-    /// Notes that a packet was sent which the broker must answer.
+    /// Records that the client has sent a packet that the broker must answer.
     pub(super) fn asked(&mut self) {
         self.is_asked = true;
     }
 
-    /// Sets the time until which the broker must answer a subscription; `None` if none is under
-    /// way.
+    /// Sets the time at which the answer to a subscription must have arrived. `None` if the client
+    /// waits for no such answer.
     pub(super) fn expect(&mut self, answer_by: Option<Instant>) {
         self.answer_by = answer_by;
     }
 
-    /// When to look again.
+    /// Returns the time at which [`Pulse::due`] must be called again.
     pub(super) fn next(&self) -> Instant {
         let silence = if self.is_asked { self.given_up_at() } else { self.asked_at() };
         self.answer_by.map_or(silence, |answer_by| answer_by.min(silence))
     }
 
-    /// The action that is due at `now`.
+    /// Returns the action that is due at `now`.
     pub(super) fn due(&self, now: Instant) -> Due {
         if self.answer_by.is_some_and(|answer_by| now >= answer_by) {
             return Due::Lost("no answer to a subscription".into());
@@ -78,12 +89,12 @@ impl Pulse {
         if now >= self.asked_at() && !self.is_asked { Due::Ask } else { Due::Nothing }
     }
 
-    /// When a silent broker is asked for a sign of life.
+    /// Returns the time at which a silent broker is asked for an answer.
     fn asked_at(&self) -> Instant {
         self.heard_at + self.keep_alive + AFTER_PING
     }
 
-    /// When a silent broker is given up.
+    /// Returns the time at which the connection to a silent broker is ended.
     fn given_up_at(&self) -> Instant {
         self.heard_at + 2 * self.keep_alive
     }
@@ -116,7 +127,7 @@ mod tests {
         let at = |s| start + Duration::from_secs(s);
         let mut pulse = Pulse::new(Duration::from_secs(10), start);
         pulse.expect(Some(at(5)));
-        // The limit holds whatever else the broker sends.
+        // Other packets from the broker do not extend this time limit.
         pulse.heard(at(4));
         assert_eq!((pulse.due(at(4)), pulse.next()), (Due::Nothing, at(5)));
         assert_eq!(pulse.due(at(5)), Due::Lost("no answer to a subscription".into()));

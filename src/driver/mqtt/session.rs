@@ -1,4 +1,4 @@
-//! The sessions with a broker: one connection after another, each with its own beginning.
+//! The loop of the device's thread: it makes one connection to the broker after another.
 //!
 //! ```text
 //!             +--------------------- rest: 0.5 s, doubling to 30 s <-------------+
@@ -7,14 +7,14 @@
 //!             |                        |                                         ^
 //!             +------------------------+-----------------------------------------+
 //! ```
-//! Nothing of a connection outlives it, neither here nor at the broker: no session, no queue, no
-//! packet that waits for its acknowledgement. On the next connection all values are sent anew, as
-//! they are then. So an outage costs no memory, and no command can have waited for this client. A
-//! [`Dialect`] decides what is sent and what a message means: `plain.rs` and `sparkplug.rs`.
-//! `pulse.rs` decides how long a broker may be silent.
+//! No state survives the end of a connection, in this client or in the broker: no MQTT session, no
+//! queue, no unacknowledged packet. After a reconnect, the current values are sent. So an outage
+//! uses no memory, and no command can wait at the broker for this client. A [`Dialect`] decides
+//! what is sent and how a message is read: `plain.rs`, `sparkplug.rs`. `pulse.rs` limits the
+//! broker's silence.
 //!
-//! The library's `poll` loses packets if it is dropped while it writes. Therefore it is never
-//! dropped: the loop waits for the same future until it is done, whatever else happens meanwhile.
+//! The library's `poll` loses packets if its future is dropped during a write. So the loop never
+//! drops that future. The loop handles other events meanwhile and awaits the same future again.
 
 use std::borrow::Cow;
 use std::io;
@@ -39,98 +39,99 @@ use crate::driver::link::{Serve, Side};
 use crate::driver::{Fault, OpenError, Part, no_answer};
 use crate::patience::{self, PATIENCE};
 
-/// The first rest between two connections, and the longest.
+/// The first and the longest pause between two connections. The pause doubles after each loss.
 const REST: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
-/// How long a connection must last so that the rest begins at the first again. It is longer than
-/// the longest rest. Otherwise two clients of one name would disconnect each other for ever.
+/// The connection time after which the next pause is the first of [`REST`] again. This time must
+/// exceed the longest pause. Otherwise two clients with one name would disconnect each other for
+/// ever.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// How long commands are collected before they are published to the scan. Of many commands the scan
-/// needs only the newest.
+/// The time for which commands are collected before they are published to the scan. The scan needs
+/// only the newest value of each point.
 const SETTLE: Duration = Duration::from_millis(1);
 
 /// The time between two updates of the status.
 const SHOW: Duration = Duration::from_millis(250);
 
-/// The number of subscriptions in one packet. It keeps the packet below the limits of brokers on
-/// small machines.
+/// The maximum number of subscriptions in one packet. Brokers on small machines accept only small
+/// packets.
 const FILTERS: usize = 32;
 
-/// A filter to which the client never subscribes. To unsubscribe from it is a request that the
-/// broker must answer; the library offers no ping. It is a pattern and the client's own filters are
-/// names, so it is none of them.
+/// A topic filter for the check of a silent broker. The client asks the broker to unsubscribe this
+/// filter, because a broker must answer such a request. The library offers no ping. The client
+/// never subscribes to this filter: it is a pattern, and all other filters of the client are names.
 const NEVER_HEARD: &str = "camshaft/never/+";
 
-/// The form of values and commands on the wire.
+/// The message format: which messages carry values and commands, and how they are encoded.
 pub(super) trait Dialect: Send + std::fmt::Debug {
-    /// The message that the broker publishes when the connection that begins now is lost.
+    /// Returns the will of the next connection: the broker publishes it if that connection is lost.
     fn will(&mut self) -> Option<LastWill>;
 
-    /// Notes that the broker may know the last connection, so the next one is a new one.
+    /// Records that the broker may have seen the last connection, so the next has a new number.
     fn next_session(&mut self) {}
 
-    /// Forgets everything that was sent, because the connection is gone.
+    /// Deletes the record of what was sent, because the connection has ended.
     fn forget(&mut self);
 
-    /// The filters to subscribe to before anything is sent.
+    /// Returns the filters that the client subscribes to before it sends any value.
     fn filters(&self) -> Vec<SubscribeFilterInput>;
 
-    /// Notes that the broker has granted filter number `filter`.
+    /// Records that the broker has granted filter number `filter`.
     fn granted(&mut self, filter: usize, commands: &mut Commands, side: &mut Side);
 
-    /// Notes that the broker has refused filter number `filter`, and why.
+    /// Records that the broker has refused filter number `filter`, and the reason `why`.
     fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side);
 
-    /// Takes a message.
+    /// Handles a received message.
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard;
 
-    /// Sends what is due, as far as there is room. Returns when to look again, apart from changes,
-    /// which the loop notices itself.
+    /// Sends the values that are due, until the queue is full. Returns the time of the next call.
+    /// If the daemon exports new values earlier, the loop calls `speak` earlier.
     fn speak(&mut self, line: &mut Line, export: &Export, now: Instant) -> Option<Instant>;
 
-    /// The host for which the dialect waits before it sends anything.
+    /// Returns the name of the host that must be online before anything is sent.
     fn waits_for(&self) -> Option<String> {
         None
     }
 
-    /// The number of values whose newest state was not sent, because there is no connection or no
-    /// room. Names without a point or variable do not count.
+    /// Returns the number of values whose newest state was not sent, because there is no connection
+    /// or no room in the queue. Names without a point or variable do not count.
     fn unsaid(&self) -> usize;
 
-    /// The status parts about mistakes.
+    /// Returns the parts of the status that report mistakes, such as an unknown name.
     fn parts(&self) -> Vec<Part>;
 }
 
-/// The consequence of a message.
+/// The action that the loop takes after a message.
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
-    /// Nothing follows.
+    /// No action is needed.
     Done,
-    /// There is something to send.
+    /// The loop calls `speak`, because there may be a message to send.
     Answer,
-    /// The connection must be given up, for this reason.
+    /// The loop ends the connection, for this reason.
     Leave(&'static str),
 }
 
 /// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum State {
-    /// There was no connection yet.
+    /// There was no connection since the start of this device's thread.
     #[default]
     Connecting,
-    /// The broker has accepted the connection and has answered this many filters.
+    /// The broker has accepted the connection and has answered this number of filters.
     Subscribing(usize),
-    /// All filters are answered.
+    /// The broker has answered all filters.
     Connected,
-    /// The connection is lost, or another attempt has failed. The reason is in [`Mqtt::trouble`].
+    /// The connection is lost, or a new attempt has failed. [`Mqtt::trouble`] has the reason.
     Lost,
 }
 
 impl Serve for Mqtt {
     async fn serve(&mut self, side: &mut Side) {
         let [mut rest, longest] = REST;
-        // The last run may have been interrupted in the middle.
+        // The last call of `serve` may have ended in the middle of a connection.
         self.dialect.forget();
         self.dialect.next_session();
         self.state = State::Connecting;
@@ -147,7 +148,7 @@ impl Serve for Mqtt {
                 rest = longest;
             }
             self.on_loss(loss.why, side);
-            // The rest varies, so that not all clients come at once after an outage of the broker.
+            // The random part spreads the reconnects of many clients after an outage of the broker.
             sleep(rest.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
             rest = (2 * rest).min(longest);
         }
@@ -155,7 +156,7 @@ impl Serve for Mqtt {
 }
 
 impl Mqtt {
-    /// Runs one connection, from its first packet to its end.
+    /// Runs one connection from its first packet to its end, and returns why it ended.
     async fn connection(&mut self, side: &mut Side) -> Loss {
         let credentials = match self.credentials().await {
             Ok(credentials) => credentials,
@@ -198,8 +199,8 @@ impl Mqtt {
         }
     }
 
-    /// Reads the broker's files on a thread that may wait for them. If the read takes too long, the
-    /// next connection waits for the same read.
+    /// Reads the broker's files on a thread that may wait for the disk. If the read takes longer
+    /// than `PATIENCE`, the next connection waits for the same read.
     async fn credentials(&mut self) -> Result<Credentials, OpenError> {
         let files = &self.broker.files;
         let reading = self.reading.get_or_insert_with(|| {
@@ -212,14 +213,14 @@ impl Mqtt {
         read.unwrap_or_else(|panic| Err(no_answer(&self.files, &io::Error::other(panic))))
     }
 
-    /// Asks a silent broker for an answer, or gives it up.
+    /// Asks a silent broker for an answer, or ends the connection to it.
     fn examine(&mut self, client: &AsyncClient) -> Result<(), Loss> {
         let Some(pulse) = &mut self.pulse else { return Ok(()) };
         match pulse.due(Instant::now()) {
             Due::Nothing => {}
             Due::Ask => {
-                // If there is no room, other packets wait as well, and the broker is given up in
-                // time.
+                // If the queue is full, this request is dropped. The packets in the queue wait for
+                // the broker too, and `pulse` ends the connection in time.
                 let _ = client.try_unsubscribe(NEVER_HEARD);
                 pulse.asked();
             }
@@ -228,7 +229,7 @@ impl Mqtt {
         Ok(())
     }
 
-    /// Sends what is due.
+    /// Sends the values that are due, and returns the time of the next call.
     fn look(&mut self, client: &AsyncClient) -> Option<Instant> {
         if self.state != State::Connected {
             return None;
@@ -238,7 +239,7 @@ impl Mqtt {
         self.dialect.speak(&mut line, &export, Instant::now())
     }
 
-    /// Takes an event of the library. Returns whether there may be something to send.
+    /// Handles an event of the library. Returns whether there may be a message to send.
     fn happen(
         &mut self,
         event: Result<Event, Loss>,
@@ -278,15 +279,15 @@ impl Mqtt {
         }
     }
 
-    /// Begins a connection that the broker has accepted.
+    /// Starts the subscriptions on a connection that the broker has accepted.
     fn begin(
         &mut self,
         welcome: &ConnAck,
         client: &AsyncClient,
         side: &mut Side,
     ) -> Result<bool, Loss> {
-        // The broker's value counts (MQTT 5, 3.2.2.3.14); 0 means that it does not limit the
-        // client's silence.
+        // The keep-alive time of the broker replaces the configured one (MQTT 5, 3.2.2.3.14). The
+        // value 0 from the broker means no limit, so the configured time is used.
         let theirs = welcome.properties.as_ref().and_then(|given| given.server_keep_alive);
         let theirs = theirs.filter(|seconds| *seconds > 0).map(u64::from).map(Duration::from_secs);
         self.pulse = Some(Pulse::new(theirs.unwrap_or(self.broker.keep_alive), Instant::now()));
@@ -297,8 +298,8 @@ impl Mqtt {
         self.subscribe(client, side)
     }
 
-    /// Subscribes to the next filters. When all are answered, sending begins: other clients must
-    /// not see this one before it can receive.
+    /// Subscribes to the next filters. Values are sent only after the broker has answered all
+    /// filters, because other clients may send commands as soon as they see a value.
     fn subscribe(&mut self, client: &AsyncClient, side: &mut Side) -> Result<bool, Loss> {
         let State::Subscribing(answered) = self.state else { return Ok(false) };
         let filters: Vec<_> =
@@ -320,7 +321,7 @@ impl Mqtt {
         asked.map(|()| false).map_err(|error| Loss::new(error.to_string(), true))
     }
 
-    /// Notes the broker's answers to the last filters.
+    /// Passes the broker's answers to the last filters to the dialect.
     fn answered(&mut self, answer: &SubAck, side: &mut Side) {
         let State::Subscribing(answered) = &mut self.state else { return };
         for (filter, code) in (*answered..).zip(&answer.return_codes) {
@@ -333,9 +334,9 @@ impl Mqtt {
         *answered += answer.return_codes.len();
     }
 
-    /// Handles the loss of a connection. Commands stay valid until their end.
+    /// Handles the loss of a connection. Each command stays valid until it expires.
     fn on_loss(&mut self, why: Cow<'static, str>, side: &mut Side) {
-        // If each attempt fails for the same reason, one log line is enough.
+        // If every attempt fails for the same reason, one log line is enough.
         let why = why.into_owned();
         if self.trouble.changes_to(Some(why.clone())) {
             let (device, broker) = (&self.name, &self.broker);
@@ -349,7 +350,7 @@ impl Mqtt {
         self.show(side);
     }
 
-    /// Updates the status.
+    /// Updates the status of this device.
     fn show(&self, side: &Side) {
         let Commands { refused, superseded, .. } = self.commands;
         let waits_for = self.dialect.waits_for();
@@ -377,20 +378,20 @@ impl Mqtt {
     }
 }
 
-/// Waits for the next export; for ever, if there will be none.
+/// Waits for the next export. Waits for ever if the daemon exports no more values.
 async fn changed(exports: &mut Exports) {
     if exports.changed().await.is_err() {
         std::future::pending().await
     }
 }
 
-/// The next event, and the event loop that it came from.
+/// Polls the library once. Returns its event loop and the event.
 async fn step(mut events: Box<EventLoop>) -> (Box<EventLoop>, Result<Event, Loss>) {
     let event = events.poll().await.map_err(Loss::from);
     (events, event)
 }
 
-/// How much longer the sender wants the message to be valid.
+/// Returns the rest of the message expiry interval, if the sender has set one.
 pub(super) fn left(said: &Publish) -> Option<Duration> {
     let left = said.properties.as_ref()?.message_expiry_interval?;
     Some(Duration::from_secs(left.into()))

@@ -1,4 +1,4 @@
-//! An edge node of Sparkplug B, version 3.0, over the session of `session.rs`.
+//! An edge node of Sparkplug B, version 3.0. It uses the connection of `session.rs`.
 //!
 //! ```text
 //!   connected --> NBIRTH seq 0 (--> DBIRTH seq 1) --> NDATA or DDATA, seq + 1 each, 255 then 0
@@ -6,15 +6,19 @@
 //!                   +---- asked for a rebirth, or a metric --+
 //!                         has come, gone or changed its type
 //! ```
-//! The will at the broker is the NDEATH. It has the bdSeq of the birth that it ends, which differs
-//! on each connection. With a `device` the metrics are that device's, and the node has none of its
-//! own. Births are the longest messages, so there is at most one a second, however many hosts ask.
-//! Values are sent when their rule in `publish.rs` says so, all of one instant in one message,
-//! under the aliases of the birth. Commands are metrics too: their values are published back.
+//! The will at the broker is the NDEATH. The NDEATH and the births of one connection carry the same
+//! number, bdSeq. Each connection has another bdSeq, so a host can tell which births an NDEATH
+//! ends. If the configuration has a `device`, all metrics belong to that device. Births are the
+//! longest messages. Therefore at most one birth a second is sent, even if many hosts ask for it.
 //!
-//! With a `primary_host`, nothing is sent before that host says that it is online. The connection
-//! is given up when the host goes. History is not kept: values that could not be sent are not sent
-//! later. `payload.rs` is the form on the wire, `plain.rs` the other dialect.
+//! A value is sent when its rule in `publish.rs` is met. All values that are due at one instant go
+//! into one message, under the aliases of the birth. Commands are metrics too: the value of a
+//! command is also published.
+//!
+//! With a `primary_host`, nothing is sent before that host is online. When the host goes offline,
+//! the client closes the connection. A value that could not be sent is not sent later: there is no
+//! store of old values. `payload.rs` defines the encoding. `plain.rs` is the dialect without
+//! Sparkplug.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -42,42 +46,50 @@ mod config;
 mod metric;
 mod payload;
 
-/// The shortest time between two births. A host that asks again has not read the birth before. Many
-/// hosts that ask at once are answered by the same birth.
+/// The shortest time between two births. If many hosts ask for a birth within this time, one birth
+/// answers all of them.
 const BETWEEN_BIRTHS: Duration = Duration::from_secs(1);
 
 /// An edge node of Sparkplug.
 #[derive(Debug)]
 pub(super) struct Node {
+    /// The names of the group, the node, the device and the primary host.
     config: Config,
+    /// All metrics, each with the value that was sent last. The index of a metric never changes.
     metrics: Vec<Item>,
-    /// The number of each metric by name, which is its alias. The commands are the first metrics.
+    /// The index in `metrics` of each metric, by its name. The index is also the alias of the
+    /// metric. The commands are the first metrics.
     by_name: HashMap<String, usize>,
-    /// The bdSeq of this connection, or of the next one; `None` until that has a will.
+    /// The bdSeq number of this connection, or of the next one if there is no connection. `None`
+    /// until the will of that connection is made.
     bdseq: Option<u8>,
     /// The seq number of the next message.
     seq: u8,
-    /// The type of each metric in the birth; `None` before it, and when another birth is wanted.
+    /// The data type of each metric in the last birth. `None` before the first birth, and when
+    /// another birth is requested.
     born: Option<Vec<Option<DataType>>>,
     /// When the last birth of this connection was sent.
     born_at: Option<Instant>,
     /// The number of metrics that were due when the queue was full.
     waiting: usize,
-    /// The last STATE of the primary host.
+    /// The last STATE message of the primary host on this connection.
     host: Option<HostState>,
     /// The topics whose subscription the broker refuses, each with the reason.
     denied: Vec<(String, String)>,
 }
 
-/// The payload of a STATE message. The time is that of the host's clock.
+/// The payload of a STATE message. The host sets `timestamp` by its own clock.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct HostState {
+    /// Whether the host is online.
     online: bool,
+    /// The time in the message, in milliseconds since 1970. A STATE with an older time than the
+    /// last STATE is ignored.
     timestamp: u64,
 }
 
 impl Node {
-    /// A node whose first metrics are those of the commands, in their order.
+    /// Makes a node. Its first metrics belong to the commands, in the order of the commands.
     pub(super) fn new(config: Config, metrics: Vec<Item>) -> Self {
         let by_name = metrics.iter().map(|metric| metric.address.clone()).zip(0..).collect();
         Self {
@@ -94,15 +106,15 @@ impl Node {
         }
     }
 
-    /// The bdSeq metric, which joins the death of this connection to its births.
+    /// Returns the metric bdSeq. Its number connects the NDEATH of this connection with its births.
     fn bdseq(&mut self) -> Metric {
         let Config { group, node, .. } = &self.config;
         let number = *self.bdseq.get_or_insert_with(|| bdseq::next(group, node));
         named(BDSEQ, DataType::Int64, Held::Long(number.into()))
     }
 
-    /// Sends the births with all metrics, or nothing if there is no room for them; `false` in that
-    /// case.
+    /// Sends the births with all metrics and returns `true`. If the queue has no room for all
+    /// births, the function sends nothing and returns `false`.
     fn birth(
         &mut self,
         types: Vec<Option<DataType>>,
@@ -140,13 +152,13 @@ impl Node {
         is_said
     }
 
-    /// When the next metric is due, as things are.
+    /// Returns the time at which the next metric is due, if no value changes before.
     fn next(&self, export: &Export, now: Instant) -> Option<Instant> {
         let due = |item: &Item| item.due(&export.find(&item.name)?, now);
         self.metrics.iter().filter_map(due).min()
     }
 
-    /// Sends a message with the next seq number; `false` if there is no room.
+    /// Sends a message with the next seq number. Returns `false` if the queue has no room.
     fn say(&mut self, sort: char, verb: &str, metrics: Vec<Metric>, line: &mut Line) -> bool {
         let (timestamp, seq) = (Some(millis(SystemTime::now())), Some(self.seq.into()));
         let payload = Payload { timestamp, metrics, seq }.encode_to_vec();
@@ -156,7 +168,7 @@ impl Node {
         is_said
     }
 
-    /// Sends the metrics that are due; `false` if there is no room.
+    /// Sends the metrics that are due. Returns `false` if the queue has no room.
     fn data(
         &mut self,
         types: &[Option<DataType>],
@@ -182,7 +194,7 @@ impl Node {
         true
     }
 
-    /// Carries out a command message, metric by metric.
+    /// Carries out an NCMD or DCMD message, metric by metric.
     fn obey(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
         let topic = String::from_utf8_lossy(&said.topic);
         let payload = match Payload::decode(&*said.payload) {
@@ -196,7 +208,7 @@ impl Node {
         for metric in payload.metrics {
             if metric.name.as_deref() == Some(REBIRTH) {
                 if metric.value == Some(Held::Boolean(true)) {
-                    // Until the birth nothing else is sent, as the specification says.
+                    // No other message is sent before the next birth, as the specification demands.
                     self.born = None;
                     heard = Heard::Answer;
                 }
@@ -221,14 +233,14 @@ impl Node {
         heard
     }
 
-    /// Takes a STATE message: the primary host comes or goes.
+    /// Handles a STATE message, which reports that the primary host is online or offline.
     fn attend(&mut self, said: &Publish, commands: &mut Commands) -> Heard {
         let Ok(state) = serde_json::from_slice::<HostState>(&said.payload) else {
             let topic = String::from_utf8_lossy(&said.topic);
             commands.refuse(&topic, "it is no STATE such as {\"online\":true,\"timestamp\":0}");
             return Heard::Done;
         };
-        // This is a late STATE of an earlier life of the host.
+        // By its timestamp, the host sent this STATE before the last one. So it is ignored.
         if self.host.is_some_and(|last| state.timestamp < last.timestamp) {
             return Heard::Done;
         }
@@ -240,7 +252,8 @@ impl Node {
         }
     }
 
-    /// The topics to subscribe to, and whether each carries commands to the metrics.
+    /// Returns the topics to subscribe to. The flag is `true` if the topic carries commands to the
+    /// metrics.
     fn topics(&self) -> Vec<(String, bool)> {
         let sort = self.config.sort();
         let mut topics = vec![(self.config.topic('N', "CMD"), sort == 'N')];
@@ -275,7 +288,7 @@ impl Dialect for Node {
     fn filters(&self) -> Vec<SubscribeFilterInput> {
         let state = self.config.state_topic();
         let filter = |(topic, _): (String, bool)| {
-            // The specification has no retained commands. A STATE is retained.
+            // By the specification, a STATE message is retained, and a command is never retained.
             let rule = match state.as_ref() == Some(&topic) {
                 true => RetainForwardRule::OnEverySubscribe,
                 false => RetainForwardRule::Never,

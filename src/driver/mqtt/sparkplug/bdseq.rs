@@ -1,24 +1,27 @@
-//! The bdSeq numbers, which join deaths to births.
+//! The bdSeq numbers of Sparkplug. The death and the births of one connection have the same number.
 //!
-//! A late death must not be taken for that of a newer connection. Therefore each connection of a
-//! node has another number than the 255 before it. This must hold longer than a
-//! [`Node`](super::Node) lives: when a configuration is loaded again, the new node connects while
-//! the broker still knows the old one. So the count belongs to the process. It is not stored on the
-//! disk: the first connection after a start has 0, as the specification says.
+//! A host may receive the death of an old connection after the birth of a newer one. From the
+//! number, the host sees that the newer connection is still alive. Therefore 256 connections of a
+//! node in a row have 256 different numbers. After a reload of the configuration, a new
+//! [`Node`](super::Node) connects while the broker may still know the old one. So the count belongs
+//! to the process and not to the `Node`.
+//!
+//! The count is not stored on the disk. The specification says that the first connection after a
+//! start has the number 0.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The maximum number of nodes in the map: four times as many as a configuration can have devices,
-/// so only many reloads with new names fill it. Then the first node by name is dropped, and its
-/// number starts at 0 again.
+/// The maximum number of nodes in the map: four times the maximum number of devices. Only many
+/// reloads with new names can fill the map. In a full map, the first node by name is dropped, and
+/// its number starts at 0 again.
 const MAX_NODES: usize = 4 * crate::driver::MAX_DEVICES;
 
-/// The next number of each node of this process, by group and name. Only the threads of devices use
-/// it, once for each connection.
+/// The next number of each node of this process, by group and node name. Only the threads of MQTT
+/// devices use the map: once for each connection.
 static NEXT: Mutex<BTreeMap<(String, String), u8>> = Mutex::new(BTreeMap::new());
 
-/// The number of the next connection of a node.
+/// Returns the number of the next connection of a node, and increases the count.
 pub(super) fn next(group: &str, node: &str) -> u8 {
     let mut all = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (group.to_owned(), node.to_owned());

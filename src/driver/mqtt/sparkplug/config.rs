@@ -1,37 +1,40 @@
-//! The key `sparkplug`: the identity of an edge node, and the names of which its topics are made.
+//! The key `sparkplug`: the names of the edge node, from which its topics are made.
 //!
-//! What is sent on the topics is in `sparkplug.rs`. The metrics stand in other keys. Their names
-//! are checked here too, because some names belong to the specification.
+//! `sparkplug.rs` sends the messages on these topics. The metrics are configured in the keys
+//! `publish` and `at`. This file also checks the names of metrics, because the specification uses
+//! some names for itself.
 
 use serde::Deserialize;
 
 use crate::driver::OpenError;
 
-/// The metric that a host writes to ask for a birth.
+/// The name of the metric that a host writes to request a birth.
 pub(in crate::driver::mqtt) const REBIRTH: &str = "Node Control/Rebirth";
 
-/// The metric that joins a death to its birth.
+/// The name of the metric with the number that connects a death with its birth.
 pub(in crate::driver::mqtt) const BDSEQ: &str = "bdSeq";
 
-/// The maximum length of a group, node, device or host name, in bytes. Three of them are a topic.
+/// The maximum length of a group, node, device or host name, in bytes. A topic contains up to three
+/// of these names.
 const MAX_NAME: usize = 256;
 
-/// The key `sparkplug`.
+/// The keys of the table `sparkplug`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The group of the node.
+    /// The name of the group that the node belongs to.
     pub group: String,
     /// The name of the node, unique in its group.
     pub node: String,
-    /// The device that has the metrics. Without it, the node itself has them.
+    /// The name of the device that has the metrics. Without a name, the node itself has the
+    /// metrics.
     pub device: Option<String>,
-    /// The primary host. Nothing is sent while it is absent.
+    /// The name of the primary host. The client sends nothing while this host is offline.
     pub primary_host: Option<String>,
 }
 
 impl Config {
-    /// Checks the names, which become levels of topics.
+    /// Checks the names, because each name becomes one level of a topic.
     pub(in crate::driver::mqtt) fn check(&self) -> Result<(), OpenError> {
         let names = [
             ("group", Some(&self.group)),
@@ -51,26 +54,26 @@ impl Config {
         Ok(())
     }
 
-    /// The topic of a message of this sort ('N' or 'D') from or to the node, or its device if it
-    /// has one.
+    /// Returns the topic for a kind of message. `sort` is 'N' for the node and 'D' for its device.
+    /// Example: `spBv1.0/plant/NDATA/plc1`.
     pub(super) fn topic(&self, sort: char, verb: &str) -> String {
         let Self { group, node, device, .. } = self;
         let device = device.as_ref().filter(|_| sort == 'D').map(|device| format!("/{device}"));
         format!("spBv1.0/{group}/{sort}{verb}/{node}{}", device.unwrap_or_default())
     }
 
-    /// The sort of message that carries the metrics: 'D' with a device, 'N' without.
+    /// Returns 'D' if a device has the metrics, and 'N' if the node has them.
     pub(super) fn sort(&self) -> char {
         if self.device.is_some() { 'D' } else { 'N' }
     }
 
-    /// The topic of the primary host's STATE, if there is a primary host.
+    /// Returns the topic of the STATE messages of the primary host, if one is configured.
     pub(super) fn state_topic(&self) -> Option<String> {
         self.primary_host.as_ref().map(|host| format!("spBv1.0/STATE/{host}"))
     }
 }
 
-/// Whether a metric may have this name: it is not empty, and the specification has not taken it.
+/// Whether a metric may have this name: it is not empty, and the specification does not use it.
 pub(in crate::driver::mqtt) fn is_free(metric: &str) -> bool {
     !metric.is_empty() && metric != BDSEQ && metric != REBIRTH
 }

@@ -1,6 +1,6 @@
-//! The conversion of points and variables to metrics, and of commands to values.
+//! The conversion of points and variables to Sparkplug metrics, and of command metrics to values.
 //!
-//! `payload.rs` is the form of a metric on the wire. `sparkplug.rs` decides when a metric is sent.
+//! `payload.rs` defines the encoding of a metric. `sparkplug.rs` decides when a metric is sent.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,8 @@ use super::payload::{DataType, Held, Metric, PropertySet};
 use crate::driver::export::{Export, Shown};
 use crate::process::image::{Quality, Value};
 
-/// The type of a point or variable; `None` if there is none of this name.
+/// Returns the data type of a point or variable. Returns `None` if no point and no variable has
+/// this name.
 pub(super) fn datatype(export: &Export, name: &str) -> Option<DataType> {
     if let Some(id) = export.points.find(name) {
         return Some(DataType::of(&export.points[id]));
@@ -20,7 +21,8 @@ pub(super) fn datatype(export: &Export, name: &str) -> Option<DataType> {
     })
 }
 
-/// A metric under its alias. An input that was never read has no value in place of a 0.
+/// Makes a metric that is identified by its alias. An input that was never read gets a null. A 0
+/// would look like a reading.
 pub(super) fn metric(alias: usize, shown: &Shown, datatype: DataType) -> Metric {
     let value = datatype.hold(shown.value).filter(|_| shown.quality != Quality::Waiting);
     Metric {
@@ -33,7 +35,7 @@ pub(super) fn metric(alias: usize, shown: &Shown, datatype: DataType) -> Metric 
     }
 }
 
-/// A metric of the node itself, which has no alias.
+/// Makes a metric of the node itself. Such a metric has a name and no alias.
 pub(super) fn named(name: &str, datatype: DataType, value: Held) -> Metric {
     Metric {
         name: Some(name.to_owned()),
@@ -44,7 +46,8 @@ pub(super) fn named(name: &str, datatype: DataType, value: Held) -> Metric {
     }
 }
 
-/// The value of a metric. If the metric does not name its type, the type is `expected`.
+/// Returns the value of a received metric. If the metric does not name its type, `expected` is
+/// used.
 pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String> {
     if metric.is_null == Some(true) {
         return Err("it is null".into());
@@ -60,15 +63,15 @@ pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String
     datatype.value(held).ok_or_else(|| format!("{held} is no {datatype:?}"))
 }
 
-/// A time in milliseconds since 1970; 0 for an earlier one.
+/// Converts a time to milliseconds since 1970. A time before 1970 becomes 0.
 pub(super) fn millis(at: SystemTime) -> u64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The time of a number of milliseconds since 1970.
+/// Converts milliseconds since 1970 to a time.
 pub(super) fn instant(millis: u64) -> SystemTime {
-    // A time that no clock can show is ahead of every clock, so it counts as now.
+    // If the number is too large for a time, the present time is used, as for every future time.
     let since = Duration::from_millis(millis);
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or_else(SystemTime::now)
 }
@@ -86,14 +89,14 @@ mod tests {
         let of = |value| Metric { value: Some(value), ..Metric::default() };
         let typed = |datatype, value| Metric { datatype: Some(datatype), ..of(value) };
         let (u8, i16) = (DataType::UInt8, DataType::Int16);
-        // Commands usually have no type.
+        // A command usually does not name its type.
         check(of(Held::Int(44)), u8, Ok(Value::Int(44)));
         check(of(Held::Int(300)), u8, Err("300 is no UInt8"));
         check(of(Held::Int(70_000)), i16, Err("70000 is no Int16"));
         check(of(Held::Long(1_764_000_000_000)), i16, Err("1764000000000 is no Int16"));
         check(typed(0, Held::Int(300)), u8, Err("300 is no UInt8"));
         check(typed(3, Held::Int(300)), u8, Ok(Value::Int(300)));
-        // A DateTime, and a type that no specification has.
+        // Type 13 is DateTime, which is not supported. The other number is in no specification.
         let datetime = typed(13, Held::Long(5));
         check(datetime, i16, Err("its type, number 13, is no number and no boolean"));
         let other = typed(u32::MAX, Held::Int(5));

@@ -1,9 +1,9 @@
-//! The payload of Sparkplug B on the wire, as far as an edge node needs it.
+//! The encoding of Sparkplug B payloads, as far as an edge node needs it.
 //!
-//! The numbers of fields and types are those of the Sparkplug 3.0 specification, chapter 6.
-//! Templates, data sets and metadata are not here. A decoder skips what it does not know, and a
-//! metric that has only such a value counts as one without a value. `sparkplug.rs` decides what is
-//! sent.
+//! The field numbers and type numbers are those of the Sparkplug 3.0 specification, chapter 6.
+//! Templates, data sets and metadata are not supported. The decoder skips fields that it does not
+//! know. A metric whose only value is in such a field counts as a metric without a value.
+//! `sparkplug.rs` decides what is sent.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use prost::Message;
 
 use crate::process::image::{Kind, Point, Quality, Value};
 
-/// The type of a metric. The numbers are those of the specification.
+/// The data type of a metric. The numbers are those of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub(super) enum DataType {
@@ -29,42 +29,47 @@ pub(super) enum DataType {
     Boolean = 11,
 }
 
-/// A message of Sparkplug.
+/// A payload of Sparkplug: the contents of one message.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Payload {
-    /// When the message was sent, in milliseconds since 1970.
+    /// The time at which the message was sent, in milliseconds since 1970.
     #[prost(uint64, optional, tag = "1")]
     pub(super) timestamp: Option<u64>,
     #[prost(message, repeated, tag = "2")]
     pub(super) metrics: Vec<Metric>,
-    /// The number of the message, 0 to 255. An NDEATH and a command have none.
+    /// The seq number of the message, 0 to 255. An NDEATH and a command have no seq number.
     #[prost(uint64, optional, tag = "3")]
     pub(super) seq: Option<u64>,
 }
 
-/// One value in a message.
+/// One metric in a message.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Metric {
-    /// The name, in a birth and in a metric without an alias.
+    /// The name of the metric. It is set in a birth, and in a metric without an alias.
     #[prost(string, optional, tag = "1")]
     pub(super) name: Option<String>,
-    /// The alias, which replaces the name once a birth has had both.
+    /// The alias of the metric: a number. A birth has the name and the alias. Later messages have
+    /// only the alias.
     #[prost(uint64, optional, tag = "2")]
     pub(super) alias: Option<u64>,
-    /// When the value was read, in milliseconds since 1970.
+    /// The time at which the value was read, in milliseconds since 1970.
     #[prost(uint64, optional, tag = "3")]
     pub(super) timestamp: Option<u64>,
+    /// The number of the data type. It is set in a birth, because later messages need no type.
     #[prost(uint32, optional, tag = "4")]
     pub(super) datatype: Option<u32>,
+    /// Whether the metric has no value. This client sends null for an input that was never read.
     #[prost(bool, optional, tag = "7")]
     pub(super) is_null: Option<bool>,
+    /// The properties. This client sends the quality of the value.
     #[prost(message, optional, tag = "9")]
     pub(super) properties: Option<PropertySet>,
+    /// The value. `None` if the metric is null, or if its value has a type that is not supported.
     #[prost(oneof = "Held", tags = "10, 11, 12, 13, 14")]
     pub(super) value: Option<Held>,
 }
 
-/// The value of a metric on the wire.
+/// The encoded value of a metric.
 #[derive(Clone, Copy, PartialEq, prost::Oneof)]
 pub(super) enum Held {
     #[prost(uint32, tag = "10")]
@@ -91,7 +96,8 @@ impl fmt::Display for Held {
     }
 }
 
-/// Further properties of a metric: the names and, in the same order, the values.
+/// The properties of a metric. The names are in `keys`, and the values are in `values`, in the same
+/// order.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PropertySet {
     #[prost(string, repeated, tag = "1")]
@@ -100,7 +106,7 @@ pub(super) struct PropertySet {
     pub(super) values: Vec<PropertyValue>,
 }
 
-/// The value of a property, as far as the quality needs it.
+/// The value of a property. Only the fields for the property `Quality` are defined here.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PropertyValue {
     #[prost(uint32, optional, tag = "1")]
@@ -110,7 +116,8 @@ pub(super) struct PropertyValue {
 }
 
 impl DataType {
-    /// The type of a point, as its value is shown: scaled numbers are floats.
+    /// Returns the data type for the values of a point. A point with a scale or an offset has the
+    /// type `Double`.
     pub(super) fn of(point: &Point) -> Self {
         if point.kind != Kind::Bool && (point.scale != 1.0 || point.offset != 0.0) {
             return Self::Double;
@@ -130,7 +137,7 @@ impl DataType {
         }
     }
 
-    /// The number of bits of an integer type.
+    /// Returns the width of an integer type, in bits.
     const fn bits(self) -> u32 {
         match self {
             Self::Int8 | Self::UInt8 => 8,
@@ -140,8 +147,9 @@ impl DataType {
         }
     }
 
-    /// A value of this type on the wire; `None` if the value has another type. A negative integer
-    /// is a two's complement of its own width, which every decoder accepts.
+    /// Encodes a value as this type. Returns `None` if the value does not have this type. A
+    /// negative integer becomes a two's complement with the width of the type, which every decoder
+    /// accepts.
     pub(super) fn hold(self, value: Value) -> Option<Held> {
         Some(match (self, value) {
             (Self::Boolean, Value::Bool(on)) => Held::Boolean(on),
@@ -156,8 +164,8 @@ impl DataType {
         })
     }
 
-    /// The value of a metric of this type. `None` if the wire holds a value of another type or one
-    /// that is too large; a value that does not fit is never cut off.
+    /// Decodes a metric value of this type. Returns `None` if the encoded value has another type or
+    /// is too large for the type. A value that does not fit is refused and not truncated.
     pub(super) fn value(self, held: Held) -> Option<Value> {
         let (raw, wire_bits) = match (self, held) {
             (Self::Boolean, Held::Boolean(on)) => return Some(Value::Bool(on)),
@@ -171,7 +179,7 @@ impl DataType {
         let bits = self.bits();
         let is_within = raw.checked_shr(bits).unwrap_or(0) == 0;
         let value = match self {
-            // Some senders extend the sign to the width of the wire's field, others do not.
+            // Some senders extend the sign to the full width of the field, and others do not.
             Self::Int8 | Self::Int16 | Self::Int32 | Self::Int64 => {
                 let value = signed(raw, bits);
                 (is_within || signed(raw, wire_bits) == value).then_some(value.into())
@@ -182,14 +190,14 @@ impl DataType {
     }
 }
 
-/// The lowest bits as a two's complement.
+/// Reads the lowest `bits` bits as a two's complement number.
 const fn signed(raw: u64, bits: u32) -> i64 {
     let unused = 64 - bits;
     (raw << unused) as i64 >> unused
 }
 
 impl PropertySet {
-    /// The property `Quality`: 192 for good, 500 for stale, 0 for bad. There are no others.
+    /// Makes the property `Quality`. Its value is 192 for good, 500 for uncertain and 0 for bad.
     pub(super) fn quality(quality: Quality) -> Self {
         use crate::process::image::Class;
         let code = match quality.class() {
@@ -242,7 +250,7 @@ mod tests {
         check(DataType::UInt16, Held::Long(65_536), None);
         check(DataType::UInt32, Held::Long(u64::from(u32::MAX)), Some(u32::MAX.into()));
         check(DataType::UInt64, Held::Long(u64::MAX), Some(u64::MAX.into()));
-        // The sign may be extended to the width of the field, and in no other way.
+        // A negative number may have its sign extended to the full width of the field.
         check(DataType::Int8, Held::Int(0xfe), Some(-2));
         check(DataType::Int8, Held::Int(0xffff_fffe), Some(-2));
         check(DataType::Int8, Held::Int(0xfffe), None);
@@ -257,7 +265,7 @@ mod tests {
         check(DataType::Int64, Held::Long(u64::MAX), Some(-1));
     }
 
-    /// The bytes of a message, written by hand from the table of the specification.
+    /// The test compares with bytes that were written by hand from the table of the specification.
     #[test]
     fn the_numbers_of_the_fields_are_those_of_the_specification() {
         let metric = Metric {

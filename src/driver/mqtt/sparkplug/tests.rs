@@ -1,4 +1,6 @@
-//! Tests of births and their numbers, without a broker.
+//! Tests of the births of a node: their order, their numbers, and the pause between two of them.
+//!
+//! These tests use no broker. The tests with a real broker are in `tests/it/device/mqtt.rs`.
 
 use rumqttc::{AsyncClient, MqttOptions};
 
@@ -6,7 +8,7 @@ use super::*;
 use crate::driver::mqtt::line::{Ledger, QUEUE};
 use crate::driver::mqtt::publish::Rule;
 
-/// A node with a device and one metric of this name.
+/// Makes a node with a device, and with one metric of this name.
 fn node(name: &str, metric: &str) -> Node {
     let config = Config {
         group: "sparkplug/tests.rs".into(),
@@ -18,7 +20,7 @@ fn node(name: &str, metric: &str) -> Node {
     Node::new(config, vec![Item::new(metric, metric, rule)])
 }
 
-/// The bdSeq of the will.
+/// Returns the bdSeq number in the will.
 fn death(node: &mut Node) -> Option<Held> {
     let will = node.will().unwrap();
     Payload::decode(&*will.message).unwrap().metrics[0].value
@@ -30,7 +32,7 @@ fn no_two_connections_of_a_node_have_the_same_number() {
     assert_eq!([death(&mut old), death(&mut old)], [number(0); 2], "nobody has heard of it");
     old.next_session();
     assert_eq!(death(&mut old), number(1));
-    // The configuration is loaded again, before the old node is gone.
+    // After a reload, the new node exists while the old node is still connected.
     let mut new = node("a", "x");
     assert_eq!(death(&mut new), number(2));
     new.next_session();
@@ -39,7 +41,7 @@ fn no_two_connections_of_a_node_have_the_same_number() {
     assert_eq!(death(&mut node("b", "x")), number(0));
 }
 
-/// What a node needs to send: a way to a broker that takes nothing by itself.
+/// What a node needs to send messages: a client without a broker, so no message is ever sent.
 struct Desk {
     client: AsyncClient,
     ledger: Ledger,
@@ -58,7 +60,7 @@ impl Desk {
     }
 }
 
-/// An export of one cycle, with a variable and no point.
+/// Returns an export of cycle 1 without points.
 fn export() -> Export {
     Export { cycle: 1, ..Export::default() }
 }
@@ -71,7 +73,7 @@ fn a_birth_is_said_whole_or_not_at_all() {
         assert!(desk.line().say(other));
     }
     let before = desk.ledger.published;
-    // There is room for the NBIRTH, but not for the DBIRTH.
+    // The queue has room for the NBIRTH, but not also for the DBIRTH.
     assert_eq!(node.speak(&mut desk.line(), &export(), now), Some(now + FULL));
     assert_eq!((desk.ledger.published, &node.born), (before, &None));
     desk.ledger.sent(&rumqttc::Outgoing::Publish(0));
@@ -94,7 +96,7 @@ fn births_are_a_second_apart() {
     let mut births = 0;
     for ms in (0..3500).step_by(10) {
         let now = start + Duration::from_millis(ms);
-        // A host asks for another birth all the time.
+        // A host requests another birth all the time.
         node.born = None;
         let before = desk.ledger.published;
         let next = node.speak(&mut desk.line(), &export(), now);
@@ -102,7 +104,7 @@ fn births_are_a_second_apart() {
         assert!(next.is_none_or(|next| next > now));
     }
     assert_eq!(births, 4);
-    // The next connection begins with a birth.
+    // The first message on the next connection is a birth, without the pause of one second.
     node.forget();
     let before = desk.ledger.published;
     node.speak(&mut desk.line(), &export(), start + Duration::from_millis(3500));
