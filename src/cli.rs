@@ -1,10 +1,17 @@
-//! The command line: one short function for each verb.
+//! The command line. Each verb, such as `camshaft deploy`, has one short function.
 //!
-//! A verb that concerns a running daemon is a client of the daemon's control socket and does
-//! nothing else. The grammar is in `cli/args.rs` and the help in `cli/help.rs`. A verb and its
-//! table stand in one file, named after what the verb is about: `cli/plugin.rs`, `cli/point.rs`,
-//! `cli/force.rs`, `cli/machine.rs` and so on. Waits for outcomes are in `cli/outcome.rs`. Verbs
-//! that read bytes from outside run in a child process (`cli/offline.rs`).
+//! ```text
+//! main ─▶ parse (args.rs) ─▶ perform ─▶ the file of the verb ─▶ control socket ─▶ daemon
+//!           check, test, replay: the same in a child process with limits (offline.rs)
+//! ```
+//!
+//! A verb for a running daemon sends requests to the daemon's control socket and prints the
+//! answers. The verb makes no decisions itself. The grammar is in `cli/args.rs` and the help in
+//! `cli/help.rs`. One file contains the verbs of one subject, and their tables: `cli/plugin.rs`,
+//! `cli/point.rs`, `cli/force.rs`, `cli/machine.rs` and so on. The functions that wait for the
+//! outcome of an order are in `cli/outcome.rs`.
+//!
+//! Verbs that read files of unknown origin run in a child process (`cli/offline.rs`).
 
 mod args;
 mod check;
@@ -45,39 +52,46 @@ use args::{Args, CONFIG, Named, Reach, Test, Verb};
 pub use offline::CHILD_VERB;
 use screen::Screen;
 
-/// The exit code of the program; the help lists them.
+/// The exit code of the program. The help lists the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
-    /// The reader of standard output has left, which is no failure.
+    /// Standard output has no reader any more, as with `camshaft history | head`. This is no
+    /// failure.
     Unread = 0,
+    /// The verb failed. Standard error has the reason.
     Failure = 1,
+    /// The command line is wrong.
     Usage = 2,
-    /// `EX_DATAERR` of sysexits.h.
+    /// The file needs more time or memory than allowed. The number is `EX_DATAERR` of sysexits.h.
     TooMuch = 65,
-    /// `EX_UNAVAILABLE` of sysexits.h.
+    /// No daemon answers. The number is `EX_UNAVAILABLE` of sysexits.h.
     Unreachable = 69,
-    /// `EX_CONFIG` of sysexits.h; systemd shows it by this name.
+    /// The configuration is wrong. The number is `EX_CONFIG` of sysexits.h, and systemd prints this
+    /// name.
     Config = 78,
 }
 
-/// The failure of a verb.
+/// The failure of a verb: the exit code and the message.
 #[derive(Debug)]
 struct Failed {
     exit: Exit,
-    /// Text that is printed after `error: `, unless it is empty.
+    /// The text after `error: `. If the text is empty, nothing is printed.
     message: String,
 }
 
-/// The result of a verb that prints its output itself.
+/// The result of a verb. The verb has already printed its output.
 type Outcome = Result<(), Failed>;
 
 impl Failed {
+    /// Makes a failure from an exit code and a message.
     fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
 }
 
 impl From<Error> for Failed {
+    /// Selects the exit code for an error of the client. A message of the daemon may contain text
+    /// from outside, so its control codes are removed.
     fn from(error: Error) -> Self {
         match &error {
             Error::Unreachable(_) => Self::new(Exit::Unreachable, error.to_string()),
@@ -89,6 +103,7 @@ impl From<Error> for Failed {
 }
 
 impl From<io::Error> for Failed {
+    /// Selects the exit code for an error of output. A pipe without a reader is no failure.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::new(Exit::Unread, ""),
@@ -97,7 +112,7 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Parses the arguments, runs the verb, and reports the result.
+/// Parses the arguments, runs the verb, and reports the result. `main.rs` calls this function.
 pub fn main() -> ExitCode {
     let verb = Args::parse().verb;
     let bounds = verb.as_ref().and_then(offline::bounds);
@@ -107,7 +122,8 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Runs the child process of an offline verb: as [`main`] does, but within bounds.
+/// Does the work of [`main`] in the child process of an offline verb, with limits on time and
+/// memory.
 pub fn child() -> ExitCode {
     let (arguments, bounds) = offline::confine();
     let outcome = perform(Args::parse_from(arguments).verb);
@@ -117,7 +133,7 @@ pub fn child() -> ExitCode {
     })
 }
 
-/// Prints the failure of a verb, if any, and returns the exit code.
+/// Prints the failure of a verb, if there is one. Returns the exit code.
 fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
     match outcome {
         Ok(code) => code,
@@ -130,7 +146,7 @@ fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
     }
 }
 
-/// Runs a verb in this process. Without a verb, it runs the daemon if the usual configuration
+/// Runs a verb in this process. A call without a verb runs the daemon if `config/camshaft.toml`
 /// exists.
 fn perform(verb: Option<Verb>) -> Outcome {
     match verb {
@@ -154,7 +170,7 @@ fn perform(verb: Option<Verb>) -> Outcome {
     }
 }
 
-/// The verbs that wait: for the daemon, a device, a compile worker or the user.
+/// Runs the verbs that may wait: for the daemon, for a device, for a compile worker or for Ctrl-C.
 async fn ask(verb: Verb) -> Outcome {
     let mut screen = Screen::new();
     let screen = &mut screen;
@@ -200,7 +216,8 @@ async fn ask(verb: Verb) -> Outcome {
     }
 }
 
-/// The client for the socket of the command line, or of the environment, or of the usual places.
+/// Returns a client for the daemon. The socket is that of `--socket`, or else that of
+/// `CAMSHAFT_SOCKET`. Otherwise the client tries the usual paths.
 fn client(reach: Reach) -> Client {
     let said = || std::env::var_os("CAMSHAFT_SOCKET").filter(|path| !path.is_empty());
     Client::new(match reach.socket.or_else(|| said().map(PathBuf::from)) {
@@ -209,7 +226,7 @@ fn client(reach: Reach) -> Client {
     })
 }
 
-/// Runs the daemon until it is ordered to stop.
+/// Runs the daemon until a signal stops it.
 fn run(config: &Path, no_plugins: bool) -> Outcome {
     daemon::run(config, no_plugins).map_err(|error| match error.downcast::<Problems>() {
         Ok(problems) => outcome::wrong(&problems),
@@ -217,17 +234,17 @@ fn run(config: &Path, no_plugins: bool) -> Outcome {
     })
 }
 
-/// Runs a module against recipes.
+/// Runs a module against recipes, and prints the report.
 fn test(what: &Test) -> Outcome {
     let Test { module, recipes, budget, config, json } = what;
     let compile_service = compile_service(limits(config.as_deref())?)?;
     let report = recipe::run(&compile_service, module, recipes, *budget).map_err(failure)?;
     Screen::new().show(&report, *json, |report, _| format!("{report}\n"))?;
-    // The message is empty because the report says everything.
+    // The message is empty because the report already contains the failures.
     if report.is_good() { Ok(()) } else { Err(Failed::new(Exit::Failure, "")) }
 }
 
-/// The limits of a configuration, or the default ones.
+/// Returns the limits of a configuration, or the default limits without a configuration.
 ///
 /// # Errors
 /// The configuration is wrong.
@@ -237,7 +254,8 @@ fn limits(config: Option<&Path>) -> Result<Limits, Failed> {
     Ok(config.fixed.plugins.limits)
 }
 
-/// The compile service for verbs that work without a daemon.
+/// Returns a compile service for the verbs that work without a daemon. The service has no cache of
+/// artifacts.
 fn compile_service(limits: Limits) -> Result<CompileService, Failed> {
     Ok(CompileService {
         program: std::env::current_exe()?,
@@ -247,7 +265,7 @@ fn compile_service(limits: Limits) -> Result<CompileService, Failed> {
     })
 }
 
-/// A failure with the chain of its causes.
+/// Returns a failure whose message contains all causes of the error.
 fn failure(error: anyhow::Error) -> Failed {
     Failed::new(Exit::Failure, format!("{error:#}"))
 }

@@ -1,18 +1,26 @@
-//! The configuration: from a TOML file to settings that are true.
+//! Reads the configuration: turns a TOML file into the checked settings of a daemon.
 //!
-//! There are two layers. `ConfigFile` is what the file says: keys and types. [`Config`] is what
-//! follows from it: defaults are filled in, names are resolved and everything is checked against
-//! everything. After a [`Config`] is built, nothing is checked again. All mistakes of a file are
-//! reported at once, as [`Problems`].
+//! ```text
+//! file ─ disk.rs ─▶ text ─ read.rs, file.rs ─▶ ConfigFile ─ decide ─▶ Config { live, fixed }
+//! ```
 //!
-//! A driver decides itself what its own keys mean. Whether the machine has the CPU, the folder or
-//! the rights is not checked here: the parts that use them find that out.
+//! There are two layers. `ConfigFile` holds the keys of the file with their types, and no defaults.
+//! [`Config`] is built from `ConfigFile`: defaults are filled in, names are resolved, and the
+//! values are checked against each other. After a [`Config`] is built, no code checks it again. All
+//! mistakes of a file are reported together, as [`Problems`].
 //!
-//! Read on in `file.rs` (all keys), then in the file of a section: its settings, ranges and
-//! defaults stand there together, as in `scan.rs` or `plugins.rs`. Entries are in `device.rs`,
-//! `points.rs` and `layout.rs` (the image), `variable.rs`, and `grant.rs` (who may do what).
-//! `change.rs` has what differs after a reload, `note.rs` what is valid and almost certainly a
-//! slip, and `disk.rs` the file.
+//! Each driver defines the meaning of its own keys. This module does not check whether the machine
+//! has enough CPUs, whether the plugin folder exists, or whether the daemon has the necessary
+//! rights. The parts of the daemon that use the CPUs, the folder and the rights report such errors.
+//!
+//! Read `file.rs` next (all keys), then the file of one section, such as `scan.rs` or `plugins.rs`.
+//! The file of a section has its settings, their ranges and their defaults. The entries are in
+//! these files:
+//! - `device.rs`: the devices; `points.rs` and `layout.rs`: the points and their addresses,
+//! - `variable.rs`: the variables; `grant.rs`: the plugins and their rights.
+//!
+//! `change.rs` compares two configurations for a reload. `note.rs` finds entries that are valid but
+//! are probably mistakes.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -68,46 +76,49 @@ use file::ConfigFile;
 use problem::Report;
 use surroundings::Surroundings;
 
-/// The whole configuration of a daemon, checked and with all defaults.
+/// The whole configuration of a daemon: checked, and with all defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Path of the file that it was read from.
+    /// Path of the file from which the configuration was read.
     pub path: PathBuf,
-    /// State of that file when it was read; `None` if the text did not come from a file.
+    /// Size and times of that file when it was read; `None` if the text did not come from a file.
     pub stamp: Option<Stamp>,
-    /// What a reload takes over while the daemon runs.
+    /// The settings that a reload replaces while the daemon runs.
     pub live: Live,
-    /// What counts from the start of the daemon to its end.
+    /// The settings that do not change from the start of the daemon to its end.
     pub fixed: Fixed,
 }
 
 impl Config {
-    /// Whether the configuration in force has a `[[variable]]` with this name.
+    /// Whether this configuration has a `[[variable]]` with this name.
     pub fn declares(&self, name: &str) -> bool {
         self.live.variables.iter().any(|(declared, _)| declared == name)
     }
 }
 
-/// Reads the configuration file at `path`.
+/// Reads the configuration file at `path`. The daemon calls this function at its start. The
+/// commands that need a configuration but no daemon call it too.
 ///
 /// # Errors
-/// All problems of the file, or the reason why it cannot be read.
+/// All problems of the file, or the reason why the file cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     load_after(&Points::default(), path)
 }
 
-/// Reads the configuration file at `path` while the points `before` are in force: a point that
-/// stays keeps its id.
+/// Reads the configuration file at `path` for a reload. `before` are the points that the daemon
+/// uses now. A point that exists in both configurations keeps its id, because programs may use that
+/// id.
 ///
 /// # Errors
-/// All problems of the file, or the reason why it cannot be read.
+/// All problems of the file, or the reason why the file cannot be read.
 pub fn load_after(before: &Points, path: &Path) -> Result<Config, Problems> {
     let (text, stamp) = disk::text(path).map_err(|why| Problems::unreadable(path, &why))?;
     let config = parse_with(&text, path, before, &|name| std::env::var_os(name))?;
     Ok(Config { stamp: Some(stamp), ..config })
 }
 
-/// Reads a configuration from `text`, as if it were the file at `path`.
+/// Reads a configuration from `text`. Messages and relative paths use `path` as the path of the
+/// file.
 ///
 /// # Errors
 /// All problems of the text.
@@ -115,6 +126,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
     parse_with(text, path, &Points::default(), &|name| std::env::var_os(name))
 }
 
+/// Reads a configuration from `text`. The points in force are `before`, and `env` looks up
+/// environment variables. The tests pass an environment of their own.
 fn parse_with(
     text: &str,
     path: &Path,
@@ -129,7 +142,11 @@ fn parse_with(
     config.ok_or_else(|| report.into_problems(path))
 }
 
-/// Turns what the file says into what is true; `None` if there is a problem in the report.
+/// Builds the configuration from the keys of the file. Returns `None` if the report contains a
+/// problem.
+///
+/// The order of the calls matters: budgets need the scan period, and grants need the names of the
+/// points. The drivers check their devices last, because they need the addresses of all points.
 fn decide(
     file: &ConfigFile<'_>,
     path: &Path,
@@ -146,7 +163,7 @@ fn decide(
     let retain = retain::retain(&file.retain, &file.variables, &variables, report);
     let recovery = recovery::recovery(&file.recovery, report);
     let control = control::control(&file.control, here, report);
-    // `Points` accepts only correct points, so every check stands above this line.
+    // `Points::numbered` panics on incorrect points, so all checks of points are above this line.
     if !report.is_clean() {
         return None;
     }

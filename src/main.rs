@@ -1,18 +1,22 @@
-//! The `camshaft` command: it parses the arguments, runs one verb, prints the error chain and sets
-//! the exit code. The verbs are in `cli.rs`, and the map of the source is in `lib.rs`.
+//! The `camshaft` command: selects the kind of process, and returns its exit code.
 //!
-//! Two other processes run this same program, each under a verb of its own: the compile worker, and
-//! the child process in which the offline verbs read bytes from outside.
+//! One program file runs as three kinds of processes. The first argument selects the kind:
+//! - the command line, which also contains the daemon (`camshaft run`),
+//! - the compile worker, which parses and compiles modules for the daemon,
+//! - the child process in which the verbs `check`, `test` and `replay` read files of unknown
+//!   origin.
+//!
+//! The verbs are in `cli.rs`, and the map of the source is in `lib.rs`.
 
 use std::process::ExitCode;
 
 use camshaft::cli;
 use camshaft::plugin::module::compile;
 
-/// Starts the worker, the child process or the command line, as the first argument says.
+/// Starts the worker, the child process or the command line. The first argument decides which.
 fn main() -> ExitCode {
-    // This match comes before anything else, because the worker handles hostile bytes and needs no
-    // set-up.
+    // This match is the first step of the process. The worker handles hostile bytes, so the process
+    // of the worker should run no other code.
     match std::env::args().nth(1).as_deref() {
         Some(compile::WORKER_VERB) => compile::worker(),
         Some(cli::CHILD_VERB) => cli::child(),

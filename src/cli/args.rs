@@ -1,7 +1,11 @@
-//! The grammar of the command line, and the help that teaches it.
+//! The grammar of the command line, as types for the library clap.
 //!
-//! What a verb does is in the file of its subject; `cli.rs` calls it. Help, completions and the man
-//! page are all made from this; what stands below the help of each verb is in `help.rs`.
+//! In this file, the `///` text of a verb, an argument or a flag is also its text in `--help`.
+//! Help, shell completions and man pages are all generated from these types. The longer text below
+//! the help of a verb is in `help.rs`.
+//!
+//! This file only parses. `cli.rs` calls the function of each verb, and this function is in the
+//! file of the verb's subject.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,10 +24,10 @@ use crate::control::MAX_RECEIPTS;
 use crate::name::{DeviceName, NoName, PluginName, PointName};
 use crate::process::image::Value;
 
-/// The configuration when none is named.
+/// The configuration file if the command line names no other.
 pub(super) const CONFIG: &str = "config/camshaft.toml";
 
-/// Below every help.
+/// Text below the general help.
 const AFTER: &str = "\
 Examples:
   camshaft                          run the daemon on config/camshaft.toml
@@ -361,12 +365,12 @@ pub(super) struct History {
     pub(super) list: List,
 }
 
-/// The name of a plugin, or of its file.
+/// Parses the name of a plugin, with or without `.wasm`.
 pub(super) fn plugin(text: &str) -> Result<PluginName, NoName> {
     text.strip_suffix(".wasm").unwrap_or(text).parse()
 }
 
-/// How many receipts to list.
+/// Parses the number of receipts to list.
 fn limit(text: &str) -> Result<usize, String> {
     let wanted = || format!("wanted is a number from 1 to {MAX_RECEIPTS}");
     text.parse().ok().filter(|limit| (1..=MAX_RECEIPTS).contains(limit)).ok_or_else(wanted)
@@ -378,11 +382,13 @@ mod tests {
 
     use super::*;
 
+    /// clap checks the grammar itself, for example for two flags with one name.
     #[test]
     fn the_grammar_is_sound() {
         Args::command().debug_assert();
     }
 
+    /// `history -n` accepts only numbers from 1 to 1000.
     #[test]
     fn a_history_has_an_end() {
         fn check(text: &str, expected: Option<usize>) {

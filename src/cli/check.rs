@@ -1,8 +1,18 @@
-//! `camshaft check`: checks configurations and modules without running anything.
+//! `camshaft check`: checks configurations and modules without running a program.
 //!
-//! The configuration's loader checks configurations. The compile worker checks modules, because
-//! they may be hostile. This file chooses the limits that count, looks whether the files of plugins
-//! exist, collects verdicts and prints them.
+//! Configurations are checked by the loader of the daemon. Modules may be hostile, so the compile
+//! worker checks them in a process of its own. This file does the rest:
+//! - selects the limits for the modules,
+//! - checks whether each configured plugin has a file,
+//! - prints the results.
+//!
+//! Example of the output:
+//!
+//! ```text
+//! camshaft.toml: ok
+//!   note: device[d]: it has no points and nothing else to do
+//! tank.wasm: ok with the limits of camshaft.toml; ABI 1, 12 functions, 1.06 MiB of memory, ...
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,7 +32,7 @@ use crate::plugin::module::compile::CompileService;
 use crate::plugin::{Limits, Refusal, read_module};
 use crate::text::{legible, nearest};
 
-/// Most names that are read from a plugin folder: far more than there can be plugins.
+/// The largest number of names that are read from a plugin folder. A daemon has far fewer plugins.
 const MAX_LISTED: usize = 100_000;
 
 /// The result for one file.
@@ -36,6 +46,7 @@ struct Finding {
     verdict: Verdict,
 }
 
+/// The kind of the file, and the results of its check.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Verdict {
@@ -43,24 +54,24 @@ enum Verdict {
     Config {
         /// The problems; empty if there are none.
         problems: Vec<config::Problem>,
-        /// Notes on what is valid and probably not meant.
+        /// Notes on entries that are valid but are probably mistakes.
         notes: Vec<String>,
-        /// The problems in words, one per line.
+        /// The problems as text, one line each.
         #[serde(skip)]
         text: String,
     },
     /// The file is a module.
     Module {
-        /// The configuration whose limits the module was compared with; `null` for the default
-        /// limits.
+        /// The configuration file with the limits for this module; `null` if the default limits
+        /// were used.
         limits_of: Option<String>,
-        /// Facts about the module, if it can be used.
+        /// Facts about the module, if the module can be used.
         report: Option<Report>,
         /// The reason why the module cannot be used.
         refusal: Option<Refusal>,
-        /// Notes on what is valid and probably not meant.
+        /// Notes on properties that are valid but are probably mistakes.
         notes: Vec<String>,
-        /// The limits that were used, in words.
+        /// The limits for this module, as text.
         #[serde(skip)]
         text: String,
     },
@@ -71,18 +82,19 @@ enum Verdict {
     },
 }
 
-/// The configurations that are needed, loaded as the daemon would load them.
+/// The configurations of this call, with the problems of those that are wrong.
 type Loaded<'f> = BTreeMap<&'f Path, Result<Config, Problems>>;
 
-/// The limits that modules are compared with.
+/// The limits for the modules of this call.
 struct Measure {
     compile_service: CompileService,
-    /// The configuration that the limits come from.
+    /// The configuration file with these limits; `None` for the default limits.
     file: Option<String>,
     words: String,
 }
 
-/// Checks `files`, or the usual configuration if there are none, and prints the results.
+/// Checks `files` and prints the results. Without `files`, checks the configuration of `--config`,
+/// or `config/camshaft.toml`.
 pub(super) async fn check(
     mut files: Vec<PathBuf>,
     config: Option<&Path>,
@@ -115,7 +127,7 @@ pub(super) async fn check(
     }
     let is_config = |finding: &&Finding| matches!(finding.verdict, Verdict::Config { .. });
     let bad: Vec<_> = findings.iter().filter(|finding| !finding.ok).collect();
-    // The message is empty because the results say everything.
+    // The message is empty because the printed results already contain the problems.
     match bad.iter().copied().find(is_config) {
         _ if bad.is_empty() => Ok(()),
         Some(_) => Err(Failed::new(Exit::Config, "")),
@@ -123,13 +135,14 @@ pub(super) async fn check(
     }
 }
 
-/// Whether a file is checked as a configuration; any other file is checked as a module.
+/// Whether a file is checked as a configuration. Other files are checked as modules.
 fn is_config(file: &Path) -> bool {
     file.extension().is_some_and(|name| name == "toml")
 }
 
-/// The limits for the modules among `files`: those of the configuration `said`, else those of the
-/// only configuration among `files`, else the default limits.
+/// Returns the limits for the modules. The limits come from the configuration `said`. Without
+/// `said`, the limits come from the configuration among `files`, if `files` has exactly one
+/// configuration. Otherwise the default limits are used.
 ///
 /// # Errors
 /// The configuration `said` is wrong.
@@ -159,7 +172,7 @@ fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Resul
     }
 }
 
-/// The verdict on a configuration.
+/// Returns the result for a configuration, with its problems or its notes.
 fn judged(loaded: &Result<Config, Problems>) -> (bool, Verdict) {
     match loaded {
         Ok(config) => {
@@ -175,7 +188,7 @@ fn judged(loaded: &Result<Config, Problems>) -> (bool, Verdict) {
     }
 }
 
-/// Notes on plugin files that are missing on this machine.
+/// Returns notes on configured plugins whose files do not exist on this machine.
 fn missing_files(config: &Config) -> Vec<String> {
     let dir = &config.fixed.plugins.dir;
     let shown = dir.display();
@@ -203,7 +216,7 @@ fn missing_files(config: &Config) -> Vec<String> {
     missing.map(|(name, _)| note(name)).collect()
 }
 
-/// The names of the plugins in a folder, without hidden files.
+/// Returns the names of the plugins in a folder, without hidden files.
 fn plugins_in(dir: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(dir)?.take(MAX_LISTED) {
@@ -214,7 +227,7 @@ fn plugins_in(dir: &Path) -> io::Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Lets the compile worker check a module.
+/// Checks a module with the compile worker.
 async fn module(file: &Path, measure: &Measure) -> (bool, Verdict) {
     let Measure { compile_service, file: limits_of, words } = measure;
     let bytes = match read_module(file, &compile_service.limits) {
@@ -230,7 +243,7 @@ async fn module(file: &Path, measure: &Measure) -> (bool, Verdict) {
     (ok, Verdict::Module { limits_of, report, refusal, notes, text })
 }
 
-/// The finding as text.
+/// Returns the result for one file as text.
 fn words(finding: &Finding, screen: &Screen) -> String {
     let file = legible(&finding.file);
     let good = screen.paint.with(Style::Good, "ok");
@@ -255,11 +268,12 @@ fn words(finding: &Finding, screen: &Screen) -> String {
     }
 }
 
+/// Returns the notes as text, one line each.
 fn lines_of(notes: &[String]) -> String {
     notes.iter().map(|note| format!("  note: {}\n", legible(note))).collect()
 }
 
-/// The facts of a module in one line.
+/// Returns the facts of a module in one line.
 fn describe(report: &Report) -> String {
     let imports = match report.imports.len() {
         0 => "imports nothing".into(),
@@ -277,8 +291,9 @@ fn describe(report: &Report) -> String {
     )
 }
 
-/// Whether the configuration of the quick start is here. If the disk does not answer, the answer is
-/// yes, because the error of reading the file says more.
+/// Whether `config/camshaft.toml` exists in the present folder. If the disk does not answer, the
+/// result is true. The daemon then tries to read the file, and the error of this attempt is more
+/// precise.
 pub(super) fn is_config_here() -> bool {
     patience::wait(PATIENCE, || Ok(Path::new(CONFIG).exists())).unwrap_or(true)
 }

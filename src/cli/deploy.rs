@@ -1,7 +1,19 @@
-//! `deploy`, `rollback` and `remove`: new bytes for a plugin or none, and the outcome.
+//! The verbs `deploy`, `rollback` and `remove`: they change or delete the file of a plugin.
 //!
-//! Each verb changes a file in the daemon's folder and then watches the plugin until the outcome is
-//! known. How an outcome is recognised is in `outcome.rs`.
+//! ```text
+//! order ─▶ daemon ─▶ watch the plugin (outcome.rs) ─┬▶ it runs; with --wait: wait for probation
+//!                                                   └▶ it does not run: exit code 1
+//! ```
+//!
+//! The daemon carries out the order after it has answered. For this reason, each verb watches the
+//! plugin until the outcome is known. `outcome.rs` decides what counts as an outcome.
+//!
+//! Example of the output of `camshaft deploy`:
+//!
+//! ```text
+//! tank: version 3f2a1b0c9d8e runs, on probation for 5s
+//!   detect 12.0 ms, compile 310 ms, prepare 1.20 ms, boundary 45.0 us, cycles missed 0
+//! ```
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -22,15 +34,15 @@ use crate::file;
 use crate::name::PluginName;
 use crate::text::legible;
 
-/// Most bytes of a module that is read. No daemon takes more; a daemon with a lower limit says so
-/// itself.
+/// The largest module in bytes that is read here. No daemon accepts a larger module. A daemon with
+/// a lower limit refuses the module and reports its own limit.
 const MOST_MODULE_BYTES: u64 = 1 << 30;
 
-/// If the file holds another version than the old and the deployed one for this time, another user
-/// has replaced the deployed file.
+/// The time after which the deploy assumes that another user has replaced the file. During this
+/// time the file must contain a version that is not the old version and not the deployed version.
 const REPLACED: Duration = Duration::from_secs(3);
 
-/// The verb `camshaft deploy`.
+/// Runs the verb `camshaft deploy`. If the version already runs, only the probation is waited for.
 pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let (client, shown) = (client(what.reach), what.file.display().to_string());
     let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{shown}: {error}"));
@@ -58,13 +70,13 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     wait.for_fate(screen).await
 }
 
-/// The name of the plugin that a file has by its own name.
+/// Returns the plugin name for a file: the name of the file without `.wasm`.
 fn name_of(file: &Path) -> Result<PluginName, String> {
     let stem = file.file_stem().map(OsStr::to_string_lossy).unwrap_or_default();
     plugin(&stem).map_err(|why| format!("the name of a plugin: {why}; give it another with --name"))
 }
 
-/// The verb `camshaft rollback`.
+/// Runs the verb `camshaft rollback`.
 pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
     let client = client(what.reach);
     let before = client.plugin(&what.name).await?;
@@ -72,11 +84,11 @@ pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
     Wait::new(&client, &what.name, &hash, &what.outcome, before.as_ref()).for_fate(screen).await
 }
 
-/// The verb `camshaft remove`.
+/// Runs the verb `camshaft remove`, and waits until the plugin is out of the scan.
 pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     client.remove(&name).await?;
-    // A plugin that is held stays in the list without its file.
+    // A plugin that is held stays in the list even without a file.
     let is_out = |view: &PluginView| view.file_hash.is_none() && view.hash.is_none();
     let is_gone = |view: Option<&PluginView>| view.is_none_or(is_out).then_some(());
     match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
@@ -85,20 +97,24 @@ pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) ->
     }
 }
 
-/// A wait for the outcome of a version.
+/// A wait for the outcome of one version.
 struct Wait<'w> {
+    /// The daemon.
     client: &'w Client,
+    /// Name of the plugin.
     name: &'w str,
+    /// Hash of the version whose outcome is awaited.
     hash: &'w str,
+    /// The options `--wait` and `--timeout`.
     how: &'w Waiting,
-    /// Traps of the plugin before the order.
+    /// Number of traps of the plugin before the order.
     traps: u64,
     /// Hash of the plugin's file before the order.
     before: Option<&'w str>,
 }
 
 impl<'w> Wait<'w> {
-    /// A wait for a version that was ordered when the plugin was in the state `before`.
+    /// Makes a wait for a version. `before` is the state of the plugin before the order.
     fn new(
         client: &'w Client,
         name: &'w str,
@@ -111,7 +127,7 @@ impl<'w> Wait<'w> {
         Self { client, name, hash, how, traps, before }
     }
 
-    /// Waits until the version runs, or until it is known that it does not.
+    /// Waits until the version runs, or until it is certain that it does not run.
     async fn for_fate(self, screen: &mut Screen) -> Outcome {
         let (name, version) = (self.name, short(self.hash));
         let wanted = format!("version {version} shall run");
@@ -165,14 +181,16 @@ impl<'w> Wait<'w> {
         }
     }
 
-    /// Whether the version is in the scan and has not been polled, because it is polled seldom.
+    /// Whether the version is in the scan but has no poll yet. This happens with a large value of
+    /// `every`.
     fn is_unpolled(&self, view: &PluginView) -> bool {
         let is_it = view.hash.as_deref() == Some(self.hash);
         view.state == PluginState::Running && is_it && view.polls == 0
     }
 
-    /// The failure of a version whose file was replaced. For a while the file has held no module,
-    /// or another version than the old and the deployed one.
+    /// Returns the failure of a version whose file was replaced. The file must have contained no
+    /// module, or a third version, for the time [`REPLACED`]. The old version and the deployed
+    /// version do not count.
     fn replaced(&self, view: &PluginView, since: &Cell<Option<Instant>>) -> Option<Fate> {
         let Some(why) = outcome::instead(view, self.hash, self.before) else {
             since.set(None);
@@ -183,13 +201,13 @@ impl<'w> Wait<'w> {
         (first.elapsed() >= REPLACED).then_some(Fate::Failed(why))
     }
 
-    /// Waits for the end of the probation, if the user wants that.
+    /// Waits for the end of the probation, if the user has given `--wait`.
     async fn for_proof(self, view: &PluginView, screen: &mut Screen) -> Outcome {
         let (name, version) = (self.name, short(self.hash));
         let Some(left) = view.probation_left.filter(|_| self.how.wait) else { return Ok(()) };
         let period = self.client.status().await?.period_us;
-        // A probation needs its time and its polls, so the longer one counts, twice because a scan
-        // may be late.
+        // A probation ends when its time and its number of polls are both reached, so the longer
+        // one decides. The limit is twice this time, because the cycles may be late.
         let polls = Duration::from_micros(period * u64::from(view.every) * left.polls);
         let limit = self.how.timeout + 2 * polls.max(Duration::from_millis(left.ms));
         let since = (view.generation, self.traps);
@@ -209,7 +227,7 @@ impl<'w> Wait<'w> {
     }
 }
 
-/// What a version was refused, what it has lost, and notes on its module: one line each.
+/// Returns one line for each refused call, each lost output, and each note on the module.
 fn lacks(view: &PluginView) -> String {
     let notes = view.notes.iter().map(|note| format!("  note: {}\n", legible(note)));
     let lost = losses(view).into_iter().map(|loss| format!("  lost: {loss}\n"));
@@ -217,14 +235,14 @@ fn lacks(view: &PluginView) -> String {
     lost.chain(refused).chain(notes).collect()
 }
 
-/// The failure of a deploy or a rollback, with the reason.
+/// Returns the failure of a deploy or a rollback, with the reason.
 fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {
     let message = format!("{name}: version {version} {how}: {}", legible(why));
     Failed::new(Exit::Failure, message)
 }
 
-/// Says that a version is on probation or unproven, and for how long. An unproven version has no
-/// version before it that could resume.
+/// Returns a text that says whether a version is on probation or unproven, and for how long.
+/// Without an older version that could run again, a version is unproven and not on probation.
 pub(super) fn on_probation(view: &PluginView) -> String {
     let what = if view.probation { "on probation" } else { "unproven" };
     match view.probation_left {

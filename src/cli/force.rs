@@ -1,8 +1,15 @@
-//! `camshaft force`, `unforce` and `forces`: values that an operator sets in place of the real
-//! ones; and `fault`, a simulated failure to practise with.
+//! The verbs `force`, `unforce`, `forces` and `fault`.
 //!
-//! What a force does, and what outranks it, is in `process/overlay.rs`. The order itself is in
-//! `control/force.rs`.
+//! A force sets a point to a value of the operator, in place of the value of the device or the
+//! program. A fault is a simulated failure of a device, for practice and tests. The effect of a
+//! force, and its precedence, are implemented in `process/overlay.rs`. The order to the daemon is
+//! defined in `control/force.rs`.
+//!
+//! Example of the output of `camshaft force`:
+//!
+//! ```text
+//! tank.level: forced to 42.5 for 15m
+//! ```
 
 use super::args::{Force, List, Unforce};
 use super::screen::Screen;
@@ -14,7 +21,8 @@ use crate::control::{ForceOrder, ForceView};
 
 use Side::{Left, Right};
 
-/// The verb `camshaft force`.
+/// Runs the verb `camshaft force`. An output can be forced while it is safe; the text then says
+/// that the force waits.
 pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
     let Force { point, value, lasting, forever, owner, reason, reach } = what;
     let owner = owner.unwrap_or_else(user);
@@ -35,7 +43,7 @@ pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
     Ok(())
 }
 
-/// The verb `camshaft fault`.
+/// Runs the verb `camshaft fault`. Without a kind, the verb ends the fault of the device.
 pub(super) async fn fault(
     device: &str,
     kind: Option<String>,
@@ -49,7 +57,7 @@ pub(super) async fn fault(
     };
     let mut injection = serde_json::Map::from_iter(settings);
     injection.insert("kind".into(), kind.as_str().into());
-    // A fault with the setting `for` ends by itself.
+    // A fault with the setting `for` ends after that time.
     let until = match injection.get("for").map(|time| (time.as_str(), time)) {
         Some((Some(time), _)) => format!("for {time}"),
         Some((None, time)) => format!("for {time}"),
@@ -59,7 +67,7 @@ pub(super) async fn fault(
     Ok(screen.print(&format!("{device}: {kind} {until}\n"))?)
 }
 
-/// The verb `camshaft unforce`.
+/// Runs the verb `camshaft unforce`.
 pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
     client(what.reach).unforce(what.point.as_deref()).await?;
     let said = match what.point {
@@ -69,13 +77,13 @@ pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
     Ok(screen.print(&said)?)
 }
 
-/// The verb `camshaft forces`.
+/// Runs the verb `camshaft forces`.
 pub(super) async fn forces(list: List, screen: &mut Screen) -> Outcome {
     let views = client(list.reach).forces().await?;
     Ok(screen.show(&views[..], list.json, table)?)
 }
 
-/// The forces as a table.
+/// Returns the forces as a table.
 fn table(views: &[ForceView], paint: Paint) -> String {
     if views.is_empty() {
         return "nothing is forced\n".into();
@@ -98,7 +106,7 @@ fn table(views: &[ForceView], paint: Paint) -> String {
             Cell::from(&view.point),
             value(view.value).into(),
             state,
-            // A force with 900 ms left is not over, so the seconds are rounded up.
+            // The seconds are rounded up, because a force with 900 ms left is still in effect.
             view.left_ms.map_or("-".into(), |ms| age_s(ms.div_ceil(1000))).into(),
             Cell::from(&view.owner),
             Cell::from(&view.since),
@@ -108,7 +116,7 @@ fn table(views: &[ForceView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// Name of the user at the terminal, as far as the environment knows it.
+/// Returns the name of the user: the variable `SUDO_USER`, or `USER`, or the numeric user id.
 fn user() -> String {
     let named = |name| std::env::var(name).ok().filter(|name: &String| !name.is_empty());
     let uid = || format!("uid {}", nix::unistd::getuid());

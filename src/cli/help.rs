@@ -1,9 +1,9 @@
-//! The text below the help of each verb: what its one line cannot say, and examples.
+//! The text below the help of each verb: details and examples.
 //!
-//! The grammar, and the line of each verb and flag, are in `args.rs`. No test here tries whether an
-//! example works.
+//! The grammar is in `args.rs`. The one-line help of each verb and each flag is in `args.rs` too.
+//! These texts add what does not fit into one line. The examples are not tested here.
 
-/// Below the help of `check`.
+/// Text below the help of `check`.
 pub(super) const CHECK_HELP: &str = "\
 A file whose name ends in .toml is a configuration; every other file is a module. Modules are
 compared with the limits of --config. Without --config, the limits are those of the one
@@ -15,7 +15,7 @@ Examples:
   camshaft check config/camshaft.toml plugins/*.wasm
   camshaft check --config /etc/camshaft/camshaft.toml build/v2.wasm";
 
-/// Below the help of `deploy`.
+/// Text below the help of `deploy`.
 pub(super) const DEPLOY_HELP: &str = "\
 The daemon writes the whole file or none of it, then treats it like any other new file.
 If the code cannot run, the old version goes on and the exit code is 1.
@@ -30,7 +30,7 @@ Examples:
   camshaft deploy build/v2.wasm --name tank
   camshaft deploy build/v2.wasm --name tank --wait && echo it is good";
 
-/// Below the help of `history`.
+/// Text below the help of `history`.
 pub(super) const HISTORY_HELP: &str = "\
 The list is about everything, or about one plugin, point, variable or device. The oldest line is
 first and the newest is last; times are in UTC. When the same trap or refusal comes many times in a
@@ -48,7 +48,7 @@ Examples:
   camshaft history tank.level            who has set or forced it
   camshaft history --json -n 1000 | jq '.[] | select(.kind == \"refused\")'";
 
-/// Below the help of `rollback`.
+/// Text below the help of `rollback`.
 pub(super) const ROLLBACK_HELP: &str = "\
 The daemon keeps the last five good versions of each plugin. A version is good when it has survived
 its probation. If a version traps on probation, the daemon itself lets the version before it run
@@ -63,7 +63,7 @@ Examples:
   camshaft rollback tank --to 3f2a1b
   camshaft rollback tank --to 3f2a1b --even-bad";
 
-/// Below the help of `versions`.
+/// Text below the help of `versions`.
 pub(super) const VERSIONS_HELP: &str = "\
 A version is unproven until it has survived its probation, and good after that. It is doubtful while
 it does not write an output that a good version before it wrote. It is bad once it has trapped or is
@@ -78,7 +78,7 @@ Examples:
   camshaft versions tank
   camshaft versions tank --json";
 
-/// Below the help of `run`.
+/// Text below the help of `run`.
 pub(super) const RUN_HELP: &str = "\
 Recovery: with --no-plugins, or after 3 abnormal ends within 10 minutes, the scan runs with its
 devices and every output is safe. No plugin runs until an operator gives `camshaft recover`. An end
@@ -86,7 +86,7 @@ is abnormal if it was no orderly stop, for example a watchdog, a panic or a kill
 an abnormal end, because it ends the machine too. Power cuts are counted separately, as [recovery]
 in the configuration says.";
 
-/// Below the help of `release`.
+/// Text below the help of `release`.
 pub(super) const RELEASE_HELP: &str = "\
 If the plugin is held, its hold ends and nothing else changes. A file that was in quarantine stays
 there, and the answer says so. If the plugin is not held, its quarantine ends. What was known
@@ -95,7 +95,7 @@ against its versions is forgotten too: each is good again when it proves itself.
 Examples:
   camshaft release tank";
 
-/// Below the help of `restart`.
+/// Text below the help of `restart`.
 pub(super) const RESTART_HELP: &str = "\
 --cold concerns the whole machine. Every program is taken out and every output becomes safe. All
 variables that a [[variable]] declares get their initial values, retained ones also on disk.
@@ -106,7 +106,7 @@ Examples:
   camshaft restart tank
   camshaft restart --cold";
 
-/// Below the help of `reload`.
+/// Text below the help of `reload`.
 pub(super) const RELOAD_HELP: &str = "\
 The daemon watches the file and reloads it by itself a moment after it was saved. SIGHUP does the
 same. The daemon first checks the whole file. A file with a mistake changes nothing, and the last
@@ -123,18 +123,18 @@ Examples:
   camshaft diff
   camshaft reload";
 
-/// Below the help of `diff`.
+/// Text below the help of `diff`.
 pub(super) const DIFF_HELP: &str = "\
 Compares the file on disk with the configuration that is in force in the daemon, and changes
 nothing. To check a file before you put it in place, use `camshaft check`.";
 
-/// Below the help of `reset`.
+/// Text below the help of `reset`.
 pub(super) const RESET_HELP: &str = "\
 Retained variables get their initial values: in memory between two cycles, and in both files on
 disk. Programs go on running. A program that keeps a value in its own memory may write it again. To
 start the programs anew as well, use `camshaft restart --cold`.";
 
-/// Below the help of `set`.
+/// Text below the help of `set`.
 pub(super) const SET_HELP: &str = "\
 If a program writes the variable in every cycle, it has the program's value again a cycle later.
 If a point and a variable have the same name, the point is set.
@@ -144,7 +144,7 @@ Examples:
   camshaft set tank.level 42.5
   camshaft set heater.setpoint 60";
 
-/// Below the help of `force`.
+/// Text below the help of `force`.
 pub(super) const FORCE_HELP: &str = "\
 Programs see the value of a forced input, and the device gets the value of a forced output. Both
 points are shown as forced. When the force ends, the value of the device or of the program counts
@@ -157,7 +157,7 @@ Examples:
   camshaft forces
   camshaft unforce --all";
 
-/// Below the help of `fault`.
+/// Text below the help of `fault`.
 pub(super) const FAULT_HELP: &str = "\
 Examples:
   camshaft fault plant disconnect
@@ -168,18 +168,18 @@ Examples:
                                        as an abnormal end, and a service manager starts it again
   camshaft fault plant --clear";
 
-/// Below the help of `test`.
+/// Text below the help of `test`.
 pub(super) const TEST_HELP: &str = "\
 Examples:
   camshaft test plugins/tank.wasm plugins/tank/tank.recipe.json
   camshaft test --config /etc/camshaft/camshaft.toml build/v2.wasm v2.recipe.json";
 
-/// Below the help of `completions`.
+/// Text below the help of `completions`.
 pub(super) const COMPLETIONS_HELP: &str = "\
 Example:
   camshaft completions bash > ~/.local/share/bash-completion/completions/camshaft";
 
-/// Below the help of `replay`.
+/// Text below the help of `replay`.
 pub(super) const REPLAY_HELP: &str = "\
 The exit code is 0 if the module traps again at the same place, and 1 if it does not.
 The report has the limits of the plugin. The replay lowers limits that are above the defaults, or
@@ -188,7 +188,7 @@ above those of --config, and says which.
 Example:
   camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";
 
-/// Below the help of `modbus read`.
+/// Text below the help of `modbus read`.
 pub(super) const MODBUS_READ_HELP: &str = "\
 Registers are shown in hexadecimal digits, and as values of the type in every order that their
 bytes can have on the wire. A is the most significant byte. The column whose values make sense shows
@@ -199,7 +199,7 @@ Examples:
   camshaft modbus read tcp://10.0.0.7:1502 --unit 3 input 100 2 --type f32
   camshaft modbus read rtu:///dev/ttyUSB0 --baud 9600 --parity none --stop-bits 2 coil 0 16";
 
-/// Below the help of `modbus write`.
+/// Text below the help of `modbus write`.
 pub(super) const MODBUS_WRITE_HELP: &str = "\
 The unit has acknowledged the values that are printed. Only reading them shows whether it keeps
 them.
@@ -209,7 +209,7 @@ Examples:
   camshaft modbus write tcp://10.0.0.7 holding 101 -1.25 --type f32 --order CDAB
   camshaft modbus write tcp://10.0.0.7 coil 0 on --single";
 
-/// Below the help of `modbus scan`.
+/// Text below the help of `modbus scan`.
 pub(super) const MODBUS_SCAN_HELP: &str = "\
 Each unit is asked once for holding register 0, and has 200ms to answer unless --timeout says
 otherwise. An exception is an answer, unless a gateway gives it for a unit that it does not reach.

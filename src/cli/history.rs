@@ -1,7 +1,15 @@
-//! `camshaft history`: receipts as text, one line each, oldest first.
+//! `camshaft history`: prints the journal, one line for each receipt, the oldest line first.
 //!
-//! Nothing is counted or left out here. Times are those of the daemon's wall clock in UTC, so all
-//! users see the same. The receipts are described in `control/receipt.rs`.
+//! The daemon selects the receipts, and this file prints all of them. Times are those of the
+//! daemon's wall clock in UTC, so they are equal for users in all time zones. The kinds of receipts
+//! are described in `control/receipt.rs`.
+//!
+//! Example of a line:
+//!
+//! ```text
+//! TIME (UTC)           PLUGIN  WHAT  VERSION       CYCLE  DETAILS
+//! 2026-01-02 03:04:05  tank    held  3f2a1b0c9d8e  12345  by the operator
+//! ```
 
 use super::args::History;
 use super::plugin::swap_times;
@@ -15,7 +23,7 @@ use crate::plugin::shadow::Report;
 
 use Side::{Left, Right};
 
-/// The verb `camshaft history`.
+/// Runs the verb `camshaft history`.
 pub(super) async fn history(
     History { name, limit, list }: History,
     screen: &mut Screen,
@@ -24,7 +32,7 @@ pub(super) async fn history(
     Ok(screen.show(&receipts[..], list.json, table)?)
 }
 
-/// The receipts as a table.
+/// Returns the receipts as a table.
 fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
     if receipts.is_empty() {
         return "no history\n".into();
@@ -51,7 +59,7 @@ fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// Style and name of an event, and its details in words.
+/// Returns the style of an event, its name, and its details as a sentence.
 fn told(receipt: &Receipt) -> (Style, &'static str, String) {
     let old = receipt.old_hash.as_deref().map(short);
     match &receipt.event {
@@ -96,16 +104,17 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
     }
 }
 
-/// The result of a shadow run, if there was one.
+/// Returns the result of a shadow run; an empty text without a shadow run.
 fn tried(shadow: Option<&Report>) -> String {
     shadow.map(|report| format!("; {report}")).unwrap_or_default()
 }
 
-/// The count of a repeated refusal or trap.
+/// Returns the count of a repeated refusal or trap; an empty text for the first.
 fn in_a_row(count: u64) -> String {
     if count > 1 { format!(" (no. {count} in a row)") } else { String::new() }
 }
 
+/// Returns the text that says who gave the order: the configuration, or an operator.
 fn by_whom(by: By, who: Option<&Who>) -> String {
     match (by, who) {
         (By::Operator, Some(who)) => format!("by {who}"),

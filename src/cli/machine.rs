@@ -1,8 +1,15 @@
-//! Verbs that concern the whole machine: a cold restart, a reset of retained values, the end of
-//! recovery, its configuration.
+//! Verbs for the whole machine: cold restart, reset of retained values, recovery, reload and diff.
 //!
-//! The daemon answers when the variables have their values. What each program does after that is in
-//! `camshaft plugins`. What the verbs mean is in the help, in `args.rs`.
+//! The daemon answers such an order after the variables have their new values. Programs may still
+//! be starting then; `camshaft plugins` shows their states. The help in `args.rs` explains the
+//! verbs to the user.
+//!
+//! Example of the output of `camshaft restart --cold`:
+//!
+//! ```text
+//! restarted cold: variables have their initial values, programs start
+//! held, and stay out: blink
+//! ```
 
 use super::args::List;
 use super::remark::stall;
@@ -13,15 +20,16 @@ use crate::control::client::Client;
 use crate::control::{ChangeView, PluginState, PluginView, Want};
 use crate::text::legible;
 
-/// The verb `camshaft restart --cold`.
+/// Runs the verb `camshaft restart --cold`.
 pub(super) async fn restart_cold(client: &Client, screen: &mut Screen) -> Outcome {
     client.restart_cold().await?;
     let starts = starts(client, screen).await;
     Ok(screen.print(&format!("restarted cold: variables have their initial values, {starts}"))?)
 }
 
-/// Says which programs start after an order that was carried out. If the daemon does not answer
-/// now, the text names no exceptions. If the scan stands, the text says that too.
+/// Returns a text that says which programs start after the order. If the daemon does not answer
+/// this request, the text is only `programs start`. If the scan has stalled, the text reports the
+/// stall.
 async fn starts(client: &Client, screen: &Screen) -> String {
     match client.status().await {
         Ok(view) => who(view.recovery.is_some(), &view.plugins) + &stall(&view, screen.paint),
@@ -29,7 +37,7 @@ async fn starts(client: &Client, screen: &Screen) -> String {
     }
 }
 
-/// Says which programs start, and which stay out and why.
+/// Returns a text that says which programs start, and which programs do not start and why.
 fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
     if is_recovering {
         return "programs stay out for recovery, until `camshaft recover`\n".into();
@@ -51,32 +59,33 @@ fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
     text
 }
 
-/// The verb `camshaft reset --retain`.
+/// Runs the verb `camshaft reset --retain`.
 pub(super) async fn reset_retain(client: &Client, screen: &mut Screen) -> Outcome {
     client.reset_retain().await?;
     Ok(screen.print("retained variables have their initial values, also on disk\n")?)
 }
 
-/// The verb `camshaft recover`.
+/// Runs the verb `camshaft recover`.
 pub(super) async fn recover(client: &Client, screen: &mut Screen) -> Outcome {
     client.recover().await?;
     let starts = starts(client, screen).await;
     Ok(screen.print(&format!("recovery is over: {starts}"))?)
 }
 
-/// The verb `camshaft reload`.
+/// Runs the verb `camshaft reload`.
 pub(super) async fn reload(list: List, screen: &mut Screen) -> Outcome {
     let changes = client(list.reach).reload().await?;
     Ok(screen.show(&changes[..], list.json, |changes, paint| table(changes, "IS", paint))?)
 }
 
-/// The verb `camshaft diff`.
+/// Runs the verb `camshaft diff`.
 pub(super) async fn diff(list: List, screen: &mut Screen) -> Outcome {
     let changes = client(list.reach).diff().await?;
     Ok(screen.show(&changes[..], list.json, |changes, paint| table(changes, "WOULD BE", paint))?)
 }
 
-/// Changes of the configuration; `head` says whether they are in force or would be.
+/// Returns the changes of a configuration as a table. `head` is the heading of the last column:
+/// `IS` after a reload, `WOULD BE` for `diff`.
 fn table(changes: &[ChangeView], head: &'static str, paint: Paint) -> String {
     if changes.is_empty() {
         return "the file says what is in force\n".into();
@@ -99,6 +108,7 @@ mod tests {
     use super::super::outcome::tests::view;
     use super::*;
 
+    /// The text names the programs that do not start, with the reason.
     #[test]
     fn a_cold_restart_says_who_stays_out() {
         let named = |name: &str, state, want| PluginView { name: name.into(), want, ..view(state) };

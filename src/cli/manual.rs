@@ -1,7 +1,7 @@
-//! `completions` and `man`: what a shell and a reader of man pages learn of the grammar.
+//! The verbs `completions` and `man`: text for shells and man pages.
 //!
-//! Both are made from the grammar in `args.rs`, so that neither says what the program does not do.
-//! No daemon is asked.
+//! Both texts are generated from the grammar in `args.rs`, so they always fit the program. These
+//! verbs need no daemon.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,14 +11,15 @@ use clap::CommandFactory;
 use super::Outcome;
 use super::args::Args;
 
-/// The verb `camshaft completions`.
+/// Runs the verb `camshaft completions`.
 pub(super) fn completions(shell: clap_complete::Shell) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "camshaft", &mut script);
     Ok(io::stdout().write_all(&script)?)
 }
 
-/// The verb `camshaft man`: prints the page, or writes all pages into a folder.
+/// Runs the verb `camshaft man`: prints the man page, or writes the pages of all verbs into a
+/// folder.
 pub(super) fn man(dir: Option<&Path>) -> Outcome {
     match dir {
         Some(dir) => Ok(clap_mangen::generate_to(Args::command(), dir)?),

@@ -1,9 +1,12 @@
-//! `camshaft modbus`: single requests by hand, to find out what a device has and how its bytes are
-//! ordered.
+//! `camshaft modbus`: single Modbus requests by hand, for example to find the byte order of a
+//! device.
 //!
-//! These verbs speak to the device themselves, with the transport of the driver. They need no
-//! daemon; a daemon on the same serial line disturbs them. `modbus/grammar.rs` has the arguments,
-//! `modbus/work.rs` the requests, `modbus/table.rs` what is printed.
+//! These verbs connect to the device directly, with the transport code of the driver. The verbs
+//! need no daemon. A daemon must not use the same serial line at this time, because its frames and
+//! those of the verb would collide.
+//!
+//! `modbus/grammar.rs` has the arguments. `modbus/work.rs` sends the requests. `modbus/table.rs`
+//! prints the results.
 
 mod grammar;
 mod table;
@@ -14,7 +17,7 @@ use super::screen::Screen;
 
 pub(super) use grammar::Modbus;
 
-/// Runs a verb for a bus.
+/// Runs one of the Modbus verbs.
 pub(super) async fn modbus(verb: Modbus, screen: &mut Screen) -> Outcome {
     match verb {
         Modbus::Read(what) => work::read(what, screen).await,

@@ -1,12 +1,20 @@
-//! Verbs that read bytes from outside, in a child process with bounds.
+//! Runs the verbs `check`, `test` and `replay` in a child process with limits.
 //!
-//! `check`, `test` and `replay` parse files of unknown origin and run their modules on the user's
-//! machine. So this program starts itself once more with the same arguments, and the child bounds
-//! itself before it opens a file: CPU time, memory, no writing, no network. The child has the same
-//! standard output, so it prints as usual, and its exit code is passed on. The parent watches the
-//! clock and says why a child did not come to its end. The bounds are in `confine.rs`.
+//! ```text
+//! camshaft check x.wasm                                  parent: measures the time
+//!    └─ camshaft within SECONDS BYTES check x.wasm       child: sets its limits, runs the verb
+//!          └─ compile worker                             parses and compiles the modules
+//! ```
 //!
-//! Inside the child, a compile worker compiles modules, as in the daemon.
+//! These verbs parse files of unknown origin and run modules of unknown origin. A defect in a
+//! parser, or an endless loop in a module, must not harm the user's machine. For this reason, this
+//! program starts itself again with the same arguments. Before the child opens a file, it limits
+//! its CPU time and its memory. The child also gives up the rights to write files and to use the
+//! network.
+//!
+//! The child writes directly to the standard output of its parent. The parent returns the child's
+//! exit code. If the child does not end by itself, the parent prints the reason. The limits are set
+//! in `confine.rs`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -24,33 +32,33 @@ use crate::plugin::Limits;
 /// The hidden verb of the child: `camshaft within SECONDS BYTES VERB ...`.
 pub const CHILD_VERB: &str = "within";
 
-/// Number of arguments before the child's verb: the program, [`CHILD_VERB`], seconds, bytes.
+/// Number of arguments before the verb of the child: the program, [`CHILD_VERB`], seconds, bytes.
 const PREFIX: usize = 4;
 
-/// CPU time of `check`, without that of its compile workers. A configuration of the largest size
-/// takes a tenth of a second.
+/// Limit of the CPU time of `check`, without the time of its compile workers. A configuration of
+/// the largest size takes 0.1 s.
 const CHECK_CPU: Duration = Duration::from_secs(30);
 
-/// CPU time of `replay`, without that of its compile worker: twice the longest time that a report
-/// can give to one call.
+/// Limit of the CPU time of `replay`, without the time of its compile worker. The limit is twice
+/// the longest time that a report can allow for one call.
 const REPLAY_CPU: Duration = Duration::from_secs(120);
 
-/// CPU time of `test`. The passes of a day at one per second take seven minutes, if each needs its
-/// whole budget of 5 ms.
+/// Limit of the CPU time of `test`. A recipe for one day with one pass per second takes seven
+/// minutes, if each pass uses its whole budget of 5 ms.
 const TEST_CPU: Duration = Duration::from_secs(600);
 
-/// Memory in bytes besides that of the guest. The compile worker may have as much, and inherits
-/// this bound. A report or a recipe of the largest size takes 150 MB.
+/// Limit of the memory in bytes, without the memory of the guest. The compile worker inherits this
+/// limit and may use the same amount. A report or a recipe of the largest size needs 150 MB.
 const MEMORY_BYTES: u64 = 1 << 30;
 
-/// Factor from the CPU time to the limit by the clock. The machine may be busy with other work, but
-/// a child that stands still is ended.
+/// Factor from the limit of CPU time to the limit of real time. The child may be slow on a busy
+/// machine. A child that waits for ever is killed after this time.
 const PATIENCE: u32 = 10;
 
-/// Most bytes of the child's standard error that are passed on.
+/// The largest number of bytes of the child's standard error that the parent prints.
 const MAX_WORDS: u64 = 1 << 20;
 
-/// The bounds of a verb that reads bytes from outside; `None` for any other verb.
+/// Returns the limits for a verb that reads files of unknown origin; `None` for any other verb.
 pub(super) fn bounds(verb: &Verb) -> Option<Result<Bounds, Failed>> {
     let bounds = |cpu, limits: Limits| Bounds {
         cpu,
@@ -66,8 +74,8 @@ pub(super) fn bounds(verb: &Verb) -> Option<Result<Bounds, Failed>> {
     }
 }
 
-/// Runs this program once more with the same arguments, within bounds. Returns the child's exit
-/// code; the child has then printed everything. If the child was ended, the error says why.
+/// Starts this program again with the same arguments, within limits. Returns the child's exit code;
+/// the child has then printed all output. If the child was killed, the error says why.
 pub(super) fn run_in_child(bounds: Bounds) -> Result<ExitCode, Failed> {
     let bounds = bounds.or_inherited();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -78,8 +86,8 @@ pub(super) fn run_in_child(bounds: Bounds) -> Result<ExitCode, Failed> {
     Err(ended(&bounds, status, &words))
 }
 
-/// Runs the child. Returns its exit status, unless it was over its time, and its message if it ran
-/// out of memory.
+/// Runs the child. Returns its exit status, or `None` after the limit of real time. If the child
+/// ran out of memory, also returns its last message.
 async fn run(bounds: &Bounds) -> io::Result<(Option<ExitStatus>, String)> {
     let memory = match bounds.memory {
         Memory::Addresses(bytes) | Memory::Writable(bytes) => bytes,
@@ -97,13 +105,13 @@ async fn run(bounds: &Bounds) -> io::Result<(Option<ExitStatus>, String)> {
     };
     match tokio::time::timeout(bounds.cpu * PATIENCE, whole).await {
         Ok((status, words)) => Ok((Some(status?), words)),
-        // The drop of the child ends it.
+        // Dropping `child` kills the process.
         Err(_) => Ok((None, String::new())),
     }
 }
 
-/// Passes on the child's standard error. If the child is out of memory, its message is returned
-/// instead, because the parent has a better one.
+/// Copies the child's standard error to that of the parent. A message about missing memory is
+/// returned and not copied, because the parent prints a clearer message.
 async fn pass_on(stderr: ChildStderr) -> String {
     let mut lines = BufReader::new(stderr.take(MAX_WORDS)).split(b'\n');
     let mut last = String::new();
@@ -115,14 +123,15 @@ async fn pass_on(stderr: ChildStderr) -> String {
                 continue;
             }
             let mut ours = io::stderr().lock();
-            // The reader may have left; the exit code also reports the failure.
+            // The write may fail because the pipe has no reader. The exit code still reports the
+            // failure.
             let _ = ours.write_all(&line).and_then(|()| ours.write_all(b"\n"));
         }
     }
     last
 }
 
-/// The failure of a child that has no exit code.
+/// Returns the failure of a child that ended without an exit code.
 fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
     let (cpu, clock) = (bounds.cpu, bounds.cpu * PATIENCE);
     let Some(status) = status else {
@@ -143,15 +152,15 @@ fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
     }
 }
 
-/// The message for a child that ran out of memory.
+/// Returns the message for a child that ran out of memory.
 fn out_of_memory(bounds: &Bounds) -> String {
     let (Memory::Addresses(bytes) | Memory::Writable(bytes)) = bounds.memory;
     format!("ran out of memory: the limit is {} MiB", bytes >> 20)
 }
 
-/// A failure of the child in the words of its parent: one for lack of memory names the limit. Such
-/// a message ends with the words of the standard library or of the system. A module whose
-/// compilation ran out of memory has a reason of its own.
+/// Runs in the child, for a failure of its verb. A failure because of missing memory gets a message
+/// with the memory limit and exit code 65. Such a failure ends with a text of the standard library
+/// or of the system. If a compile worker runs out of memory, its module has another message.
 pub(super) fn explained(failed: Failed, bounds: &Bounds) -> Failed {
     let words = [": out of memory", "Cannot allocate memory (os error 12)"];
     match words.iter().any(|words| failed.message.ends_with(words)) {
@@ -163,8 +172,8 @@ pub(super) fn explained(failed: Failed, bounds: &Bounds) -> Failed {
     }
 }
 
-/// The child's first step: it bounds itself, and returns the arguments of its parent and the
-/// bounds.
+/// The first step of the child: sets the limits of this process. Returns the arguments of the
+/// parent, and the limits.
 pub(super) fn confine() -> (Vec<OsString>, Bounds) {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let number = |n: usize| arguments.get(n).and_then(|word| word.to_str()?.parse::<u64>().ok());
@@ -174,8 +183,8 @@ pub(super) fn confine() -> (Vec<OsString>, Bounds) {
         memory: Memory::Writable(bytes.unwrap_or(MEMORY_BYTES)),
         reach: Reach::Read,
     };
-    // Bounds that the system lacks are not reported here: the daemon reports them for the compile
-    // worker.
+    // The system may lack a kind of limit. Such a lack is not reported here, because the daemon
+    // reports it for its compile worker.
     confine::confine(&bounds);
     let end = arguments.len().min(PREFIX);
     arguments.drain(1.min(end)..end);

@@ -1,8 +1,15 @@
-//! Waits for the outcome of an order: a deploy, a hold, a release.
+//! Waits for the outcome of an order, such as a deploy, a hold or a release.
 //!
-//! The daemon carries out an order later, and its answer says only that the order was understood.
-//! So these functions read the plugin's view until it shows what was wanted, or what prevents it.
-//! The verbs themselves are in `deploy.rs`, `release.rs` and `plugin.rs`.
+//! ```text
+//! order ─▶ answer of the daemon ─▶ read the plugin's view ─▶ judge ─▶ outcome
+//!                                   ▲                         │
+//!                                   └─── not known: 50 ms ◀───┘
+//! ```
+//!
+//! The daemon answers an order before the order is carried out. For this reason, these functions
+//! read the view of the plugin again and again. The functions stop when the view shows the wanted
+//! state, or a reason why the wanted state cannot come. The verbs are in `deploy.rs`, `release.rs`
+//! and `plugin.rs`.
 
 use std::time::Duration;
 
@@ -16,27 +23,29 @@ use crate::control::{PluginState, PluginView, StallView, SwapView};
 use crate::plugin::Trap;
 use crate::text::legible;
 
-/// Pause between two looks: a swap takes about as long.
+/// Pause between two reads of the view. A swap takes about as long.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Time limit of orders other than a deploy: they take a cycle or two, a removal half a second.
+/// Time limit of orders other than a deploy. A hold takes one or two cycles, and a removal half a
+/// second.
 pub(super) const ORDER_TIME: Duration = Duration::from_secs(5);
 
 /// The outcome of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The version runs; the times of the swap.
+    /// The version runs. The value has the times of the swap.
     Runs(Option<SwapView>),
-    /// The version is in the folder, and the operator holds the plugin.
+    /// The version is in the plugin folder, but the operator holds the plugin.
     Held,
-    /// The version does not run, for this reason.
+    /// The version does not run. The text is the reason.
     Failed(String),
-    /// The version ran and has trapped.
+    /// The version ran and has trapped. The text describes the trap.
     Trapped(String),
 }
 
-/// The outcome of the version with this hash since the plugin had `traps` traps; `None` while it is
-/// open. Before the first poll it is not known whether a version runs.
+/// Returns the outcome of the version with this hash; `None` while the outcome is not known.
+/// `traps` is the number of traps before the order. Before the first poll, it is not known whether
+/// a version runs.
 pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
     if !is_it(&view.file_hash) {
@@ -46,7 +55,8 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     let reason = reason(view, trap.as_ref());
     match (reason, trap, view.state) {
         (Some(reason), ..) => Some(Fate::Failed(reason.clone())),
-        // After a trap the program starts again at once, so `Running` alone does not mean success.
+        // After a trap the program is started again at once. The state `Running` alone does not
+        // prove success.
         (None, Some(trap), _) => Some(Fate::Trapped(trap)),
         (None, None, PluginState::Running) if is_it(&view.hash) && view.polls > 0 => {
             Some(Fate::Runs(view.last_swap))
@@ -56,13 +66,14 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     }
 }
 
-/// Whether the version in the file is in the scan, polled or not.
+/// Whether the version in the file is in the scan, with or without a first poll.
 pub(super) fn is_seated(view: &PluginView) -> bool {
     view.state == PluginState::Running && view.hash.is_some() && view.hash == view.file_hash
 }
 
-/// Why the file's version does not run, except for two traps. One is `trap`, which is reported in
-/// other words. The other is an old trap of a plugin that is held, or that is being made again.
+/// Returns the reason why the file's version does not run. Two kinds of traps are not returned as a
+/// reason. The first is `trap`, which the caller reports itself. The second is an old trap of a
+/// plugin that is held or is being prepared.
 fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String> {
     let is_no_reason = matches!(view.state, PluginState::Held | PluginState::Preparing);
     let before = view.last_trap.as_ref().filter(|_| is_no_reason);
@@ -70,9 +81,9 @@ fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String>
     view.reason.as_ref().filter(|reason| Some(*reason) != trap && Some(*reason) != before.as_ref())
 }
 
-/// What the file holds in place of the version with this hash, if it is not the version `before`:
-/// another version, or no module at all. While a file is being replaced, it may still hold the old
-/// version.
+/// Returns what the file contains if it is neither the version with this hash nor the version
+/// `before`: another version, or no module. During the replacement of a file, the file may still
+/// contain the version `before`.
 pub(super) fn instead(view: &PluginView, hash: &str, before: Option<&str>) -> Option<String> {
     match (view.file_hash.as_deref(), &view.reason) {
         (None, Some(reason)) if view.state == PluginState::Refused => Some(reason.clone()),
@@ -82,14 +93,14 @@ pub(super) fn instead(view: &PluginView, hash: &str, before: Option<&str>) -> Op
     }
 }
 
-/// The trap of this version, if it trapped since the plugin had `traps` traps.
+/// Returns the trap of this version, if the plugin has had more than `traps` traps.
 fn trapped_since(view: &PluginView, hash: &str, traps: u64) -> Option<String> {
     let is_it = view.traps > traps && view.trapped_hash.as_deref() == Some(hash);
     view.last_trap.as_ref().filter(|_| is_it).map(Trap::explained)
 }
 
-/// The outcome of a probation, for the instance of this number and the version with this hash:
-/// good, or the reason why it is not; `None` while it is open.
+/// Returns the outcome of a probation: the view if the version is good, or the reason why it is
+/// not. Returns `None` while the probation is not over. `generation` is the number of the instance.
 pub(super) fn proof(
     view: Option<&PluginView>,
     hash: &str,
@@ -118,11 +129,11 @@ pub(super) fn proof(
     }
 }
 
-/// Looks at a plugin until `judge` finds a result. If `limit` passes before that, returns the last
-/// view. There may be no such plugin; `judge` then gets `None`.
+/// Reads the view of a plugin until `judge` returns a result. After `limit`, returns the last view
+/// instead. If the plugin does not exist, `judge` gets `None`.
 ///
 /// # Errors
-/// The daemon cannot be asked.
+/// The daemon does not answer.
 pub(super) async fn watch<T>(
     client: &Client,
     name: &str,
@@ -142,8 +153,8 @@ pub(super) async fn watch<T>(
     }
 }
 
-/// The error after a time limit: what was wanted, and the present state. While the scan stands, it
-/// says so.
+/// Returns the error after a time limit, with the wanted state and the present state. If the scan
+/// is stalled, the error reports the stall instead.
 pub(super) async fn too_late(
     client: &Client,
     name: &str,
@@ -165,17 +176,19 @@ pub(super) async fn too_late(
     Failed::new(Exit::Failure, format!("{name}: {wanted}, but so far {is}"))
 }
 
-/// The error of a configuration that is wrong: exit code 78, after which systemd does not try
-/// again. One that a file left without an answer may be right, so that has exit code 1.
+/// Returns the error of a wrong configuration. The exit code is 78, and systemd then does not start
+/// the daemon again. If a file gave no answer in time, the configuration may still be correct, and
+/// the exit code is 1.
 pub(super) fn wrong(problems: &Problems) -> Failed {
     let exit = if problems.is_late { Exit::Failure } else { Exit::Config };
     Failed::new(exit, problems.to_string())
 }
 
-/// Checks that the scan moves: while it stands, the last view of a plugin is no outcome.
+/// Checks that the scan runs. During a stall, the last view of a plugin does not show an outcome.
 ///
 /// # Errors
-/// The scan stands, so that the `wanted` outcome cannot come; or the daemon cannot be asked.
+/// The scan is stalled, so the `wanted` outcome cannot come. The other error is a daemon that does
+/// not answer.
 pub(super) async fn moves(client: &Client, name: &str, wanted: &str) -> Result<(), Failed> {
     let Some(StallView { since_ms, doing, .. }) = client.status().await?.stalled else {
         return Ok(());
@@ -190,7 +203,7 @@ pub(super) mod tests {
     use super::*;
     use crate::control::{ProbationView, Want};
 
-    /// A plugin that runs the version in its file.
+    /// Returns the view of a plugin that runs the version in its file.
     pub(in crate::cli) fn view(state: PluginState) -> PluginView {
         PluginView {
             name: "p".into(),
@@ -229,6 +242,7 @@ pub(super) mod tests {
         Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 9 }
     }
 
+    /// Each state of a plugin, and the outcome of the probation in this state.
     #[test]
     fn the_end_of_a_probation() {
         use PluginState::{Backoff, Held, Quarantined, Running};
@@ -255,7 +269,7 @@ pub(super) mod tests {
         for (state, of, why) in [
             (Backoff, "a", "it has trapped: unreachable, cycle 9"),
             (Running, "a", "it has trapped: unreachable, cycle 9"),
-            // The trap was that of another version, long ago.
+            // The trap belongs to another version and is older.
             (Running, "b", restarted),
         ] {
             let trapped = |view: &mut PluginView| {
@@ -272,7 +286,7 @@ pub(super) mod tests {
         assert!(proof(None, &hash, (1, 0)).is_some_and(|found| found.is_err()));
     }
 
-    /// A version that runs may have trapped, and the trap of another version does not count.
+    /// A version may run and have trapped before. The trap of another version does not count.
     #[test]
     fn the_trap_of_a_deployed_version_is_its_fate() {
         let hash = "a".repeat(64);
@@ -288,7 +302,7 @@ pub(super) mod tests {
         check("a", 3, Fate::Runs(None));
         check("b", 4, Fate::Runs(None));
         check("a", 4, Fate::Trapped("unreachable, cycle 9".into()));
-        // The program waits for its restart, and the trap is the reason.
+        // The program waits for its restart, and the trap is the reason for the wait.
         let waits = PluginView {
             traps: 4,
             last_trap: Some(trap()),
@@ -299,7 +313,8 @@ pub(super) mod tests {
         assert_eq!(fate(&waits, &hash, 3), Some(Fate::Trapped("unreachable, cycle 9".into())));
     }
 
-    /// A plugin that was held, or made again, was said not to run because of a trap before that.
+    /// For a plugin that is held or is prepared again, an old trap is not the reason why it does
+    /// not run.
     #[test]
     fn the_trap_from_before_is_no_reason() {
         let held = PluginView {
@@ -316,7 +331,7 @@ pub(super) mod tests {
         assert_eq!(fate(&refused, &"a".repeat(64), 3), Some(failed));
     }
 
-    /// A file that is no module has no hash, and a release waited for it until the limit.
+    /// A file that is not a module has no hash. The wait must end although there is no hash.
     #[test]
     fn what_lies_in_the_file_instead() {
         let check = |state, file: &str, reason: &str, expected: Option<&str>| {
@@ -334,6 +349,7 @@ pub(super) mod tests {
         check(PluginState::Held, "", "", None);
     }
 
+    /// Each state of a plugin, and the outcome of a deploy in this state.
     #[test]
     fn the_fate_of_a_deploy() {
         use PluginState::{Backoff, Held, Preparing, Quarantined, Refused, Running};
@@ -351,11 +367,11 @@ pub(super) mod tests {
             assert_eq!(fate(&view, "new", 0), expected, "{state:?} {hash} {file} {reason}");
         }
         let failed = |why: &str| Some(Fate::Failed(why.into()));
-        // The daemon has not seen the file yet, so the view is about the old version.
+        // The daemon has not read the new file yet, so the view shows the old version.
         check((Running, "old", "old", ""), None);
         check((Quarantined, "", "old", "it trapped"), None);
         check((Refused, "", "old", "no module"), None);
-        // The daemon has seen the file, and prepares the version.
+        // The daemon has read the file and prepares the version.
         check((Running, "old", "new", ""), None);
         check((Preparing, "", "new", ""), None);
         check((Backoff, "", "new", ""), None);

@@ -1,8 +1,17 @@
-//! `plugins`, `hold` and `restart`: the table of plugins, and orders to a program that is there.
+//! The verbs `plugins`, `hold` and `restart`: the table of plugins, and orders to existing plugins.
 //!
-//! The state of a plugin is decided by the daemon. What is wrong with one is said below the table,
-//! in the sentences of `remark.rs`. Orders that bring other code are in `deploy.rs`, and the end of
-//! a hold or a quarantine is in `release.rs`.
+//! The daemon decides the state of each plugin. Problems of a plugin are printed below the table,
+//! as the sentences of `remark.rs`. The orders that change the code of a plugin are in `deploy.rs`.
+//! The verb that ends a hold or a quarantine is in `release.rs`.
+//!
+//! Example of the table, without its last column, and of a remark:
+//!
+//! ```text
+//! PLUGIN  STATE                  VERSION       POLLS  TRAPS      P50      P99      MAX   BUDGET
+//! tank    running, on probation  3f2a1b0c9d8e    212      0  21.0 us  34.0 us  51.0 us  2.50 ms
+//!
+//! tank: on probation for 3s: if it traps, the version before runs again
+//! ```
 
 use super::args::{List, Named};
 use super::outcome::{self, ORDER_TIME};
@@ -17,20 +26,21 @@ use crate::text::{counted, legible};
 
 use Side::{Left, Right};
 
-/// The verb `camshaft plugins`.
+/// Runs the verb `camshaft plugins`.
 pub(super) async fn plugins(list: List, screen: &mut Screen) -> Outcome {
     let client = client(list.reach);
     if list.json {
         let views = client.plugins().await?;
         return Ok(screen.show(&views[..], true, table)?);
     }
-    // While the scan stands, the numbers of programs mean nothing, so the text says that it stands.
+    // While the scan is stalled, the numbers of the table are old. For this reason, the text begins
+    // with the lines about the stall.
     let view = client.status().await?;
     let text = stall(&view, screen.paint) + &table(&view.plugins, screen.paint);
     Ok(screen.print(&text)?)
 }
 
-/// The verb `camshaft hold`: waits until the program is out of the scan.
+/// Runs the verb `camshaft hold`, and waits until the program is out of the scan.
 pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     client.act(&name, "hold").await?;
@@ -38,8 +48,8 @@ pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> O
     settle(&client, &name, "it shall be held", is_held, screen).await
 }
 
-/// The verb `camshaft restart NAME`: waits for another instance than the one before, or for the
-/// reason why there is none.
+/// Runs the verb `camshaft restart NAME`. Waits until a new instance runs, or until the daemon
+/// gives a reason why no new instance runs.
 pub(super) async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     let before = client.plugin(&name).await?.map(|view| view.generation);
@@ -52,7 +62,8 @@ pub(super) async fn restart(Named { name, reach }: Named, screen: &mut Screen) -
     settle(&client, &name, "it shall start anew", has_begun, screen).await
 }
 
-/// Waits until `judge` finds that what was wanted is so, or will not be; prints the state.
+/// Waits until `judge` returns a result: true if the order has succeeded, false if it cannot
+/// succeed. After that, prints the state of the plugin, or returns an error.
 async fn settle(
     client: &Client,
     name: &str,
@@ -70,7 +81,7 @@ async fn settle(
     Err(outcome::too_late(client, name, wanted, seen.as_ref()).await)
 }
 
-/// The plugins as a table: a line for each, and remarks below.
+/// Returns the plugins as a table with one line for each plugin. The remarks are below the table.
 pub(super) fn table(views: &[PluginView], paint: Paint) -> String {
     if views.is_empty() {
         return "no plugins are known: copy a .wasm file into the folder, or camshaft deploy FILE; \
@@ -118,7 +129,7 @@ pub(super) fn table(views: &[PluginView], paint: Paint) -> String {
     text
 }
 
-/// The state in words, with its special conditions.
+/// Returns the state as text, with conditions such as `degraded` or `on probation`.
 fn state(view: &PluginView) -> String {
     let other = view.file_hash.is_some() && view.hash != view.file_hash;
     match (view.state, view.restart_in_ms) {
@@ -139,6 +150,8 @@ fn state(view: &PluginView) -> String {
     }
 }
 
+/// Returns the style of the state: red for a plugin that cannot run, yellow for one that needs
+/// attention.
 fn style(view: &PluginView) -> Style {
     match view.state {
         PluginState::Running if view.denied || view.degraded => Style::Warn,
@@ -148,7 +161,7 @@ fn style(view: &PluginView) -> Style {
     }
 }
 
-/// The times of a swap on one line.
+/// Returns the times of a swap in one line.
 pub(super) fn swap_times(swap: &SwapView) -> String {
     let state = swap.state_bytes.map(|bytes| format!(", {} of state", counted(bytes, "byte")));
     format!(

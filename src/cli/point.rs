@@ -1,7 +1,15 @@
-//! `points`, `vars` and `set`: the values of the machine, and a new one by hand.
+//! The verbs `points`, `vars` and `set`: show values, and set one value by hand.
 //!
-//! Whether a value can be set is decided by the daemon. Forces, which outlast the next cycle, are
-//! in `force.rs`. How people type a value is in `value.rs`.
+//! A value that `set` writes can be overwritten in the next cycle. A force stays in effect for
+//! longer and is in `force.rs`. The daemon decides whether a value can be set. The parser of typed
+//! values is in `value.rs`.
+//!
+//! Example of a line of `camshaft points`:
+//!
+//! ```text
+//! POINT       DIR  VALUE  UNIT  QUALITY      AGE  TYPE  ADDRESS  SAFE  OWNER  DEVICE
+//! tank.level  in    42.5  %     good     3.10 ms  f64         0     -  -      plant
+//! ```
 
 use super::args::List;
 use super::screen::Screen;
@@ -16,19 +24,19 @@ use crate::text::nearest;
 
 use Side::{Left, Right};
 
-/// The verb `camshaft points`.
+/// Runs the verb `camshaft points`.
 pub(super) async fn points(list: List, screen: &mut Screen) -> Outcome {
     let views = client(list.reach).points().await?;
     Ok(screen.show(&views[..], list.json, point_table)?)
 }
 
-/// The verb `camshaft vars`.
+/// Runs the verb `camshaft vars`.
 pub(super) async fn vars(list: List, screen: &mut Screen) -> Outcome {
     let views = client(list.reach).vars().await?;
     Ok(screen.show(&views[..], list.json, variable_table)?)
 }
 
-/// The verb `camshaft set`: sets a point or a variable. If both have the name, the point is meant.
+/// Runs the verb `camshaft set`. If a point and a variable have the same name, the point is set.
 pub(super) async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> Outcome {
     let (points, vars) = (client.points().await?, client.vars().await?);
     let is_point = points.iter().any(|point| point.name == name);
@@ -61,7 +69,7 @@ pub(super) async fn set(name: &str, value: Value, client: &Client, screen: &mut 
     }
 }
 
-/// The points as a table.
+/// Returns the points as a table.
 fn point_table(views: &[PointView], paint: Paint) -> String {
     let mut table = Table::new([
         (Left, "POINT"),
@@ -99,8 +107,8 @@ fn point_table(views: &[PointView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// The quality of a value, with the reason if there is one; for an output, whether the device has
-/// it.
+/// Returns the quality of a value, with the reason if the quality is not good. For an output,
+/// returns also whether the device has confirmed the value.
 fn quality(view: &PointView) -> Cell {
     let reason = view.reason.word();
     match view.quality {
@@ -115,7 +123,7 @@ fn quality(view: &PointView) -> Cell {
     }
 }
 
-/// The variables as a table.
+/// Returns the variables as a table.
 fn variable_table(views: &[VarView], paint: Paint) -> String {
     if views.is_empty() {
         return "no variables\n".into();
@@ -145,7 +153,7 @@ fn variable_table(views: &[VarView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// The plugin or operator that wrote a variable last.
+/// Returns the plugin or the operator that wrote a variable last.
 fn writer(view: &VarView) -> Cell {
     match &view.writer {
         Some(writer) if view.writer_runs => Cell::from(writer),

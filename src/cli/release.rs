@@ -1,8 +1,14 @@
-//! `camshaft release`: what the release has ended, and the plugin's state after it.
+//! `camshaft release`: ends a hold or a quarantine, and prints the new state of the plugin.
 //!
-//! A release ends a hold, or else a quarantine, and the text says which one. The end of a hold does
-//! not end a quarantine. So a plugin that is held and in quarantine needs two releases. How the
-//! wait works is in `outcome.rs`.
+//! If the plugin is held, a release ends the hold. Otherwise it ends the quarantine. A plugin that
+//! is held and also in quarantine needs two releases. The printed text says whether a hold or a
+//! quarantine was ended. The function that waits for the outcome is in `outcome.rs`.
+//!
+//! Example of the output:
+//!
+//! ```text
+//! tank: out of quarantine, running, on probation for 5s
+//! ```
 
 use std::time::Duration;
 
@@ -14,23 +20,25 @@ use super::{Exit, Failed, Outcome, client};
 use crate::control::{PluginState, PluginView, Want};
 use crate::text::legible;
 
-/// The time that the version in the file has to be made and polled: that of a deploy by default.
+/// The time in which the version in the file must be made and polled. The value equals the default
+/// of `deploy --timeout`.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The verb `camshaft release`.
+/// Runs the verb `camshaft release`.
 pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
     let client = client(reach);
     let before = client.plugin(&name).await?;
     client.act(&name, "release").await?;
     let judge = |view: Option<&PluginView>| is_over(before.as_ref(), view).then(|| view.cloned());
     let found = match outcome::watch(&client, &name, LIMIT, judge).await? {
-        // It is polled seldom, and has its seat.
+        // The version is in the scan, but its first poll comes late because of a large `every`.
         Err(seen) if seen.as_ref().is_some_and(is_seated) => Ok(seen),
         found => found,
     };
     match found {
         Ok(view) => {
-            // While the scan stands, the view shows the plugin as it was before.
+            // While the scan is stalled, the daemon's view of the plugin may be older than the
+            // release.
             if view.as_ref().is_some_and(|view| view.state == PluginState::Running) {
                 outcome::moves(&client, &name, "it shall run").await?;
             }
@@ -44,9 +52,9 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     }
 }
 
-/// Whether the outcome of the release is known. A plugin without a file is forgotten with its hold.
-/// While the file's version is being prepared, another version may run in its place; that is no
-/// outcome.
+/// Whether the outcome of the release is known. A plugin without a file leaves the list when its
+/// hold ends. While the version in the file is being prepared, an older version may run. The older
+/// version is not the outcome.
 fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
     let Some(now) = now else { return true };
     if now.want == Want::Hold {
@@ -57,22 +65,25 @@ fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
         || match now.state {
             PluginState::Running => is_it || now.reason.is_some(),
             PluginState::Preparing => false,
-            // The release forgets the reason, so that one that is there is new.
+            // The release clears the reason. A reason in the view is therefore newer than the
+            // release.
             PluginState::Refused => now.reason.is_some(),
-            // The release ended the quarantine from before, if it ended no hold.
+            // A release of a plugin without a hold ends the quarantine. A quarantine in the view is
+            // therefore newer than the release.
             PluginState::Quarantined => true,
             other => before.is_none_or(|before| before.state != other),
         }
 }
 
-/// The end of the hold or the quarantine, and the state after it, in words.
+/// Returns a sentence that says what the release has ended, and the state of the plugin after it.
 fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -> String {
     let was_held = before.is_some_and(|before| before.want == Want::Hold);
     let was_bad = before.is_some_and(|before| before.quarantined);
     let Some(now) = now.filter(|now| now.file_hash.is_some() || now.reason.is_some()) else {
         let over = match (was_held, was_bad || before.is_none()) {
             (true, _) => "not held any more; ",
-            // A plugin that the daemon does not list can only be in quarantine from before.
+            // The daemon did not list this plugin before the release. The release can then only
+            // have ended a quarantine.
             (false, true) => "out of quarantine; ",
             (false, false) => "",
         };
@@ -114,7 +125,7 @@ mod tests {
         PluginView { quarantined: true, ..view }
     }
 
-    /// A plugin that runs another version than the one in its file.
+    /// Returns the view of a plugin that runs another version than the one in its file.
     fn stands_in() -> PluginView {
         PluginView { hash: Some("b".repeat(64)), ..view(Running) }
     }
@@ -123,7 +134,7 @@ mod tests {
         PluginView { file_hash: None, hash: None, ..view }
     }
 
-    /// A plugin without a file was waited for until the limit.
+    /// Regression: the wait for a plugin without a file ended only at the time limit.
     #[test]
     fn a_release_is_over_when_the_plugin_has_come_to_something() {
         let check = |before: PluginView, now: Option<PluginView>, expected| {
@@ -141,7 +152,8 @@ mod tests {
         check(again.clone(), Some(again), true);
     }
 
-    /// A good version ran in place of the one in quarantine, and the wait was over at once.
+    /// Regression: the wait ended too early, because a good version ran in place of the one in
+    /// quarantine.
     #[test]
     fn what_stands_in_is_no_outcome() {
         let before = PluginView { reason: Some("3 traps".into()), ..bad(stands_in()) };
@@ -156,6 +168,7 @@ mod tests {
         check(before.clone(), true);
     }
 
+    /// The sentence for each pair of states before and after a release.
     #[test]
     fn what_a_release_has_ended_is_said() {
         let check = |before: PluginView, now: Option<PluginView>, expected: &str| {

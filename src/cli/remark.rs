@@ -1,8 +1,18 @@
-//! Remarks on a plugin, besides its line in the table: why it does not run, what it is refused, and
-//! notes on its module and its state. Also the line that says that the scan stands, because then
-//! the remarks mean little.
+//! Remarks on a plugin, which are printed below the table of plugins.
 //!
-//! Pure: a view in, sentences out. The table itself is in `plugin.rs`.
+//! A remark says, for example, why a plugin does not run, or which calls are refused. Notes on the
+//! module are remarks too. This file also has the lines about a stalled scan. During a stall the
+//! remarks may be out of date.
+//!
+//! The functions only turn views of the daemon into text. The table of plugins is in `plugin.rs`.
+//!
+//! Examples of remarks:
+//!
+//! ```text
+//! version 3f2a1b0c9d8e runs on; version 77ab01c2d3e4, which is in the file, is being prepared
+//! degraded: an input that it requires is bad, so its outputs are safe
+//! lamp is not granted to it (once, last in cycle 7)
+//! ```
 
 use std::time::Duration;
 
@@ -11,10 +21,10 @@ use super::unit::{age_ms, short};
 use crate::control::{PluginState, PluginView, ProbationView, RefusedView, StatusView};
 use crate::text::{counted, legible, times};
 
-/// Most refused calls with a line each; the JSON has all.
+/// The largest number of refused calls that get a line each. The JSON output has all calls.
 const MAX_LINES: usize = 8;
 
-/// Two lines that say that the scan stands; empty if it moves.
+/// Returns two lines about a stalled scan; an empty text if the scan runs.
 pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
     let Some(stall) = &view.stalled else { return String::new() };
     let label = paint.with(Style::Bad, "scan    ");
@@ -26,14 +36,15 @@ pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
     )
 }
 
-/// The remarks on a plugin, one sentence each, the most serious first.
+/// Returns the remarks on a plugin, one sentence each. The most serious remark is first.
 pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     let mut all: Vec<String> = view.reason.iter().map(|reason| legible(reason)).collect();
     all.extend(versions(view));
     all.extend(losses(view));
     all.extend(refusals(view));
     all.extend(view.notes.iter().map(|note| legible(note)));
-    // The report of a version that is good again, or was replaced by a good one, is in the history.
+    // A crash report is not mentioned if the version that trapped is good again, or if another
+    // version runs. The history contains the report.
     let is_well = view.reason.is_none() && view.hash.is_some() && view.hash != view.trapped_hash;
     let report = view.report.as_ref().filter(|_| !is_well);
     all.extend(
@@ -42,7 +53,7 @@ pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     all
 }
 
-/// Remarks on the version that runs.
+/// Returns the remarks on the version that runs.
 fn versions(view: &PluginView) -> Vec<String> {
     let mut all = Vec::new();
     if view.state != PluginState::Running {
@@ -66,8 +77,9 @@ fn versions(view: &PluginView) -> Vec<String> {
     all
 }
 
-/// The rest of a probation: `for 5s`, `for 3s and 40 polls`, or `until its next poll` if only that
-/// decision is left. A time is rounded up.
+/// Returns the remaining probation: `for 5s`, or `for 3s and 40 polls`. If time and polls are over,
+/// the decision comes with the next poll, and the text is `until its next poll`. Times are rounded
+/// up.
 pub(super) fn probation(left: ProbationView) -> String {
     let unit = if left.ms < 10_000 { 100 } else { 1000 };
     let time = Duration::from_millis(left.ms.div_ceil(unit) * unit);
@@ -80,7 +92,7 @@ pub(super) fn probation(left: ProbationView) -> String {
     }
 }
 
-/// Remarks on outputs that the plugin has lost.
+/// Returns the remarks on outputs that the plugin does not own any more.
 pub(super) fn losses(view: &PluginView) -> Vec<String> {
     let loss = |point: &String| {
         let text =
@@ -90,7 +102,7 @@ pub(super) fn losses(view: &PluginView) -> Vec<String> {
     view.lost.iter().map(loss).collect()
 }
 
-/// Remarks on calls that the plugin was refused.
+/// Returns the remarks on refused calls of the plugin.
 pub(super) fn refusals(view: &PluginView) -> Vec<String> {
     let (shown, rest) = view.refused.split_at(view.refused.len().min(MAX_LINES));
     let mut all: Vec<String> = shown.iter().map(refusal).collect();
@@ -101,7 +113,7 @@ pub(super) fn refusals(view: &PluginView) -> Vec<String> {
     all.iter().map(|text| legible(text)).collect()
 }
 
-/// One refused call in words, with its count and its last cycle.
+/// Returns a refused call as text, with its count and its last cycle.
 fn refusal(call: &RefusedView) -> String {
     let when = match call.last_cycle {
         0 => "before its first poll".into(),
@@ -115,6 +127,7 @@ mod tests {
     use super::super::outcome::tests::view;
     use super::*;
 
+    /// The forms of a remaining probation.
     #[test]
     fn a_probation_has_a_time_and_polls() {
         fn check(ms: u64, polls: u64, expected: &str) {
@@ -128,6 +141,7 @@ mod tests {
         check(0, 0, "until its next poll");
     }
 
+    /// Remarks on versions, degraded plugins and probation.
     #[test]
     fn a_state_explains_itself() {
         let check = |change: fn(&mut PluginView), expected: &[&str]| {
@@ -161,6 +175,7 @@ mod tests {
         );
     }
 
+    /// A note on the module is printed, and its control codes are escaped.
     #[test]
     fn what_is_odd_about_a_module_is_said() {
         let view =
@@ -168,6 +183,7 @@ mod tests {
         assert_eq!(remarks(&view), ["it is\\ta command"]);
     }
 
+    /// At most 8 refused calls have a line, and the other calls are counted.
     #[test]
     fn refused_calls_have_a_line_each_up_to_a_limit() {
         let mut view = view(PluginState::Running);

@@ -1,6 +1,6 @@
-//! `camshaft replay`: prints a crash report, and whether the crash comes again.
+//! `camshaft replay`: prints a crash report, and runs the crash again.
 //!
-//! What a replay proves is decided in `crash/verdict.rs`; this file turns it into text. The verb
+//! `crash/verdict.rs` decides what a replay has proved, and this file prints the result. The verb
 //! runs in the child process of `offline.rs`.
 
 use super::args::Replay;
@@ -12,13 +12,14 @@ use crate::plugin::read_module;
 use crate::plugin::trace::backtrace::Frame;
 use crate::text::{counted, legible, legible_up_to, times};
 
-/// Most frames of a backtrace that are shown: a recursion is visible in fewer.
+/// The largest number of frames in a printed backtrace. A recursion is visible in fewer frames.
 const MAX_FRAMES: usize = 16;
 
-/// Most bytes of a cell in the table of cycles, so that a row stays readable.
+/// The largest number of bytes in a cell of the table of cycles. Longer rows are hard to read.
 const MAX_CELL: usize = 120;
 
-/// Replays a report and prints the result.
+/// Runs the verb `camshaft replay`: replays a report and prints the result. If the trap does not
+/// happen again, the exit code is 1.
 pub(super) fn replay(what: &Replay) -> Outcome {
     let Replay { report, module, cycles, json, .. } = what;
     let compile_service = compile_service(limits(what.config.as_deref())?)?;
@@ -41,12 +42,12 @@ pub(super) fn replay(what: &Replay) -> Outcome {
     Screen::new().show(&judgement, *json, show)?;
     match judgement.verdict {
         Verdict::Reproduced => Ok(()),
-        // The message is empty because the text above says everything.
+        // The message is empty because the printed text already contains the verdict.
         Verdict::Diverged | Verdict::Undecided => Err(Failed::new(Exit::Failure, "")),
     }
 }
 
-/// The judgement as text: facts, backtrace, last cycles, verdict.
+/// Returns the result as text: facts, backtrace, last cycles, verdict.
 fn show(judgement: &Judgement, paint: Paint) -> String {
     let Judgement { plugin, hash, written, trap, frames, sections, calls, .. } = judgement;
     let places = [
@@ -89,7 +90,7 @@ fn show(judgement: &Judgement, paint: Paint) -> String {
     text + &format!("{}  {}\n", label("verdict"), paint.with(style, &legible(&judgement.words)))
 }
 
-/// The backtrace as a table.
+/// Returns the backtrace as a table; an empty text without frames.
 fn backtrace(frames: &[Frame], paint: Paint) -> String {
     let head = [(Side::Right, "FRAME"), (Side::Left, "FUNCTION"), (Side::Right, "OFFSET")];
     let mut table = Table::new(head);
@@ -105,7 +106,7 @@ fn backtrace(frames: &[Frame], paint: Paint) -> String {
     if frames.is_empty() { String::new() } else { table.render(paint) + &more + "\n" }
 }
 
-/// The last cycles as a table: what the program read and wrote.
+/// Returns the last cycles as a table, with the values that the program read and wrote.
 fn cycles(judgement: &Judgement, paint: Paint) -> String {
     let head = [
         (Side::Right, "CYCLE"),

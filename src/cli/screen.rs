@@ -1,8 +1,10 @@
-//! Standard output: written whole, coloured only on a terminal, redrawn in place there. And the
-//! last message on standard error.
+//! Standard output and the last message on standard error.
 //!
-//! The text comes from the verbs. Text from outside loses its power over the terminal here at the
-//! latest: only line ends and this program's own colours pass.
+//! Colours are used only on a terminal. `camshaft status --watch` redraws its text in place.
+//!
+//! Texts from outside, such as the name of a file, may contain control codes that change the
+//! terminal. The last defence against them is here: only line ends and the colours of this program
+//! are printed unchanged. The contents come from the verbs, and the columns are made in `table.rs`.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc;
@@ -14,34 +16,34 @@ use serde::Serialize;
 use super::table::{CODES, Paint};
 use crate::text::{legible, legible_lines};
 
-/// Time limit for the last message of a process. There may be no reader, and systemd and people
-/// wait for the end of the process.
+/// Time limit for the last message of a process. The pipe for this message may have no reader,
+/// while systemd or a user waits for the end of the process.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Standard output.
+/// Standard output, with the settings for colour.
 #[derive(Debug)]
 pub(super) struct Screen {
     out: io::Stdout,
     is_terminal: bool,
-    /// Whether to use colour.
+    /// Whether text is coloured.
     pub(super) paint: Paint,
 }
 
 impl Screen {
-    /// Finds out where standard output goes and what the user wants.
+    /// Finds out whether standard output is a terminal, and whether the user wants colour.
     pub(super) fn new() -> Self {
         let out = io::stdout();
         let is_terminal = out.is_terminal();
         let var = |name| std::env::var_os(name).unwrap_or_default();
-        // By no-color.org any value but the empty one means no colour.
+        // By no-color.org, each value of NO_COLOR except the empty value means no colour.
         let paint = Paint(is_terminal && var("NO_COLOR").is_empty() && var("TERM") != "dumb");
         Self { out, is_terminal, paint }
     }
 
-    /// Prints text that has its line ends.
+    /// Prints `text`. The text contains its line ends.
     ///
     /// # Errors
-    /// The output fails, for example because its reader has left.
+    /// The output fails, for example because the pipe has no reader any more.
     pub(super) fn print(&mut self, text: &str) -> io::Result<()> {
         self.write(&harmless(text))
     }
@@ -51,7 +53,7 @@ impl Screen {
         self.out.flush()
     }
 
-    /// Prints a view as JSON or as text.
+    /// Prints a view as JSON or as text. The function `text` formats the view.
     ///
     /// # Errors
     /// The errors of [`Screen::print`].
@@ -73,7 +75,8 @@ impl Screen {
         self.write(&(harmless_json(&text) + "\n"))
     }
 
-    /// Prints `frame` in place of the last one.
+    /// Prints `frame` over the frame before. Without a terminal, the frame is printed below that
+    /// frame.
     ///
     /// # Errors
     /// The errors of [`Screen::print`].
@@ -82,20 +85,21 @@ impl Screen {
             return self.print(&format!("{frame}\n"));
         }
         let width = match rustix::termios::tcgetwinsize(&self.out) {
-            // A line that fills the last column would lose that column when its end is cleared.
+            // If a line fills the last column, the code that clears the rest of the line also
+            // deletes this column.
             Ok(size) if size.ws_col > 1 => usize::from(size.ws_col) - 1,
             _ => usize::MAX,
         };
         let frame = cut(&harmless(frame), width);
-        // The cursor goes to the top, and each line is cleared only behind its end, so the picture
-        // does not flicker.
+        // The cursor moves to the top. Each line is overwritten, and then only the rest of the line
+        // is cleared. The screen is never empty, so it does not flicker.
         let lines = frame.replace('\n', "\x1b[K\n");
         self.write(&format!("\x1b[H{lines}\x1b[J"))
     }
 }
 
-/// `text` without anything that acts on a terminal, except line ends and this program's own
-/// colours.
+/// Returns `text` without control codes for the terminal. Line ends and the colours of this program
+/// are not removed.
 fn harmless(text: &str) -> String {
     let mut pieces = text.split('\x1b');
     let mut harmless = legible_lines(pieces.next().unwrap_or_default());
@@ -107,8 +111,9 @@ fn harmless(text: &str) -> String {
     harmless
 }
 
-/// JSON in which the characters that serde leaves, and that act on a terminal, are escaped: for
-/// example a change of the direction of writing. Such characters occur inside texts only.
+/// Escapes characters that act on a terminal and that serde does not escape. An example is the
+/// character that reverses the direction of writing. In JSON, such characters occur only inside of
+/// strings.
 fn harmless_json(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for c in text.chars() {
@@ -126,8 +131,8 @@ fn harmless_json(text: &str) -> String {
     harmless
 }
 
-/// Lines of at most `width` characters, because a line that wraps moves all lines below it. Colour
-/// codes are kept.
+/// Shortens each line to at most `width` characters. A longer line would wrap and move all lines
+/// below it. Colour codes are not counted and not removed.
 fn cut(frame: &str, width: usize) -> String {
     let (mut column, mut is_code) = (0, false);
     let is_kept = |c: &char| match c {
@@ -152,9 +157,9 @@ fn cut(frame: &str, width: usize) -> String {
     frame.chars().filter(is_kept).collect()
 }
 
-/// Writes the error that ends the process. Without a reader, a write to a full pipe or a stopped
-/// terminal would keep the process for ever, so a thread writes it within a time limit. The exit
-/// code also reports the failure.
+/// Writes the error that ends the process. If the pipe is full or the terminal is stopped, a write
+/// never returns. A separate thread therefore writes the message, and the process waits only for a
+/// limited time. The exit code reports the failure even without the message.
 pub(super) fn say_last(message: String) {
     let (written, done) = mpsc::channel();
     let write = move || {
@@ -170,6 +175,8 @@ pub(super) fn say_last(message: String) {
 mod tests {
     use super::*;
 
+    /// Control codes in a text or in JSON are escaped, except for line ends and this program's
+    /// colours.
     #[test]
     fn only_lines_and_our_own_colours_reach_the_terminal() {
         let bad = Paint(true).with(super::super::table::Style::Bad, "bad");
@@ -185,6 +192,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap().len(), 1);
     }
 
+    /// Lines are cut at the width, and colour codes are not counted.
     #[test]
     fn lines_are_cut_and_colours_end() {
         fn check(frame: &str, expected: &str) {

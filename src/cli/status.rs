@@ -1,8 +1,18 @@
-//! `camshaft status`: what the daemon does, as lines and tables.
+//! `camshaft status`: the state of the daemon, the scan, the devices and the plugins as text.
 //!
-//! The daemon has counted and measured everything; this file gives it columns and units. The table
-//! of plugins is in `plugin.rs`, the lines on a scan that stands are in `remark.rs`, and the layout
-//! of a table is in `table.rs`. Programs get the same facts as the JSON of the view itself.
+//! The daemon counts and measures. This file adds labels, columns and units. The table of plugins
+//! is in `plugin.rs`, and the lines about a stalled scan are in `remark.rs`. With `--json`, the
+//! view of the daemon is printed unchanged.
+//!
+//! Example of the first lines:
+//!
+//! ```text
+//! config    config/camshaft.toml
+//! socket    /run/camshaft/control.sock
+//! period    10.0 ms
+//! cycle     12345
+//! overruns  0, cycles missed 0
+//! ```
 
 use std::time::Duration;
 
@@ -22,17 +32,19 @@ use crate::text::{counted, first_of, is_or_are, legible};
 
 use Side::{Left, Right};
 
-/// Pause between two pictures of `status --watch`: quick enough to follow, slow enough to read.
+/// Pause between two frames of `status --watch`. Two frames per second are fast enough to follow
+/// changes, and slow enough to read.
 const REDRAW: Duration = Duration::from_millis(500);
 
-/// The verb `camshaft status`.
+/// Runs the verb `camshaft status`.
 pub(super) async fn status(list: List, screen: &mut Screen) -> Outcome {
     let view = client(list.reach).status().await?;
     Ok(screen.show(&view, list.json, picture)?)
 }
 
-/// The verb `camshaft status --watch`: draws the status until Ctrl-C. If the daemon stops, the
-/// error is shown until it returns. If no daemon answers at the beginning, that is an error.
+/// Runs the verb `camshaft status --watch`: redraws the status until Ctrl-C. If the daemon stops
+/// during this time, the error is shown until a daemon answers again. If no daemon answers the
+/// first request, the verb fails.
 pub(super) async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let draw = async {
@@ -52,7 +64,7 @@ pub(super) async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
     }
 }
 
-/// The text of `camshaft status`.
+/// Returns the text of `camshaft status`.
 fn picture(view: &StatusView, paint: Paint) -> String {
     let folder = if view.folder_ok { "" } else { " (LOST)" };
     let cache = view.cache.as_deref().unwrap_or("none");
@@ -112,7 +124,7 @@ fn picture(view: &StatusView, paint: Paint) -> String {
         + &plugins(&view.plugins, paint)
 }
 
-/// Lines on the plugin folder, if there is a problem.
+/// Returns lines about problems of the plugin folder; an empty text without a problem.
 fn plugin_folder(view: &StatusView, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |style, found: &str| {
@@ -134,7 +146,7 @@ fn plugin_folder(view: &StatusView, paint: Paint) -> String {
     text
 }
 
-/// Lines on recovery and retained values, if the daemon has any.
+/// Returns lines about recovery and retained variables, if they apply.
 fn machine(view: &StatusView, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |style, label: &str, found: &str| {
@@ -157,7 +169,7 @@ fn machine(view: &StatusView, paint: Paint) -> String {
     text
 }
 
-/// The table of the scan's times.
+/// Returns the table of the scan times: the lateness and the work of a cycle.
 fn times(view: &StatusView, paint: Paint) -> String {
     let head = [(Left, "SCAN"), (Right, "P50"), (Right, "P99"), (Right, "P99.9"), (Right, "MAX")];
     let mut table = Table::new(head);
@@ -168,7 +180,7 @@ fn times(view: &StatusView, paint: Paint) -> String {
     table.render(paint)
 }
 
-/// The table of devices, and below it that of their parts.
+/// Returns the table of devices, and below it the table of their parts.
 fn devices(views: &[DeviceView], paint: Paint) -> String {
     let head = [(Left, "DEVICE"), (Left, "DRIVER"), (Left, "STATE"), (Left, "OUTPUTS")];
     let mut table = Table::new(head);
@@ -187,7 +199,8 @@ fn devices(views: &[DeviceView], paint: Paint) -> String {
     table.render(paint) + &parts(views, paint)
 }
 
-/// The first output that the device has not confirmed, and the number of further ones.
+/// Returns the first output that the device has not confirmed, and the number of other such
+/// outputs.
 fn unconfirmed(names: &[String]) -> String {
     match names.is_empty() {
         true => "unconfirmed".into(),
@@ -195,7 +208,8 @@ fn unconfirmed(names: &[String]) -> String {
     }
 }
 
-/// A table of the devices' parts (units on a bus, sessions, files); empty if there are none.
+/// Returns a table of the parts of devices: units on a bus, sessions, files. Without parts, returns
+/// an empty text.
 fn parts(views: &[DeviceView], paint: Paint) -> String {
     let head = [(Left, "PART"), (Left, "OF"), (Left, "STATE"), (Left, "FACTS")];
     let mut table = Table::new(head);
@@ -204,7 +218,7 @@ fn parts(views: &[DeviceView], paint: Paint) -> String {
     for (view, part) in all {
         is_empty = false;
         let style = if part.ok { Style::Plain } else { Style::Bad };
-        // Facts whose number is zero are in the JSON only.
+        // Facts with the number zero are only in the JSON output.
         let facts = part.facts.iter().filter(|(_, number)| *number != 0.0);
         let facts = facts.map(|(name, number)| format!("{name} {}", value(Value::Real(*number))));
         table.row([

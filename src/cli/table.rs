@@ -1,20 +1,28 @@
-//! Tables: aligned columns, and colour if it helps and is wanted.
+//! Tables with aligned columns, and with colour on a terminal.
 //!
-//! This file only lays out text. The content comes from the verbs, and `screen.rs` prints it.
+//! This file only arranges text. The verbs provide the contents, and `screen.rs` prints the result.
+//!
+//! Example of a table. The first column is aligned to the left, and the second to the right:
+//!
+//! ```text
+//! NAME        N
+//! a        1000
+//! longer      7
+//! ```
 
 use crate::text::legible;
 
 /// The space between two columns.
 const GAP: &str = "  ";
 
-/// The side that a column is aligned to.
+/// The side to which the text of a column is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Left,
     Right,
 }
 
-/// The look of a piece of text.
+/// The meaning of a piece of text, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Style {
     #[default]
@@ -23,13 +31,13 @@ pub(super) enum Style {
     Dim,
     /// A normal state.
     Good,
-    /// A state that needs attention and may pass.
+    /// A state that needs attention and may end by itself.
     Warn,
     /// A failure.
     Bad,
 }
 
-/// The part after the escape character of each code that [`Paint`] writes.
+/// The part after the escape character of each colour code that [`Paint`] writes.
 pub(super) const CODES: [&str; 5] = ["[0m", "[2m", "[31m", "[32m", "[33m"];
 
 /// Whether text is coloured.
@@ -37,7 +45,7 @@ pub(super) const CODES: [&str; 5] = ["[0m", "[2m", "[31m", "[32m", "[33m"];
 pub(super) struct Paint(pub(super) bool);
 
 impl Paint {
-    /// Returns `text` in this style.
+    /// Returns `text` in the colour of this style.
     pub(super) fn with(self, style: Style, text: &str) -> String {
         let code = match style {
             _ if !self.0 => return text.into(),
@@ -51,7 +59,7 @@ impl Paint {
     }
 }
 
-/// One cell of a table.
+/// One cell of a table: a text and its style.
 #[derive(Debug, Default)]
 pub(super) struct Cell {
     text: String,
@@ -59,7 +67,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    /// A cell in this style.
+    /// Makes a cell with this style.
     pub(super) fn styled(style: Style, text: impl AsRef<str>) -> Self {
         Self { text: legible(text.as_ref()), style }
     }
@@ -71,7 +79,7 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// A table: rows below headings.
+/// A table: rows below one row of headings.
 #[derive(Debug)]
 pub(super) struct Table<const N: usize> {
     head: [(Side, &'static str); N],
@@ -79,7 +87,7 @@ pub(super) struct Table<const N: usize> {
 }
 
 impl<const N: usize> Table<N> {
-    /// A table without rows.
+    /// Makes a table without rows.
     pub(super) fn new(head: [(Side, &'static str); N]) -> Self {
         Self { head, rows: Vec::new() }
     }
@@ -89,7 +97,7 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells);
     }
 
-    /// The table as lines, each with its line end.
+    /// Returns the table as lines of text. Each column is as wide as its widest cell.
     pub(super) fn render(&self, paint: Paint) -> String {
         let mut widths = self.head.map(|(_, text)| text.chars().count());
         for row in &self.rows {
@@ -127,12 +135,14 @@ mod tests {
         table
     }
 
+    /// Columns are aligned, and no line ends with a space.
     #[test]
     fn columns_are_aligned_and_lines_end_without_blanks() {
         let expected = "NAME        N  X\na        1000  no\nµs-long     7\n";
         assert_eq!(table().render(Paint(false)), expected);
     }
 
+    /// Colour codes do not change the width of a column.
     #[test]
     fn colour_does_not_move_columns() {
         let coloured = table().render(Paint(true));

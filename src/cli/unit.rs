@@ -1,15 +1,15 @@
-//! Numbers as people read them: three digits and a unit, and of a hash the first digits.
+//! Numbers as short texts for people: three digits and a unit. A hash is shortened to its first
+//! digits.
 //!
-//! These texts are for reading only. A program that computes takes the JSON, which has the exact
-//! numbers.
+//! The exact numbers are in the JSON (`--json`). A script should use the JSON.
 
 use crate::process::image::Value;
 use crate::scan::stats::Summary;
 
-/// Digits of a hash that are shown: enough for people to recognise a version.
+/// The number of digits of a hash in a table. 12 digits are enough to recognise a version.
 const HASH_DIGITS: usize = 12;
 
-/// A time in nanoseconds as text, such as `1.23 us`.
+/// Returns a time in nanoseconds as text, such as `1.23 us`.
 fn time_ns(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
@@ -19,12 +19,12 @@ fn time_ns(ns: u64) -> String {
     }
 }
 
-/// A time in microseconds as text.
+/// Returns a time in microseconds as text, such as `1.23 ms`.
 pub(super) fn time_us(us: u64) -> String {
     time_ns(us.saturating_mul(1_000))
 }
 
-/// A size in bytes as text, such as `64.0 KiB`.
+/// Returns a size in bytes as text, such as `64.0 KiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
         0..0x400 => format!("{bytes} B"),
@@ -34,7 +34,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A long time in seconds as text, such as `2h 5m`.
+/// Returns a long time in seconds as text, such as `2h 5m`.
 pub(super) fn age_s(s: u64) -> String {
     let (days, hours, minutes) = (s / 86_400, s / 3_600 % 24, s / 60 % 60);
     match s {
@@ -45,13 +45,14 @@ pub(super) fn age_s(s: u64) -> String {
     }
 }
 
-/// The age of a value in milliseconds as text: with three digits below one minute.
+/// Returns an age in milliseconds as text. Below one minute the text has three digits, such as
+/// `1.23 s`.
 pub(super) fn age_ms(ms: u64) -> String {
     if ms < 60_000 { time_us(ms.saturating_mul(1_000)) } else { age_s(ms / 1_000) }
 }
 
-/// A value of a point or variable as text: at most three places after the point, so that columns
-/// stay steady.
+/// Returns a value of a point or variable as text. The text has at most three decimal places, so
+/// that the width of a column changes little.
 pub(super) fn value(value: Value) -> String {
     match value {
         Value::Real(real) if !real.is_finite() => value.to_string(),
@@ -61,25 +62,25 @@ pub(super) fn value(value: Value) -> String {
         Value::Real(real) => {
             let text = format!("{real:.3}");
             let text = text.trim_end_matches('0').trim_end_matches('.');
-            // A small negative number is rounded to `-0`.
+            // Rounding of a small negative number gives `-0`.
             if text == "-0" { "0".into() } else { text.into() }
         }
         other => other.to_string(),
     }
 }
 
-/// The times p50, p99, p99.9 and max as text, or dashes if there is no sample.
+/// Returns p50, p99, p99.9 and the maximum as texts. Without a sample, each text is a dash.
 pub(super) fn percentiles(summary: &Summary) -> [String; 4] {
     let Summary { count, p50_ns, p99_ns, p999_ns, max_ns } = *summary;
     [p50_ns, p99_ns, p999_ns, max_ns].map(|ns| if count == 0 { "-".into() } else { time_ns(ns) })
 }
 
-/// The first digits of a hash.
+/// Returns the first digits of a hash.
 pub(super) fn short(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)
 }
 
-/// A number below 1000 with three digits and its unit.
+/// Returns a number below 1000 with three digits and its unit.
 fn three_digits(number: f64, unit: &str) -> String {
     let places = if number < 9.995 {
         2
@@ -95,6 +96,7 @@ fn three_digits(number: f64, unit: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Times have three digits and the best unit.
     #[test]
     fn times_have_three_digits() {
         fn check(ns: u64, expected: &str) {
@@ -112,6 +114,7 @@ mod tests {
         assert_eq!(time_us(u64::MAX), "18446744074 s");
     }
 
+    /// Sizes and ages have a unit.
     #[test]
     fn sizes_and_ages() {
         assert_eq!(bytes(1_023), "1023 B");
@@ -124,6 +127,7 @@ mod tests {
         assert_eq!(age_s(90_000), "1d 1h");
     }
 
+    /// Values have at most three decimal places.
     #[test]
     fn values_are_short() {
         fn check(given: Value, expected: &str) {

@@ -1,11 +1,11 @@
-//! Values as people type them on the command line.
+//! Parses the values that a user types on the command line, such as `on`, `42.5` or `delay=200ms`.
 //!
-//! Whether a point or a fault can have such a value is decided by the daemon. The arguments that
-//! take a value are in `args.rs` and `modbus/grammar.rs`.
+//! The daemon decides whether a point or a fault accepts the value. The arguments that contain
+//! values are in `args.rs` and `modbus/grammar.rs`.
 
 use crate::process::image::{NoValue, Value};
 
-/// A value as people type it.
+/// Parses a value: `true`, `false`, `on`, `off` or a number.
 pub(super) fn value(text: &str) -> Result<Value, String> {
     match text {
         "on" => Ok(Value::Bool(true)),
@@ -17,7 +17,8 @@ pub(super) fn value(text: &str) -> Result<Value, String> {
     }
 }
 
-/// `KEY=VALUE`; the value is a number, true, false, or else text.
+/// Parses `KEY=VALUE`. The value becomes a number, true or false if possible, and otherwise a text.
+/// The key `kind` is refused, because the kind of a fault is an argument of its own.
 pub(super) fn setting(text: &str) -> Result<(String, serde_json::Value), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && key != "kind" => {
@@ -31,6 +32,7 @@ pub(super) fn setting(text: &str) -> Result<(String, serde_json::Value), &'stati
 mod tests {
     use super::*;
 
+    /// The forms of a value.
     #[test]
     fn values_are_read_as_people_type_them() {
         fn check(text: &str, expected: Option<Value>) {
@@ -47,6 +49,7 @@ mod tests {
         check("", None);
     }
 
+    /// The forms of `KEY=VALUE`.
     #[test]
     fn settings_are_pairs() {
         fn check(text: &str, expected: Option<(&str, serde_json::Value)>) {

@@ -1,8 +1,14 @@
-//! `camshaft versions`: the versions that a plugin has run, and those that a rollback can bring
-//! back.
+//! `camshaft versions`: the versions that a plugin has had, and whether a rollback can use them.
 //!
-//! There is a line for each version, the kept ones first. The daemon knows what became of each
-//! version. The rollback itself is in `deploy.rs`.
+//! The table has one line for each version. The versions whose bytes the daemon stores are first.
+//! The daemon provides all facts, and this file only prints them. The rollback is in `deploy.rs`.
+//!
+//! Example of a line:
+//!
+//! ```text
+//! VERSION       FIRST STARTED (UTC)     RAN  NOW                STATE  WHY IT ENDED
+//! 3f2a1b0c9d8e  2026-01-02 03:04:05  1m 30s  runs, in the file  good   -
+//! ```
 
 use super::args::List;
 use super::screen::Screen;
@@ -13,13 +19,13 @@ use crate::control::{Soundness, VersionView};
 
 use Side::{Left, Right};
 
-/// The verb `camshaft versions`.
+/// Runs the verb `camshaft versions`.
 pub(super) async fn versions(name: &str, list: List, screen: &mut Screen) -> Outcome {
     let views = client(list.reach).versions(name).await?;
     Ok(screen.show(&views[..], list.json, table)?)
 }
 
-/// The versions as a table, the kept ones first.
+/// Returns the versions as a table, in the order in which the daemon sent them.
 fn table(views: &[VersionView], paint: Paint) -> String {
     if views.is_empty() {
         return "no versions\n".into();
@@ -46,12 +52,12 @@ fn table(views: &[VersionView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// A time of the daemon as people read it.
+/// Returns a time of the daemon in a more readable form: `2026-01-02 03:04:05`.
 fn time(text: &str) -> String {
     text.replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
-/// Where the version is at present.
+/// Returns where the version is now: in the scan, in the plugin file, or only in the store.
 fn now(view: &VersionView) -> &'static str {
     match (view.runs, view.in_file, view.kept) {
         (true, true, _) => "runs, in the file",
@@ -62,7 +68,7 @@ fn now(view: &VersionView) -> &'static str {
     }
 }
 
-/// Whether the version is fit for a rollback.
+/// Returns whether the version is good enough for a rollback.
 fn state(view: &VersionView) -> Cell {
     match (view.soundness, view.quarantined) {
         (_, true) => Cell::styled(Style::Bad, "quarantined"),
@@ -73,7 +79,8 @@ fn state(view: &VersionView) -> Cell {
     }
 }
 
-/// Why and when a version last left the scan, and why it is bad or doubtful.
+/// Returns when and why the version last ended its run. Also returns the reason why the version is
+/// bad or doubtful.
 fn ending(view: &VersionView) -> String {
     let at = view.ended.as_deref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
     let end = view.end.as_deref().map(|end| format!("{end}{at}"));
@@ -86,6 +93,7 @@ fn ending(view: &VersionView) -> String {
 mod tests {
     use super::*;
 
+    /// The table for a bad version and a good version.
     #[test]
     fn a_table_says_what_became_of_each() {
         let good = VersionView {

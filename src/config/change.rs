@@ -1,8 +1,22 @@
-//! The differences between two configurations, and which of them can be made while the daemon runs.
+//! Compares two configurations: lists the differences, and which of them need a restart.
 //!
-//! A reload and `camshaft diff` use them. Nothing is applied here: [`Config::adopt`] takes over
-//! what can change live, and `daemon/reload.rs` carries it to the parts of the daemon that it
-//! concerns.
+//! Each difference has one of three effects:
+//! - *live*: the running daemon applies the change between two cycles,
+//! - *device*: the daemon starts, restarts or stops one device between two cycles,
+//! - *restart*: the change waits until the daemon is restarted.
+//!
+//! A reload and `camshaft diff` use this list. This file applies no change: [`Config::adopt`] takes
+//! over the live changes, and `daemon/reload.rs` passes them to the parts of the daemon.
+//!
+//! Example of the list, as `camshaft diff` prints it:
+//!
+//! ```text
+//! KEY                 CHANGE   WOULD BE
+//! scan.period         changed  in force
+//! scan.cpu            changed  in force after a restart of the daemon
+//! plugin[tank].every  changed  in force
+//! device[plant]       added    in force, the device begins
+//! ```
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,14 +27,15 @@ use crate::plugin::Settings;
 use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, Points};
 
-/// One difference between two configurations; its text is `plugin[tank].every changed`.
+/// One difference between two configurations. Its text form is, for example, `plugin[tank].every
+/// changed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The key or entry that differs.
     pub place: Place,
-    /// How it differs.
+    /// Whether the key or entry was added, removed or changed.
     pub how: How,
-    /// What the change needs to take effect.
+    /// What the daemon must do to apply the change.
     pub effect: Effect,
 }
 
@@ -33,13 +48,14 @@ pub enum Place {
     Plugin(String, Option<&'static str>),
     /// The entry of this device, or one key of this entry.
     Device(String, Option<&'static str>),
-    /// A key of this point.
+    /// One key of this point.
     Point(String, &'static str),
     /// The entry of this variable.
     Variable(String),
 }
 
 impl fmt::Display for Place {
+    /// Writes the name of a place, such as `plugin[tank].every`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(key) => f.write_str(key),
@@ -64,18 +80,20 @@ pub enum How {
     Changed,
 }
 
-/// What a change needs to take effect.
+/// What the daemon must do to apply a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Only the next cycle: the change counts from then on.
+    /// The change takes effect with the next cycle.
     Live,
-    /// A start, a restart or a stop of this device between two cycles; the other devices go on.
+    /// The daemon starts, restarts or stops this device between two cycles. The other devices go
+    /// on.
     Device,
-    /// A restart of the daemon.
+    /// The daemon must be restarted.
     Restart,
 }
 
 impl fmt::Display for How {
+    /// Writes the word in the column CHANGE of `camshaft diff`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Added => "added",
@@ -86,6 +104,7 @@ impl fmt::Display for How {
 }
 
 impl fmt::Display for Effect {
+    /// Writes the word for the JSON of `camshaft diff`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Live => "live",
@@ -96,19 +115,20 @@ impl fmt::Display for Effect {
 }
 
 impl fmt::Display for Change {
+    /// Writes the place and the word, such as `scan.period changed`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.place, self.how)
     }
 }
 
 impl Change {
-    /// Whether the change can be made while the daemon runs.
+    /// Whether the running daemon can apply the change.
     pub fn is_live(&self) -> bool {
         self.effect != Effect::Restart
     }
 }
 
-/// The sections of a configuration in the order in which their differences are listed.
+/// The beginnings of all places, in the order in which the differences are listed.
 const SECTIONS: [&str; 12] = [
     "scan",
     "plugins",
@@ -124,9 +144,9 @@ const SECTIONS: [&str; 12] = [
     "log",
 ];
 
-/// All differences, section by section. A plugin's entry that is new or gone is one difference,
-/// whatever it says. The place of an entry in the order of polling is a difference only if the
-/// plugin comes before or after other plugins than it did.
+/// Returns all differences between `old` and `new`, section by section. A plugin's entry that was
+/// added or removed is one difference, and its keys are not listed. The order of the entries is a
+/// difference only for plugins that both configurations have.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut all = Vec::new();
     note(&mut all, Effect::Live, old.live.keys(&new.live), Place::Key);
@@ -135,8 +155,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     devices(old, new, &mut all);
     variables(old, new, &mut all);
     if has_moved(&all) {
-        // Programs know points by address. If a point has moved, an address means something else,
-        // so no change that may depend on addresses is made. Only the log level cannot.
+        // Programs know points by address. If a point has moved, an address refers to another
+        // value. A change that may depend on addresses is therefore not applied. The log level is
+        // the only key that cannot depend on addresses.
         for change in all.iter_mut().filter(|change| change.place != Place::Key("log.level")) {
             change.effect = Effect::Restart;
         }
@@ -148,13 +169,15 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     all
 }
 
-/// Whether a point has another address or type than before, or a new point lies where another one
-/// was. That other point may be one that an earlier reload has removed.
+/// Whether a point has moved. A point has moved if its address, type or direction has changed. A
+/// new point counts as moved if it occupies the address of a point with another type. The old point
+/// may have been removed by an earlier reload.
 pub(super) fn has_moved(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change.place, Place::Point(..)))
 }
 
-/// Whether the set of devices changes: their settings, their order, their points or their bytes.
+/// Whether the set of devices changes: their settings, their order, their points or the sizes of
+/// the images.
 pub fn has_other_field(changes: &[Change]) -> bool {
     let is_field = |place: &Place| {
         matches!(place, Place::Device(..) | Place::Key("device.order" | "device.bytes"))
@@ -162,8 +185,8 @@ pub fn has_other_field(changes: &[Change]) -> bool {
     changes.iter().any(|change| change.is_live() && is_field(&change.place))
 }
 
-/// Changes of devices and points. Points are compared by name, and then by direction, type and
-/// address.
+/// Adds the differences of devices and points to `all`. Points are matched by name. For each pair
+/// of points, the direction, type and address are compared.
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.live.devices.iter().map(|device| &*device.name)) {
         let place = |key| Place::Device(name.to_owned(), key);
@@ -174,7 +197,7 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
         };
         note(all, Effect::Device, [(None, a != b), (Some("points"), theirs != ours)], place);
     }
-    // Only devices that both configurations have are compared by their order.
+    // The order is compared only among the devices that both configurations have.
     let order = |config: &Config, other: &Config| -> Vec<String> {
         let (ours, theirs) = (config.live.points.devices(), other.live.points.devices());
         ours.iter().filter(|name| theirs.contains(name)).cloned().collect()
@@ -185,7 +208,8 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let is_other_field = all.iter().any(|change| matches!(change.place, Place::Device(..)));
     let keys = [
         ("device.order", order(old, new) != order(new, old)),
-        // If a device has come or gone, a change of the image's size is no further difference.
+        // A device that was added or removed also changes the size of an image. The list of
+        // differences then contains only the device, and no separate difference of the size.
         ("device.bytes", !is_other_field && bytes(old) != bytes(new)),
     ];
     note(all, Effect::Live, keys, Place::Key);
@@ -204,8 +228,8 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     }
 }
 
-/// Whether a new point lies on the bits of another one and differs from it in direction, type or
-/// address. A program that uses the address would then read or write something else.
+/// Whether a new point occupies bits of another point and differs from that point in direction,
+/// type or address. A program that uses this address would then read or write a different value.
 fn is_on_another(point: &Point, before: &Points) -> bool {
     let len = before.image_bytes(point.direction);
     let bytes = point.bytes().filter(|byte| *byte < len);
@@ -213,12 +237,13 @@ fn is_on_another(point: &Point, before: &Points) -> bool {
     let gone = before.gone().filter(|gone| gone.direction == point.direction);
     let gone = gone.filter(|gone| gone.bytes().any(|byte| point.bytes().contains(&byte)));
     there.chain(gone).any(|other| {
-        // Bools share bytes, so the bits are compared.
+        // Eight bools share one byte, so the comparison uses the bits.
         point.mask() & other.mask() != 0 && !point.is_in_place_of(other)
     })
 }
 
-/// Changes of variables. Retained ones and those that change their type need a restart.
+/// Adds the differences of variables to `all`. A difference needs a restart if the variable is
+/// retained, or if its type changes.
 fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let find = |config: &Config, name: &str| {
         config.live.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
@@ -226,12 +251,13 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let is_kept = |config: &Config, name: &str| {
         config.fixed.retain.variables.iter().any(|(other, _)| other == name)
     };
-    // `retain` is part of the entry: marking a variable changes its entry.
+    // The mark `retain` is compared together with the type and the value of the variable.
     let variable = |config, name: &str| Some((find(config, name)?, is_kept(config, name)));
     for name in names(old, new, |config| config.live.variables.iter().map(|(name, _)| &**name)) {
         let (a, b) = (variable(old, name), variable(new, name));
-        // The writer of the retain files gets its list of variables at the start, and a variable
-        // has one type for its whole life. Both need a restart.
+        // The writer of the retain files gets its list of variables at the start of the daemon. A
+        // variable has one type as long as the daemon runs. So a change of the retained variables
+        // or of a type needs a restart.
         let is_plain = |side: Option<(_, bool)>| side.is_none_or(|(_, is_kept)| !is_kept);
         let kinds = (a.map(|(value, _)| value.kind()), b.map(|(value, _)| value.kind()));
         let is_same_kind =
@@ -244,7 +270,8 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     }
 }
 
-/// The difference of an entry; `None` if both configurations say the same.
+/// Returns the difference of one entry; `None` if the entry is equal in both configurations. An
+/// absent entry is `None` in `old` or `new`.
 fn entry<T: PartialEq>(
     effect: Effect,
     place: Place,
@@ -261,7 +288,8 @@ fn entry<T: PartialEq>(
     Some(Change { place, how, effect })
 }
 
-/// Adds a change for each key that differs.
+/// Adds one change for each key that differs. In `keys`, each key has a flag that is true if the
+/// key differs.
 fn note<K, const N: usize>(
     all: &mut Vec<Change>,
     effect: Effect,
@@ -273,7 +301,7 @@ fn note<K, const N: usize>(
     all.extend(differing.map(|(key, _)| change(key)));
 }
 
-/// Changes of plugins' entries.
+/// Adds the differences of the entries `[[plugin]]` to `all`.
 fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.live.programs.iter().map(|(name, _)| &**name)) {
         let place = |key| Place::Plugin(name.to_owned(), key);
@@ -303,14 +331,14 @@ fn has(config: &Config, name: &str) -> bool {
     config.live.programs.iter().any(|(listed, _)| *listed == name)
 }
 
-/// The names of the entries before `name` that the other configuration has as well.
+/// Returns the names of the entries before `name`, without those that `other` does not have.
 fn before<'c>(name: &str, config: &'c Config, other: &Config) -> BTreeSet<&'c str> {
     let listed = config.live.programs.iter().map(|(listed, _)| &**listed);
     listed.take_while(|listed| *listed != name).filter(|listed| has(other, listed)).collect()
 }
 
-/// The names of the granted points, which mean the same in both configurations; `None` stands for
-/// all.
+/// Returns the names of the granted points; `None` means all points. Names are compared and not
+/// ids, because names have the same meaning in both configurations.
 fn granted<'c>(config: &'c Config, grant: &Grant) -> Option<Vec<&'c str>> {
     match grant {
         Grant::All => None,
@@ -318,13 +346,13 @@ fn granted<'c>(config: &'c Config, grant: &Grant) -> Option<Vec<&'c str>> {
     }
 }
 
-/// The names of required points.
+/// Returns the names of the required points.
 fn required<'c>(config: &'c Config, settings: &Settings) -> Vec<&'c str> {
     settings.requires.iter().map(|&id| &*config.live.points[id].name).collect()
 }
 
-/// A device with its points, sorted by name. Its index is left out, so that its order among the
-/// devices does not count.
+/// Returns a device and its points, sorted by name. The device index in the points is set to 0, so
+/// that a new order of the devices is no difference here.
 fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<Point>)> {
     let index = config.live.devices.iter().position(|device| device.name == name)?;
     let points = config.live.points.iter().filter(|(_, point)| point.device == index);
@@ -333,7 +361,7 @@ fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<Point>)
     Some((&config.live.devices[index], points))
 }
 
-/// All names of both configurations, each once; those of the old one come first.
+/// Returns all names of both configurations, each name once. The names of `old` come first.
 fn names<'c, I: Iterator<Item = &'c str>>(
     old: &'c Config,
     new: &'c Config,

@@ -1,8 +1,8 @@
-//! Checks that the sections share: ranges, budgets, names that occur twice, and values as the file
-//! writes them.
+//! Checks that all sections use: ranges, budgets and names that occur twice. The file also defines
+//! the form of values in messages.
 //!
-//! No range and no default of a single key stands here: they stand beside the settings of their
-//! section, such as in `scan.rs` or `plugins.rs`. Problems are collected in `problem.rs`.
+//! The range and the default of a key are not in this file. Ranges and defaults are in the file of
+//! the section, such as `scan.rs` or `plugins.rs`. Problems are collected in `problem.rs`.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -12,10 +12,11 @@ use std::time::Duration;
 use super::file::Maybe;
 use super::problem::{Report, Said};
 
-/// The shortest budget. Below 10 us the stop itself costs as much as the program.
+/// The shortest budget. Below 10 us, the work to stop a program costs as much as the program.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);
 
-/// The value of a key, if it lies in `range`; otherwise the default, and a problem is reported.
+/// Returns the value of a key if it is in `range`. Otherwise reports a problem and returns the
+/// default.
 pub(super) fn ranged<T: PartialOrd + Copy>(
     said: &Maybe<T>,
     range: RangeInclusive<T>,
@@ -32,18 +33,18 @@ pub(super) fn ranged<T: PartialOrd + Copy>(
     default
 }
 
-/// A duration as it is written in the file.
+/// Returns a duration in the form of the file, such as `10ms`.
 pub(super) fn show_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// A number as it is written in the file.
+/// Returns a number in the form of the file.
 pub(super) fn show_number(number: impl Display) -> String {
     number.to_string()
 }
 
-/// Whether a name occurs for the first time; `lines` holds the line of each name so far. A second
-/// one is reported.
+/// Whether a name occurs for the first time. `lines` contains the line of each earlier name. A name
+/// that occurs a second time is reported.
 pub(super) fn once<'f>(
     name: &'f Said<impl Deref<Target = str>>,
     lines: &mut HashMap<&'f str, usize>,
@@ -59,7 +60,8 @@ pub(super) fn once<'f>(
     true
 }
 
-/// A poll budget; it cannot exceed the period of the scan.
+/// Returns a budget, or `default` if the key is absent. Reports a budget that is longer than the
+/// scan period.
 pub(super) fn budget(
     said: &Maybe<Duration>,
     period: Duration,

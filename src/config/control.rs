@@ -1,8 +1,16 @@
-//! The section `[control]`: where people reach the daemon, and the places of its socket where no
-//! configuration says another.
+//! The section `[control]`: the socket through which the command line reaches the daemon.
 //!
-//! There is one list of these places: the daemon makes the socket in the first of them, and the
-//! command line looks in all. The socket itself is in `control/server/socket.rs`.
+//! Without a configured path, daemon and command line use one list of paths. The daemon makes its
+//! socket at the first path. The command line tries all paths of the list, in order. The socket
+//! itself is made in `control/server/socket.rs`.
+//!
+//! The section in a file:
+//!
+//! ```toml
+//! [control]
+//! socket = "/run/camshaft/control.sock"
+//! mode = "0660"                 # the group may connect; default: "0600"
+//! ```
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,26 +20,29 @@ use super::problem::Report;
 use super::surroundings::{Surroundings, folder_in};
 use super::word::ModeWord;
 
-/// The section `[control]`: how people reach the daemon.
+/// The section `[control]`: the path of the socket, and which users may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlSettings {
     /// Path of the unix socket.
     pub socket: PathBuf,
-    /// File mode of the socket: 0o600, or 0o660 to let its group in.
+    /// File mode of the socket: 0o600 (only the owner connects) or 0o660 (the group too).
     pub mode: u32,
 }
 
-/// Most bytes of a socket path: those of `sockaddr_un` less the final zero.
+/// The longest socket path in bytes: the size of `sun_path` in `sockaddr_un`, without the final
+/// zero.
 const MOST_SOCKET_BYTES: usize = 107;
 
-/// Paths where a client looks for a daemon, the best first. The last one is that of the machine's
-/// service, because an operator with a session may well mean that.
+/// Returns the paths at which a client looks for a daemon, the best path first. The last path is
+/// that of the machine's service. The list contains this path even for a user with a login session.
+/// Such a user may want to reach the machine's service.
 pub fn likely_sockets() -> Vec<PathBuf> {
     sockets(&|name| std::env::var_os(name))
 }
 
-/// The places that an environment names: the folder of the service, that of the session, and that
-/// of the machine. There is at least one.
+/// Returns the socket paths for an environment. The folders are, in this order: the folder of the
+/// service, the folder of the login session, and the folder of the machine. The list has at least
+/// one path.
 fn sockets(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let session = folder_in(env, "XDG_RUNTIME_DIR").map(|path| path.join("camshaft"));
     let folders = [folder_in(env, "RUNTIME_DIRECTORY"), session, Some("/run/camshaft".into())];
@@ -41,7 +52,7 @@ fn sockets(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     all
 }
 
-/// The settings of `[control]`.
+/// Returns the settings of `[control]`. Reports a configured path that is too long for a socket.
 pub(super) fn control(
     file: &ControlFile,
     here: &Surroundings<'_>,
@@ -64,6 +75,7 @@ pub(super) fn control(
 mod tests {
     use super::*;
 
+    /// The paths of the socket for different environments.
     #[test]
     fn the_socket_is_where_the_surroundings_say() {
         fn check(service: Option<&str>, session: Option<&str>, expected: &[&str]) {

@@ -1,19 +1,26 @@
-//! The section `[crash]`: reports of programs that trap.
+//! The section `[crash]`: whether the daemon makes reports of programs that trap.
 //!
-//! What a report has, and how many are kept, is in `crash.rs` of the crate. The key is read in
-//! `file.rs`.
+//! The contents of a report and the number of stored reports are defined in `crash.rs` of the
+//! crate. The key is read in `file.rs`.
+//!
+//! The section in a file, with its default:
+//!
+//! ```toml
+//! [crash]
+//! record = true                 # false: no recording, and so no report of a trap
+//! ```
 
 use super::file::CrashFile;
 
-/// The section `[crash]`: reports of programs that trap.
+/// The section `[crash]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashSettings {
-    /// Whether programs record what such a report needs.
+    /// Whether programs record the data that a report needs.
     pub record: bool,
 }
 
-/// The settings of `[crash]`. Programs record by default: a trap that cannot be explained costs
-/// more than the recording.
+/// Returns the settings of `[crash]`. Programs record by default, because a trap without an
+/// explanation costs more than the recording.
 pub(super) fn crash(file: &CrashFile) -> CrashSettings {
     CrashSettings { record: file.record.as_ref().is_none_or(|said| said.value) }
 }

@@ -1,7 +1,19 @@
-//! The entries `[[device]]`: their names and drivers, and what the drivers say of them.
+//! The entries `[[device]]`: the name and the driver of each device, and the checks by the drivers.
 //!
-//! The keys of a driver are read in `driver.rs`. Points are in `points.rs`, and their places in
-//! `layout.rs`.
+//! A device is first read without its points (`devices`). When all points have addresses, each
+//! driver checks its device (`try_devices`). The keys of a driver are read in `driver.rs`. Points
+//! are in `points.rs`, and their addresses in `layout.rs`. No device is opened here.
+//!
+//! An entry in a file:
+//!
+//! ```toml
+//! [[device]]
+//! name = "plant"
+//! driver = "sim"
+//! input_start = 0               # the window: 16 bytes of the input image, from byte 0
+//! input_bytes = 16
+//! tank = { level = "tank.level", inflow = "tank.inflow" }     # a key of the driver
+//! ```
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,16 +29,17 @@ use crate::name::DeviceName;
 use crate::patience::PATIENCE;
 use crate::process::image::Points;
 
-/// A device in the field.
+/// A device in the field, as the configuration describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Device {
-    /// Its name, unique among devices.
+    /// The name, unique among devices.
     pub name: DeviceName,
-    /// Its driver, with the settings of that driver.
+    /// The driver and its settings.
     pub driver: driver::Config,
 }
 
-/// The devices, each with the settings of its driver.
+/// Returns the devices with the settings of their drivers. Reports names that occur twice, and too
+/// many devices.
 pub(super) fn devices(
     files: &[DeviceFile<'_>],
     here: &Surroundings<'_>,
@@ -48,8 +61,9 @@ pub(super) fn devices(
     all
 }
 
-/// Asks each driver to check its device, because only the driver can tell whether what the device
-/// names exists. All drivers together have [`PATIENCE`] to read their files.
+/// Lets each driver check its device, and reports the mistakes. Only the driver can find out
+/// whether, for example, a script file exists. All drivers together have [`PATIENCE`] to read their
+/// files. Two devices with the same connection are reported too.
 pub(super) fn try_devices(
     files: &[DeviceFile<'_>],
     devices: &[Device],

@@ -1,7 +1,10 @@
-//! The configuration file on the disk: its text, and its state just before the text was read.
+//! Reads the configuration file from the disk: its text, and its stamp (size and times).
 //!
-//! What the text means is decided in `read.rs` and its neighbours. When to look at the file again
-//! is decided in `daemon/reload`.
+//! Each call runs on a separate thread with a time limit, because a disk may not answer. The stamp
+//! is taken before the text is read. If the file changes during the read, the next check of the
+//! file finds a different stamp.
+//!
+//! The text is parsed in `read.rs`. `daemon/reload` decides when the file is read again.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -11,36 +14,39 @@ use crate::file;
 use crate::patience::{self, PATIENCE, Places};
 use crate::stamp::Stamp;
 
-/// The largest configuration file: the most points there can be, at 512 bytes each.
+/// The largest configuration file in bytes. The largest number of points, with 512 bytes for each
+/// point, fits into this size.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Calls on the configuration file that may wait at the same time. A reload makes one call at a
-/// time. After a few calls without an answer, the next one fails at once.
+/// The number of calls on the configuration file that may wait at the same time. A reload makes one
+/// call at a time. When four calls wait for the disk, the next call fails at once.
 const MAX_CALLS: usize = 4;
 
-/// The places of [`MAX_CALLS`] calls. A thread that waits outlives its caller, so the places belong
-/// to the process.
+/// The counter of the calls that wait now, at most [`MAX_CALLS`]. The counter is global, because a
+/// waiting thread may run for longer than its caller.
 static CALLS: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_CALLS));
 
-/// The state of the file at `path`, as [`Stamp::of`] gives it. The call takes [`PATIENCE`] at most.
+/// Returns the stamp of the file at `path`, or `None` if the file cannot be inspected. The call
+/// takes at most [`PATIENCE`].
 ///
 /// # Errors
-/// There is no answer in that time.
+/// The disk gives no answer in that time, or `MAX_CALLS` calls already wait.
 pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || Ok(Stamp::of(&path)))
 }
 
-/// The text of the file, and its state before that was read. The call takes [`PATIENCE`] at most.
+/// Returns the text of the file, and the stamp that the file had before the text was read. The call
+/// takes at most [`PATIENCE`].
 ///
 /// # Errors
-/// The file cannot be read in that time, is no regular file, is too large or is no text.
+/// The file cannot be read in that time, is no regular file, is too large or is not valid UTF-8.
 pub(super) fn text(path: &Path) -> io::Result<(String, Stamp)> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || read(&path))
 }
 
-/// Reads the file on the calling thread, which may have to wait.
+/// Reads the file on the calling thread, which may have to wait for the disk.
 fn read(path: &Path) -> io::Result<(String, Stamp)> {
     let mut text = String::new();
     let file = file::open(path)?;

@@ -1,10 +1,17 @@
-//! The keys of a device that belong to its driver: from a table of the file to [`Config`], the
-//! settings of the driver.
+//! Reads the keys of a device that belong to its driver. The result is [`Config`], the settings of
+//! the driver.
 //!
-//! Each driver lists its own keys, as a type that serde reads, and `driver/registry.rs` lists the
-//! drivers. This file knows none of them. It gives each mistake its line and its full key. Whether
-//! a device can be opened is not checked here: `driver/registry.rs` does that. The common keys of
-//! all devices are in `file.rs`.
+//! Each driver defines its own keys, as a type that serde reads. `driver/registry.rs` lists the
+//! drivers. The code here names no driver. For each mistake that serde reports, the code finds the
+//! line and the full key. Whether a device can be opened is checked in `driver/registry.rs`. The
+//! keys that all devices have are in `file.rs`.
+//!
+//! The short form in the entry of a point, and the driver's table that it adds to:
+//!
+//! ```toml
+//! point = [{ name = "button", direction = "in", type = "bool", initial = true }]
+//! initial = { button = true }   # this line has the same effect as `initial` of the point
+//! ```
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -18,7 +25,11 @@ use super::read::split;
 use crate::driver::Config;
 use crate::text::nearest;
 
-/// The settings of a device's driver; `None` once a problem was reported.
+/// Returns the settings of a device's driver. Returns `None` after it has reported a problem.
+///
+/// The keys `initial` and `at` of the points are first copied into the driver's table. Serde reads
+/// this table. After a mistake, the wrong key is removed and the table is read again, so that all
+/// mistakes are found.
 pub(super) fn understand(
     device: &DeviceFile<'_>,
     folder: &Path,
@@ -28,7 +39,8 @@ pub(super) fn understand(
     let mut table = device.rest.value.clone();
     for point in &device.points {
         let Some(name) = &point.name else { continue };
-        // An `initial` that is no value was reported with the point.
+        // An `initial` that is no value was already reported in `points.rs`, so it is not passed
+        // on.
         let initial = point.initial.as_ref().filter(|said| is_value(said.value.get_ref()));
         for (key, said) in [("initial", initial), ("at", point.at.as_ref())] {
             if let Some(said) = said
@@ -52,8 +64,9 @@ pub(super) fn understand(
                 report.wrong_at(driver, format!("{:?}", driver.value), right);
                 return None;
             }
-            // Serde stops at the first mistake. Without the wrong key it goes on to the next
-            // mistake. After that, a missing field may be the key that was removed here.
+            // Serde stops at the first mistake. The wrong key is therefore removed, and serde reads
+            // again and finds the next mistake. A "missing field" in such a later pass may be the
+            // removed key, so it is not reported.
             Err(error) if is_shortened && error.message().starts_with("missing field") => {
                 return None;
             }
@@ -66,13 +79,14 @@ pub(super) fn understand(
     }
 }
 
-/// Whether a TOML value can be the value of a point.
+/// Whether a TOML value can be the value of a point: a bool or a number.
 fn is_value(value: &DeValue<'_>) -> bool {
     matches!(value, DeValue::Boolean(_) | DeValue::Float(_) | DeValue::Integer(_))
 }
 
-/// Adds an entry to the driver's table `key`: `initial` and `at` of a point are a short way to
-/// write one. Returns whether the table had that entry already.
+/// Adds the value of one point to the driver's table `key`. `initial` and `at` in the entry of a
+/// point are short forms of such an addition. Returns whether the table already had a value for
+/// this point.
 fn add_entry<'t>(
     table: &mut DeTable<'t>,
     key: &'static str,
@@ -86,14 +100,14 @@ fn add_entry<'t>(
         DeValue::Table(entries) => {
             entries.insert(Spanned::new(span, Cow::Owned(point.to_owned())), value).is_some()
         }
-        // The driver refuses a value that is no table.
+        // If the key is not a table, the driver refuses it later.
         _ => false,
     }
 }
 
-/// The offset in the file of the value at `place` in a driver's table, such as
-/// `group[slow].period`. If only a part of that path exists, the offset of that part. A list's
-/// entries are found by their name or their number.
+/// Returns the offset in the file of the value at `place` in a driver's table. An example of a
+/// place is `group[slow].period`. An entry of a list is found by its name or its number. If only
+/// the first part of the path exists, the offset of that part is returned.
 pub(super) fn offset_of(table: &DeTable<'_>, place: &str) -> Option<usize> {
     let (head, rest) = place.split_once('.').unwrap_or((place, ""));
     let (key, entry) = match head.strip_suffix(']').and_then(|head| head.split_once('[')) {
@@ -113,8 +127,8 @@ pub(super) fn offset_of(table: &DeTable<'_>, place: &str) -> Option<usize> {
     below.and_then(|table| offset_of(table, rest)).or(Some(value.span().start))
 }
 
-/// The whole name of a key of the driver. The keys below `at` belong to a point, so they get the
-/// name of that point.
+/// Returns the full key of a driver's key, for a message. Keys below `at` belong to a point, so the
+/// name of the point is part of their full key.
 fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
     let of_point = |point: &super::file::PointFile<'_>| {
         let below = path.strip_prefix("at.")?.strip_prefix(&*point.name.as_ref()?.value)?;
@@ -125,13 +139,15 @@ fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
     found.unwrap_or_else(|| format!("{}.{path}", device.rest.key))
 }
 
-/// Reports a serde error of the driver's keys; returns the key of the device that is wrong.
+/// Reports an error of serde in the driver's keys. Returns the key of the device that contains the
+/// mistake, so that the caller can remove the key and continue.
 fn explain(device: &DeviceFile<'_>, error: &Error, report: &Report<'_>) -> Option<String> {
     let line = match error.span() {
         Some(span) if span.start > 0 => report.line(span.start),
         _ => device.rest.line,
     };
-    // Serde gives the path only in the printed form, as its last line: in `tank.level`.
+    // Serde gives the path of the key only in the printed form of the error. The path is in the
+    // last line: in `tank.level`.
     let printed = error.to_string();
     let path = printed.trim_end().rsplit_once("\nin `");
     let path = path.and_then(|(_, path)| path.strip_suffix('`'));
@@ -144,7 +160,7 @@ fn explain(device: &DeviceFile<'_>, error: &Error, report: &Report<'_>) -> Optio
         return top;
     }
     let Some(unknown) = named("unknown field `") else {
-        // Serde calls these two types by other words than TOML.
+        // Serde calls these types "a map" and "a sequence". The TOML words are "table" and "list".
         let right = right.unwrap_or("what the driver understands");
         let right = right.replace("a map", "a table").replace("a sequence", "a list");
         report.wrong(line, &table, found, right);

@@ -1,8 +1,15 @@
-//! What the file says: every key with its type, with no decision made and no default filled in.
+//! The keys of the configuration file: every key with its type.
 //!
-//! This is the one list of all keys, except those of drivers (`driver.rs`). Whether the values make
-//! sense together is decided in the file of their section, such as `scan.rs` or `points.rs`. How
-//! text becomes keys is in `read.rs`, and what a value may look like in `word.rs`.
+//! ```text
+//! [scan] [plugins] [plugins.restart] [plugins.swap]    sections: at most one of each
+//! [state] [retain] [recovery] [control] [crash] [log]
+//! [[plugin]] [[variable]] [[device]] [[device.point]]  entries: any number of each
+//! ```
+//!
+//! A key that is absent is `None` here: the defaults are added later. The list is complete except
+//! for the keys of drivers (`driver.rs`). The file of each section, such as `scan.rs` or
+//! `points.rs`, checks whether the values fit together. `read.rs` turns text into keys, and
+//! `word.rs` defines how a value is written.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,10 +28,10 @@ use crate::process::variable::VariableKind;
 use crate::retain::{OnCorrupt, OnReadonly};
 use crate::supervisor::OnQuarantine;
 
-/// A key that may be absent.
+/// A key that may be absent. If the key is present, its line is stored for messages.
 pub(super) type Maybe<T> = Option<Said<T>>;
 
-/// Texts for messages: the types that many keys have.
+/// Texts for messages: descriptions of the types that many keys have.
 const DURATION: &str = "a duration such as \"10ms\" or \"500us\"";
 const SIZE: &str = "a size such as \"16MiB\", \"64KiB\" or a number of bytes";
 const NAME: &str = "a name in quotes";
@@ -119,9 +126,10 @@ pub(super) struct DeviceFile<'t> {
     pub(super) input: WindowFile,
     pub(super) output: WindowFile,
     pub(super) points: Vec<PointFile<'t>>,
-    /// The keys that belong to the driver.
+    /// The keys that belong to the driver. `driver.rs` reads them.
     pub(super) rest: Said<DeTable<'t>>,
-    /// The keys that all devices have.
+    /// The keys that all devices have. A message about an unknown key may suggest a key from this
+    /// list.
     pub(super) known: Vec<&'static str>,
 }
 
@@ -133,7 +141,7 @@ pub(super) struct WindowFile {
 
 /// An entry `[[device.point]]`.
 pub(super) struct PointFile<'t> {
-    /// Line and key of the entry itself.
+    /// Line and key of the entry.
     pub(super) place: Said<()>,
     pub(super) name: Maybe<PointName>,
     pub(super) direction: Maybe<Direction>,
@@ -147,10 +155,11 @@ pub(super) struct PointFile<'t> {
     pub(super) stale_after: Maybe<Duration>,
     pub(super) bad_after: Maybe<Duration>,
     pub(super) on_bad: Maybe<OnBadWord>,
-    /// The first value of an input. It is not read here, because it becomes a key of the driver.
+    /// The first value of an input. The value is not converted here, because it becomes a key of
+    /// the driver.
     pub(super) initial: Maybe<Spanned<DeValue<'t>>>,
-    /// The place of the point in the device. It is not read here, because it becomes a key of the
-    /// driver.
+    /// The position of the point in the device, such as a register. The position is not converted
+    /// here, because it becomes a key of the driver.
     pub(super) at: Maybe<Spanned<DeValue<'t>>>,
 }
 
@@ -194,6 +203,7 @@ pub(super) struct LogFile {
 }
 
 impl<'t> ConfigFile<'t> {
+    /// Reads the whole file. The sections are read in the order in which `ConfigFile` lists them.
     pub(super) fn read(file: &mut Section<'_, 't>) -> Self {
         Self {
             scan: file.section("scan", ScanFile::read),
@@ -334,6 +344,8 @@ impl<'t> PointFile<'t> {
 }
 
 impl VariableFile {
+    /// Reads an entry. A key that is read with `need` must exist, and a key that is read with
+    /// `take` may be absent.
     fn read(variable: &mut Section<'_, '_>) -> Self {
         Self {
             name: name(variable),
@@ -344,7 +356,7 @@ impl VariableFile {
     }
 }
 
-/// Reads the name of an entry. A text that is no name is reported, and the entry has none then.
+/// Reads the name of an entry. An invalid name is reported, and the entry then has no name.
 fn name<K: name::Kind>(entry: &mut Section<'_, '_>) -> Maybe<Name<K>> {
     let text: Said<String> = entry.need("name", NAME)?;
     match text.value.parse() {

@@ -1,10 +1,29 @@
-//! Who may do what, and for how long: the entries `[[plugin]]`.
+//! The entries `[[plugin]]`: which points and variables a plugin may use, and its time budget.
 //!
-//! An output has one owner. Plugins without a list of outputs share the outputs that no list names,
-//! or get none; the key `[plugins] grant` decides. Variables follow the same rule, with two
-//! differences. Several plugins may be granted the same variable. A list may hold beginnings of
-//! names, because programs make variables. The settings that all plugins share are in
-//! `plugins.rs`.
+//! An output has one owner at a time. The key `[plugins] grant` decides what a plugin without a
+//! list of outputs gets. With `all` it may write all outputs that no list names. With `none` it may
+//! write no output.
+//!
+//! Variables follow the same rule, with two differences. The lists of several plugins may name the
+//! same variable. A list may also contain a beginning of names, such as `tank.*`, because programs
+//! make variables whose names the file does not have.
+//!
+//! The settings that all plugins share are in `plugins.rs`. This file only decides the grants. The
+//! scan enforces the grants.
+//!
+//! An entry in a file:
+//!
+//! ```toml
+//! [[plugin]]
+//! name = "tank"                 # the file tank.wasm
+//! every = 1                     # poll in each cycle
+//! poll_budget = "2ms"
+//! inputs = ["tank.level"]
+//! outputs = ["tank.inflow"]
+//! variables = ["tank.*"]
+//! requires = ["tank.level"]     # if this input is bad for 500 ms, the outputs become safe
+//! requires_timeout = "500ms"
+//! ```
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,34 +44,39 @@ use crate::process::image::{Direction, PointId};
 use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES};
 use crate::text::nearest;
 
-/// The most for `every`. A program that is polled less often than every millionth cycle is not part
-/// of a scan.
+/// The largest value of `every`. With a period of 10 ms, a program in every millionth cycle is
+/// polled once in three hours. A program that runs so rarely does not need a scan.
 const MOST_EVERY: u64 = 1_000_000;
 
-/// Default of `every`: a program is polled in each cycle.
+/// Default of `every`: the program is polled in each cycle.
 const EVERY: u32 = 1;
 
-/// The share of a period that all explicit budgets may take together, in percent. The rest is for
-/// devices, publishing, and the lateness of the wake-up.
+/// The share of a period that all explicit budgets may have together, in percent. The remaining 20
+/// % are for the devices, for the snapshot, and for a late wake-up of the scan thread.
 const MOST_BUDGETS_PERCENT: u32 = 80;
 
-/// The most for `requires_timeout`: a plugin must not control a machine for longer than an hour
-/// without knowing its required inputs.
+/// The largest value of `requires_timeout`, one hour. During this time a plugin controls the
+/// machine although a required input is bad.
 const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Default of `requires_timeout`: the outputs become safe in the first cycle with a bad input.
+/// Default of `requires_timeout`: the outputs become safe in the first cycle in which a required
+/// input is bad.
 const TIMEOUT: Duration = Duration::ZERO;
 
-/// The settings of all plugins that have an entry, and what the other plugins get.
+/// The settings of all plugins that have an entry, and the grants of the other plugins.
 pub(super) struct Programs {
+    /// The plugins with an entry, in the order of the file.
     pub(super) listed: Vec<(PluginName, Settings)>,
-    /// Outputs for a plugin that has no list of its own.
+    /// Outputs that a plugin without a list of outputs may write.
     pub(super) unclaimed: Vec<PointId>,
-    /// Variables for a plugin that has no list of its own.
+    /// Variables that a plugin without a list of variables may write.
     pub(super) unlisted: VariableGrant,
 }
 
-/// Decides all grants and budgets.
+/// Decides all grants and budgets, and reports the mistakes in the entries.
+///
+/// The lists of all plugins are read first. After that, the code knows which outputs no list names.
+/// These outputs are granted to the plugins without a list.
 pub(super) fn programs(
     file: &[ProgramFile],
     names: &Names<'_>,
@@ -97,17 +121,19 @@ pub(super) fn programs(
             settings.variables = unlisted.clone();
         }
     }
-    // An entry without a name is a problem in the report, so none is lost.
+    // An entry without a name is already a problem in the report. The entry can be omitted here,
+    // because no configuration is built from a file with problems.
     let named = file.iter().zip(listed);
     let named = named.filter_map(|(program, it)| Some((program.name.as_ref()?.value.clone(), it)));
     Programs { listed: named.collect(), unclaimed, unlisted }
 }
 
 impl Config {
-    /// The settings of the plugin `name`, with or without an entry.
+    /// Returns the settings of the plugin `name`, with or without an entry.
     ///
-    /// A plugin without an entry is polled in every cycle, after the plugins that have one. It
-    /// reads all inputs, and writes the outputs and variables that `[plugins] grant` leaves it.
+    /// A plugin without an entry is polled in every cycle, after the plugins that have an entry.
+    /// The plugin reads all inputs. The key `[plugins] grant` decides which outputs and variables
+    /// the plugin may write.
     pub fn settings(&self, name: &str) -> Settings {
         let listed = self.live.programs.iter().find(|(listed, _)| *listed == name);
         listed.map_or_else(
@@ -133,8 +159,8 @@ impl Config {
     }
 }
 
-/// The names in a list of variables, after a check of how they are written. Whether there is such a
-/// variable is not checked: a program may make it later.
+/// Returns the names in a list of variables, and reports names that are not well-formed. A name
+/// need not exist yet, because a program may make the variable later.
 fn variables(list: &Said<Vec<Spanned<String>>>, report: &Report<'_>) -> VariableNames {
     if list.value.len() > MAX_VARIABLES {
         let found = format!("{} names", list.value.len());
@@ -156,7 +182,7 @@ fn variables(list: &Said<Vec<Spanned<String>>>, report: &Report<'_>) -> Variable
     VariableNames::new(list.value.iter().map(|name| &**name.get_ref()))
 }
 
-/// The variables of a plugin without a list: all that no list names, or none.
+/// Returns the variables of a plugin without a list: all variables that no list names, or none.
 fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
     let lists = file.iter().filter_map(|program| program.variables.as_ref());
     let named = lists.flat_map(|list| list.value.iter().map(|name| &**name.get_ref()));
@@ -166,7 +192,8 @@ fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
     }
 }
 
-/// The time limit for required inputs; without `requires` it is a mistake.
+/// Returns the time limit for required inputs. Reports a limit without the key `requires`, because
+/// such a limit has no effect.
 fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
     if let (Some(said), None) = (&program.requires_timeout, &program.requires) {
         let found = "a timeout and nothing that is required";
@@ -176,16 +203,17 @@ fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
     ranged(&program.requires_timeout, range, TIMEOUT, show_duration, report)
 }
 
-/// Grants points by name, and sees that each output has one owner.
+/// Turns names of points into ids, and checks that each output has only one owner.
 struct Granter<'f, 'r, 't> {
     names: &'f Names<'f>,
-    /// Each granted output, with the owner's name and the line of the grant.
+    /// The owner of each granted output: the plugin's name and the line of the grant.
     owners: HashMap<PointId, (String, usize)>,
     report: &'r Report<'t>,
 }
 
 impl Granter<'_, '_, '_> {
-    /// The points of a list; `None` if the file has no list. Wrong names are reported and left out.
+    /// Returns the points of a list; `None` if the file has no list. Wrong names are reported and
+    /// omitted.
     fn points(
         &mut self,
         list: &Maybe<Vec<Spanned<String>>>,
@@ -201,7 +229,7 @@ impl Granter<'_, '_, '_> {
         )
     }
 
-    /// The point of one name in a list; `None` once a problem was reported.
+    /// Returns the point of one name in a list; `None` after it has reported a problem.
     fn point<T>(
         &mut self,
         list: &Said<T>,
@@ -220,7 +248,7 @@ impl Granter<'_, '_, '_> {
             self.report.wrong(line, &list.key, format!("{name:?}, which is no point"), right);
             return None;
         };
-        // A point without a good direction was reported already.
+        // A point without a valid direction was already reported in `points.rs`.
         if named.direction.is_some_and(|direction| direction != wanted) {
             let other = if wanted == Direction::In { "an output" } else { "an input" };
             self.report.wrong(line, &list.key, format!("{name:?}, which is {other}"), what);
@@ -237,7 +265,8 @@ impl Granter<'_, '_, '_> {
         Some(named.id)
     }
 
-    /// The names of all points of one direction, sorted, so that messages are the same every time.
+    /// Returns the names of all points of one direction. The names are sorted, so that the
+    /// suggestion in a message does not change from run to run.
     fn known(&self, wanted: Direction) -> Vec<&str> {
         let known = self.names.iter().filter(|(_, named)| named.direction == Some(wanted));
         let mut known: Vec<_> = known.map(|(name, _)| *name).collect();
@@ -245,7 +274,7 @@ impl Granter<'_, '_, '_> {
         known
     }
 
-    /// All outputs that no plugin's list names, in the order of their ids.
+    /// Returns all outputs that no plugin's list names, in the order of their ids.
     fn unclaimed(&self) -> Vec<PointId> {
         let outputs = self.names.values().filter(|named| named.direction == Some(Direction::Out));
         let free = outputs.map(|named| named.id).filter(|id| !self.owners.contains_key(id));
@@ -255,15 +284,15 @@ impl Granter<'_, '_, '_> {
     }
 }
 
-/// Checks that all explicit budgets fit into one period. In the worst case every program is polled
-/// in the same cycle, whatever its `every` is.
+/// Checks that the sum of all explicit budgets fits into one period. The key `every` is ignored
+/// here. In the worst case all programs are polled in the same cycle.
 fn sum_budgets(file: &[ProgramFile], period: Duration, report: &Report<'_>) {
     let most = period * MOST_BUDGETS_PERCENT / 100;
     let mut sum = Duration::ZERO;
     let mut last = None;
     for said in file.iter().filter_map(|program| program.poll_budget.as_ref()) {
         if said.value > period {
-            // This budget was reported by itself; the sum would only repeat it.
+            // This budget is already reported. A report of the sum would repeat the mistake.
             return;
         }
         sum += said.value;

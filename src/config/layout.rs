@@ -1,8 +1,16 @@
-//! Where each point lies: first the addresses from the file, then the next free place for each
-//! other point.
+//! Chooses the address of each point in the process image.
 //!
-//! An automatic place is inside the window of its device and naturally aligned; bools share bytes.
-//! Type, scaling and safe value of a point were decided in `points.rs`.
+//! First, the points with an address in the file get this address. After that, each point without
+//! an address gets the next free address in the window of its device. The window is the range of
+//! bytes that a device has in an image. An automatic address is a multiple of the size of the
+//! point. Eight bools share one byte.
+//!
+//! ```text
+//! byte   0        1        2        3        4
+//!        bbbbbbbb (free)   u16----- -------- f32-----...    b: a bool
+//! ```
+//!
+//! The type, the scaling and the safe value of a point were already checked in `points.rs`.
 
 use std::ops::Range;
 
@@ -12,10 +20,10 @@ use super::problem::{Report, Said};
 use super::word::Address;
 use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point};
 
-/// All points in their places. Meaningless once a problem was reported.
+/// All points with their addresses. The contents are not usable after a problem was reported.
 pub(super) struct Layout {
     pub(super) points: Vec<Point>,
-    /// Bytes of the input image and of the output image.
+    /// Sizes in bytes of the input image and of the output image.
     pub(super) image_bytes: [usize; 2],
 }
 
@@ -26,18 +34,18 @@ struct Item<'f, 't> {
     place: Place,
 }
 
-/// How a point gets its place.
+/// How a point gets its address.
 #[derive(PartialEq)]
 enum Place {
     /// The file gives no address, so the layout chooses one.
     Automatic,
-    /// The file gives an address, and it is good.
+    /// The file gives an address, and the point has it.
     Fixed,
-    /// The file gives an address, and the point cannot lie there.
+    /// The file gives an address, and the point cannot have it.
     Refused,
 }
 
-/// Places all points.
+/// Chooses the addresses of all points.
 pub(super) fn place(devices: &[DeviceFile<'_>], report: &Report<'_>) -> Layout {
     let mut items = Vec::new();
     let all = devices
@@ -55,15 +63,15 @@ pub(super) fn place(devices: &[DeviceFile<'_>], report: &Report<'_>) -> Layout {
     Layout { points: items.into_iter().map(|item| item.point).collect(), image_bytes }
 }
 
-/// Places all points of one image; returns the size of that image in bytes.
+/// Chooses the addresses of all points of one image. Returns the size of that image in bytes.
 fn place_in(
     direction: Direction,
     devices: &[DeviceFile<'_>],
     items: &mut [Item<'_, '_>],
     report: &Report<'_>,
 ) -> usize {
-    // The points with an address come first, for all devices, so that no automatic place is in
-    // their way.
+    // The points with an address are placed first, for all devices. No automatic address can then
+    // occupy their bytes.
     let mut taken = Taken::default();
     for index in 0..items.len() {
         if items[index].point.direction == direction {
@@ -90,7 +98,8 @@ fn place_in(
     size as usize
 }
 
-/// Places a point at the address that the file gives.
+/// Gives a point the address from the file. Reports an address that is outside of the image, that
+/// is occupied, or that has a bit although the point is not a bool.
 fn place_fixed(index: usize, items: &mut [Item<'_, '_>], taken: &mut Taken, report: &Report<'_>) {
     let Item { file, point, place } = &mut items[index];
     let Some(said) = &file.address else { return };
@@ -105,7 +114,7 @@ fn place_fixed(index: usize, items: &mut [Item<'_, '_>], taken: &mut Taken, repo
         let right = format!("at most {most}, so that it ends within the {MAX_IMAGE_BYTES} bytes");
         return report.wrong_at(said, found, format!("{right} of an image"));
     }
-    // The cast is safe: the check above leaves 16 bits.
+    // The cast is safe: the check above allows only values of 16 bits.
     point.byte = byte as u32;
     point.bit = bit.unwrap_or(0);
     if taken.is_free(point) {
@@ -122,7 +131,7 @@ fn place_fixed(index: usize, items: &mut [Item<'_, '_>], taken: &mut Taken, repo
     report.wrong_at(said, found, "an address that is free, or none for an automatic one");
 }
 
-/// Whether two points share a bit.
+/// Whether two points share at least one bit.
 fn overlap(one: &Point, two: &Point) -> bool {
     let (a, b) = (one.bytes(), two.bytes());
     one.direction == two.direction
@@ -131,6 +140,7 @@ fn overlap(one: &Point, two: &Point) -> bool {
         && one.mask() & two.mask() != 0
 }
 
+/// Returns an address in the form of the file, such as `3` or `3.1`.
 fn show(address: &Said<Address>) -> String {
     match address.value {
         Address { byte, bit: Some(bit) } => format!("{byte}.{bit}"),
@@ -138,7 +148,7 @@ fn show(address: &Said<Address>) -> String {
     }
 }
 
-/// The bits of an image that are occupied.
+/// The occupied bits of an image.
 struct Taken(Vec<u8>);
 
 impl Default for Taken {
@@ -148,10 +158,12 @@ impl Default for Taken {
 }
 
 impl Taken {
+    /// Whether all bits of a point are free.
     fn is_free(&self, point: &Point) -> bool {
         self.0[point.bytes()].iter().all(|byte| byte & point.mask() == 0)
     }
 
+    /// Marks all bits of a point as occupied.
     fn mark(&mut self, point: &Point) {
         for byte in &mut self.0[point.bytes()] {
             *byte |= point.mask();
@@ -162,20 +174,22 @@ impl Taken {
 /// The bytes of one device in one image.
 struct Window {
     bytes: Range<u32>,
-    /// Whether the file gives the window; otherwise the points of the device make it.
+    /// Whether the file gives the window. Otherwise the points of the device define it.
     is_given: bool,
-    /// Whether the window has a fixed end, even if no point reaches it.
+    /// Whether the file gives the size of the window. The window then has a fixed end, even if no
+    /// point reaches that end.
     is_closed: bool,
-    /// End of the last point so far.
+    /// End of the points that were placed so far.
     used: u32,
-    /// Byte at which the search for a free place continues, for bools and for sizes of 1, 2, 4 and
-    /// 8 bytes. Places are never given back, so a search need not start again.
+    /// Byte at which the search for a free address continues: for bools, and for sizes of 1, 2, 4
+    /// and 8 bytes. An occupied address never becomes free again, so no search starts from the
+    /// beginning.
     next: [u32; 5],
 }
 
 impl Window {
-    /// The window that the file gives, or one that begins at `after`; `None` once a problem was
-    /// reported.
+    /// Returns the window that the file gives, or a window that begins at `after`. Returns `None`
+    /// after it has reported a problem.
     fn of(file: &WindowFile, after: u32, report: &Report<'_>) -> Option<Self> {
         let limit = u64::from(MAX_IMAGE_BYTES);
         let bounded = |said: &Maybe<u64>, most: u64| match said {
@@ -199,11 +213,12 @@ impl Window {
         })
     }
 
-    /// The byte at which the next device may start.
+    /// Returns the first byte for the window of the next device.
     fn end(&self) -> u32 {
         if self.is_closed { self.bytes.end } else { self.used }
     }
 
+    /// Returns the window as text for messages, such as `bytes 1 to 3`.
     fn show(&self) -> String {
         match self.bytes.is_empty() {
             true => format!("0 bytes at {}", self.bytes.start),
@@ -211,7 +226,7 @@ impl Window {
         }
     }
 
-    /// Checks that a point with an address lies in this window.
+    /// Checks that a point with an address is inside this window.
     fn check(&mut self, item: &Item<'_, '_>, report: &Report<'_>) {
         let (start, end) = (item.point.byte, item.point.byte + item.point.kind.size());
         self.used = self.used.max(end);
@@ -222,7 +237,7 @@ impl Window {
         }
     }
 
-    /// Places a point at the next free address.
+    /// Gives a point the next free address in this window. Reports a window without a free address.
     fn place_next(&mut self, item: &mut Item<'_, '_>, taken: &mut Taken, report: &Report<'_>) {
         let point = &mut item.point;
         let size = point.kind.size();

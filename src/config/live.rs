@@ -1,9 +1,14 @@
-//! The two halves of a configuration: what a reload takes over while the daemon runs, and what
-//! counts from the next start on.
+//! The two halves of a configuration: the settings that a reload replaces, and the fixed settings.
 //!
-//! The half in which a key stands decides that, and nothing else does: a reload replaces [`Live`]
-//! as a whole ([`Config::adopt`]), and no code ever writes to [`Fixed`]. Each half says which of
-//! its keys differ in a newer one; what becomes of a difference is in `change.rs`.
+//! ```text
+//! new file ─▶ Config { live, fixed }     live: in force after the reload, between two cycles
+//!                                        fixed: compared only; in force after a restart
+//! ```
+//!
+//! A reload replaces [`Live`] as a whole ([`Config::adopt`]). No code writes to [`Fixed`]. To
+//! decide whether a key can change live, a developer puts the key into one of the two structs. Each
+//! struct lists the keys whose values differ in a newer configuration. `change.rs` makes the list
+//! of all differences from these keys.
 
 use std::sync::Arc;
 
@@ -25,23 +30,24 @@ use crate::process::image::{PointId, Points};
 use crate::process::variable::Variable;
 use crate::scan::thread;
 
-/// What a reload takes over between two cycles.
+/// The settings that a reload replaces between two cycles.
 #[derive(Debug, Clone)]
 pub struct Live {
     /// The times of the section `[scan]`.
     pub scan: ScanTimes,
     /// The rules of the section `[plugins]`.
     pub plugins: PluginRules,
-    /// The entries `[[plugin]]` in the order of the file, each with the name of the plugin's file
-    /// without `.wasm`.
+    /// The entries `[[plugin]]` in the order of the file. The name of a plugin is the name of its
+    /// file without `.wasm`.
     pub programs: Vec<(PluginName, plugin::Settings)>,
     /// All points of all devices.
     pub points: Arc<Points>,
     /// The entries `[[device]]` in the order of the file.
     /// [`Point::device`](crate::process::image::Point) is an index into this list.
     pub devices: Vec<Device>,
-    /// The entries `[[variable]]` with their first values, in the order of the file. Those that
-    /// change their type or are retained wait for a restart, each for itself.
+    /// The entries `[[variable]]` with their first values, in the order of the file. A change needs
+    /// a restart if the variable is retained or changes its type. Other variables of the same
+    /// reload change at once.
     pub variables: Vec<(String, Variable)>,
     /// The level of the log.
     pub log_level: log::Level,
@@ -51,12 +57,12 @@ pub struct Live {
     pub(super) unlisted: VariableGrant,
 }
 
-/// What counts from the start of the daemon to its end.
+/// The settings that do not change from the start of the daemon to its end.
 #[derive(Debug, Clone)]
 pub struct Fixed {
-    /// How the section `[scan]` wants the scan's thread.
+    /// The settings of the scan thread, from the section `[scan]`.
     pub scan: ScanThread,
-    /// Places and limits of the section `[plugins]`.
+    /// The folders and limits of the section `[plugins]`.
     pub plugins: PluginPlaces,
     /// The section `[state]`.
     pub state: StateSettings,
@@ -68,15 +74,16 @@ pub struct Fixed {
     pub control: ControlSettings,
     /// The section `[crash]`.
     pub crash: CrashSettings,
-    /// The form of the log.
+    /// The format of the log.
     pub log_format: log::Format,
 }
 
 impl Live {
-    /// The keys outside of entries, each with whether it differs in `new`. Entries are compared in
-    /// `change.rs`.
+    /// Returns the keys outside of entries. The flag of a key is true if its value differs in
+    /// `new`. Entries are compared in `change.rs`.
     pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 8] {
-        // Without `..`: a key that is new in `Live` is refused here until it has its line below.
+        // This pattern has no `..`: a new field of `Live` is a compile error here until it has its
+        // line below.
         let Live {
             scan: ScanTimes { period, stall, stall_exit },
             plugins: PluginRules { grant_all, poll_budget, restart, swap },
@@ -103,9 +110,11 @@ impl Live {
 }
 
 impl Fixed {
-    /// The keys outside of entries, each with whether it differs in `new`.
+    /// Returns the keys outside of entries. The flag of a key is true if its value differs in
+    /// `new`.
     pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 23] {
-        // Without `..`, as above.
+        // This pattern has no `..`: a new field of `Fixed` is a compile error until it has its line
+        // below.
         let Fixed {
             scan: ScanThread { priority, cpus, lock_memory },
             plugins: PluginPlaces { dir, limits, compiler, cache },
@@ -156,24 +165,27 @@ impl Fixed {
 }
 
 impl Config {
-    /// The settings of the scan, of both halves.
+    /// Returns the settings of the scan, which come from both halves.
     pub fn scan(&self) -> thread::Settings {
         let ScanTimes { period, stall, stall_exit } = self.live.scan;
         let ScanThread { priority, cpus, lock_memory } = self.fixed.scan.clone();
         thread::Settings { period, priority, cpus, lock_memory, stall, stall_exit }
     }
 
-    /// The settings of the log, of both halves.
+    /// Returns the settings of the log, which come from both halves.
     pub fn log(&self) -> log::Settings {
         log::Settings { level: self.live.log_level.clone(), format: self.fixed.log_format }
     }
 
-    /// Takes over from `new` what can change while the daemon runs; `changes` are the differences.
+    /// Takes over the live settings of `new`. `changes` are the differences between the two
+    /// configurations.
     ///
-    /// If a point has moved, only the log level is taken over: programs know points by their
-    /// addresses, and no other key is known not to depend on these. A variable that waits for a
-    /// restart stays as it is until then. Points and devices stay the very same if they do not
-    /// differ, because the scan looks at them.
+    /// There are three exceptions:
+    /// - If a point has moved, only the log level is taken over. Programs know points by their
+    ///   addresses, and each other key may depend on addresses.
+    /// - A variable that needs a restart for its change is not changed.
+    /// - If points and devices are equal in `new`, the present lists stay in use. The scan compares
+    ///   the pointer of the point list, and does no work if the pointer is unchanged.
     pub fn adopt(&mut self, new: &Self, changes: &[Change]) {
         if has_moved(changes) {
             self.live.log_level.clone_from(&new.live.log_level);

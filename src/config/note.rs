@@ -1,8 +1,16 @@
-//! Notes on a configuration: what is valid and almost certainly a slip.
+//! Notes on a configuration: entries that are valid but are probably mistakes.
 //!
-//! `camshaft check` prints them. A note refuses nothing and changes nothing; what cannot be right
-//! is a [`Problem`](super::Problem) instead. Whether the files of a configuration exist is not
-//! looked at here: `cli/check.rs` looks at the machine.
+//! An example is two inputs that read the same register. `camshaft check` prints the notes. A note
+//! does not prevent the start of the daemon. An invalid entry is a [`Problem`](super::Problem).
+//!
+//! The notes depend only on the configuration. `cli/check.rs` checks whether the machine has the
+//! files and the rights.
+//!
+//! Example of a note:
+//!
+//! ```text
+//! device[bus].point[b].at: holding 10 of unit u is the place of a too
+//! ```
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -14,14 +22,14 @@ use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, PointId};
 use crate::text::{first_of, nearest};
 
-/// Most unknown names for which the nearest known name is searched. To compare all names of a large
-/// file with all others would take minutes.
+/// The number of unknown names for which a similar known name is searched. In a large file, the
+/// comparison of all unknown names with all known names would take minutes.
 const MAX_HINTS: usize = 16;
 
-/// Most outputs that one note names.
+/// The number of outputs that one note names. The other outputs are only counted.
 const MAX_NAMED: usize = 8;
 
-/// All notes; each begins with the key that it is about.
+/// Returns all notes. Each note begins with the key that it concerns.
 pub fn notes(config: &Config) -> Vec<String> {
     let kinds = [
         idle_devices,
@@ -35,7 +43,7 @@ pub fn notes(config: &Config) -> Vec<String> {
     kinds.iter().flat_map(|kind| kind(config)).collect()
 }
 
-/// Devices without points that do nothing else either.
+/// Finds devices that have no points and also no other work, such as a heartbeat.
 fn idle_devices(config: &Config) -> Vec<String> {
     let has_points = |index| config.live.points.iter().any(|(_, point)| point.device == index);
     let devices = config.live.devices.iter().enumerate();
@@ -45,7 +53,7 @@ fn idle_devices(config: &Config) -> Vec<String> {
     idle.map(|(_, device)| note(&device.name)).collect()
 }
 
-/// Entries of devices that no point uses.
+/// Finds entries in devices that no point uses, such as a Modbus unit.
 fn unused_entries(config: &Config) -> Vec<String> {
     let of = |device: &Device| {
         let name = device.name.clone();
@@ -55,7 +63,8 @@ fn unused_entries(config: &Config) -> Vec<String> {
     config.live.devices.iter().flat_map(of).collect()
 }
 
-/// Devices that take the same thing from each other, such as a client id.
+/// Finds pairs of devices that need a thing that only one device can have at a time. Examples are a
+/// TCP port and an MQTT client id.
 fn shared_claims(config: &Config) -> Vec<String> {
     let (mut owners, mut notes) = (HashMap::new(), Vec::new());
     for device in &config.live.devices {
@@ -69,14 +78,14 @@ fn shared_claims(config: &Config) -> Vec<String> {
     notes
 }
 
-/// A point with the cells that it takes in its device, and these cells in words.
+/// A point, the cells of the device that the point occupies, and a text that describes these cells.
 struct Spot {
     cells: Range<u32>,
     id: PointId,
     words: String,
 }
 
-/// Points of a device that lie in the same place, or in places that overlap.
+/// Finds points that occupy the same cells of a device, or cells that overlap.
 fn shared_places(config: &Config) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
     for (index, device) in config.live.devices.iter().enumerate() {
@@ -90,8 +99,9 @@ fn shared_places(config: &Config) -> Vec<String> {
     notes.into_iter().map(|(_, note)| note).collect()
 }
 
-/// Notes on all spots that overlap an earlier one, each with the point that comes later in the
-/// file.
+/// Returns a note for each point whose cells overlap those of another point. The note has the key
+/// of the point that is later in the file. `spots` is sorted by the start of the cells. One pass is
+/// then enough: each point is compared with the earlier point whose cells reach furthest.
 fn meetings(config: &Config, mut spots: Vec<Spot>) -> Vec<(PointId, String)> {
     spots.sort_by_key(|spot| (spot.cells.start, spot.id));
     let (mut notes, mut furthest): (Vec<_>, Option<&Spot>) = (Vec::new(), None);
@@ -106,7 +116,7 @@ fn meetings(config: &Config, mut spots: Vec<Spot>) -> Vec<(PointId, String)> {
     notes
 }
 
-/// The note on two spots that overlap.
+/// Returns the note on two points whose cells overlap.
 fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
     let (first, second) = if one.id < two.id { (one, two) } else { (two, one) };
     let other = &config.live.points[first.id].name;
@@ -119,12 +129,12 @@ fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
     (second.id, note)
 }
 
-/// The key of a point, as messages show it.
+/// Returns the full key of a point for messages.
 fn key(config: &Config, point: &Point) -> String {
     format!("device[{}].point[{}]", config.live.devices[point.device].name, point.name)
 }
 
-/// Names that a device shows to others and that no point and no `[[variable]]` has.
+/// Finds names that a device publishes and that belong to no point and no `[[variable]]`.
 fn unknown_names(config: &Config) -> Vec<String> {
     let points = config.live.points.iter().map(|(_, point)| &*point.name);
     let known: Vec<_> =
@@ -151,7 +161,7 @@ fn unknown_names(config: &Config) -> Vec<String> {
     notes
 }
 
-/// Outputs that no program can ever write.
+/// Finds outputs that no program can write.
 fn unwritten_outputs(config: &Config) -> Vec<String> {
     if config.live.plugins.grant_all {
         return Vec::new();
@@ -172,7 +182,7 @@ fn unwritten_outputs(config: &Config) -> Vec<String> {
     if names.is_empty() { Vec::new() } else { vec![note] }
 }
 
-/// Variables with the name of a point.
+/// Finds variables that have the same name as a point.
 fn double_names(config: &Config) -> Vec<String> {
     let double =
         config.live.variables.iter().filter(|(name, _)| config.live.points.find(name).is_some());
@@ -207,6 +217,7 @@ mod tests {
 
     const SIM: &str = "driver = 'sim'";
 
+    /// A usual configuration has no notes.
     #[test]
     fn nothing_odd_is_no_note() {
         check("", &[]);
@@ -214,6 +225,7 @@ mod tests {
         check(&device("d", SIM, &points), &[]);
     }
 
+    /// The example files have no notes.
     #[test]
     fn the_examples_are_as_they_should_be() {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config"));
@@ -225,6 +237,7 @@ mod tests {
         }
     }
 
+    /// A device without points is noted, except for a device with other work.
     #[test]
     fn a_device_without_points_is_noted_unless_it_works() {
         let idle = "device[d]: it has no points and nothing else to do";
@@ -241,7 +254,7 @@ mod tests {
         check(&device("d", &format!("{broker}{will}"), &[]), &[]);
     }
 
-    /// A bus with two units and a group of each table.
+    /// A bus with two groups, one of holding registers and one of coils, and a point in each.
     fn bus(points: &[String]) -> String {
         let unit = "unit = [{ name = 'u', id = 1 }]";
         let group = |table: &str| {
@@ -256,6 +269,7 @@ mod tests {
         device("bus", &rest, &[&used, points].concat())
     }
 
+    /// Two inputs with the same register are noted. A word and its single bits are not noted.
     #[test]
     fn two_inputs_in_one_place_are_noted() {
         let read = |name: &str, kind: &str, at: &str| {
@@ -275,7 +289,7 @@ mod tests {
         check("u32 address = 10", "u16 address = 11", &[over]);
         let under = note(&format!("{to} overlaps the place of a, {}", at(11)));
         check("u16 address = 11", "f32 address = 10", &[under]);
-        // A status word is often read both as a word and as single bits.
+        // A status word is often configured twice: as a word, and as single bits.
         check("u16 address = 10", "bool address = 10, bit = 3", &[]);
         check("bool address = 10, bit = 4", "bool address = 10, bit = 3", &[]);
         let bit = note(&format!("bit 3 of {} is the place of a too", at(10)));
@@ -284,6 +298,8 @@ mod tests {
         check("u8 address = 10, byte = 'hi'", "i8 address = 10, byte = 'hi'", &[half]);
     }
 
+    /// An input may read the place of an output. Two outputs, or two inputs, with one place are
+    /// noted.
     #[test]
     fn an_output_that_is_read_back_is_none() {
         let write = point("a", "out", "u16", "safe = 0\nat = { unit = 'u', address = 10 }");
@@ -297,6 +313,7 @@ mod tests {
         check(&device("d", "driver = 'file'", &["a", "b"].map(|name| file(name, "in"))), &[note]);
     }
 
+    /// A GPIO line has only one user, so each second use is noted.
     #[test]
     fn a_line_of_two_devices_is_noted_whatever_they_do_with_it() {
         let line = |name, way, at: &str| point(name, way, "bool", &format!("at = {{ {at} }}"));
@@ -311,6 +328,7 @@ mod tests {
         check(&both("chip = 'x', offset = 3", "chip = 'y', offset = 3"), &[]);
     }
 
+    /// Units and groups that no point uses are noted.
     #[test]
     fn what_is_never_used_is_noted() {
         let units = "unit = [{ name = 'u', id = 1 }, { name = 'v', id = 2 }]";
@@ -324,6 +342,7 @@ mod tests {
         check(&device("d", &bus, &[point("p", "in", "bool", other)]), &[group, idle]);
     }
 
+    /// Published names that do not exist are noted, with a similar name if there is one.
     #[test]
     fn names_that_nothing_has_are_noted() {
         let variable = "[[variable]]\nname = 'v'\ntype = 'int'\n";
@@ -350,6 +369,7 @@ mod tests {
         check(&(plant + &device("b", &format!("{broker}{publish}"), &[])), &[slip]);
     }
 
+    /// Two servers on one port and two clients with one client id are noted.
     #[test]
     fn what_two_devices_claim_is_noted() {
         let server = "driver = 'modbus_server'\nlisten = '127.0.0.1:1502'\nshow = []";
@@ -370,6 +390,7 @@ mod tests {
         check(&(device("a", broker, &[]) + &device("b", broker, &[])), &[note]);
     }
 
+    /// All outputs that no program can write are in one note.
     #[test]
     fn outputs_that_nobody_can_write_are_noted_once() {
         let outputs =
@@ -386,6 +407,7 @@ mod tests {
         check(&(none + &device("d", SIM, &outputs(11))), &[many]);
     }
 
+    /// A variable with the name of a point is noted.
     #[test]
     fn a_variable_with_a_points_name_is_noted() {
         let variable = "[[variable]]\nname = 'p'\ntype = 'int'\n";

@@ -1,8 +1,27 @@
-//! The section `[plugins]`: the watched folder, the rules for all plugins, the limits of modules.
+//! The section `[plugins]`: the watched folder, the rules for all plugins, and the limits of a
+//! module.
 //!
-//! The defaults of the limits are those of [`Limits`], which hold without a configuration too. The
-//! entries `[[plugin]]` are in `grant.rs`, `[plugins.restart]` is in `restart.rs` and
-//! `[plugins.swap]` in `swap.rs`.
+//! This file checks the ranges and adds the defaults. The defaults of the limits are those of
+//! [`Limits`], which `camshaft test` also uses without a configuration. The entries `[[plugin]]`
+//! are in `grant.rs`, `[plugins.restart]` is in `restart.rs`, and `[plugins.swap]` is in `swap.rs`.
+//!
+//! The section in a file, with its defaults for a period of 10 ms:
+//!
+//! ```toml
+//! [plugins]
+//! dir = "plugins"               # beside the configuration file
+//! grant = "all"
+//! poll_budget = "2500us"        # a quarter of the period
+//! init_budget = "500ms"
+//! memory = "16MiB"
+//! table = 10000
+//! stack = "64KiB"
+//! module = "16MiB"
+//! code = "256MiB"
+//! functions = 20000
+//! log_rate = 100
+//! compiler = "cranelift"
+//! ```
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -18,65 +37,69 @@ use super::word::{Bytes, GrantWord};
 use crate::plugin::{Compiler, Limits, SwapPolicy};
 use crate::supervisor::RestartPolicy;
 
-/// The rules that all plugins share.
+/// The rules for all plugins. A reload can change these rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginRules {
-    /// Whether a plugin without a list of outputs or of variables gets all those that no other
-    /// plugin's list names.
+    /// Whether a plugin without a list may write all outputs, or variables, that no other plugin's
+    /// list names. If not, such a plugin may write none.
     pub grant_all: bool,
-    /// CPU time for one poll of a plugin that has no budget of its own.
+    /// CPU time for one poll of a plugin that has no configured budget.
     pub poll_budget: Duration,
-    /// The rule by which a program that trapped is started again.
+    /// When a program is started again after a trap.
     pub restart: RestartPolicy,
-    /// The rule by which a new version takes over from the running one.
+    /// How a new version replaces the running version.
     pub swap: SwapPolicy,
 }
 
-/// Where modules come from, what they may be, and what makes artifacts of them.
+/// The folders of modules and artifacts, the limits of modules, and the compiler. A change needs a
+/// restart of the daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginPlaces {
-    /// The watched folder.
+    /// The watched folder, which contains the modules.
     pub dir: PathBuf,
     /// Limits of a module and of its instance.
     pub limits: Limits,
-    /// The compiler that makes the artifacts.
+    /// The compiler that translates modules into artifacts (machine code).
     pub compiler: Compiler,
-    /// The folder of the artifacts.
+    /// The folder in which artifacts are stored.
     pub cache: PathBuf,
 }
 
-/// The longest `plugins.init_budget`: a program that needs a minute to start is broken.
+/// The longest `plugins.init_budget`. A program that needs more than a minute for its start has a
+/// defect.
 const MOST_INIT_BUDGET: Duration = Duration::from_secs(60);
 
-/// Range of `plugins.memory`: from one wasm page to the most that a 32-bit memory can have. The
-/// last page of 4 GiB is never given, for a reason that stands in `plugin/instance/wasm.rs`.
+/// Range of `plugins.memory` in bytes: from one wasm page (64 KiB) to the largest 32-bit memory (4
+/// GiB). With 4 GiB a program still gets one page less; `plugin/instance/wasm.rs` explains the
+/// reason.
 const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
 
-/// Range of `plugins.table`. An operation on a table of 100 000 elements takes 0.1 ms. One on a
-/// million elements takes 5 ms and cannot be stopped in between.
+/// Range of `plugins.table` in elements. A guest cannot be stopped during an operation on its
+/// table. Such an operation takes 0.1 ms for 100 000 elements, and 5 ms for a million elements.
 const TABLE: RangeInclusive<u64> = 0..=100_000;
 
-/// Range of `plugins.stack`. The sandbox takes no less than 8 KiB. The most bounds how deep calls
-/// go. A trap 65 000 calls deep takes about 16 ms of a cycle, and calls that only go deeper are not
-/// stopped before that.
+/// Range of `plugins.stack` in bytes. The sandbox needs at least 8 KiB. The upper limit bounds the
+/// depth of calls. Calls that only go deeper are not stopped before the stack is full. A trap at a
+/// depth of 65 000 calls takes about 16 ms of a cycle.
 const STACK: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
-/// Range of `plugins.module`. An empty module has 8 bytes; one above 1 GiB could not be compiled in
-/// the memory of the child process.
+/// Range of `plugins.module` in bytes. An empty module has 8 bytes. The child process has not
+/// enough memory to compile a module above 1 GiB.
 const MODULE: RangeInclusive<u64> = 8..=1 << 30;
 
-/// Range of `plugins.code`. No plugin of a language with a library fits below 1 MiB, and no machine
-/// that this runs on has more than 16 GiB for it.
+/// Range of `plugins.code` in bytes. A plugin in a language with a standard library does not fit
+/// below 1 MiB. No machine for this daemon has more than 16 GiB for the code.
 const CODE: RangeInclusive<u64> = 1 << 20..=16 << 30;
 
-/// Range of `plugins.functions`, up to the most that the implementation limits of the wasm
-/// specification allow.
+/// Range of `plugins.functions`. The upper limit is that of the implementation limits in the wasm
+/// specification.
 const FUNCTIONS: RangeInclusive<u64> = 1..=1_000_000;
 
-/// Range of `plugins.log_rate`: the ring between scan and log holds a few thousand lines.
+/// Range of `plugins.log_rate` in lines per second. The ring between the scan and the log has room
+/// for a few thousand lines.
 const LOG_RATE: RangeInclusive<u64> = 0..=10_000;
 
-/// The settings of `[plugins]`; `period` is that of the scan, which bounds budgets.
+/// Returns the settings of `[plugins]`. A budget cannot exceed `period`, the scan period.
 pub(super) fn plugins(
     file: &PluginsFile,
     period: Duration,
@@ -98,7 +121,8 @@ pub(super) fn plugins(
     (rules, places)
 }
 
-/// Default of `plugins.cache`: systemd's folder, else the user's, else the machine's.
+/// Returns the default of `plugins.cache`. The order is: the folder that systemd names, then the
+/// user's folder, then `/var/cache/camshaft`.
 fn usual_cache(here: &Surroundings<'_>) -> PathBuf {
     here.var("CACHE_DIRECTORY")
         .or_else(|| Some(here.var("XDG_CACHE_HOME")?.join("camshaft")))
@@ -106,7 +130,7 @@ fn usual_cache(here: &Surroundings<'_>) -> PathBuf {
         .unwrap_or_else(|| "/var/cache/camshaft".into())
 }
 
-/// The limits of a module and its instance.
+/// Returns the limits of a module and of its instance.
 fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
     let bytes = |said: &Maybe<_>, range, default| {
         let said = said.as_ref().map(|said: &Said<Bytes>| Said {
@@ -117,7 +141,7 @@ fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
         ranged(&said, range, default, show_bytes, report)
     };
     let count = |said, range, default: u32| {
-        // The cast is safe: no range ends above u32::MAX.
+        // The cast is safe: all ranges end below u32::MAX.
         ranged(said, range, default.into(), show_number, report) as u32
     };
     let init = LEAST_BUDGET..=MOST_INIT_BUDGET;
@@ -134,7 +158,7 @@ fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
     }
 }
 
-/// A size as it is written in the file.
+/// Returns a size in the form of the file, such as `64KiB`.
 fn show_bytes(bytes: u64) -> String {
     let exact = |shift: u32| bytes >= 1 << shift && bytes.trailing_zeros() >= shift;
     match [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|&(shift, _)| exact(shift)) {

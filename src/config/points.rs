@@ -1,7 +1,27 @@
-//! From what the file says about points to checked points: types, scaling, safe values.
+//! The entries `[[device.point]]`: checks the type, the scaling and the safe value of each point.
 //!
-//! Where each point lies in the image is decided in `layout.rs`, and which plugin may write it in
-//! `grant.rs`.
+//! The result is a list of points without addresses. The addresses are chosen in `layout.rs`. Which
+//! plugin may write a point is decided in `grant.rs`. The position in the device (`at`) is a key of
+//! the driver and is read in `driver.rs`.
+//!
+//! Two entries in a file:
+//!
+//! ```toml
+//! [[device.point]]
+//! name = "tank.level"
+//! direction = "in"
+//! type = "f64"
+//! stale_after = "2s"
+//! bad_after = "10s"
+//! on_bad = 0.0                  # programs read 0 while the input is bad; default: "keep"
+//!
+//! [[device.point]]
+//! name = "tank.inflow"
+//! direction = "out"
+//! type = "f64"
+//! safe = 0.0                    # the valve is shut; or "hold"
+//! hold_for = "500ms"            # the output becomes safe after 500 ms; default: at once
+//! ```
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -18,18 +38,19 @@ use crate::process::image::{
     Direction, Freshness, Kind, MAX_POINTS, OnBad, Point, PointId, Points, Safe, Unfit, Value,
 };
 
-/// What is known of a point by its name, even if the rest of its entry is wrong.
+/// The id and the direction of a point. Both are known even if another key of the point is wrong.
 pub(super) struct Named {
     pub(super) id: PointId,
     /// `None` if the file gives no valid direction.
     pub(super) direction: Option<Direction>,
 }
 
-/// All points by name.
+/// All points by their names.
 pub(super) type Names<'f> = HashMap<&'f str, Named>;
 
-/// Collects all names; reports names that occur twice, and too many points. A point
-/// that is in `before`, or was there once, keeps its id, because programs may use that id.
+/// Collects the names of all points and gives each point an id. Reports names that occur twice, and
+/// too many points. A point that `before` has, or had before a reload, gets the same id again.
+/// Programs may use that id.
 pub(super) fn names<'f>(
     file: &'f ConfigFile<'_>,
     before: &Points,
@@ -70,8 +91,8 @@ pub(super) fn names<'f>(
     names
 }
 
-/// The point that `file` describes, without a place; `None` if a key that it needs is missing. The
-/// rest of a point without a name is still checked.
+/// Returns the point that `file` describes, without an address. Returns `None` if the direction or
+/// the type is missing. The keys of a point without a name are checked too.
 pub(super) fn understand(
     file: &PointFile<'_>,
     device: usize,
@@ -105,7 +126,8 @@ pub(super) fn understand(
     Some(point)
 }
 
-/// A scale or an offset; the default tells them apart, because only an offset may be 0.
+/// Returns a scale or an offset. The default shows which of the two it is: 1 for a scale, 0 for an
+/// offset. Only an offset may be 0.
 fn factor(said: &Maybe<f64>, kind: Kind, default: f64, report: &Report<'_>) -> f64 {
     let Some(said) = said else { return default };
     let is_scale = default != 0.0;
@@ -120,11 +142,11 @@ fn factor(said: &Maybe<f64>, kind: Kind, default: f64, report: &Report<'_>) -> f
     default
 }
 
-/// The safe value of an output. An output of numbers must have one in the file.
+/// Returns the safe value of an output. For a number, the file must have the key `safe`.
 fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
     match &file.safe {
-        // An output of type bool that is off does not move, light or heat anything. A number has no
-        // such meaning.
+        // An output of type bool is safe when it is false: it then moves, lights or heats nothing.
+        // For a number, the code cannot know a safe value.
         None if point.kind == Kind::Bool => Safe::Value(Value::Bool(false)),
         None => {
             let key = format!("{}.safe", file.place.key);
@@ -140,13 +162,14 @@ fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
     }
 }
 
-/// The most for `hold_for`: an output that becomes safe later than this does not help the plant.
+/// The longest `hold_for`, one hour. An output that becomes safe later than this does not protect
+/// the plant.
 const MOST_HOLD_FOR: Duration = Duration::from_secs(3600);
 
-/// Range of `stale_after` and `bad_after`: from the shortest scan period to a day.
+/// Range of `stale_after` and `bad_after`: from the shortest scan period to one day.
 const AGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(24 * 3600);
 
-/// How long an output keeps its value before it becomes safe.
+/// Returns the time for which an output keeps its value before it becomes safe.
 fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duration {
     if point.safe == Safe::Hold {
         let right = "with a value in `safe`, which it delays; \"hold\" is for ever";
@@ -156,7 +179,8 @@ fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duratio
     ranged(&file.hold_for, range, Duration::ZERO, show_duration, report)
 }
 
-/// The ages at which an input is stale and then bad; bad cannot come before stale.
+/// Returns the ages at which an input becomes stale and then bad. `bad_after` must not be shorter
+/// than `stale_after`.
 fn freshness(file: &PointFile<'_>, report: &Report<'_>) -> Freshness {
     let age = |said: &Maybe<Duration>| {
         said.as_ref().map(|_| ranged(said, AGE, *AGE.end(), show_duration, report))
@@ -171,7 +195,8 @@ fn freshness(file: &PointFile<'_>, report: &Report<'_>) -> Freshness {
     Freshness { stale_after, bad_after }
 }
 
-/// What programs read in place of a bad input.
+/// Returns the value that programs read while the input is bad: the last good value, or a
+/// configured value.
 fn on_bad(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> OnBad {
     match &file.on_bad {
         None | Some(Said { value: OnBadWord::Keep(KeepWord::Keep), .. }) => OnBad::Keep,
@@ -182,7 +207,8 @@ fn on_bad(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> OnBad {
     }
 }
 
-/// Checks the first value of an input. It counts as a key of the driver, so it is not kept here.
+/// Checks the first value of an input. The value is not stored here, because `driver.rs` passes it
+/// to the driver.
 fn initial(file: &PointFile<'_>, point: &Point, report: &Report<'_>) {
     let Some(said) = &file.initial else { return };
     if point.direction == Direction::Out {
@@ -197,14 +223,14 @@ fn initial(file: &PointFile<'_>, point: &Point, report: &Report<'_>) {
     }
 }
 
-/// Reports a key that the point cannot have.
+/// Reports a key that a point of this kind must not have.
 fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &Report<'_>) {
     if let Some(said) = said {
         report.wrong_at(said, found, format!("this key {right}"));
     }
 }
 
-/// Reports a value that the point cannot have.
+/// Reports a value that the type of the point cannot represent.
 fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &Report<'_>) {
     let right = match point.encode(value) {
         Ok(_) => return,

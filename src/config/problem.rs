@@ -1,7 +1,10 @@
-//! Problems of a configuration: each has its line, its key, what was found and what would be right.
+//! The problems of a configuration. Each problem has its line, its key, the value that was found
+//! and the values that are allowed.
 //!
-//! No decision is made here. `read.rs` and the checks report problems, and `load` returns
-//! [`Problems`] if there is at least one.
+//! Example of a message: `c.toml:7: scan.period: expected from 100us to 1s, found 2s`.
+//!
+//! This file checks nothing. `read.rs` and the files of the sections report problems to a
+//! [`Report`]. At the end, `load` returns [`Problems`] if the report has at least one problem.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -12,43 +15,43 @@ use serde::Serialize;
 use crate::patience;
 use crate::text::nearest;
 
-/// One mistake in a configuration.
+/// One mistake in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Line in the file, from 1; `None` if the problem concerns the file as a whole.
+    /// Line in the file, from 1; `None` if the problem concerns the whole file.
     pub line: Option<usize>,
-    /// Column in that line, in characters from 1. Only a mistake in the syntax has one; any other
-    /// is found by its key.
+    /// Column in that line, in characters from 1. Only syntax errors have a column. Other problems
+    /// are found by their key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
-    /// The key, such as `device[plant].point[tank.level].safe`; empty if no key could be read.
+    /// The full key, such as `device[plant].point[tank.level].safe`; empty if no key could be read.
     pub key: String,
-    /// The text or value that the file has now.
+    /// The text or the value in the file.
     pub found: String,
-    /// The right values; `None` where the hint says them.
+    /// The allowed values; `None` if the hint already names the right key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
-    /// The key that was probably meant, as a question: `did you mean ...?`.
+    /// The key that the user probably wanted, as a question: `did you mean ...?`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// All problems of one file, in the order of their lines; never empty.
+/// All problems of one file, in the order of their lines. The list is never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problems {
-    /// Path of the file, as the caller of `load` named it.
+    /// Path of the file, as the caller of `load` gave it.
     pub file: PathBuf,
     /// The problems, at least one.
     pub list: Vec<Problem>,
-    /// Whether a problem exists only because a file gave no answer in time. Another try may then
-    /// succeed.
+    /// Whether one of the problems is only a file that gave no answer in time. A second attempt may
+    /// then succeed.
     #[serde(skip)]
     pub is_late: bool,
 }
 
 impl fmt::Display for Problems {
-    /// One line for each problem: `FILE:LINE: KEY: expected X, found Y`, with the column behind the
-    /// line for a mistake in the syntax.
+    /// Writes one line for each problem: `FILE:LINE: KEY: expected X, found Y`. A syntax error has
+    /// the column after the line: `FILE:LINE:COLUMN:`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
@@ -79,7 +82,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl Problems {
-    /// The single problem that the file cannot be read.
+    /// Returns the problem that the file cannot be read, as the only problem.
     pub(super) fn unreadable(file: &Path, why: &std::io::Error) -> Self {
         let problem = Problem {
             line: None,
@@ -93,32 +96,34 @@ impl Problems {
     }
 }
 
-/// A value of the file with its place, for messages of later checks.
+/// A value of the file with its line and key. Later checks use the line and the key in messages.
 #[derive(Debug, Clone)]
 pub(super) struct Said<T> {
     pub(super) value: T,
     /// Line in the file, from 1.
     pub(super) line: usize,
-    /// The whole key.
+    /// The full key, such as `scan.period`.
     pub(super) key: String,
 }
 
-/// Collects problems, because a user wants to see all of them at once.
+/// Collects the problems of one file, so that the user gets all of them in one run.
 pub(super) struct Report<'t> {
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
-    /// Where the last look-up of a line ended, as (offset, line): offsets mostly increase.
+    /// Offset and line of the last search for a line number. The next search starts there, because
+    /// offsets mostly increase.
     last: Cell<(usize, usize)>,
     is_late: Cell<bool>,
 }
 
 impl<'t> Report<'t> {
+    /// Makes a report without problems for the file with this text.
     pub(super) fn new(text: &'t str) -> Self {
         let (last, is_late) = (Cell::new((0, 1)), Cell::new(false));
         Self { text, problems: RefCell::default(), last, is_late }
     }
 
-    /// The line, from 1, of a byte offset in the file.
+    /// Returns the line, from 1, of a byte offset in the file.
     pub(super) fn line(&self, offset: usize) -> usize {
         let offset = offset.min(self.text.len());
         let (start, line) = match self.last.get() {
@@ -131,9 +136,9 @@ impl<'t> Report<'t> {
         line
     }
 
-    /// The text of the file in `span`, on one line and short enough for a message.
+    /// Returns the text of the file in `span` for a message: on one line, and shortened.
     pub(super) fn quote(&self, span: std::ops::Range<usize>) -> String {
-        // Long enough for any sensible value, short enough for one line of a terminal.
+        // 40 characters are enough for every sensible value and fit into one line of a terminal.
         const MOST_CHARS: usize = 40;
         let text = self.text.get(span).unwrap_or_default();
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -143,7 +148,7 @@ impl<'t> Report<'t> {
         line.chars().take(MOST_CHARS).chain("...".chars()).collect()
     }
 
-    /// Reports that `found` stands at this place where `expected` would be right.
+    /// Reports a mistake at a line and key: the file has `found`, and `expected` is allowed.
     pub(super) fn wrong(
         &self,
         line: usize,
@@ -154,7 +159,7 @@ impl<'t> Report<'t> {
         self.push(line, key, found.into(), Ok(expected.to_string()));
     }
 
-    /// Reports a mistake in the syntax at a byte offset in the file.
+    /// Reports a syntax error at a byte offset in the file.
     pub(super) fn unreadable(&self, offset: usize, found: &str, expected: &str) {
         let offset = offset.min(self.text.len());
         let before = self.text.get(..offset).unwrap_or_default();
@@ -170,12 +175,12 @@ impl<'t> Report<'t> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Marks the report: at least one problem exists only because a file gave no answer in time.
+    /// Marks the report: at least one problem is only a file that gave no answer in time.
     pub(super) fn late(&self) {
         self.is_late.set(true);
     }
 
-    /// Reports that `found` stands at the place of a value where `expected` would be right.
+    /// Reports a mistake at a value: the file has `found`, and `expected` is allowed.
     pub(super) fn wrong_at<T>(
         &self,
         at: &Said<T>,
@@ -185,7 +190,8 @@ impl<'t> Report<'t> {
         self.wrong(at.line, &at.key, found, expected);
     }
 
-    /// Reports an unknown key, with the nearest known one.
+    /// Reports an unknown key. The message suggests the most similar known key, or lists all known
+    /// keys.
     pub(super) fn unknown_key(&self, line: usize, key: &str, name: &str, known: &[&str]) {
         let right = match nearest(name, known.iter().copied()) {
             Some(near) => Err(format!("did you mean `{near}`?")),
@@ -194,7 +200,7 @@ impl<'t> Report<'t> {
         self.push(line, key, "an unknown key".into(), right);
     }
 
-    /// Reports what was found, and either what is expected there or a hint.
+    /// Reports `found`. `right` is the allowed value, or else a hint.
     fn push(&self, line: usize, key: &str, found: String, right: Result<String, String>) {
         let (expected, hint) = match right {
             Ok(expected) => (Some(expected), None),
@@ -205,12 +211,12 @@ impl<'t> Report<'t> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Whether no problem was reported so far.
+    /// Whether the report has no problem yet.
     pub(super) fn is_clean(&self) -> bool {
         self.problems.borrow().is_empty()
     }
 
-    /// All problems, in the order of their lines.
+    /// Returns all problems, in the order of their lines.
     pub(super) fn into_problems(self, file: &Path) -> Problems {
         let mut list = self.problems.into_inner();
         list.sort_by_key(|problem| problem.line);

@@ -1,8 +1,11 @@
-//! Reads the TOML text: a [`Section`] gives its keys one by one, each with its line and full name.
+//! Reads the TOML text. A [`Section`] returns its keys one after the other. Each key has its line
+//! and its full name.
 //!
-//! Serde alone stops at the first mistake and has no lines for later checks. So the text is parsed
-//! into a table with spans, and serde only turns one value into one type. What the keys are is in
-//! `file.rs`.
+//! Serde alone stops at the first mistake, and the values that it returns have no line numbers.
+//! Later checks need the lines for their messages. For this reason, the text is first parsed into a
+//! table with positions. Serde then converts only one value at a time.
+//!
+//! This file defines no keys: they are listed in `file.rs`.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -10,19 +13,21 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problem::{Report, Said};
 
-/// A table of the file. Each key that is read is taken out of it.
+/// A table of the file. When a key is read, it is removed from the table. The keys that remain at
+/// the end are unknown.
 pub(super) struct Section<'a, 't> {
     pub(super) report: &'a Report<'t>,
     table: DeTable<'t>,
     /// Line of the table's header.
     pub(super) line: usize,
-    /// Full name of the table; empty for the file itself.
+    /// Full name of the table, such as `plugins.swap`; empty for the whole file.
     pub(super) key: String,
-    /// All keys that were read or looked for; any other key is unknown.
+    /// All keys that were read or looked for. A message about an unknown key suggests a key from
+    /// this list.
     known: Vec<&'static str>,
 }
 
-/// Reads `text` as one section. The first mistake in its syntax is reported, and then nothing is
+/// Reads `text` as one section. If the syntax is wrong, the first mistake is reported and no key is
 /// read.
 pub(super) fn document<'a, 't, T>(
     text: &'t str,
@@ -31,7 +36,7 @@ pub(super) fn document<'a, 't, T>(
 ) -> Option<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
-    // Only the first mistake is reported: the others mostly follow from it.
+    // Only the first mistake is reported, because the later mistakes mostly follow from the first.
     if let Some(error) = errors.iter().min_by_key(|error| place(error)) {
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
         let (found, right) = split(&message);
@@ -40,7 +45,7 @@ pub(super) fn document<'a, 't, T>(
     errors.is_empty().then(|| Section::new(report, table.into_inner(), 1, String::new()).read(read))
 }
 
-/// Splits a parser's message into what it found and what it expected.
+/// Splits a message of the parser into the text that it found and the text that it expected.
 pub(super) fn split(message: &str) -> (&str, Option<&str>) {
     match message.split_once(", expected ") {
         Some((found, right)) => (found, Some(right)),
@@ -49,11 +54,13 @@ pub(super) fn split(message: &str) -> (&str, Option<&str>) {
 }
 
 impl<'a, 't> Section<'a, 't> {
+    /// Makes a section in which no key has been read yet.
     fn new(report: &'a Report<'t>, table: DeTable<'t>, line: usize, key: String) -> Self {
         Self { report, table, line, key, known: Vec::new() }
     }
 
-    /// Lets `read` take the keys it knows, then reports the remaining keys as unknown.
+    /// Calls `read`, which takes the keys that it knows. Then reports the remaining keys as
+    /// unknown.
     fn read<T>(mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let result = read(&mut self);
         for key in self.table.keys() {
@@ -63,12 +70,13 @@ impl<'a, 't> Section<'a, 't> {
         result
     }
 
-    /// The full name of a key in this section.
+    /// Returns the full name of a key in this section.
     fn full(&self, key: &str) -> String {
         if self.key.is_empty() { key.to_owned() } else { format!("{}.{key}", self.key) }
     }
 
-    /// The untouched value of `key`, with the key's line.
+    /// Returns the unconverted value of `key`, with the line of the key; `None` if the key is
+    /// absent.
     pub(super) fn raw(&mut self, key: &'static str) -> Option<Said<Spanned<DeValue<'t>>>> {
         self.known.push(key);
         let (name, value) = self.table.remove_entry(key)?;
@@ -76,7 +84,8 @@ impl<'a, 't> Section<'a, 't> {
         Some(Said { value, line, key: self.full(key) })
     }
 
-    /// The value of `key` if the key is present and of type `T`; `right` describes the type.
+    /// Returns the value of `key`. Returns `None` if the key is absent, or if its type is not `T`.
+    /// A wrong type is reported, and `right` describes the type in the message.
     pub(super) fn take<T: Deserialize<'t>>(
         &mut self,
         key: &'static str,
@@ -93,7 +102,7 @@ impl<'a, 't> Section<'a, 't> {
         }
     }
 
-    /// The value of `key` as [`Section::take`] gives it; a missing key is reported.
+    /// Returns the value of `key` as [`Section::take`] does, and also reports a missing key.
     pub(super) fn need<T: Deserialize<'t>>(
         &mut self,
         key: &'static str,
@@ -105,7 +114,7 @@ impl<'a, 't> Section<'a, 't> {
         self.take(key, right)
     }
 
-    /// Reads the table under `key`; an absent one is read as an empty one.
+    /// Reads the table under `key`. An absent table is read as an empty table.
     pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
         let said = self.raw(key);
         let line = said.as_ref().map_or(self.line, |said| said.line);
@@ -123,7 +132,7 @@ impl<'a, 't> Section<'a, 't> {
         Self::new(self.report, table, line, self.full(key)).read(read)
     }
 
-    /// Reads each table of the list `[[key]]`, in order.
+    /// Reads each table of the list `[[key]]`, in the order of the file.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
@@ -151,19 +160,19 @@ impl<'a, 't> Section<'a, 't> {
         all
     }
 
-    /// Takes all keys that were not read yet. They belong to a driver, which reports the unknown
-    /// ones.
+    /// Takes all keys that were not read yet. These keys belong to a driver, and the driver reports
+    /// those that it does not know.
     pub(super) fn rest(&mut self) -> DeTable<'t> {
         std::mem::take(&mut self.table)
     }
 
-    /// The keys that were read or looked for.
+    /// Returns the keys that were read or looked for.
     pub(super) fn known(&self) -> &[&'static str] {
         &self.known
     }
 }
 
-/// How a message names an item of a list: by its own name, or by its number if it has none.
+/// Returns the name of a list item for messages: the key `name` of the item, or its number from 1.
 fn name_of(table: &DeTable<'_>, index: usize) -> String {
     match table.get("name").map(Spanned::get_ref) {
         Some(DeValue::String(name)) => name.to_string(),
@@ -171,7 +180,7 @@ fn name_of(table: &DeTable<'_>, index: usize) -> String {
     }
 }
 
-/// A key without the names of list items, as it stands in a header.
+/// Returns a full key without the names in brackets, such as `device.point` for `device[d].point`.
 fn plain(key: &str) -> String {
     let mut depth = 0;
     let outside = key.chars().filter(|&c| {

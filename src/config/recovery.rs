@@ -1,6 +1,21 @@
-//! The section `[recovery]`: the number of abnormal ends after which the daemon runs no plugin.
+//! The section `[recovery]`: after how many abnormal ends the daemon starts without plugins.
 //!
-//! How ends are counted is in `daemon/plugins/recovery.rs`. The keys are read in `file.rs`.
+//! In recovery the scan and the devices run, but no plugin runs and all outputs are safe. An
+//! operator ends recovery with `camshaft recover`. There are two counts:
+//! - abnormal ends: the daemon was killed, panicked or stalled, and the boot is still the same,
+//! - power cuts: the machine itself went down while the daemon ran.
+//!
+//! This file only reads and checks the limits. The ends are counted in
+//! `daemon/plugins/recovery.rs`. The keys are read in `file.rs`.
+//!
+//! The section in a file, with its defaults:
+//!
+//! ```toml
+//! [recovery]
+//! ends = 3                      # the third abnormal end leads to recovery
+//! power_cuts = 0                # power cuts never lead to recovery
+//! within = "10m"                # older abnormal ends of this boot do not count
+//! ```
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,36 +24,42 @@ use super::check::{ranged, show_duration, show_number};
 use super::file::RecoveryFile;
 use super::problem::Report;
 
-/// The settings of `[recovery]`: when plugins must wait for an operator.
+/// The settings of `[recovery]`: the limits after which plugins wait for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoverySettings {
-    /// Number of abnormal ends that lead to recovery; 0: no number does.
+    /// Number of abnormal ends after which recovery begins; 0 means never.
     pub ends: u32,
-    /// Number of power cuts that lead to recovery; 0: no number does.
+    /// Number of power cuts after which recovery begins; 0 means never.
     pub power_cuts: u32,
-    /// How long an abnormal end counts within one boot. A daemon that lives this long clears all
-    /// counts.
+    /// The time for which an abnormal end counts, if it was in this boot. A daemon that runs for
+    /// this time clears both counts.
     pub within: Duration,
 }
 
 impl Default for RecoverySettings {
-    /// Three abnormal ends within ten minutes: one is bad luck and two are a coincidence. A daemon
-    /// that lives longer than ten minutes between two ends controls its machine most of the time; a
-    /// machine that stands still would be worse. Power cuts do not count by default, because a
-    /// machine that stands still after the mains failed would be worse as well.
+    /// The limit is three abnormal ends within ten minutes, because one or two ends can be a
+    /// coincidence. A daemon that runs for longer than ten minutes between two ends controls its
+    /// machine most of the time. In recovery this machine would not run at all, which would be
+    /// worse than some short interruptions.
+    ///
+    /// Power cuts do not count by default. A power cut says little about the quality of the
+    /// programs. With a limit for power cuts, a few failures of the mains would stop the machine
+    /// until an operator ends recovery.
     fn default() -> Self {
         Self { ends: 3, power_cuts: 0, within: Duration::from_secs(600) }
     }
 }
 
-/// Range of both counts. A number above 100 would mean what 0 means.
+/// Range of `recovery.ends` and `recovery.power_cuts`. A count above 100 is practically never
+/// reached. So a limit above 100 would have the same effect as 0, which means never.
 const ENDS: RangeInclusive<u64> = 0..=100;
 
-/// Range of `recovery.within`. Below 1 s a daemon that fails during its start would clear its own
-/// count.
+/// Range of `recovery.within`. A daemon clears its counts when it has run for this time. Below 1 s,
+/// a daemon that fails during its start would already clear its counts, and recovery would never
+/// begin.
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
-/// The settings of `[recovery]`.
+/// Returns the settings of `[recovery]`.
 pub(super) fn recovery(file: &RecoveryFile, report: &Report<'_>) -> RecoverySettings {
     let default = RecoverySettings::default();
     let count = |said, default: u32| {

@@ -1,7 +1,24 @@
-//! The section `[plugins.restart]`: when a program that trapped is started again.
+//! The section `[plugins.restart]`: when the daemon starts a program again after a trap.
 //!
-//! The defaults are those of [`RestartPolicy`], with which the supervisor is tested. What the keys
-//! do is in `supervisor/history.rs`.
+//! The first restart comes at once. The second restart waits for `first`, and each further trap
+//! doubles the wait, up to `max`. After `traps` traps within the time `within`, the module is
+//! quarantined. `on_quarantine` says what runs then: the last good version, or no version, with
+//! safe outputs.
+//!
+//! This file only reads and checks the keys. The defaults are those of [`RestartPolicy`], because
+//! the tests of the supervisor use them too. The rule itself is implemented in
+//! `supervisor/history.rs`.
+//!
+//! The section in a file, with its defaults:
+//!
+//! ```toml
+//! [plugins.restart]
+//! first = "100ms"
+//! max = "30s"
+//! traps = 5
+//! within = "60s"
+//! on_quarantine = "last_good"   # or "safe": no version runs, and the outputs are safe
+//! ```
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,23 +28,26 @@ use super::file::RestartFile;
 use super::problem::Report;
 use crate::supervisor::RestartPolicy;
 
-/// Range of `plugins.restart.within`. Consider a program that traps at each of its starts. Below 1
-/// s its traps could be further apart than the window, and each restart would be a first one, which
-/// comes at once.
+/// Range of `plugins.restart.within`. Consider a program that traps at each of its starts. With a
+/// window below 1 s, the time between two traps could be longer than the window. Each trap would
+/// then count as the first trap, and each restart would come at once, without a wait.
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
-/// Range of `plugins.restart.first`. Zero doubled stays zero, and a wait that never grows is no
-/// backoff.
+/// Range of `plugins.restart.first`, the first wait. Each trap doubles the wait. Zero is not
+/// allowed, because zero doubled is zero, so the wait would never grow.
 const FIRST: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// Range of `plugins.restart.max`. A program that always traps is never quarantined if `traps` is
-/// large and `within` short. With 50 ms it is started twenty times a second at most.
+/// Range of `plugins.restart.max`, the longest wait. If `traps` is large and `within` is short, a
+/// program that always traps is never quarantined. With a longest wait of 50 ms, such a program is
+/// started at most twenty times a second.
 const MAX: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 
-/// Range of `plugins.restart.traps`. The daemon remembers every trap in the window.
+/// Range of `plugins.restart.traps`. The upper limit is 100, because the daemon stores the time of
+/// every trap in the window.
 const TRAPS: RangeInclusive<u64> = 1..=100;
 
-/// The settings of `[plugins.restart]`; the longest wait cannot be shorter than the first.
+/// Returns the settings of `[plugins.restart]`. Reports a longest wait that is shorter than the
+/// first wait.
 pub(super) fn restart(file: &RestartFile, report: &Report<'_>) -> RestartPolicy {
     let default = RestartPolicy::default();
     let first = ranged(&file.first, FIRST, default.delay, show_duration, report);

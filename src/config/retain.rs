@@ -1,7 +1,17 @@
-//! The section `[retain]`: variables that outlive the daemon.
+//! The section `[retain]`: the variables whose values outlive the daemon, and how they are stored.
 //!
-//! The variables themselves are read in `variable.rs`. How they come to the disk and back is in
-//! `daemon/field/retain.rs` and in `retain.rs` of the crate.
+//! This file reads no values from the disk. The variables are declared in `variable.rs`. Their
+//! values are written and restored in `daemon/field/retain.rs`, and the files are defined in
+//! `retain.rs` of the crate.
+//!
+//! The section in a file, with its defaults:
+//!
+//! ```toml
+//! [retain]
+//! flush = "5s"                  # a changed value is written after 5 s at the latest
+//! on_corrupt = "cold"           # start with first values; or "refuse": do not start
+//! on_readonly = "start"         # start without writing; or "refuse": do not start
+//! ```
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,28 +22,30 @@ use super::problem::Report;
 use crate::process::variable::Variable;
 use crate::retain::{OnCorrupt, OnReadonly};
 
-/// The section `[retain]`: variables that outlive the daemon.
+/// The section `[retain]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetainSettings {
     /// The variables marked `retain = true` with their first values, in the order of the file.
     pub variables: Vec<(String, Variable)>,
-    /// The longest time until a changed value is on disk, not counting the write itself.
+    /// The longest time from the change of a value to the start of its write to disk.
     pub flush: Duration,
-    /// What the daemon does when no retain file is whole.
+    /// Whether the daemon starts with first values or refuses to start, if no retain file is
+    /// intact.
     pub on_corrupt: OnCorrupt,
-    /// What the daemon does when the state directory takes no writes.
+    /// Whether the daemon starts or refuses to start, if the state directory cannot be written.
     pub on_readonly: OnReadonly,
 }
 
-/// Range of `retain.flush`. A disk cannot flush more often than every 5 ms, and a value that is
-/// written once an hour is hardly retained.
+/// Range of `retain.flush`. A disk needs at least 5 ms for a flush. With more than one hour between
+/// two writes, a power cut would lose too many changes.
 const FLUSH: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(3600);
 
-/// Default of `retain.flush`. 5 s make 6 million writes a year at most, and an operator still
-/// remembers what was set in the last 5 s.
+/// Default of `retain.flush`. A write every 5 s makes at most 6 million writes a year. An operator
+/// still remembers the values that were set in the last 5 s.
 const DEFAULT_FLUSH: Duration = Duration::from_secs(5);
 
-/// The settings of `[retain]`; `declared` are the `variables` of the file with their first values.
+/// Returns the settings of `[retain]`. `declared` are the variables of the file with their first
+/// values.
 pub(super) fn retain(
     file: &RetainFile,
     variables: &[VariableFile],

@@ -1,6 +1,27 @@
-//! The section `[scan]`: its ranges and defaults, some of which follow the period.
+//! The section `[scan]`: the period, the stall limits, and the settings of the scan thread.
 //!
-//! The keys are read in `file.rs`. What the scan's thread makes of them is in `scan/thread.rs`.
+//! A scan stalls when no cycle has begun for some time. The keys `stall` and `stall_exit` set the
+//! two limits:
+//!
+//! ```text
+//! 0 ───────── scan.stall ──────────────── scan.stall_exit         time without a new cycle
+//!             devices make outputs safe   the process ends, and systemd starts it again
+//! ```
+//!
+//! This file checks the ranges and adds the defaults. Some of them depend on the period. The keys
+//! are read in `file.rs`. `scan/thread.rs` applies them to the scan thread.
+//!
+//! The section in a file; `period`, `stall` and `stall_exit` have their default values:
+//!
+//! ```toml
+//! [scan]
+//! period = "10ms"
+//! priority = 50                 # default: no real-time priority
+//! cpu = [2, 3]                  # default: all CPUs
+//! lock_memory = true            # default: false
+//! stall = "200ms"               # 20 cycles of 10 ms
+//! stall_exit = "2s"
+//! ```
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,67 +31,70 @@ use super::file::ScanFile;
 use super::problem::{Report, Said};
 use super::word::Cpus;
 
-/// The times of the scan.
+/// The times of the scan. A reload can change these times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanTimes {
-    /// The time from one cycle to the next.
+    /// Time from the start of one cycle to the start of the next cycle.
     pub period: Duration,
-    /// The time without a cycle after which devices make their outputs safe by themselves.
+    /// Time without a cycle after which each device makes its outputs safe.
     pub stall: Duration,
-    /// The time without a cycle after which the process ends.
+    /// Time without a cycle after which the process ends.
     pub stall_exit: Duration,
 }
 
-/// The thread of the scan.
+/// The settings of the scan thread. A change needs a restart of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanThread {
-    /// The `SCHED_FIFO` priority, 1 to 98. `None`: no real-time priority.
+    /// The `SCHED_FIFO` priority, 1 to 98; `None` means no real-time priority.
     pub priority: Option<u8>,
-    /// The CPUs that the scan may run on; empty: all.
+    /// The CPUs on which the scan may run; an empty list means all CPUs.
     pub cpus: Vec<u32>,
-    /// Whether to keep all memory of the process in RAM.
+    /// Whether all memory of the process is locked in RAM, so that no page is swapped out.
     pub lock_memory: bool,
 }
 
-/// Range of the period. Below 100 us the kernel's wake-up is most of a cycle. Above 1 s a scan
-/// would be too slow for the watchdog, and for safe outputs within the stop deadline.
+/// Range of `scan.period`. Below 100 us the wake-up of the kernel takes most of a cycle. Above 1 s
+/// the scan would be too slow for the watchdog. The outputs would also not become safe within the
+/// time limit of a stop.
 const PERIOD: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
-/// Default period: 10 ms is what most controllers use, and a hundred times the wake-up of an
-/// ordinary kernel.
+/// Default of `scan.period`. Most controllers use 10 ms. This time is also about a hundred times
+/// the wake-up time of an ordinary kernel.
 const DEFAULT_PERIOD: Duration = Duration::from_millis(10);
 
-/// Default of `scan.stall` in cycles. A scan that has missed so many cycles stands: no swap or
-/// reload takes longer, and no ordinary kernel leaves a thread waiting longer. [`STALL`] is the
-/// least.
+/// Default of `scan.stall`, in cycles; [`STALL`] is the least default. A scan that missed 20 cycles
+/// has stalled. A swap or a reload takes less time, and an ordinary kernel delays a thread for less
+/// time.
 const STALL_CYCLES: u32 = 20;
 
-/// The least default of `scan.stall`, because a short period does not make a kernel quicker.
+/// The least default of `scan.stall`. With a short period, 20 cycles would be too short, because
+/// the delays of the kernel do not become shorter.
 const STALL: Duration = Duration::from_millis(100);
 
-/// The least `scan.stall`, in cycles and as a time; the longer one counts. A single cycle may be
-/// missed at any time, so fewer than three prove nothing. Below 10 ms the timers of a device's
-/// thread are too coarse.
+/// The least value of `scan.stall`, in cycles and as a time; the longer of the two applies. A scan
+/// may miss one cycle at any time, so the limit is three cycles. Below 10 ms the timers of a
+/// device's thread are too coarse.
 const LEAST_STALL: (u32, Duration) = (3, Duration::from_millis(10));
 
-/// The most for `scan.stall`. Outputs that must stay as they are for longer have `hold_for`.
+/// The largest value of `scan.stall`. An output that must keep its value for longer can use
+/// `hold_for`.
 const MOST_STALL: Duration = Duration::from_secs(60);
 
-/// Default of `scan.stall_exit`: longer than anything that ends by itself, shorter than an operator
-/// takes to notice.
+/// Default of `scan.stall_exit`. Delays that end by themselves are shorter than 2 s. An operator
+/// needs longer than 2 s to notice a stall.
 const STALL_EXIT: Duration = Duration::from_secs(2);
 
-/// The most for `scan.stall_exit`: an hour to look for the reason by hand.
+/// The largest value of `scan.stall_exit`. In one hour, a person can examine the stalled process.
 const MOST_STALL_EXIT: Duration = Duration::from_secs(3600);
 
-/// Range of `scan.priority`. `SCHED_FIFO` ends at 99, which stays free for the timekeeper: its
-/// priority must be above the scan's.
+/// Range of `scan.priority`. `SCHED_FIFO` ends at 99. Priority 99 is reserved, because the
+/// timekeeper needs a higher priority than the scan.
 const PRIORITY: RangeInclusive<u32> = 1..=98;
 
-/// Range of CPU numbers: `CPU_SETSIZE` of the C library is 1024.
+/// Range of CPU numbers. `CPU_SETSIZE` of the C library is 1024.
 const CPU: RangeInclusive<u32> = 0..=1023;
 
-/// The settings of `[scan]`. Without a priority the scan has no real-time scheduling.
+/// Returns the settings of `[scan]`. Without `scan.priority` the scan has no real-time scheduling.
 pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> (ScanTimes, ScanThread) {
     let mut cpus = match &file.cpu {
         None => Vec::new(),
@@ -90,7 +114,8 @@ pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> (ScanTimes, ScanThre
     let (cycles, least) = LEAST_STALL;
     let (least, usual) = ((cycles * period).max(least), (STALL_CYCLES * period).max(STALL));
     let stall = ranged(&file.stall, least..=MOST_STALL, usual, show_duration, report);
-    // The outputs must be safe and confirmed before the process that drives them ends.
+    // The outputs must be safe and confirmed before the process ends. For this reason, the least
+    // `stall_exit` is twice `stall`.
     let exit = (2 * stall)..=MOST_STALL_EXIT;
     let usual = STALL_EXIT.max(2 * stall);
     let stall_exit = ranged(&file.stall_exit, exit, usual, show_duration, report);

@@ -1,27 +1,36 @@
-//! The section `[state]`: where the daemon keeps what must outlive it.
+//! The section `[state]`: the directory for the data that must outlive the daemon.
 //!
-//! The directory itself is made and locked in `state.rs` of the base, and the daemon finds out
-//! whether it may. The key is read in `file.rs`.
+//! The data are, for example, the retained variables and the journal. This file only finds the
+//! path. The directory is made and locked in `state.rs` of the crate. An error, such as missing
+//! rights, is reported there. The key is read in `file.rs`.
+//!
+//! The section in a file:
+//!
+//! ```toml
+//! [state]
+//! dir = "/var/lib/camshaft"     # default: depends on the environment
+//! ```
 
 use std::path::PathBuf;
 
 use super::file::Maybe;
 use super::surroundings::Surroundings;
 
-/// The section `[state]`: where the daemon keeps what must outlive it.
+/// The section `[state]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateSettings {
-    /// The folder, which no other daemon uses.
+    /// The directory for the data that must outlive the daemon. No other daemon may use it.
     pub dir: PathBuf,
 }
 
-/// The settings of `[state]`.
+/// Returns the settings of `[state]`.
 pub(super) fn state(dir: &Maybe<PathBuf>, here: &Surroundings<'_>) -> StateSettings {
     StateSettings { dir: here.path(dir, usual(here)) }
 }
 
-/// Default of `state.dir`: systemd's folder, else the user's, else the machine's. Root has no
-/// folder in its home.
+/// Returns the default of `state.dir`. The order is: the directory that systemd names, then the
+/// user's directory, then `/var/lib/camshaft`. For root the home directory is skipped, because a
+/// root daemon belongs to the machine.
 fn usual(here: &Surroundings<'_>) -> PathBuf {
     let home = || here.var("HOME").filter(|_| !here.is_root);
     here.var("STATE_DIRECTORY")

@@ -1,7 +1,8 @@
-//! What the settings depend on besides the file: its folder, the environment, the points in force.
+//! The input of the settings besides the file: its folder, the environment, the points in force.
 //!
-//! Which variable of the environment gives the default of which key stands beside the settings of
-//! that key: `plugins.rs`, `state.rs`, `control.rs`.
+//! The environment gives the defaults of some paths. For example, `STATE_DIRECTORY` of systemd is
+//! the default of `state.dir`. The files of the sections choose the variable for each key:
+//! `plugins.rs`, `state.rs`, `control.rs`. This file only reads the variables.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,39 +10,41 @@ use std::path::{Path, PathBuf};
 use super::file::Maybe;
 use crate::process::image::Points;
 
-/// What the settings depend on besides the file: its folder, the environment, the points in force.
+/// The input of the settings besides the file. The tests set all fields themselves.
 pub(super) struct Surroundings<'e> {
-    /// The folder of the configuration file.
+    /// The folder of the configuration file. Relative paths in the file start from this folder.
     pub(super) folder: PathBuf,
-    /// Looks up an environment variable.
+    /// Looks up an environment variable by its name.
     pub(super) env: &'e dyn Fn(&str) -> Option<OsString>,
-    /// The points in force, if a daemon runs already.
+    /// The points that the daemon uses now; no points if no daemon runs yet.
     pub(super) before: &'e Points,
-    /// Whether the daemon runs as root. It is then the machine's own daemon, not that of a user,
-    /// and its state directory is not in a home.
+    /// Whether the daemon runs as root. A root daemon belongs to the machine and not to a user, so
+    /// its state directory is not in a home directory.
     pub(super) is_root: bool,
 }
 
 impl Surroundings<'_> {
-    /// The path of a key, relative to the folder of the file, or the default.
+    /// Returns the path that a key gives, or the default if the key is absent. A relative path
+    /// starts from the folder of the configuration file.
     pub(super) fn path(&self, said: &Maybe<PathBuf>, default: PathBuf) -> PathBuf {
         said.as_ref().map_or(default, |said| self.folder.join(&said.value))
     }
 
-    /// A folder from the environment.
+    /// Returns the folder that an environment variable names, as [`folder_in`] finds it.
     pub(super) fn var(&self, name: &str) -> Option<PathBuf> {
         folder_in(self.env, name)
     }
 }
 
-/// A folder from the environment. Relative paths do not count, as the XDG specification demands.
-/// systemd may list several folders; the first is the daemon's.
+/// Returns the folder that the environment variable `name` contains. A relative path is ignored, as
+/// the XDG specification demands. systemd may list several folders, separated by colons; the first
+/// folder is the daemon's.
 pub(super) fn folder_in(env: &dyn Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
     let value = env(name)?;
     std::env::split_paths(&value).next().filter(|path| path.is_absolute())
 }
 
-/// The folder of a file; empty if the path has none.
+/// Returns the folder of a file; an empty path if `path` is only a file name.
 pub(super) fn folder(path: &Path) -> PathBuf {
     path.parent().map(Path::to_owned).unwrap_or_default()
 }

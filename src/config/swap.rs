@@ -1,7 +1,24 @@
-//! The section `[plugins.swap]`: how a new version is tried, takes over and proves itself.
+//! The section `[plugins.swap]`: how a new version is tested, takes over, and is then observed.
 //!
-//! The defaults are those of [`SwapPolicy`]. What the keys do is in `scan/swap.rs` and
-//! `plugin/shadow.rs`.
+//! ```text
+//! new file ─▶ shadow run (`shadow` polls) ─▶ swap (`budget`) ─▶ probation (`probation`, `polls`)
+//! ```
+//!
+//! This file only reads and checks the keys. The defaults are those of [`SwapPolicy`]. The shadow
+//! run is in `plugin/shadow.rs`. The swap and the rollback are in `scan/swap.rs`.
+//!
+//! The section in a file, with its defaults for a period of 10 ms:
+//!
+//! ```toml
+//! [plugins.swap]
+//! budget = "5ms"                # half of the period
+//! probation = "5s"
+//! polls = 100
+//! rollback_state = "current"    # variables keep their values; or "snapshot": values at the swap
+//! shadow = 0                    # no shadow run
+//! admit_ratio = 0.7
+//! require_equal = false
+//! ```
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,18 +28,18 @@ use super::file::SwapFile;
 use super::problem::Report;
 use crate::plugin::SwapPolicy;
 
-/// Range of `plugins.swap.probation`: a version that nothing is known against after an hour is not
-/// on trial any more, and the version before it takes memory all that time.
+/// Range of `plugins.swap.probation`, up to one hour. A version without a trap for an hour is no
+/// longer a trial. During probation, the old version also occupies memory.
 const PROBATION: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
-/// Range of `plugins.swap.polls`: all numbers that its type has.
+/// Range of `plugins.swap.polls`: all numbers of 32 bits.
 const PROBATION_POLLS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 
-/// Range of `plugins.swap.shadow`: a quarter of an hour at a period of 10 ms. A longer trial
-/// belongs elsewhere.
+/// Range of `plugins.swap.shadow` in polls. 100 000 polls take about a quarter of an hour at a
+/// period of 10 ms. A longer trial should be done on another machine.
 const SHADOW: RangeInclusive<u64> = 0..=100_000;
 
-/// The settings of `[plugins.swap]`; `period` is that of the scan, which bounds the budget.
+/// Returns the settings of `[plugins.swap]`. The budget cannot exceed `period`, the scan period.
 pub(super) fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> SwapPolicy {
     let default = SwapPolicy::default();
     let polls = ranged(&file.polls, PROBATION_POLLS, default.polls.into(), show_number, report);
@@ -39,7 +56,8 @@ pub(super) fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> Sw
     }
 }
 
-/// The part of the poll budget that a new version's p99 in the shadow run must not exceed.
+/// Returns the share of the poll budget that a new version may use in the shadow run, such as 0.7.
+/// In the shadow run, 99 of 100 polls must end within this share (p99).
 fn admit_ratio(file: &SwapFile, default: f64, report: &Report<'_>) -> f64 {
     let Some(said) = &file.admit_ratio else { return default };
     if said.value > 0.0 && said.value <= 1.0 {

@@ -1,6 +1,6 @@
-//! What good files mean: defaults, both examples, automatic places, grants, changes.
+//! Tests of valid files: defaults, both examples, automatic addresses, grants, and differences.
 //!
-//! Bad files are in `mistakes.rs`, files that take the place of others in `reload.rs`.
+//! Files with mistakes are in `mistakes.rs`. Reloads with another file are in `reload.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::supervisor::RestartPolicy;
 mod mistakes;
 mod reload;
 
-/// Reads `text` in an environment where nothing but `HOME` is set.
+/// Reads `text` in an environment in which only `HOME` is set.
 fn read(text: &str) -> Result<Config, Problems> {
     read_in(text, &[("HOME", "/home/jo")])
 }
@@ -33,12 +33,14 @@ fn good(text: &str) -> Config {
     read(text).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
 }
 
-/// A device with these points, each an inline table without its braces.
+/// Returns the text of a device with these points. Each point is an inline table without its
+/// braces.
 fn plant(points: &[&str]) -> String {
     let points = points.iter().map(|point| format!("  {{ {point} }},\n")).collect::<String>();
     format!("[[device]]\nname = 'd'\ndriver = 'sim'\npoint = [\n{points}]\n")
 }
 
+/// All defaults of an empty file.
 #[test]
 fn an_empty_file_has_every_default() {
     let config = good("");
@@ -84,6 +86,7 @@ fn an_empty_file_has_every_default() {
     );
 }
 
+/// The defaults of `stall` and `stall_exit` depend on the period and on each other.
 #[test]
 fn a_stall_is_twenty_cycles_and_the_exit_comes_well_after_it() {
     let check = |keys: &str, stall_ms, exit_ms| {
@@ -99,7 +102,7 @@ fn a_stall_is_twenty_cycles_and_the_exit_comes_well_after_it() {
     check("stall = '60s'\nstall_exit = '1h'", 60_000, 3_600_000);
 }
 
-/// A file with each key of each section but those of entries.
+/// A file with all keys of all sections, but without entries.
 const EVERY_KEY: &str = "\
          [scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
          stall = '70ms'\nstall_exit = '1s'\n\
@@ -117,6 +120,8 @@ const EVERY_KEY: &str = "\
          [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
          [log]\nlevel = 'trace'\nformat = 'json'\n";
 
+/// Each key of each section changes its setting. A key that is read and then ignored would fail
+/// here.
 #[test]
 fn every_key_is_heard() {
     let config = good(EVERY_KEY);
@@ -179,6 +184,7 @@ fn every_key_is_heard() {
     );
 }
 
+/// The keys of `[recovery]`.
 #[test]
 fn recovery_is_as_configured() {
     let config = good("[recovery]\nends = 0\npower_cuts = 7\nwithin = '1h'\n");
@@ -186,6 +192,7 @@ fn recovery_is_as_configured() {
     assert_eq!(config.fixed.recovery, expected);
 }
 
+/// The default folders depend on the environment: of systemd, of a user, or of the machine.
 #[test]
 fn default_places_follow_the_environment() {
     let check = |env: &[(&str, &str)], cache: &str, socket: &str| {
@@ -203,6 +210,7 @@ fn default_places_follow_the_environment() {
     check(&both, "/var/cache/camshaft", "/r/control.sock");
 }
 
+/// The example files in `config/` load, and have the settings that their comments promise.
 #[test]
 fn the_examples_load() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
@@ -232,6 +240,7 @@ fn the_examples_load() {
     assert_eq!(modbus.live.devices[0].driver.driver(), "modbus");
 }
 
+/// A point without an address gets the next free address that is a multiple of its size.
 #[test]
 fn places_that_are_not_named_are_the_next_free_ones() {
     let text = plant(&[
@@ -253,8 +262,8 @@ fn places_that_are_not_named_are_the_next_free_ones() {
     assert_eq!(config.live.points.image_bytes(Direction::Out), 8);
 }
 
-/// Random devices, windows, types and addresses: accepted points never overlap and lie inside their
-/// image.
+/// Random devices, windows, types and addresses. Points that are accepted never overlap, and they
+/// are inside of their image.
 #[test]
 fn accepted_points_never_overlap() {
     let mut accepted = 0;
@@ -277,7 +286,7 @@ fn accepted_points_never_overlap() {
             }
         }
     }
-    // Both outcomes must occur often, or this proves nothing.
+    // Accepted and refused files must both occur often. Otherwise the test checks too little.
     assert!((500..1500).contains(&accepted), "{accepted} of 2000 accepted");
 }
 
@@ -333,6 +342,7 @@ fn damaged_files_are_answered() {
     }
 }
 
+/// A point fits into the last 8 bytes of an image. A further point is refused.
 #[test]
 fn the_whole_image_can_be_filled() {
     let device = |name: &str, bytes: u32| {
@@ -346,6 +356,7 @@ fn the_whole_image_can_be_filled() {
     assert!(problems.contains("no free place for it in 0 bytes at 65536"), "{problems}");
 }
 
+/// The default of `state.dir` depends on the environment, and for root not on `HOME`.
 #[test]
 fn the_state_directory_follows_the_environment_and_the_user() {
     let check = |is_root: bool, vars: &[(&str, &str)], expected: &str| {
@@ -371,6 +382,8 @@ const THREE: [&str; 3] = [
     "name = 'y', direction = 'out', type = 'bool'",
 ];
 
+/// A plugin gets the points of its lists. The outputs that no list names go to the other plugins,
+/// or to no plugin.
 #[test]
 fn grants_follow_the_entries() {
     let text = plant(&THREE)
@@ -390,6 +403,7 @@ fn grants_follow_the_entries() {
     }
 }
 
+/// Grants of variables: lists, beginnings of names, an empty list, and plugins without a list.
 #[test]
 fn variables_are_granted_like_outputs() {
     let text = "[[plugin]]\nname = 'a'\nvariables = ['x', 'alarm.*']\n\
@@ -406,15 +420,15 @@ fn variables_are_granted_like_outputs() {
         check(grant, "b", [true, false, false, false]);
         check(grant, "d", [false; 4]);
     }
-    // A plugin without a list of variables gets what no list names, or nothing. An entry makes no
-    // difference.
+    // A plugin without a list of variables gets the variables that no list names, or no variables.
+    // The result is equal for a plugin with an entry and for a plugin without an entry.
     for plugin in ["c", "no entry"] {
         check("all", plugin, [false, false, true, true]);
         check("none", plugin, [false; 4]);
     }
 }
 
-/// Checks the changes from one text to the other: those that are live, and those that wait for a
+/// Checks the differences from one text to the other: first the live ones, then those that need a
 /// restart.
 #[track_caller]
 fn check_changes(old: &str, new: &str, live: &[&str], fixed: &[&str]) {
@@ -426,12 +440,13 @@ fn check_changes(old: &str, new: &str, live: &[&str], fixed: &[&str]) {
     assert_eq!(words(found_fixed), fixed);
 }
 
-/// A file with a device, a plugin and a variable.
+/// Returns a file with one device, one plugin and one variable.
 fn one_of_each() -> String {
     plant(&THREE)
         + "[[plugin]]\nname = 'a'\noutputs = ['x']\n[[variable]]\nname = 'k'\ntype = 'int'\n"
 }
 
+/// Differences of entries have the name of the entry and of the key.
 #[test]
 fn changes_of_entries_are_named() {
     let base = one_of_each();
@@ -453,10 +468,12 @@ fn changes_of_entries_are_named() {
     check("'k'\ntype = 'int'", "'k'\ntype = 'double'", &[], &["variable[k] changed"]);
     check("'k'\ntype = 'int'", "'k'\ntype = 'int'\ninitial = 3", &["variable[k] changed"], &[]);
     check("'k'", "'k'\nretain = true", &[], &["variable[k] changed"]);
-    // The order of the entries that both files have is the same.
+    // The two entries that both files have are in the same order.
     check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);
 }
 
+/// Differences of sections have the name of the key. A new period changes also the defaults that
+/// depend on it.
 #[test]
 fn changes_of_sections_are_named() {
     let base = one_of_each();
@@ -487,7 +504,7 @@ fn changes_of_sections_are_named() {
     );
 }
 
-/// If points have moved, no other change that may depend on them is made.
+/// If points have moved, no other change that may depend on addresses is made.
 #[test]
 fn a_point_that_moves_keeps_other_changes_back() {
     let base = one_of_each();
@@ -498,6 +515,7 @@ fn a_point_that_moves_keeps_other_changes_back() {
     assert!(changes_of_all.iter().any(|change| change.place == Place::Key("scan.period")));
 }
 
+/// The order of plugins is compared only among the plugins that both files have.
 #[test]
 fn the_order_of_plugins_counts_among_those_that_stay() {
     let three =

@@ -1,7 +1,19 @@
-//! The entries `[[variable]]`: their names and first values.
+//! The entries `[[variable]]`: the name, the type and the first value of each declared variable.
 //!
-//! Which plugin may write a variable is decided in `grant.rs`, and which ones outlive the daemon in
-//! `retain.rs`. Programs may make further variables, see `process/variable.rs`.
+//! Variables are values that the host stores and that programs share. Programs may also make
+//! variables that no entry declares (`process/variable.rs`). Which plugin may write a variable is
+//! decided in `grant.rs`. Which variables are retained when the daemon ends is decided in
+//! `retain.rs`.
+//!
+//! An entry in a file:
+//!
+//! ```toml
+//! [[variable]]
+//! name = "tank.setpoint"
+//! type = "double"               # boolean, int or double
+//! initial = 60.0                # default: false or 0
+//! retain = true                 # default: false
+//! ```
 
 use std::collections::HashMap;
 
@@ -11,7 +23,8 @@ use super::problem::{Report, Said};
 use crate::process::image::Value;
 use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 
-/// The declared variables with their first values, in the order of the file.
+/// Returns the declared variables with their first values, in the order of the file. Reports names
+/// that occur twice, and variables above the limit.
 pub(super) fn variables(file: &[VariableFile], report: &Report<'_>) -> Vec<(String, Variable)> {
     let mut lines = HashMap::new();
     let mut all = Vec::new();
@@ -32,7 +45,8 @@ pub(super) fn variables(file: &[VariableFile], report: &Report<'_>) -> Vec<(Stri
     all
 }
 
-/// The first value of a variable; `None` once a problem was reported.
+/// Returns the first value of a variable. Returns `None` after it has reported a value that does
+/// not fit the type.
 fn understood(kind: VariableKind, said: &Said<Value>, report: &Report<'_>) -> Option<Variable> {
     let value = Variable::from_value(kind, said.value).filter(|_| said.value.is_finite());
     if value.is_none() {

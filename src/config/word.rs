@@ -1,7 +1,8 @@
-//! What values may look like in the file: words, sizes, durations and addresses.
+//! The forms of values in the file: words, sizes, durations and addresses.
 //!
-//! Each is a type that only valid text becomes. Whether a value makes sense for its key is decided
-//! in the file of its section. Which key takes which type is in `file.rs`.
+//! Each type here accepts only text in the correct form. For example, `Bytes` accepts `16MiB` and
+//! not `16 apples`. Whether the value is in range for its key is checked in the file of its
+//! section. `file.rs` says which key has which type.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde::de::{Deserializer, Error, Visitor};
 
 use crate::process::image::Value;
 
-/// Value of `plugins.grant`.
+/// Value of `plugins.grant`: what a plugin without a list may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum GrantWord {
@@ -18,7 +19,7 @@ pub(super) enum GrantWord {
     None,
 }
 
-/// Value of `control.mode`.
+/// Value of `control.mode`: the file mode of the control socket.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) enum ModeWord {
     #[serde(rename = "0600")]
@@ -27,7 +28,7 @@ pub(super) enum ModeWord {
     Group,
 }
 
-/// Value of `scan.cpu`.
+/// Value of `scan.cpu`: one CPU number or a list of CPU numbers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Cpus {
@@ -35,7 +36,7 @@ pub(super) enum Cpus {
     Many(Vec<u32>),
 }
 
-/// Value of `safe` of a point.
+/// Value of `safe` of a point: a value, or the word `hold`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 pub(super) enum SafeWord {
@@ -43,14 +44,14 @@ pub(super) enum SafeWord {
     Value(Value),
 }
 
-/// The word `hold`, which may stand instead of a value.
+/// The word `hold`: the output keeps its last value instead of a safe value.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum HoldWord {
     Hold,
 }
 
-/// Value of `on_bad` of a point.
+/// Value of `on_bad` of a point: a value, or the word `keep`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 pub(super) enum OnBadWord {
@@ -58,18 +59,18 @@ pub(super) enum OnBadWord {
     Value(Value),
 }
 
-/// The word `keep`, which may stand instead of a value.
+/// The word `keep`: programs read the last good value of the input instead of a substitute value.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum KeepWord {
     Keep,
 }
 
-/// A size in bytes.
+/// A size in bytes, written as a number or as text such as `64KiB`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes(pub(super) u64);
 
-/// An address in the image: byte, and bit if the address has one.
+/// An address in the image: a byte, and a bit if the text has one, such as `3.1`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address {
     pub(super) byte: u64,
@@ -80,6 +81,7 @@ pub(super) struct Address {
 pub(super) struct Text(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Text {
+    /// Reads a text such as `10ms` with the crate humantime.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         humantime::parse_duration(&text).map(Self).map_err(D::Error::custom)
@@ -87,6 +89,7 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 impl<'de> Deserialize<'de> for Bytes {
+    /// Reads a number of bytes, or a text with one of the units KiB, MiB and GiB.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(NumberOrText(
             "a size",
@@ -102,6 +105,7 @@ impl<'de> Deserialize<'de> for Bytes {
 }
 
 impl<'de> Deserialize<'de> for Address {
+    /// Reads a number, or a text of byte and bit such as `3.1`. The bit is 0 to 7.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(NumberOrText(
             "an address",
@@ -117,7 +121,8 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// A serde visitor for a whole number, or for a text that the first function understands.
+/// A serde visitor that accepts a whole number or a text. The fields are the name for messages, the
+/// function for a text and the function for a number.
 struct NumberOrText<T>(&'static str, fn(&str) -> Option<T>, fn(u64) -> T);
 
 impl<T> Visitor<'_> for NumberOrText<T> {

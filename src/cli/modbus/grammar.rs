@@ -1,7 +1,8 @@
-//! The grammar of `camshaft modbus`: its verbs, their arguments and what these may be.
+//! The grammar of `camshaft modbus`: the verbs, their arguments, and the allowed values.
 //!
-//! The words are those of the configuration. Whether a unit has what is asked of it is not known
-//! here. `work.rs` does the verbs.
+//! Words such as `holding` or `CDAB` are those of the configuration. The `///` text of a verb or an
+//! argument is also its text in `--help`. Whether the unit has the requested address is only known
+//! from its answer. `work.rs` runs the verbs.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::driver::modbus::wire::register::Order;
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Kind, Value};
 
-/// Addresses that a unit can have (Modbus over serial line 1.02, 2.2).
+/// The addresses that a unit can have (Modbus over serial line 1.02, 2.2).
 const UNITS: std::ops::RangeInclusive<i64> = 1..=247;
 
 /// The verbs for a bus.
@@ -119,11 +120,12 @@ pub(in crate::cli) struct Scanning {
     pub(super) json: bool,
 }
 
-/// Parses a word that the configuration has too.
+/// Parses a word of the configuration, such as `holding`.
 fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
+/// Parses the type of a value in registers: a type of 16 bits or more.
 fn number(text: &str) -> Result<Kind, String> {
     match word(text)? {
         Kind::Bool | Kind::U8 | Kind::I8 => Err("wanted is a type of 16 bits or more".into()),
@@ -131,6 +133,7 @@ fn number(text: &str) -> Result<Kind, String> {
     }
 }
 
+/// Parses a table that a request can write: coils or holding registers.
 fn writable(text: &str) -> Result<Table, String> {
     match word(text)? {
         table @ (Table::Coil | Table::Holding) => Ok(table),
@@ -142,6 +145,7 @@ fn writable(text: &str) -> Result<Table, String> {
 mod tests {
     use super::*;
 
+    /// The command line has the words of the configuration, and refuses other words.
     #[test]
     fn words_are_those_of_the_configuration() {
         assert_eq!(word::<Table>("holding"), Ok(Table::Holding));

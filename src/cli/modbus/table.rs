@@ -1,7 +1,15 @@
-//! What `camshaft modbus` prints: bits, registers in every order of their bytes, units that answer.
+//! The output of `camshaft modbus`: bits, registers in each byte order, and the units that answer.
 //!
-//! A person looks for the order in which a known number appears, so the orders stand side by side.
-//! With `--json` the same facts are printed for programs. This file asks no unit anything.
+//! A user searches for the byte order in which a known number appears. For this search, the table
+//! has one column for each byte order. With `--json` the same data are printed as JSON. This file
+//! sends no requests.
+//!
+//! Example of two registers with the value 42.5 in the byte order ABCD:
+//!
+//! ```text
+//! ADDRESS        HEX  ABCD          CDAB          BADC          DCBA
+//!       7  422a 0000  42.5  2.373519e-41  1.723066e-13  1.515925e-41
+//! ```
 
 use serde::Serialize;
 use serde_json::json;
@@ -15,7 +23,7 @@ use crate::process::image::{Direction, Kind, Point, Value};
 
 use Side::{Left, Right};
 
-/// Shows bits, each with its address.
+/// Prints bits, each with its address.
 pub(super) fn show_bits(address: u16, bits: &[bool], json: bool, screen: &mut Screen) -> Outcome {
     let bits = (address..=u16::MAX).zip(bits);
     if json {
@@ -27,14 +35,15 @@ pub(super) fn show_bits(address: u16, bits: &[bool], json: bool, screen: &mut Sc
     Ok(screen.print(&columns.render(screen.paint))?)
 }
 
-/// One value of some registers, in every order that its bytes can have.
+/// One value with its registers, in each possible byte order.
 struct Row<'r> {
     address: u16,
     registers: &'r [u16],
-    /// The value for each order; `None` if the bytes are a float that is not finite.
+    /// The value for each byte order; `None` if the bytes are a float that is not finite.
     values: Vec<(Order, Option<Value>)>,
 }
 
+/// Divides the registers into values of this type. Returns one row for each value.
 fn rows(address: u16, registers: &[u16], kind: Kind) -> impl Iterator<Item = Row<'_>> {
     let width = kind.size() as usize / 2;
     let point = Point::new("", Direction::In, kind);
@@ -50,7 +59,7 @@ fn rows(address: u16, registers: &[u16], kind: Kind) -> impl Iterator<Item = Row
     })
 }
 
-/// Shows registers, with their values in every order of the bytes.
+/// Prints registers, with their values in each byte order.
 pub(super) fn show_registers(
     address: u16,
     registers: &[u16],
@@ -70,7 +79,7 @@ pub(super) fn show_registers(
     Ok(screen.print(&side_by_side(rows, kind, screen.paint))?)
 }
 
-/// A table with a column for each order that bytes of this type can have.
+/// Returns a table with one column for each byte order of this type.
 fn side_by_side<'r>(rows: impl Iterator<Item = Row<'r>>, kind: Kind, paint: Paint) -> String {
     match Order::of(kind.size() as usize / 2) {
         [a, b] => table(["ADDRESS", "HEX", a.word(), b.word()], rows, paint),
@@ -81,6 +90,7 @@ fn side_by_side<'r>(rows: impl Iterator<Item = Row<'r>>, kind: Kind, paint: Pain
     }
 }
 
+/// Returns the table as text: the address, the registers in hexadecimal, and the values.
 fn table<'r, const N: usize>(
     head: [&'static str; N],
     rows: impl Iterator<Item = Row<'r>>,
@@ -95,13 +105,14 @@ fn table<'r, const N: usize>(
     columns.render(paint)
 }
 
-/// Registers as hexadecimal digits.
+/// Returns registers as hexadecimal digits.
 pub(super) fn hex(registers: &[u16]) -> String {
     let digits = registers.iter().map(|register| format!("{register:04x}"));
     digits.collect::<Vec<_>>().join(" ")
 }
 
-/// A number as a short text: in most orders of its bytes a float is very large or very small.
+/// Returns a number as a short text. A float in a wrong byte order is mostly very large or very
+/// small.
 fn short(value: Value) -> String {
     match value {
         Value::Real(real)
@@ -113,7 +124,7 @@ fn short(value: Value) -> String {
     }
 }
 
-/// A unit that answers.
+/// A unit that answers, with its answer and the time until the answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Found {
     pub(super) unit: u8,
@@ -121,7 +132,7 @@ pub(super) struct Found {
     pub(super) took_us: u64,
 }
 
-/// Shows the units that answered; nothing if there are none, except as JSON.
+/// Prints the units that answered. Without such a unit, only the JSON output is printed.
 pub(super) fn show_units(found: &[Found], json: bool, screen: &mut Screen) -> Outcome {
     if json {
         return Ok(screen.json(&found)?);
@@ -141,6 +152,7 @@ pub(super) fn show_units(found: &[Found], json: bool, screen: &mut Screen) -> Ou
 mod tests {
     use super::*;
 
+    /// The table has one column for each byte order.
     #[test]
     fn orders_stand_side_by_side() {
         fn check(registers: &[u16], kind: Kind, expected: &str) {

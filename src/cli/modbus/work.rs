@@ -1,7 +1,8 @@
-//! The work of `camshaft modbus`: one connection, and single requests over it.
+//! The work of `camshaft modbus`: opens one connection and sends single requests.
 //!
-//! No request is repeated and nothing is assumed: what is printed was answered. `grammar.rs` has
-//! the arguments, `table.rs` prints what was read or found.
+//! A request is never repeated, and missing answers are not replaced by assumptions. The output
+//! contains only answers of the device. `grammar.rs` has the arguments, and `table.rs` prints the
+//! results.
 
 use std::time::{Duration, Instant};
 
@@ -16,16 +17,17 @@ use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError, excep
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Point, Value};
 
-/// Time limit for each unit of a scan: most devices answer faster. 247 units take 50 s at most over
-/// TCP.
+/// Time limit for each unit in a scan. Most devices answer faster. A scan of all 247 units over TCP
+/// takes at most 50 s.
 const SCAN_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// Returns a failure with exit code 1.
 fn failed(message: impl Into<String>) -> Failed {
     Failed::new(Exit::Failure, message)
 }
 
 impl Bus {
-    /// The settings of the line; options of a serial line are refused for another one.
+    /// Returns the settings of the line. Options of a serial line are refused for TCP.
     fn line(&self) -> Result<Line, Failed> {
         let mut line = Line::new(self.target.clone());
         line.timeout = self.timeout;
@@ -43,19 +45,20 @@ impl Bus {
     }
 }
 
+/// Opens a connection to the line. An error names the line.
 async fn open(line: &Line) -> Result<Transport, Failed> {
     let why = |error| failed(format!("{}: {error}", line.target));
     Transport::open(line).await.map_err(why)
 }
 
-/// Sends one request; an error names the line and the unit.
+/// Sends one request and returns the reply. An error names the line and the unit.
 async fn ask(bus: &Bus, request: &Request) -> Result<Reply, Failed> {
     let line = bus.line()?;
     let reply = open(&line).await?.transact(request).await;
     reply.map_err(|why| failed(format!("{}, unit {}: {why}", line.target, request.unit)))
 }
 
-/// The verb `read`: the values of one request, in each order that their bytes can have.
+/// Runs the verb `read`: sends one request, and prints the values in each possible byte order.
 pub(super) async fn read(what: Reading, screen: &mut Screen) -> Outcome {
     let Reading { bus, table, address, count, unit, kind, json } = what;
     let (most, width) = (table.most(), (kind.size() as u16 / 2).max(1));
@@ -80,7 +83,7 @@ pub(super) async fn read(what: Reading, screen: &mut Screen) -> Outcome {
     }
 }
 
-/// The verb `write`: one value, and what the unit has acknowledged.
+/// Runs the verb `write`: writes one value, and prints what the unit has acknowledged.
 pub(super) async fn write(what: Writing, screen: &mut Screen) -> Outcome {
     let Writing { bus, table, address, value, unit, kind, order, single } = what;
     let usage = |message: String| Failed::new(Exit::Usage, message);
@@ -112,7 +115,8 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> Outcome {
     Ok(screen.print(&format!("unit {unit} has acknowledged {place}: {value}{hex}\n"))?)
 }
 
-/// The verb `scan`: reads one register of each unit; a unit that refuses that answers too.
+/// Runs the verb `scan`: reads one register of each unit. A unit that answers with an exception
+/// exists too.
 pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
     let Scanning { bus, from, to, json } = what;
     let mut line = bus.line()?;
@@ -125,7 +129,8 @@ pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
         let outcome = transport.transact(&Request { unit, ask }).await;
         let answer = match outcome {
             Ok(_) => "answers".to_owned(),
-            // A gateway answers for a unit that is not there.
+            // Exceptions 10 and 11 come from a gateway: no device with this address answers behind
+            // the gateway.
             Err(WireError::Exception(10 | 11) | WireError::Timeout) => continue,
             Err(WireError::Exception(code)) => {
                 format!("answers with exception {code} ({})", exception(code))

@@ -1,4 +1,7 @@
-//! Bad files: one row for each kind of mistake, with the exact text that a user reads.
+//! Tests of files with mistakes: one row for each kind of mistake, with the exact message.
+//!
+//! A message begins with its line in the file. The rows contain the whole report, so a second
+//! message for one mistake fails the test too.
 
 use std::path::Path;
 
@@ -6,7 +9,7 @@ use super::{plant, read};
 use crate::config::load;
 use crate::process::image::MAX_POINTS;
 
-/// Checks the whole report on `text`: its lines without the name of the file, in order.
+/// Checks the whole report on `text`: its lines in order, without the name of the file.
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
     let problems = read(text).expect_err(text).to_string();
@@ -18,6 +21,7 @@ const LEVEL: &str = "name = 'level', direction = 'in', type = 'f64'";
 const LAMP: &str = "name = 'lamp', direction = 'out', type = 'bool'";
 const VALVE: &str = "name = 'valve', direction = 'out', type = 'u8', safe = 0";
 
+/// Mistakes in the keys of a shadow run.
 #[test]
 fn shadow_runs() {
     let right = "expected above 0 and at most 1, such as 0.7";
@@ -36,6 +40,7 @@ fn shadow_runs() {
     );
 }
 
+/// Mistakes in the keys for bad inputs and for outputs without an owner.
 #[test]
 fn what_becomes_of_bad_inputs_and_of_outputs_that_nobody_owns() {
     let input = |more: &str| plant(&[&format!("{LEVEL}, {more}")]);
@@ -86,6 +91,7 @@ fn what_becomes_of_bad_inputs_and_of_outputs_that_nobody_owns() {
     );
 }
 
+/// Mistakes in the keys for required inputs.
 #[test]
 fn what_a_plugin_requires() {
     let text = |more: &str| plant(&[LEVEL, LAMP]) + "[[plugin]]\nname = 'p'\n" + more;
@@ -105,6 +111,7 @@ fn what_a_plugin_requires() {
     );
 }
 
+/// Unknown keys and values of a wrong type.
 #[test]
 fn keys_and_types() {
     check(
@@ -157,10 +164,11 @@ fn keys_and_types() {
         &["2:10: expected literal string, found string values must be quoted"],
     );
     check("[scan]\n[log]\n[scan]\n", &["3:2: expected valid TOML, found duplicate key"]);
-    // This is one mistake, and the parser finds several.
+    // The file has one mistake here, although the parser finds several.
     check("[scan\nperiod = '1ms\ncpu = [1, ]]\n", &["1:6: expected `]`, found unclosed table"]);
 }
 
+/// Values outside of the range of their key.
 #[test]
 fn ranges() {
     let check_one = |section: &str, line: &str, expected: &str| {
@@ -208,6 +216,7 @@ fn ranges() {
     );
 }
 
+/// Names that are not well-formed, missing or not unique.
 #[test]
 fn names() {
     let right = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first";
@@ -218,7 +227,7 @@ fn names() {
     );
     check("[[plugin]]\nname = '.x'\n", &[&format!("2: plugin[.x].name: {right}, found \".x\"")]);
     check("[[plugin]]\n", &["1: plugin[#1].name: expected a name in quotes, found nothing"]);
-    // The rest of such an entry is checked all the same.
+    // The other keys of an entry with a mistake are checked too.
     check(
         &plant(&["name = 'a b', direction = 'out', type = 'u8'"]),
         &[
@@ -256,6 +265,7 @@ fn names() {
     );
 }
 
+/// First values that do not fit the type of a variable.
 #[test]
 fn variables() {
     let check = |kind: &str, value: &str, expected: &str| {
@@ -269,15 +279,16 @@ fn variables() {
     check("double", "'x'", "true, false or a number");
 }
 
-/// Checks the report on a device with the point `p` alone.
+/// Checks the report on a device whose only point is `p`.
 #[track_caller]
 fn check_point(point: &str, expected: &str) {
     check(&plant(&[point]), &[&format!("5: device[d].point[p].{expected}")]);
 }
 
-/// The beginning of an input, up to its type.
+/// The beginning of an input's entry, up to its type.
 const INPUT: &str = "name = 'p', direction = 'in', type =";
 
+/// Mistakes in the entry of a point.
 #[test]
 fn points() {
     let check = check_point;
@@ -325,6 +336,7 @@ fn points() {
     );
 }
 
+/// Addresses that a point cannot have.
 #[test]
 fn addresses() {
     let check = check_point;
@@ -343,6 +355,7 @@ fn addresses() {
     );
 }
 
+/// Addresses that overlap or are outside of the device's window, and too many points.
 #[test]
 fn places() {
     let fixed = |name: &str, kind: &str, address: &str| {
@@ -378,6 +391,7 @@ fn places() {
     );
 }
 
+/// Mistakes in the keys of a driver.
 #[test]
 fn drivers() {
     let check = |keys: &str, expected: &[&str]| {
@@ -412,6 +426,7 @@ fn drivers() {
     );
 }
 
+/// Mistakes in the lists and budgets of plugins.
 #[test]
 fn grants_and_budgets() {
     let device = plant(&[LEVEL, LAMP, VALVE]);
@@ -464,6 +479,7 @@ fn grants_and_budgets() {
     );
 }
 
+/// The message about a file that does not exist.
 #[test]
 fn a_file_that_cannot_be_read() {
     let problems = load(Path::new("no/such.toml")).expect_err("there is none");

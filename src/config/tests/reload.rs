@@ -1,4 +1,7 @@
-//! A file that is read while the points of another file are in force.
+//! Tests of a reload: a file is read while the points of another file are in use.
+//!
+//! The tests check which changes are live, and that programs never use an id or an address of
+//! another point by mistake.
 
 use super::*;
 use crate::process::image::MAX_POINTS;
@@ -8,8 +11,8 @@ fn after(before: &Config, text: &str) -> Result<Config, Problems> {
     parse_with(text, Path::new("etc/c.toml"), &before.live.points, &env)
 }
 
-/// Reads `text` after `before` and takes over what can change. Returns the new configuration, the
-/// changes that were made, and those that wait for a restart.
+/// Reads `text` after `before`, and takes over the live changes. Returns the new configuration, the
+/// live changes, and the changes that wait for a restart.
 fn adopt(before: &Config, text: &str) -> (Config, Vec<String>, Vec<String>) {
     let new = after(before, text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
     let changes = changes(before, &new);
@@ -28,6 +31,7 @@ const A: &str = "name = 'a', direction = 'in', type = 'u8'";
 const B: &str = "name = 'b', direction = 'in', type = 'u8', address = 1";
 const C: &str = "name = 'c', direction = 'in', type = 'u8', address = 2";
 
+/// A point has the same id as long as the daemon runs. The id of a removed point is not used again.
 #[test]
 fn points_keep_their_numbers_and_none_is_given_twice() {
     let first = good(&plant(&[A, B]));
@@ -36,11 +40,12 @@ fn points_keep_their_numbers_and_none_is_given_twice() {
     assert_eq!(numbers(&second), [(0, "a", 0), (2, "c", 2)]);
     let text = plant(&[B, A, C]) + "[[plugin]]\nname = 'p'\ninputs = ['b', 'c']\n";
     let (third, ..) = adopt(&second, &text);
-    // A program may have asked for the point before it was removed, and still use its number.
+    // A program may have asked for the id of the point before its removal, and may use this id
+    // later.
     assert_eq!(numbers(&third), [(0, "a", 0), (1, "b", 1), (2, "c", 2)]);
     let granted = vec![PointId(1), PointId(2)];
     assert_eq!(third.settings("p").inputs, Grant::Only(granted), "grants go by the numbers");
-    // The last point is removed, but its number is still not free for another.
+    // The last point is removed, but its id is not used for another point.
     let (fourth, ..) = adopt(&third, &plant(&[A, B]));
     assert_eq!(fourth.live.points.ids(), 3);
     const D: &str = "name = 'd', direction = 'in', type = 'u8', address = 2";
@@ -50,8 +55,8 @@ fn points_keep_their_numbers_and_none_is_given_twice() {
     assert_eq!(numbers(&sixth), [(0, "a", 0), (1, "b", 1), (2, "c", 2)]);
 }
 
-/// Programs may still use the address of a point that one reload removed when the next reload
-/// brings the point back.
+/// One reload removes a point, and the next reload adds the point again. Programs may use the
+/// address of the point in between.
 #[test]
 fn a_point_that_comes_back_elsewhere_or_otherwise_keeps_all_back() {
     let base = good(&plant(&[A, B]));
@@ -74,13 +79,14 @@ fn a_point_that_comes_back_elsewhere_or_otherwise_keeps_all_back() {
     assert_eq!(back(&b("'i8'", "1")), waits(&["b].type"]));
     let out = "name = 'b', direction = 'out', type = 'u8', address = 1, safe = 0";
     assert_eq!(back(out), waits(&["b].direction"]));
-    // Programs then write to the other point that lies in its place.
+    // Programs that use the old address then write to the point that now has this address.
     assert_eq!(back(&B.replace("'b'", "'c'")), (2, 1, vec![]));
     let c = |at: &str| b("'u16'", at).replace("'b'", "'c'");
     assert_eq!(back(&c("1")), waits(&["c].address"]));
     assert_eq!(back(&c("2")), (2, 1, vec![]));
 }
 
+/// If a point changes its address, all changes except the log level wait for a restart.
 #[test]
 fn a_point_that_would_move_keeps_all_back() {
     let base = plant(&[A, "name = 'x', direction = 'in', type = 'u8'"]);
@@ -101,6 +107,8 @@ fn a_point_that_would_move_keeps_all_back() {
     assert_eq!(fixed[1..], expected);
 }
 
+/// A new point may use the address of a removed point only if direction, type and address are
+/// equal.
 #[test]
 fn a_new_point_may_lie_where_one_was_only_if_it_is_the_same_by_address() {
     let base = good(&plant(&[A, B]));
@@ -118,6 +126,7 @@ fn a_new_point_may_lie_where_one_was_only_if_it_is_the_same_by_address() {
     }
 }
 
+/// A new order of devices and a new size of an image are differences.
 #[test]
 fn the_order_and_the_bytes_of_devices_are_changes() {
     let device = |name: &str, byte: u8, more: &str| {
@@ -138,6 +147,7 @@ fn the_order_and_the_bytes_of_devices_are_changes() {
     );
 }
 
+/// Devices are added and removed live, and the points of the other devices have the same ids.
 #[test]
 fn devices_come_and_go_and_only_those_that_changed_are_named() {
     let second = "[[device]]\nname = 'e'\ndriver = 'sim'\npoint = [\n\
@@ -159,6 +169,7 @@ fn devices_come_and_go_and_only_those_that_changed_are_named() {
     assert_eq!((live, fixed), (vec!["device[d].points changed".to_string()], vec![]));
 }
 
+/// Ids are not used again, so after many reloads no id is free. The daemon must then be restarted.
 #[test]
 fn numbers_run_out_in_the_end() {
     let many = |from: usize, to: usize| {
