@@ -1,5 +1,4 @@
-//! The daemon: the loop, the kinds of events that the loop takes, and the parts that the loop
-//! calls.
+//! The daemon: its main loop, the events that the loop handles, and the parts that do the work.
 //!
 //! ```text
 //!   folder, people, signals, timers ──▶ Event ──▶ the loop: one call for each
@@ -10,15 +9,15 @@
 //!   of Config  systemd    forces,    versions,   down,     force    people, in
 //!                         RETAIN     who runs    facts up           the history
 //! ```
-//! Each part has its own file, and more of its code is in the folder of the same name. A part may
-//! use the parts to its right in the drawing, up to `Config`. Work that needs more parts is a
-//! method of `Daemon`: answers to people (`answer.rs`, `view.rs`), the audit (`audit.rs`), the
-//! reload (`reload.rs`), a scan that stands (`stall.rs`), the start (`build.rs`) and the end
-//! (`stop.rs`).
+//! Each part has its own file. More code of a part is in the folder of the same name. A part may
+//! use only the parts to its right in the drawing, up to `Config`. Work that needs more parts is a
+//! method of `Daemon`. These methods are in `answer.rs` and `view.rs` (answers to requests),
+//! `audit.rs`, `reload.rs`, `stall.rs` (the reaction to a stall), `build.rs` (the start) and
+//! `stop.rs`.
 //!
-//! The loop decides nothing itself: it hands each event to one part. The loop also makes no call
-//! that can wait, because a loop that waits could not see that the scan stands. Next: `link.rs`,
-//! then the parts from right to left.
+//! The loop only dispatches: it passes each event to one part, and the part makes the decisions.
+//! The loop makes no call that can block, because a blocked loop could not detect a stalled scan.
+//! Next: `link.rs`, and after it the parts in the drawing, from right to left.
 
 mod answer;
 mod audit;
@@ -51,58 +50,59 @@ use plugins::{Loaded, Plugins};
 use reload::{Cause, Reload};
 use service::Service;
 
-/// The time between two looks at the news of the scan. A restart "at once" comes soon enough with
-/// it, and fifty looks a second cost some microseconds each.
+/// The time between two checks of the scan's news: answers, returned programs and the newest
+/// snapshot. A restart "at once" may come this much later, which is soon enough. Fifty checks per
+/// second cost only some microseconds each.
 const TICK: Duration = Duration::from_millis(20);
 
-/// An event that the loop waits for.
+/// An event that the main loop handles.
 #[derive(Debug)]
 enum Event {
-    /// A file in the plugin folder is new, has changed or has gone; or the folder itself has
+    /// A file in the plugin folder is new, has changed or was removed; or the folder itself has
     /// changed.
     Folder(Change),
-    /// The preparation of a module has ended, with an instance or with a failure.
+    /// The preparation of a module has ended: with an instance or with a failure.
     Loaded(Box<Loaded>),
-    /// A shadow run is ready to be fed by the scan.
+    /// A shadow run is ready. The scan can now send it the inputs of each cycle.
     Feed(Feed),
-    /// A module was refused before the daemon wrote it into the plugin folder.
+    /// The daemon refused a module before writing it into the plugin folder.
     TurnedAway { name: String, hash: Option<ModuleHash>, refusal: Refusal, who: Option<Who> },
-    /// A request from a person or a script.
+    /// A request arrived on the control socket.
     Call(Call),
-    /// An order has its outcome. The sender of the order has got no answer yet.
+    /// The outcome of an order is known. The sender of the order has not got its answer yet.
     Obeyed(Box<Obeyed>),
-    /// It is time to look at the news of the scan; it comes every [`TICK`].
+    /// The time for a check of the scan's news has come; this event is sent every [`TICK`].
     Tick,
-    /// It is time to write retained variables, if their values have changed.
+    /// The time to write the retained variables has come. The daemon writes the variables only if
+    /// they have changed.
     Flush,
-    /// The configuration file is to be read again.
+    /// The daemon must read the configuration file again.
     Reload(Cause),
-    /// SIGTERM or SIGINT came.
+    /// The process received SIGTERM or SIGINT.
     Stop,
 }
 
-/// The configuration, and the parts that the loop works with.
+/// The daemon: the configuration, and the parts that the loop calls.
 struct Daemon {
-    /// The configuration in force. A reload takes over the changes that need no restart.
+    /// The configuration in force. After a reload it also has the changes that need no restart.
     config: Config,
     /// The queues to the scan and from the scan.
     link: ScanLink,
-    /// Plugin files, versions, instances, and the decision which program runs.
+    /// The plugins: their files, versions and instances, and the decision which program runs.
     plugins: Plugins,
-    /// Devices, forces, and the values that outlive the daemon.
+    /// The devices, the forces, and the variables that outlive the daemon.
     field: Field,
-    /// The lines about devices and the scan in the log, and the messages to systemd.
+    /// The log lines about devices and the scan, and the messages to systemd.
     service: Service,
-    /// The reload of the configuration that is under way, and the devices that earlier reloads
-    /// removed.
+    /// The reload that is in progress, and the devices that earlier reloads have removed.
     reload: Reload,
-    /// The orders of operators, until each order stands in the history.
+    /// The orders of operators that are not yet recorded in the history.
     audit: Audit,
 }
 
 impl Daemon {
-    /// Runs the loop until [`Event::Stop`] comes or all senders of events are gone. Then the daemon
-    /// stops in order.
+    /// Runs the main loop until [`Event::Stop`] comes, or until all senders of events are dropped.
+    /// After that, the daemon stops in an orderly way.
     async fn live(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
         while let Some(event) = events.recv().await {
             match event {
@@ -127,20 +127,20 @@ impl Daemon {
             self.plugins.pursue(&self.config, &mut self.link);
             self.leave_the_scan().await;
         }
-        // The queue is dropped first, because a sender that waits for room in it would wait for
-        // ever.
+        // A task may be waiting for room in the full queue. The drop of the queue ends this wait,
+        // so the stop cannot be blocked by it.
         drop(events);
         self.stop().await
     }
 
-    /// Looks at all news of the scan, in a fixed order:
+    /// Handles everything that the scan has reported since the last tick, in a fixed order:
     ///
-    /// 1. Does the scan move? The later steps depend on the answer.
-    /// 2. What has the scan given back? Answers of the scan end orders.
-    /// 3. Which orders waited for room in the queue to the scan? They are sent now.
-    /// 4. What became of plugins, forces and orders? The history gets it.
-    /// 5. What has changed? The log and systemd hear of it last, because they tell the result of
-    ///    all.
+    /// 1. Detect a stall of the scan. The later steps depend on the result.
+    /// 2. Take back what the scan has returned: programs, and answers that end orders.
+    /// 3. Send orders that waited for room in the queue to the scan.
+    /// 4. Record what happened to plugins, forces and orders in the history.
+    /// 5. Report changes to the log and to systemd. This step is last, because it reports the
+    ///    results of all steps before.
     fn look(&mut self) {
         self.watch_the_scan();
         self.take_all_back();
@@ -149,7 +149,7 @@ impl Daemon {
         self.tell();
     }
 
-    /// Takes in all that the scan has given back: programs and answers, log lines of guests, and
+    /// Handles everything that the scan has returned: programs, answers, log lines of guests, and
     /// measured times.
     fn take_all_back(&mut self) {
         while let Ok(thing) = self.link.handle.returns.pop() {
@@ -159,22 +159,22 @@ impl Daemon {
         self.link.stats.collect();
     }
 
-    /// Logs the lines of guests that the scan has passed on.
+    /// Writes the log lines of guests to the log. The scan has put the lines into a queue.
     fn say_lines(&mut self) {
         while let Ok(line) = self.link.lines.pop() {
             self.plugins.say(&line, &self.config, &self.link);
         }
     }
 
-    /// Goes on with orders that wait for the scan or for a disk.
+    /// Continues orders that wait for the scan or for a disk.
     fn pursue_orders(&mut self) {
         self.pursue_reload();
         self.plugins.order_feeds(&mut self.link);
         self.field.pursue_reset(&self.config, &mut self.link, &mut self.plugins);
     }
 
-    /// Records what has become of plugins, forces and orders. Frees instances and versions that no
-    /// part of the daemon needs any more.
+    /// Records in the history what happened to plugins, forces and orders. Frees instances and
+    /// versions that the daemon no longer needs.
     fn settle(&mut self) {
         self.plugins.settle_swaps(&mut self.link);
         self.settle_forces();
@@ -183,7 +183,7 @@ impl Daemon {
         self.plugins.keep_the_good(&self.config, &mut self.link);
     }
 
-    /// Tells devices, the operator and systemd what has changed.
+    /// Reports changes to the devices that show values, to the log and to systemd.
     fn tell(&mut self) {
         let stands = self.link.stall.is_on();
         self.field.devices.show(self.link.news(), stands);
@@ -194,13 +194,13 @@ impl Daemon {
         self.service.tell_the_manager(&self.plugins, &self.field, &mut self.link);
     }
 
-    /// Takes in one thing that the scan gives back. A program that was refused or has ended is
-    /// dropped here or on another thread, never on the scan.
+    /// Handles one thing that the scan has returned. A refused or ended program is dropped here or
+    /// on another thread, because a drop on the scan's thread would take too long.
     fn take_back(&mut self, thing: Return) {
         match thing {
             Return::Program(program) => self.plugins.report_crash(program, &self.config),
             Return::Reconfigured(reconfiguration) => self.reconfigured(*reconfiguration),
-            // The feed is dropped here, because a drop takes time that the scan does not have.
+            // The feed is dropped here, because a drop on the scan's thread would take too long.
             Return::Feed(_) => {}
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
@@ -219,8 +219,7 @@ impl Daemon {
     }
 }
 
-/// The duration in whole microseconds. A duration that is too long for the type gives the largest
-/// number.
+/// Returns the duration in whole microseconds, or the largest `u64` if the duration is longer.
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

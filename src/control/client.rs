@@ -1,8 +1,9 @@
 //! The client of the control socket: one function for each request of the command line.
 //!
-//! Each request has a connection of its own, and every answer is limited in size and time. What to
-//! do with answers is decided by the caller. The interface is described in `mod.rs`, and the errors
-//! are in `client/error.rs`.
+//! Each function opens a new connection, sends one HTTP request, and reads one answer. The size of
+//! an answer is limited, and so is the time to wait for it. This file only sends and reads: the
+//! code in `cli` decides what to show to the user. All requests are listed in `control/mod.rs`. The
+//! errors are in `client/error.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,21 +29,24 @@ mod error;
 pub use error::Error;
 use error::{chain, is_cut_off};
 
-/// Time limit of an exchange. The server and the daemon together take a little less, so the
-/// server's own message about a lack of time arrives.
+/// The time limit of one exchange: connect, send the request, read the answer. The time limits of
+/// the server add up to less than 70 s. For this reason the server's error message about a slow
+/// daemon arrives in time.
 const EXCHANGE_TIME: Duration = Duration::from_secs(70);
 
-/// Longest answer that is read, in bytes: the points of the largest configuration make about 2 MiB.
+/// The longest answer that the client reads, in bytes. The point list of the largest configuration
+/// has about 2 MiB.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// A client of the daemon behind one of several sockets.
+/// A client that knows the paths of the sockets on which a daemon may listen.
 #[derive(Debug, Clone)]
 pub struct Client {
     sockets: Vec<PathBuf>,
 }
 
 impl Client {
-    /// A client that asks the first of `sockets` on which a daemon listens.
+    /// Returns a client for these socket paths. Each request goes to the first of `sockets` that
+    /// accepts a connection.
     pub fn new(sockets: Vec<PathBuf>) -> Self {
         Self { sockets }
     }
@@ -50,8 +54,7 @@ impl Client {
     /// Reads the state of the daemon.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or does not do it ([`Error`]). This holds for every function
-    /// here.
+    /// The daemon cannot be reached, or does not answer ([`Error`]).
     pub async fn status(&self) -> Result<StatusView, Error> {
         self.fetch("/v1/status").await
     }
@@ -100,7 +103,8 @@ impl Client {
         self.fetch("/v1/vars").await
     }
 
-    /// Lists the newest `limit` receipts, oldest first, of one plugin or of all.
+    /// Lists the newest `limit` receipts, the oldest of them first. With a `name`, only the
+    /// receipts about this plugin, point, variable or device are listed.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -113,7 +117,7 @@ impl Client {
         self.fetch(&format!("/v1{whose}/history?limit={limit}")).await
     }
 
-    /// Does `action` to a plugin: `hold`, `release` or `restart`.
+    /// Sends the order `action` for a plugin. The `action` is `hold`, `release` or `restart`.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -122,7 +126,7 @@ impl Client {
         self.exchange(Method::POST, &path, Bytes::new()).await.map(drop)
     }
 
-    /// Gives every variable its initial value and starts all programs again.
+    /// Resets every variable to its initial value and restarts all programs.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -130,7 +134,7 @@ impl Client {
         self.exchange(Method::POST, "/v1/restart/cold", Bytes::new()).await.map(drop)
     }
 
-    /// Gives every retained variable its initial value.
+    /// Resets every retained variable to its initial value.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -138,8 +142,8 @@ impl Client {
         self.exchange(Method::DELETE, "/v1/retain", Bytes::new()).await.map(drop)
     }
 
-    /// Lets the daemon read the configuration again; returns its changes. Those that can be live
-    /// are in force.
+    /// Makes the daemon read its configuration file again. Returns all differences between the file
+    /// and the configuration in force before. Live changes are active when this function returns.
     ///
     /// # Errors
     /// The daemon cannot be reached, or the file is wrong ([`Error`]).
@@ -148,7 +152,7 @@ impl Client {
         self.parse(&answer)
     }
 
-    /// Lists what a reload would change.
+    /// Lists the changes that a reload would make now. Nothing is changed.
     ///
     /// # Errors
     /// The daemon cannot be reached, or the file is wrong ([`Error`]).
@@ -156,7 +160,7 @@ impl Client {
         self.fetch("/v1/config/diff").await
     }
 
-    /// Ends recovery.
+    /// Ends recovery, the state in which the daemon runs no plugin.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -164,7 +168,8 @@ impl Client {
         self.exchange(Method::POST, "/v1/recover", Bytes::new()).await.map(drop)
     }
 
-    /// Puts a module into the plugin folder; returns its hash, by which the daemon will know it.
+    /// Puts a module into the plugin folder. Returns the hash of the module. The daemon names the
+    /// version by this hash.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -174,9 +179,10 @@ impl Client {
         Ok(self.parse::<DeployedBody>(&answer)?.hash)
     }
 
-    /// Puts a kept version back into the plugin folder; returns its hash. That is the version whose
-    /// hash begins with `to`, or the newest other good one. It may be a bad one only with
-    /// `even_bad`.
+    /// Puts a stored version back into the plugin folder. Returns the hash of this version. With
+    /// `to`, it is the version whose hash begins with `to`. Without `to`, the daemon picks the
+    /// newest good version that is not the present one. A bad version is accepted only if
+    /// `even_bad` is true.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -193,7 +199,7 @@ impl Client {
         Ok(self.parse::<DeployedBody>(&answer)?.hash)
     }
 
-    /// Deletes a plugin's file.
+    /// Deletes the file of a plugin from the plugin folder.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -202,7 +208,7 @@ impl Client {
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
     }
 
-    /// Gives a simulated input a value.
+    /// Sets the value of a simulated input.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -210,7 +216,7 @@ impl Client {
         self.put(&format!("/v1/points/{}", escaped(point)), value).await
     }
 
-    /// Gives a variable a value.
+    /// Sets the value of a variable.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -218,7 +224,7 @@ impl Client {
         self.put(&format!("/v1/vars/{}", escaped(name)), value).await
     }
 
-    /// Lists the forces.
+    /// Lists all forces.
     ///
     /// # Errors
     /// The daemon cannot be reached, or does not answer ([`Error`]).
@@ -226,7 +232,7 @@ impl Client {
         self.fetch("/v1/forces").await
     }
 
-    /// Forces a point.
+    /// Forces a point to the value in `order`.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -236,7 +242,7 @@ impl Client {
         self.exchange(Method::PUT, &path, body.into()).await.map(drop)
     }
 
-    /// Ends the force of a point, or all forces.
+    /// Ends the force of one point. If `point` is `None`, all forces end.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -246,13 +252,13 @@ impl Client {
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
     }
 
-    /// Sends a value to a point or a variable.
+    /// Sends a `PUT` request with a value for a point or a variable.
     async fn put(&self, path: &str, value: Value) -> Result<(), Error> {
         let body = serde_json::to_vec(&SetBody { value }).expect("a value is plain");
         self.exchange(Method::PUT, path, body.into()).await.map(drop)
     }
 
-    /// Lets a simulated device fail.
+    /// Makes a simulated device fail. The JSON object `injection` describes the fault.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -270,19 +276,21 @@ impl Client {
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
     }
 
-    /// Sends a request that only reads, and parses the answer.
+    /// Sends a `GET` request and parses the answer.
     async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let answer = self.exchange(Method::GET, path, Bytes::new()).await?;
         self.parse(&answer)
     }
 
-    /// Parses an answer; its text may be that of a server that is no daemon.
+    /// Parses the JSON body of an answer. Parsing fails if the server on this socket is not a
+    /// Camshaft daemon.
     fn parse<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
         serde_json::from_slice(&answer.body)
             .map_err(|error| Error::Strange(answer.socket.clone(), error.to_string()))
     }
 
-    /// Sends one request; returns the answer if the daemon did what was asked.
+    /// Sends one request and reads the answer. Returns the answer if the HTTP status is 2xx. Any
+    /// other status becomes an [`Error`].
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Error> {
         let (socket, stream) = self.connect().await?;
         let strange = |what: String| Error::Strange(socket.clone(), what);
@@ -303,7 +311,8 @@ impl Client {
         }
     }
 
-    /// Connects to the first socket that takes a connection.
+    /// Connects to the first socket that accepts a connection. If none does, the error lists each
+    /// path with the reason.
     async fn connect(&self) -> Result<(PathBuf, UnixStream), Error> {
         let mut tried = Vec::new();
         for socket in &self.sockets {
@@ -316,7 +325,7 @@ impl Client {
     }
 }
 
-/// An answer, and the socket that it came from.
+/// The body of an answer, and the path of the socket on which the answer arrived.
 struct Answer {
     socket: PathBuf,
     body: Bytes,
@@ -324,7 +333,7 @@ struct Answer {
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Sends one request on a new connection and reads the answer; the caller sets the time limit.
+/// Sends one request on a new connection and reads the answer. The caller sets the time limit.
 async fn converse(
     stream: UnixStream,
     method: Method,
@@ -345,14 +354,15 @@ async fn converse(
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
         result = &mut answer => return result,
-        // The answer reports the errors of the connection as well, and more precisely.
+        // If the connection ends first, the code below still waits for the answer. The answer's
+        // error describes the failure better than the error of the connection.
         _ = connection => {}
     }
     answer.await
 }
 
-/// The words in place of an answer that has not come in time. The daemon may have obeyed an order
-/// all the same.
+/// The text of the error if no answer arrives in time. For an order, the text adds that the daemon
+/// may still have carried out the order.
 fn silence(method: &Method) -> String {
     let doubt = match *method {
         Method::GET => "",
@@ -361,8 +371,8 @@ fn silence(method: &Method) -> String {
     format!("none for {} s{doubt}", EXCHANGE_TIME.as_secs())
 }
 
-/// A name as part of a path: each byte that is not a letter, a digit, `_`, `-` or `.` by its
-/// hexadecimal code.
+/// Escapes a name for use in a URL path. Letters, digits, `_`, `-` and `.` stay unchanged. Each
+/// other byte becomes `%` and two hexadecimal digits, for example `%20` for a space.
 fn escaped(name: &str) -> String {
     let mut path = String::new();
     for byte in name.bytes() {
@@ -379,8 +389,8 @@ fn escaped(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The sender of an order was told only that there is no answer, not that the order may have
-    /// been obeyed.
+    /// An older Camshaft release reported only that there was no answer. The sender of an order
+    /// must also learn that the daemon may have carried out the order.
     #[test]
     fn an_order_without_an_answer_may_have_been_obeyed() {
         assert_eq!(silence(&Method::GET), "none for 70 s");

@@ -1,8 +1,10 @@
-//! Forces, as people order them and see them.
+//! Forces: the order to force a point, and the view of a force.
 //!
-//! A force gives a point a value, whatever its device or its program says. It is for commissioning
-//! and for emergencies. So it ends by itself, it has an owner who answers for it, and every status
-//! shows the number of forces. What a force does to a point is in `process/overlay.rs`.
+//! A force sets a point to a fixed value. The value from the device or the program is then ignored.
+//! Forces are for commissioning and for emergencies. A forgotten force is dangerous, so three rules
+//! apply. A force normally ends after a time. Each force names a responsible owner. Every `camshaft
+//! status` shows the number of forces. The file `process/overlay.rs` puts forced values over
+//! points. The file `daemon/field/force.rs` checks the orders and records the owner of each force.
 
 use std::time::Duration;
 
@@ -10,46 +12,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::image::{Value, exact};
 
-/// How long a force lasts by default: a look at the machine and back, but not the night.
+/// The default duration of a force: 15 minutes. In 15 minutes an operator can walk to the machine
+/// and back. A forgotten force ends before the night.
 pub const DEFAULT_FORCE: Duration = Duration::from_secs(15 * 60);
 
-/// The longest time of a force with an end. A longer one is ordered without an end.
+/// The longest duration of a force that has an end: 7 days. For a longer force, the operator must
+/// order a force without an end.
 pub const MAX_FORCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Longest name of a force's owner, in bytes.
+/// The longest name of a force's owner, in bytes.
 pub const MAX_OWNER_BYTES: usize = 64;
 
-/// Longest reason, in bytes: a line of a terminal.
+/// The longest reason for a force, in bytes. A reason of this length fits on one line of a wide
+/// terminal.
 pub const MAX_REASON_BYTES: usize = 160;
 
 /// An order to force a point: the body of `PUT /v1/forces/NAME`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForceOrder {
-    /// The value, in the unit of the point.
+    /// The forced value, in the unit of the point.
     #[serde(deserialize_with = "exact")]
     pub value: Value,
-    /// How long the force lasts, in milliseconds; without it 15 minutes.
+    /// The duration of the force in milliseconds; 15 minutes if the field is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
-    /// Whether the force lasts until an operator ends it; `for_ms` does not count then.
+    /// Whether the force stays until an operator ends it. The daemon refuses an order with both
+    /// `forever` and `for_ms`.
     #[serde(default)]
     pub forever: bool,
-    /// The person who answers for the force.
+    /// The name of the person who is responsible for the force.
     pub owner: String,
-    /// The reason for the force; may be empty.
+    /// The reason for the force; the text may be empty.
     #[serde(default)]
     pub reason: String,
 }
 
 impl ForceOrder {
-    /// How long the force lasts; `None` if only an operator ends it.
+    /// Returns the duration of the force. `None` means that only an operator ends the force.
     pub fn lasting(&self) -> Option<Duration> {
         let time = self.for_ms.map_or(DEFAULT_FORCE, Duration::from_millis);
         (!self.forever).then_some(time)
     }
 
-    /// By whom, for how long and why, in words.
+    /// Returns the owner, the duration and the reason as text, such as `by ann for 15m: valve
+    /// test`.
     pub fn terms(&self) -> String {
         let how_long = match self.lasting() {
             Some(time) => format!("for {}", humantime::format_duration(time)),
@@ -60,22 +67,23 @@ impl ForceOrder {
     }
 }
 
-/// A force that was ordered and is not over.
+/// A force that is in the scan now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ForceView {
     /// Name of the point.
     pub point: String,
-    /// The value, in the unit of the point.
+    /// The forced value, in the unit of the point.
     pub value: Value,
-    /// Whether the point has this value. An output that no program owns, or whose program lacks a
-    /// required input, is safe instead. While the scan stands, this is `false` for all.
+    /// Whether the forced value is the present value of the point. A force has no effect on an
+    /// output that is safe. An output is safe if no program owns it, or if its program lacks a
+    /// required input. While the scan is stalled, this field is `false` for every force.
     pub active: bool,
-    /// Milliseconds until the force ends; `null` if only an operator ends it.
+    /// Milliseconds until the force ends; `null` if only an operator ends the force.
     pub left_ms: Option<u64>,
-    /// The person who answers for the force.
+    /// The name of the person who is responsible for the force.
     pub owner: String,
-    /// The reason for the force; may be empty.
+    /// The reason for the force; the text may be empty.
     pub reason: String,
-    /// When the force was ordered, as RFC 3339 writes it.
+    /// The time when the force was ordered, in RFC 3339 format.
     pub since: String,
 }

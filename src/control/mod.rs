@@ -1,39 +1,39 @@
-//! The control interface: requests, answers, and HTTP between people and a running daemon.
+//! The control interface: how operators and scripts talk to a running daemon, by HTTP.
 //!
-//! This file holds the vocabulary: [`Request`], [`Response`], [`Failure`]. The fields of answers
-//! are in `status.rs` and its neighbours. `server.rs` passes each request from a unix socket as a
-//! [`Call`] to the daemon, which makes all answers. `client.rs` sends requests.
+//! This file defines the messages: [`Request`], [`Response`], [`Failure`]. The fields of answers
+//! are in `status.rs` and the files beside it. `server.rs` passes each request from a unix socket
+//! to the daemon as a [`Call`]. The daemon makes the answers. `client.rs` sends requests.
 //!
 //! # The interface
-//! HTTP/1.1 with JSON bodies on a unix socket, one request per connection. The mode of the socket
-//! is the only permission: its users can do everything. Each order is a [`Receipt`] with its user.
+//! HTTP/1.1 with JSON bodies on a unix socket, one request per connection. The file mode of the
+//! socket is the only access control. The history gets a [`Receipt`] of each order with its user.
 //!
 //! | request | body | answer |
 //! |---|---|---|
 //! | `GET /v1` | | the list of routes |
 //! | `GET /v1/status` | | [`StatusView`] |
-//! | `GET /v1/plugins`, `/v1/plugins/NAME` | | list of [`PluginView`], or the one |
-//! | `PUT /v1/plugins/NAME` | the module's bytes | 202 and `{"name":...,"hash":...}` |
-//! | `DELETE /v1/plugins/NAME` | | `{"done":true}`: the file is gone, the program leaves |
+//! | `GET /v1/plugins`, `/v1/plugins/NAME` | | list of [`PluginView`], or one [`PluginView`] |
+//! | `PUT /v1/plugins/NAME` | module | 202 and `{"name":...,"hash":...}`: the file is written |
+//! | `DELETE /v1/plugins/NAME` | | `{"done":true}`: the file is deleted |
 //! | `POST /v1/plugins/NAME/hold` (`release`, `restart`) | | `{"done":true}` or [`PluginView`] |
-//! | `GET /v1/history`, `/v1/plugins/NAME/history` | | [`Receipt`]s; also of a point or variable |
+//! | `GET /v1/history`, `/v1/plugins/NAME/history` | | list of [`Receipt`]s |
 //! | `GET /v1/plugins/NAME/versions` | | list of [`VersionView`], the newest first |
-//! | `POST /v1/plugins/NAME/rollback?to=HASH` | | 202: a kept version is back; `&even_bad=true` |
+//! | `POST /v1/plugins/NAME/rollback?to=HASH&even_bad=true` | | 202, as for `PUT` of a module |
 //! | `GET /v1/points` | | list of [`PointView`] |
 //! | `PUT /v1/points/NAME` | `{"value":42.5}` | `{"done":true}` |
 //! | `GET /v1/forces` | | list of [`ForceView`] |
-//! | `PUT /v1/forces/NAME`, `DELETE` of it or all | [`ForceOrder`] | `{"done":true}` |
+//! | `PUT /v1/forces/NAME` | [`ForceOrder`] | `{"done":true}` |
+//! | `DELETE /v1/forces`, `/v1/forces/NAME` | | `{"done":true}` |
 //! | `GET /v1/vars` | | list of [`VarView`] |
 //! | `PUT /v1/vars/NAME` | `{"value":42.5}` | `{"done":true}`: the variable has that value |
 //! | `DELETE /v1/retain` | | `{"done":true}`: retained variables have their initial values |
-//! | `POST /v1/restart/cold` | | `{"done":true}`: others are forgotten, all programs start anew |
-//! | `POST /v1/recover` | | `{"done":true}`: the end of recovery |
+//! | `POST /v1/restart/cold` | | `{"done":true}`: variables are reset, programs start again |
+//! | `POST /v1/recover` | | `{"done":true}`: recovery has ended |
 //! | `GET /v1/config/diff`, `POST /v1/config/reload` | | list of [`ChangeView`] |
 //! | `POST /v1/devices/NAME/fault` (`DELETE`) | `{"kind":"freeze"}` | `{"done":true}` |
 //!
-//! A history is a list of journal [`Entry`]s, oldest first: the newest 1000, or fewer with
-//! `?limit=20`. A `PUT` module lies in the folder; what the daemon makes of it is in the plugin's
-//! view. A failure is answered with `{"error":{"code":...,"message":...}}`, with a [`Code`].
+//! A history has the newest 1000 journal [`Entry`]s, oldest first, or fewer with `?limit=20`. The
+//! body of a failed request is `{"error":{"code":...,"message":...}}`, with a [`Code`].
 //!
 //! ```sh
 //! curl --unix-socket $XDG_RUNTIME_DIR/camshaft/control.sock http://camshaft/v1/status
@@ -69,168 +69,183 @@ pub use receipt::{By, Event, Receipt};
 pub use status::{ChangeView, DeviceView, RetainView, StallView, StatusView};
 pub use version::{ProbationView, Soundness, VersionView};
 
-/// Most receipts in one answer: more than a person reads. Even with the longest texts they are
-/// shorter than the longest answer that a client accepts.
+/// The largest number of receipts in one answer. An operator seldom needs more. Even with the
+/// longest texts, this many receipts are shorter than the longest answer that a client accepts.
 pub const MAX_RECEIPTS: usize = 1000;
 
-/// A request to the daemon. Each variant names its answer; any of them may fail with [`Failure`].
+/// A request to the daemon. The doc of each variant names the answer for success. Any request can
+/// also fail with a [`Failure`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
-    /// Read the state of the daemon: [`Response::Status`].
+    /// Reads the state of the daemon. The answer is [`Response::Status`].
     Status,
-    /// List all plugins: [`Response::Plugins`].
+    /// Lists all plugins. The answer is [`Response::Plugins`].
     Plugins,
-    /// Take this program out of the scan and keep it out: [`Response::Done`] or
-    /// [`Response::Plugin`].
+    /// Takes the program out of the scan until a release. The answer is [`Response::Plugin`], or
+    /// [`Response::Done`] if the plugin no longer exists.
     Hold {
         /// Name of the plugin.
         name: PluginName,
     },
-    /// End this program's hold, or else its quarantine: [`Response::Done`] or [`Response::Plugin`].
+    /// Ends the hold of a plugin. If the plugin is not held, its quarantine ends. The answer is
+    /// [`Response::Plugin`] or [`Response::Done`].
     Release {
         /// Name of the plugin.
         name: PluginName,
     },
-    /// Replace the program's instance by a new one: [`Response::Done`] or [`Response::Plugin`].
+    /// Replaces the program's instance by a new instance of the same code. The answer is
+    /// [`Response::Plugin`] or [`Response::Done`].
     Restart {
         /// Name of the plugin.
         name: PluginName,
     },
-    /// Take every program out, give every variable its initial value, in memory and on disk, and
-    /// start the programs again: [`Response::Done`] once the variables have their values.
+    /// Takes every program out of the scan, resets every variable in memory and on disk, and starts
+    /// the programs again. The answer is [`Response::Done`], sent after the variables have their
+    /// initial values.
     RestartCold,
-    /// Give every retained variable its initial value, in memory and on disk: [`Response::Done`].
+    /// Resets every retained variable to its initial value, in memory and on disk. The answer is
+    /// [`Response::Done`].
     ResetRetain,
-    /// Run the plugins that are held for recovery: [`Response::Done`].
+    /// Ends recovery: the plugins may run. The answer is [`Response::Done`].
     Recover,
-    /// Read the configuration again: [`Response::Changes`], once all changes that can be live are
-    /// so.
+    /// Reads the configuration file again. The answer is [`Response::Changes`], sent after all live
+    /// changes are active.
     Reload,
-    /// List what a reload would change: [`Response::Changes`].
+    /// Lists the changes that a reload would make. The answer is [`Response::Changes`].
     Diff,
-    /// Put these bytes into the plugin folder as `NAME.wasm`: [`Response::Deployed`].
+    /// Writes these bytes into the plugin folder as `NAME.wasm`. The answer is
+    /// [`Response::Deployed`].
     Deploy {
         /// Name of the plugin, without `.wasm`.
         name: PluginName,
-        /// The file's content; not empty, not longer than the server's limit.
+        /// The content of the file. The server has checked that the content is not empty and not
+        /// too long.
         module: Bytes,
     },
-    /// Put a kept version of the plugin into the folder: [`Response::Deployed`].
+    /// Puts a stored version of the plugin into the plugin folder. The answer is
+    /// [`Response::Deployed`].
     Rollback {
         /// Name of the plugin.
         name: PluginName,
-        /// First digits of the version's hash; `None` for the newest other good version.
+        /// The first digits of the version's hash. `None` selects the newest good version that is
+        /// not the present one.
         to: Option<String>,
-        /// Whether the version may be a bad one, which is then released from quarantine. The server
-        /// has checked that `to` is given in this case.
+        /// Whether a bad version is allowed. A bad version is then released from quarantine. The
+        /// server has checked that `to` is given if this field is true.
         even_bad: bool,
     },
-    /// List the versions of a plugin: [`Response::Versions`].
+    /// Lists the versions of a plugin. The answer is [`Response::Versions`].
     Versions {
         /// Name of the plugin.
         name: PluginName,
     },
-    /// Delete the plugin's file: [`Response::Done`].
+    /// Deletes the plugin's file. The answer is [`Response::Done`].
     Remove {
         /// Name of the plugin.
         name: PluginName,
     },
-    /// List what happened to plugins and what operators ordered: [`Response::History`].
+    /// Lists the events of plugins and the orders of operators. The answer is
+    /// [`Response::History`].
     History {
-        /// Name of a plugin, or of a point, variable or device with orders about it; `None` for
-        /// all.
+        /// The name of a plugin, or of a point, variable or device that orders were about. `None`
+        /// selects all entries.
         name: Option<String>,
-        /// Most receipts in the answer, the newest; the server has checked that this is 1 to
-        /// [`MAX_RECEIPTS`].
+        /// The largest number of receipts in the answer; the newest are selected. The server has
+        /// checked that the number is from 1 to [`MAX_RECEIPTS`].
         limit: usize,
     },
-    /// List all points with their values: [`Response::Points`].
+    /// Lists all points with their values. The answer is [`Response::Points`].
     Points,
-    /// List all variables: [`Response::Vars`].
+    /// Lists all variables. The answer is [`Response::Vars`].
     Vars,
-    /// Give a simulated input a value: [`Response::Done`].
+    /// Sets the value of a simulated input. The answer is [`Response::Done`].
     Set {
         /// Name of the point.
         point: PointName,
         /// The value, in the unit of the point.
         value: Value,
     },
-    /// List the forces: [`Response::Forces`].
+    /// Lists all forces. The answer is [`Response::Forces`].
     Forces,
-    /// Force a point: [`Response::Done`], once the force is in force.
+    /// Forces a point. The answer is [`Response::Done`], sent after the scan has taken over the
+    /// force.
     Force {
         /// Name of the point.
         point: PointName,
-        /// The value, for how long, by whom and why.
+        /// The forced value, the duration, the owner and the reason.
         order: ForceOrder,
     },
-    /// End a force: [`Response::Done`].
+    /// Ends a force. The answer is [`Response::Done`].
     Unforce {
         /// Name of the point; `None` for all forced points.
         point: Option<PointName>,
     },
-    /// Give a variable a value: [`Response::Done`], once the variable has it.
+    /// Sets the value of a variable. The answer is [`Response::Done`], sent after the variable has
+    /// the value.
     SetVar {
         /// Name of the variable.
         name: String,
-        /// The value, of the variable's type.
+        /// The new value, which must fit the type of the variable.
         value: Value,
     },
-    /// Let a simulated device fail: [`Response::Done`].
+    /// Makes a simulated device fail. The answer is [`Response::Done`].
     Inject {
         /// Name of the device.
         device: DeviceName,
-        /// A JSON object whose `kind` is a text. The driver of the device reads its other fields.
+        /// A JSON object. Its field `kind` is a text that names the fault. The driver of the device
+        /// interprets all other fields.
         injection: serde_json::Value,
     },
-    /// End the simulated fault of a device: [`Response::Done`].
+    /// Ends the simulated fault of a device. The answer is [`Response::Done`].
     Clear {
         /// Name of the device.
         device: DeviceName,
     },
 }
 
-/// An answer of the daemon to a request that was carried out.
+/// The answer of the daemon to a request that was carried out.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "an answer is moved twice in its life")]
 pub enum Response {
-    /// Answer to [`Request::Status`].
+    /// The answer to [`Request::Status`].
     Status(StatusView),
-    /// Answer to [`Request::Plugins`], in the order of polling.
+    /// The answer to [`Request::Plugins`], in the order in which the scan polls the programs.
     Plugins(Vec<PluginView>),
-    /// One plugin, as it is right after the request.
+    /// One plugin, in its state directly after the request.
     Plugin(PluginView),
-    /// Answer to [`Request::History`], oldest first.
+    /// The answer to [`Request::History`], oldest first.
     History(Vec<Entry<Receipt>>),
-    /// Answer to [`Request::Versions`]: first the kept versions, the newest first.
+    /// The answer to [`Request::Versions`]. The stored versions are first in the list, the newest
+    /// of them at the top.
     Versions(Vec<VersionView>),
-    /// Answer to [`Request::Points`], in the order of the configuration.
+    /// The answer to [`Request::Points`], in the order of the configuration.
     Points(Vec<PointView>),
-    /// Answer to [`Request::Forces`], in the order in which the forces were ordered.
+    /// The answer to [`Request::Forces`], in the order in which the forces were ordered.
     Forces(Vec<ForceView>),
-    /// Answer to [`Request::Vars`], by name.
+    /// The answer to [`Request::Vars`], sorted by name.
     Vars(Vec<VarView>),
-    /// Answer to [`Request::Deploy`]: the bytes lie in the folder and are on the disk.
+    /// The answer to [`Request::Deploy`] and [`Request::Rollback`]. The file in the plugin folder
+    /// is complete and is on the disk.
     Deployed {
-        /// The plugin's name.
+        /// The name of the plugin.
         name: String,
-        /// BLAKE3 of the bytes, 64 hexadecimal digits. Once [`PluginView::file_hash`] is equal to
-        /// it, the daemon has read the file.
+        /// The BLAKE3 hash of the file's bytes, 64 hexadecimal digits. The daemon has read the new
+        /// file as soon as [`PluginView::file_hash`] shows this hash.
         hash: String,
     },
-    /// Answer to [`Request::Reload`] and [`Request::Diff`]: how the file differs from the
-    /// configuration in force.
+    /// The answer to [`Request::Reload`] and [`Request::Diff`]: the differences between the
+    /// configuration file and the configuration in force.
     Changes(Vec<ChangeView>),
-    /// The request was carried out, or will be at the next cycle.
+    /// The daemon has carried out the request, or the scan carries it out in its next cycle.
     Done,
 }
 
 /// The reason why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The kind of failure, for programs.
+    /// The kind of failure, for scripts.
     pub code: Code,
-    /// What was found and what would be right, for people.
+    /// A message for people: what the daemon has found, and what it expects instead.
     pub message: String,
 }
 
@@ -238,20 +253,21 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Code {
-    /// No plugin, point, variable, device or route has this name; HTTP 404.
+    /// No plugin, point, variable, device or route has this name. The HTTP status is 404.
     Unknown,
-    /// The request is malformed or contradicts itself; HTTP 400, 405, 408 or 413.
+    /// The request is malformed or contradicts itself. The HTTP status is 400, 405, 408 or 413.
     Invalid,
-    /// The request is well formed, but cannot be carried out here or now; HTTP 409.
+    /// The request is well formed, but the daemon cannot carry it out in its present state. The
+    /// HTTP status is 409.
     Refused,
-    /// The daemon has too much to do or is stopping; another try may succeed; HTTP 503.
+    /// The daemon is overloaded or is stopping. A second try may succeed. The HTTP status is 503.
     Busy,
-    /// A defect of the daemon or a failing disk; HTTP 500.
+    /// The daemon has a defect, or its disk fails. The HTTP status is 500.
     Internal,
 }
 
 impl Failure {
-    /// A failure of this kind.
+    /// Returns a failure of this kind with this message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
@@ -265,18 +281,18 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The end of a request: an answer or a failure.
+/// The outcome of a request: a response or a failure.
 pub type Reply = Result<Response, Failure>;
 
-/// A request on its way from the server to the daemon's loop.
+/// A request on its way from the server to the daemon's loop, with the channel for the answer.
 #[derive(Debug)]
 pub struct Call {
-    /// What the client asks for.
+    /// The request of the client.
     pub request: Request,
-    /// The user who sends an order; `None` for a request that only reads, and if the kernel does
-    /// not say it.
+    /// The user who sends an order. `None` for a request that only reads, and if the kernel does
+    /// not report the user.
     pub who: Option<Who>,
-    /// Takes the answer. The client may have left; then the answer is dropped.
+    /// The channel for the answer. If the client has closed its connection, the answer is dropped.
     pub reply: oneshot::Sender<Reply>,
 }
 

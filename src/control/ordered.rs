@@ -1,8 +1,9 @@
-//! The audit trail: what an operator ordered, which user it was, and the value before and after.
+//! The audit trail: the order of an operator, the user who gave it, and the values before and
+//! after.
 //!
-//! This is plain data, a part of [`super::Receipt`]. `server/peer.rs` finds out the user at the
-//! other end of a connection. `daemon/audit.rs` decides which requests are orders, and how many of
-//! them get a line.
+//! This file has only data types and their text. An [`Ordered`] is a part of [`super::Receipt`].
+//! `server/peer.rs` finds out which user sent a request. `daemon/audit.rs` decides which requests
+//! count as orders, and which of them get a line in the history.
 
 use std::fmt;
 
@@ -10,13 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{counted, legible};
 
-/// The user whose process sent a request, as the kernel knows it. For a process behind `sudo` that
-/// is root.
+/// The user whose process sent a request, as reported by the kernel. For a process under `sudo`
+/// that user is root.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Who {
-    /// Number of the user.
+    /// The number of the user (uid).
     pub uid: u32,
-    /// Name that the system has for this number; `null` if there is none, or none in time.
+    /// The user's name on this system. `null` if the number has no name, or if the look-up took too
+    /// long.
     pub name: Option<String>,
 }
 
@@ -29,32 +31,33 @@ impl fmt::Display for Who {
     }
 }
 
-/// The kinds of orders, named as on the command line. Hold and release are not among them: they
-/// have receipts of their own.
+/// The kind of an order, named after its command. Hold and release are missing here, because they
+/// have their own kinds of receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderKind {
-    /// A simulated input or a variable got another value.
+    /// The operator set a simulated input or a variable to a new value.
     Set,
-    /// A point was forced.
+    /// The operator forced a point.
     Force,
-    /// A force was ended, or all were.
+    /// The force of one point ended, or all forces ended.
     Unforce,
     /// A module was put into the plugin folder.
     Deploy,
-    /// A kept version was put into the plugin folder.
+    /// A stored version was put back into the plugin folder.
     Rollback,
-    /// A plugin's file was deleted.
+    /// The file of a plugin was deleted.
     Remove,
     /// A program got a new instance of the same code.
     Restart,
-    /// All programs start again. Declared variables have their initial values, and others are gone.
+    /// All programs restarted. Declared variables have their initial values; all other variables
+    /// were deleted.
     RestartCold,
-    /// The retained variables got their initial values.
+    /// The retained variables were reset to their initial values.
     ResetRetain,
-    /// The plugins that were held for recovery may run.
+    /// Recovery ended, so the plugins may run.
     Recover,
-    /// The configuration was read again.
+    /// The configuration file was read again.
     Reload,
     /// A simulated device was given a fault.
     Fault,
@@ -63,7 +66,7 @@ pub enum OrderKind {
 }
 
 impl OrderKind {
-    /// The order as it is written on the command line.
+    /// Returns the text of the command for this order, such as `restart --cold`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -83,41 +86,44 @@ impl OrderKind {
     }
 }
 
-/// An order that was carried out, or that failed half done.
+/// An order that was carried out, or that failed after it had already changed something.
 ///
-/// An order that was refused changed nothing and is not recorded. The version that a deploy or a
-/// rollback puts into the folder is the receipt's `hash`, and the file before it is `old_hash`.
+/// A refused order has changed nothing and is not recorded. For a deploy or a rollback, the `hash`
+/// of the receipt is the new version in the plugin folder. The receipt's `old_hash` is the version
+/// that was in the folder before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ordered {
     /// The kind of order.
     pub order: OrderKind,
-    /// The point, variable or device of the order; absent in other orders.
+    /// The point, variable or device that the order was about; absent if the order has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The value before, as text; absent if the order gives no value.
+    /// The value before the order, as text; absent if the order sets no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<String>,
-    /// The value after, as text; absent if the order gives no value.
+    /// The value after the order, as text; absent if the order sets no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<String>,
-    /// Details of the order: for how long and why a point is forced, or what a reload changed.
+    /// More details. For a force: its owner, duration and reason. For a reload: the changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<String>,
-    /// The user who ordered it. `null` if no user did: a signal, a configuration file that was
-    /// saved, or the end of a force's time.
+    /// The user who gave the order. `null` if the cause was not a user. Such causes are a signal, a
+    /// saved configuration file, and the end of a force's time.
     pub who: Option<Who>,
-    /// The reason why the order failed half done; absent if it did not.
+    /// The reason why the order failed after it had already changed something; absent after
+    /// success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// Number of orders that this line stands for. That is this order, and those of the same kind,
-    /// user and target since the line before, which came too often for a line each.
+    /// The number of orders that this line of the history counts. Orders that come too often get
+    /// one common line. The line then counts all orders of the same kind, user and target since
+    /// their last line.
     pub count: u64,
 }
 
 impl Ordered {
-    /// The order as a sentence without its end, for the log and the command line. `version` and
-    /// `before` are the digits of the version that the order put into the folder and of the one
-    /// before it.
+    /// Returns the order as a sentence without a full stop, for the log and the command line.
+    /// `version` is the short hash of the version that the order put into the plugin folder.
+    /// `before` is the short hash of the version that was in the folder before.
     pub fn sentence(&self, version: Option<&str>, before: Option<&str>) -> String {
         let by = self.who.as_ref().map(ToString::to_string);
         let mut text = match (&self.failed, by) {
@@ -139,7 +145,7 @@ impl Ordered {
         text
     }
 
-    /// The change that the order made, in words.
+    /// Returns the change that the order made, as text.
     fn what(&self, version: Option<&str>, before: Option<&str>) -> String {
         use OrderKind as Kind;
         let target = legible(self.target.as_deref().unwrap_or_default());

@@ -1,7 +1,8 @@
-//! A plugin, as people see it: what is wanted of it, its state, its versions and its last swap.
+//! The view of a plugin: the operator's wish, the state, the versions and the last swap.
 //!
-//! This is plain data, by the rules of all views, which stand in `status.rs`. The daemon fills the
-//! fields in (`daemon/plugins/view.rs`). What a state means for the program is in `supervisor.rs`.
+//! This file has only data types. The rules for all views are in `status.rs`. The daemon fills in
+//! the fields in `daemon/plugins/view.rs`. The rules that lead from one state to another are in
+//! `supervisor.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use super::version::ProbationView;
 use crate::plugin::Trap;
 use crate::scan::stats::Summary;
 
-/// What the operator wants of a plugin.
+/// The operator's wish for a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Want {
@@ -29,23 +30,26 @@ pub enum Want {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PluginState {
-    /// The first instance of the plugin is being compiled or started, and no code of it runs yet.
+    /// The first instance of the plugin is being compiled or started. No code of the plugin runs
+    /// yet.
     Preparing,
-    /// The program is polled. A newer file may be in preparation or refused: then
+    /// The program is polled. A newer file may be in preparation, or may be refused. In both cases
     /// [`PluginView::hash`] and [`PluginView::file_hash`] differ.
     Running,
-    /// The program trapped or could not be made by accident, and waits for its next start.
+    /// The program waits for its next start. Either the program trapped, or its instance could not
+    /// be made because of an accident, such as a failed read.
     Backoff,
-    /// The program trapped too often. It is not run until its file changes, or until a release.
+    /// The program trapped too often. The daemon does not run it until its file changes, or until
+    /// an operator releases it.
     Quarantined,
-    /// The operator holds the plugin.
+    /// The plugin is held: by the operator, or by the configuration.
     Held,
-    /// The file cannot be run, and no older version can run in its place.
+    /// The daemon cannot run the file, and no older version can run in its place.
     Refused,
 }
 
 impl PluginState {
-    /// The state as one word, as the JSON has it.
+    /// Returns the state as one word, the same word as in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Preparing => "preparing",
@@ -58,126 +62,136 @@ impl PluginState {
     }
 }
 
-/// One plugin.
+/// The view of one plugin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginView {
-    /// Name of the plugin: that of its file, without `.wasm`.
+    /// The name of the plugin: the name of its file without `.wasm`.
     pub name: String,
-    /// Name of the file in the folder.
+    /// The name of the file in the plugin folder.
     pub file: String,
-    /// What the operator wants.
+    /// The operator's wish for this plugin.
     pub want: Want,
     /// The state of the plugin.
     pub state: PluginState,
-    /// The reason why the file's version does not run, or its last trap; `null` for new bytes.
+    /// The reason why the version in the file does not run, or the last trap of this version;
+    /// `null` for a file with new content.
     pub reason: Option<String>,
-    /// Whether the version in the file is in quarantine; another version may run in its place.
+    /// Whether the version in the file is in quarantine. Another version of the plugin may run in
+    /// its place.
     #[serde(default)]
     pub quarantined: bool,
-    /// Hash of the version that runs; `null` if none does.
+    /// The hash of the version that runs; `null` if no version runs.
     pub hash: Option<String>,
-    /// Hash of the version in the file, as last read; `null` before the first read.
+    /// The hash of the version in the file when the file was last read; `null` before the first
+    /// read.
     pub file_hash: Option<String>,
-    /// Number of the instance that runs or ran last, over all plugins; 0 before the first.
+    /// The number of the instance that runs or ran last. Instances of all plugins share one
+    /// counter; 0 means that the plugin had no instance yet.
     pub generation: u64,
-    /// Polls of this instance that returned well.
+    /// The number of polls of this instance that returned without a trap.
     pub polls: u64,
-    /// Whether a required input is bad, so that the outputs of the plugin are safe.
+    /// Whether a required input is bad. If so, the outputs of the plugin are safe.
     pub degraded: bool,
-    /// Whether the version is on probation: if it traps now, the version before it resumes.
+    /// Whether the running version is on probation. If it traps now, the version before it runs
+    /// again.
     pub probation: bool,
-    /// What is left of the probation; `null` if it is over, or if nothing runs. A first version has
-    /// a probation as well, although no version could resume in its place.
+    /// The remaining probation; `null` if the probation is over, or if the plugin does not run. A
+    /// first version is on probation too, although there is no older version for a rollback.
     #[serde(default)]
     pub probation_left: Option<ProbationView>,
-    /// Traps since the daemon's start, of all instances and versions.
+    /// The number of traps since the daemon's start, of all instances and versions of this plugin.
     pub traps: u64,
-    /// The cycle in which this instance took its seat; 0 if none did.
+    /// The cycle in which this instance entered the scan; 0 if it has not entered the scan.
     pub since_cycle: u64,
-    /// Milliseconds until the next start; only in backoff.
+    /// Milliseconds until the next start. The value is present only in the state `backoff`.
     pub restart_in_ms: Option<u64>,
-    /// Size of its linear memory in bytes; 0 if nothing runs.
+    /// The size of the instance's linear memory in bytes; 0 if the plugin does not run.
     pub memory_bytes: u64,
-    /// CPU time for one poll, in microseconds.
+    /// The CPU time that one poll may use, in microseconds.
     pub budget_us: u64,
-    /// The program is polled in every n-th cycle.
+    /// The number n if the scan polls the program in every n-th cycle; 1 means every cycle.
     pub every: u32,
-    /// Duration of its polls.
+    /// The statistics of the duration of the polls.
     pub poll: Summary,
-    /// The latest trap of any version.
+    /// The latest trap of any version of this plugin.
     pub last_trap: Option<Trap>,
-    /// The version that had the latest trap; `null` if none had, or if that is not known.
+    /// The hash of the version that had the latest trap. `null` if no version has trapped, or if
+    /// the version is not known.
     #[serde(default)]
     pub trapped_hash: Option<String>,
     /// The times of the latest swap.
     pub last_swap: Option<SwapView>,
-    /// Whether the plugin is kept from something because a call is refused. Reads of variables that
-    /// do not exist yet are the only refused calls that do not count.
+    /// Whether a refused call prevents the plugin from doing its work. A read of a variable that
+    /// does not exist yet is the only refused call that does not count here.
     #[serde(default)]
     pub denied: bool,
-    /// The calls that this instance was refused, by kind and name. A kind is left out if such a
-    /// call has succeeded since, or would by now. Calls that keep the plugin from nothing come
-    /// last. The words say it if a call was refused only before the first poll.
+    /// The refused calls of this instance, grouped by kind and name. A group is removed after such
+    /// a call has succeeded, or if such a call would succeed now. Calls whose refusal does not
+    /// affect the plugin are last in the list. If a call was refused only before the first poll,
+    /// the text of its group reports this.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
-    /// Number of refused calls whose kinds and names are not listed, because there are too many.
+    /// The number of refused calls in groups that are not in the list, because the list is full.
     #[serde(default)]
     pub refused_others: u64,
-    /// What is valid in the version that runs (or in the file, if none runs) and probably not
-    /// meant: one sentence each, as in `camshaft check`.
+    /// Warnings about the version that runs, or about the file if no version runs. Each warning is
+    /// one sentence about something that is valid but probably a mistake, as in `camshaft check`.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// The newest crash report of the plugin since the daemon's start.
+    /// The newest crash report of the plugin since the daemon's start; `null` if there is none.
     #[serde(default)]
     pub report: Option<String>,
-    /// Outputs that this version, or the version before it, owned and that the plugin does not
-    /// write any more. They have no owner now and are safe.
+    /// Outputs that the plugin wrote before and does not write any more. The present version or the
+    /// version before it has owned these outputs. The outputs have no owner now and are safe.
     #[serde(default)]
     pub lost: Vec<String>,
 }
 
-/// Refused calls of one kind, about one name.
+/// A group of refused calls of one kind about one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedView {
-    /// The function that was called first, such as `wasm_point_write_int`.
+    /// The name of the function in the first call of the group, such as `wasm_point_write_int`.
     pub call: String,
-    /// The code that the program gets, 1 to 5.
+    /// The error code that the function returned to the program, from 1 to 5.
     pub code: i32,
-    /// Name of the point or variable; empty if there is none.
+    /// The name of the point or variable; empty if the call has no name.
     pub name: String,
-    /// What is wrong, in words.
+    /// The reason for the refusal, as text.
     pub words: String,
-    /// Number of such calls.
+    /// The number of calls in the group.
     pub count: u64,
-    /// Cycle of the last such call; 0 before the first poll.
+    /// The cycle of the last call of the group; 0 before the first poll.
     pub last_cycle: u64,
 }
 
-/// The five times of a swap, and the state that it carried over.
+/// The times of a swap, and the state that the swap carried over from the old version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SwapView {
-    /// From the change of the file to the moment when its bytes were read, in microseconds.
+    /// The time from the change of the file to the end of reading it, in microseconds.
     pub detect_us: u64,
-    /// Time to check and compile the module, or to fetch it from the cache, in microseconds.
+    /// The time to check and compile the module, or to read it from the cache, in microseconds.
     pub compile_us: u64,
-    /// Time to make the instance and run its `init`, in microseconds.
+    /// The time to make the instance and to run its `init`, in microseconds.
     pub prepare_us: u64,
-    /// From then to the cycle in which the instance took over, in microseconds.
+    /// The time from the end of `init` to the cycle in which the instance took over, in
+    /// microseconds.
     pub boundary_us: u64,
-    /// Cycles that did not take place because of the swap.
+    /// The number of cycles that the scan skipped because of the swap.
     pub missed_cycles: u64,
-    /// Whether the compiled module came from the cache.
+    /// Whether the compiled module came from the cache. If not, it was compiled for this swap.
     pub cached: bool,
-    /// Bytes of the state that the version before handed over; `null` if the new one got none.
+    /// The size of the state that the old version saved for the new version, in bytes; `null` if
+    /// the new version got no state.
     #[serde(default)]
     pub state_bytes: Option<u64>,
-    /// Variables that existed before.
+    /// The number of variables that existed before the swap.
     #[serde(default)]
     pub variables_carried: u64,
-    /// Variables that the new version's `init` created.
+    /// The number of variables that the new version's `init` created.
     #[serde(default)]
     pub variables_new: u64,
-    /// Variables that its `init` wrote in vain: of another type by now, or without the right.
+    /// The number of variables that the new version's `init` wrote without effect. Either the
+    /// variable has another type by now, or the plugin has no right to write it.
     #[serde(default)]
     pub variables_dropped: u64,
 }

@@ -1,7 +1,7 @@
-//! A point and a variable, as people see them.
+//! The views of a point and of a variable.
 //!
-//! This is plain data, by the rules of all views, which stand in `status.rs`. The daemon fills the
-//! fields in (`daemon/view.rs`). Forces on points are in `force.rs`.
+//! This file has only data types. The rules for all views are in `status.rs`. The daemon fills in
+//! the fields in `daemon/view.rs`. The view of a force is in `force.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,51 +9,57 @@ use crate::driver::Delivery;
 use crate::process::image::{Class, Direction, Kind, Quality, Safe, Value};
 use crate::process::variable::VariableKind;
 
-/// One point.
+/// The view of one point.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PointView {
-    /// Name of the point.
+    /// The name of the point.
     pub name: String,
-    /// Direction of the point: `in` or `out`.
+    /// The direction of the point: `in` or `out`.
     pub direction: Direction,
-    /// Type of the point in the image.
+    /// The type of the point in the process image.
     #[serde(rename = "type")]
     pub kind: Kind,
-    /// Byte in the image of that direction; with `.bit` for a bool, such as `8.1`.
+    /// The byte address in the input image or output image. For a bool the bit follows, such as
+    /// `8.1`.
     pub address: String,
-    /// The value, in the unit of the point; `nan`, `inf` or `-inf` as text if it is not finite.
+    /// The value, in the unit of the point. A value that is not finite is one of the texts `nan`,
+    /// `inf` and `-inf`.
     pub value: Value,
-    /// Unit for people; may be empty.
+    /// The unit of the value, for display; the text may be empty.
     pub unit: String,
-    /// How far the value can be trusted.
+    /// The quality class of the value: how far a user can trust the value.
     pub quality: Class,
-    /// The reason for this quality; for an output, whether it is forced.
+    /// The detailed quality, which is the reason for the class. For an output it shows whether the
+    /// output is forced.
     pub reason: Quality,
     /// The quality as a status code of OPC UA.
     pub opc_ua: u32,
-    /// Milliseconds since the value was last good; `null` for an output, or if it never was.
+    /// Milliseconds since the value last had good quality. `null` for an output, and for an input
+    /// that never had good quality.
     pub age_ms: Option<u64>,
-    /// Whether the device has this value: `confirmed`, `under_way`, `unconfirmed`; inputs: `null`.
+    /// Whether the device has this output value: `confirmed`, `under_way` or `unconfirmed`; `null`
+    /// for an input.
     pub delivery: Option<Delivery>,
-    /// What the output becomes when no healthy program owns it; `null` for an input.
+    /// The safe setting of the output, which applies while no healthy program owns the output;
+    /// `null` for an input.
     pub safe: Option<SafeView>,
-    /// Name of the plugin that writes the output; `null` if none does.
+    /// The name of the plugin that owns the output; `null` if no plugin owns the output.
     pub owner: Option<String>,
-    /// Name of the point's device.
+    /// The name of the device that the point belongs to.
     pub device: String,
 }
 
-/// What an output becomes when no healthy program owns it: a value, or the text `hold`.
+/// The safe setting of an output: a value, or the text `hold`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SafeView {
     /// The output gets this value.
     Value(Value),
-    /// The output keeps its last value.
+    /// The output stays at its last value.
     Hold(HoldWord),
 }
 
-/// The text `hold`.
+/// A type for the text `hold` in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HoldWord {
@@ -70,28 +76,30 @@ impl From<Safe> for SafeView {
     }
 }
 
-/// One variable.
+/// The view of one variable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VarView {
-    /// Name of the variable.
+    /// The name of the variable.
     pub name: String,
-    /// Type of the variable.
+    /// The type of the variable.
     #[serde(rename = "type")]
     pub kind: VariableKind,
-    /// Its value; one of the texts `nan`, `inf` and `-inf` if it is no finite number.
+    /// The value of the variable. A value that is not finite is one of the texts `nan`, `inf` and
+    /// `-inf`.
     pub value: Value,
-    /// Whether the variable is kept on the disk.
+    /// Whether the variable is retained: its value is stored on the disk.
     pub retain: bool,
-    /// The plugin that wrote it last; `null` if none did, or if an operator wrote it after that.
+    /// The plugin that wrote the variable last. `null` if no plugin wrote it, or if an operator
+    /// wrote it later.
     #[serde(default)]
     pub writer: Option<String>,
-    /// Whether that plugin runs; if not, there may be no program left that writes the variable.
+    /// Whether the plugin in `writer` runs. If not, perhaps no running program writes the variable.
     #[serde(default)]
     pub writer_runs: bool,
-    /// Whether an operator or a reset wrote it last.
+    /// Whether the last write came from an operator or from a reset.
     #[serde(default)]
     pub set_by_operator: bool,
-    /// Milliseconds since it was written; `null` while it has its first value.
+    /// Milliseconds since the last write; `null` while the variable has its first value.
     #[serde(default)]
     pub age_ms: Option<u64>,
 }

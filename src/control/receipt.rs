@@ -1,9 +1,9 @@
-//! Receipts: what happened to plugins and what people ordered, one for each event that an operator
-//! may want to know later.
+//! Receipts: one record for each event of a plugin and for each order of an operator.
 //!
-//! This is plain data, the same for the journal on the disk, the JSON and the command line. A new
-//! field must have a default, so that an older journal can still be read. A program skips kinds of
-//! receipts that it does not know. Orders are in `ordered.rs`.
+//! This file has only data types. The journal on the disk, the JSON answers and the command line
+//! use the same types. A new field must have a default value, so that the daemon can still read an
+//! older journal. A program that reads receipts must skip the kinds that it does not know. The
+//! fields of orders are in `ordered.rs`. The file `daemon/plugins/record.rs` writes the receipts.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,128 +15,130 @@ use crate::plugin::shadow::Report;
 /// Something that happened to a plugin, or an order of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Name of the plugin; `null` for an order that is about no plugin.
+    /// The name of the plugin; `null` for an order that is not about a plugin.
     pub plugin: Option<String>,
-    /// The cycle in which it happened, or the newest cycle that the daemon had seen. Cycles count
-    /// from the daemon's start; 0 is before the first.
+    /// The cycle of the event, or the newest cycle known to the daemon at that time. The count of
+    /// cycles starts with 1 at the daemon's start; 0 means before the first cycle.
     pub cycle: u64,
-    /// The version that the receipt is about, 64 hexadecimal digits; `null` if there is none, for
-    /// example for a file that cannot be read.
+    /// The hash of the version that the receipt is about, 64 hexadecimal digits. `null` if there is
+    /// no version, for example for a file that cannot be read.
     pub hash: Option<String>,
-    /// The version that was in the scan until then, trapped or not; `null` if none was. After a
-    /// swap that version is gone. After a refusal it is the one that goes on, or `null` if none
-    /// does.
+    /// The hash of the version that was in the scan before the event, even if that version had
+    /// trapped. `null` if there was no version. After a swap, this old version has left the scan.
+    /// After a refusal, this old version continues to run.
     pub old_hash: Option<String>,
     /// The event itself.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What can happen to a plugin; `kind` in JSON.
+/// The kind of an event. In JSON, the field `kind` has the name of the variant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
-    /// The version took its seat, which was empty.
+    /// The version entered the scan. The plugin had no program in the scan before.
     Started {
         /// The times of the start.
         swap: SwapView,
     },
-    /// The version took over from another one.
+    /// The version replaced another version in the scan.
     Swapped {
         /// The times of the swap.
         swap: SwapView,
-        /// What the version's shadow run found; absent if it had none.
+        /// The result of the version's shadow run; absent if there was no shadow run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shadow: Option<Report>,
     },
-    /// A new instance of the same version took over: after a trap, or because the operator wanted
-    /// it.
+    /// A new instance of the same version took over: after a trap, or by an operator's order.
     Restarted {
         /// The times of the restart.
         swap: SwapView,
     },
-    /// The version is not run. If another version ran, it goes on.
+    /// The daemon does not run this version. If another version was running, that version
+    /// continues.
     Refused {
-        /// The reason of the refusal: what is wrong.
+        /// The reason for the refusal: what is wrong.
         reason: String,
-        /// The remedy: what would be right.
+        /// The remedy: what the user can do about the problem.
         remedy: String,
-        /// How often the same version was refused in a row. In a long row not every refusal has a
-        /// receipt: the first five have one, and then those whose count is a power of two.
+        /// The number of refusals of the same version in a row. In a long row, only some refusals
+        /// get a receipt: the first five, and then each refusal whose count is a power of two.
         count: u64,
-        /// What the version's shadow run found; absent if it had none.
+        /// The result of the version's shadow run; absent if there was no shadow run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shadow: Option<Report>,
-        /// The user whose deploy was refused; absent for a file that came into the folder in
-        /// another way.
+        /// The user whose deploy was refused. Absent if the file came into the plugin folder
+        /// without a deploy.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// The version trapped: its outputs are safe until it is restarted.
+    /// The version trapped. Its outputs are safe until the restart.
     Trapped {
-        /// Kind and place of the trap.
+        /// The kind of the trap and its location in the code.
         trap: Trap,
-        /// How often the same version trapped in a row, with restarts between. In a long row not
-        /// every trap has a receipt, and neither has the restart after it: the rule is that of
-        /// [`Event::Refused`].
+        /// The number of traps of the same version in a row, with restarts between them. In a long
+        /// row, only some traps and restarts get a receipt, by the rule in [`Event::Refused`].
         count: u64,
     },
-    /// There is a crash report of a trap of this version: `camshaft replay FILE` runs the trap
-    /// again.
+    /// The daemon wrote a crash report about a trap of this version. The command `camshaft replay
+    /// FILE` repeats the trap.
     Reported {
         /// Path of the crash report.
         file: String,
     },
-    /// The version before runs again, with its state, because its successor trapped on probation.
-    /// Here `hash` is the version that runs again, and `old_hash` is its successor.
+    /// The new version trapped on probation, so the old version runs again with its state. Here
+    /// `hash` is the old version that runs again, and `old_hash` is the new version that trapped.
     Rollback,
-    /// This version is not run again until the file has new bytes or the plugin is released.
+    /// The daemon does not run this version until the file has new content, or until an operator
+    /// releases the plugin.
     Quarantined {
         /// The reason for the quarantine.
         reason: String,
     },
-    /// A kept version runs in place of the file, which is no good. Here `hash` is the version that
-    /// runs, and `old_hash` is that of the file.
+    /// The version in the file is bad, so a stored version runs in its place. Here `hash` is the
+    /// stored version that runs, and `old_hash` is the version in the file.
     StandsIn,
-    /// The plugin must leave the scan.
+    /// The plugin was ordered to leave the scan.
     Held {
-        /// What ordered it: an operator or the configuration.
+        /// The source of the hold: an operator or the configuration.
         by: By,
-        /// The user, if it was an operator.
+        /// The user who ordered the hold; absent if the source is the configuration.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// The plugin may run again; hold and refusal are forgotten.
+    /// The plugin may run again. Its hold has ended, and its refusals are forgotten.
     Released {
-        /// What ordered it: an operator or the configuration.
+        /// The source of the release: an operator or the configuration.
         by: By,
-        /// Whether quarantine is forgotten as well. It is if the plugin was not held.
+        /// Whether the release also ends the quarantine. A release of a held plugin ends only the
+        /// hold.
         #[serde(default = "yes")]
         forgives: bool,
-        /// The user, if it was an operator.
+        /// The user who ordered the release; absent if the source is the configuration.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// The plugin's file is gone.
+    /// The file of the plugin was removed from the plugin folder.
     Removed,
-    /// The program is out of the scan: it was held, removed or quarantined. Its outputs are safe.
+    /// The program has left the scan: it was held, removed or quarantined. Its outputs are safe.
     Stopped,
-    /// An operator's order was carried out, about a plugin or about none.
+    /// An order of an operator was carried out. The order may be about a plugin or not.
     Ordered(Ordered),
 }
 
-/// The default of `forgives`: the only kind of release in the receipts of older releases.
+/// The default of `forgives` for receipts of older Camshaft releases. In those releases every
+/// release ended the quarantine.
 fn yes() -> bool {
     true
 }
 
-/// What can hold or release a plugin.
+/// The possible sources of a hold or a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     /// A client of the control socket.
     Operator,
-    /// The configuration, at the start or at a reload.
+    /// The configuration file, at the start or at a reload.
     Configuration,
 }
 
@@ -176,7 +178,7 @@ mod tests {
         let ann = r#""who":{"uid":1000,"name":"ann"}"#;
         let held = Event::Held { by: By::Operator, who: who.clone() };
         check(held, &format!(r#""kind":"held","by":"operator",{ann}"#));
-        // Older releases wrote no user.
+        // Older Camshaft releases wrote no user.
         check(Event::Held { by: By::Operator, who: None }, r#""kind":"held","by":"operator""#);
         let ordered = Ordered {
             order: OrderKind::RestartCold,

@@ -1,11 +1,17 @@
-//! The daemon's end of the control socket: it takes HTTP requests and makes [`Call`]s of them.
+//! The server on the control socket: it receives HTTP requests and makes a [`Call`] of each
+//! request.
 //!
-//! It parses and limits, and decides nothing: every well-formed request goes to the daemon, which
-//! answers. A user who can open the socket may operate the machine, but the client may be
-//! defective. So a slow, stuck or noisy client costs a connection for a while, and never memory
-//! without a limit. A client that has sent anything gets an answer, even if that is a refusal
-//! before the end of its request: `drain.rs`. The other end is `client.rs`; the routes are listed
-//! in `mod.rs`.
+//! ```text
+//!   client ──▶ accept() ──▶ converse() ──▶ route.rs ──▶ Call ──▶ the daemon's loop
+//!   client ◀── drain(), if still sending ◀── answer.rs ◀── reply ◀──────┘
+//! ```
+//! The server parses requests and enforces limits. The server makes no decisions: the daemon
+//! answers every well-formed request. Users who can open the socket are trusted, but their client
+//! programs may have defects. A slow or stuck client can occupy one connection only for a limited
+//! time. The server uses only limited memory for each connection. Every client that has sent a byte
+//! gets an answer. The server may refuse a request before the whole request has arrived; `drain.rs`
+//! then makes sure that the refusal reaches the client. The client side is `client.rs`; the routes
+//! are listed in `control/mod.rs`.
 
 mod answer;
 mod body;
@@ -36,41 +42,43 @@ use peer::Peer;
 use route::ApiState;
 pub use socket::{BindError, Socket};
 
-/// Most connections at a time; more wait in the kernel's queue. An operator, a monitor and a deploy
-/// are three.
+/// The largest number of connections at one time. More connections wait in the kernel's queue.
+/// Normal use is about three: an operator, a monitor and a deploy.
 const MAX_CONNECTIONS: usize = 32;
 
-/// Time limit from a connection to the end of its request's head. The head comes from the same
-/// machine. A client in the queue waits no longer than this until a stuck connection is closed.
+/// The time limit for the head of a request, counted from the start of the connection. The client
+/// is on the same machine, so the head arrives fast. After this time the server closes a stuck
+/// connection, and a waiting client gets its turn.
 const HEAD_TIME: Duration = Duration::from_secs(2);
 
-/// Most bytes of a request's head, and size of each connection's buffer.
+/// The largest head of a request, and the size of the buffer of each connection, in bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Time limit from an answer to the moment when the client has read the last of it. The longest
-/// answer, a thousand receipts, has half a megabyte. A client that does not read keeps others out
-/// for no longer than this.
+/// The time that a client has to read its answer. The longest answer, a thousand receipts, has half
+/// a megabyte. After this time the server closes the connection, so a client that does not read
+/// cannot block other clients for longer.
 const READ_TIME: Duration = Duration::from_secs(10);
 
-/// Time limit of a whole connection: a module that is sent slowly, an answer of a busy daemon, and
-/// some time to read it.
+/// The time limit of a whole connection. The limit covers a slow upload of a module, an answer of a
+/// busy daemon, and some time to read the answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(90);
 
-/// Most connections that have an answer and still send, besides [`MAX_CONNECTIONS`]. More are
-/// closed at once, and their clients may see a reset in place of the answer.
+/// The largest number of connections in the drain state: the client has got its answer and is still
+/// sending. These connections do not count in [`MAX_CONNECTIONS`]. A connection beyond this number
+/// is closed at once, and its client may get a connection reset in place of the answer.
 const MAX_DRAINING: usize = 32;
 
-/// Time that running requests get to end after the daemon begins to stop.
+/// The time that open requests have to end after the daemon begins to stop.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// Pause after a connection could not be taken, mostly for want of file descriptors.
+/// The pause after a failed `accept`. The usual cause is that no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes requests from `socket` and passes them to `calls` until `shutdown`, then removes the
-/// socket.
+/// Serves requests from `socket` until `shutdown` completes. Each request goes to the queue
+/// `calls`. At the end the socket file is removed.
 ///
-/// A module longer than `module_bytes` is refused. `calls` should have room for some requests:
-/// while it is full, clients wait.
+/// A module longer than `module_bytes` is refused. While the queue `calls` is full, clients wait.
+/// So the queue should have room for some requests.
 pub async fn serve(
     socket: Socket,
     module_bytes: u64,
@@ -85,6 +93,8 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
+            // A connection has ended. If its client is still sending, the connection must be
+            // drained.
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 if let Ok(Some(rest)) = ended && draining.len() < MAX_DRAINING {
                     draining.spawn(drain(rest));
@@ -99,10 +109,12 @@ pub async fn serve(
         }
     }
     drop(socket);
+    // The drop of the socket has ended new connections. Open connections get a limited time to end.
     let _ = timeout(LEAVE_TIME, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-/// The next connection; `None` after a failure. The first failure in a row is logged.
+/// Accepts the next connection. Returns `None` after a failure. Only the first of several failures
+/// in a row is logged.
 async fn accept(socket: &Socket, is_failing: &mut bool) -> Option<UnixStream> {
     match socket.accept().await {
         Ok(stream) => {
@@ -117,15 +129,16 @@ async fn accept(socket: &Socket, is_failing: &mut bool) -> Option<UnixStream> {
     }
 }
 
-/// Logs a failure, unless the attempt before has failed too.
+/// Logs a failure of `accept`, except if the attempt before failed too.
 fn complain(error: &io::Error, is_failing: &mut bool) {
     if !std::mem::replace(is_failing, true) {
         tracing::warn!(%error, "the control socket takes no connections at present: {error}");
     }
 }
 
-/// Serves one connection: one request, one answer. Returns the connection if the client got its
-/// answer before it had sent the whole request.
+/// Serves one connection: reads one request and sends one answer. Returns the connection if the
+/// client got its answer before it had sent the whole request. The caller must then drain the
+/// connection.
 async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream> {
     let peer = stream.peer_cred().ok().map(|user| Peer(user.uid()));
     let (stream, rest) = duplicate(stream).ok()?;
@@ -140,17 +153,20 @@ async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)
-        // A client that has sent its whole request may close its side, and is answered like others.
+        // A client may close its sending side after its request. Such a client must also get an
+        // answer.
         .half_close(true)
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
+    // This future ends when the client has had [`READ_TIME`] to read its answer.
     let unread = async {
         answered.notified().await;
         sleep(READ_TIME).await;
     };
     tokio::select! {
-        // The client has seen how the connection ended, or is gone; nothing is left to do here.
+        // The exchange is complete, or the client has closed the connection. An error needs no log
+        // line, because the client sees it too.
         _ = connection => {}
         () = unread => {}
         () = sleep(CONNECTION_TIME) => {}

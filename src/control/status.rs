@@ -1,11 +1,13 @@
-//! The state of the daemon, its devices and its configuration, as people see it: plain data, the
-//! same for the JSON and for the command line.
+//! The views of the daemon, its devices and its configuration. The JSON answers and the command
+//! line use the same data types.
 //!
-//! Under `/v1` no field gets another name or another meaning; new fields may be added. Durations
-//! are whole numbers with their unit at the end of the name, and hashes are 64 hexadecimal digits.
-//! That holds for all views. Nothing is computed here: `daemon/view.rs` and
-//! `daemon/field/device.rs` fill the fields in. Views of a plugin are in `plugin.rs`, and those of
-//! points and variables in `point.rs`.
+//! Rules for all views:
+//! - Under `/v1`, no field changes its name or its meaning. New fields may be added.
+//! - A duration is a whole number, and the field name ends with its unit, such as `_ms`.
+//! - A hash has 64 hexadecimal digits.
+//!
+//! This file computes nothing: `daemon/view.rs` and `daemon/field/device.rs` fill in the fields.
+//! The view of a plugin is in `plugin.rs`. The views of points and variables are in `point.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,95 +15,100 @@ use super::plugin::PluginView;
 use crate::driver::Part;
 use crate::scan::stats::Summary;
 
-/// The state of the daemon.
+/// The state of the daemon: the answer to `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusView {
-    /// Version of the daemon, such as `0.1.0`.
+    /// The version of the daemon, such as `0.1.0`.
     pub version: String,
-    /// Number of the daemon's process.
+    /// The process number of the daemon.
     pub pid: u32,
     /// Seconds since the daemon's start.
     pub uptime_s: u64,
     /// Path of the configuration file.
     pub config: String,
-    /// What is wrong with the configuration file, so that the last good one stays in force, or
-    /// `null`.
+    /// The error in the configuration file; `null` if the file is correct. While there is an error,
+    /// the last correct configuration stays in force.
     pub config_refused: Option<String>,
-    /// Changes in that file that need a restart of the daemon, such as `control.mode changed`.
+    /// The changes in the configuration file that need a restart of the daemon, such as
+    /// `control.mode changed`.
     pub config_waiting: Vec<String>,
     /// Path of the control socket.
     pub socket: String,
-    /// Path of the watched folder.
+    /// Path of the plugin folder, which the daemon watches.
     pub folder: String,
-    /// Whether the content of the folder is known at present.
+    /// Whether the daemon knows the present content of the plugin folder.
     pub folder_ok: bool,
-    /// Why it is not known: the folder cannot be read, does not answer, is another and an empty
-    /// one, or may not be mounted yet; `null` if it is known. Programs that run go on meanwhile.
+    /// The reason why the content of the plugin folder is not known; `null` if the content is
+    /// known. Examples: the folder cannot be read, does not answer, was replaced by an empty
+    /// folder, or is not mounted yet. Running programs continue meanwhile.
     #[serde(default)]
     pub folder_trouble: Option<String>,
-    /// How many files of the folder are left out because there are too many; `null` if none are.
+    /// The number of files that the daemon ignores because the plugin folder has too many, as text;
+    /// `null` if no file is ignored.
     #[serde(default)]
     pub folder_overlooked: Option<String>,
-    /// Files that are ignored because of their names, such as `X.WASM`; each with the reason.
+    /// The files that the daemon ignores because of their names, such as `X.WASM`. Each entry has
+    /// the reason.
     #[serde(default)]
     pub folder_ignored: Vec<String>,
-    /// Names of plugins that have an entry `[[plugin]]` in the configuration and no file in the
-    /// folder. Empty also while the content of the folder is not known.
+    /// The plugins that have an entry `[[plugin]]` in the configuration but no file in the plugin
+    /// folder. The list is also empty while the content of the folder is not known.
     #[serde(default)]
     pub plugins_missing: Vec<String>,
-    /// Folder of compiled modules; `null` when none is kept.
+    /// The folder of the compile cache; `null` if the daemon has no cache.
     pub cache: Option<String>,
-    /// Whether that folder gives no answer.
+    /// Whether the file system of the cache folder does not answer.
     #[serde(default)]
     pub cache_is_late: bool,
-    /// Why the history would be lost with the daemon (its folder, its disk); `null` if it is
-    /// written.
+    /// The reason why the history is only in memory and would be lost at the end of the daemon;
+    /// `null` if the history is written to the disk.
     pub history_trouble: Option<String>,
-    /// Path of the state directory; `null` if it cannot be used.
+    /// Path of the state directory; `null` if the daemon cannot use it.
     pub state: Option<String>,
     /// The scan period, in microseconds.
     pub period_us: u64,
-    /// Number of the latest cycle; 0 before the first.
+    /// The number of the latest cycle; 0 before the first cycle.
     pub cycle: u64,
-    /// Facts of a scan that stands; `null` while it moves. Points and programs are then as they
-    /// were in that cycle, and devices have made their outputs safe.
+    /// The facts of a stall; `null` while the scan moves. During a stall the shown points and
+    /// programs are from the last cycle, and the devices have made their outputs safe.
     #[serde(default)]
     pub stalled: Option<StallView>,
-    /// Cycles that ended after their deadline.
+    /// The number of overruns: cycles that ended after the planned start of the next cycle.
     pub overruns: u64,
-    /// Cycles that did not take place because of overruns.
+    /// The number of cycles that the scan skipped because of overruns.
     pub missed: u64,
-    /// Time from the deadline of a cycle to its beginning.
+    /// The statistics of the lateness: the time by which a cycle began after its planned start.
     pub lateness: Summary,
-    /// Time from the beginning of a cycle to its end.
+    /// The statistics of the time from the beginning of a cycle to its end.
     pub work: Summary,
-    /// Measured times that were dropped because the queue was full.
+    /// The number of measured times that were dropped because their queue was full.
     pub samples_lost: u64,
-    /// Log lines that were lost. Lines of programs are lost if there are too many at once. Lines of
-    /// the daemon are lost if the output does not read the earlier ones, or cannot be written.
+    /// The number of lost log lines. Lines of programs are lost if too many come at one time. Lines
+    /// of the daemon are lost if the log output is blocked or cannot be written.
     pub log_lines_lost: u64,
-    /// Number of points that are forced.
+    /// The number of forced points.
     pub forces: u64,
-    /// The reason why the daemon runs no plugin until `camshaft recover`; `null` if it runs them.
+    /// The reason for recovery, in which the daemon runs no plugin until `camshaft recover`; `null`
+    /// if the daemon is not in recovery.
     pub recovery: Option<String>,
-    /// The retained variables; `null` if no variable is marked `retain`.
+    /// The state of the retained variables; `null` if no variable is marked `retain`.
     pub retain: Option<RetainView>,
     /// The devices, in the order of the configuration.
     pub devices: Vec<DeviceView>,
-    /// The plugins, in the order of polling.
+    /// The plugins, in the order in which the scan polls them.
     pub plugins: Vec<PluginView>,
 }
 
-/// A scan that has not moved for `scan.stall`.
+/// The facts of a stall: the scan has not moved for `scan.stall` or longer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StallView {
-    /// How long the scan has stood, in milliseconds.
+    /// The duration of the stall so far, in milliseconds.
     pub since_ms: u64,
-    /// Milliseconds until the process ends, if the scan does not move before that.
+    /// Milliseconds until the daemon ends its process, if the scan does not move before.
     pub exit_in_ms: u64,
-    /// What the scan was doing, such as `polling tank`.
+    /// The step of the scan in which the stall began, such as `polling tank`.
     pub doing: String,
-    /// Whether devices have confirmed their safe outputs, in words.
+    /// A text that says whether all devices have confirmed their safe outputs.
     #[serde(default)]
     pub safety: String,
 }
@@ -109,45 +116,48 @@ pub struct StallView {
 /// One difference between the configuration file and the configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeView {
-    /// A key such as `scan.period`, or an entry such as `device[plant]`.
+    /// The name of a key such as `scan.period`, or of an entry such as `device[plant]`.
     pub key: String,
-    /// How the key or entry differs: `added`, `removed` or `changed`.
+    /// The kind of the difference: `added`, `removed` or `changed`.
     pub how: String,
-    /// What the change needs. `live`: it counts from the next cycle on. `device`: only this device
-    /// starts, restarts or stops. `restart`: it counts after a restart of the daemon.
+    /// The effect of the change. `live`: the change is active from the next cycle on. `device`:
+    /// only this device starts, restarts or stops. `restart`: the change is active after a restart
+    /// of the daemon.
     pub effect: String,
 }
 
-/// The retained variables, which outlive the daemon.
+/// The state of the retained variables, whose values outlive the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetainView {
     /// Number of variables that are marked `retain`.
     pub variables: u64,
-    /// Number of writes to the disk since the first file was made.
+    /// The number of writes to the disk since the first file was created.
     pub writes: u64,
-    /// Bytes of all these writes.
+    /// The total number of bytes in all these writes.
     pub bytes: u64,
-    /// Whole seconds for which writes have failed; `null` if they succeed.
+    /// The time since writes began to fail, in whole seconds; `null` if writes succeed.
     pub failing_s: Option<u64>,
     /// The reason why writes fail; `null` if they succeed.
     pub reason: Option<String>,
-    /// What was wrong with the files at the start, and what the daemon did; `null` if nothing was.
+    /// The damage of the files at the daemon's start, and what the daemon did about it; `null` if
+    /// there was no damage.
     pub alarm: Option<String>,
 }
 
-/// One device.
+/// The view of one device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceView {
-    /// Name of the device.
+    /// The name of the device.
     pub name: String,
-    /// Name of its driver, such as `sim`.
+    /// The name of the device's driver, such as `sim`.
     pub driver: String,
-    /// The present failure of the device, such as `disconnected`; `null` if there is none.
+    /// The present fault of the device, such as `disconnected`; `null` if the device has no fault.
     pub fault: Option<String>,
-    /// Whether the device is known to have the outputs of the latest cycle.
+    /// Whether the device has confirmed the outputs of the latest cycle.
     pub confirmed: bool,
-    /// The outputs of which the device has acknowledged no value for a second.
+    /// The names of the outputs for which the device has not confirmed any value for one second.
     pub unconfirmed: Vec<String>,
-    /// Parts of the device, such as the units on a bus; empty if it has none that matter to people.
+    /// The parts of the device, such as the units on a Modbus bus; empty if the driver reports no
+    /// parts.
     pub parts: Vec<Part>,
 }

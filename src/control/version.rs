@@ -1,59 +1,60 @@
-//! Versions of a plugin, as people see them: plain data, the same for the JSON and for the command
-//! line.
+//! The view of a plugin's versions, for `camshaft versions` and the JSON answers.
 //!
-//! `daemon/plugins/version.rs` and `daemon/plugins/keep.rs` collect the facts. The plugin itself is
-//! in `plugin.rs`; the rules of all views stand in `status.rs`.
+//! `daemon/plugins/version.rs` and `daemon/plugins/keep.rs` collect the facts. The view of the
+//! plugin itself is in `plugin.rs`. The rules for all views are in `status.rs`.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a version is fit for a rollback.
+/// Whether a version may be used for a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Soundness {
-    /// The version survived its probation and did not trap since.
+    /// The version survived its probation and has not trapped after that.
     Good,
-    /// The version is good, but it does not write an output that a good version before it wrote.
+    /// The version is good, but it does not write an output that an older good version wrote.
     Doubtful,
     /// The version trapped after its probation, or is in quarantine.
     Bad,
-    /// The version's probation is not over, or never was.
+    /// The version has not completed its probation.
     Unproven,
 }
 
-/// One version of a plugin: its bytes are kept, or something is known of it.
+/// The view of one version. The daemon stores the bytes of the version, or has a record of it, or
+/// both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionView {
-    /// BLAKE3 of the version's bytes, 64 hexadecimal digits.
+    /// The BLAKE3 hash of the version's bytes, 64 hexadecimal digits.
     pub hash: String,
-    /// Whether the version's bytes are kept, so that a rollback to it is possible.
+    /// Whether the daemon has the version's bytes on its disk. Only a stored version can be used
+    /// for a rollback.
     pub kept: bool,
-    /// Whether the plugin's file holds this version.
+    /// Whether the plugin's file has this version.
     pub in_file: bool,
-    /// Whether this version is polled.
+    /// Whether this version runs now.
     pub runs: bool,
-    /// When the version started for the first time, in UTC as RFC 3339 writes it; `null` if that is
-    /// not known.
+    /// The time of the first start of the version, in UTC and RFC 3339 format; `null` if the time
+    /// is not known.
     pub started: Option<String>,
-    /// Whole seconds in the scan, over all the times that the version ran.
+    /// The total time that the version ran in the scan, in whole seconds.
     pub ran_s: u64,
-    /// When the version last left the scan, in UTC; `null` while it is there, and if that is not
-    /// known.
+    /// The time when the version last left the scan, in UTC and RFC 3339 format. `null` while the
+    /// version runs, and if the time is not known.
     pub ended: Option<String>,
     /// The reason why the version last left the scan.
     pub end: Option<String>,
-    /// Whether the version is fit for a rollback.
+    /// Whether the version may be used for a rollback.
     pub soundness: Soundness,
     /// The reason why the version is bad or doubtful.
     pub reason: Option<String>,
-    /// Whether the version is in quarantine: it is not run until a release.
+    /// Whether the version is in quarantine. The daemon does not run it until a release.
     pub quarantined: bool,
 }
 
-/// What a program must still do to end its probation; both are needed.
+/// The remaining probation of a program. The probation ends when both numbers are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbationView {
-    /// Milliseconds until the time of probation is over; 0 if it is.
+    /// Milliseconds until the minimum time of the probation is over; 0 after that.
     pub ms: u64,
-    /// Polls that must still return well.
+    /// The number of polls that must still return without a trap.
     pub polls: u64,
 }

@@ -1,8 +1,9 @@
-//! Requests of people and scripts: the daemon does what they ask, or answers why it does not.
+//! The daemon's answers to requests: it carries out an order, or answers why it does not.
 //!
-//! The loop answers at once if it can. If a device or a disk has to answer first, the request's
-//! sender is kept until that answer comes. `view.rs` makes the answers that only inform, and
-//! `audit.rs` records the orders. How requests reach the daemon is in `control`.
+//! If possible, the daemon answers at once. Some orders first need an answer from a device or a
+//! disk. In that case the daemon stores the reply channel of the request until the device or disk
+//! has answered. `view.rs` makes the answers to requests that only read. `audit.rs` records the
+//! orders. How requests reach the daemon is described in `control`.
 
 use super::Daemon;
 use super::reload::Cause;
@@ -10,7 +11,11 @@ use crate::control::{Call, Code, Failure, Reply, Request, Response};
 use crate::driver::Command;
 
 impl Daemon {
-    /// Answers a call, at once or after a device or a disk has answered.
+    /// Answers a request: at once, or after a device or a disk has answered.
+    ///
+    /// The answer to an order first goes to the audit, which records the order. The branches with
+    /// `return` pass the reply channel to a part of the daemon, which answers at once or later. The
+    /// result of every other branch is sent at the end of the function.
     pub(super) fn answer(&mut self, call: Call) {
         let Call { request, who, reply } = call;
         let reply = self.audited(&request, &who, reply);
@@ -67,16 +72,19 @@ impl Daemon {
                 return self.link.command(&device, Command::Clear, reply, &self.config);
             }
         };
-        // The caller may have closed its connection.
+        // The send fails if the client has closed its connection. The error needs no action.
         let _ = reply.send(answer);
     }
 
-    /// The newest entries of the history, at most `limit`: all of them, or those about the plugin,
-    /// point, variable or device of this name.
+    /// Returns the newest entries of the history, at most `limit`. With a `name`, only the entries
+    /// about the plugin, point, variable or device of this name are returned.
     ///
     /// # Errors
-    /// If nothing has this name, neither now nor in the history.
+    /// The name is unknown: nothing in the daemon has this name now, and no entry of the history
+    /// has it.
     fn history(&mut self, name: Option<&str>, limit: usize) -> Reply {
+        // A name that is in the history may belong to a plugin or point that no longer exists. Only
+        // a name without any entry is checked against the present names.
         if let Some(name) = name.filter(|name| self.plugins.record.newest(1, Some(name)).is_empty())
         {
             let points = self.config.live.points.iter().map(|(_, point)| &*point.name);
@@ -97,15 +105,17 @@ impl Daemon {
         Ok(Response::History(self.plugins.record.newest(limit, name)))
     }
 
-    /// The plugin as it is right after an order, for the answer.
+    /// Returns the view of the plugin directly after an order, as the answer to the order.
     fn plugin_answer(&mut self, name: &str) -> Response {
         self.plugins
             .plugin_named(name, &self.config, &mut self.link)
             .map_or(Response::Done, Response::Plugin)
     }
 
-    /// Passes the scan's answer to an order on to the caller.
+    /// Passes the scan's answer to the sender of the order with this `ticket`.
     pub(super) fn answered(&mut self, ticket: u64, result: Result<(), &'static str>) {
+        // Every answer of the scan passes here. If the order was about forces, `field/force.rs`
+        // updates its records.
         self.field.force_answered(ticket, result.is_ok(), &mut self.link);
         if let Some(reply) = self.link.askers.remove(&ticket) {
             let answer = result.map(|()| Response::Done);

@@ -1,15 +1,17 @@
-//! The audit: each order of an operator becomes a line in the history and in the log. The line
-//! names the user who gave the order, and the values before and after.
+//! The audit: each order of an operator gets one line in the history and one line in the log. The
+//! line names the user who gave the order, and the values before and after.
 //!
 //! ```text
-//!  order ──▶ draft (who, value before) ──▶ carried out ──▶ receipt, log ──▶ answer
+//!   order ──▶ draft (who, value before) ──▶ carried out ──▶ receipt, log ──▶ answer
 //! ```
-//! The answer passes through the loop before it is sent, so an operator who reads the history after
-//! the answer finds the order there. A refused order changes nothing and has no receipt. If an
-//! order is open at the end of the daemon, its receipt says so. `plugins/record.rs` writes the
-//! receipts of orders to hold and to release. Next: `audit/draft.rs` (an order that is open),
-//! `audit/open.rs` (the order of the lines), `audit/rows.rs` (rate limits), `control/ordered.rs`
-//! (how a line reads).
+//! The order is recorded first, and the operator gets the answer after that. So an operator who
+//! reads the history after the answer finds the order there. A refused order changes nothing and
+//! has no receipt. If the daemon ends before the outcome of an order is known, the receipt reports
+//! that the outcome is unknown.
+//!
+//! Orders to hold and to release are not recorded here but in `plugins/record.rs`. Next:
+//! `audit/draft.rs` (an order without outcome), `audit/open.rs` (the sequence of the lines),
+//! `audit/rows.rs` (rate limits), `control/ordered.rs` (the text of a line).
 
 mod draft;
 mod open;
@@ -33,53 +35,56 @@ use draft::Draft;
 use open::{Open, Outcome};
 use rows::Rows;
 
-/// The longest text for the changes of a reload in one line of the history, in bytes. The log and
+/// The longest list of a reload's changes in one line of the history, in bytes. The log and
 /// `camshaft diff` show all changes.
 const MAX_CHANGES_BYTES: usize = 400;
 
-/// How long the daemon trusts an order about what is in a plugin's file. In this time the watch of
-/// the folder may not have read the file yet.
+/// The time for which the daemon relies on its own last order to know the content of a plugin's
+/// file. After an order, the watch of the folder may need this time to read the new file.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// The orders on their way into the history, and what is needed to record them.
+/// The orders that are not yet recorded, and the state that is needed to record them.
 #[derive(Debug)]
 pub(super) struct Audit {
-    /// The sender for the loop's events, on which the answers come back to the loop.
+    /// The channel to the main loop. Each answer returns to the loop as an event on this channel.
     events: mpsc::Sender<super::Event>,
-    /// The orders that have no outcome yet, and those that wait for an earlier order.
+    /// The orders without an outcome, and the orders that wait for an earlier order.
     open: Open,
-    /// The rate limits, and the orders that wait for a line.
+    /// The rate limits, and the orders that wait for a free line.
     rows: Rows,
-    /// The module that an order has lately put into each file, or `None` if the order has removed
-    /// it, and when.
+    /// For each plugin: the module that the last order has put into its file, and the time of that
+    /// order. The module is `None` if the order has removed the file.
     put: HashMap<String, (Option<ModuleHash>, Duration)>,
 }
 
-/// The answer to an open order, on its way through the loop to the sender of the order.
+/// The answer to an open order, on its way through the main loop to the sender of the order.
 #[derive(Debug)]
 pub(super) struct Obeyed {
-    /// The number of the order in [`Open`].
+    /// The number of the order in the list [`Open`].
     number: u64,
-    /// The answer, and the sender that it goes to.
+    /// The answer, and the channel to the sender of the order.
     outcome: Outcome,
 }
 
 impl Audit {
-    /// The audit without any order. Answers come back to the loop through `events`.
+    /// Returns an audit without orders. Answers return to the main loop through `events`.
     pub(super) fn new(events: mpsc::Sender<super::Event>) -> Self {
         Self { events, open: Open::default(), rows: Rows::default(), put: HashMap::new() }
     }
 
-    /// A sender whose answer first becomes an event of the loop, and then goes on to `reply`.
+    /// Returns a channel for the answer to an order. An answer on this channel first becomes an
+    /// event of the main loop. The loop records the order and then sends the answer to `reply`.
     fn pass(&mut self, draft: Draft, reply: oneshot::Sender<Reply>) -> oneshot::Sender<Reply> {
         use super::Event::Obeyed as Event;
         let (ours, answer) = oneshot::channel();
         let (number, events) = (self.open.add(draft), self.events.clone());
+        // This task waits for the answer without blocking the main loop.
         tokio::spawn(async move {
-            // The sender is dropped without an answer only when the daemon stops.
+            // The channel closes without an answer only when the daemon stops.
             let stopping = |_| Err(Failure::new(Code::Busy, "the daemon is stopping"));
             let outcome = (answer.await.unwrap_or_else(stopping), reply);
             let event = Event(Box::new(Obeyed { number, outcome }));
+            // If the main loop has ended, the answer goes to the sender without a record.
             if let Err(SendError(Event(obeyed))) = events.send(event).await {
                 let (answer, reply) = obeyed.outcome;
                 let _ = reply.send(answer);
@@ -90,8 +95,9 @@ impl Audit {
 }
 
 impl Daemon {
-    /// The sender for the answer to a request. For an order that is to be recorded, the answer
-    /// passes through the loop; for a request that changes nothing, it is `reply` itself.
+    /// Returns the channel for the answer to a request. For an order that must be recorded, the
+    /// answer first passes through the main loop. For a request that changes nothing, the result is
+    /// `reply` itself.
     pub(super) fn audited(
         &mut self,
         request: &Request,
@@ -104,16 +110,17 @@ impl Daemon {
         }
     }
 
-    /// The sender for the answer to a reload that no operator has ordered.
+    /// Returns the channel for the answer to a reload that was not ordered by an operator. `why` is
+    /// the cause of the reload, as text.
     pub(super) fn audited_reload(&mut self, why: &str) -> oneshot::Sender<Reply> {
         let mut draft = Draft::of(OrderKind::Reload, &None);
         draft.ordered.details = Some(why.to_owned());
-        // The answer to such a reload is read by no caller.
+        // No part of the daemon waits for this answer, so the receiver is dropped.
         self.audit.pass(draft, oneshot::channel().0)
     }
 
-    /// The draft of an order that is to be recorded. `None` for a request that changes nothing, and
-    /// for a hold or a release, which `plugins/record.rs` records.
+    /// Returns the draft of an order that must be recorded. `None` for a request that changes
+    /// nothing. Also `None` for a hold or a release, which `plugins/record.rs` records.
     fn draft(&mut self, request: &Request, who: &Option<Who>) -> Option<Draft> {
         use OrderKind as Kind;
         let of = |kind| Draft::of(kind, who);
@@ -164,9 +171,11 @@ impl Daemon {
         })
     }
 
-    /// The module in the file of a plugin, as orders or the folder have told last.
+    /// Returns the hash of the module in the file of a plugin. A recent order is the newest source;
+    /// otherwise the supervisor's last report of the folder is used.
     fn in_file(&mut self, name: &str) -> Option<ModuleHash> {
         let now = MonotonicClock.now();
+        // Old entries are dropped: after `FRESH` the watch of the folder has read the file.
         self.audit.put.retain(|_, (_, at)| now < *at + FRESH);
         match self.audit.put.get(name) {
             Some((put, _)) => *put,
@@ -174,22 +183,24 @@ impl Daemon {
         }
     }
 
-    /// Takes in the outcome of an order. The order is recorded when its turn has come, and then its
-    /// answer is sent.
+    /// Stores the outcome of an order. The function also records all orders that need not wait any
+    /// more, and sends their answers.
     pub(super) fn obeyed(&mut self, Obeyed { number, outcome }: Obeyed) {
         if let Some((answer, reply)) = self.audit.open.settle(number, outcome) {
-            // A refused order waits for no other order. Its sender may have closed the connection.
+            // A refused order is not recorded, so its answer is sent at once. The send fails if the
+            // sender has closed the connection.
             let _ = reply.send(answer);
         }
+        // The outcome may also allow later orders to be recorded, so all orders are checked.
         while let Some((draft, (answer, reply))) = self.audit.open.next() {
             self.record_order(draft, &answer);
-            // The sender may have closed the connection.
+            // The send fails if the sender has closed the connection.
             let _ = reply.send(answer);
         }
     }
 
-    /// Records an order with its outcome. If the order was carried out, it also changes the drafts
-    /// of later orders.
+    /// Records an order with its outcome. If the order was carried out, the function also updates
+    /// the drafts of later orders about the same thing.
     fn record_order(&mut self, mut draft: Draft, answer: &Reply) {
         complete(&mut draft, answer);
         if draft.ordered.failed.is_none() {
@@ -199,8 +210,8 @@ impl Daemon {
         self.admit(draft);
     }
 
-    /// Notes which module an order has put into the file of a plugin. If the order forgives, the
-    /// module leaves quarantine.
+    /// Remembers which module an order has put into the file of a plugin. If the order is a
+    /// rollback to a bad version, this version also leaves quarantine.
     fn note_file(&mut self, draft: &Draft) {
         let Some(name) = &draft.plugin else { return };
         if draft.hash.is_some() || draft.ordered.order == OrderKind::Remove {
@@ -212,36 +223,36 @@ impl Daemon {
         }
     }
 
-    /// Records the orders that have waited for a line and have one now.
+    /// Records the orders that waited because of a rate limit and have a free line now.
     pub(super) fn pursue_audit(&mut self) {
         for draft in self.audit.rows.due(MonotonicClock.now()) {
             self.enter(draft);
         }
     }
 
-    /// Records that the force of a point has ended without an order.
+    /// Records that the force of a point has ended without an order to end it.
     fn force_is_over(&mut self, point: &str, owner: &str) {
         let mut draft = Draft::of(OrderKind::Unforce, &None).target(point, None, None::<String>);
         draft.ordered.details = Some(format!("ordered by {owner}"));
         self.admit(draft);
     }
 
-    /// Records which forces have ended because their time is over.
+    /// Records the forces that have ended because their time is over.
     pub(super) fn settle_forces(&mut self) {
         for (point, owner) in self.field.forces_over(&mut self.link) {
             self.force_is_over(&point, &owner);
         }
     }
 
-    /// Records the end of all forces at the end of the daemon, because no force outlives it.
+    /// Records the end of all forces when the daemon stops. Every force ends with the daemon.
     pub(super) fn end_forces(&mut self) {
         for (point, owner) in self.field.last_forces() {
             self.force_is_over(&point, &format!("{owner}; the daemon stops"));
         }
     }
 
-    /// Records, at the end of the daemon, the orders without an outcome and the orders without a
-    /// line.
+    /// Records all remaining orders when the daemon stops: the orders without an outcome, and the
+    /// orders that still wait for a free line.
     pub(super) fn close_audit(&mut self) {
         let open: Vec<_> = self.audit.open.drain().collect();
         for (mut draft, outcome) in open {
@@ -258,12 +269,13 @@ impl Daemon {
                 }
             }
         }
+        // Orders that wait because of a rate limit are recorded without a limit at the end.
         let waiting: Vec<_> = self.audit.rows.drain().collect();
         waiting.into_iter().for_each(|draft| self.enter(draft));
     }
 
-    /// Records an order, unless it has to wait for a line. An order to end all forces has a line
-    /// for each force that it has ended.
+    /// Records an order at once if a line is free, or stores it until a line is free. An order to
+    /// end all forces gets one line for each force that it has ended.
     fn admit(&mut self, draft: Draft) {
         let Ordered { order, target, .. } = &draft.ordered;
         let is_for_all = *order == OrderKind::Unforce && target.is_none();
@@ -277,7 +289,7 @@ impl Daemon {
         }
     }
 
-    /// Puts an order into the history and the log.
+    /// Writes an order into the history and into the log.
     fn enter(&mut self, draft: Draft) {
         let Draft { plugin, hash, old_hash, ordered, .. } = draft;
         say(&self.plugins.record.ordered(plugin, hash, old_hash, ordered));
@@ -287,6 +299,8 @@ impl Daemon {
 /// Adds the outcome of an order to its draft.
 fn complete(draft: &mut Draft, answer: &Reply) {
     let Ordered { details, failed, .. } = &mut draft.ordered;
+    // The outcome adds facts: the hash of a deployed version, the changes of a reload, or the
+    // reason of a failure.
     match answer {
         Ok(Response::Deployed { hash, .. }) => draft.hash = ModuleHash::from_hex(hash),
         Ok(Response::Changes(changes)) => {
@@ -301,7 +315,7 @@ fn complete(draft: &mut Draft, answer: &Reply) {
     }
 }
 
-/// The changes of a reload, as text for one line.
+/// Returns the changes of a reload as text for one line.
 fn changed(changes: &[ChangeView]) -> String {
     let change = |change: &ChangeView| match change.effect.as_str() {
         "restart" => format!("{} {} (after a restart)", change.key, change.how),
@@ -316,7 +330,7 @@ fn changed(changes: &[ChangeView]) -> String {
     }
 }
 
-/// Logs an order. If it takes control from the programs, the line is a warning.
+/// Logs an order. If the order takes control from the programs, the log line is a warning.
 fn say(receipt: &Receipt) {
     use OrderKind as Kind;
     let Event::Ordered(ordered) = &receipt.event else { return };

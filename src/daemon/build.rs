@@ -1,12 +1,12 @@
-//! The start of the daemon: it builds all parts in the order in which they need each other, or
-//! none.
+//! The start of the daemon. The start builds the parts of the daemon one after the other, each
+//! after the parts that it needs.
 //!
 //! ```text
 //!   config ──▶ open(): socket, files, devices, scan ──▶ prepare(): plugins ──▶ assemble()
 //! ```
-//! If a step fails, the start ends with one chain of reasons. Steps that may wait for a disk run on
-//! threads of their own, so SIGTERM can end a start at any step (`build/signal.rs`), in order and
-//! with no effect on the field. How the parts then work together is in `daemon.rs`.
+//! If a step fails, the start fails with one chain of reasons. Steps that may wait for a disk run
+//! on separate threads, so SIGTERM can stop the start in good order at any step
+//! (`build/signal.rs`). The work of the finished parts is described in `daemon.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -53,38 +53,38 @@ use memory::Memory;
 use people::People;
 use signal::{Stop, off};
 
-/// The number of guests' log lines that can wait between two ticks, 1.2 MB: ten bursts at once.
+/// The largest number of guests' log lines in the queue between two ticks: 1.2 MB, ten bursts.
 const MAX_LINES: usize = 1024;
 
-/// The number of events that can wait. If the queue is full, senders wait and lose nothing.
+/// The size of the event queue. If it is full, senders wait; no event is lost.
 const MAX_EVENTS: usize = 64;
 
-/// Runs the daemon on the configuration at `path` until SIGTERM or SIGINT.
+/// Runs the daemon with the configuration file at `path` until SIGTERM or SIGINT.
 ///
-/// With `no_plugins` it begins in recovery: no plugin runs before the operator ends recovery.
+/// With `no_plugins` the daemon begins in recovery: an operator must first let the plugins run.
 ///
 /// # Errors
-/// [`Problems`](crate::config::Problems) of the configuration. Any other failure of the start; then
-/// no part runs. At the end: devices that have not confirmed their safe outputs.
+/// [`Problems`](crate::config::Problems) of the configuration, or another failure of the start; no
+/// part runs then. At the stop: devices that have not confirmed their safe outputs.
 pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // One thread for the loop, one for the control interface. Blocking work has its own
+        // One thread serves the main loop, and one the control interface. Blocking work has its own
         // threads.
         .worker_threads(2)
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    // The writer is dropped last, so that the log lines of the end are still written.
+    // The log writer is dropped last, so that the last log lines are still written.
     let mut writer = None;
     let outcome = runtime.block_on(live(path, no_plugins, &mut writer));
-    // A preparation may hang in its budget or on a disk; the end of the process ends it.
+    // Preparations of modules may still run or hang. The end of the process ends them.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-/// Starts the daemon and runs it, unless a signal to stop comes first.
+/// Starts the daemon and runs it. A stop signal during the start ends the start.
 async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> anyhow::Result<()> {
-    // The handlers come first, because a signal during the start must not leave half a daemon.
+    // The signal handlers come first, so that a signal can end the start in an orderly way.
     let (events, inbox) = mpsc::channel(MAX_EVENTS);
     let stop = Stop::listen(&events)?;
     let (file, beginning) = (path.to_owned(), Arc::<Beginning>::default());
@@ -95,8 +95,7 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     let config = Arc::new(config??);
     let (log, log_writer) = log::start(&config.log())?;
     *writer = Some(log_writer);
-    // A step that is given up is dropped at the end of this function, because its drop may hang
-    // too.
+    // An abandoned step is dropped at the end of this function, because its drop may hang too.
     let mut opening = pin!(open(Arc::clone(&config), no_plugins, Arc::clone(&beginning)));
     let Some(opened) = stop.or(opening.as_mut()).await else { return leave_early(&beginning) };
     let opened = opened?;
@@ -111,8 +110,8 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     outcome
 }
 
-/// Handles a refused start, which is an orderly end. The end is recorded before the opened parts
-/// are closed, because closing may hang.
+/// Returns a handler for a failed start. A failed start counts as an orderly end. The end is
+/// recorded before the parts are closed, because closing may hang.
 fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
     move |error| {
         leave_in_time(Some(format!("{error:#}")));
@@ -121,7 +120,7 @@ fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Ends a start that has had no effect on the field yet.
+/// Ends a start that has not touched the field yet.
 fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
     say_the_end();
     leave_in_time(None);
@@ -129,8 +128,8 @@ fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends a start whose scan already runs. The outputs are safe, because no program has run; the end
-/// waits until the devices have confirmed them.
+/// Ends a start whose scan already runs. The outputs are safe, because no program has run. The
+/// function waits until the devices have confirmed their outputs.
 async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result<()> {
     say_the_end();
     let (scan, handle, ..) = &mut opened.scanning;
@@ -140,14 +139,14 @@ async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result
     leave_in_time(trouble.clone());
     beginning.end();
     if let Some(trouble) = trouble {
-        // A scan that hangs never ends its thread, so the end of the process ends it.
+        // The thread of a scan that hangs never ends. The exit of the process ends it.
         scan.give_up();
         anyhow::bail!(trouble);
     }
     Ok(())
 }
 
-/// Tells the log and systemd that a signal has ended the start.
+/// Reports to the log and to systemd that a signal has ended the start.
 fn say_the_end() {
     const WORDS: &str = "stopping during the start: no program has run";
     Notifier::from_env().stopping(WORDS);
@@ -156,7 +155,7 @@ fn say_the_end() {
 
 /// The parts that exist after the scan has started.
 struct Opened {
-    /// The control socket, which is bound and not served yet.
+    /// The control socket, which is bound. The daemon does not serve requests on the socket yet.
     socket: Socket,
     memory: Memory,
     keeper: Arc<Timekeeper>,
@@ -164,8 +163,8 @@ struct Opened {
     scanning: Scanning,
 }
 
-/// Opens everything that the scan needs, and starts the scan. Each part waits at most [`PATIENCE`]
-/// for its disk. If the caller gives up, the opened parts are closed again.
+/// Opens everything that the scan needs, and starts the scan. Each part waits for its disk for at
+/// most [`PATIENCE`]. If the caller drops the future, the opened parts are closed.
 async fn open(
     config: Arc<Config>,
     no_plugins: bool,
@@ -185,7 +184,7 @@ async fn open(
     Ok(Opened { socket, memory, keeper, devices, scanning })
 }
 
-/// Makes the parts for plugins: the compile service and the watched folder.
+/// Makes the parts for plugins: the compile service and the watch of the plugin folder.
 async fn prepare(
     config: Arc<Config>,
     events: mpsc::Sender<Event>,
@@ -254,12 +253,12 @@ fn assemble(
     (daemon, people)
 }
 
-/// A running scan, the daemon's ends of its queues, its measured times and the guests' log lines.
+/// A running scan, the daemon's ends of its queues, its measured times, and the guests' log lines.
 type Scanning =
     (thread::Running, ScanHandle, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
-/// Devices that the scan does not have yet. A drop first tells all of them to leave, so that they
-/// leave at the same time.
+/// Devices that are not yet in the scan. A drop first asks all devices to leave, so that they leave
+/// at the same time.
 struct Drivers(Vec<Box<dyn Driver>>);
 
 impl Drop for Drivers {
@@ -268,8 +267,8 @@ impl Drop for Drivers {
     }
 }
 
-/// Plans every device on a thread that may wait for its files, and starts the device here. If a
-/// plan comes too late, the device is not started.
+/// Plans every device on a thread that may wait for files, and then starts the device. A device
+/// whose plan is not ready in time is not started.
 async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Result<Drivers> {
     let mut drivers = Drivers(Vec::new());
     for (index, device) in config.live.devices.iter().enumerate() {
@@ -286,8 +285,8 @@ async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Res
     Ok(drivers)
 }
 
-/// Starts the scan. `restored` are the variables that begin with another value than the initial
-/// one.
+/// Starts the scan. `restored` has the retained variables with their values from the disk. These
+/// values replace the initial values.
 fn start_scan(
     config: &Config,
     restored: &[(String, Variable)],
@@ -310,8 +309,8 @@ fn start_scan(
     Ok((scan.context("the scan does not start")?, handle, samples, lines))
 }
 
-/// Logs once which limits on the compile worker this system does not support. The daemon runs all
-/// the same: each limit bounds what a defect of the compiler can do, and no module that uses such a
+/// Logs once which limits of the compile worker this system does not support. The daemon still
+/// runs: each limit only bounds the effect of a compiler defect, and no module that uses such a
 /// defect is known.
 async fn say_what_is_open(compile_service: CompileService) {
     let open = compile_service.confinement().await;
@@ -324,7 +323,7 @@ async fn say_what_is_open(compile_service: CompileService) {
     }
 }
 
-/// The compile service of this configuration. If the cache cannot be used, each start compiles.
+/// Makes the compile service. Without a usable cache, every start compiles all modules.
 fn compile_service(config: &Config) -> CompileService {
     let folder = &config.fixed.plugins.cache;
     let place = folder.clone();
@@ -339,7 +338,7 @@ fn compile_service(config: &Config) -> CompileService {
         })
         .ok();
     CompileService {
-        // The path that started the daemon is not used: an upgrade may have replaced that file.
+        // The program's path is not used: after an upgrade, that path may have another program.
         program: "/proc/self/exe".into(),
         compiler: config.fixed.plugins.compiler,
         limits: config.fixed.plugins.limits,
@@ -347,7 +346,7 @@ fn compile_service(config: &Config) -> CompileService {
     }
 }
 
-/// Begins to watch the plugin folder, on a thread that may wait for its file system.
+/// Starts to watch the plugin folder, on a thread that may wait for its file system.
 async fn watch_folder(
     config: &Config,
     events: &mpsc::Sender<Event>,
@@ -367,7 +366,7 @@ async fn watch_folder(
         .with_context(|| format!("plugins.dir: {shown} cannot be watched"))
 }
 
-/// Sends an event at once, and then one each `period`.
+/// Sends an event at once, and then one event in each `period`.
 fn tick(events: &mpsc::Sender<Event>, period: Duration, event: fn() -> Event) {
     let events = events.clone();
     let mut ticks = interval(period);
@@ -379,7 +378,7 @@ fn tick(events: &mpsc::Sender<Event>, period: Duration, event: fn() -> Event) {
     });
 }
 
-/// Logs the first lines: what runs, where the control socket is, and what to try next.
+/// Logs the first lines: the configuration, the path of the control socket, and commands to try.
 fn introduce(config: &Config) {
     let period = humantime::format_duration(config.live.scan.period);
     let (devices, points) = (config.live.devices.len(), config.live.points.len());

@@ -1,8 +1,8 @@
-//! The field: the devices, the forces that operators set, and the values that outlive the daemon.
+//! The field: the devices, the forces of operators, and the variables that outlive the daemon.
 //!
-//! The daemon does not read or write devices: the scan does. Next: `field/device.rs` (what is known
-//! of devices), `field/force.rs` (forces and their records), `field/retain.rs` (the files of
-//! retained variables), `field/reset.rs` (their reset).
+//! The daemon does not read or write devices; only the scan does. Next: `field/device.rs` (the
+//! state of the devices), `field/force.rs` (forces and their records), `field/retain.rs` (the files
+//! of retained variables), `field/reset.rs` (the reset of variables).
 
 mod device;
 mod force;
@@ -14,15 +14,15 @@ pub(super) use force::Forces;
 pub(super) use reset::Reset;
 pub(super) use retain::Retain;
 
-/// What the daemon knows of the field.
+/// The daemon's knowledge about the field.
 #[derive(Debug)]
 pub(super) struct Field {
-    /// What the daemon knows about each device.
+    /// The state of each device, as far as the daemon knows it.
     pub(super) devices: Devices,
     /// The forces of operators.
     pub(super) forces: Forces,
     /// The variables whose values outlive the daemon.
     pub(super) retain: Retain,
-    /// The reset of variables that is under way, if one is.
+    /// The reset of variables that is in progress; `None` if there is none.
     pub(super) reset: Option<Reset>,
 }

@@ -1,17 +1,18 @@
-//! The link to the scan: the daemon sends orders down, and the scan sends answers and facts up.
+//! The link to the scan: the daemon sends orders to the scan and receives answers and snapshots.
 //!
 //! ```text
 //!   a part ── order(ticket) ──▶ bounded queue ──▶ the scan
 //!   askers[ticket] ◀── Answer { ticket } ── returns ◀──┤
 //!   news() ◀──────── the newest snapshot ◀─────────────┘
 //! ```
-//! If the queue of orders is full, the link refuses the order; the link never waits. Facts come up
-//! as snapshots. Each snapshot holds all facts, so a snapshot that the daemon did not read is no
-//! loss. The scan answers an order with the ticket of the order, and the link keeps the sender's
-//! reply under this ticket until then.
+//! The link never waits: if the queue of orders is full, it refuses the order. Each order has a
+//! number, its ticket. The link stores the reply channel of an order under the ticket. When the
+//! scan answers with this ticket, the link finds the channel again. Facts about the scan arrive as
+//! snapshots. Each snapshot has all facts, so no information is lost if the daemon does not read
+//! every snapshot.
 //!
-//! The link does not know what an order means: the part that gives the order knows. `link/stall.rs`
-//! finds out whether the scan moves.
+//! The link does not interpret orders: the part of the daemon that gives an order knows its
+//! meaning. `link/stall.rs` detects whether the scan still moves.
 
 mod stall;
 
@@ -34,34 +35,34 @@ use crate::scan::{self, Order, ScanHandle, Snapshot, thread};
 use crate::text::nearest;
 pub(super) use stall::Stall;
 
-/// The daemon's ends of everything that lies between the daemon and the scan.
+/// The daemon's ends of all queues and channels between the daemon and the scan.
 pub(super) struct ScanLink {
-    /// The scan's thread; `None` after the stop or a stall has ended it.
+    /// The thread of the scan. `None` after the daemon has stopped the scan.
     pub(super) scan: Option<thread::Running>,
     /// The daemon's ends of the queues to the scan, and the snapshots from the scan.
     pub(super) handle: ScanHandle,
-    /// The log lines of guests. The scan writes them, the loop reads them.
+    /// The log lines of guests. The scan writes the lines, and the main loop reads the lines.
     pub(super) lines: rtrb::Consumer<Line>,
-    /// The times that the scan has measured: its lateness and its work.
+    /// The statistics of the times that the scan measures: its lateness and its work.
     pub(super) stats: Stats,
-    /// The replies to the requests that wait for an answer of the scan, by ticket.
+    /// The reply channels of requests that wait for an answer of the scan, by ticket.
     pub(super) askers: HashMap<u64, oneshot::Sender<Reply>>,
-    /// The ticket of the newest order. The next order gets this number plus one.
+    /// The ticket of the newest order. The next order gets the next number.
     pub(super) last_ticket: u64,
-    /// Whether the scan stands, and what is known about the stall.
+    /// Whether the scan is stalled, and the facts about the stall.
     pub(super) stall: Stall,
-    /// The names of variables that the scan reserves until a restart.
+    /// The names of variables that the scan reserves until the daemon's restart.
     pub(super) reserved: Reserved,
 }
 
-/// Variables whose declaration in the configuration waits for a restart. A program may make such a
-/// variable before the restart, but only with the declared type.
+/// Declarations of variables that were added to the configuration and need a restart of the daemon.
+/// A program may create such a variable before the restart, but only with the declared type.
 #[derive(Debug, Default)]
 pub(super) struct Reserved(pub(super) Vec<(String, VariableKind)>);
 
 impl Reserved {
-    /// The declared type of the variable with this name; `None` if no declaration of this name
-    /// waits for a restart.
+    /// Returns the declared type of the variable with this name. `None` if no declaration of this
+    /// name waits for a restart.
     pub(super) fn kind(&self, name: &str) -> Option<VariableKind> {
         let found = self.0.iter().find(|(reserved, _)| reserved == name);
         found.map(|(_, kind)| *kind)
@@ -69,33 +70,34 @@ impl Reserved {
 }
 
 impl ScanLink {
-    /// The newest snapshot of the scan.
+    /// Returns the newest snapshot of the scan.
     pub(super) fn news(&mut self) -> &Snapshot {
         self.handle.latest.read()
     }
 
-    /// The instant for which people are told ages and remaining times: the instant of the newest
-    /// snapshot. While the scan stands, it is the present, because values grow older although the
-    /// snapshot stays the same.
+    /// Returns the time that is used to compute ages and remaining times for operators. Normally it
+    /// is the time of the newest snapshot. During a stall it is the present time, because the
+    /// snapshot stays the same but the values become older.
     pub(super) fn present(&mut self) -> Duration {
         if self.stall.is_on() { MonotonicClock.now() } else { self.news().now }
     }
 
-    /// A world for a program that is to be prepared: the image and the variables that its `init`
-    /// works on.
+    /// Returns a copy of the process image and of the variables, in which `init` of a new program
+    /// can run. The copy separates `init` from the running scan.
     pub(super) fn rehearsal(&mut self, config: &Config) -> Box<World> {
         let Config { live: Live { points, scan, .. }, fixed, .. } = config;
         let mut world = scan::rehearsal(self.news(), scan.period);
         if !Arc::ptr_eq(&world.points, points) {
-            // The scan takes over the new points before it gets any program that is prepared from
-            // now on.
+            // The points of a new configuration replace the old ones here. The scan has already got
+            // the order to do the same, and it obeys before it gets the new program.
             world.take_points(Arc::clone(points));
         }
         world.is_recorded = fixed.crash.record;
         world
     }
 
-    /// Orders a simulated input to have a value. If that is impossible, `reply` gets the reason.
+    /// Orders the scan to set a simulated input to a value. If the order is not possible, `reply`
+    /// gets the reason.
     pub(super) fn set(
         &mut self,
         name: &str,
@@ -121,7 +123,8 @@ impl ScanLink {
         let _ = reply.send(Err(failure));
     }
 
-    /// Orders a variable to have a value. If that is impossible, `reply` gets the reason.
+    /// Orders the scan to set a variable to a value. If the order is not possible, `reply` gets the
+    /// reason.
     pub(super) fn set_variable(
         &mut self,
         name: String,
@@ -131,8 +134,8 @@ impl ScanLink {
         let variables = &self.news().variables;
         let failure = match variables.read(&name).map(Variable::kind) {
             None => unknown("variable", &name, variables.iter().map(|(name, _)| name)),
-            // A program may write a number that is not finite. A person who types one has made a
-            // mistake.
+            // A program may write a number that is not finite. If an operator enters such a number,
+            // it is most likely a mistake.
             Some(_) if !value.is_finite() => Failure::new(
                 Code::Invalid,
                 format!("{name}: expected a finite number, found {value}"),
@@ -152,7 +155,7 @@ impl ScanLink {
         let _ = reply.send(Err(failure));
     }
 
-    /// Orders a simulated device to fail in the way that `injection` describes.
+    /// Orders a simulated device to fail. The JSON object `injection` describes the fault.
     pub(super) fn inject(
         &mut self,
         device: &str,
@@ -168,7 +171,8 @@ impl ScanLink {
         }
     }
 
-    /// Sends a command to the device of this name, or answers that no device has this name.
+    /// Sends a command to the device of this name. If there is no such device, `reply` gets the
+    /// failure.
     pub(super) fn command(
         &mut self,
         name: &str,
@@ -192,32 +196,33 @@ impl ScanLink {
         }
     }
 
-    /// Sends a command to the device with this index; the scan passes the command on to the driver.
+    /// Sends a command to the device with this index. The scan passes it to the driver of the
+    /// device.
     fn order_device(&mut self, device: usize, command: Command, reply: oneshot::Sender<Reply>) {
         self.order(reply, |ticket| Order::Command { ticket, device, command });
     }
 
-    /// Checks that the scan moves. The daemon refuses orders while the scan stands. Otherwise the
-    /// scan would obey an order later, although its sender has already read that it was not obeyed.
+    /// Returns an error if the scan is stalled. The daemon refuses orders during a stall. Otherwise
+    /// the scan would carry out an order after the stall, although its sender has already read that
+    /// the order was not carried out.
     ///
     /// # Errors
-    /// If the scan stands. The failure says what the scan was doing.
+    /// The scan is stalled. The failure names the step of the scan in which the stall began.
     pub(super) fn takes_orders(&self) -> Result<(), Failure> {
         let Some(doing) = self.stall.doing() else { return Ok(()) };
         let message = format!("the scan stands and takes no orders, {doing}");
         Err(Failure::new(Code::Busy, message))
     }
 
-    /// The ticket for the next order. The ticket of an order that the scan does not get is never
-    /// used again; a gap in the numbers does no harm.
+    /// Returns the ticket for the next order. If the order is not sent, its ticket is not used
+    /// again. Gaps in the numbers are harmless.
     pub(super) fn next_ticket(&mut self) -> u64 {
         self.last_ticket += 1;
         self.last_ticket
     }
 
-    /// Sends an order to the scan, and keeps `reply` until the scan answers. Returns the ticket of
-    /// the order. If the order was refused, `reply` has got the reason, and the function returns
-    /// `None`.
+    /// Sends an order to the scan, and stores `reply` until the scan answers. Returns the ticket of
+    /// the order. If the order is refused, `reply` gets the reason and the function returns `None`.
     pub(super) fn order(
         &mut self,
         reply: oneshot::Sender<Reply>,
@@ -236,7 +241,7 @@ impl ScanLink {
         Some(ticket)
     }
 
-    /// The present value of a point as text; `None` if no point has this name.
+    /// Returns the present value of a point as text; `None` if no point has this name.
     pub(super) fn value(&mut self, name: &str) -> Option<String> {
         let news = self.news();
         let point = &news.points[news.points.find(name)?];
@@ -247,8 +252,8 @@ impl ScanLink {
         Some(point.read(image).to_string())
     }
 
-    /// The present value of a point that is not forced; `None` if a force stands over the value, or
-    /// no point has this name.
+    /// Returns the present value of a point as text. `None` if the point is forced, or if no point
+    /// has this name.
     pub(super) fn unforced_value(&mut self, name: &str) -> Option<String> {
         let news = self.news();
         let id = news.points.find(name)?;
@@ -257,7 +262,8 @@ impl ScanLink {
     }
 }
 
-/// The failure "there is no `what` of this name". It suggests the nearest of the `known` names.
+/// Returns the failure "there is no `what` of this name". The text suggests the most similar of the
+/// `known` names.
 pub(super) fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k str>) -> Failure {
     let remedy = match nearest(name, known) {
         Some(near) => format!("did you mean {near:?}?"),

@@ -1,5 +1,5 @@
-//! The reload of the configuration file: which changes count at once, and which wait for a restart.
-//! SIGHUP, an operator or a change of the file begins a reload.
+//! The reload of the configuration file. SIGHUP, an operator or a change of the file starts a
+//! reload. Live changes become active at once; other changes wait for a restart of the daemon.
 //!
 //! ```text
 //!   cause ──▶ Reading (a thread) ──▶ plan ──▶ adopt ──▶ Flight (the scan) ──▶ answer
@@ -7,14 +7,14 @@
 //!     └─▶ `next`, if one is           └──▶ Refused; if it was late, again after 10 s
 //!         under way
 //! ```
-//! The daemon reads, checks and prepares the whole file before anything changes. Then the scan
-//! makes the live changes between two cycles. A wrong file changes nothing, and the log and the
-//! status say so until the file is right.
+//! The daemon reads, checks and prepares the whole file before it changes anything. After that, the
+//! scan makes the live changes between two cycles. If the file has an error, nothing changes, and
+//! the log and the status report the error until the file is correct.
 //!
-//! Next: `reload/reading.rs` (the file), `reload/devices.rs` (devices of the new configuration),
-//! `reload/variable.rs` (its variables), `reload/adopt.rs` (what changes in the daemon),
-//! `reload/leaving.rs` (devices that the reload removes), `config/change.rs` (what can change
-//! live), `scan/reconfigure.rs` (the change in the scan).
+//! Next: `reload/reading.rs` (reading the file), `reload/devices.rs` (devices of the new
+//! configuration), `reload/variable.rs` (variables of the new configuration), `reload/adopt.rs`
+//! (the changes in the daemon), `reload/leaving.rs` (removed devices), `config/change.rs` (which
+//! changes can be live), `scan/reconfigure.rs` (the changes in the scan).
 
 mod adopt;
 mod devices;
@@ -44,93 +44,94 @@ use variable::variables;
 
 pub(super) use reading::watch_file;
 
-/// The time between two log lines that say that the file is refused.
+/// The time between two log lines that repeat why the file is refused.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// The pause before the daemon tries a reload again after a file gave no answer, or after the scan
-/// stood. A reload that an operator asks for does not wait for the end of the pause.
+/// The pause before the daemon tries a failed reload again. Such a retry follows if a file gave no
+/// answer, or if the scan was stalled. An order of an operator starts a reload without this pause.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// What began a reload, with the sender of the answer if a caller waits for an answer.
+/// The cause of a reload, with the reply channel if a caller waits for an answer.
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// SIGHUP.
+    /// The process received SIGHUP.
     Signal,
-    /// A change of the file.
+    /// The configuration file has changed.
     File,
-    /// The end of the pause [`AGAIN`].
+    /// The pause [`AGAIN`] after a failed reload is over.
     Again,
-    /// An operator's order; the caller waits for the outcome.
+    /// An operator ordered the reload and waits for the outcome.
     Operator(oneshot::Sender<Reply>),
-    /// The question what a reload would change; nothing is taken over.
+    /// An operator asked what a reload would change. Nothing is changed.
     Comparison(oneshot::Sender<Reply>),
 }
 
-/// The state of reloading: the refusal of the last file, and the reload that is under way.
+/// The state of reloads: the refusal of the last file, and the reload in progress.
 #[derive(Debug, Default)]
 pub(super) struct Reload {
-    /// The stamp of the file at the last reload; `None` before the first reload, or if there was no
-    /// file.
+    /// The stamp of the file at the last reload. `None` before the first reload, or if the file did
+    /// not exist.
     seen: Option<Stamp>,
-    /// Why the file is refused, if it is wrong. The last good configuration stays in force
-    /// meanwhile.
+    /// The reason why the file is refused; `None` if the file is correct. While the file is
+    /// refused, the last correct configuration stays in force.
     refused: Option<Refused>,
-    /// Changes in the file that wait for a restart, as text.
+    /// The changes in the file that wait for a restart of the daemon, as text.
     waiting: Vec<String>,
-    /// The reading of the file that is under way.
+    /// The present reading of the file; `None` if no reading is in progress.
     reading: Option<Reading>,
-    /// The reload that the scan has been ordered to take over.
+    /// The reload that was sent to the scan and that the scan has not carried out yet.
     flight: Option<Flight>,
-    /// The cause of the reload that follows the reload under way.
+    /// The cause of the next reload, which starts after the present reload has ended.
     next: Option<Cause>,
-    /// Points of earlier configurations, kept until no other part uses them. The daemon frees them,
-    /// because the scan frees no memory.
+    /// The points of earlier configurations. The points stay here until no other part uses them.
+    /// Then the daemon frees their memory, because the scan must not free memory.
     past: Vec<Arc<Points>>,
-    /// Devices that the scan has given back, until each driver has ended.
+    /// Removed devices that the scan has returned. Each device stays here until its driver has
+    /// ended.
     pub(super) leaving: Leaving,
 }
 
-/// Why a file is refused, and when the daemon logs the refusal and tries again.
+/// The refusal of a file: the reason, the time of its last log line, and the time of the next try.
 #[derive(Debug)]
 struct Refused {
-    /// The problem, with its remedy; one problem a line.
+    /// The problems with their remedies, one problem per line.
     why: String,
-    /// When the log last told of the refusal.
+    /// The time when the refusal was last logged.
     said: Instant,
-    /// When the daemon tries again; `None` if only a change of the file can help.
+    /// The time when the daemon tries again; `None` if only a change of the file can help.
     again: Option<Instant>,
 }
 
-/// A reload that the scan is ordered to take over and has not taken over yet.
+/// A reload that was sent to the scan as an order. The scan has not carried it out yet.
 #[derive(Debug)]
 struct Flight {
-    /// The number of the order to the scan.
+    /// The ticket of the order to the scan.
     ticket: u64,
-    /// The sender of the answer, if a caller waits for an answer.
+    /// The reply channel; `None` if no caller waits for an answer.
     reply: Option<oneshot::Sender<Reply>>,
-    /// All changes in the file, for the answer.
+    /// All changes in the file, for the answer to the caller.
     changes: Vec<ChangeView>,
 }
 
 impl Reload {
-    /// What is wrong with the file, if it is refused.
+    /// Returns the error in the file; `None` if the file is not refused.
     pub(super) fn refused(&self) -> Option<&str> {
         self.refused.as_ref().map(|refused| &*refused.why)
     }
 
-    /// Whether no reload is under way, and no reload waits in `next`.
+    /// Whether no reload is in progress and no reload waits in `next`.
     fn is_idle(&self) -> bool {
         self.reading.is_none() && self.flight.is_none() && self.next.is_none()
     }
 
-    /// Whether the pause [`AGAIN`] is over.
+    /// Whether a failed reload must be tried again now, because the pause [`AGAIN`] is over.
     fn is_due(&self) -> bool {
         let again = self.refused.as_ref().and_then(|refused| refused.again);
         self.is_idle() && again.is_some_and(|again| again <= Instant::now())
     }
 
-    /// Whether a try after the pause [`AGAIN`] was late too. If so, the next try is set, and
-    /// nothing is logged.
+    /// Whether the file gave no answer again after the pause [`AGAIN`]. If so, the function sets
+    /// the time of the next try and logs nothing.
     fn is_late_again(&mut self, new: &Result<New, Unread>) -> bool {
         match (new, &mut self.refused) {
             (Err(Unread { why, is_late: true }), Some(refused)) => {
@@ -142,23 +143,23 @@ impl Reload {
         }
     }
 
-    /// Puts a cause off until the reload under way has ended. Only one cause waits, because one
-    /// reload serves all causes. A second order of an operator is refused.
+    /// Stores a cause until the reload in progress has ended. Only one cause is stored, because one
+    /// reload of the file serves all causes. A second order of an operator is refused.
     fn wait(&mut self, cause: Cause) {
-        // A comparison cannot share a reload, and two operators cannot share one answer.
+        // A comparison cannot wait for another reload, and one reload can answer only one operator.
         match (&self.next, cause) {
             (Some(Cause::Operator(_)), Cause::Operator(reply)) | (_, Cause::Comparison(reply)) => {
                 let message = "another reload is under way; try again";
                 let _ = reply.send(Err(Failure::new(Code::Busy, message)));
             }
-            // The reload that waits in `next` will read the same file.
+            // The stored cause already leads to a reload, which will read the same file.
             (Some(Cause::Operator(_)), _) | (Some(_), Cause::File | Cause::Again) => {}
             (_, cause) => self.next = Some(cause),
         }
     }
 
-    /// Ends a reload that the scan has taken over: the caller gets its answer, and removed devices
-    /// leave.
+    /// Ends a reload that the scan has carried out. The caller gets its answer, and removed devices
+    /// begin to leave.
     pub(super) fn taken_over(&mut self, reconfiguration: Reconfiguration) {
         if let Some(DeviceSet { points, removed, .. }) = reconfiguration.device_set {
             self.leaving.part_with(removed, &points);
@@ -171,14 +172,14 @@ impl Reload {
         }
     }
 
-    /// The changes in the file that wait for a restart.
+    /// Returns the changes in the file that wait for a restart of the daemon.
     pub(super) fn waiting(&self) -> &[String] {
         &self.waiting
     }
 }
 
 impl Daemon {
-    /// Begins to read the file. If a reload is under way, the new one waits until that has ended.
+    /// Starts to read the file. If a reload is in progress, the new cause waits for its end.
     pub(super) fn reload(&mut self, cause: Cause) {
         let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
         match (cause, self.link.takes_orders()) {
@@ -186,30 +187,30 @@ impl Daemon {
                 let reading = Reading::begin(cause, &self.config, self.field.devices.exports());
                 self.reload.reading = Some(reading);
             }
-            // A scan that stands cannot end the reload that is under way, so the operator would
-            // wait for long.
+            // During a stall the scan cannot complete the reload in progress. The operator would
+            // wait for a long time, so the order is refused.
             (Cause::Operator(reply), Err(stands)) => drop(reply.send(Err(stands))),
             (cause, _) => self.reload.wait(cause),
         }
     }
 
-    /// Takes in a file that was read: answers a comparison, or takes the file over, or refuses it.
-    /// After a take-over or a refusal, systemd gets READY.
+    /// Handles a file that was read. The function answers a comparison, or takes over the file, or
+    /// refuses the file. After a take-over or a refusal, systemd gets the message READY.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
         let new = match (&cause, self.link.takes_orders()) {
             (Cause::Comparison(_), _) | (_, Ok(())) => new,
-            // If the file has a mistake, the answer tells the mistake: it is more useful than the
-            // stall.
+            // If the file has an error, the answer reports the error and not the stall, because the
+            // error is more useful to the operator.
             (_, Err(stands)) => new.and(Err(not_now(&stands))),
         };
         let reply = match cause {
             Cause::Comparison(reply) => {
-                // The caller may have left.
+                // The send fails if the client has closed its connection.
                 let _ = reply.send(self.differences(new));
                 return;
             }
-            // Another cause has already reloaded the file in this state.
+            // The file was already reloaded in this state for another cause.
             Cause::File if now.is_some() && now == self.reload.seen => return,
             Cause::Again if self.reload.is_late_again(&new) => return,
             Cause::Operator(reply) => Some(reply),
@@ -236,7 +237,7 @@ impl Daemon {
         self.service.notifier.ready(&outcome);
     }
 
-    /// The answer to a comparison: the changes that a reload would make now.
+    /// Returns the answer to a comparison: the changes that a reload would make now.
     fn differences(&mut self, new: Result<New, Unread>) -> Reply {
         let refused = |why| Failure::new(Code::Refused, why);
         let new = new.map_err(|unread| refused(unread.why))?;
@@ -244,7 +245,8 @@ impl Daemon {
         Ok(Response::Changes(new.changes.iter().map(view).collect()))
     }
 
-    /// The variables that the new configuration adds, or why one of them cannot be added.
+    /// Returns the variables that the new configuration adds, or the reason why a variable cannot
+    /// be added.
     fn added(&mut self, new: &New) -> Result<Vec<(String, Variable)>, String> {
         let (news, roster, supervisor) =
             (self.link.news(), &self.plugins.roster, &self.plugins.supervisor);
@@ -255,9 +257,9 @@ impl Daemon {
         })
     }
 
-    /// Prepares the reconfiguration and starts new devices. Other parts of the daemon change only
-    /// after `plan` has succeeded. Fails if a variable cannot be added, or a device cannot be
-    /// started.
+    /// Prepares the order to the scan and starts new devices. Other parts of the daemon change only
+    /// after `plan` has succeeded. The function fails if a variable cannot be added, or if a device
+    /// cannot be started.
     fn plan(&mut self, new: New) -> Result<(Config, Vec<Change>, Reconfiguration), Unread> {
         let variables = self.added(&new)?;
         let device_set = new.device_set.map(devices::Planned::start).transpose()?;
@@ -268,12 +270,13 @@ impl Daemon {
         ))
     }
 
-    /// Goes on with reloading: takes in a file that was read, begins a reload that waited, repeats
-    /// the refusal of the file in the log, and frees points that no other part uses any more.
+    /// Continues reloads at each tick. The function handles a file that was read and starts a
+    /// waiting reload. It also repeats the log line about a refused file, and frees points that no
+    /// other part uses.
     pub(super) fn pursue_reload(&mut self) {
         if let Some(reading) = self.reload.reading.take_if(|reading| {
-            // The order to the scan needs room in the queue. A comparison gives no order, and a
-            // scan that stands takes no order: neither needs room.
+            // An order to the scan needs room in the queue. Without room, the result waits for the
+            // next tick. A comparison sends no order. A stalled scan gets no order either.
             reading.is_comparison() || !self.link.handle.orders.is_full() || self.link.stall.is_on()
         }) {
             match reading.end() {
@@ -300,18 +303,19 @@ impl Daemon {
         self.reload.leaving.forget_the_ended();
     }
 
-    /// Takes in that the scan has taken over a reconfiguration.
+    /// Handles the scan's report that it has carried out a reload.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.plugins.roster.follow_refused();
-        // Up to here the scan had the removed device, and a stall or a stop would have made it
-        // safe.
+        // Before this point the scan still had the removed device, and a stall or a stop would have
+        // made its outputs safe.
         self.field.devices.retain(|name| self.config.live.devices.iter().any(|d| d.name == name));
         self.reload.taken_over(reconfiguration);
     }
 }
 
 impl Reload {
-    /// Refuses a file: logs the problem, and sets the next try if a file gave no answer in time.
+    /// Refuses a file: logs the reason. If a file gave no answer in time, the next try is
+    /// scheduled.
     fn refuse(&mut self, Unread { why, is_late }: Unread) {
         say_refused(&why);
         let said = Instant::now();
@@ -319,20 +323,20 @@ impl Reload {
     }
 }
 
-/// The refusal of a file while the scan stands. The daemon tries again after [`AGAIN`].
+/// Returns the refusal of a file during a stall. The daemon tries again after [`AGAIN`].
 fn not_now(stands: &Failure) -> Unread {
     Unread { why: format!("{stands}; the file is read again every {AGAIN:?}"), is_late: true }
 }
 
 /// Logs that the file is refused.
 fn say_refused(why: &str) {
-    // Each problem has its own log line, because the log would escape a line end.
+    // Each problem gets its own log line, because the log would escape a line break inside a line.
     for why in why.lines() {
         tracing::error!("the configuration stays as it was: {why}");
     }
 }
 
-/// A change as `camshaft diff` and the answer to a reload show it.
+/// Returns the view of a change, for `camshaft diff` and for the answer to a reload.
 fn view(change: &Change) -> ChangeView {
     let Change { place, how, effect } = change;
     ChangeView { key: place.to_string(), how: how.to_string(), effect: effect.to_string() }

@@ -1,8 +1,10 @@
-//! The daemon as a service: its log lines about devices and the scan, and its messages to systemd.
+//! The daemon as a system service: its log lines about devices and the scan, and its messages to
+//! systemd.
 //!
-//! The message of each log line makes sense alone; the fields repeat the facts for machines. Only
-//! changes are logged. Lines about lost lines are in `service/unread.rs`. Lines about plugins are
-//! in `plugins/line.rs` and the files beside it. How messages reach systemd is in `systemd.rs`.
+//! Each log line has a message for people, which is complete without the fields. The fields repeat
+//! the facts for machines. Only changes are logged. Lines about lost log lines are in
+//! `service/unread.rs`. Lines about plugins are in `plugins/line.rs` and the files beside it. The
+//! protocol to systemd is in `systemd.rs`.
 
 mod unread;
 
@@ -23,55 +25,63 @@ use crate::systemd::{Notifier, Watchdog};
 use crate::text::{counted, first_of};
 use unread::{Unread, Unwritten};
 
-/// What the daemon has told the log and systemd, and how it reaches them.
+/// The access to the log and to systemd, and the facts that were reported last.
 pub(super) struct Service {
-    /// The log: its level, and its counts of lost lines.
+    /// The handle to the log: it sets the log level and counts lost lines.
     pub(super) log: log::Handle,
-    /// The messages to systemd.
+    /// The sender of messages to systemd.
     pub(super) notifier: Notifier,
-    /// The watchdog of systemd, if the unit has one.
+    /// The sender of watchdog messages to systemd; `None` if the unit has no watchdog.
     pub(super) watchdog: Option<Watchdog>,
-    /// When the parts were assembled, just before the loop began.
+    /// The time when the parts of the daemon were put together, just before the main loop began.
     pub(super) started: Instant,
-    /// What was last logged, so that only changes are logged.
+    /// The facts that were last logged. The daemon compares new facts with these facts and logs
+    /// only changes.
     pub(super) told: Told,
-    /// Whether systemd was told that the daemon is ready, which is after the first cycle.
+    /// Whether systemd got the message that the daemon is ready. The daemon sends this message
+    /// after the first cycle.
     pub(super) is_ready: bool,
 }
 
-/// The shortest time between two lines about overruns, because a plant under load must not fill its
-/// log.
+/// The shortest time between two log lines about overruns. Without this limit, an overloaded
+/// controller would fill its log.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
 
-/// What was last logged, so that only changes are logged.
+/// The facts that were last logged. The daemon compares new facts with these facts and logs only
+/// changes.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// The faults as last logged, by device; only of devices that have one.
+    /// The last logged fault of each device; devices without a fault are not in the map.
     faults: BTreeMap<String, Fault>,
-    /// Since when outputs are not confirmed, and whether a line about them was logged.
+    /// The time since which some outputs are not confirmed, and whether a line about them was
+    /// logged. `None` while all outputs are confirmed.
     doubt: Option<(Instant, bool)>,
+    /// The last logged counters of the scan.
     counts: OnChange<Counts>,
-    /// Lines of this log that had no reader.
+    /// The count of log lines that had no reader.
     unread: Unread,
-    /// Lines of this log that could not be written.
+    /// The count of log lines that could not be written.
     unwritten: Unwritten,
 }
 
-/// What the scan counts and the log tells.
+/// The counters of the scan that are logged when they rise.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Counts {
+    /// The number of overruns: cycles that ended after the planned start of the next cycle.
     overruns: u64,
+    /// The number of cycles that the scan skipped because of overruns.
     missed: u64,
-    /// Lines of guests for which the queue had no room.
+    /// The number of guests' log lines that were lost because the queue was full.
     lines_lost: u64,
 }
 
-/// The time without a confirmation after which the log says that outputs are not confirmed. It is
-/// longer than any healthy bus takes, and shorter than an operator waits.
+/// The time after which the log reports unconfirmed outputs. The time is longer than a healthy bus
+/// needs, and short enough for an operator who waits for the line.
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl Told {
-    /// Logs how many lines of this log were lost, as soon as the log works again.
+    /// Logs how many lines of this log were lost. The line is written as soon as the log works
+    /// again.
     fn tell_of_this_log(&mut self, log: &log::Handle) {
         self.unread.tell(
             Instant::now(),
@@ -89,8 +99,10 @@ impl Told {
         });
     }
 
-    /// Logs when the fault of a device has changed, or has ended.
+    /// Logs each new fault of a device, each change of a fault, and the end of a fault.
     fn tell_of_faults(&mut self, news: &Snapshot) {
+        // The map has the fault as it was last logged. A line is logged only if the fault has
+        // changed.
         for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
             let before = match fact.fault {
                 Some(fault) => self.faults.insert(name.clone(), fault),
@@ -102,10 +114,11 @@ impl Told {
                 None => tracing::info!(device = name, "device {name} answers again"),
             }
         }
+        // A reload may have removed devices. Their entries are dropped.
         self.faults.retain(|name, _| news.points.devices().contains(name));
     }
 
-    /// Logs how many overruns and lost lines of guests there were since the last line about them.
+    /// Logs the number of overruns and of lost guests' lines since the last such log line.
     fn tell_of_overruns(&mut self, news: &Snapshot) {
         let before = *self.counts.last();
         let Snapshot { overruns, missed, lines_lost, .. } = *news;
@@ -113,6 +126,7 @@ impl Told {
         if !self.counts.changes_after(OVERRUN_PAUSE, Instant::now().into_std(), counts) {
             return;
         }
+        // The counters only rise, so the differences are the numbers since the last log line.
         let (overruns, missed) = (overruns - before.overruns, missed - before.missed);
         if overruns > 0 {
             tracing::warn!(
@@ -129,9 +143,10 @@ impl Told {
         }
     }
 
-    /// Logs when devices do not confirm outputs any more, and when they confirm them again.
+    /// Logs when outputs are not confirmed any more, and when all outputs are confirmed again.
     fn tell_of_doubt(&mut self, news: &Snapshot) {
         let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
+        // The first check without confirmation only starts the timer. The line comes after `DOUBT`.
         match (is_fine, self.doubt) {
             (true, Some((_, true))) => {
                 tracing::info!("every device takes its outputs again");
@@ -153,7 +168,7 @@ impl Told {
 }
 
 impl Service {
-    /// Logs what has changed about the log itself, the devices and the scan.
+    /// Logs all changes of the log itself, the devices and the scan.
     pub(super) fn tell_the_operator(&mut self, link: &mut ScanLink) {
         let (news, told) = (link.news(), &mut self.told);
         told.tell_of_this_log(&self.log);
@@ -162,13 +177,14 @@ impl Service {
         told.tell_of_overruns(news);
     }
 
-    /// Sends readiness, the status line and the watchdog's signal to systemd.
+    /// Sends three things to systemd: the ready message, the status line and the watchdog message.
     pub(super) fn tell_the_manager(
         &mut self,
         plugins: &Plugins,
         field: &Field,
         link: &mut ScanLink,
     ) {
+        // The status line begins with the most important facts: a stall, recovery, forces.
         let news = link.news();
         let cycle = news.cycle;
         let running = news.programs.iter().filter(|fact| fact.trap.is_none()).count();
@@ -190,6 +206,7 @@ impl Service {
         if let Some(stall) = link.stall.doing() {
             status = format!("the scan STANDS, {stall}; outputs are made safe; {status}");
         }
+        // The daemon is ready when the scan has completed its first cycle.
         if !self.is_ready && cycle > 0 {
             self.is_ready = true;
             self.notifier.ready(&status);
@@ -197,16 +214,19 @@ impl Service {
         if self.is_ready {
             self.notifier.status(&status);
         }
+        // The watchdog message is sent only if the cycle count has moved. For this reason systemd
+        // restarts a daemon whose scan hangs.
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.feed(cycle, &mut self.notifier);
         }
     }
 }
 
-/// The outputs for whose delivery `is_it` holds, as text: the names and devices of the first few.
-/// If there is no such output, the text says that the scan does not answer.
+/// Returns a text with the names and devices of the outputs for whose delivery `is_it` returns
+/// true. Only the first outputs are named. If there is no such output, the text says that the scan
+/// does not answer.
 pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot) -> String {
-    /// The largest number of outputs that are named: a line of the log has no room for more.
+    /// The largest number of outputs in the text, so that the text fits in one log line.
     const NAMED: usize = 10;
     let points = news.points.iter().filter(|(id, _)| is_it(news.deliveries[id.index()]));
     let devices = news.points.devices();

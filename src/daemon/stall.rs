@@ -1,5 +1,5 @@
-//! What the daemon does while the scan stands: it logs the stall and its place, answers people, and
-//! ends in time so that systemd starts it again.
+//! The daemon's reaction to a stalled scan. The daemon logs the stall and still answers requests.
+//! If the stall lasts, the daemon ends its process, so that systemd starts it again.
 //!
 //! ```text
 //!              no cycle for `scan.stall`              none for `scan.stall_exit`
@@ -7,11 +7,11 @@
 //!       ^                                     |
 //!       +-------------------------------------+  a late cycle
 //! ```
-//! This file does not make outputs safe: each device's thread does that by itself
-//! (`driver/watchdog.rs`). The end is not an orderly one, so the next start counts it
-//! (`plugins/recovery.rs`). Before the end, the version that the scan was calling is put in
-//! quarantine. Nothing in this file waits without a limit, and nothing waits for the scan's thread.
-//! How long the scan has stood is measured in `link/stall.rs`.
+//! This file does not make outputs safe: the thread of each device does that
+//! (`driver/watchdog.rs`). The end after a stall is not an orderly end, so the next start counts it
+//! as an abnormal end (`plugins/recovery.rs`). Before the end, the version that the scan was
+//! calling is put in quarantine. Every wait in this file has a time limit, and no code here waits
+//! for the scan's thread. The duration of a stall is measured in `link/stall.rs`.
 
 use std::time::Duration;
 
@@ -26,8 +26,9 @@ use crate::process::image::Points;
 use crate::scan::position::Doing;
 use crate::scan::thread::EXIT_PANIC;
 
-/// How long the end waits for devices to confirm their safe outputs. Most devices have had
-/// `stall_exit` to confirm them, so the time is for outputs that hold their value for longer.
+/// The time that devices have to confirm their safe outputs before the process ends. Most devices
+/// had the whole time `scan.stall_exit` for that. Only outputs that are configured to hold their
+/// values longer become safe now and need this time.
 const CONFIRM: Duration = Duration::from_millis(500);
 
 impl Daemon {
@@ -40,9 +41,9 @@ impl Daemon {
         self.field.devices.tell_of_stalls();
     }
 
-    /// The version because of which the scan stands: the scan called it when the stall began, and
-    /// calls it still. In a hand-over it is the new version, because the old one has run without a
-    /// stall.
+    /// Returns the version that caused the stall: the scan called it when the stall began, and the
+    /// call has not returned. In a hand-over this is the new version, because the old version has
+    /// run without a stall. `None` if no program was being called.
     fn guilty(&self) -> Option<(String, ModuleHash)> {
         match self.link.stall.cause() {
             Doing::Own | Doing::Driver(_) => None,
@@ -55,8 +56,9 @@ impl Daemon {
         }
     }
 
-    /// Ends the process if the scan has stood for `scan.stall_exit`, without waiting for its
-    /// thread. The exit code is 70, so systemd starts the daemon again.
+    /// Ends the process if the stall has lasted for `scan.stall_exit`. The function does not wait
+    /// for the scan's thread. The exit code is 70. After this code, systemd starts the daemon
+    /// again.
     pub(super) async fn leave_the_scan(&mut self) {
         if !self.link.stall.is_over(self.config.live.scan.stall_exit) {
             return;
@@ -84,10 +86,11 @@ impl Daemon {
         tracing::error!("the scan has stood for {stood:?}, {doing}; {outputs}; the process ends");
         self.close_audit();
         self.end_forces();
-        // If the history could not be opened, only this file says what became of versions.
+        // `save_last` writes the file with the record of versions. If the history could not be
+        // opened, only this file records what happened to versions.
         self.plugins.record.save_last().await;
-        // The drop of the journal writes the receipts that wait, within the journal's own time
-        // limit.
+        // The drop of the journal writes the remaining receipts. The journal limits the time of
+        // this write.
         let gone = Record::new(Journal::in_memory("the process ends"), None);
         drop(std::mem::replace(&mut self.plugins.record, gone));
         crate::log::last_words();
@@ -95,7 +98,7 @@ impl Daemon {
     }
 }
 
-/// What the scan is doing, as text.
+/// Returns the present step of the scan as text.
 fn words(doing: Doing, points: &Points, plugins: &Plugins) -> String {
     let who = |seat, generation| match plugins.version_at(seat, generation) {
         (name, Some(hash)) => format!("{name} ({hash})"),

@@ -1,14 +1,15 @@
-//! The orderly stop: programs out, outputs safe and confirmed, the last values kept.
+//! The orderly stop: remove all programs, make outputs safe and confirmed, save the last values.
 //!
 //! ```text
 //!   SIGTERM ---- 5 s at most ----> outputs safe ---- 4 s at most ----> exit ---- 1 s ----> SIGKILL
 //!                                  recorded, values kept, parts ended        if even that hangs
 //! ```
-//! The stop also waits for devices that a reload has just removed. It has a deadline: if outputs
-//! are not confirmed by then, the daemon names them and the process ends. As soon as the outputs
-//! are safe, `plugins/recovery.rs` records an orderly end, because a disk that hangs in a later
-//! step is no defect of a program. `field/retain.rs` keeps the values. The end after a stall is in
-//! `stall.rs`.
+//! The stop also waits for devices that a reload has just removed. If devices have not confirmed
+//! their safe outputs by the deadline, the daemon lists these outputs and the process ends.
+//!
+//! As soon as the outputs are safe, `plugins/recovery.rs` records an orderly end. If a disk hangs
+//! in a later step, the next start must not count the end as a defect of a program.
+//! `field/retain.rs` saves the retained variables. The end after a stall is in `stall.rs`.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -21,35 +22,35 @@ use super::service::outputs_that_are;
 use crate::driver::Delivery;
 use crate::scan::{Order, Return, ScanHandle, Snapshot};
 
-/// The time after SIGTERM in which devices must confirm their safe outputs. It is shorter than
-/// `TimeoutStopSec=` of the unit.
+/// The time after SIGTERM in which devices must confirm their safe outputs. This time is shorter
+/// than `TimeoutStopSec=` in the systemd unit.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The longest time from safe outputs to the exit, whatever the threads do. Together with
-/// [`STOP_DEADLINE`] it is less than the 10 s of `TimeoutStopSec=`. Each part has a limit of its
-/// own, at most 1.5 s, so this limit counts only if several parts hang.
+/// The longest time from safe outputs to the exit of the process. Together with [`STOP_DEADLINE`]
+/// it is less than the 10 s of `TimeoutStopSec=`. Each step has its own limit of at most 1.5 s, so
+/// this limit takes effect only if several steps hang.
 const LEAVE: Duration = Duration::from_secs(4);
 
-/// The beginning of the sentence that names outputs which are not known to be safe.
+/// The beginning of the message that lists outputs which are not confirmed as safe.
 pub(super) const STOPPED_BUT: &str = "stopped, but";
 
 impl Daemon {
-    /// Takes every program out of the scan, waits until the devices have their safe outputs, and
-    /// ends all parts.
+    /// Takes every program out of the scan, waits until the devices have confirmed safe outputs,
+    /// and ends all parts.
     ///
     /// # Errors
-    /// If a device has not confirmed its safe outputs; the message names the outputs.
+    /// A device has not confirmed its safe outputs. The message lists the outputs.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.service.notifier.stopping("programs out, outputs safe");
         tracing::info!("stopping: programs out, outputs safe");
-        // The stop has its own deadline, so a stall no longer ends the process.
+        // The stop has its own deadline, so from here on a stall does not end the process.
         self.link.stall.disarm();
-        // The devices need this call only if the scan stands, but the scan may also come to stand
-        // during the stop.
+        // This call is only necessary during a stall. A stall may also begin during the stop, so
+        // the call is always made.
         self.field.devices.make_safe_now();
         let deadline = Instant::now() + STOP_DEADLINE;
         let confirmed = halt(&mut self.link.handle, |thing| {
-            // All other things that the scan returns end with the process.
+            // All other returned things, such as programs, end with the process.
             if let Return::Reconfigured(reconfiguration) = thing {
                 self.reload.taken_over(*reconfiguration);
             }
@@ -57,8 +58,8 @@ impl Daemon {
         let confirmed = confirmed.await;
         let left = self.reload.leaving.end(deadline).await;
         let trouble = self.trouble_at_the_stop(confirmed, left);
-        // The steps from here on may hang, so two threads limit them: one ends the process with
-        // its exit code after `LEAVE`, and the other kills the process a second later.
+        // The steps from here on may hang. Two threads limit their time: one ends the process with
+        // its exit code after [`LEAVE`], and the other kills the process one second later.
         self.link.stall.begin_exit();
         leave_in_time(trouble.clone());
         self.plugins.recovery.end();
@@ -68,7 +69,7 @@ impl Daemon {
         self.field.keep_last(&mut self.link).await;
         self.plugins.record.save_last().await;
         if !confirmed {
-            // A scan that hangs never ends its thread, so the end of the process ends it.
+            // The thread of a scan that hangs never ends. The exit of the process ends it.
             self.link.scan.iter_mut().for_each(|scan| scan.give_up());
         }
         if let Some(trouble) = trouble {
@@ -79,8 +80,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// The message if safe outputs are not confirmed: by devices of the scan, or by removed devices
-    /// (`left`). `None` if all are confirmed.
+    /// Returns the message about outputs that are not confirmed as safe; `None` if all outputs are
+    /// confirmed. `confirmed` is about the devices of the scan. `left` has the texts about removed
+    /// devices.
     fn trouble_at_the_stop(&mut self, confirmed: bool, left: Vec<String>) -> Option<String> {
         let in_the_field = (!confirmed).then(|| match self.link.stall.doing() {
             Some(doing) => format!("the scan stands, {doing}; {}", self.field.devices.safety()),
@@ -91,15 +93,15 @@ impl Daemon {
     }
 }
 
-/// Takes every program out of the scan, and waits until the devices have their safe outputs.
-/// Returns whether all devices have confirmed them within [`STOP_DEADLINE`]. `back` gets each thing
-/// that the scan returns meanwhile.
+/// Takes every program out of the scan, and waits until the devices have confirmed safe outputs.
+/// Returns whether all devices have confirmed within [`STOP_DEADLINE`]. `back` is called with each
+/// thing that the scan returns meanwhile.
 pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) -> bool {
     let deadline = Instant::now() + STOP_DEADLINE;
     let mut is_told = false;
     handle.halting.store(true, Ordering::Relaxed);
     loop {
-        // If the queue is full, the order is given again in the next round.
+        // If the queue is full, the next round of this loop sends the order again.
         is_told = is_told || handle.orders.push(Order::Halt).is_ok();
         while let Ok(thing) = handle.returns.pop() {
             back(thing);
@@ -115,14 +117,15 @@ pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) 
     }
 }
 
-/// The message if devices have not confirmed their safe outputs; it follows [`STOPPED_BUT`].
+/// Returns the message about outputs that are not confirmed as safe. The message follows the words
+/// of [`STOPPED_BUT`].
 pub(super) fn unconfirmed(news: &Snapshot) -> String {
     let outputs = outputs_that_are(|delivery| delivery != Delivery::Confirmed, news);
     format!("safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {outputs}; check them by hand")
 }
 
-/// Starts a thread that ends the process after [`LEAVE`], if the process still runs then. If there
-/// is `trouble`, the log repeats it and the exit code is 1; without trouble the exit code is 0.
+/// Starts a thread that ends the process after [`LEAVE`], if the process still runs then. With
+/// `trouble`, the thread logs this text and the exit code is 1; without it the exit code is 0.
 pub(super) fn leave_in_time(trouble: Option<String>) {
     let leave = move || {
         thread::sleep(LEAVE);

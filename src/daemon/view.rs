@@ -1,8 +1,8 @@
-//! Answers that only inform: what the parts of the daemon know, in the form of `control`.
+//! Answers to requests that only read: the data of the daemon's parts, in the form of `control`.
 //!
-//! This file changes nothing. Requests that change something are in `answer.rs`. The views of
-//! plugins are in `plugins/view.rs`, those of devices in `field/device.rs`. How an answer looks on
-//! a terminal is in `cli`.
+//! This file changes nothing. Orders are handled in `answer.rs`. The views of plugins are in
+//! `plugins/view.rs`, and the views of devices in `field/device.rs`. The output on a terminal is
+//! made in `cli`.
 
 use super::plugins::is_seated;
 use super::{Daemon, micros};
@@ -13,14 +13,16 @@ use crate::process::image::{Direction, Kind, Point, PointId, Quality};
 use crate::process::variable::{Maker, Variable};
 
 impl Daemon {
-    /// The answer to `camshaft status`: the daemon, its devices and its plugins at one instant.
+    /// Returns the answer to `camshaft status`: the state of the daemon, its devices and its
+    /// plugins.
     pub(super) fn status(&mut self) -> StatusView {
-        // All parts of the answer come from one snapshot, so that counts of polls and cycles fit
-        // together.
+        // All parts of the answer use one snapshot. Otherwise the counts of polls and cycles would
+        // not match.
         let news = self.link.news().clone();
         let plugins = self.plugins.plugins_in(&news, &self.config, &self.link);
         let devices = self.field.views(&news, &self.config, &self.link);
         let folder_trouble = self.plugins.folder_trouble();
+        // The cache is `None` if the compile service has no usable cache folder.
         let cache = self.plugins.loader.compile_service.cache.as_ref();
         let cache_is_late = cache.is_some_and(Cache::is_late);
         let cache = cache.map(|cache| cache.folder().display().to_string());
@@ -62,24 +64,31 @@ impl Daemon {
         }
     }
 
-    /// The views of all points, with value, quality, owner and delivery.
+    /// Returns the views of all points, with value, quality, owner and delivery.
     pub(super) fn points(&mut self) -> Vec<PointView> {
         let (at, is_stalled) = (self.link.present(), self.link.stall.is_on());
         let news = self.link.news();
         let (points, roster) = (&news.points, &self.plugins.roster);
-        // While the scan stands, the values in the snapshot are no longer reliable.
+        // During a stall the values in the snapshot are no longer reliable.
         let stall = if is_stalled { Quality::NoComm } else { Quality::Good };
+        // If the device makes its outputs safe because of a stall, the output value in the snapshot
+        // is not the value in the field.
         let delivery = |id: PointId, point: &Point| {
             let device = &points.devices()[point.device];
             let makes_safe = self.field.devices.makes_safe(device, is_stalled);
             if makes_safe { Delivery::Unconfirmed } else { news.deliveries[id.index()] }
         };
+        // Builds the view of one point. Inputs have an age; outputs have a delivery and a safe
+        // setting.
         let view = |(id, point): (PointId, &Point)| {
             let is_input = point.direction == Direction::In;
             let image = if is_input { &news.inputs.bytes } else { &news.outputs };
             let owner = news.owners[id.index()].and_then(|seat| roster.name(seat));
+            // The worse of two qualities counts: the quality of the point, and the effect of a
+            // stall.
             let quality = news.inputs.quality[id.index()].max(stall);
             let good_at = news.inputs.good_at[id.index()];
+            // If `good_at` is 0, the point never had good quality, so it has no age.
             let age = (!good_at.is_zero()).then(|| at.saturating_sub(good_at));
             PointView {
                 name: point.name.clone(),
@@ -104,12 +113,14 @@ impl Daemon {
         points.iter().map(view).collect()
     }
 
-    /// The views of all variables, in order of name.
+    /// Returns the views of all variables, sorted by name.
     pub(super) fn variables(&mut self) -> Vec<VarView> {
         let kept = &self.config.fixed.retain.variables;
         let at = self.link.present();
         let (news, roster) = (self.link.news(), &self.plugins.roster);
         let runs = |writer: &str| is_seated(writer, news, roster, &self.plugins.supervisor);
+        // Builds the view of one variable. `written_last` returns the time of the last write, and
+        // the plugin or operator that made it.
         let view = |(name, variable): (&str, Variable)| {
             let written = news.variables.written_last(name);
             let writer = written.and_then(|written| roster.maker(written.by));

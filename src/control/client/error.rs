@@ -1,8 +1,9 @@
-//! Why there is no answer from a daemon, in words.
+//! Errors of the client: why a request did not get the expected answer from a daemon.
 //!
-//! Three cases look alike: a daemon that ends in the middle of an exchange, a daemon that refuses,
-//! and a server that is no daemon. In the first case the user must know that the order may have
-//! been carried out or not. The exchange itself is in `client.rs`.
+//! From the outside, three cases look alike. The daemon may have ended in the middle of an
+//! exchange. The daemon may have refused the request. Or the server on the socket is not a Camshaft
+//! daemon. In the first case the user must learn that the order may have been carried out. The
+//! exchange itself is in `client.rs`.
 
 use std::fmt;
 use std::io;
@@ -11,16 +12,18 @@ use std::path::{Path, PathBuf};
 use super::super::Failure;
 use crate::file;
 
-/// The reason why there is no answer, or not the expected one.
+/// The reason why a request did not get the expected answer.
 #[derive(Debug)]
 pub enum Error {
-    /// No process answers on any of these sockets.
+    /// No process accepts a connection on any of these sockets. Each path has its error.
     Unreachable(Vec<(PathBuf, io::Error)>),
-    /// The daemon refuses.
+    /// The daemon has answered with a failure.
     Failed(Failure),
-    /// The connection on this socket ended before there was an answer.
+    /// The connection on this socket ended before an answer arrived. The daemon may have carried
+    /// out the request.
     Ended(PathBuf),
-    /// A process answers on this socket, but not in the way of this program.
+    /// The answer on this socket is not a valid answer of a Camshaft daemon, or no answer arrived
+    /// in time. The text has the details.
     Strange(PathBuf, String),
 }
 
@@ -55,9 +58,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Returns the reason why a socket does not accept a connection, in short words for the user.
 fn words(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "not there".into(),
+        // A regular file or a folder at this path also refuses connections. The text names its
+        // kind.
         io::ErrorKind::ConnectionRefused => match file::no_socket(path) {
             Some(kind) => format!("it is {kind}, and no socket"),
             None => "no daemon listens".into(),
@@ -79,7 +85,7 @@ pub(super) fn is_cut_off(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(is_end)
 }
 
-/// An error with its causes on one line.
+/// Returns the text of an error and of all its causes on one line, joined by `: `.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

@@ -1,8 +1,7 @@
-//! How an answer is written: the HTTP status and the JSON body of a response or of a refusal.
+//! Answers in HTTP form: the status and the JSON body of a response or of a refusal.
 //!
-//! The routes and the parts of a request make a [`Refused`] where a request makes no sense; any
-//! other failure comes from the daemon. Nothing is decided here. `route.rs` has the routes, and
-//! `body.rs` reads what comes in.
+//! The code in `route.rs` and `body.rs` makes a [`Refused`] if a request is malformed. All other
+//! failures come from the daemon. This file only converts: it makes no decisions.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
@@ -10,14 +9,14 @@ use serde::Serialize;
 
 use super::super::{Code, DeployedBody, ErrorBody, Failure, Response};
 
-/// A failure with its HTTP status.
+/// A failure with its HTTP status. The status follows from the [`Code`] of the failure.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) status: StatusCode,
     pub(super) failure: Failure,
 }
 
-/// The refusal of a request that makes no sense.
+/// Returns the refusal of a malformed request; the HTTP status is 400.
 pub(super) fn invalid(message: impl Into<String>) -> Refused {
     Failure::new(Code::Invalid, message).into()
 }
@@ -45,6 +44,7 @@ impl IntoResponse for Response {
     fn into_response(self) -> HttpResponse {
         let ok = StatusCode::OK;
         match self {
+            // Every view serializes to the JSON that `control/mod.rs` lists for its route.
             Self::Status(view) => json(ok, &view),
             Self::Plugins(views) => json(ok, &views),
             Self::Plugin(view) => json(ok, &view),
@@ -54,6 +54,7 @@ impl IntoResponse for Response {
             Self::Vars(views) => json(ok, &views),
             Self::Forces(views) => json(ok, &views),
             Self::Changes(views) => json(ok, &views),
+            // The status 202 (accepted) means that the daemon must still read and start the module.
             Self::Deployed { name, hash } => {
                 json(StatusCode::ACCEPTED, &DeployedBody { name, hash })
             }
@@ -62,10 +63,10 @@ impl IntoResponse for Response {
     }
 }
 
-/// An answer with this body, as one line of JSON.
+/// Returns an HTTP response whose body is one line of JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let mut text = serde_json::to_vec(body).expect("views have text keys and finite depth");
-    // People ask with curl, and the prompt of their shell belongs on a line of its own.
+    // The line end keeps the shell prompt on its own line if an operator uses curl.
     text.push(b'\n');
     let mut response = (status, text).into_response();
     let json = HeaderValue::from_static("application/json");

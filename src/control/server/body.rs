@@ -1,7 +1,7 @@
-//! The parts of a request: the name in its path, the limit in its query, its body.
+//! The parts of a request: the name in the path, the parameters in the query, and the body.
 //!
-//! Every part is bounded in size and time, because any user who can open the socket can send
-//! anything. What is done with the parts is in `route.rs`.
+//! The size of each part and the time to read it are limited, because any user who can open the
+//! socket can send any bytes. What the server does with the parts is in `route.rs`.
 
 use std::time::Duration;
 
@@ -18,27 +18,30 @@ use super::answer::{Refused, invalid};
 use crate::name::{Kind, Name};
 use crate::process::image::Value;
 
-/// Most bytes of a JSON body: a fault with all its settings has a few hundred.
+/// The largest JSON body, in bytes. The longest useful body, a fault with all its settings, has a
+/// few hundred bytes.
 const MAX_JSON_BYTES: u64 = 64 << 10;
 
-/// Time limit from the head of a request to the end of a JSON body. The body fits one write on the
-/// same machine. A stuck client keeps a connection from others for no longer than this.
+/// The time limit for a JSON body, counted from the head of the request. A JSON body is small
+/// enough for one write on the same machine. The limit also bounds how long a stuck client can
+/// occupy a connection.
 const JSON_TIME: Duration = Duration::from_secs(2);
 
-/// Time limit from the head of a request to the end of its body. It is enough for the largest
-/// module from a machine that has much else to do.
+/// The time limit for the body of a module, counted from the head of the request. A busy machine
+/// can send the largest module in this time.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// How far a body may lag behind [`LEAST_RATE`]: a machine may be busy for a moment. A stuck sender
-/// is given up after this time.
+/// The time by which a body may lag behind [`LEAST_RATE`], because a machine may be busy for a
+/// moment. A sender that has stopped sending is refused after about this time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The least rate of a body in bytes per second, on average. A socket that is forwarded over a slow
-/// radio link reaches it.
+/// The lowest average rate of a body, in bytes per second. A socket that is forwarded over a slow
+/// radio link can reach this rate.
 const LEAST_RATE: u64 = 16 << 10;
 
-/// The name in a path as a text: that of a variable, because programs make some with other names,
-/// or one that is only looked up among those that are there.
+/// A name in the path that is not checked against the naming rule. Routes use it for variables,
+/// because programs may create variables with other names. Routes also use this type to find an
+/// existing name in a list.
 pub(super) struct AnyName(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for AnyName {
@@ -54,7 +57,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AnyName {
     }
 }
 
-/// The name in a path, of a thing whose names keep the rule.
+/// A name in the path that is checked against the naming rule of its kind: plugin, point or device.
 pub(super) struct Named<K>(pub(super) Name<K>);
 
 impl<S: Send + Sync, K: Kind> FromRequestParts<S> for Named<K> {
@@ -76,8 +79,8 @@ pub(super) async fn read_value(body: Body) -> Result<Value, Refused> {
     Ok(value)
 }
 
-/// The query `?limit=20`: the most receipts in an answer; without a query the most that are
-/// allowed.
+/// The query `?limit=20`: the largest number of receipts in the answer. Without a query, the limit
+/// is [`MAX_RECEIPTS`].
 pub(super) struct Limit(pub(super) usize);
 
 impl<S: Send + Sync> FromRequestParts<S> for Limit {
@@ -92,8 +95,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Limit {
     }
 }
 
-/// The query `?to=3f2a1b`: the first digits of a hash. With `&even_bad=true` the version may be a
-/// bad one.
+/// The query of a rollback, such as `?to=3f2a1b`: the first digits of a version's hash. With
+/// `&even_bad=true` a bad version is allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct To {
     pub(super) to: Option<String>,
@@ -101,6 +104,8 @@ pub(super) struct To {
 }
 
 impl To {
+    /// Parses the query; `None` if it is malformed. Capital digits become small, because hashes are
+    /// stored with small digits.
     fn read(query: &str) -> Option<Self> {
         let (to, even_bad) = match query.split_once('&') {
             None => (query, false),
@@ -112,7 +117,7 @@ impl To {
     }
 }
 
-/// Whether these digits can be the beginning of a hash.
+/// Whether the text is not empty and has only hexadecimal digits, as the beginning of a hash.
 fn is_beginning(digits: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
@@ -125,6 +130,8 @@ impl<S: Send + Sync> FromRequestParts<S> for To {
             return Ok(Self { to: None, even_bad: false });
         };
         Self::read(query).ok_or_else(|| {
+            // The message shows the wrong digits if only the digits are wrong. Otherwise the
+            // message shows the whole query.
             let digits = query.strip_prefix("to=").and_then(|rest| rest.split('&').next());
             invalid(match digits.filter(|digits| !is_beginning(digits)) {
                 Some(digits) => format!(
@@ -136,14 +143,15 @@ impl<S: Send + Sync> FromRequestParts<S> for To {
     }
 }
 
-/// Reads a body that is JSON, without parsing it.
+/// Reads the bytes of a JSON body. The caller parses the bytes.
 pub(super) async fn read_json(body: Body) -> Result<Bytes, Refused> {
     read(body, (MAX_JSON_BYTES, "fixed"), JSON_TIME).await
 }
 
-/// Reads the whole body, which may take `time` in all and must keep to [`LEAST_RATE`]. A body that
-/// is too long is not kept, but it is read to its end, because a client reads the answer only after
-/// that. The limit comes with the name of the key that sets it, for the message.
+/// Reads the whole body within `time` and at [`LEAST_RATE`] or faster. If the body is longer than
+/// `limit`, the function drops the bytes but still reads to the end. The reason: a client reads the
+/// answer only after it has sent the whole body. `set_by` names the configuration key of the limit,
+/// for the error message.
 pub(super) async fn read(
     mut body: Body,
     (limit, set_by): (u64, &str),
@@ -151,6 +159,8 @@ pub(super) async fn read(
 ) -> Result<Bytes, Refused> {
     let (started, mut bytes, mut length) = (Instant::now(), Vec::new(), 0);
     loop {
+        // The allowed time grows with the received bytes, up to `time`: one more second for each 16
+        // KiB.
         let allowed = time.min(PATIENCE + Duration::from_millis(length * 1000 / LEAST_RATE));
         let late = |_| Refused {
             status: StatusCode::REQUEST_TIMEOUT,
@@ -163,6 +173,7 @@ pub(super) async fn read(
         length += data.len() as u64;
         if length <= limit {
             bytes.extend_from_slice(data);
+        // The body is too long, so the bytes received so far are not needed.
         } else {
             bytes = Vec::new();
         }
@@ -186,7 +197,7 @@ mod tests {
 
     use super::*;
 
-    /// A body that sends its pieces, and then nothing more for ever.
+    /// A body that sends its pieces, and after that sends nothing more and does not end.
     struct Stuck(Vec<&'static [u8]>);
 
     impl hyper::body::Body for Stuck {
@@ -243,7 +254,7 @@ mod tests {
         check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late(words)).await;
     }
 
-    /// A body that sends a piece at each tick, for ever.
+    /// A body that sends the same piece at each tick and never ends.
     struct Steady(&'static [u8], tokio::time::Interval);
 
     impl hyper::body::Body for Steady {
@@ -271,7 +282,7 @@ mod tests {
             |piece| Body::new(Steady(piece, tokio::time::interval(Duration::from_millis(50))));
         tokio::join!(
             check(Body::new(Stuck(vec![])), 30_000, "2s; 0 bytes came"),
-            // 16 KiB give the sender one second more.
+            // For 16 KiB at the lowest rate the sender gets one more second.
             check(Body::new(Stuck(vec![&[0; 16 << 10]])), 30_000, "3s; 16384 bytes came"),
             check(steady(b"drip"), 30_000, "2.0"),
             check(steady(&[0; 4 << 10]), 2500, "2.5s; "),

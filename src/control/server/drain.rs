@@ -1,9 +1,11 @@
 //! The end of a connection whose client is still sending.
 //!
-//! If a socket is closed while unread bytes are in it, the kernel resets the connection, and the
-//! reset overtakes the answer. The client of an early refusal would then see a broken pipe, and not
-//! the reason. So the server reads what still comes and drops it, for a limited time. How a
-//! request's body is read is in `body.rs`.
+//! The problem: if a server closes a socket that has unread bytes, the kernel resets the
+//! connection. The reset may reach the client before the answer does. A client whose request was
+//! refused early would then get a "broken pipe" error and not the reason for the refusal.
+//!
+//! The solution: after an early answer, the server reads and drops the remaining bytes for a
+//! limited time, and closes the socket after that. The normal reading of a body is in `body.rs`.
 
 use std::io;
 use std::pin::Pin;
@@ -18,22 +20,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// Time limit for a client that sends nothing and does not close: it has had its answer that long.
+/// The drain ends if the client sends nothing for this time. The client has had this time to read
+/// its answer.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// Time limit for a client that goes on sending: the largest module at the pace of a unix socket.
+/// The time limit of a drain while the client continues to send. The largest module passes through
+/// a unix socket in less time.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// Two handles of one connection, which is closed only after both are dropped.
+/// Returns two handles of one connection. The connection closes after both handles are dropped.
 pub(super) fn duplicate(stream: UnixStream) -> io::Result<(UnixStream, UnixStream)> {
     let stream = stream.into_std()?;
     let other = stream.try_clone()?;
     Ok((UnixStream::from_std(stream)?, UnixStream::from_std(other)?))
 }
 
-/// Reads and drops what still comes, so that the client finds its answer.
+/// Reads and drops all bytes that the client still sends, so that the client can read its answer.
 pub(super) async fn drain(mut stream: UnixStream) {
-    // This fails if the client has left.
+    // The call fails if the client has closed the connection.
     let _ = stream.shutdown().await;
     let read_all = async {
         let mut bytes = [0; 16 << 10];
@@ -42,13 +46,13 @@ pub(super) async fn drain(mut stream: UnixStream) {
     let _ = timeout(DRAIN_TIME, read_all).await;
 }
 
-/// Whether a request has been read to its end. The watched body writes it while the request is
-/// read; the connection's task reads it at the end.
+/// A flag: whether a request has been read to its end. The watched body sets the flag when its end
+/// has been read. The connection's task checks the flag after the exchange.
 #[derive(Debug, Default)]
 pub(super) struct Received(Arc<AtomicBool>);
 
 impl Received {
-    /// Wraps the body of a request whose head has been read, to watch for the body's end.
+    /// Wraps the body of a request. The wrapped body sets the flag when its end has been read.
     pub(super) fn watch(&self, body: Incoming) -> Watched {
         self.0.store(body.is_end_stream(), Ordering::Relaxed);
         Watched { body, is_whole: Arc::clone(&self.0) }
@@ -60,7 +64,7 @@ impl Received {
     }
 }
 
-/// A body that records its end.
+/// The body of a request that sets the flag of [`Received`] when its end has been read.
 #[derive(Debug)]
 pub(super) struct Watched {
     body: Incoming,

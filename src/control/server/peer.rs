@@ -1,9 +1,9 @@
-//! The sender of a request: the user of the process at the other end, and the name of that user.
+//! The sender of a request: the number and the name of the user whose process is the client.
 //!
-//! The kernel has the user's number (`SO_PEERCRED`, unix(7)). The name may come from a directory
-//! service that does not answer. So a separate thread looks it up, and a request waits for it no
-//! longer than [`NAME_TIME`]. Without a name, the number says which user it was. What becomes of
-//! the name is in `../ordered.rs`.
+//! The kernel reports the user's number (`SO_PEERCRED`, unix(7)). The name may come from a
+//! directory server on the network, and the server may be down. For that reason a separate thread
+//! looks up names, and a request waits for a name no longer than [`NAME_TIME`]. Without a name, the
+//! receipt has only the number. The type of the result is [`Who`] in `ordered.rs`.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,20 +16,23 @@ use tokio::time::timeout;
 
 use super::super::Who;
 
-/// Time limit for a name. A local file answers in microseconds, a directory server in milliseconds.
+/// The time that a request waits for the name of its user. A local file answers in microseconds, a
+/// directory server in milliseconds.
 const NAME_TIME: Duration = Duration::from_millis(300);
 
-/// Most names that are remembered; few users can open the socket.
+/// The largest number of names in the cache. Few users can open the socket.
 const MAX_NAMES: usize = 64;
 
-/// Most users that wait for their names. Further users are known by their number only.
+/// The largest number of look-ups in the queue. If the queue is full, a request continues with the
+/// number only.
 const MAX_WAITING: usize = 8;
 
-/// The user at the other end of a connection.
+/// The number (uid) of the user at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) u32);
 
-/// The names of users: a cache, and the thread that fills it. Requests read the cache.
+/// The names of users: a cache, and a queue to the thread that fills the cache. Requests read the
+/// cache.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     known: Arc<Mutex<HashMap<u32, String>>>,
@@ -50,14 +53,14 @@ impl Names {
         Self { known, asks }
     }
 
-    /// The user of a connection, with a name if one is found in time.
+    /// Returns the user of a connection, with the name if it is found in time.
     pub(super) async fn of(&self, Peer(uid): Peer) -> Who {
         if let Some(name) = self.known(uid) {
             return Who { uid, name: Some(name) };
         }
         let (done, answer) = oneshot::channel();
         if self.asks.try_send((uid, done)).is_ok() {
-            // Without an answer in time, the number has to do.
+            // If no name arrives in time, the result has only the number.
             let _ = timeout(NAME_TIME, answer).await;
         }
         Who { uid, name: self.known(uid) }
@@ -68,8 +71,8 @@ impl Names {
     }
 }
 
-/// The loop of the thread: it looks up each user that a request asks for, and fills the cache. A
-/// full cache is emptied.
+/// The loop of the look-up thread. The loop looks up the name for each number in the queue and
+/// stores the name in the cache. A full cache is emptied first.
 fn look_up(
     inbox: &Receiver<(u32, oneshot::Sender<()>)>,
     known: &Mutex<HashMap<u32, String>>,
@@ -83,12 +86,12 @@ fn look_up(
             }
             known.insert(uid, name);
         }
-        // The request may have stopped waiting.
+        // The request may have stopped waiting; the send fails then.
         let _ = done.send(());
     }
 }
 
-/// The name that the system has for this number. The look-up may take any time.
+/// Returns the name that the system has for this user number. The call may block for a long time.
 pub(super) fn name_of(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }

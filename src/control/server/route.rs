@@ -1,9 +1,8 @@
-//! The routes of the control interface: each path and method, and the request of the daemon that it
-//! stands for.
+//! The routes of the control interface: for each path and method, the request to the daemon.
 //!
-//! Each route is one short function that ends in [`ApiState::ask`]. The routes decide nothing; the
-//! daemon does (`daemon/answer.rs`). `body.rs` reads names and bodies, `answer.rs` writes the
-//! answer, and `server.rs` limits whole connections.
+//! Each route is one short function that ends in [`ApiState::ask`]. The routes make no decisions:
+//! the code in `daemon/answer.rs` decides. `body.rs` reads names and bodies. `answer.rs` writes the
+//! answer. `server.rs` limits the time of whole connections.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,41 +24,46 @@ use super::body::{AnyName, BODY_TIME, Limit, Named, To, read, read_json, read_va
 use super::peer::{Names, Peer, name_of};
 use crate::name::{OfDevice, OfPlugin, OfPoint, PluginName};
 
-/// The time that the daemon has to answer. The longest work is to write a file to a slow card.
+/// The time that the daemon has to answer a request. The slowest work is writing a file to a slow
+/// memory card.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
-/// The largest number of modules that are received at one time. Each is held in memory until it is
-/// written. There are several, so that one slow sender does not keep the others out.
+/// The largest number of modules that the server receives at one time. Each module is in memory
+/// until it is written to the disk. The number is more than one, so that one slow sender does not
+/// block all others.
 const MAX_UPLOADS: usize = 4;
 
-/// How long one more module waits until another is received; then its sender gets the answer to
-/// try again. A stuck sender is given up before that: see `PATIENCE` in `body.rs`.
+/// The time that a further module waits until the upload of another module ends. After this time
+/// its sender gets the answer to try again. A sender that has stopped sending is refused earlier,
+/// by `PATIENCE` in `body.rs`.
 const TURN_TIME: Duration = Duration::from_secs(3);
 
-/// The rest of the message to the sender of an order that has had no answer.
+/// The end of the error message if an order got no answer in time.
 const DOUBT: &str = ", and whether it did what was asked is not known";
 
-/// What the routes share, with the user who sends the request that is being served.
+/// The state that all routes share, and the user of the request that is being served.
 #[derive(Debug, Clone)]
 pub(super) struct ApiState {
     /// The queue of requests to the daemon's loop.
     calls: mpsc::Sender<Call>,
     /// The most bytes that a module may have.
     module_bytes: u64,
-    /// The places for modules that are being received.
+    /// The slots for modules that are being received.
     uploads: Arc<Semaphore>,
-    /// The names of users.
+    /// The names of users, by user number.
     names: Names,
-    /// The user who sends the request, if it is an order.
+    /// The user who sends the request. `None` for a request that only reads, and if the user is not
+    /// known.
     who: Option<Who>,
-    /// Whether the request is an order: anything but a `GET`.
+    /// Whether the request is an order. Every method except `GET` makes an order.
     is_order: bool,
 }
 
 impl FromRequestParts<Self> for ApiState {
     type Rejection = Infallible;
 
-    /// Adds the user who sends the request. The name is looked up for orders only.
+    /// Adds the user who sends the request. Only orders need the user, so the name is looked up
+    /// only for orders.
     async fn from_request_parts(parts: &mut Parts, state: &Self) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<Option<Peer>>().copied().flatten();
         let is_order = parts.method != Method::GET;
@@ -72,8 +76,8 @@ impl FromRequestParts<Self> for ApiState {
 }
 
 impl ApiState {
-    /// The state for a server whose requests go to `calls`. A module has at most `module_bytes`
-    /// bytes.
+    /// Returns the state for a server that sends its requests to `calls`. A module may have at most
+    /// `module_bytes` bytes.
     pub(super) fn new(calls: mpsc::Sender<Call>, module_bytes: u64) -> Self {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
         let (names, who, is_order) = (Names::start(name_of), None, false);
@@ -83,15 +87,16 @@ impl ApiState {
     /// Passes a request to the daemon and returns its answer.
     ///
     /// # Errors
-    /// The daemon's refusal. If it stops, or does not answer within [`ANSWER_TIME`],
-    /// [`Code::Busy`].
+    /// The refusal of the daemon. The code is [`Code::Busy`] if the daemon is stopping, or if it
+    /// does not answer within [`ANSWER_TIME`].
     async fn ask(&self, request: Request) -> Result<Response, Refused> {
         self.ask_within(ANSWER_TIME, request).await
     }
 
-    /// Does what [`ApiState::ask`] does, with this limit.
+    /// Does the work of [`ApiState::ask`], with `limit` as the time limit.
     async fn ask_within(&self, limit: Duration, request: Request) -> Result<Response, Refused> {
         let stopping = || Failure::new(Code::Busy, "the daemon is stopping");
+        // A closed channel means that the main loop has ended, so the daemon is stopping.
         let exchange = async {
             let (reply, answer) = oneshot::channel();
             let call = Call { request, who: self.who.clone(), reply };
@@ -107,7 +112,7 @@ impl ApiState {
     }
 }
 
-/// Every route with its purpose, as `GET /v1` lists them.
+/// All routes with their purposes. The answer to `GET /v1` shows this list.
 const ROUTES: [(&str, &str); 28] = [
     ("GET /v1", "this list"),
     ("GET /v1/status", "everything about the daemon"),
@@ -142,7 +147,7 @@ const ROUTES: [(&str, &str); 28] = [
     ("DELETE /v1/devices/NAME/fault", "end the fault of the device"),
 ];
 
-/// The router of all routes. Each of them gets `state`.
+/// Returns the router of all routes. Each route gets `state`.
 pub(super) fn routes(state: ApiState) -> Router {
     Router::new()
         .route("/v1", get(index))
@@ -173,21 +178,22 @@ pub(super) fn routes(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// A `GET` without parameters and body.
+/// Returns the handler of a `GET` request without parameters and body.
 fn plain(request: fn() -> Request) -> MethodRouter<ApiState> {
     get(async move |state: ApiState| state.ask(request()).await)
 }
 
-/// An order without parameters and body.
+/// Returns the handler of an order without parameters and body.
 fn order(method: MethodFilter, request: fn() -> Request) -> MethodRouter<ApiState> {
     on(method, async move |state: ApiState| state.ask(request()).await)
 }
 
-/// A `POST` whose path has the name of a plugin.
+/// Returns the handler of a `POST` request whose path has the name of a plugin.
 fn named(request: fn(PluginName) -> Request) -> MethodRouter<ApiState> {
     post(async move |state: ApiState, Named(name): Named<OfPlugin>| state.ask(request(name)).await)
 }
 
+/// Serves `GET /v1`: the list of all routes with their purposes.
 async fn index() -> HttpResponse {
     let routes: Vec<_> = ROUTES
         .iter()
@@ -196,9 +202,10 @@ async fn index() -> HttpResponse {
     json(StatusCode::OK, &serde_json::json!({ "routes": routes }))
 }
 
+/// Serves one plugin by name. The answer is 404 if there is no plugin of this name.
 async fn plugin(state: ApiState, AnyName(name): AnyName) -> Result<Response, Refused> {
-    // Plugins are few, so a search through all of them is cheap. The daemon needs no request of its
-    // own for this.
+    // The number of plugins is small, so a search in the full list is cheap. For this reason the
+    // daemon has no separate request for one plugin.
     if let Response::Plugins(plugins) = state.ask(Request::Plugins).await?
         && let Some(plugin) = plugins.into_iter().find(|plugin| plugin.name == name)
     {
@@ -207,10 +214,12 @@ async fn plugin(state: ApiState, AnyName(name): AnyName) -> Result<Response, Ref
     Err(Failure::new(Code::Unknown, format!("there is no plugin {name:?}")).into())
 }
 
+/// Serves the history of the whole daemon, limited by the query `?limit=`.
 async fn history(state: ApiState, Limit(limit): Limit) -> Result<Response, Refused> {
     state.ask(Request::History { name: None, limit }).await
 }
 
+/// Serves the history of one plugin. The name may also be that of a point, variable or device.
 async fn plugin_history(
     state: ApiState,
     AnyName(name): AnyName,
@@ -219,6 +228,9 @@ async fn plugin_history(
     state.ask(Request::History { name: Some(name), limit }).await
 }
 
+/// Receives a module and passes it to the daemon, which writes it into the plugin folder. The
+/// upload needs one of [`MAX_UPLOADS`] slots. The upload fails if no slot is free in time, if the
+/// body is too long or too slow, or if the body is empty.
 async fn deploy(
     state: ApiState,
     Named(name): Named<OfPlugin>,
@@ -231,6 +243,7 @@ async fn deploy(
         )
         .into());
     };
+    // The second value is the configuration key of the limit, for the error message.
     let limit = (state.module_bytes, "plugins.module in the configuration");
     let module = read(body, limit, BODY_TIME).await?;
     if module.is_empty() {
@@ -239,6 +252,7 @@ async fn deploy(
     state.ask(Request::Deploy { name, module }).await
 }
 
+/// Passes the order for a rollback to the daemon.
 async fn rollback(
     state: ApiState,
     Named(name): Named<OfPlugin>,
@@ -247,14 +261,17 @@ async fn rollback(
     state.ask(Request::Rollback { name, to, even_bad }).await
 }
 
+/// Serves the versions of a plugin.
 async fn versions(state: ApiState, Named(name): Named<OfPlugin>) -> Result<Response, Refused> {
     state.ask(Request::Versions { name }).await
 }
 
+/// Passes the order to delete a plugin's file to the daemon.
 async fn remove(state: ApiState, Named(name): Named<OfPlugin>) -> Result<Response, Refused> {
     state.ask(Request::Remove { name }).await
 }
 
+/// Reads the value for a simulated input and passes the order to the daemon.
 async fn set(
     state: ApiState,
     Named(point): Named<OfPoint>,
@@ -264,6 +281,7 @@ async fn set(
     state.ask(Request::Set { point, value }).await
 }
 
+/// Reads an order to force a point and passes it to the daemon, which checks its fields.
 async fn force(
     state: ApiState,
     Named(point): Named<OfPoint>,
@@ -277,14 +295,18 @@ async fn force(
     state.ask(Request::Force { point, order }).await
 }
 
+/// Passes the order to end the force of one point to the daemon.
 async fn unforce(state: ApiState, Named(point): Named<OfPoint>) -> Result<Response, Refused> {
     state.ask(Request::Unforce { point: Some(point) }).await
 }
 
+/// Passes the order to end all forces to the daemon.
 async fn unforce_all(state: ApiState) -> Result<Response, Refused> {
     state.ask(Request::Unforce { point: None }).await
 }
 
+/// Reads the value for a variable and passes the order to the daemon. The name is not checked here,
+/// because programs may create variables with other names.
 async fn set_variable(
     state: ApiState,
     AnyName(name): AnyName,
@@ -294,6 +316,8 @@ async fn set_variable(
     state.ask(Request::SetVar { name, value }).await
 }
 
+/// Reads the description of a simulated fault and passes the order to the daemon. The body must be
+/// an object with a text `kind`; the driver checks all other fields.
 async fn inject(
     state: ApiState,
     Named(device): Named<OfDevice>,
@@ -309,15 +333,19 @@ async fn inject(
     state.ask(Request::Inject { device, injection }).await
 }
 
+/// Passes the order to end a simulated fault to the daemon.
 async fn clear(state: ApiState, Named(device): Named<OfDevice>) -> Result<Response, Refused> {
     state.ask(Request::Clear { device }).await
 }
 
+/// Answers a request whose path is unknown. The HTTP status is 404.
 async fn no_such_route(uri: Uri) -> Refused {
     let path = uri.path();
     Failure::new(Code::Unknown, format!("there is no {path}; GET /v1 lists what there is")).into()
 }
 
+/// Answers a request whose path is known but has no handler for this method. The HTTP status is
+/// 405.
 async fn wrong_method(method: Method, uri: Uri) -> Refused {
     let path = uri.path();
     Refused {
@@ -330,12 +358,12 @@ async fn wrong_method(method: Method, uri: Uri) -> Refused {
 mod tests {
     use super::*;
 
-    /// The daemon was busy for 30 s and obeyed the order after that. The sender had been told only
-    /// that there was no answer.
+    /// The daemon was busy for 30 s and carried out the order later. The error message had not said
+    /// that this can happen.
     #[tokio::test]
     async fn an_order_without_an_answer_may_have_been_obeyed() {
         async fn check(method: Method, expected: &str) {
-            // The queue takes the request, and nothing answers it.
+            // The queue accepts the request, and no task answers it.
             let (calls, _taken) = mpsc::channel(1);
             let state = ApiState::new(calls, 1);
             let request = axum::http::Request::builder().method(method).body(()).unwrap();
@@ -355,7 +383,7 @@ mod tests {
     #[test]
     fn the_list_of_routes_names_each_one() {
         let (calls, _) = mpsc::channel(1);
-        // Panics when a route is there twice.
+        // The function panics if a route exists twice.
         let _ = routes(ApiState::new(calls, 1));
         let source = include_str!("route.rs").split_once("mod tests").expect("this is it").0;
         for (route, _) in ROUTES {

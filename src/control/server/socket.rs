@@ -1,10 +1,11 @@
-//! The socket as a file: it is made with its mode, taken over from a dead daemon, and removed at
-//! the end.
+//! The socket as a file: how the daemon creates it, takes it over from a dead daemon, and removes
+//! it.
 //!
-//! A file beside the socket is locked as long as the daemon has the socket. The reason is a race of
-//! two daemons that start together. The second could find the first one's socket between `bind` and
-//! `listen`, when it looks like that of a dead daemon, and remove it. What is sent over the socket
-//! is in `route.rs`.
+//! The daemon also locks a file beside the socket, as long as it has the socket. The lock prevents
+//! a race between two daemons that start together. Without the lock, the second daemon could find
+//! the first daemon's socket between `bind` and `listen`. In this moment the socket looks like the
+//! socket of a dead daemon, and the second daemon would remove it. The requests on the socket are
+//! in `route.rs`.
 
 use std::fmt;
 use std::fs;
@@ -18,44 +19,50 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::patience::{self, PATIENCE};
 use crate::state::{Lock, NotLocked};
 
-/// Most connections that wait until a served one ends; the kernel refuses more.
+/// The length of the kernel's queue of connections that wait to be accepted. The kernel refuses
+/// further connections.
 const BACKLOG: i32 = 128;
 
-/// A listening socket. Its file is removed when the value is dropped.
+/// A listening socket. Dropping this value removes the socket file.
 #[derive(Debug)]
 pub struct Socket {
-    /// Dropped before the listener: the file goes while the socket still listens.
+    /// This field is dropped before `listener`, so the file is removed while the socket still
+    /// listens.
     file: SocketFile,
     listener: UnixListener,
 }
 
-/// A listening socket that is not yet registered with the async runtime. If it is made too late,
-/// the drop of this value removes its file.
+/// A listening socket that is not yet registered with the async runtime. If the caller has stopped
+/// waiting for it, this value is dropped, and the drop removes the socket file.
 struct Bound {
     file: SocketFile,
     listener: socket2::Socket,
 }
 
-/// The file of a socket, which is removed when this value is dropped.
+/// The file of a socket. Dropping this value removes the file.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// Device and inode of the file: at the end another process may have put its own file there.
+    /// The device number and inode number of the file. The drop compares both numbers, because
+    /// another process may have replaced the file.
     identity: (u64, u64),
-    /// Held until the file has been removed.
+    /// The lock on the file beside the socket. The lock is released after the socket file has been
+    /// removed.
     _lock: Lock,
 }
 
-/// The reason why there is no socket; its text names the path, the reason and the remedy.
+/// The reason why the socket could not be created. The text names the path, the reason and the
+/// remedy.
 #[derive(Debug)]
 pub enum BindError {
-    /// Another daemon has the socket: the process of this number, if that is known.
+    /// Another daemon has the socket. The text is the process number of that daemon, if it is
+    /// known.
     InUse(PathBuf, Option<String>),
-    /// A file that is no socket has this name.
+    /// A file that is not a socket has this name.
     NoSocket(PathBuf),
     /// The socket's folder cannot be made, because the folder above it does not exist.
     NoFolder(PathBuf),
-    /// Any other error of the system.
+    /// Any other error of the operating system.
     Io(PathBuf, io::Error),
 }
 
@@ -97,15 +104,18 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 impl Socket {
-    /// Makes the socket `path` with permissions `mode`, such as `0o600`.
+    /// Creates the socket `path` with file mode `mode`, such as `0o600`.
     ///
-    /// A socket that a dead daemon left is replaced. The socket of a living daemon is not, however
-    /// far that daemon's start has come. The socket's folder is made if it is missing. The folder
-    /// above that must exist, because the administrator of the machine decides about it. The call
-    /// waits for the file system up to [`PATIENCE`], and must be made inside a tokio runtime.
+    /// - If a dead daemon did not remove its socket, the function replaces that socket.
+    /// - If a daemon is running or starting, its socket is not touched, and the function fails.
+    /// - The folder of the socket is created if it does not exist. The folder above must exist,
+    ///   because the system administrator decides where it is.
+    ///
+    /// The function waits for the file system for at most [`PATIENCE`]. The caller must be inside a
+    /// tokio runtime.
     ///
     /// # Errors
-    /// The socket cannot be made, for one of the reasons in [`BindError`].
+    /// The reasons are listed in [`BindError`].
     pub fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
         let io = |error| BindError::Io(path.to_owned(), error);
         let place = path.to_owned();
@@ -115,19 +125,19 @@ impl Socket {
         Ok(Self { listener, file })
     }
 
-    /// Path of the socket.
+    /// Returns the path of the socket.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// Waits for the next connection.
+    /// Waits for the next connection and accepts it.
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.listener.accept().await?.0)
     }
 }
 
 impl Bound {
-    /// Makes the socket on the calling thread, which may have to wait for the file system.
+    /// Creates the socket on the calling thread. The call may wait for the file system.
     fn new(path: PathBuf, mode: u32) -> Result<Self, BindError> {
         let io = |error| BindError::Io(path.clone(), error);
         make_folder(&path, mode)?;
@@ -135,7 +145,8 @@ impl Bound {
         clear(&path)?;
         let listener = unix_socket().map_err(io)?;
         listener.bind(&SockAddr::unix(&path).map_err(io)?).map_err(io)?;
-        // No client can connect before `listen`, so the wider mode of this moment opens no gap.
+        // Between `bind` and this line the file may have a mode with more rights. The wider mode is
+        // no risk, because no client can connect before `listen`.
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(io)?;
         let file = fs::symlink_metadata(&path).map_err(io)?;
         listener.listen(BACKLOG).map_err(io)?;
@@ -144,7 +155,7 @@ impl Bound {
     }
 }
 
-/// A socket whose calls never wait.
+/// Returns a unix socket whose calls never wait.
 fn unix_socket() -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -156,13 +167,14 @@ impl Drop for SocketFile {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
         if ours {
-            // If the file is already gone, nothing is left to do.
+            // If the file no longer exists, the error needs no action.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Makes the socket's folder, with access for those users whom the socket's `mode` lets in.
+/// Creates the folder of the socket. The group may enter the folder only if `mode` gives the group
+/// access to the socket.
 fn make_folder(path: &Path, mode: u32) -> Result<(), BindError> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
@@ -177,7 +189,7 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), BindError> {
     }
 }
 
-/// Locks the file beside the socket: `control.sock.lock`.
+/// Locks the file beside the socket, for example `control.sock.lock`.
 fn take_lock(path: &Path) -> Result<Lock, BindError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
@@ -189,8 +201,9 @@ fn take_lock(path: &Path) -> Result<Lock, BindError> {
     })
 }
 
-/// Removes the socket of a dead daemon: one on which no process listens. The lock shows that no
-/// daemon is about to listen on it. A process that does not use the lock may listen already.
+/// Removes the socket of a dead daemon, on which no process listens. The caller has the lock, so no
+/// daemon is starting on this socket. A process that does not use the lock may still listen, so the
+/// function tries to connect first.
 fn clear(path: &Path) -> Result<(), BindError> {
     let io = |error| BindError::Io(path.to_owned(), error);
     let file = match fs::symlink_metadata(path) {
@@ -205,8 +218,8 @@ fn clear(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(io)
         }
-        // A full queue of connections, for example, shows that a process listens, however busy it
-        // is.
+        // A successful connection shows that a process listens. A full queue of connections shows
+        // it too.
         Ok(_) => Err(BindError::InUse(path.to_owned(), None)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(BindError::InUse(path.to_owned(), None))
@@ -261,7 +274,7 @@ mod tests {
         assert!(matches!(bind(), Err(BindError::NoSocket(_))));
     }
 
-    /// A process that does not use the lock keeps its socket all the same.
+    /// A process that does not use the lock must not lose its socket.
     #[tokio::test]
     async fn a_stranger_that_listens_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
@@ -293,7 +306,7 @@ mod tests {
                         Err(BindError::InUse(..)) => {}
                         Err(other) => panic!("{other}"),
                     }
-                    // All daemons have tried before any of them gives its socket back.
+                    // No daemon drops its socket before all daemons have tried to bind.
                     start.wait();
                     let listens = std::os::unix::net::UnixStream::connect(&path);
                     assert!(

@@ -1,28 +1,31 @@
-//! A draft: an order while it is open, with its sender, its subject, and the value before it.
+//! A draft: the record of an order before its outcome is known. The draft has the user, the thing
+//! that the order is about, and the value before the order.
 //!
-//! The draft is made when the order comes, because the value before is not known later. `audit.rs`
-//! adds the outcome; `control/ordered.rs` is the order as it stands in the history.
+//! The daemon makes the draft when the order arrives, because the value before the order is lost
+//! later. `audit.rs` adds the outcome. The finished record in the history is the type in
+//! `control/ordered.rs`.
 
 use crate::control::{ForceOrder, OrderKind, Ordered, Who};
 use crate::plugin::ModuleHash;
 
-/// An order whose outcome is not known yet.
+/// The record of an order whose outcome is not known yet.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
-    /// The plugin that the order is about, if it is about a plugin.
+    /// The name of the plugin that the order is about; `None` if the order is not about a plugin.
     pub(super) plugin: Option<String>,
-    /// The module that was in the plugin's file before the order.
+    /// The hash of the module that was in the plugin's file before the order.
     pub(super) old_hash: Option<ModuleHash>,
-    /// The module that the order puts into the file.
+    /// The hash of the module that the order puts into the file.
     pub(super) hash: Option<ModuleHash>,
-    /// The order as it will stand in the history.
+    /// The part of the record that will be in the history.
     pub(super) ordered: Ordered,
-    /// Whether the version that the order puts into the file gets another chance there.
+    /// Whether the version that the order puts into the file is released from quarantine.
     pub(super) forgives: bool,
 }
 
 impl Draft {
-    /// The draft of an order of this kind by this user, without a subject.
+    /// Returns the draft of an order of this kind by this user, without a plugin and without a
+    /// target.
     pub(super) fn of(order: OrderKind, who: &Option<Who>) -> Self {
         let ordered = Ordered {
             order,
@@ -37,13 +40,14 @@ impl Draft {
         Self { plugin: None, old_hash: None, hash: None, ordered, forgives: false }
     }
 
-    /// Makes the draft one about a plugin whose file has `old_hash`.
+    /// Adds the plugin that the order is about. `old_hash` is the module that is in the plugin's
+    /// file.
     pub(super) fn plugin(self, name: &str, old_hash: Option<ModuleHash>) -> Self {
         Self { plugin: Some(name.to_owned()), old_hash, ..self }
     }
 
-    /// Makes the draft one about a point, variable or device, whose value changes from `old` to
-    /// `new`.
+    /// Adds the point, variable or device that the order is about. `old` and `new` are its values
+    /// before and after the order.
     pub(super) fn target(
         mut self,
         name: &str,
@@ -55,31 +59,33 @@ impl Draft {
         self
     }
 
-    /// Notes for a rollback whether the operator allows a bad version.
+    /// Sets whether the version is released from quarantine. A rollback sets it if the operator
+    /// allows a bad version.
     pub(super) fn forgiving(self, forgives: bool) -> Self {
         Self { forgives, ..self }
     }
 
-    /// Adds the terms of a force: its time, owner and reason.
+    /// Adds the owner, the duration and the reason of a force.
     pub(super) fn terms(mut self, order: &ForceOrder) -> Self {
         self.ordered.details = Some(order.terms());
         self
     }
 
-    /// The name of the thing that the order is about, or the kind of the order. Orders about the
-    /// same thing are recorded in the order in which they were given.
+    /// Returns the subject of the order: the name of its point, variable, device or plugin. An
+    /// order without such a name has the name of its kind as the subject. Orders with the same
+    /// subject are recorded in the sequence in which they were given.
     pub(super) fn subject(&self) -> &str {
         let name = self.ordered.target.as_deref().or(self.plugin.as_deref());
         name.unwrap_or(self.ordered.order.name())
     }
 
-    /// Whether the order is about the same point, variable, device or plugin as `other`. The plugin
-    /// is compared too, because a plugin may have the name of a point.
+    /// Whether this order and `other` are about the same point, variable, device or plugin. The
+    /// plugin is compared too, because a plugin and a point may have the same name.
     pub(super) fn is_about_what(&self, other: &Self) -> bool {
         self.plugin == other.plugin && self.subject() == other.subject()
     }
 
-    /// Whether the order concerns the same thing as `other`. An order to end all forces concerns
+    /// Whether this order and `other` affect the same thing. An order to end all forces affects
     /// each force.
     pub(super) fn meets(&self, other: &Self) -> bool {
         let is_force =
@@ -89,8 +95,8 @@ impl Draft {
             || is_force(self) && is_force(other) && (is_all(self) || is_all(other))
     }
 
-    /// Takes in that `other`, about the same thing, was carried out before this order. The value
-    /// after `other` is the value before this order.
+    /// Updates this draft after `other` was carried out before it. Both orders are about the same
+    /// thing, so the value after `other` is the value before this order.
     pub(super) fn follows(&mut self, other: &Self) {
         use OrderKind as Kind;
         match other.ordered.order {

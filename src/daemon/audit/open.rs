@@ -1,20 +1,21 @@
-//! The open orders: orders that were given and are not known to be carried out.
+//! The open orders: orders that were given and whose outcome is not recorded yet.
 //!
 //! ```text
 //!   add() ──▶ open ──▶ settle(): has its answer ──▶ waits for earlier orders ──▶ next() ──▶ line
-//!                          └── refused ──▶ its answer goes out at once, without a line
+//!                          └── refused ──▶ its answer is sent at once, without a line
 //! ```
-//! Answers may come in another order than the orders, also for two orders about the same thing. The
-//! line of an order waits for the lines of earlier orders about the same thing, so the last line in
-//! the history says what is true now.
+//! The answers may arrive in another sequence than the orders, even for two orders about one thing.
+//! The history must show the orders about one thing in the sequence in which they were given. With
+//! this rule, the last line in the history shows the present value. For this reason the line of an
+//! order waits until all earlier orders about the same thing have their lines.
 
 use tokio::sync::oneshot;
 
 use super::draft::Draft;
 use crate::control::{Code, OrderKind, Reply};
 
-/// The open orders, oldest first. Each belongs to a connection to the control socket, so their
-/// number is limited.
+/// The open orders, oldest first. Each order belongs to a connection on the control socket. The
+/// number of connections is limited, so the number of open orders is limited too.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     /// The orders, oldest first.
@@ -23,30 +24,30 @@ pub(super) struct Open {
     last: u64,
 }
 
-/// An open order, with its outcome while the order waits for its turn.
+/// An open order. After its outcome has arrived, the order may still wait for earlier orders.
 #[derive(Debug)]
 struct One {
-    /// The number that `add` has given to the order.
+    /// The number of the order, assigned by [`Open::add`].
     number: u64,
-    /// Who gave the order, and the value before it.
+    /// The user, the thing that the order is about, and the value before the order.
     draft: Draft,
-    /// The answer; `None` while the order is not carried out.
+    /// The outcome of the order; `None` until the answer arrives.
     outcome: Option<Outcome>,
 }
 
-/// The answer to an order, and the sender on which it goes to the caller.
+/// The answer to an order, and the channel to the sender of the order.
 pub(super) type Outcome = (Reply, oneshot::Sender<Reply>);
 
 impl Open {
-    /// Takes in an order; returns its number.
+    /// Adds an order to the list. Returns the number of the order.
     pub(super) fn add(&mut self, draft: Draft) -> u64 {
         self.last += 1;
         self.orders.push(One { number: self.last, draft, outcome: None });
         self.last
     }
 
-    /// Takes in the answer to the order with this number. A refused order has no line, so its
-    /// outcome is returned at once.
+    /// Stores the answer to the order with this number. A refused order gets no line, so its
+    /// outcome is returned at once and the caller sends the answer.
     pub(super) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Outcome> {
         let at = self.orders.iter().position(|one| one.number == number)?;
         if !has_changed(self.orders[at].draft.ordered.order, &outcome.0) {
@@ -57,8 +58,8 @@ impl Open {
         None
     }
 
-    /// Removes and returns the next order that can be recorded: it has its answer, and no earlier
-    /// order about its thing is open.
+    /// Removes and returns the next order that can be recorded. Such an order has its answer, and
+    /// no earlier order about the same thing is open.
     pub(super) fn next(&mut self) -> Option<(Draft, Outcome)> {
         let is_next = |at: &usize| {
             let (one, mut earlier) = (&self.orders[*at], self.orders[..*at].iter());
@@ -70,24 +71,25 @@ impl Open {
         Some((draft, outcome?))
     }
 
-    /// Tells later orders about the same thing that this order was carried out.
+    /// Updates all later orders about the same thing after this order was carried out.
     pub(super) fn carried_out(&mut self, draft: &Draft) {
         let later = self.orders.iter_mut().map(|one| &mut one.draft);
         later.filter(|one| one.is_about_what(draft)).for_each(|one| one.follows(draft));
     }
 
-    /// Removes and returns all orders, at the end of the daemon.
+    /// Removes and returns all orders, when the daemon stops.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (Draft, Option<Outcome>)> {
         std::mem::take(&mut self.orders).into_iter().map(|one| (one.draft, one.outcome))
     }
 }
 
-/// Whether an order with this answer may have changed something, even if it is only half done.
+/// Whether an order with this answer may have changed something. An order that failed halfway
+/// counts as a change.
 fn has_changed(order: OrderKind, answer: &Reply) -> bool {
     let code = answer.as_ref().err().map(|failure| failure.code);
     match code {
         None | Some(Code::Internal) => true,
-        // A cold restart and a reset may have been given up after half of their steps.
+        // A cold restart or a reset may have stopped after half of its steps.
         Some(Code::Busy) => matches!(order, OrderKind::RestartCold | OrderKind::ResetRetain),
         Some(Code::Unknown | Code::Invalid | Code::Refused) => false,
     }
@@ -106,7 +108,7 @@ mod tests {
         (Ok(Response::Done), oneshot::channel().0)
     }
 
-    /// The values before and after of each recorded order.
+    /// Removes all orders that can be recorded, and returns the values before and after each order.
     fn recorded(open: &mut Open) -> Vec<String> {
         let mut all = Vec::new();
         while let Some((draft, _)) = open.next() {
@@ -117,8 +119,8 @@ mod tests {
         all
     }
 
-    /// A force waited for the compile worker, and the history showed a hash as the value before the
-    /// force.
+    /// A force waited for the compile worker. The history then showed a hash as the value before
+    /// the force.
     #[test]
     fn a_plugin_with_the_name_of_a_point_is_another_thing() {
         let mut open = Open::default();
@@ -128,7 +130,7 @@ mod tests {
         assert_eq!(recorded(&mut open), ["1 -> 2"]);
     }
 
-    /// Both orders have their answer in the same cycle, and the answers may come in any order.
+    /// Both orders get their answers in the same cycle. The answers may arrive in any sequence.
     #[test]
     fn the_end_of_all_forces_is_recorded_after_each_force_before_it() {
         let mut open = Open::default();
@@ -150,7 +152,7 @@ mod tests {
     #[test]
     fn orders_about_one_thing_are_recorded_as_they_were_given() {
         let mut open = Open::default();
-        // The value is 1 when each of the three drafts is made.
+        // The value is 1 when the three drafts are made.
         let [one, two, three] = ["2", "3", "4"].map(|new| open.add(set("x", "1", new)));
         let other = open.add(set("y", "7", "8"));
         open.settle(three, outcome());
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(recorded(&mut open), ["1 -> 2"]);
         open.settle(two, outcome());
         assert_eq!(recorded(&mut open), ["2 -> 3", "3 -> 4"]);
-        // A refused order waits for no other order.
+        // A refused order does not wait for other orders.
         let [_, late] = ["5", "6"].map(|new| open.add(set("x", "4", new)));
         let busy = Err(Failure::new(Code::Busy, "too many orders"));
         let refused = open.settle(late, (busy, oneshot::channel().0));

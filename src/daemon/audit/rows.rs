@@ -1,14 +1,16 @@
-//! Rate limits of the history: which orders have a line at once, and which orders wait for a line.
+//! Rate limits of the history: some orders get a line at once, and others must wait.
 //!
 //! ```text
 //!   order ──▶ the row of (user, kind, subject) ── has a line? ──▶ history, with its count
 //!                      │ no
 //!                      └──▶ waits; a newer order of the row takes its place and adds to the count
 //! ```
-//! A script that sets the same variable every second would push everything else out of the history
-//! within an hour. So each user has a store of lines for each kind of order and subject, and the
-//! store refills slowly (`plugins/rate.rs`). All stores together share one more store. Only kinds
-//! that scripts repeat are limited, see [`Rows::admit`].
+//! Example: a script sets the same variable every second. Without a limit, its lines would push all
+//! other events out of the history within an hour. So each combination of user, kind of order and
+//! subject has its own store of lines (a token bucket). A line in the history takes one line from
+//! the store, and the store refills slowly (`plugins/rate.rs`). In addition, all combinations share
+//! one common store. Only kinds of orders that scripts repeat are limited; [`Rows::admit`] lists
+//! the kinds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,48 +19,49 @@ use super::draft::Draft;
 use crate::control::OrderKind;
 use crate::daemon::plugins::{LineStore, Lines};
 
-/// The lines for one kind of order of one user about one thing. A person gives fewer orders in a
-/// row by hand. A script gets at most 144 lines a day after the first ones.
+/// The store for one combination of user, kind and subject. The store is large enough for orders
+/// that a person gives by hand. A script gets at most 144 lines per day after the first 20.
 const ONE: Lines = Lines { full: 20, refill: Duration::from_secs(600) };
 
-/// The lines for all limited orders together. The history has room for some thousand lines.
+/// The common store of all limited orders. The history has room for some thousand lines.
 const ALL: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// The largest number of stores. If there are more owners, they share one store for each kind and
-/// user.
+/// The largest number of stores. If there are more combinations, the further subjects of one user
+/// and kind share one store.
 const MAX_ROWS: usize = 1024;
 
-/// The time between two looks at the orders that wait.
+/// The time between two checks of the waiting orders.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The owner of a store: the user, the kind of order, and its subject. Without a subject it is the
-/// store that further subjects share.
+/// The key of a store: the user, the kind of order, and the subject. The key without a subject is
+/// for the store that further subjects share.
 type Key = (Option<u32>, OrderKind, Option<String>);
 
-/// All stores, and the orders that wait for a line.
+/// All stores, and the orders that wait for a free line.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    /// The store of each owner.
+    /// The store of each combination of user, kind and subject.
     rows: HashMap<Key, Row>,
-    /// The store that all owners share.
+    /// The common store of all combinations.
     all: LineStore,
-    /// When the waiting orders were last looked at, on the monotonic clock.
+    /// The time of the last check of the waiting orders, on the monotonic clock.
     looked: Duration,
 }
 
-/// The store of one owner, and its newest order without a line.
+/// The store of one combination, and the newest order that waits for a line of this store.
 #[derive(Debug, Default)]
 struct Row {
-    /// The lines that the owner has left.
+    /// The remaining lines of this store.
     store: LineStore,
-    /// The newest order without a line, with the number of orders that it stands for.
+    /// The newest order that waits for a line. Its count includes the earlier orders that it
+    /// replaced.
     waiting: Option<Draft>,
 }
 
 impl Rows {
-    /// Takes in an order. If a line is free, the order is returned with the number of orders that
-    /// its line stands for. If not, the order waits. An order whose kind is not limited always has
-    /// a line.
+    /// Decides about one order. If a line is free, the order is returned, and its count has all
+    /// orders that the line stands for. If no line is free, the order waits and `None` is returned.
+    /// An order of a kind without a limit is always returned.
     pub(super) fn admit(&mut self, mut draft: Draft, now: Duration) -> Option<Draft> {
         use OrderKind as Kind;
         let order = draft.ordered.order;
@@ -68,7 +71,8 @@ impl Rows {
         let uid = draft.ordered.who.as_ref().map(|who| who.uid);
         let mut key = (uid, order, Some(draft.subject().to_owned()));
         if !self.rows.contains_key(&key) && self.rows.len() >= MAX_ROWS {
-            // A full store without an order that waits is as good as a new one.
+            // A store that is full again and has no waiting order can be removed. A new store would
+            // be equal.
             self.rows.retain(|_, row| row.waiting.is_some() || row.store.full_at > now);
             if self.rows.len() >= MAX_ROWS {
                 key.2 = None;
@@ -80,7 +84,7 @@ impl Rows {
         row.release(&mut self.all, now)
     }
 
-    /// Removes and returns the orders that have waited and have a line now.
+    /// Removes and returns the waiting orders for which a line is free now.
     pub(super) fn due(&mut self, now: Duration) -> Vec<Draft> {
         if now < self.looked + LOOK {
             return Vec::new();
@@ -90,7 +94,7 @@ impl Rows {
         rows.values_mut().filter_map(|row| row.release(all, now)).collect()
     }
 
-    /// Removes and returns all orders that still wait, at the end of the daemon.
+    /// Removes and returns all waiting orders, when the daemon stops.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Draft> {
         std::mem::take(&mut self.rows).into_values().filter_map(|row| row.waiting)
     }
@@ -100,7 +104,7 @@ impl Row {
     /// Removes and returns the waiting order, if a line is free for it.
     fn release(&mut self, all: &mut LineStore, now: Duration) -> Option<Draft> {
         self.waiting.as_ref()?;
-        // The shared store is asked last, because it loses a line if it has one.
+        // The common store is checked last, because its check already takes a line.
         if !self.store.has(ONE, now) || !all.take(ALL, now) {
             return None;
         }

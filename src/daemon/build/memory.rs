@@ -1,10 +1,10 @@
-//! The parts that outlive the daemon, opened at its start: the state directory and the files in it.
+//! The parts that outlive the daemon: the start opens the state directory and the files in it.
 //!
 //! ```text
 //!   state directory ──▶ Retain (values) ──▶ Recovery (the start is recorded) ──▶ Record (history)
 //! ```
-//! Each step waits for the disk, so the caller runs all of them on a thread that may wait. The
-//! contents of the files belong to `field/retain.rs`, `plugins/recovery.rs` and
+//! Each step may wait for the disk, so the caller runs all steps on a thread that may block. The
+//! contents of the files are described in `field/retain.rs`, `plugins/recovery.rs` and
 //! `plugins/record.rs`.
 
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::patience::{self, PATIENCE};
 use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 
-/// What is known from earlier lives of the daemon, and where this life is recorded.
+/// The data of earlier runs of the daemon, and the files in which this run is recorded.
 pub(super) struct Memory {
     /// The retained variables and their files.
     pub(super) retain: Retain,
-    /// Whether recovery is on, and why.
+    /// Whether the daemon is in recovery, and the reason.
     pub(super) recovery: Recovery,
     /// The history of plugins, and the record of versions.
     pub(super) record: Record,
@@ -33,10 +33,10 @@ pub(super) struct Memory {
 /// The state directory, or the reason why there is none.
 type State = Result<Arc<Folder>, String>;
 
-/// Opens the state directory and its files, and records the start.
+/// Opens the state directory and its files, and records the start of the daemon.
 ///
 /// # Errors
-/// If variables are to be retained and the directory cannot be used for them.
+/// The configuration has retained variables, but the state directory cannot be used for them.
 pub(super) fn open(
     config: &Config,
     no_plugins: bool,
@@ -44,7 +44,9 @@ pub(super) fn open(
 ) -> anyhow::Result<Memory> {
     let state = open_state(config)?;
     let folder = state.as_ref().ok();
-    // `beginning` holds the folder too, so its lock is released on a path where that may hang.
+    // `beginning` also has a reference to the folder. The last reference releases the folder's
+    // lock, and the release may hang. So `beginning` releases it at a point where a hang does no
+    // harm.
     folder.into_iter().for_each(|folder| beginning.is_in(folder));
     let retain = Retain::load(config, folder)?;
     let recovery = recovery::begin(folder, no_plugins, &config.fixed.recovery, beginning);
@@ -52,8 +54,8 @@ pub(super) fn open(
     Ok(Memory { retain, recovery, record })
 }
 
-/// Opens the state directory. Without the directory nothing outlives the daemon. That is an error
-/// only if variables are to be retained.
+/// Opens the state directory. Without this directory, no data outlives the daemon. A failure is an
+/// error of the start only if the configuration has retained variables.
 fn open_state(config: &Config) -> anyhow::Result<State> {
     let (dir, marked) = (config.fixed.state.dir.display(), config.fixed.retain.variables.len());
     let folder = config.fixed.state.dir.clone();
@@ -86,11 +88,12 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
     }
 }
 
-/// The journal of receipts: on the disk, or in memory if the disk cannot be used.
+/// Opens the journal of receipts on the disk. If the disk cannot be used, the journal is only in
+/// memory.
 fn open_journal(state: &State) -> Journal<Receipt> {
     let folder = match state {
         Ok(folder) => folder.path().to_path_buf(),
-        // The reason was logged when the folder did not open.
+        // The reason was logged when the state directory could not be opened.
         Err(why) => return Journal::in_memory(format!("in memory only; {why}")),
     };
     let place = folder.clone();

@@ -1,10 +1,11 @@
-//! The connection to people while the daemon runs: their requests become events of the loop.
+//! The connection to operators and scripts while the daemon runs: requests become events of the
+//! loop.
 //!
 //! ```text
 //!   a client ──▶ control/server.rs ──▶ a queue of calls ──▶ Event::Call ──▶ the loop
 //! ```
-//! The server checks access and speaks the protocol (`control/server.rs`). This file only starts
-//! the server and ends it. The loop's answers are in `daemon/answer.rs`.
+//! The server parses HTTP and limits its clients (`control/server.rs`). This file only starts the
+//! server and stops it. The daemon's answers are made in `daemon/answer.rs`.
 
 use std::time::Duration;
 
@@ -16,24 +17,24 @@ use super::Event;
 use crate::config::Config;
 use crate::control::server::{self, Socket};
 
-/// The number of requests that can wait. If the queue is full, clients wait.
+/// The largest number of requests in the queue. If the queue is full, clients wait.
 const MAX_CALLS: usize = 32;
 
-/// The time limit for the end of the server. Requests that are under way get a second. The removal
-/// of the socket, whose file system may not answer, gets half a second more.
+/// The time limit for the stop of the server. Open requests get one second. The removal of the
+/// socket file gets half a second more, because its file system may not answer.
 const LEAVING: Duration = Duration::from_millis(1500);
 
 /// A running server of the control interface.
 #[derive(Debug)]
 pub(super) struct People {
-    /// The drop of this sender ends the server; no value is ever sent.
+    /// The drop of this sender stops the server. No value is ever sent.
     end: oneshot::Sender<()>,
     /// The task of the server.
     server: JoinHandle<()>,
 }
 
 impl People {
-    /// Starts the server. Each of its requests becomes an [`Event::Call`].
+    /// Starts the server. Each request becomes an [`Event::Call`] of the main loop.
     pub(super) fn listen(socket: Socket, config: &Config, events: &mpsc::Sender<Event>) -> Self {
         let (calls, mut inbox) = mpsc::channel(MAX_CALLS);
         let module_bytes = config.fixed.plugins.limits.module_bytes;
@@ -52,7 +53,7 @@ impl People {
         Self { end, server: tokio::spawn(server::serve(socket, module_bytes, calls, ended)) }
     }
 
-    /// Ends the server, which removes its socket. Waits for the end for at most [`LEAVING`].
+    /// Stops the server, which removes its socket. The call waits for at most [`LEAVING`].
     pub(super) async fn leave(self) {
         drop(self.end);
         if timeout(LEAVING, self.server).await.is_err() {

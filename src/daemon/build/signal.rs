@@ -1,13 +1,13 @@
-//! Signals: which events of the loop they become, and how a signal ends a start.
+//! Unix signals: the events that they become, and how a signal stops a start.
 //!
 //! ```text
 //!   SIGTERM, SIGINT ──┬──▶ Event::Stop ──▶ the loop
 //!                     └──▶ Stop ──▶ the start gives up its present step
 //!   SIGHUP ──────────────▶ Event::Reload ──▶ the loop
 //! ```
-//! A start may wait for several disks, seconds for each. Other threads wait for the disks, so the
-//! start can be given up at any point. The process does not wait for these threads. What a stop
-//! does is in `daemon/stop.rs`.
+//! A start may wait some seconds for each of several disks. Separate threads do the waiting, so a
+//! signal can stop the start at any point, and the process does not wait for these threads. The
+//! orderly stop of a running daemon is in `daemon/stop.rs`.
 
 use std::future::{Future, pending};
 
@@ -19,16 +19,20 @@ use tokio::task::spawn_blocking;
 use crate::daemon::Event;
 use crate::daemon::reload::Cause;
 
-/// Whether a signal to stop has come. The start asks this, because no loop reads events yet.
+/// Whether SIGTERM or SIGINT was received. The start needs this flag, because the main loop does
+/// not run yet and no code handles events.
 pub(super) struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Turns signals into events. SIGUSR1 and SIGUSR2 end a process by default, so they are caught
-    /// and do nothing. SIGXFSZ is caught too. If a write then goes beyond the limit of a file's
-    /// size (RLIMIT_FSIZE), the write fails with EFBIG, as other errors of the disk.
+    /// Installs the signal handlers, which turn signals into events.
+    ///
+    /// - SIGUSR1 and SIGUSR2 would end the process by default. The daemon catches both signals and
+    ///   ignores them.
+    /// - SIGXFSZ is caught too. A write beyond the file size limit (RLIMIT_FSIZE) then fails with
+    ///   EFBIG, in the same way as other disk errors.
     ///
     /// # Errors
-    /// If the system has no room for a handler.
+    /// The system cannot install a handler.
     pub(super) fn listen(events: &mpsc::Sender<Event>) -> anyhow::Result<Self> {
         type Make = fn() -> Option<Event>;
         let all: [(SignalKind, Make); 6] = [
@@ -58,13 +62,13 @@ impl Stop {
         Ok(Self(told))
     }
 
-    /// The result of a step of the start; `None` if a signal to stop comes first. The step does not
-    /// go on after `None`, and the caller drops it.
+    /// Runs a step of the start and returns its result. Returns `None` if SIGTERM or SIGINT comes
+    /// first. In that case the caller drops the unfinished step.
     pub(super) async fn or<T>(&self, step: impl Future<Output = T> + Unpin) -> Option<T> {
         let mut told = self.0.clone();
         let stop = async {
             if told.wait_for(|is_told| *is_told).await.is_err() {
-                // No task listens to signals any more.
+                // The tasks that receive signals have ended, so no signal can come.
                 pending::<()>().await;
             }
         };
@@ -76,10 +80,10 @@ impl Stop {
     }
 }
 
-/// Runs a part of the start that may wait for a disk, on a thread for blocking work.
+/// Runs a part of the start on a thread for blocking work, because the part may wait for a disk.
 ///
 /// # Errors
-/// If the part has panicked. The log has the panic.
+/// The part has panicked. The log has the message of the panic.
 pub(super) async fn off<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {

@@ -1,10 +1,10 @@
-//! What the daemon knows about the devices: where each device reports its state, and which values
-//! of the controller the devices may show.
+//! The daemon's knowledge about the devices. Each device reports its state on a monitor. Some
+//! devices show values of the controller to other systems, for example to SCADA.
 //!
-//! The daemon does not read or write devices: the scan does. `build.rs` opens the devices at the
-//! start, `reload/devices.rs` opens those of a changed configuration. The watchdog that makes
-//! outputs safe while the scan stands is in `driver/watchdog.rs`. How values reach a device that
-//! shows them is in `driver/export.rs`.
+//! The daemon does not read or write devices; only the scan does. `build.rs` opens the devices at
+//! the start, and `reload/devices.rs` opens devices of a new configuration. The watchdog that makes
+//! outputs safe during a stall of the scan is in `driver/watchdog.rs`. How a value reaches a device
+//! that shows it is described in `driver/export.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,69 +21,73 @@ use crate::driver::{Delivery, Driver, Monitor, Part};
 use crate::scan::Snapshot;
 
 /// The shortest time between two updates for devices that show values of the controller. A value in
-/// SCADA can be older by this time. With a full image the updates cost a hundredth of a CPU.
+/// SCADA can be this much older than in the controller. Updates of a full process image at this
+/// rate cost one percent of a CPU.
 const PACE: Duration = Duration::from_millis(20);
 
-/// What the daemon knows about its devices, and the values that it shows to them.
+/// The monitors of the devices, and the values for devices that show values of the controller.
 #[derive(Debug)]
 pub(in crate::daemon) struct Devices {
-    /// The newest values for devices that show values of the controller. The loop writes them, the
-    /// devices read them.
+    /// The newest values for devices that show values of the controller. The main loop writes the
+    /// values, and the devices read the values.
     shown: watch::Sender<Arc<Export>>,
-    /// The readers' end of `shown`, which each new device gets.
+    /// The receiver of `shown`. Each new device gets a clone of this receiver.
     exports: Exports,
-    /// The cycle and the instant of the values in `shown`.
+    /// The cycle and the time of the values in `shown`.
     last: (u64, Duration),
-    /// Where each device reports its parts and its watchdog, by the name of the device.
+    /// The monitor of each device, by name. On its monitor, a device reports its parts and its
+    /// watchdog.
     monitors: BTreeMap<String, Monitor>,
-    /// For each device: how often its watchdog had tripped and whether it was tripped, as last
-    /// logged.
+    /// The last logged state of each device's watchdog, by name: the number of trips, and whether
+    /// the watchdog was tripped.
     told: BTreeMap<String, (u64, bool)>,
 }
 
 impl Devices {
-    /// The state without any device.
+    /// Returns the state without devices.
     pub(in crate::daemon) fn new() -> Self {
         let (shown, exports) = exports();
         let (last, monitors, told) = ((0, Duration::ZERO), BTreeMap::new(), BTreeMap::new());
         Self { shown, exports, last, monitors, told }
     }
 
-    /// The handle that a driver gets when it is opened, so that the device can show values.
+    /// Returns the receiver that a driver gets when it is opened. The device needs it to show
+    /// values.
     pub(in crate::daemon) fn exports(&self) -> &Exports {
         &self.exports
     }
 
-    /// Remembers where the device `name` reports its parts and its watchdog.
+    /// Stores the monitor of the device `name`.
     pub(in crate::daemon) fn add(&mut self, name: &str, driver: &dyn Driver) {
         match driver.monitor() {
             Some(monitor) => self.monitors.insert(name.to_owned(), monitor),
             None => self.monitors.remove(name),
         };
-        // A new device has a new watchdog, whose counts begin with 0.
+        // A new device has a new watchdog, so its count of trips starts again at 0.
         self.told.remove(name);
     }
 
-    /// Forgets the devices for which `is_there` is false.
+    /// Removes the data of all devices for which `is_there` returns false.
     pub(in crate::daemon) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         self.monitors.retain(|name, _| is_there(name));
         self.told.retain(|name, _| is_there(name));
     }
 
-    /// The parts of a device, as its driver has reported them; empty if it reports none.
+    /// Returns the parts of a device, such as the units on a bus; empty if its driver reports no
+    /// parts.
     pub(in crate::daemon) fn parts(&self, name: &str) -> Vec<Part> {
         self.monitors.get(name).map(Monitor::parts).unwrap_or_default()
     }
 
-    /// Whether this device makes its outputs safe because the scan stands. The answer is also yes
-    /// if the device would do so but its own thread is held up. If the answer is yes, the scan's
-    /// facts about these outputs are out of date.
+    /// Whether this device makes its outputs safe because the scan is stalled. If so, the scan's
+    /// facts about these outputs are out of date. The result is also true if the scan is stalled
+    /// but the device's own thread is delayed and has not reacted yet.
     pub(in crate::daemon) fn makes_safe(&self, name: &str, is_stalled: bool) -> bool {
         let watchdog = self.monitors.get(name).map(Monitor::watchdog);
         watchdog.is_some_and(|it| (is_stalled || it.is_tripped()) && it.outputs() > 0)
     }
 
-    /// Logs which devices have begun to make their outputs safe because the scan stands, and which
+    /// Logs which devices have begun to make their outputs safe because of a stall, and which
     /// devices obey the scan again.
     pub(in crate::daemon) fn tell_of_stalls(&mut self) {
         for (name, watchdog) in self.monitors.iter().map(|(name, it)| (name, it.watchdog())) {
@@ -108,14 +112,14 @@ impl Devices {
         }
     }
 
-    /// Whether all devices have confirmed their safe outputs. The answer has a meaning only while
-    /// the scan stands.
+    /// Whether all devices have confirmed their safe outputs. The result is meaningful only while
+    /// the scan is stalled.
     pub(in crate::daemon) fn are_safe(&self) -> bool {
         self.monitors.values().all(|monitor| monitor.watchdog().unsafe_outputs() == 0)
     }
 
-    /// Which outputs are not confirmed as safe, as text. The text does not speak of simulated
-    /// devices, because they run in the scan's thread and stand with it.
+    /// Returns a text that lists the outputs which are not confirmed as safe. Simulated devices are
+    /// not in the text: they run in the scan's thread and are stalled with the scan.
     pub(in crate::daemon) fn safety(&self) -> String {
         let missing = |(name, monitor): (&String, &Monitor)| {
             let outputs = monitor.watchdog().unsafe_outputs();
@@ -129,18 +133,19 @@ impl Devices {
         }
     }
 
-    /// Ends the time for which outputs may hold their values while the scan stands: the devices
-    /// make them safe now.
+    /// Ends the time for which outputs may stay at their last values during a stall. The devices
+    /// make these outputs safe now.
     pub(in crate::daemon) fn make_safe_now(&self) {
         self.monitors.values().for_each(|monitor| monitor.watchdog().make_safe_now());
     }
 
-    /// Shows new values to the devices, if a device watches the values. While the scan stands, the
-    /// values stay, and a mark says that the scan stands.
+    /// Sends new values to the devices that show values of the controller, if there are such
+    /// devices. While the scan is stalled, the values stay the same and carry the mark
+    /// `is_stalled`.
     pub(in crate::daemon) fn show(&mut self, news: &Snapshot, is_stalled: bool) {
-        // The daemon itself holds one receiver.
+        // The daemon itself has one receiver, so a larger count means that a device watches.
         let is_watched = self.shown.receiver_count() > 1;
-        // A stall is shown at once, without the pace of new values.
+        // A stall is shown at once, without waiting for [`PACE`].
         if is_stalled && is_watched && !self.shown.borrow().is_stalled {
             self.shown.send_modify(|export| Arc::make_mut(export).is_stalled = true);
         }
@@ -162,7 +167,7 @@ impl Devices {
 }
 
 impl Field {
-    /// The views of all devices, in the order of the configuration.
+    /// Returns the views of all devices, in the order of the configuration.
     pub(in crate::daemon) fn views(
         &self,
         news: &Snapshot,
@@ -178,7 +183,7 @@ impl Field {
                 driver: device.driver.driver().into(),
                 fault: fact.and_then(|fact| fact.fault).map(|fault| fault.to_string()),
                 confirmed: fact.is_some_and(|fact| fact.confirmed) && !makes_safe,
-                // The scan's facts are older than the safe outputs, so they say nothing about them.
+                // The scan's facts are older than the stall and do not describe the safe outputs.
                 unconfirmed: match index.filter(|_| !makes_safe) {
                     Some(index) => unconfirmed(news, index),
                     None => Vec::new(),
@@ -190,7 +195,7 @@ impl Field {
     }
 }
 
-/// The names of the outputs of a device that the device has not confirmed lately.
+/// Returns the names of those outputs of a device that the device has not confirmed in time.
 fn unconfirmed(news: &Snapshot, device: usize) -> Vec<String> {
     let ours = news.points.iter().filter(|(_, point)| point.device == device);
     let late = ours.filter(|(id, _)| news.deliveries[id.index()] == Delivery::Unconfirmed);

@@ -5,9 +5,10 @@
 //!                │                                      └── its time is over ──▶ receipt
 //!                └── the scan refuses ──▶ forgotten
 //! ```
-//! The scan knows the values, and it ends each force on time by itself. This file compares the
-//! scan's snapshots with the orders of the operators. No force outlives the daemon. `audit.rs`
-//! writes the receipts; `process/overlay.rs` puts forces over devices and programs.
+//! The scan has the forced values, and it ends each force on time. This file compares the scan's
+//! snapshots with the operators' orders, to find out which forces have ended. All forces end when
+//! the daemon ends. `audit.rs` writes the receipts. `process/overlay.rs` puts forced values over
+//! the values of devices and programs.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -32,43 +33,43 @@ use crate::text::legible;
 pub(in crate::daemon) struct Forces {
     /// The forces that the scan has taken over, by point.
     noted: BTreeMap<PointId, Noted>,
-    /// The orders that the scan has not answered yet, by ticket.
+    /// The orders to force or unforce that the scan has not answered yet, by ticket.
     ordered: BTreeMap<u64, Change>,
-    /// The point and the value of each force that an order to end all forces has ended. `audit.rs`
-    /// has not recorded them yet.
+    /// The forces that an order to end all forces has ended: the point and the value of each.
+    /// `audit.rs` will record them.
     ended: Vec<(String, String)>,
 }
 
-/// What an order changes once the scan has taken it over.
+/// The change that an order makes after the scan has accepted it.
 #[derive(Debug)]
 enum Change {
     /// The begin of a force.
     Force(PointId, Noted),
-    /// The end of the force of one point; `None` ends all forces.
+    /// The end of the force of one point. `None` means the end of all forces.
     Unforce(Option<PointId>),
 }
 
-/// What the daemon knows about one force.
+/// The daemon's record of one force.
 #[derive(Debug)]
 struct Noted {
-    /// The name of the point. It is kept because a reload may remove the point before the force
-    /// ends.
+    /// The name of the point. The record needs its own copy, because a reload may remove the point
+    /// before the force ends.
     name: String,
-    /// The value as text, in the unit of the point.
+    /// The forced value as text, in the unit of the point.
     value: String,
-    /// The person who ordered the force, as named in the order.
+    /// The name of the person who is responsible for the force, from the order.
     owner: String,
-    /// The reason, as given in the order; may be empty.
+    /// The reason from the order; the text may be empty.
     reason: String,
-    /// When the force was ordered, by the wall clock.
+    /// The time when the force was ordered, on the wall clock.
     since: SystemTime,
-    /// The newest cycle in the snapshots when the scan took the force over. A snapshot must be two
-    /// cycles newer before a missing force counts as ended.
+    /// The cycle of the newest snapshot when the scan took the force over. A snapshot that lacks
+    /// the force proves its end only if the snapshot is two cycles newer.
     cycle: u64,
 }
 
 impl Field {
-    /// Orders a force from the scan. If the order is refused, `reply` gets the reason.
+    /// Sends the scan an order to force a point. If the order is refused, `reply` gets the reason.
     pub(in crate::daemon) fn force(
         &mut self,
         name: &str,
@@ -79,6 +80,8 @@ impl Field {
     ) {
         match self.understand(name, &order, config) {
             Ok(force) => {
+                // The record is complete only after the scan has accepted the order. Until then the
+                // record waits in `ordered`.
                 let ForceOrder { owner, reason, .. } = order;
                 let (owner, reason) = (legible(&owner), legible(&reason));
                 let value = config.live.points[force.point].value_of(&force.raw).to_string();
@@ -92,8 +95,8 @@ impl Field {
         }
     }
 
-    /// The force for the scan that an order means. Fails if the point, the value, the owner, the
-    /// reason or the time is not valid.
+    /// Checks an order and converts it to a force for the scan. The function fails if the point,
+    /// the value, the owner, the reason or the time is not valid.
     fn understand(
         &mut self,
         name: &str,
@@ -105,6 +108,7 @@ impl Field {
         let Some(point) = points.find(name) else {
             return Err(unknown("point", name, points.iter().map(|(_, point)| &*point.name)));
         };
+        // The value must fit the type and the range of the point.
         let raw = match points[point].raw_of(order.value) {
             Ok(raw) => raw,
             Err(unfit) => return invalid(format!("{name}: {unfit}")),
@@ -115,6 +119,7 @@ impl Field {
         if order.reason.len() > MAX_REASON_BYTES {
             return invalid(format!("a reason of at most {MAX_REASON_BYTES} bytes is wanted"));
         }
+        // A force has a duration or lasts forever, but not both.
         let until = match (order.lasting(), order.for_ms) {
             (None, Some(_)) => return invalid("either for_ms or forever is wanted".into()),
             (None, None) => None,
@@ -126,7 +131,7 @@ impl Field {
         Ok(Force { point, raw, until })
     }
 
-    /// Ends the force of the point `name`; `None` ends all forces.
+    /// Sends the scan an order to end the force of the point `name`. `None` ends all forces.
     pub(in crate::daemon) fn unforce(
         &mut self,
         name: Option<&str>,
@@ -137,7 +142,7 @@ impl Field {
         let forces = &link.news().forces;
         let points = &config.live.points;
         let point = name.and_then(|name| points.find(name));
-        // A force that the scan took over just now is in no snapshot yet, but it is in `noted`.
+        // A force may be so new that no snapshot has it. Such a force is already in `noted`.
         let is_noted = point.is_some_and(|point| self.forces.noted.contains_key(&point));
         if let Some(name) = name
             && !is_noted
@@ -155,8 +160,8 @@ impl Field {
         self.forces.ordered.extend(ticket.map(|ticket| (ticket, Change::Unforce(point))));
     }
 
-    /// Takes in the scan's answer to an order. An answer to an order that is not about forces
-    /// changes nothing.
+    /// Handles the scan's answer to an order. An answer to an order that is not about forces has no
+    /// effect here.
     pub(in crate::daemon) fn force_answered(
         &mut self,
         ticket: u64,
@@ -164,6 +169,7 @@ impl Field {
         link: &mut ScanLink,
     ) {
         let cycle = link.news().cycle;
+        // If the scan refused the order, its record is dropped and nothing changes.
         match self.forces.ordered.remove(&ticket).filter(|_| is_done) {
             Some(Change::Force(point, noted)) => {
                 self.forces.noted.insert(point, Noted { cycle, ..noted });
@@ -177,9 +183,9 @@ impl Field {
         }
     }
 
-    /// The forces, in the order in which they were ordered.
+    /// Returns the forces, in the sequence in which they were ordered.
     pub(in crate::daemon) fn forces(&self, link: &mut ScanLink) -> Reply {
-        // While the scan stands, the devices have safe or old values.
+        // During a stall the devices have safe or old values, so no force counts as active.
         let (now, stands) = (link.present(), link.stall.is_on());
         let news = link.news();
         let view = |force: &Force| {
@@ -201,24 +207,25 @@ impl Field {
         Ok(Response::Forces(news.forces.iter().filter_map(view).collect()))
     }
 
-    /// Takes the forces that orders to end all forces have ended since the last call: point and
-    /// value of each.
+    /// Removes and returns the forces that orders to end all forces have ended since the last call.
+    /// Each entry is the point and the value.
     pub(in crate::daemon) fn ended_by_order(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.forces.ended)
     }
 
-    /// Takes all forces at the end of the daemon, because no force outlives it: point and owner of
-    /// each.
+    /// Removes and returns all forces when the daemon stops, because all forces end with the
+    /// daemon. Each entry is the point and the owner.
     pub(in crate::daemon) fn last_forces(&mut self) -> Vec<(String, String)> {
         let all = std::mem::take(&mut self.forces.noted).into_values();
         all.map(|noted| (noted.name, noted.owner)).collect()
     }
 
-    /// Takes the forces whose time is over: point and owner of each.
+    /// Removes and returns the forces whose time is over. Each entry is the point and the owner.
     pub(in crate::daemon) fn forces_over(&mut self, link: &mut ScanLink) -> Vec<(String, String)> {
         let mut over = Vec::new();
         let news = link.news();
         let Forces { noted, ordered, .. } = &mut self.forces;
+        // Whether an order to end this force is on its way to the scan.
         let is_ended = |id: &PointId| {
             ordered.values().any(|change| match change {
                 Change::Unforce(point) => point.is_none_or(|point| point == *id),
@@ -227,7 +234,7 @@ impl Field {
         };
         noted.retain(|id, noted| {
             let is_there = news.forces.iter().any(|force| force.point == *id);
-            // A force that an order ends gets the receipt of this order instead.
+            // A force that an order ends is recorded with this order, so it is not recorded here.
             if is_there || is_ended(id) || news.cycle < noted.cycle + 2 {
                 return true;
             }

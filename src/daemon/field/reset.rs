@@ -1,5 +1,5 @@
-//! The reset of variables to their initial values. The operator orders it as `reset --retain` for
-//! the retained variables, or as `restart --cold` for all variables.
+//! The reset of variables to their initial values. There are two orders for it: `reset --retain`
+//! resets the retained variables, and `restart --cold` resets all variables.
 //!
 //! ```text
 //!  restart --cold                no program in the scan          obeyed
@@ -8,11 +8,16 @@
 //!                              ───────────────┘   the disk is free          ▼
 //!                              answer ◀── Saving ◀─────────────────────── Blocked
 //! ```
-//! One reset runs at a time. A cold restart waits until no program is in the scan, because a
-//! program that is still polled would write its values again. Programs come back only when the
-//! initial values are on the disk, because a power cut must not bring the old values back. The
-//! stages before the disk together end within [`LIMIT`]. A disk that gives no answer keeps programs
-//! out no longer than [`PATIENCE`]. How values are written is in `retain.rs`.
+//! Only one reset runs at a time.
+//!
+//! - A cold restart waits until no program is in the scan. A program that is still polled would
+//!   overwrite the initial values.
+//! - The programs return only after the initial values are on the disk. Otherwise a power cut could
+//!   bring the old values back.
+//! - All stages before the disk together end within [`LIMIT`]. If the disk does not answer, the
+//!   programs return after [`PATIENCE`].
+//!
+//! The writing itself is in `retain.rs`.
 
 use std::time::Duration;
 
@@ -29,51 +34,55 @@ use crate::process::variable::Variable;
 use crate::scan::{MAX_ORDERS, Order};
 use crate::supervisor::Want;
 
-/// The time for all stages before the disk together. The scan removes one program in a cycle, so
-/// the time is enough for a full folder at a period of 100 ms. The client waits 30 s for the
-/// answer.
+/// The time limit for all stages before the disk together. The scan removes one program per cycle,
+/// so the limit is enough for a full plugin folder at a period of 100 ms. The server of the control
+/// socket waits 30 s for the answer, so this limit must be shorter.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A reset that is under way.
+/// A reset that is in progress.
 #[derive(Debug)]
 pub(in crate::daemon) struct Reset {
-    /// Whether the reset is a cold restart, which first takes every program out of the scan.
+    /// Whether the reset is a cold restart. A cold restart first takes every program out of the
+    /// scan.
     is_cold: bool,
-    /// The stage that the reset has reached.
+    /// The present stage of the reset.
     stage: Stage,
-    /// The end of the time for all stages before the disk.
+    /// The time when [`LIMIT`] ends, for the stages before the disk.
     until: Instant,
-    /// When the reset began to wait for the disk; `None` before that.
+    /// The time when the reset began to wait for the disk; `None` before that.
     disk_since: Option<Instant>,
-    /// The sender of the answer.
+    /// The channel for the answer to the operator.
     reply: oneshot::Sender<Reply>,
 }
 
-/// A stage of a reset; the drawing is in the header of the file.
+/// The stages of a reset. The drawing in the header of this file shows their sequence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
-    /// Programs are leaving the scan. `empty_in` is the cycle in which no program was in the scan
-    /// or on its way into the scan.
+    /// The programs are leaving the scan. `empty_in` is the first cycle in which no program was in
+    /// the scan or in the queue to the scan.
     Emptying { empty_in: Option<u64> },
-    /// The order can be sent to the scan.
+    /// The order with the initial values can be sent to the scan.
     Ready,
-    /// The order was sent to the scan with this ticket.
+    /// The order was sent to the scan with this ticket. The scan has not answered yet.
     Ordered(u64),
-    /// The scan obeyed the order in this cycle.
+    /// The scan carried out the order in this cycle. The snapshot of this cycle has not arrived
+    /// yet.
     Written(u64),
-    /// The values are in the snapshot. The reset waits for an earlier write to the disk.
+    /// The initial values are in the snapshot. The reset waits for an earlier write to the disk.
     Blocked,
-    /// The values are being written to the disk.
+    /// The initial values are being written to the disk.
     Saving,
 }
 
 impl Stage {
-    /// Whether the stage waits for the disk. Such a stage has [`PATIENCE`] instead of [`LIMIT`].
+    /// Whether the stage waits for the disk. The limit of such a stage is [`PATIENCE`], not
+    /// [`LIMIT`].
     fn is_at_the_disk(self) -> bool {
         matches!(self, Self::Blocked | Self::Saving)
     }
 
-    /// The message for a reset that was given up at this stage, `after` its limit.
+    /// Returns the error message for a reset that was abandoned at this stage. `after` is the time
+    /// limit that has passed.
     fn words(self, after: Duration) -> String {
         let why = match self {
             Self::Emptying { .. } => "programs are still in the scan",
@@ -92,7 +101,7 @@ impl Stage {
 }
 
 impl Reset {
-    /// Goes on at `stage`. If the time of the stage is over, the limit is returned.
+    /// Sets the stage of the reset. Returns the time limit if it has passed, and `None` otherwise.
     fn goes_on(&mut self, stage: Stage) -> Option<Duration> {
         let now = Instant::now();
         self.stage = stage;
@@ -105,7 +114,8 @@ impl Reset {
 }
 
 impl Field {
-    /// Takes every program out of the scan, resets every variable, and starts the programs anew.
+    /// Begins a cold restart: takes every program out of the scan. Later stages reset every
+    /// variable and start the programs again.
     pub(in crate::daemon) fn restart_cold(
         &mut self,
         reply: oneshot::Sender<Reply>,
@@ -120,7 +130,7 @@ impl Field {
         }
     }
 
-    /// Resets the retained variables while their programs run.
+    /// Begins a reset of the retained variables. The programs continue to run.
     pub(in crate::daemon) fn reset_retain(
         &mut self,
         reply: oneshot::Sender<Reply>,
@@ -134,8 +144,8 @@ impl Field {
         }
     }
 
-    /// Takes in the scan's answer to an order to set variables. `cycle` is the cycle in which the
-    /// scan obeyed it.
+    /// Handles the scan's answer to an order that sets variables. `cycle` is the cycle in which the
+    /// scan carried out the order.
     pub(in crate::daemon) fn variables_set(
         &mut self,
         ticket: u64,
@@ -144,7 +154,7 @@ impl Field {
         plugins: &mut Plugins,
     ) {
         let is_ours = |reset: &&mut Reset| reset.stage == Stage::Ordered(ticket);
-        // Any other ticket belongs to an order of another sender, or to a reset that was given up.
+        // Another ticket belongs to an order of an operator, or to a reset that was abandoned.
         let Some(reset) = self.reset.as_mut().filter(is_ours) else { return };
         match result {
             Ok(()) => reset.stage = Stage::Written(cycle),
@@ -152,7 +162,8 @@ impl Field {
         }
     }
 
-    /// Moves the reset on to the next stage, if what the present stage waits for has happened.
+    /// Moves the reset to its next stage if the present stage is complete. Ends the reset if its
+    /// time limit has passed. The main loop calls this at each tick.
     pub(in crate::daemon) fn pursue_reset(
         &mut self,
         config: &Config,
@@ -180,7 +191,7 @@ impl Field {
         }
     }
 
-    /// Ends the reset with this answer. After a cold restart the programs come back.
+    /// Ends the reset and sends this answer. After a cold restart the programs may run again.
     fn end_reset(&mut self, answer: Reply, plugins: &mut Plugins) {
         let Some(reset) = self.reset.take() else { return };
         match &answer {
@@ -193,11 +204,12 @@ impl Field {
         if reset.is_cold && !plugins.recovery.is_on() {
             plugins.unpark();
         }
-        // The sender may have left.
+        // The send fails if the client has closed its connection.
         let _ = reset.reply.send(answer);
     }
 
-    /// Begins a reset at `stage`; returns whether it has begun. If not, `reply` gets the reason.
+    /// Begins a reset at `stage`. Returns true if the reset has begun. If not, `reply` gets the
+    /// reason.
     fn begin(
         &mut self,
         is_cold: bool,
@@ -220,13 +232,13 @@ impl Field {
         true
     }
 
-    /// Whether programs must stay out of the scan until a cold restart has ended.
+    /// Whether programs must stay out of the scan, because a cold restart is in progress.
     pub(in crate::daemon) fn is_emptying(&self) -> bool {
         self.reset.as_ref().is_some_and(|reset| reset.is_cold)
     }
 
-    /// The stage that follows `stage`, or `stage` itself if the reset must still wait. `None` means
-    /// that the reset has ended.
+    /// Returns the stage that follows `stage`. Returns `stage` itself if the reset must still wait,
+    /// and `None` if the reset is complete.
     fn next_stage(&mut self, stage: Stage, config: &Config, link: &mut ScanLink) -> Option<Stage> {
         let news = link.news();
         let (cycle, is_empty) = (news.cycle, news.programs.is_empty());
@@ -234,8 +246,8 @@ impl Field {
             Stage::Emptying { empty_in } => {
                 let is_empty = is_empty && link.handle.orders.slots() == MAX_ORDERS;
                 match empty_in.filter(|_| is_empty) {
-                    // Two cycles later, the snapshot shows every program that the scan took from
-                    // the queue in that cycle or the next.
+                    // In the cycle `since` or in the next one, the scan may have taken a program
+                    // from the queue. A snapshot that is two cycles newer shows such a program.
                     Some(since) if cycle > since + 1 => Some(Stage::Ready),
                     Some(since) => Some(Stage::Emptying { empty_in: Some(since) }),
                     None => Some(Stage::Emptying { empty_in: is_empty.then_some(cycle) }),
@@ -247,8 +259,8 @@ impl Field {
                     true => Order::ResetVariables { ticket, values },
                     false => Order::SetVariables { ticket, values },
                 };
-                // A scan that stands gets no order: it would obey later, after this reset was given
-                // up.
+                // No order is sent during a stall. The scan would carry it out later, after this
+                // reset was abandoned.
                 let takes_orders = link.takes_orders().is_ok();
                 let is_ordered = takes_orders && link.handle.orders.push(order).is_ok();
                 Some(if is_ordered { Stage::Ordered(ticket) } else { Stage::Ready })
@@ -265,13 +277,13 @@ impl Field {
         }
     }
 
-    /// The values that the order is to write, in order of name. A `reset --retain` writes the
-    /// retained variables. A cold restart writes every declared variable. It also forgets variables
-    /// that only programs have made, with their types.
+    /// Returns the values for the order to the scan, sorted by name. A `reset --retain` writes only
+    /// the retained variables. A cold restart writes every declared variable, and it also deletes
+    /// the variables that only programs have created.
     ///
-    /// The scan writes all values or none, and it refuses none of these. Every declared variable
-    /// was made at the start or by a reload. No declared variable is ever removed, and its type
-    /// never changes.
+    /// The scan writes all values or none. The scan cannot refuse any of these values. Each
+    /// declared variable exists since the start or since a reload. A declared variable is never
+    /// removed, and its type never changes.
     fn initial_values(&mut self, config: &Config) -> Vec<(String, Variable)> {
         if !self.is_emptying() {
             return self.retain.initial().to_vec();

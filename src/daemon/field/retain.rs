@@ -1,14 +1,14 @@
-//! Retained variables: restored at the start, written when they have changed, and written at the
-//! end.
+//! Retained variables: the daemon restores them at the start, writes them to the disk when they
+//! have changed, and writes them once more at the stop.
 //!
 //! ```text
 //!   snapshot ── changed() ──▶ write() ──▶ a thread ──▶ two files, the older one first
 //!                                           │ Written
 //!   disk, failing ◀── has_written() ◀── collect()
 //! ```
-//! All values of one write come from one snapshot, so from one cycle. A thread that may wait for
-//! the disk writes them, one write at a time. The scan and the daemon's loop never wait for it.
-//! `src/retain.rs` makes the files; the operator's reset is in `reset.rs`.
+//! All values of one write come from one snapshot, so from one cycle. A separate thread does one
+//! write at a time, because the disk may block. The scan and the main loop never wait for the disk.
+//! The file format is in `src/retain.rs`; the reset by an operator is in `reset.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,65 +27,66 @@ use crate::retain::{self, Found, OnCorrupt, OnReadonly, Store};
 use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 
-/// The time limit of the last write before the exit. A slow card needs less. The limit is less than
-/// half of the time that the process has to end (`stop.rs`), because a disk that hangs also costs a
-/// second for the record of the end, and a second for the journal.
+/// The time limit of the last write before the exit. A slow memory card needs less. A disk that
+/// hangs also costs one second for the record of the end, and one second for the journal. So this
+/// limit is less than half of the time that the process has for its end (`stop.rs`).
 const LAST_WRITE: Duration = Duration::from_millis(1500);
 
-/// The time after which a write that has not ended is an alarm. The write may still succeed,
-/// because a card that is wearing out stalls for seconds.
+/// A write that takes longer than this time raises an alarm. The write may still succeed, because a
+/// worn memory card can block for seconds.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// The retained variables, and the state of their files.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Retain {
-    /// Names and initial values, in the order of the configuration.
+    /// The names and the initial values, in the order of the configuration.
     variables: Arc<[(String, Variable)]>,
-    /// The values that the files had at the start, of variables that are still retained.
+    /// The values from the files at the start. Variables that are no longer retained are left out.
     restored: Vec<(String, Variable)>,
-    /// The files; `None` if no variable is marked, or while a write has them.
+    /// The files. `None` if no variable is retained, or while a write uses the files.
     store: Option<Store>,
-    /// The write that is under way. Only its thread touches the files.
+    /// The write that is in progress. Only the thread of this write accesses the files.
     writing: Option<Writing>,
-    /// The result of the last [`Retain::clear`], until a reset asks for it.
+    /// The result of the last [`Retain::clear`], until a reset takes it.
     cleared: Option<Result<(), String>>,
     /// The values in the newest file, in the order of `variables`. `None` if the file does not have
     /// exactly these variables.
     disk: Option<Vec<Variable>>,
-    /// What was wrong with the files at the start; `None` after a reset.
+    /// The damage of the files at the start; `None` if there was none, and after a reset.
     alarm: Option<String>,
-    /// Since when writes fail, and why.
+    /// The time since which writes fail, and the reason; `None` if writes succeed.
     failing: Option<(Instant, String)>,
 }
 
-/// A write that is under way.
+/// A write that is in progress.
 #[derive(Debug)]
 struct Writing {
-    /// When the write began.
+    /// The time when the write began.
     since: Instant,
-    /// Whether the write is a reset's, which replaces the old values in both files.
+    /// Whether the write belongs to a reset. Such a write replaces the old values in both files.
     is_clear: bool,
-    /// The channel on which the write's thread sends the result.
+    /// The channel on which the thread of the write sends the result.
     end: oneshot::Receiver<Written>,
 }
 
 /// The result of a write.
 #[derive(Debug)]
 struct Written {
-    /// The files, with the counts of this write.
+    /// The files, with the counters updated by this write.
     store: Store,
-    /// The values that were to be written, in the order of the configuration.
+    /// The written values, in the order of the configuration.
     values: Vec<Variable>,
-    /// Why the write has failed, if it has.
+    /// Success, or the error of the write.
     result: std::io::Result<()>,
 }
 
 impl Retain {
-    /// Reads the files. If a variable is marked, the configuration has a state directory.
+    /// Reads the files. If a variable is retained, there is a state directory: without one, the
+    /// start has already failed.
     ///
     /// # Errors
-    /// If no file is whole or none can be written, and the configuration says to refuse the start
-    /// then.
+    /// No file is valid or no file can be written, and the configuration demands to refuse the
+    /// start.
     pub(in crate::daemon) fn load(
         config: &Config,
         folder: Option<&Arc<Folder>>,
@@ -114,8 +115,8 @@ impl Retain {
             let is_same = |((name, _), (other, _)): (&(String, _), &(String, _))| name == other;
             let is_whole = retain.restored.len() == retain.variables.len()
                 && retain.restored.iter().zip(retain.variables.iter()).all(is_same);
-            // Values in a folder that takes no writes count as not written, so each flush tries
-            // again.
+            // If the folder is read-only, the values count as not written. For this reason each
+            // flush tries to write again.
             if is_whole && found.damaged.is_empty() && folder.trouble().is_none() {
                 retain.disk = Some(retain.restored.iter().map(|(_, value)| *value).collect());
             }
@@ -137,7 +138,7 @@ impl Retain {
         Ok(retain)
     }
 
-    /// Raises the alarm about damaged files. Fails if the configuration refuses to start with them.
+    /// Raises an alarm about damaged files, or fails if the configuration refuses such a start.
     fn judge(&mut self, found: &Found, on_corrupt: OnCorrupt) -> anyhow::Result<()> {
         if found.damaged.is_empty() {
             return Ok(());
@@ -162,8 +163,8 @@ impl Retain {
         Ok(())
     }
 
-    /// The restored values that fit: the variable is still marked and has the value's type. They
-    /// are in the order of the configuration. Each other value is logged.
+    /// Returns those restored values whose variable is still retained and has the same type. The
+    /// returned values are in the order of the configuration. Each dropped value is logged.
     fn fitting(&self, values: Vec<(String, Variable)>) -> Vec<(String, Variable)> {
         let place = |name: &str| self.variables.iter().position(|(other, _)| other == name);
         let mut fitting = Vec::new();
@@ -187,34 +188,34 @@ impl Retain {
         fitting.into_iter().map(|(_, name, value)| (name, value)).collect()
     }
 
-    /// The values from the files, which replace initial values at the start.
+    /// Returns the values from the files. At the start these values replace the initial values.
     pub(in crate::daemon) fn restored(&self) -> &[(String, Variable)] {
         &self.restored
     }
 
-    /// The names and initial values of all retained variables.
+    /// Returns the names and the initial values of all retained variables.
     pub(in crate::daemon) fn initial(&self) -> &[(String, Variable)] {
         &self.variables
     }
 
-    /// Whether a write is under way.
+    /// Whether a write is in progress.
     pub(in crate::daemon) fn is_writing(&self) -> bool {
         self.writing.is_some()
     }
 
-    /// Whether the write of [`Retain::clear`] is under way.
+    /// Whether the write of [`Retain::clear`] is in progress.
     pub(in crate::daemon) fn is_clearing(&self) -> bool {
         self.writing.as_ref().is_some_and(|writing| writing.is_clear)
     }
 
-    /// Why writes fail; `None` if they succeed.
+    /// Returns the reason why writes fail; `None` if they succeed.
     pub(in crate::daemon) fn failure(&self) -> Option<&str> {
         self.failing.as_ref().map(|(_, reason)| reason.as_str())
     }
 
-    /// The values in a snapshot, if they differ from the values on the disk.
+    /// Returns the values in a snapshot if they differ from the values on the disk.
     fn changed(&self, variables: &Variables) -> Option<Vec<Variable>> {
-        // Each retained variable was made at the start, and no declared variable is ever removed.
+        // Every retained variable exists since the start, and declared variables are never removed.
         let value = |(name, initial): &(String, _)| variables.read(name).unwrap_or(*initial);
         let values: Vec<_> = self.variables.iter().map(value).collect();
         let is_same = |disk: &Vec<Variable>| {
@@ -223,25 +224,24 @@ impl Retain {
         (!self.disk.as_ref().is_some_and(is_same)).then_some(values)
     }
 
-    /// Starts a thread that writes the initial values into both files, so that neither file has old
-    /// values.
+    /// Starts to write the initial values into both files, so that no file has old values.
     pub(in crate::daemon) fn clear(&mut self) {
         let values = self.variables.iter().map(|(_, initial)| *initial).collect();
         self.cleared = None;
         self.write(values, true);
     }
 
-    /// The result of [`Retain::clear`] after it has ended; later writes do not change it. If no
-    /// variable is retained, there was nothing to write, and the result is `Ok`.
+    /// Returns the result of [`Retain::clear`] after its end. Later writes do not change this
+    /// result. Without retained variables the result is `Ok`.
     ///
     /// # Errors
-    /// Why the files may still have old values.
+    /// The reason why the files may still have old values.
     pub(in crate::daemon) fn cleared(&mut self) -> Result<(), String> {
         self.cleared.take().unwrap_or_else(|| self.failure().map_or(Ok(()), |why| Err(why.into())))
     }
 
-    /// Starts a thread that writes the values into the older file; with `is_clear`, into both
-    /// files.
+    /// Starts a thread that writes the values into the older file, or into both files if
+    /// `is_clear`.
     fn write(&mut self, values: Vec<Variable>, is_clear: bool) {
         let Some(mut store) = self.store.clone() else { return };
         let times = if is_clear { retain::FILES.len() } else { 1 };
@@ -252,13 +252,13 @@ impl Retain {
                 let pairs: Vec<_> = variables.iter().zip(&values).map(pair_of).collect();
                 store.write(pairs.into_iter())
             });
-            // The receiver is gone only when the daemon has stopped.
+            // The send fails only after the daemon has stopped.
             let _ = done.send(Written { store, values, result });
         });
         self.writing = Some(Writing { since: Instant::now(), is_clear, end });
     }
 
-    /// Takes in the result of a write that has ended.
+    /// Handles the result of a write that has ended.
     pub(in crate::daemon) fn collect(&mut self) {
         let Some(writing) = &mut self.writing else { return };
         match writing.end.try_recv() {
@@ -272,7 +272,7 @@ impl Retain {
         }
     }
 
-    /// Takes in the result of the write that was under way. `None` means that its thread has
+    /// Handles the end of the write in progress. `None` means that the thread of the write has
     /// panicked.
     fn ended(&mut self, written: Option<Written>) {
         let is_clear = self.writing.take().is_some_and(|writing| writing.is_clear);
@@ -283,7 +283,7 @@ impl Retain {
         failure.into_iter().for_each(|reason| self.fails(reason));
     }
 
-    /// Takes in the result of a write. Returns the reason if the write has failed.
+    /// Stores the result of a write. Returns the reason if the write has failed.
     fn has_written(&mut self, written: Option<Written>) -> Option<String> {
         match written {
             Some(Written { store, values, result: Ok(()) }) => {
@@ -294,7 +294,8 @@ impl Retain {
                 None
             }
             Some(Written { result: Err(error), store, .. }) => {
-                // A clear writes two files, and its first write may have succeeded.
+                // A clear writes two files. The first write may have succeeded, so the content is
+                // not known.
                 self.store = Some(store);
                 self.disk = None;
                 Some(error.to_string())
@@ -303,7 +304,7 @@ impl Retain {
         }
     }
 
-    /// Notes why nothing can be written, and logs a new reason.
+    /// Stores the reason why writes fail. A new reason is also logged.
     fn fails(&mut self, reason: String) {
         if self.failure() != Some(&reason) {
             tracing::error!(
@@ -315,12 +316,12 @@ impl Retain {
         self.failing = Some((since, reason));
     }
 
-    /// Ends the alarm. A reset calls this, because the values are right then.
+    /// Ends the alarm. A reset calls this function, because the values are correct after a reset.
     pub(in crate::daemon) fn forget_alarm(&mut self) {
         self.alarm = None;
     }
 
-    /// Waits for the write that is under way, if there is one.
+    /// Waits for the end of the write in progress, if there is one.
     async fn end_writing(&mut self) {
         if let Some(writing) = &mut self.writing {
             let written = (&mut writing.end).await.ok();
@@ -347,7 +348,7 @@ impl Retain {
         }
     }
 
-    /// The state of retained variables as the status shows it; `None` if no variable is marked.
+    /// Returns the view of the retained variables; `None` if no variable is retained.
     pub(in crate::daemon) fn view(&self) -> Option<RetainView> {
         let store = self.store.as_ref()?;
         Some(RetainView {
@@ -361,14 +362,14 @@ impl Retain {
     }
 }
 
-/// The name and the value of a variable, for the file.
+/// Returns the name and the value of a variable, in the form that the file needs.
 fn pair_of<'v>(((name, _), value): (&'v (String, Variable), &Variable)) -> (&'v str, Variable) {
     (name, *value)
 }
 
 impl Field {
-    /// Begins to write the retained variables of the newest snapshot, if they have changed and no
-    /// write is under way.
+    /// Starts to write the retained variables of the newest snapshot. The function does nothing if
+    /// the values have not changed, or if a write is in progress.
     pub(in crate::daemon) fn keep(&mut self, link: &mut ScanLink) {
         self.retain.collect();
         if self.retain.store.is_some()
@@ -379,7 +380,7 @@ impl Field {
         }
     }
 
-    /// Writes the retained variables of the last snapshot, and waits for the write.
+    /// Writes the retained variables of the last snapshot, and waits for the end of the write.
     pub(in crate::daemon) async fn keep_last(&mut self, link: &mut ScanLink) {
         self.retain.write_last(&link.news().variables).await;
     }
@@ -389,7 +390,7 @@ impl Field {
 mod tests {
     use super::*;
 
-    /// Retained variables in a new state directory, and this directory.
+    /// Returns retained variables in a new state directory, and this directory.
     fn retain() -> (Retain, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
@@ -399,7 +400,7 @@ mod tests {
         (Retain { variables: variables.into(), store, ..Retain::default() }, dir)
     }
 
-    /// Waits until the write that is under way has ended.
+    /// Waits until the write in progress has ended.
     async fn end(retain: &mut Retain) {
         while retain.is_writing() {
             tokio::task::yield_now().await;
@@ -407,9 +408,10 @@ mod tests {
         }
     }
 
-    /// A flush wrote the values of running programs between the end of a reset's write and the look
-    /// at that write. The flush's result counted for the reset. So the answer called a good reset
-    /// failed, and it called a reset done that had written only one file.
+    /// This test covers an old fault. The write of a reset had ended. Before the reset checked the
+    /// result, a flush wrote the values of running programs. The reset then used the result of the
+    /// flush in place of its own result. So a successful reset was reported as failed, and a reset
+    /// that had written only one file was reported as done.
     #[tokio::test]
     async fn what_is_written_behind_a_reset_does_not_answer_for_it() {
         let (mut retain, dir) = retain();

@@ -1,13 +1,15 @@
-//! The state of a stall: whether the scan stands, for how long, and what it was doing.
+//! The detection of a stall: whether the scan is stalled, for how long, and in which step.
 //!
 //! ```text
 //!   cycles ──▶ Stillness ── still >= scan.stall ──▶ is_on ── still >= scan.stall_exit ──▶ is_over
 //!                  ▲                                   │
 //!                  └────────── the scan moves ─────────┘
 //! ```
-//! This file only measures. What the daemon does about a stall is in `daemon/stall.rs`.
-//! `stall/force.rs` has the thread that ends the process if the loop cannot. `stall/place.rs` asks
-//! the kernel where the scan's thread stands.
+//! A stall means that the scan has not moved to a new cycle for `scan.stall` or longer. Log lines
+//! call this state "the scan stands". A step of the scan is for example the poll of a program, or a
+//! call of a driver. This file only measures. The daemon's reaction to a stall is in
+//! `daemon/stall.rs`. `stall/force.rs` has the thread that ends the process if the main loop
+//! cannot. `stall/place.rs` reads from the kernel in which system call the scan's thread waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,29 +25,30 @@ mod place;
 
 use force::ForcedExit;
 
-/// The longest time that one pause between two looks adds. If the pause was longer, the whole
-/// process stood still, and the pause says nothing about the scan.
+/// The longest time that is counted for the pause between two checks. During a longer pause the
+/// whole process was stopped, so the pause proves nothing about the scan.
 const MOST_BETWEEN_LOOKS: Duration = TICK.saturating_mul(2);
 
-/// How long a count has not moved. Only time in which the daemon looked at the count is counted.
+/// Measures how long a count has not changed. Only time in which the daemon checks the count
+/// regularly is measured.
 #[derive(Debug)]
 struct Stillness {
-    /// The count at the last look.
+    /// The count at the last check.
     count: u64,
-    /// How long the count has not moved.
+    /// The time for which the count has not changed.
     still: Duration,
-    /// The time of the last look.
+    /// The time of the last check.
     looked_at: Instant,
 }
 
 impl Stillness {
-    /// A count that was never looked at.
+    /// Returns the state before the first check.
     fn new() -> Self {
         Self { count: 0, still: Duration::ZERO, looked_at: Instant::now() }
     }
 
-    /// Takes in the present count. A count of 0 never stands still, because the scan has not begun
-    /// yet.
+    /// Compares the present count with the count of the last check. If the count is 0, the scan has
+    /// not begun yet, and no time is counted.
     fn look(&mut self, count: u64, now: Instant) {
         let passed = now.saturating_duration_since(self.looked_at).min(MOST_BETWEEN_LOOKS);
         self.looked_at = now;
@@ -55,33 +58,33 @@ impl Stillness {
     }
 }
 
-/// Whether the scan stands, and what is known about the stall.
+/// The state of the scan: moving or stalled, with the facts about the stall.
 #[derive(Debug)]
 pub(in crate::daemon) struct Stall {
-    /// How long the number of cycles has not moved.
+    /// The time for which the number of cycles has not changed.
     stillness: Stillness,
-    /// What the scan was doing when the daemon found that it stands, as text; `None` while the scan
+    /// The step in which the scan was when the stall was detected, as text; `None` while the scan
     /// moves.
     doing: Option<String>,
-    /// What the scan was doing when the daemon found that it stands, for the quarantine. If the
-    /// scan is doing another thing later, the thing in this field was not the cause.
+    /// The step in which the scan was when the stall was detected, for the quarantine. If the scan
+    /// is in another step later, the step in this field was not the cause of the stall.
     found: Doing,
-    /// What the scan is doing now. The scan writes it, the loop reads it.
+    /// The present step of the scan. The scan writes it, and the main loop reads it.
     position: Arc<Position>,
-    /// The thread that ends the process if the loop cannot.
+    /// The thread that ends the process if the main loop cannot.
     forced_exit: ForcedExit,
 }
 
 impl Stall {
-    /// The state for the scan that writes `position`.
+    /// Returns the state for the scan that writes `position`.
     pub(in crate::daemon) fn new(position: &Arc<Position>) -> Self {
         let (stillness, position) = (Stillness::new(), Arc::clone(position));
         let forced_exit = ForcedExit::start(&position);
         Self { stillness, doing: None, found: Doing::Own, forced_exit, position }
     }
 
-    /// Checks whether the scan has moved, and logs the begin and the end of a stall. `limits` are
-    /// `scan.stall` and `scan.stall_exit`; `words` puts into text what the scan is doing.
+    /// Checks whether the scan has moved, and logs the begin and the end of a stall. The pair has
+    /// the limits `scan.stall` and `scan.stall_exit`. `words` converts a step of the scan to text.
     pub(in crate::daemon) fn look(
         &mut self,
         cycle: u64,
@@ -101,40 +104,39 @@ impl Stall {
         }
     }
 
-    /// What the scan is doing now.
+    /// Returns the present step of the scan.
     pub(in crate::daemon) fn at(&self) -> Doing {
         self.position.doing()
     }
 
-    /// The cause of the stall. If the scan is still doing what it was doing when the stall was
-    /// found, that is the cause. If not, the cause is [`Doing::Own`]: the scan's own work.
+    /// Returns the cause of the stall. If the scan is still in the step in which the stall was
+    /// detected, this step is the cause. If not, the cause is [`Doing::Own`], the scan's own work.
     pub(in crate::daemon) fn cause(&self) -> Doing {
         if self.found == self.at() { self.found } else { Doing::Own }
     }
 
-    /// How long the scan has not moved.
+    /// Returns the time for which the scan has not moved.
     pub(in crate::daemon) fn still(&self) -> Duration {
         self.stillness.still
     }
 
-    /// Whether the scan stands.
+    /// Whether the scan is stalled.
     pub(in crate::daemon) fn is_on(&self) -> bool {
         self.doing.is_some()
     }
 
-    /// What the scan was doing when the daemon found that it stands, as text; `None` while the scan
-    /// moves.
+    /// Returns the step in which the stall was detected, as text; `None` while the scan moves.
     pub(in crate::daemon) fn doing(&self) -> Option<&str> {
         self.doing.as_deref()
     }
 
-    /// Whether the scan has stood for `stall_exit`; the process is to end then.
+    /// Whether the stall has lasted for `stall_exit`. The process must end then.
     pub(in crate::daemon) fn is_over(&self, stall_exit: Duration) -> bool {
         self.is_on() && self.stillness.still >= stall_exit
     }
 
-    /// The stall as `camshaft status` shows it; `None` while the scan moves. `safety` says which
-    /// outputs are known to be safe.
+    /// Returns the facts of the stall for `camshaft status`; `None` while the scan moves. `safety`
+    /// returns a text about the outputs that are not confirmed as safe.
     pub(in crate::daemon) fn view(
         &self,
         stall_exit: Duration,
@@ -147,13 +149,14 @@ impl Stall {
         Some(StallView { since_ms: ms(still), exit_in_ms, doing, safety: safety() })
     }
 
-    /// Notes that the process is ending. If the end takes too long, the thread of `stall/force.rs`
-    /// kills the process.
+    /// Informs the thread in `stall/force.rs` that the process is ending. If the end takes too
+    /// long, that thread kills the process.
     pub(in crate::daemon) fn begin_exit(&self) {
         self.forced_exit.begin();
     }
 
-    /// Notes that the process ends in another way, which has a deadline of its own.
+    /// Informs the thread in `stall/force.rs` that an orderly stop has begun. The stop has its own
+    /// deadline, so a stall no longer ends the process.
     pub(in crate::daemon) fn disarm(&self) {
         self.forced_exit.disarm();
     }
@@ -169,7 +172,8 @@ mod tests {
         let mut stillness = Stillness::new();
         let mut check = |count, at_ms: u64, still_ms| {
             stillness.look(count, start + Duration::from_millis(at_ms));
-            // `new` has looked a moment before or after `start`.
+            // `new` has read the clock a moment before or after `start`, so a small difference is
+            // allowed.
             let still = stillness.still.as_millis().abs_diff(still_ms);
             assert!(still <= 1, "{count} at {at_ms}: {:?}", stillness.still);
         };
@@ -178,7 +182,7 @@ mod tests {
         check(1, 120, 0);
         check(1, 140, 20);
         check(1, 170, 50);
-        // The process was stopped for an hour.
+        // In this case the whole process was stopped for an hour.
         check(1, 3_600_170, 90);
         check(1, 3_600_190, 110);
         check(2, 3_600_210, 0);

@@ -1,9 +1,9 @@
-//! The take-over of a new configuration: the parts of the daemon change at once, and the scan gets
-//! the order to change between two cycles.
+//! The take-over of a new configuration: the daemon's parts change at once, and the scan gets an
+//! order to change between two cycles.
 //!
-//! `reload.rs` has read, checked and compared the configuration before, so nothing in this file can
-//! fail. A change that cannot be made live is logged, and waits for a restart. What a reload can
-//! change live is decided in `config/change.rs`; what the scan does is in `scan/reconfigure.rs`.
+//! `reload.rs` has already read, checked and compared the configuration, so this step cannot fail.
+//! A change that is not live is logged and waits for a restart of the daemon. The rules about live
+//! changes are in `config/change.rs`. The changes in the scan are in `scan/reconfigure.rs`.
 
 use tokio::sync::oneshot;
 
@@ -16,7 +16,7 @@ use crate::process::variable::Variable;
 use crate::scan::{Order, Reconfiguration, Slot};
 
 impl Daemon {
-    /// Takes over the changes that can be made live. Returns a line about what was done.
+    /// Takes over the live changes. Returns a text about the outcome, for systemd.
     pub(super) fn take_over(
         &mut self,
         new: &Config,
@@ -24,6 +24,7 @@ impl Daemon {
         reconfiguration: Reconfiguration,
         reply: Option<oneshot::Sender<Reply>>,
     ) -> String {
+        // The new file is correct, so an earlier refusal is over.
         self.reload.refused = None;
         let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
         for change in &fixed {
@@ -32,17 +33,20 @@ impl Daemon {
         self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
         let outcome = outcome(&live, &fixed);
         tracing::info!("{outcome}");
+        // Declarations of variables that wait for a restart must be reserved in the scan. The scan
+        // also gets an order if a reservation must end.
         let has_reserved = fixed.iter().any(|change| matches!(change.place, Place::Variable(_)));
         let had_reserved = !self.link.reserved.0.is_empty();
         if !live.is_empty() || has_reserved || had_reserved {
             self.adopt(new, changes, reconfiguration, reply);
+        // The scan has nothing to change, so the caller gets its answer at once.
         } else if let Some(reply) = reply {
             let _ = reply.send(Ok(Response::Changes(changes.iter().map(view).collect())));
         }
         outcome
     }
 
-    /// Takes the changes into the daemon's own configuration, and orders the scan to make them too.
+    /// Makes the changes in the daemon's own configuration, and orders the scan to make them too.
     fn adopt(
         &mut self,
         new: &Config,
@@ -50,10 +54,13 @@ impl Daemon {
         mut reconfiguration: Reconfiguration,
         reply: Option<oneshot::Sender<Reply>>,
     ) {
+        // The settings of all plugins before the change, for the comparison below.
         let names: Vec<String> =
             self.plugins.supervisor.plugins().map(|(name, _)| name.to_string()).collect();
         let before: Vec<Settings> = names.iter().map(|name| self.config.settings(name)).collect();
         self.config.adopt(new, changes);
+        // A variable is reserved if the new file declares it, but the configuration in force does
+        // not.
         let declares = |(name, _): &&(String, Variable)| {
             !self.config.live.variables.iter().any(|(ours, _)| ours == name)
         };
@@ -63,6 +70,8 @@ impl Daemon {
         self.link.reserved.0.clone_from(&reconfiguration.reserved);
         self.service.log.set_level(&self.config.live.log_level);
         self.plugins.supervisor.set_policy(self.config.live.plugins.restart);
+        // Plugins with changed settings: a hold or a release takes effect at once. The scan gets
+        // the other settings for programs that it already has.
         for (name, before) in names.iter().zip(before) {
             let after = self.config.settings(name);
             if after.hold != before.hold {
@@ -79,6 +88,7 @@ impl Daemon {
                 reconfiguration.settings.push((entry.seat, after));
             }
         }
+        // Each newly opened device has a new monitor, which the daemon must know.
         if let Some(device_set) = &reconfiguration.device_set {
             for (device, slot) in self.config.live.devices.iter().zip(&device_set.devices) {
                 if let Slot::Opened(driver) = slot {
@@ -86,6 +96,8 @@ impl Daemon {
                 }
             }
         }
+        // The scan carries out all changes with one order, between two cycles. When the scan has
+        // answered with this ticket, `reload.rs` sends the answer to the caller.
         let ticket = self.link.next_ticket();
         (reconfiguration.ticket, reconfiguration.period) = (ticket, self.config.live.scan.period);
         reconfiguration.stall = self.config.live.scan.stall;
@@ -96,7 +108,7 @@ impl Daemon {
     }
 }
 
-/// The line about a reload: what has changed, and what waits for a restart.
+/// Returns the text about a reload: the live changes, and the changes that wait for a restart.
 fn outcome(live: &[&Change], fixed: &[&Change]) -> String {
     let list = |all: &[&Change]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match (live, fixed) {

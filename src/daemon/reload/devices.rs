@@ -1,11 +1,11 @@
-//! The devices of a new configuration: devices that stay, and devices that begin anew.
+//! The devices of a new configuration: some devices stay as they are, and others must be opened.
 //!
 //! ```text
 //!   thread of the reading: plan() ──▶ Planned ──▶ the loop: start() ──▶ DeviceSet ──▶ the scan
 //! ```
-//! The thread that reads the configuration makes the plans, because a plan may wait for files. The
-//! loop only starts the planned devices. The scan takes over all devices at once
-//! (`scan/reconfigure.rs`). Devices that the new configuration does not have are in
+//! The thread that reads the configuration also plans the new devices, because a plan may wait for
+//! files. The main loop only starts the planned devices. The scan takes over all devices at once
+//! (`scan/reconfigure.rs`). Devices that were removed from the configuration are in
 //! `reload/leaving.rs`.
 
 use std::sync::Arc;
@@ -21,30 +21,30 @@ use crate::patience::PATIENCE;
 use crate::process::image::Points;
 use crate::scan::{DeviceSet, Slot};
 
-/// The planned devices of a new configuration, in the order of the configuration.
+/// The plans for all devices of a new configuration, in the order of the configuration.
 #[derive(Debug)]
 pub(super) struct Planned {
     /// The points of the new configuration.
     points: Arc<Points>,
-    /// All devices of the new configuration: also those that stay.
+    /// All devices of the new configuration, including the devices that stay.
     devices: Vec<Origin>,
 }
 
-/// Where a device of the new configuration comes from.
+/// The origin of a device in the new configuration: the old configuration, or a new plan.
 #[derive(Debug)]
 enum Origin {
-    /// A device that stays; the number is its index in the configuration before.
+    /// A device that stays. The number is its index in the old configuration.
     Kept(usize),
-    /// A device that begins anew: its name, and the plan to open it.
+    /// A device that is new or has other settings: its name, and the plan to open it.
     New(String, Plan),
 }
 
 impl Planned {
-    /// Plans the devices of `new`; `None` if they are the devices of `before`. All devices together
-    /// have [`PATIENCE`] to read their files.
+    /// Plans the devices of `new`. Returns `None` if the devices have not changed since `before`.
+    /// All devices together have [`PATIENCE`] to read their files.
     ///
     /// # Errors
-    /// If a device cannot be what its configuration says, or its files give no answer.
+    /// A device cannot be opened in the way its configuration says, or its files give no answer.
     pub(super) fn plan(
         before: &Config,
         new: &Config,
@@ -77,10 +77,10 @@ impl Planned {
         Ok(Some(Self { points: Arc::clone(&new.live.points), devices }))
     }
 
-    /// Starts the devices that begin anew. The call waits for nothing.
+    /// Starts the devices that have a plan. The call waits for nothing.
     ///
     /// # Errors
-    /// If the system refuses to start a thread. The devices that were started before are dropped
+    /// The system refuses to start a thread. The devices that were already started are dropped
     /// then.
     pub(super) fn start(self) -> Result<DeviceSet, String> {
         let mut devices = Vec::new();
@@ -90,8 +90,8 @@ impl Planned {
                 Origin::New(name, plan) => match plan.start() {
                     Ok(driver) => Slot::Opened(driver),
                     Err(error) => {
-                        // A thread drops the started devices, because a driver's drop may wait for
-                        // a request on its wire.
+                        // The drop of a driver may wait for a request on its bus, so another thread
+                        // drops the started devices.
                         spawn_blocking(move || drop(devices));
                         return Err(closed(&name, &error));
                     }
@@ -103,7 +103,7 @@ impl Planned {
     }
 }
 
-/// Why a device does not open, with its name.
+/// Returns the text of an error when a device does not open, with the name of the device.
 fn closed(device: &str, error: &driver::OpenError) -> String {
     format!("device[{device}] does not open: {error}")
 }

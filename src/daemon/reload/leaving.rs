@@ -1,9 +1,10 @@
-//! Devices that a reload has removed from the configuration. Each device ends on a thread of its
-//! own, because its driver may wait until the device has taken the last outputs.
+//! Devices that a reload has removed from the configuration. Each device ends on a separate thread,
+//! because its driver may wait until the device has taken the last outputs.
 //!
-//! A stop of the daemon waits for these devices too (`stop.rs`), because the next start does not
-//! know them and could not make them safe. `scan/reconfigure.rs` decides what the last outputs are;
-//! `driver/link.rs` limits how long a device has to take them.
+//! A stop of the daemon also waits for these devices (`stop.rs`). The next start of the daemon does
+//! not know these devices and could not make their outputs safe. The last outputs of a removed
+//! device are decided in `scan/reconfigure.rs`. The time that a device has to take its last outputs
+//! is limited in `driver/link.rs`.
 
 use std::sync::Arc;
 
@@ -13,16 +14,16 @@ use tokio::time::{Instant, timeout_at};
 use crate::process::image::Points;
 use crate::scan::RemovedDevice;
 
-/// Devices that are leaving: the name and the thread of each. The thread returns what an operator
-/// must look after by hand. Each thread ends within 1.5 s, so the list is no longer than the number
-/// of devices that reloads remove in that time.
+/// The devices that are leaving: the name and the thread of each. The thread returns a text about
+/// outputs that an operator must check by hand. Each thread ends within 1.5 s, so the list is
+/// short: it has only the devices that were removed in the last 1.5 s.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Leaving(Vec<(String, JoinHandle<Option<String>>)>);
 
 impl Leaving {
-    /// Lets the removed devices leave. `points` are the points of the configuration that had them.
+    /// Starts the end of the removed devices. `points` are the points of the old configuration.
     pub(super) fn part_with(&mut self, mut removed: Vec<RemovedDevice>, points: &Arc<Points>) {
-        // All devices begin to leave now, also those whose thread must wait for a free one.
+        // All devices begin to leave now, even if some of them must wait for a free thread.
         removed.iter_mut().for_each(|device| device.driver.leave());
         for device in removed {
             let (name, points) = (points.devices()[device.place].to_string(), Arc::clone(points));
@@ -31,14 +32,14 @@ impl Leaving {
         }
     }
 
-    /// Forgets the devices that have left. Their threads have logged the outputs that are
-    /// unconfirmed.
+    /// Removes devices from the list after they have left. Their threads have already logged the
+    /// unconfirmed outputs.
     pub(super) fn forget_the_ended(&mut self) {
         self.0.retain(|(_, thread)| !thread.is_finished());
     }
 
-    /// Waits until all devices have left, but not beyond `until`. Returns what an operator must
-    /// look after by hand.
+    /// Waits until all devices have left, but not longer than `until`. Returns one text for each
+    /// device whose outputs an operator must check by hand.
     pub(in crate::daemon) async fn end(&mut self, until: Instant) -> Vec<String> {
         let mut unconfirmed = Vec::new();
         for (device, thread) in self.0.drain(..) {
@@ -54,8 +55,8 @@ impl Leaving {
     }
 }
 
-/// Waits until a removed device has its last outputs, and drops the driver. Returns which outputs
-/// the device has not confirmed; `None` if it has confirmed all.
+/// Waits until a removed device has taken its last outputs, and drops the driver. Returns a text
+/// about the unconfirmed outputs; `None` if all are confirmed.
 fn part_with(name: &str, device: RemovedDevice, points: &Points) -> Option<String> {
     let RemovedDevice { mut driver, fault, .. } = device;
     let unconfirmed = driver.finish();
@@ -69,7 +70,7 @@ fn part_with(name: &str, device: RemovedDevice, points: &Points) -> Option<Strin
     Some(trouble)
 }
 
-/// The line about a device that has left with unconfirmed outputs.
+/// Returns the text about a device that has left with unconfirmed outputs.
 fn trouble(device: &str, why: &str) -> String {
     format!(
         "device {device} was removed by a reload, and its last outputs are UNCONFIRMED: {why}; \

@@ -1,10 +1,10 @@
-//! The configuration file on the disk: a thread reads it on request, and a task watches it for
+//! The reading of the configuration file: a thread reads the file, and a task watches it for
 //! changes.
 //!
-//! A file system may take long to answer, so threads of their own read the file and look at its
-//! stamp. At most one reading runs at a time. A reading brings everything that a reload needs from
-//! the disk, also the files for the plans of new devices (`reload/devices.rs`). What the daemon
-//! does with the result is in `reload.rs`.
+//! A file system may be slow, so separate threads read the file and its stamp, for example its size
+//! and times. Only one reading runs at a time. A reading loads everything that a reload needs from
+//! the disk, including the files that new devices need (`reload/devices.rs`). The code in
+//! `reload.rs` uses the result.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,53 +23,54 @@ use crate::driver::export::Exports;
 use crate::patience::is_late;
 use crate::stamp::Stamp;
 
-/// The time between two looks at the file. The file has settled if two looks in a row find it the
-/// same.
+/// The time between two checks of the file. A changed file counts as complete if two checks in a
+/// row find the same stamp.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A reading of the file that is under way on a thread.
+/// A reading of the file that is in progress on a thread.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// Why the file is read, with the sender of the answer if there is one.
+    /// The cause of the reading, with the reply channel if a caller waits for an answer.
     cause: Cause,
-    /// The end of the channel on which the thread sends its result.
+    /// The channel on which the thread sends its result.
     end: oneshot::Receiver<Read>,
 }
 
-/// The result of a reading: the stamp of the file, and its content or why that cannot be used.
+/// The result of a reading: the stamp of the file, and the content or the reason why it cannot be
+/// used.
 pub(super) type Read = (Option<Stamp>, Result<New, Unread>);
 
 /// The content of a file that was read and checked.
 #[derive(Debug)]
 pub(super) struct New {
-    /// The configuration that the file describes.
+    /// The configuration in the file.
     pub(super) config: Config,
     /// The differences from the configuration in force.
     pub(super) changes: Vec<Change>,
-    /// The devices of `config`. `None` if they have not changed, or if the reading is a comparison.
+    /// The devices of `config`. `None` if the devices have not changed, and for a comparison.
     pub(super) device_set: Option<Planned>,
 }
 
 impl Reading {
-    /// Begins a reading while `before` is in force. The reading has four steps: look at the file,
-    /// read it, check its devices, and plan the new devices. Each step ends within
-    /// [`PATIENCE`](crate::patience::PATIENCE), whatever the files do.
+    /// Starts a reading while the configuration `before` is in force. A reading has four steps: get
+    /// the stamp, read the file, check its devices, and plan the new devices. Each step ends within
+    /// [`PATIENCE`](crate::patience::PATIENCE), even if a file gives no answer.
     pub(super) fn begin(cause: Cause, before: &Config, exports: &Exports) -> Self {
         let (before, exports) = (before.clone(), exports.clone());
         let is_taken_over = !matches!(cause, Cause::Comparison(_));
         let (done, end) = oneshot::channel();
-        // The receiver is gone only when the daemon has stopped.
+        // The send fails only after the daemon has stopped.
         spawn_blocking(move || drop(done.send(read(&before, is_taken_over.then_some(&exports)))));
         Self { cause, end }
     }
 
-    /// Whether this is a comparison: the operator asks what a reload would change.
+    /// Whether the reading is for a comparison: an operator asks what a reload would change.
     pub(super) fn is_comparison(&self) -> bool {
         matches!(self.cause, Cause::Comparison(_))
     }
 
-    /// The cause and the result of the reading; the reading itself as an error while it has no
-    /// result.
+    /// Returns the cause and the result of the reading. While the thread is still reading, the
+    /// function returns the reading itself as the error.
     pub(super) fn end(mut self) -> Result<(Cause, Read), Self> {
         match self.end.try_recv() {
             Err(TryRecvError::Empty) => Err(self),
@@ -82,8 +83,8 @@ impl Reading {
     }
 }
 
-/// Reads the file. Devices are planned only if `exports` is given, because a comparison opens no
-/// device.
+/// Reads the file. New devices are planned only if `exports` is not `None`. A comparison passes
+/// `None`, because a comparison opens no device.
 fn read(before: &Config, exports: Option<&Exports>) -> Read {
     match config::stamp(&before.path) {
         Ok(stamp) => (stamp, read_new(before, exports)),
@@ -106,8 +107,9 @@ fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
     Ok(New { config, changes, device_set })
 }
 
-/// Watches the file, and sends an event whenever it differs from `seen` and has settled. An editor
-/// may write the file in two steps, or put another file in its place: both make one event.
+/// Watches the file. The task sends an event each time the file differs from `seen` and has stopped
+/// changing. An editor may write the file in two steps or replace it by another file; each of these
+/// makes only one event.
 pub(in crate::daemon) async fn watch_file(
     path: PathBuf,
     mut seen: Option<Stamp>,
@@ -118,7 +120,7 @@ pub(in crate::daemon) async fn watch_file(
         sleep(LOOK).await;
         let file = path.clone();
         let Ok(now) = spawn_blocking(move || Stamp::of(&file)).await else { return };
-        // The file has changed since the last event, and two looks in a row found it the same.
+        // The file has changed since the last event, and two checks in a row found the same stamp.
         if now != seen && now == before {
             seen = now;
             if events.send(Event::Reload(Cause::File)).await.is_err() {

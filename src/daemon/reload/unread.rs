@@ -1,15 +1,15 @@
-//! The reason why a configuration file is not taken over.
+//! The reason why a new configuration file is not taken over.
 //!
-//! A wrong file is refused until the file changes. If a file gave no answer, the daemon reads it
-//! again after a pause: `reload.rs` has the pause.
+//! A file with an error is refused until the file changes. If a file gave no answer, the daemon
+//! reads it again after a pause; `reload.rs` defines the pause.
 
-/// The reason why the file cannot be read or used.
+/// The reason why the file cannot be read or used now.
 #[derive(Debug)]
 pub(super) struct Unread {
-    /// The problem, with its remedy.
+    /// The problem and its remedy.
     pub(super) why: String,
-    /// Whether a later try may succeed without a change of the file: a file gave no answer in time,
-    /// or the scan stands.
+    /// Whether a later try may succeed although the file stays the same. The value is true if a
+    /// file gave no answer in time, or if the scan was stalled.
     pub(super) is_late: bool,
 }
 

@@ -1,17 +1,18 @@
-//! The variables that a changed configuration declares: which variables are new, and why a variable
-//! cannot be declared.
+//! The variables that a changed configuration declares. This file finds the new variables, or the
+//! reason why a declaration is refused.
 //!
-//! All functions here are pure. A variable keeps its type as long as it exists, so a declaration
-//! with another type is refused. A cold restart forgets the variables that only programs have made.
-//! What waits for a restart is in `reload/adopt.rs`.
+//! All functions here are pure: they have no side effects. A variable never changes its type, so a
+//! declaration with another type is refused. A cold restart deletes the variables that only
+//! programs have created. Declarations that wait for a restart are handled in `reload/adopt.rs`.
 
 use crate::config::{Change, Config, Place};
 use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 use crate::scan::Snapshot;
 
-/// The variables that `new` declares and a reload adds live. `writers` gives the plugins that write
-/// a variable with another type than the declared one, each plugin once. Fails if a variable exists
-/// with another type, or if there is no room for all.
+/// Returns the variables that `new` declares and that a reload adds live. The function `writers`
+/// returns the plugins that write a variable with another type than declared, each plugin once. The
+/// result is an error if a variable already exists with another type, or if there is no room for
+/// all variables.
 pub(super) fn variables<'w>(
     new: &Config,
     changes: &[Change],
@@ -25,12 +26,14 @@ pub(super) fn variables<'w>(
     };
     let declared = new.live.variables.iter().filter(|(name, _)| is_live(name));
     let declared: Vec<_> = declared.cloned().collect();
+    // A variable may already exist, because a program has created it. Its type must then be equal.
     for (name, value) in &declared {
         let (kind, found) = (value.kind(), present.read(name).map(Variable::kind));
         if let Some(found) = found.filter(|found| *found != kind) {
             return Err(other_type(name, kind, found, &writers(name, kind)));
         }
     }
+    // Only variables that do not exist yet need room.
     let more = declared.iter().filter(|(name, _)| present.read(name).is_none()).count();
     let room = MAX_VARIABLES - present.len();
     if more > room {
@@ -43,8 +46,9 @@ pub(super) fn variables<'w>(
     Ok(declared)
 }
 
-/// Why a variable cannot be declared: it exists with another type. The text names the way out step
-/// by step, because the plugins that write the variable would make it again after a cold restart.
+/// Returns the reason why a variable cannot be declared: it exists with another type. The text
+/// lists the remedy step by step. A cold restart alone is no remedy, because a plugin that writes
+/// the variable would create it again.
 fn other_type(name: &str, declared: VariableKind, found: VariableKind, writers: &[&str]) -> String {
     let place = format!("variable[{name}].type: expected {found}, found {declared}");
     let last = "then `camshaft reload`";

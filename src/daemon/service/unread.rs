@@ -1,32 +1,34 @@
-//! Counts of log lines that had no reader or could not be written. The counts are logged as soon as
-//! the log works again.
+//! Counters of log lines that had no reader or could not be written. The daemon logs the counters
+//! as soon as the log works again.
 //!
-//! `log.rs` counts the lines. This file only decides when to log a count, because a line about lost
-//! lines may be lost itself.
+//! `log.rs` counts the lines. This file only decides when a counter is logged. The difficulty is
+//! that the log line about lost lines may be lost too.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between two attempts to log lost lines, because such a line may find no reader either.
+/// The time between two attempts to log the number of lost lines. A single attempt may fail,
+/// because the log may still have no reader.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// The log lines that were dropped because the log had no reader.
+/// The log lines that were dropped because no process was reading the log.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    /// The number of dropped lines that the log has been told about. Earlier attempts that were
-    /// dropped count too.
+    /// The count of dropped lines at the last successful report in the log. The count includes
+    /// attempts to report that were dropped themselves.
     known: u64,
-    /// The number of attempts since then that were dropped too.
+    /// The number of attempts to report since the last successful report. All these attempts were
+    /// dropped.
     attempts: u64,
-    /// The time of the last attempt.
+    /// The time of the last attempt; `None` before the first.
     tried_at: Option<Instant>,
 }
 
 impl Unread {
-    /// Logs how many lines were dropped, as soon as the log has a reader again. `dropped()` gives
-    /// the number of dropped lines since the start; `say` logs a number of lines. If `dropped()`
-    /// rises during `say`, the line itself found no reader.
+    /// Logs the number of dropped lines, as soon as the log has a reader again. `dropped()` returns
+    /// the number of dropped lines since the start. `say(n)` logs that n lines were lost. If
+    /// `dropped()` returns a larger number after `say`, the new line was dropped too.
     pub(super) fn tell(&mut self, now: Instant, dropped: impl Fn() -> u64, say: impl FnOnce(u64)) {
         let is_quiet = self.tried_at.is_none_or(|at| now - at >= UNREAD_PAUSE);
         let before = dropped();
@@ -36,7 +38,8 @@ impl Unread {
         }
         self.tried_at = Some(now);
         say(lost);
-        // If the count has not risen, the log has taken the line, so it has a reader.
+        // The count is the same as before `say`, so the log has accepted the line. The log has a
+        // reader again.
         if dropped() == before {
             (self.known, self.attempts) = (before, 0);
         } else {
@@ -45,21 +48,22 @@ impl Unread {
     }
 }
 
-/// The log lines that could not be written.
+/// The log lines that could not be written to the log's output.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// The number of lost lines for which a log line is known to be written.
+    /// The number of lost lines that were reported. The log line with this report was written
+    /// successfully.
     known: u64,
-    /// The number of lost lines in the newest log line. It is not known yet whether this line was
-    /// written.
+    /// The number of lost lines that the newest log line reports. The daemon does not know yet
+    /// whether this line was written.
     said: u64,
 }
 
 impl Unwritten {
-    /// Logs how many lost lines were not logged yet. `all` is the number of lost lines since the
-    /// start; it is `None` while lines cannot be written. `say` logs a number of lines. While `all`
-    /// is `None`, nothing is logged, because each attempt would be one more line that cannot be
-    /// written.
+    /// Logs the number of lost lines that are not reported yet. `all` is the number of lost lines
+    /// since the start, or `None` while the output cannot be written. In that case nothing is
+    /// logged, because each attempt would be one more lost line. `say(n)` logs that n lines were
+    /// lost.
     pub(super) fn tell(&mut self, all: Option<u64>, say: impl FnOnce(u64)) {
         let Some(all) = all else { return };
         if self.said == all {
@@ -113,7 +117,7 @@ mod tests {
         };
         assert_eq!([Some(0), None, Some(3)].map(&mut tell), [None, None, Some(3)]);
         assert_eq!([Some(3), None, Some(5)].map(&mut tell), [None, None, Some(2)]);
-        // The line that told of the first three lost lines was lost as well.
+        // The line that reported the first three lost lines was lost too.
         assert_eq!([None, Some(6), Some(6), Some(6)].map(tell), [None, Some(3), None, None]);
     }
 }

@@ -1,9 +1,9 @@
-//! Where a thread stands, as the kernel reports it: the thread's state, what it waits for, its
-//! system call and its stack.
+//! The location of a thread in the kernel: its state, its wait channel, its system call and its
+//! kernel stack. The log line about a stall shows these facts.
 //!
-//! A thread of its own reads these facts from `/proc/self/task` and writes them to the log, because
-//! what has stopped the scan must not stop the loop. What the scan itself says about its work is in
-//! `scan/position.rs`.
+//! A separate thread reads the facts from `/proc/self/task` and logs them. The cause that stalls
+//! the scan may also block these reads, and the main loop must not block. The scan's own report
+//! about its present step is in `scan/position.rs`.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use crate::scan::position::Position;
 
-/// The number of bytes that are read of each file. Only a stack of hundreds of frames is longer,
-/// and the first frames tell enough.
+/// The number of bytes that are read from each file. Only a stack of hundreds of frames is longer,
+/// and the first frames are enough.
 const MOST_BYTES: u64 = 4096;
 
-/// The largest number of frames of the kernel's stack that are logged. The frames after these only
-/// show how the thread entered the kernel.
+/// The largest number of kernel stack frames in the log line. The later frames only show how the
+/// thread entered the kernel.
 const MOST_FRAMES: usize = 12;
 
-/// Logs where the scan's thread stands.
+/// Logs the stall with the location of the scan's thread.
 pub(super) fn say(position: &Position, cycle: u64, doing: &str, stall_exit: Duration) {
     let (doing, thread) = (doing.to_owned(), position.thread().unwrap_or_default());
     let tell = move |place: &str| {
@@ -32,13 +32,13 @@ pub(super) fn say(position: &Position, cycle: u64, doing: &str, stall_exit: Dura
     };
     let said = tell.clone();
     let looks = move || said(&of(thread));
-    // If no thread can be started, the line is logged without the place.
+    // If no thread can be started, the line is logged without the location.
     if std::thread::Builder::new().name("stall".into()).spawn(looks).is_err() {
         tell(&format!("thread {thread}"));
     }
 }
 
-/// Where a thread of this process stands, as text for the log.
+/// Returns the location of a thread of this process, as text for the log.
 fn of(thread: i32) -> String {
     let read = |file: &str| {
         let mut text = String::new();
@@ -58,16 +58,16 @@ fn of(thread: i32) -> String {
     )
 }
 
-/// Name and state of a thread from a line of `stat`, proc(5): `number (name) state ...`. The name
-/// may contain any text, also `)`.
+/// Returns the name and the state of a thread from a line of its file `stat`, proc(5). The line has
+/// the form `number (name) state ...`. The name may contain any characters, even `)`.
 fn name_and_state(stat: &str) -> (&str, &str) {
     let Some((front, back)) = stat.rsplit_once(')') else { return ("unknown", "unknown") };
     let name = front.split_once('(').map_or("unknown", |(_, name)| name);
     (name, back.split_whitespace().next().unwrap_or("unknown"))
 }
 
-/// The functions of a kernel stack, innermost first. A line of the stack is `[<0>]
-/// futex_wait+0x1/0x2`.
+/// Returns the names of the functions in a kernel stack, the innermost function first. A line of
+/// the stack has the form `[<0>] futex_wait+0x1/0x2`.
 fn frames(stack: &str) -> String {
     let function = |line: &str| {
         let line = line.rsplit(' ').next().unwrap_or_default();
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn this_thread_is_found_where_it_is() {
         let place = of(nix::unistd::gettid().as_raw());
-        // The state is R (running), because this thread itself asks the kernel.
+        // The state is R (running), because this thread itself reads the file.
         assert!(place.contains("state R") && place.contains("waits in"), "{place}");
     }
 }
