@@ -1,12 +1,13 @@
 //! The supervisor decides which programs may run.
 //!
-//! The supervisor is a pure function with a memory. Levels go in: the content of the folder, the
-//! wish of the operator, the scan's newest snapshot. Orders come out. The same level twice changes
-//! nothing, and a missed level does no harm, because generations tell instances apart.
+//! The supervisor is a pure function with memory. The inputs are levels: the content of the plugin
+//! folder, the operator's wish (run or hold), and the newest snapshot. The outputs are orders. If a
+//! level arrives twice, the second arrival changes nothing. A lost level does no harm: the next
+//! level has all facts. The instance numbers show to which instance a fact belongs.
 //!
-//! The supervisor reads no clock, touches no file and compiles nothing. It never waits for the
-//! scan: an order without a visible effect is repeated after [`ORDER_REPEAT`]. The scan itself
-//! rolls back a version that traps on probation; the supervisor learns that from a snapshot.
+//! The supervisor reads no clock, touches no file and compiles nothing. The supervisor never waits
+//! for the scan. If an order has no visible effect, the supervisor repeats it after
+//! [`ORDER_REPEAT`]. The scan rolls back a version that traps on probation; a snapshot reports it.
 //!
 //! Next: `supervisor/plugin.rs` reconciles one plugin, `supervisor/history.rs` counts its traps.
 
@@ -33,27 +34,27 @@ pub use note::{Note, Released};
 use plugin::Plugin;
 use quarantine::Quarantine;
 
-/// The time after which an order without visible effect is given again. It is ten cycles of the
-/// usual 10 ms: a full order queue is retried soon, and a slow scan is not flooded with orders.
+/// The time after which an order without a visible effect is repeated: ten cycles of the usual 10
+/// ms. An order that found a full queue is retried soon, but a slow scan gets few repeats.
 pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
 
-/// The largest number of entries: all plugins, as many plugins that are still leaving the scan
-/// while others take their places, and as many whose file is no module.
+/// The largest number of entries: all plugins, the same number of plugins that are leaving the
+/// scan, and the same number of names whose file is no module.
 const MAX_ENTRIES: usize = 3 * MAX_PLUGINS;
 
-/// The wish of the operator.
+/// The operator's wish for one plugin: run or hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Want {
-    /// Run the plugin, if the folder holds a file for it.
+    /// Run the plugin, if the plugin folder has a file for it.
     #[default]
     Run,
-    /// Keep the plugin out of the scan, even if the folder holds a file for it.
+    /// Keep the plugin out of the scan, even if the plugin folder has a file for it.
     Hold,
 }
 
-/// The state of a plugin, as the operator sees it. It is computed from the levels each time, so it
-/// cannot disagree with them.
+/// The state of a plugin, as the operator sees it. The supervisor computes the state from the
+/// levels each time, so the state always agrees with the levels.
 ///
 /// ```text
 ///           file            prepared            in the snapshot
@@ -65,74 +66,74 @@ pub enum Want {
 ///                    │ new bytes, release, a version stands in        ▼
 ///                    └────────────────────────────────────────── Quarantined
 /// ```
-/// New bytes are prepared beside a Running version, which stays Running if they fail. If they trap
-/// on probation, the version before is Running again, and the new module is quarantined. In place
-/// of a quarantined file, the newest kept version runs that was good and never trapped since,
-/// unless `on_quarantine` is `safe`. That version goes through the same states. If the file is bad
-/// at a start, the version runs that ran when the daemon ended, or a kept version if that one is
-/// lost. A module is also in Backoff if it could not be made because of the machine, or although it
-/// ran before. After as many attempts as traps lead to quarantine, a kept version may run, and the
-/// other module is quarantined. From every state: hold ▶ Stopping ▶ Held, file gone ▶ Stopping ▶
-/// Stopped. A release ends a hold or, if there is none, the quarantine. After it the plugin goes on
-/// as if the file were new.
+/// New bytes are prepared while the old version stays Running. If the new bytes fail, the old
+/// version remains. If the new bytes trap on probation, the old version is Running again, and the
+/// new module is in quarantine. Unless `on_quarantine` is `safe`, a stored version runs in place of
+/// a quarantined file: the newest good version without a later trap. If the file is bad at a start,
+/// the version that ran last runs. If that version is lost, a stored version runs. Backoff also
+/// follows a failed start if the machine is the reason, or if the module ran before. If such starts
+/// fail as often as traps lead to quarantine, a stored version may run, and the module is in
+/// quarantine. From every state: hold ▶ Stopping ▶ Held, and file removed ▶ Stopping ▶ Stopped. A
+/// release ends a hold; without a hold, it ends the quarantine. Then the plugin starts like a new
+/// file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum State {
-    /// The folder holds no file of that name.
+    /// The plugin folder has no file of that name.
     Stopped,
-    /// The operator has put the plugin on hold, and no instance of it is in the scan.
+    /// The operator holds the plugin, and no instance of the plugin is in the scan.
     Held,
-    /// An instance is being compiled and made; no good instance is in the scan.
+    /// An instance is being compiled and made. No working instance is in the scan.
     Preparing,
-    /// An instance is prepared and ordered into the scan, but no snapshot shows it yet.
+    /// An instance is ready and ordered into the scan, but no snapshot shows it yet.
     Starting,
-    /// An instance is in the scan and polled. [`View::next`] may name a next version.
+    /// An instance is in the scan and polled. [`View::next`] may name the next version.
     Running,
-    /// An instance trapped or could not be made; the next instance is made at `restart_at`.
+    /// An instance trapped or could not be made. The next instance is made at `restart_at`.
     Backoff {
-        /// Monotonic time; whole milliseconds in JSON.
+        /// Monotonic time. In JSON: whole milliseconds.
         #[serde(rename = "restart_at_ms", serialize_with = "as_millis")]
         restart_at: Duration,
     },
-    /// The file will not load, see [`View::refusal`], and there is no older version to run.
+    /// The file cannot be loaded (see [`View::refusal`]), and no older version can run.
     Refused,
-    /// The file's module is in quarantine and is not run again.
+    /// The file's module is in quarantine, so the supervisor does not run it.
     Quarantined,
     /// The plugin is ordered out of the scan, but the snapshot still shows an instance.
     Stopping,
 }
 
-/// One instance of one module.
+/// One instance of one module: the module's hash and the instance's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Version {
     /// The module of the instance.
     pub hash: ModuleHash,
-    /// The number of the instance.
+    /// The number of the instance; each new instance has a higher number.
     pub generation: Generation,
 }
 
-/// The facts about one program in the scan's newest snapshot, which has every program in the scan.
+/// The facts about one program in the scan. Each snapshot has the facts of all programs.
 #[derive(Debug, Clone)]
 pub struct Fact<'a> {
     /// The plugin's name.
     pub name: &'a str,
     /// The instance that is in the scan.
     pub generation: Generation,
-    /// The trap of that instance, after which it is not polled and its outputs are safe.
+    /// The trap of that instance. A trapped instance is not polled, and its outputs are safe.
     pub trap: Option<Arc<Trap>>,
-    /// The version before, as long as it may resume.
+    /// The previous version, while the scan may still return to it.
     pub standby: Option<Generation>,
-    /// The last instance that trapped on probation. If it is newer than `generation`, this instance
-    /// resumed. If it is older, this instance took over from the one that resumed.
+    /// The last instance that trapped on probation. If its number is above `generation`, the scan
+    /// rolled back to this instance. If below, this instance is a successor.
     pub rolled_back: Option<(Generation, Arc<Trap>)>,
 }
 
-/// An order of the supervisor. The daemon carries it out and need not remember that it did.
+/// An order of the supervisor. The daemon executes the order and need not remember it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Compile and instantiate outside of the scan, and always answer with
-    /// [`Supervisor::prepared`]. The hash is that of the file, of the version that ran last, or of
-    /// a kept version: see [`Supervisor::keep`].
+    /// Compile the module and make an instance, outside of the scan. The daemon always answers with
+    /// [`Supervisor::prepared`]. The module is the file's module, the module that ran last, or a
+    /// stored module (see [`Supervisor::keep`]).
     Prepare {
         /// The plugin.
         name: String,
@@ -141,20 +142,20 @@ pub enum Action {
         /// The number of the new instance.
         generation: Generation,
     },
-    /// Send the prepared instance to the scan, where it replaces the plugin's old instance.
-    /// Repeated until a snapshot shows it; a repeat of an order that was carried out is ignored.
+    /// Send the prepared instance to the scan, where it replaces the plugin's old instance. The
+    /// order is repeated until a snapshot shows the instance; the scan ignores a repeat.
     Install {
         /// The plugin.
         name: String,
         /// The instance.
         generation: Generation,
     },
-    /// Take the plugin out of the scan. Repeated until no snapshot shows the plugin any more.
+    /// Take the plugin out of the scan. Repeated until no snapshot shows the plugin.
     Stop {
         /// The plugin.
         name: String,
     },
-    /// Drop the instance if it is prepared but not sent, or stop making it.
+    /// Drop a prepared instance that is not sent yet, or end its preparation.
     Discard {
         /// The plugin.
         name: String,
@@ -170,39 +171,39 @@ pub enum Action {
     },
 }
 
-/// The state of one plugin, as status shows it.
+/// The state of one plugin, as `camshaft status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct View<'a> {
-    /// The wish of the operator.
+    /// The operator's wish: run or hold.
     pub want: Want,
-    /// The state.
+    /// The state, computed from the levels.
     #[serde(flatten)]
     pub state: State,
-    /// The module in the folder, if the file could be read.
+    /// The module of the file in the plugin folder, if the file could be read.
     pub file: Option<ModuleHash>,
-    /// The instance in the scan, trapped or not.
+    /// The instance in the scan, even if it has trapped.
     pub running: Option<Version>,
     /// The instance that is being made or ordered into the scan.
     pub next: Option<Version>,
-    /// The module that ran last. It is restarted if the file is bad.
+    /// The module that ran last. The supervisor restarts this module if the file is bad.
     pub good: Option<ModuleHash>,
-    /// Whether the file's bytes are in quarantine. An older version may still run.
+    /// Whether the file's module is in quarantine. An older version may run meanwhile.
     pub quarantined: bool,
-    /// Why the file's bytes are in quarantine.
+    /// Reason why the file's module is in quarantine.
     pub quarantine: Option<&'a str>,
-    /// The number of traps since the supervisor has known the plugin.
+    /// The number of traps of the plugin since the supervisor has known it.
     pub traps: u64,
     /// The last trap.
     pub last_trap: Option<&'a Trap>,
     /// The version that had the last trap, if it is known.
     pub trapped: Option<ModuleHash>,
-    /// Why the present file was not taken over.
+    /// Reason why the present file was not taken over.
     pub refusal: Option<&'a Refusal>,
-    /// Whether the supervisor tries the refused file again by itself.
+    /// Whether the supervisor tries the refused file again without the operator.
     #[serde(skip)]
     pub is_tried_again: bool,
-    /// The newest refusal of a version that would run in place of the file: the version, the
-    /// reason, and whether the supervisor tries that version again by itself.
+    /// The newest refusal of a version that would run in place of the file: the module, the reason,
+    /// and whether the supervisor tries the module again without the operator.
     #[serde(skip)]
     pub other_refusal: Option<(ModuleHash, &'a Refusal, bool)>,
 }
@@ -215,28 +216,28 @@ pub struct Supervisor {
     context: StepContext,
 }
 
-/// The step context: the data that all plugins share while they are reconciled.
+/// The step context: the data that all plugins share during one step.
 #[derive(Debug, Default)]
 struct StepContext {
-    /// The last generation that was given out.
+    /// The number of the newest instance; the next instance gets the next number.
     generation: Generation,
     quarantine: Quarantine,
-    /// The orders of this step. Between two steps there is at most one order for each late answer.
+    /// The orders of this step. Each late answer may add one order between two steps.
     actions: Vec<Action>,
 }
 
 impl Supervisor {
-    /// A supervisor that knows no plugin yet.
+    /// Returns a supervisor that knows no plugin yet.
     pub fn new(policy: RestartPolicy) -> Self {
         Self { policy, plugins: BTreeMap::new(), context: StepContext::default() }
     }
 
-    /// Sets the policy by which plugins are restarted from now on. Earlier decisions stay.
+    /// Sets the policy for later restarts. Earlier decisions of the supervisor do not change.
     pub fn set_policy(&mut self, policy: RestartPolicy) {
         self.policy = policy;
     }
 
-    /// Notes that the folder holds these settled bytes under that name, or no file.
+    /// Records that the folder has this stable file content under that name, or no file.
     ///
     /// # Errors
     /// There is no room for one more plugin, or the name breaks the rules.
@@ -252,8 +253,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Notes that the folder holds a file under that name that is too large or unreadable. As with
-    /// every refusal, the running version is not touched.
+    /// Records that the file of that name is too large or cannot be read. The running version is
+    /// not touched, as after every refusal.
     ///
     /// # Errors
     /// There is no room for one more plugin, or the name breaks the rules.
@@ -262,7 +263,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes the plugin out of the scan until a release. Its file may come later.
+    /// Takes the plugin out of the scan until a release. The file may be added later.
     ///
     /// # Errors
     /// There is no room for one more plugin, or the name breaks the rules.
@@ -271,9 +272,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Lets the plugin run again, and forgets its backoff and refusals. If the plugin is on hold,
-    /// the release ends only the hold: a module in quarantine stays there. If the plugin is not on
-    /// hold, the release ends its quarantine.
+    /// Lets the plugin run again, and clears its backoff and refusals. If the plugin is on hold,
+    /// the release ends only the hold, and a module in quarantine remains there. Without a hold,
+    /// the release ends the quarantine.
     ///
     /// # Errors
     /// There is no such plugin, and no module of that name is in quarantine.
@@ -281,25 +282,25 @@ impl Supervisor {
         match self.plugins.get_mut(name).map(Plugin::release) {
             Some(Want::Hold) => return Ok(Released::FromHold),
             None if self.context.quarantine.of(name).next().is_none() => return Err(unknown(name)),
-            // The quarantine of a name outlives its file.
+            // The quarantine of a name remains when the file is removed.
             Some(Want::Run) | None => self.context.quarantine.release(name),
         }
         Ok(Released::Forgiven)
     }
 
-    /// Ends the hold. Modules in quarantine stay there.
+    /// Ends the hold. Modules in quarantine remain in quarantine.
     pub fn let_go(&mut self, name: &str) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.release();
         }
     }
 
-    /// Notes that these bytes were in quarantine under that name before the start, and why.
+    /// Restores a quarantine from before the start of the daemon, with its reason.
     pub fn recall(&mut self, name: &str, hash: ModuleHash, why: String) {
         self.context.quarantine.add(name, hash, why);
     }
 
-    /// Ends the quarantine of these bytes under that name, and of no others.
+    /// Ends the quarantine of this module under that name, but not of other modules.
     pub fn release_version(&mut self, name: &str, hash: ModuleHash) {
         self.context.quarantine.release_one(name, hash);
         if let Some(plugin) = self.plugins.get_mut(name) {
@@ -307,23 +308,23 @@ impl Supervisor {
         }
     }
 
-    /// Whether these bytes are in quarantine under that name.
+    /// Whether this module is in quarantine under that name.
     pub fn is_quarantined(&self, name: &str, hash: ModuleHash) -> bool {
         self.context.quarantine.contains(name, hash)
     }
 
-    /// Notes which versions can be loaded beside the file's: `good` were good and never trapped
-    /// since, best first; `ran` is the version that ran when the daemon ended.
+    /// Records the stored versions. `good` are good versions that have not trapped since they were
+    /// good, best first. `ran` is the version that ran when the daemon ended.
     pub fn keep(&mut self, name: &str, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.keep(good, ran);
         }
     }
 
-    /// Makes a new instance of the plugin now. A refused file is tried again.
+    /// Orders a new instance of the plugin at once. A refused file is tried again.
     ///
     /// # Errors
-    /// There is no such plugin, it is on hold, or in quarantine without another version to run.
+    /// There is no such plugin, it is on hold, or it is in quarantine with no other version to run.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
         let view = plugin.view(name, &self.context, self.policy);
@@ -338,8 +339,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes the answer to [`Action::Prepare`]. A refusal may also follow [`Action::Install`], if
-    /// the instance was lost or the scan did not take it.
+    /// Takes the answer to [`Action::Prepare`]. A refusal may also come after [`Action::Install`],
+    /// if the instance was lost or the scan refused it.
     pub fn prepared(&mut self, name: &str, generation: Generation, result: Result<(), Refusal>) {
         let made = result.is_ok();
         let expected =
@@ -349,15 +350,14 @@ impl Supervisor {
         }
     }
 
-    /// Compares the wanted state with the actual one and returns orders. `now` is monotonic;
+    /// Compares the wanted state with the actual state and returns orders. `now` is monotonic;
     /// `facts` are all facts of the newest snapshot. The daemon calls this function after each
     /// change of a level, and at least every [`ORDER_REPEAT`].
     pub fn step(&mut self, now: Duration, facts: &[Fact<'_>]) -> Vec<Action> {
         let facts: BTreeMap<&str, &Fact<'_>> = facts.iter().map(|fact| (fact.name, fact)).collect();
         for name in facts.keys() {
-            // The scan may run a program without an entry here, because its install order took
-            // effect after its plugin was forgotten. The new entry has no file, so the program is
-            // stopped.
+            // This program was still in the queue when its plugin was dropped. The new entry has no
+            // file, so the supervisor stops the program.
             if !self.plugins.contains_key(*name) && self.plugins.len() < MAX_ENTRIES {
                 self.plugins.insert((*name).to_owned(), Plugin::default());
             }
@@ -371,14 +371,14 @@ impl Supervisor {
         std::mem::take(&mut self.context.actions)
     }
 
-    /// The views of all plugins, by name.
+    /// Returns the views of all plugins, sorted by name.
     pub fn plugins(&self) -> impl Iterator<Item = (&str, View<'_>)> {
         self.plugins
             .iter()
             .map(|(name, plugin)| (name.as_str(), plugin.view(name, &self.context, self.policy)))
     }
 
-    /// The view of one plugin.
+    /// Returns the view of one plugin; `None` if the plugin is not known.
     pub fn plugin(&self, name: &str) -> Option<View<'_>> {
         self.plugins.get(name).map(|plugin| plugin.view(name, &self.context, self.policy))
     }

@@ -6,11 +6,15 @@
 //!                                │  └────────── facts ◀── the scan ◀── Install, Stop
 //!                                └── Tell ──▶ log and Record
 //! ```
-//! The folder knows which files there are, the supervisor decides which of them run, and the loader
-//! makes programs of modules. This part carries facts between them, and sends to the scan the
-//! orders that the supervisor has decided. It decides nothing itself. Next: `plugins/roster.rs`
-//! (what is known under each name), `plugins/loader.rs`, `plugins/record.rs` (history),
-//! `supervisor.rs` (the decisions).
+//! The folder knows the files, the supervisor decides which of them run, and the loader makes
+//! programs from modules. This file connects these parts: it carries facts to the supervisor, and
+//! sends the supervisor's orders to the scan. This file makes no decisions itself. Next:
+//! `plugins/roster.rs` (what is known under each name), `plugins/loader.rs`, `plugins/record.rs`
+//! (history), `supervisor.rs` (the decisions).
+//!
+//! `daemon.rs` calls `pursue` after each event. So a new file, a finished preparation or an order
+//! of the operator leads to the supervisor's next orders at once. The scan's snapshot reports the
+//! effect of an order.
 
 mod call;
 mod crash;
@@ -63,34 +67,34 @@ use crate::supervisor::{Action, Fact, Note, Supervisor};
 use roster::{Ordered, Ready};
 use verdict::tell;
 
-/// All that the daemon knows about plugins.
+/// All data of the daemon about plugins.
 pub(super) struct Plugins {
-    /// The decisions which program runs; pure.
+    /// The supervisor, which decides which programs run.
     pub(super) supervisor: Supervisor,
     /// The seat, the program and the module of each plugin.
     pub(super) roster: Roster,
-    /// The tasks that make programs of modules.
+    /// The tasks that make programs from modules.
     pub(super) loader: Loader,
-    /// Shadow runs that the scan was not ordered to feed yet.
+    /// New shadow runs, for which the scan must still be ordered to send input data.
     pub(super) feeds: Vec<Feed>,
     /// The reports of traps.
     pub(super) crashes: Crashes,
     /// The watched folder.
     pub(super) folder: PluginFolder,
-    /// The good versions that are kept on the disk.
+    /// The good versions that are stored on the disk.
     pub(super) store: Store,
-    /// The history of plugins, and what is known about each version.
+    /// The history of plugins, and the facts about each version.
     pub(super) record: Record,
-    /// Whether the daemon is in recovery, in which no plugin runs.
+    /// The state of recovery. In recovery, no plugin runs.
     pub(super) recovery: Recovery,
     /// The owners of the outputs, as last logged.
     pub(super) owners: Owners,
-    /// Programs whose outputs are safe because a required input is bad, as last logged.
+    /// The programs whose outputs are safe because of a bad required input, as last logged.
     pub(super) lacks: BTreeSet<Arc<str>>,
 }
 
 impl Plugins {
-    /// Takes in the result of a preparation: logs it, keeps the module, and tells the supervisor.
+    /// Handles the result of a preparation: logs it, stores the module, and informs the supervisor.
     pub(super) fn loaded(&mut self, loaded: Loaded, config: &Config, link: &mut ScanLink) {
         self.tell_of_shadow(&loaded);
         self.say_notes(&loaded);
@@ -103,27 +107,28 @@ impl Plugins {
             (Some(module), Ok(_)) => {
                 self.roster.modules.insert(loaded.hash, module);
             }
-            // The bytes of a module that does not run are not kept in memory. Another try reads
-            // them again.
+            // The bytes of a module that does not run are dropped from memory. The next attempt
+            // reads the bytes from the disk.
             _ => {
                 if !self.supervisor.has_run(loaded.hash) {
                     self.roster.modules.remove(&loaded.hash);
                 }
+                // If the file grows later, it was incomplete, and the watch will read it again.
                 self.folder.watch.refused(&loaded.name);
             }
         }
         let result = loaded.result.map(|program| {
             if let Some(entry) = self.roster.get_mut(&loaded.name) {
                 let times = SwapView {
-                    // A restart of the same file has no time of detection.
+                    // The detection time is used one time. A restart of the same file reports zero.
                     detect_us: micros(std::mem::take(&mut entry.detect)),
                     compile_us: micros(loaded.compile),
                     prepare_us: micros(loaded.prepare),
                     cached,
                     ..SwapView::default()
                 };
-                // The instance of an abandoned preparation may come after the instance that
-                // replaced it.
+                // A late instance of an ended preparation must not replace the instance of a newer
+                // preparation.
                 let newer = |ready: &Ready| ready.generation() > loaded.generation;
                 if !entry.ready.as_ref().is_some_and(newer) {
                     entry.ready = Some(Ready { program: Box::new(program), times });
@@ -133,8 +138,8 @@ impl Plugins {
         self.supervisor.prepared(&loaded.name, loaded.generation, result);
     }
 
-    /// Lets the supervisor compare the wanted state with the actual state, and carries out its
-    /// orders.
+    /// Lets the supervisor compare the wanted state with the actual state, and executes the
+    /// supervisor's orders.
     pub(super) fn pursue(&mut self, config: &Config, link: &mut ScanLink) {
         let news = link.news();
         let facts: Vec<_> = self.roster.seats.programs(news).map(fact_of).collect();
@@ -144,10 +149,12 @@ impl Plugins {
         }
     }
 
-    /// Carries out one order of the supervisor. If the scan's queue is full, the order is dropped,
-    /// and the supervisor gives it again.
+    /// Executes one order of the supervisor. If the scan's queue is full, the order is dropped, and
+    /// the supervisor repeats it later.
     fn act(&mut self, action: Action, config: &Config, link: &mut ScanLink) {
         match action {
+            // The loader works in a task. The result of the preparation comes back as
+            // `Event::Loaded`, which calls `loaded`.
             Action::Prepare { name, hash, generation } => {
                 let settings = config.settings(&name);
                 let (world, is_tried) =
@@ -162,13 +169,14 @@ impl Plugins {
                 let request = Request { name, seat, hash, generation, settings };
                 entry.loading.replace(self.loader.load(request, module, world, is_tried));
             }
+            // The prepared program moves from the roster into the queue to the scan.
             Action::Install { name, generation } => {
                 let settings = config.settings(&name);
                 if let Some(entry) = self.roster.get_mut(&name)
                     && let Some(mut ready) =
                         entry.ready.take_if(|ready| ready.generation() == generation)
                 {
-                    // A reload may have changed the settings since the preparation began.
+                    // A reload may have changed the settings after the preparation began.
                     let program = &mut ready.program.program;
                     program.configure(settings, &config.live.points);
                     let (missed, hash) = (link.news().missed, program.hash);
@@ -178,12 +186,13 @@ impl Plugins {
                         link.handle.orders.push(Order::Install(ready.program))
                         && let Order::Install(program) = order
                     {
-                        // The queue is full. The program is kept, because the supervisor gives the
-                        // order again.
+                        // The queue is full. The program is stored here again, because the
+                        // supervisor repeats the order.
                         entry.ready = Some(Ready { program, times: ready.times });
                     }
                 }
             }
+            // The program is dropped here, or its preparation is ended.
             Action::Discard { name, generation } => {
                 if let Some(entry) = self.roster.get_mut(&name) {
                     entry.ready.take_if(|ready| ready.generation() == generation);
@@ -192,7 +201,7 @@ impl Plugins {
             }
             Action::Stop { name } => {
                 if let Some(entry) = self.roster.get(&name) {
-                    // If the queue is full, the supervisor gives the order again.
+                    // If the queue is full, the supervisor repeats the order.
                     let _ = link.handle.orders.push(Order::Remove(entry.seat));
                 }
             }
@@ -200,11 +209,11 @@ impl Plugins {
         }
     }
 
-    /// Frees the seats, modules and histograms of plugins that the supervisor has forgotten.
+    /// Frees the seats, modules and histograms of plugins that the supervisor has dropped.
     pub(super) fn forget_the_gone(&mut self, link: &mut ScanLink) {
         let news = link.handle.latest.read();
-        // A program of the forgotten plugin may still be in the queue, on its way to its seat.
-        // Until it has arrived, no other plugin may get this seat.
+        // A program of a dropped plugin may still be in the queue to the scan. No other plugin may
+        // get its seat until the queue is empty.
         let on_the_way = link.handle.orders.slots() < MAX_ORDERS;
         let free = self.roster.retain(|name, seat| {
             on_the_way
@@ -214,19 +223,19 @@ impl Plugins {
         free.into_iter().for_each(|seat| link.stats.forget(seat));
         self.record.forget(|name| self.supervisor.plugin(name).is_some());
         for fact in news.programs.iter().filter(|fact| self.roster.name(fact.seat).is_none()) {
-            // The program was still in the queue when the daemon forgot its plugin, and the order
-            // to stop it found no room. If the queue is full now, the next look gives the order
-            // again.
+            // The program of a dropped plugin was still in the queue at that time, so it is in the
+            // scan now. If the queue is full at present, the next call of this function repeats the
+            // order.
             let _ = link.handle.orders.push(Order::Remove(fact.seat));
         }
         let needed: Vec<_> = self.supervisor.needed().collect();
         self.roster.keep_modules(&needed);
     }
 
-    /// Logs and records a note of the supervisor.
+    /// Logs an event of the supervisor and adds it to the plugin's history.
     pub(in crate::daemon) fn note(&mut self, name: &str, note: &Note, link: &mut ScanLink) {
         tell(name, note, &self.supervisor);
-        // A swap or trap is recorded first, because the note tells its consequence.
+        // A swap or trap is recorded first, because the event is its consequence.
         self.settle_swaps(link);
         let quarantined = self.supervisor.quarantined(name);
         self.record.noted(name, note, |hash| {
@@ -234,7 +243,8 @@ impl Plugins {
         });
     }
 
-    /// Completes the times of swaps that the scan shows as done. Records these swaps, and traps.
+    /// Completes the times of swaps that the snapshot shows as done, and records these swaps and
+    /// new traps.
     pub(in crate::daemon) fn settle_swaps(&mut self, link: &mut ScanLink) {
         self.settle_reports();
         let news = link.news();
@@ -245,7 +255,8 @@ impl Plugins {
         }
     }
 
-    /// The name and the version of an instance that is in the scan or on its way into it.
+    /// Returns the plugin's name and the module of an instance in the scan or in the queue to the
+    /// scan.
     pub(super) fn version_at(
         &self,
         seat: Seat,
@@ -262,7 +273,7 @@ impl Plugins {
     }
 }
 
-/// The fact about a program in the scan, in the form that the supervisor takes.
+/// Converts the scan's fact about a program into the form that the supervisor needs.
 fn fact_of<'f>((name, fact): (&'f Arc<str>, &ProgramFact)) -> Fact<'f> {
     let rolled_back = fact.rolled_back.as_ref();
     Fact {

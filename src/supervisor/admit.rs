@@ -1,9 +1,9 @@
-//! Whether a name may become a plugin. The daemon asks this when a file comes, and before it writes
-//! a file.
+//! Decides whether a file name may become a plugin. The daemon calls these functions when the
+//! folder reports a file, and before the daemon itself writes a file.
 //!
-//! A bad name is refused before the file is written. Because of that, the operator need not wait
-//! until the folder finds the mistake, and no file is left behind. If the names of two files differ
-//! only in case, `plugin/module/folder/settle.rs` decides which file counts.
+//! A bad name is refused before the file is written. So the operator gets the refusal at once, and
+//! no useless file is in the folder. If the names of two files differ only in case,
+//! `plugin/module/folder/settle.rs` decides which file counts.
 
 use super::plugin::File;
 use super::{MAX_ENTRIES, Supervisor};
@@ -11,22 +11,22 @@ use crate::plugin::module::folder::{MAX_PLUGINS, plugin_name};
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Supervisor {
-    /// The modules that are in quarantine under that name, each with the reason.
+    /// Returns the modules that are in quarantine under that name, each with the reason.
     pub fn quarantined(&self, name: &str) -> Vec<(ModuleHash, String)> {
         self.context.quarantine.of(name).map(|(hash, why)| (hash, why.to_owned())).collect()
     }
 
-    /// Whether a file of that name would be taken.
+    /// Checks whether the supervisor would accept a file of that name.
     ///
     /// # Errors
-    /// The name breaks the rules, the name differs from another only in case, or there is no room
-    /// for one more plugin.
+    /// The name breaks the rules, the name differs from another plugin's name only in case, or
+    /// there is no room for one more plugin.
     pub fn admits_name(&self, name: &str) -> Result<(), Refusal> {
         let own = self.plugins.get(name);
         if own.is_some_and(|plugin| plugin.file_hash().is_some()) {
             return Ok(());
         }
-        // Any entry of the folder keeps its name from others, even if it is a folder, a link or a
+        // Each entry of the folder reserves its name, even if the entry is a folder, a link or a
         // file that is too large.
         let mut others = self.plugins.iter().filter(|(other, _)| *other != name);
         let rival = others
@@ -40,8 +40,8 @@ impl Supervisor {
         self.has_room_for(name)
     }
 
-    /// Notes that the folder holds a file under that name, and that another plugin already has the
-    /// name in other upper and lower case.
+    /// Records that the folder has a file under that name, but that the name of another plugin
+    /// differs from it only in upper and lower case.
     ///
     /// # Errors
     /// There is no room for one more plugin, or the name breaks the rules.

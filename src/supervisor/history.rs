@@ -1,8 +1,9 @@
-//! The traps of one module: how long the supervisor waits before the next instance, and when it
-//! gives the module up.
+//! The traps of one module: how long the supervisor waits before it makes the next instance, and
+//! when it puts the module in quarantine.
 //!
-//! A history counts the traps of one module; new bytes begin a new history. What a quarantine means
-//! is in `quarantine.rs`; `plugin/observe.rs` reports each trap to the history.
+//! A history counts the traps of one module. New bytes are a new module and get a new history.
+//! `quarantine.rs` explains the effect of a quarantine; `plugin/observe.rs` reports each trap to
+//! the history.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,39 +12,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::plugin::ModuleHash;
 
-/// The version that runs under a name while the file's module is in quarantine.
+/// What runs under a name while the file's module is in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnQuarantine {
-    /// The newest kept version that was good and has not trapped since. This is the default,
-    /// because a machine without control is the worse fault.
+    /// The newest stored version that was good and has not trapped since then. `LastGood` is the
+    /// default, because a machine without its control program is usually worse than an old program.
     #[default]
     LastGood,
-    /// No program: the outputs are safe until the operator decides.
+    /// No program runs. The outputs are safe until the operator decides.
     Safe,
 }
 
-/// The rules for when a trapped program is started again, and when it is given up.
+/// The rules for a program that trapped: when it is restarted, and when it is quarantined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
-    /// The wait before the second restart. It is doubled for each further restart. The first
-    /// restart comes at once.
+    /// The wait before the second restart. Each further restart doubles the wait. The first restart
+    /// has no wait.
     pub delay: Duration,
-    /// The longest wait.
+    /// The upper limit of the wait.
     pub delay_max: Duration,
     /// The number of traps within `window` that puts the module in quarantine; at least 1.
     pub traps: u32,
-    /// The window for `traps`. If an instance could run for this time without a trap, the next
-    /// restart counts as the first one again.
+    /// The time window in which traps are counted. If an instance runs for this time without a
+    /// trap, the next restart has no wait again.
     pub window: Duration,
-    /// What takes the place of a module in quarantine.
+    /// What runs in place of a module in quarantine.
     pub on_quarantine: OnQuarantine,
 }
 
 impl Default for RestartPolicy {
-    /// The default. A single trap, such as after a bit flip in memory, costs one cycle. A broken
-    /// module is given up within a second. A module that fails only now and then is restarted for
-    /// ever, with waits of at most 30 s.
+    /// Returns the default rules. A single trap, for example after a bit flip in memory, costs one
+    /// cycle. A module that traps in each poll is in quarantine within a second. A module that
+    /// traps only now and then is always restarted, with waits of at most 30 s.
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(100),
@@ -60,31 +61,31 @@ impl Default for RestartPolicy {
 pub(super) struct History {
     /// The module whose traps are counted; `None` before the first instance is made.
     pub(super) hash: Option<ModuleHash>,
-    /// The time before which no new instance is made.
+    /// The earliest time at which the next instance may be made.
     pub(super) restart_at: Duration,
-    /// The times of traps within the window, oldest first; never more than `policy.traps`.
+    /// The times of the traps within the window, oldest first; at most `policy.traps` entries.
     recent: VecDeque<Duration>,
-    /// The number of traps in a row. A quiet window ends the row.
+    /// The number of traps in a row. A window without a trap sets the number to zero.
     streak: u32,
 }
 
-/// The decision after a trap.
+/// The decision of the history after a trap.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A restart. This was trap number `trap` in the window; the next instance may be made after
-    /// `delay`.
+    /// Restart the module. The trap has the number `trap` in the window. The next instance may be
+    /// made after `delay`.
     Restart { trap: u32, delay: Duration },
-    /// Quarantine. This was trap number `traps` in the window, and the last.
+    /// Put the module in quarantine. The window has `traps` traps.
     Quarantine { traps: u32 },
 }
 
 impl History {
-    /// A history without traps, for this module.
+    /// Returns a history without traps for this module.
     pub(super) fn of(hash: ModuleHash) -> Self {
         Self { hash: Some(hash), ..Self::default() }
     }
 
-    /// Counts a trap of an instance, and decides what follows from it.
+    /// Counts a trap of an instance, and returns the decision: restart or quarantine.
     pub(super) fn trapped(&mut self, now: Duration, policy: &RestartPolicy) -> Verdict {
         self.recent.retain(|trap| now.saturating_sub(*trap) < policy.window);
         self.recent.push_back(now);
@@ -96,11 +97,11 @@ impl History {
         Verdict::Restart { trap, delay: self.postpone(now, policy) }
     }
 
-    /// Sets the earliest time for the next instance, and returns the wait until then.
+    /// Sets the earliest time for the next instance, and returns the wait until that time.
     fn postpone(&mut self, now: Duration, policy: &RestartPolicy) -> Duration {
-        // The wait before the last instance does not count as quiet time, because no instance could
-        // trap in it. If that wait counted, a wait as long as the window would make the next wait
-        // zero again.
+        // Only the time after `restart_at` counts as time without a trap, because no instance
+        // exists during the wait. If the wait counted, a wait as long as the window would reset the
+        // next wait to zero.
         if now.saturating_sub(self.restart_at) >= policy.window {
             self.streak = 0;
         }
@@ -112,12 +113,12 @@ impl History {
 }
 
 impl RestartPolicy {
-    /// The wait after trap number `streak` in a row.
+    /// Returns the wait after a trap that is number `streak` in a row.
     pub(super) fn delay_after(&self, streak: u32) -> Duration {
         match streak {
             0 | 1 => Duration::ZERO,
-            // The factor is at most 2^31, because 2^31 times any delay above a nanosecond is longer
-            // than any sensible limit.
+            // 2^31 is the largest power of two in a `u32`. With a `delay` of 1 ms, this factor
+            // means 24 days, which is far above any useful `delay_max`.
             n => self.delay.saturating_mul(1 << (n - 2).min(31)).min(self.delay_max),
         }
     }
@@ -144,7 +145,8 @@ mod tests {
 
     #[test]
     fn traps_lead_to_a_wait_or_to_quarantine() {
-        // `times` are the traps in seconds; `expected` is what the last of them leads to.
+        // `times` are the times of the traps in seconds. `expected` is the decision after the last
+        // trap.
         let check = |times: &[u64], expected: Verdict| {
             let mut history = History::default();
             let mut verdict = None;
@@ -174,7 +176,7 @@ mod tests {
         let (mut history, mut now) = (History::default(), Duration::ZERO);
         let mut before = Duration::ZERO;
         for trap in 0..40 {
-            // The module traps in its first poll, each time.
+            // The module traps in the first poll of each instance.
             let Verdict::Restart { delay, .. } = history.trapped(now, &policy) else {
                 panic!("trap {trap} leads to quarantine");
             };
@@ -182,7 +184,7 @@ mod tests {
             (before, now) = (delay, now + delay);
         }
         assert_eq!(before, policy.delay_max);
-        // A run as long as the window makes the next restart a first one again.
+        // After a run as long as the window, the next restart counts as the first restart.
         let verdict = history.trapped(now + policy.window, &policy);
         assert_eq!(verdict, Verdict::Restart { trap: 1, delay: Duration::ZERO });
     }

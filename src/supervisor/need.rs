@@ -1,23 +1,24 @@
-//! The modules that the supervisor may ask for again. The daemon keeps their bytes in memory for
-//! that.
+//! The modules that the supervisor may order again. The daemon must have the bytes of these modules
+//! in memory.
 //!
-//! A module that was refused and never ran is not among them, because another try reads it from its
-//! file. `daemon/plugins/roster.rs` drops all other modules.
+//! A module that was refused and never ran is not in this list, because the next attempt reads its
+//! bytes from the file. `daemon/plugins/roster.rs` drops the bytes of all modules that are not in
+//! this list.
 
 use super::Supervisor;
 use super::plugin::Plugin;
 use crate::plugin::ModuleHash;
 
 impl Supervisor {
-    /// The modules in files, the modules that run, stand by or are on their way into the scan, and
-    /// the modules that ran last. A module may be named twice.
+    /// Returns the modules of all files, the modules in the scan or in the queue to the scan, the
+    /// standby modules, and the modules that ran last. The iterator may return a module twice.
     pub fn needed(&self) -> impl Iterator<Item = ModuleHash> {
         let wanted = |plugin: &Plugin| plugin.file_hash().into_iter().chain(plugin.next_hash());
         self.plugins.values().flat_map(move |plugin| wanted(plugin).chain(plugin.have_run()))
     }
 
-    /// Whether this module runs, stands by or ran last, in any plugin. The module's file may be
-    /// gone by now or hold other bytes; the supervisor may start the module again all the same.
+    /// Whether this module runs, is on standby or ran last, in any plugin. The module's file may be
+    /// removed or have other bytes by now, but the supervisor may still start the module again.
     pub fn has_run(&self, hash: ModuleHash) -> bool {
         self.plugins.values().any(|plugin| plugin.have_run().any(|ran| ran == hash))
     }

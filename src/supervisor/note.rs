@@ -1,7 +1,7 @@
-//! The events that the supervisor reports, and their text in the log.
+//! The events that the supervisor reports, with the text for the log.
 //!
-//! A note decides nothing, and this file writes it nowhere: the daemon logs it and adds it to the
-//! plugin's history in the journal.
+//! This file only describes the events. The daemon logs each event and adds it to the plugin's
+//! history in the journal.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,90 +10,90 @@ use super::Version;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::text::counted;
 
-/// The state that a release has ended.
+/// The state that a release ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
-    /// The hold: the plugin was on hold.
+    /// The plugin was on hold, and the release ended the hold.
     FromHold,
-    /// The quarantine, if there was one. The plugin was not on hold.
+    /// The plugin was not on hold, and the release ended the quarantine if there was one.
     Forgiven,
 }
 
-/// An event of one plugin that is worth a log line.
+/// An event of one plugin that the daemon logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// A snapshot shows this version in the scan for the first time.
     Started(Version),
-    /// The program trapped, and another instance will be made.
+    /// The program trapped, and the supervisor will make another instance.
     Restarting {
-        /// The number of traps within the window, this one included.
+        /// The number of traps within the window, including this trap.
         trap: u32,
         /// The number of traps that leads to quarantine.
         of: u32,
         /// The time until the next instance may be made.
         delay: Duration,
     },
-    /// A module could not be made, and another attempt follows, because the module is not the
-    /// reason or because it ran before.
+    /// A module could not be made, and another attempt follows. There is another attempt if the
+    /// machine caused the failure, or if the module ran before.
     Retrying {
         /// The module.
         hash: ModuleHash,
         /// The time until the next attempt.
         delay: Duration,
     },
-    /// The module trapped too often. It is not run again until the file has new bytes or the
-    /// operator releases the plugin.
+    /// The module trapped too often. The module runs again only after new bytes in the file or
+    /// after a release by the operator.
     Quarantined {
         /// The module.
         hash: ModuleHash,
         /// The number of traps within the window.
         traps: u32,
     },
-    /// The module ran before, and then it could not be made in as many attempts as traps lead to
-    /// quarantine. A kept version has taken its place, and the module is in quarantine.
+    /// The module ran before, but now too many attempts to make it failed. The limit is the number
+    /// of traps that leads to quarantine. A stored version runs in place of the module, and the
+    /// module is in quarantine.
     GivenUp {
         /// The module.
         hash: ModuleHash,
-        /// The reason: how the attempts failed.
+        /// The reason, which describes the failed attempts.
         why: String,
     },
-    /// The module is not run, because its bytes are in quarantine from before.
+    /// The module does not run, because it is still in quarantine from an earlier time.
     StillQuarantined {
         /// The module.
         hash: ModuleHash,
-        /// Why the module is in quarantine.
+        /// Reason why the module is in quarantine.
         why: String,
     },
-    /// A kept version is being made in place of the file's version. It is not known yet whether it
-    /// will run.
+    /// A stored version is being made in place of the file's version. The attempt may still fail.
     TriedInstead {
-        /// The module of the file, if it could be read.
+        /// The module of the file, if the file could be read.
         of: Option<ModuleHash>,
-        /// The module that is made.
+        /// The module that is being made.
         hash: ModuleHash,
     },
-    /// A kept version runs in place of the file's version.
+    /// A stored version runs in place of the file's version.
     StandsIn {
-        /// The module of the file, if it could be read.
+        /// The module of the file, if the file could be read.
         of: Option<ModuleHash>,
         /// The module that runs.
         hash: ModuleHash,
     },
-    /// A version trapped on probation, and the version before runs again.
+    /// A version trapped on probation, and the previous version runs again.
     RolledBack {
         /// The module that trapped; it is now in quarantine.
         from: ModuleHash,
-        /// The module that runs.
+        /// The module that runs now.
         to: ModuleHash,
     },
-    /// A module will not load. The running version is not touched.
+    /// A module cannot be loaded. The running version is not touched.
     Refused {
-        /// The module: that of the file, or one that ran or was good before.
+        /// The module: the file's module, or a module that ran or was good before.
         hash: ModuleHash,
-        /// Why it will not load.
+        /// Reason why the module cannot be loaded.
         refusal: Refusal,
     },
-    /// The program left the scan, as ordered.
+    /// The program has left the scan because of an order.
     Stopped,
 }
 

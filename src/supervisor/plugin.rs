@@ -1,9 +1,8 @@
-//! One plugin: the content of the folder, the facts of the scan, and the one order that is under
-//! way.
+//! One plugin: the content of the folder, the facts of the scan, and the next order.
 //!
-//! `observe.rs` takes the levels in, `target.rs` says which module should run, `reconcile` gives
-//! the next order. None of them uses how the levels came about, so lost, late and repeated facts
-//! all lead to the same end state.
+//! `observe.rs` takes the levels, `target.rs` chooses the module that should run, and `reconcile`
+//! gives the next order. All three use only the present levels, not earlier levels. So lost, late
+//! and repeated facts lead to the same final state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,49 +21,49 @@ use refused::Refused;
 use view::InScan;
 
 /// The largest number of versions in the order queue that no snapshot has shown yet. More than a
-/// few wait only if the scan stands. A version that is forgotten here is treated as a stranger when
-/// it appears in the scan.
+/// few are in the queue only if the scan stands. If a dropped version appears in the scan later,
+/// the supervisor stops it as an unknown instance.
 const MAX_ORDERED: usize = 8;
 
 /// The time after which an instance that no snapshot shows counts as lost and is made again. The
-/// scan takes one instance a cycle: the time is enough for a full folder at a period of 200 ms. If
-/// a slower scan takes the lost instance later, the new one replaces it by one more swap.
+/// scan takes one instance per cycle, so this time is enough for a full folder at a period of 200
+/// ms. If a slower scan takes the lost instance later, the new instance replaces it by a swap.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The content of the folder under a name.
+/// The content of the plugin folder under one name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum File {
     #[default]
     Gone,
     Bytes(ModuleHash),
     Unusable(Refusal),
-    /// A file whose name differs from another plugin's only in upper and lower case.
+    /// A file whose name differs from the name of another plugin only in upper and lower case.
     Rival(Refusal),
 }
 
-/// The instance that is to be the next one in the scan.
+/// The instance that will be the next instance in the scan.
 ///
 /// ```text
 ///            Prepare             Ok                 in the snapshot
 ///   Nothing ─────────▶ Preparing ───▶ Ready: Install ───────────────▶ Nothing
 ///      ▲                  │ Err        │ Err
 ///      ├──── Failed ◀─────┴────────────┘
-///      └──── Discard: from Preparing and Ready, when it is no longer wanted; from Ready also
-///                     when the scan does not take it
+///      └──── Discard: from Preparing and Ready, if the instance is no longer wanted; from Ready
+///                     also if the scan does not take the instance
 /// ```
 #[derive(Debug, Default)]
 enum Next {
     #[default]
     Nothing,
     Preparing(Version),
-    /// The instance is ordered into the scan; the order is repeated at `order_at`.
+    /// The instance is ordered into the scan. The order is repeated at `order_at`.
     Ready {
         version: Version,
         order_at: Duration,
-        /// The time at which the instance counts as lost; set by the first order.
+        /// The time at which the instance counts as lost. The first order sets this time.
         give_up_at: Option<Duration>,
     },
-    /// A failed attempt that waits for the next step, because only a step knows the time.
+    /// A failed attempt. The next step handles the failure, because only a step knows the time.
     Failed(Version, Refusal),
 }
 
@@ -77,75 +76,76 @@ impl Next {
     }
 }
 
-/// The facts of the newest snapshot under a name.
+/// The facts about one name in the newest snapshot.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     generation: Generation,
     trapped: bool,
 }
 
-/// Versions that can be loaded although the file has other bytes.
+/// Stored versions, which can be loaded although the file has other bytes.
 #[derive(Debug, Default)]
 struct Kept {
-    /// Versions that were good and never trapped since, best first.
+    /// Versions that were good and have not trapped since then, best first.
     good: Vec<ModuleHash>,
-    /// The version that ran when the daemon ended; `None` as soon as another version has run.
+    /// The version that ran when the daemon ended; `None` after another version has run.
     ran: Option<ModuleHash>,
 }
 
-/// The last order to leave the scan.
+/// The last stop order, which takes the plugin out of the scan.
 #[derive(Debug, Default)]
 struct Stop {
-    /// The newest instance that the order covers: it and all older ones leave because of the order.
+    /// The newest instance of the order, which applies also to all older instances.
     covers: Generation,
-    /// The time before which the order is not repeated.
+    /// The earliest time at which the order is repeated.
     repeat_at: Duration,
 }
 
-/// All that the supervisor knows of one plugin. The default has no file, and the operator wants the
-/// plugin to run.
+/// All data of the supervisor about one plugin. The default value has no file, and the operator's
+/// wish is to run the plugin.
 #[derive(Debug, Default)]
 pub(super) struct Plugin {
     pub(super) want: Want,
-    /// The content of the folder under the plugin's name.
+    /// The content of the plugin folder under the plugin's name.
     file: File,
-    /// The instance that is being made or ordered into the scan.
+    /// The instance that is being made or is ordered into the scan.
     next: Next,
     /// The instance on the plugin's seat in the newest snapshot.
     seen: Option<Seen>,
-    /// Versions that are in the scan or in the queue to it, oldest first. From them the hash of
-    /// `seen` is known.
+    /// Versions that are in the scan or in the queue to the scan, oldest first. This list gives the
+    /// module hash for the generation in `seen`.
     ordered: Vec<Version>,
     stop: Stop,
-    /// Whether the operator asked for a new instance that is not being made yet.
+    /// Whether the operator ordered a restart, and no new instance is being made yet.
     restart: bool,
-    /// The module that ran last and was not in quarantine then. It is restarted if the file is bad.
+    /// The last module that ran and was not in quarantine. This module is restarted if the file is
+    /// bad.
     good: Option<ModuleHash>,
     kept: Kept,
-    /// Modules of which no program could be made, each with the reason. New bytes, a restart or a
-    /// release empties the list.
+    /// Modules of which no instance could be made, each with the reason. New bytes, a restart or a
+    /// release clears the list.
     refused: Refused,
-    /// Why the present file was not taken over.
+    /// Reason why the present file was not taken over.
     refusal: Option<Refusal>,
-    /// The module whose quarantine was last logged.
+    /// The module whose quarantine was logged last.
     told: Option<ModuleHash>,
-    /// The kept version that is made in place of the file's, as last logged, and whether the log
-    /// already says that it runs.
+    /// The stored version that is made in place of the file's version, as last logged. The flag is
+    /// true if the log has also reported that this version runs.
     stand_in: Option<(ModuleHash, bool)>,
-    /// The newest instance whose trap is counted.
+    /// The newest instance whose trap was counted.
     counted: Generation,
-    /// The newest instance whose rollback is counted.
+    /// The newest instance whose rollback was counted.
     rolled_back: Generation,
     /// The recent traps of the module that ran last.
     history: History,
-    /// The number of traps, over all modules, since the supervisor knows the plugin.
+    /// The number of traps of all modules since the supervisor has known the plugin.
     traps: u64,
     last_trap: Option<Arc<Trap>>,
-    /// The version that had the last trap, if it is known.
+    /// The module that had the last trap, if the module is known.
     trapped: Option<ModuleHash>,
 }
 
-/// The turn of one plugin in a step.
+/// The arguments that all functions of one plugin need during one step.
 pub(super) struct Turn<'a> {
     pub(super) name: &'a str,
     pub(super) now: Duration,
@@ -163,10 +163,10 @@ impl Turn<'_> {
     }
 }
 
-// What the supervisor passes on between two steps.
+// Functions that the supervisor calls between two steps.
 impl Plugin {
-    /// Takes in the content of the folder. New content clears the refusals. If the file is gone,
-    /// the plugin also forgets which modules ran.
+    /// Takes the new content of the folder. New content clears the refusals. If the file is
+    /// removed, the plugin also forgets which module ran last.
     pub(super) fn holds(&mut self, file: File) {
         if self.file == file {
             return;
@@ -186,14 +186,14 @@ impl Plugin {
         self.file = file;
     }
 
-    /// Ends the hold and forgets traps and refusals; returns what the operator wanted before.
+    /// Ends the hold and clears traps and refusals. Returns the operator's wish before the call.
     pub(super) fn release(&mut self) -> Want {
         self.history = History::default();
         self.forget_refusal();
         std::mem::replace(&mut self.want, Want::Run)
     }
 
-    /// Asks for a new instance, at once. Refused modules are tried again.
+    /// Orders a new instance without a wait. Refused modules are tried again.
     pub(super) fn restart(&mut self) {
         self.restart = true;
         self.history.restart_at = Duration::ZERO;
@@ -207,8 +207,8 @@ impl Plugin {
         }
     }
 
-    /// Forgets failed attempts, also an attempt that the next step would handle, because it was
-    /// made before this call.
+    /// Clears the failed attempts. A failed attempt that waits for the next step is also cleared,
+    /// because this attempt began before the call.
     fn forget_failure(&mut self) {
         self.refused.clear();
         if let Next::Failed(..) = self.next {
@@ -216,17 +216,17 @@ impl Plugin {
         }
     }
 
-    /// Takes in the versions that [`Supervisor::keep`](super::Supervisor::keep) names.
+    /// Takes the versions that [`Supervisor::keep`](super::Supervisor::keep) names.
     pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
         if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
-            // An attempt with the file of `ran` may have failed before `ran` was known.
+            // An attempt with `ran` may have failed before its stored bytes were known.
             self.refused.forget(ran);
         }
         self.kept = Kept { good, ran };
     }
 
-    /// Gives this module another chance, as the operator wants.
+    /// Allows another attempt with this module, by order of the operator.
     pub(super) fn retry(&mut self, hash: ModuleHash) {
         self.refused.forget(hash);
         if self.history.hash == Some(hash) {
@@ -235,7 +235,7 @@ impl Plugin {
         self.told = None;
     }
 
-    /// Takes in the result of making an instance. Returns whether the plugin expects that instance.
+    /// Takes the result of making an instance. Returns whether the plugin expects this instance.
     pub(super) fn prepared(&mut self, generation: Generation, result: Result<(), Refusal>) -> bool {
         let Some(version) = self.next.version().filter(|next| next.generation == generation) else {
             return false;
@@ -251,7 +251,7 @@ impl Plugin {
     }
 }
 
-// One step.
+// The functions of one step.
 impl Plugin {
     pub(super) fn step(&mut self, fact: Option<&Fact<'_>>, turn: &mut Turn<'_>) {
         match fact {
@@ -265,7 +265,7 @@ impl Plugin {
         self.reconcile(turn);
     }
 
-    /// Compares the wanted module with what is in the scan, and gives the next order.
+    /// Compares the wanted module with the module in the scan, and gives the next order.
     fn reconcile(&mut self, turn: &mut Turn<'_>) {
         if self.want == Want::Hold || self.file == File::Gone {
             self.restart = false;
@@ -276,7 +276,8 @@ impl Plugin {
         self.tell_of_quarantine(turn);
         if self.runs_what_is_bad(turn) {
             // The install order of the bad module was in the queue when its last trap came. The
-            // next instance is discarded, because the order to stop might remove that one too.
+            // next instance is discarded, because the stop order could remove the next instance
+            // too.
             self.discard(turn);
             self.stop(turn);
             return;
@@ -286,16 +287,16 @@ impl Plugin {
             let is_waiting = self.has_candidate(turn);
             match self.in_scan() {
                 InScan::Nothing | InScan::Good => {}
-                // The program keeps its points until the next attempt.
+                // The trapped program remains the owner of its points until the next attempt.
                 InScan::Trapped if is_waiting => {}
-                // A stop gives the program's memory and points back.
+                // The stop order frees the program's memory and its points.
                 InScan::Trapped | InScan::Stranger => self.stop(turn),
             }
             return;
         };
         if let Some(next) = self.next.version().filter(|next| next.hash != hash) {
-            // If the wanted module is refused, the restart that the operator asked for must still
-            // be done.
+            // If the wanted module is refused later, the restart that the operator ordered must
+            // still follow.
             self.restart |= self.runs(next.hash);
             self.discard(turn);
         }
@@ -320,7 +321,7 @@ impl Plugin {
         }
     }
 
-    /// Logs once that a kept version is being made which has not run under this daemon before.
+    /// Logs one time that a stored version is being made that has not run in this process yet.
     fn tell_of_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
         let is_told = self.stand_in.is_some_and(|(told, _)| told == hash);
@@ -330,7 +331,7 @@ impl Plugin {
         }
     }
 
-    /// Begins to make an instance of this module, unless one runs or the module must still wait.
+    /// Begins to make an instance of this module, unless an instance runs or must wait.
     fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_satisfied = self.runs(hash) && !self.restart;
         if is_satisfied || self.due(hash).is_some_and(|due| turn.now < due) {
@@ -344,17 +345,17 @@ impl Plugin {
         turn.order(|name| Action::Prepare { name, hash, generation });
     }
 
-    /// Whether a new instance of this module fulfils a restart. A new instance of another module
-    /// does not: it may be refused, and then the running module was not restarted.
+    /// Whether a new instance of this module counts as the restart. A new instance of another
+    /// module does not count: if it is refused, the running module was not restarted.
     fn renews(&self, hash: ModuleHash) -> bool {
         self.polled().is_none_or(|polled| polled == hash)
     }
 
-    /// Orders a prepared instance into the scan, and notes it in `ordered`.
+    /// Orders a prepared instance into the scan, and adds it to `ordered`.
     fn install(&mut self, version: Version, turn: &mut Turn<'_>) {
         if !self.ordered.contains(&version) {
             if self.ordered.len() == MAX_ORDERED {
-                // The oldest version is dropped, unless it is in the scan.
+                // The oldest version that is newer than the version in the scan is dropped.
                 let seen = self.seen.map(|seen| seen.generation);
                 let waiting = |version: &Version| Some(version.generation) > seen;
                 self.ordered.remove(self.ordered.iter().position(waiting).unwrap_or(0));
@@ -364,7 +365,7 @@ impl Plugin {
         turn.order(|name| Action::Install { name, generation: version.generation });
     }
 
-    /// Drops the next instance, whether it is made or being made.
+    /// Discards the next instance, even if it is still being made.
     fn discard(&mut self, turn: &mut Turn<'_>) {
         if let Some(Version { generation, .. }) = self.next.version() {
             turn.order(|name| Action::Discard { name, generation });
@@ -372,7 +373,7 @@ impl Plugin {
         self.next = Next::Nothing;
     }
 
-    /// Orders the plugin's instances out of the scan, also those in the queue to it.
+    /// Orders the plugin's instances out of the scan and out of the queue to the scan.
     fn stop(&mut self, turn: &mut Turn<'_>) {
         let newest = self.ordered.last().map(|version| version.generation);
         let Some(newest) = newest.max(self.seen.map(|seen| seen.generation)) else { return };
@@ -386,7 +387,7 @@ impl Plugin {
         turn.order(|name| Action::Stop { name });
     }
 
-    /// Logs once that the file is not run because its module is in quarantine from before.
+    /// Logs one time that the file's module does not run because it was in quarantine before.
     fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {
         let Some(hash) = self.file_hash() else { return };
         let why = turn.context.quarantine.why(turn.name, hash).filter(|_| self.told != Some(hash));

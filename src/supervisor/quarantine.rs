@@ -1,38 +1,39 @@
-//! The modules that must not run again, each with its plugin's name and the reason.
+//! The modules that must not run again, each with the name of its plugin and the reason.
 //!
-//! A module is put here after too many traps, a trap on probation, or too many failed attempts to
-//! make it. The same bytes under another name are not in quarantine, because they may have other
-//! settings there.
+//! A module is put in quarantine after too many traps, a trap on probation, or too many failed
+//! attempts to make the module. The quarantine is valid for one name. The module may run under
+//! another name, because it may have other settings there.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::plugin::ModuleHash;
 use crate::plugin::module::folder::MAX_PLUGINS;
 
-/// The largest number of modules that are remembered for one name. The oldest module of the name is
-/// forgotten first, so a plugin with many bad modules pushes out no module of another plugin. The
-/// daemon keeps facts about the same number of versions of each plugin.
+/// The largest number of modules that are stored for one name. If the list is full, the oldest
+/// module of the same name is dropped. So a plugin with many bad modules cannot displace the module
+/// of another plugin. `daemon/plugins/version.rs` has the same limit for each plugin.
 pub(super) const MAX_OF_ONE: usize = 16;
 
-/// The largest number of names, names of removed plugins included. The daemon keeps the same number
-/// of histories. The name whose newest module is the oldest is forgotten first.
+/// The largest number of names, including the names of removed plugins. If the list is full, the
+/// name whose newest module is the oldest is dropped. `daemon/plugins/version.rs` has the same
+/// limit.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
-/// All modules in quarantine. An entry outlives its file, so a file that is removed and brought
-/// back is still in quarantine.
+/// All modules in quarantine. An entry remains when the file is removed. So a file that is removed
+/// and copied back is still in quarantine.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     names: BTreeMap<String, Modules>,
-    /// The number of modules that were ever added.
+    /// The number of modules that were added since the start.
     count: u64,
 }
 
-/// The modules of one name.
+/// The modules in quarantine of one name.
 #[derive(Debug, Default)]
 struct Modules {
     /// Each module with the reason, oldest first.
     all: VecDeque<(ModuleHash, String)>,
-    /// The value of `count` when the newest module was added.
+    /// The value of `Quarantine::count` when the newest module was added.
     last: u64,
 }
 
@@ -42,19 +43,20 @@ impl Quarantine {
         self.why(name, hash).is_some()
     }
 
-    /// The reason why this module is in quarantine; `None` if it is not.
+    /// Returns the reason why this module is in quarantine; `None` if the module is not in
+    /// quarantine.
     pub(super) fn why(&self, name: &str, hash: ModuleHash) -> Option<&str> {
         self.of(name).find(|(of, _)| *of == hash).map(|(_, why)| why)
     }
 
-    /// The modules in quarantine under that name, each with the reason.
+    /// Returns the modules in quarantine under that name, each with the reason.
     pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (ModuleHash, &str)> {
         let all = self.names.get(name).into_iter().flat_map(|modules| &modules.all);
         all.map(|(hash, why)| (*hash, &**why))
     }
 
-    /// Puts a module in quarantine under that name. A module that is already in quarantine keeps
-    /// its first reason.
+    /// Puts a module in quarantine under that name. If the module is already in quarantine, the
+    /// first reason remains.
     pub(super) fn add(&mut self, name: &str, hash: ModuleHash, why: String) {
         if self.contains(name, hash) {
             return;
@@ -74,12 +76,12 @@ impl Quarantine {
         modules.last = self.count;
     }
 
-    /// Ends the quarantine of every module of that name.
+    /// Ends the quarantine of all modules of that name.
     pub(super) fn release(&mut self, name: &str) {
         self.names.remove(name);
     }
 
-    /// Ends the quarantine of this module of that name.
+    /// Ends the quarantine of this module under that name.
     pub(super) fn release_one(&mut self, name: &str, hash: ModuleHash) {
         let Some(modules) = self.names.get_mut(name) else { return };
         modules.all.retain(|(of, _)| *of != hash);
@@ -97,7 +99,8 @@ mod tests {
         ModuleHash::of(&n.to_le_bytes())
     }
 
-    /// A busy plugin pushed out the entry of another plugin, whose bad file then ran again.
+    /// A defect of the past: a plugin with many bad modules displaced the entry of another plugin,
+    /// whose bad file then ran again.
     #[test]
     fn each_name_has_a_place_of_its_own() {
         let mut quarantine = Quarantine::default();
@@ -108,7 +111,7 @@ mod tests {
         assert!(quarantine.contains("quiet", hash(0)));
         assert_eq!(quarantine.of("busy").count(), MAX_OF_ONE);
         assert!(quarantine.contains("busy", hash(10 * MAX_PLUGINS - 1)), "the newest stays");
-        // As many names as are known after a start, in alphabetical order.
+        // The test adds as many names as are known after a start, in alphabetical order.
         for n in 0..MAX_NAMES {
             quarantine.add("busy", hash(n), "it trapped".into());
             quarantine.add(&format!("p{n}"), hash(n), "it trapped".into());

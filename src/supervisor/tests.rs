@@ -1,8 +1,8 @@
-//! Scripts for one plugin: the levels that the supervisor takes in, and the orders of its next
-//! step.
+//! Scripts for one plugin. A script has the levels for the supervisor, and the expected orders of
+//! the supervisor's next step.
 //!
-//! The limits, probation, kept versions and traps have files of their own in `tests/`. A random
-//! world around the supervisor is in `tests/random.rs`.
+//! Scripts about limits, probation, stored versions and traps are in separate files in `tests/`. A
+//! simulation with random events is in `tests/random.rs`.
 
 use super::*;
 
@@ -13,23 +13,23 @@ mod stand_in;
 mod traps;
 
 /// Runs a script of `command : expected orders` lines on the plugin `a`; files are letters. After
-/// each command comes one step.
+/// each command, the supervisor makes one step.
 ///
-/// | command | what it stands for |
+/// | command | meaning |
 /// |---|---|
-/// | `file A`, `file -`, `file bad` | what the folder holds |
-/// | `hold`, `release`, `restart` | what the operator orders |
-/// | `let go` | the end of a hold that was no order of the operator |
+/// | `file A`, `file -`, `file bad` | the content of the folder |
+/// | `hold`, `release`, `restart` | an order of the operator |
+/// | `let go` | the end of a hold that the operator did not order |
 /// | `ok 1`, `fail 1` | an answer to a prepare: made, or a verdict |
-/// | `miss 1`, `lost 1` | an answer to a prepare: an accident, or the bytes are nowhere |
+/// | `miss 1`, `lost 1` | an answer to a prepare: an accident, or the bytes are lost |
 /// | `see 1`, `see 1 trap`, `see -` | the scan's snapshots from now on |
-/// | `see 2 after 1`, `see 1 beat 2` | 1 stands by for 2; 2 was rolled back, and 1 runs |
-/// | `keep B C`, `ran B`, `keep B ran C` | kept good versions; what ran before the start |
-/// | `recall A`, `lift A` | A was in quarantine before the start; A gets another chance |
-/// | `one trap`, `three traps` | a policy with that many traps to quarantine |
-/// | `safe` | a policy with one trap to quarantine, and without stand-ins |
+/// | `see 2 after 1`, `see 1 beat 2` | 1 is on standby for 2; 2 was rolled back, and 1 runs |
+/// | `keep B C`, `ran B`, `keep B ran C` | stored good versions; what ran before the start |
+/// | `recall A`, `lift A` | A was in quarantine before the start; A is released |
+/// | `one trap`, `three traps` | a policy with this number of traps to quarantine |
+/// | `safe` | a policy with one trap to quarantine, and without stored versions |
 /// | `+100` | time passes, in ms |
-/// | `is` | the expected state, what runs, and what comes next |
+/// | `is` | the expected state, the running version, and the next version |
 #[track_caller]
 fn check(script: &str) {
     let mut run = Run {
@@ -50,16 +50,16 @@ fn check(script: &str) {
     }
 }
 
-/// A script in the middle of its run.
+/// The state of a script while it runs.
 struct Run {
     supervisor: Supervisor,
     now: Duration,
-    /// What the scan's snapshots say of the plugin.
+    /// The fact about the plugin in the scan's snapshots.
     seen: Option<Fact<'static>>,
 }
 
 impl Run {
-    /// Carries out one command of a script.
+    /// Executes one command of a script.
     fn carry_out(&mut self, command: &str) {
         let supervisor = &mut self.supervisor;
         let policy = RestartPolicy::default();
@@ -98,7 +98,7 @@ impl Run {
     }
 }
 
-/// The answer to a prepare that a script calls by this word.
+/// Returns the answer to a prepare for this word of a script.
 fn prepared(word: &str) -> Result<(), Refusal> {
     match word {
         "ok" => Ok(()),
@@ -109,7 +109,7 @@ fn prepared(word: &str) -> Result<(), Refusal> {
     }
 }
 
-/// The facts of snapshots, from the words after `see` in a script.
+/// Returns the fact in the snapshots, from the words after `see` in a script.
 fn seen(words: &[&str]) -> Option<Fact<'static>> {
     Some(match *words {
         ["-"] => return None,
@@ -192,7 +192,7 @@ fn state(supervisor: &Supervisor) -> String {
         + if view.refusal.is_some() { " refusal" } else { "" }
 }
 
-/// The scan may seat a program on a seat that was given to another name in the meantime.
+/// A program may take its seat late, when another plugin already has this seat.
 #[test]
 fn a_stranger_on_its_seat_is_not_taken_for_a_refused_plugin() {
     check(
@@ -207,7 +207,7 @@ fn a_stranger_on_its_seat_is_not_taken_for_a_refused_plugin() {
          see 8    : stop
          see -    : 'stopped'",
     );
-    // With a version of its own to run, the plugin replaces the stranger.
+    // If the plugin has a version to run, this version replaces the stranger.
     check(
         "file A : prepare A1
          see 0  :
@@ -357,7 +357,7 @@ fn new_bytes_overtake_what_is_under_way() {
          file A     : discard 2
          is         : running A1",
     );
-    // New bytes end a backoff, and the old traps do not count against them.
+    // New bytes end a backoff. Traps of the old bytes do not count for the new bytes.
     check(
         "file A     : prepare A1
          ok 1       : install 1
@@ -427,8 +427,8 @@ fn a_restart_makes_a_new_instance() {
     );
 }
 
-/// The restart that the operator ordered was used up on a refused file: the log said that the
-/// program was restarted, but it was not.
+/// A defect of the past: the file was refused, and the restart that the operator ordered did not
+/// follow. The log reported a restart, but the program was not restarted.
 #[test]
 fn a_restart_is_of_what_runs() {
     check(
@@ -448,8 +448,7 @@ fn a_restart_is_of_what_runs() {
          +1000      :
          is         : running A4 refusal",
     );
-    // A version that takes the program's place is a new instance too, so no further restart
-    // follows.
+    // A version that replaces the program is also a new instance, so no further restart follows.
     check(
         "file A     : prepare A1
          ok 1       : install 1

@@ -6,8 +6,8 @@
 //!     └── answer, or "late" after `PATIENCE` ◀───────┘
 //! ```
 //! The loader and the orders of operators make these calls, and wait for the answer for a limited
-//! time. The caller decides what is read and written. How a call is limited in time is in
-//! `patience.rs`.
+//! time. The caller decides which file is read or written. `patience.rs` implements the time limit
+//! of a call.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,42 +18,42 @@ use crate::name::PluginName;
 use crate::patience::{self, Commit, Committed, PATIENCE, Places};
 use crate::plugin::module::folder::{Home, publish_if};
 
-/// The largest number of threads that wait at once for files of one purpose. A thread whose file
-/// system does not answer is blocked until the file system answers. If all threads are blocked,
-/// further calls fail at once.
+/// The largest number of threads that wait for files of one purpose. If a file system does not
+/// answer, its thread is blocked until the answer comes. If all threads are blocked, further calls
+/// fail at once.
 const MAX_WAITING: usize = 8;
 
-/// A purpose of file calls, with its [`MAX_WAITING`] threads. It belongs to the process, because a
-/// blocked thread lives longer than its caller.
+/// A purpose of file calls, with its [`MAX_WAITING`] threads. The threads are static, because a
+/// blocked thread may run longer than its caller.
 pub(in crate::daemon) struct Purpose(LazyLock<Places>);
 
 impl Purpose {
-    /// A purpose whose threads are all free.
+    /// Returns a purpose whose threads are all free.
     const fn new() -> Self {
         Self(LazyLock::new(|| Places::new(MAX_WAITING)))
     }
 }
 
-/// Files that orders put into the plugin folder, or remove from it.
+/// The calls of orders that write files into the plugin folder or remove files from it.
 static ORDERS: Purpose = Purpose::new();
 
-/// Plugin files that the loader reads again. A plugin file may be a link to a file on any file
-/// system.
+/// The calls of the loader that read plugin files again. A plugin file may be a link to a file on
+/// any file system.
 pub(in crate::daemon) static READING: Purpose = Purpose::new();
 
-/// The purpose of calls that read or write files in the state directory.
+/// The calls that read or write files in the state directory.
 pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 
-/// The record of the end of recovery, which is written once in the life of a process. The record
-/// has its own threads, because other calls that hang must not block it: without the record, the
-/// next start would be one for recovery again.
+/// The calls that record the end of recovery. These calls have separate threads, because blocked
+/// calls of other purposes must not block the record. Without the record, the next start would
+/// begin in recovery again.
 pub(in crate::daemon) static RECOVERY: Purpose = Purpose::new();
 
-/// Does `work` on files of this purpose, on one of its threads.
+/// Runs `work` on files of this purpose, on one of its threads.
 ///
 /// # Errors
 /// The errors of `work`. The error [is late](patience::is_late) if `work` takes longer than
-/// [`PATIENCE`], or if earlier calls that gave no answer block all threads.
+/// [`PATIENCE`], or if earlier calls without an answer block all threads.
 pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     purpose: &Purpose,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -61,8 +61,8 @@ pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     within(PATIENCE, &purpose.0, work).await
 }
 
-/// Does `work` on a thread of `places` within `limit`. The error for a late answer says that the
-/// file system does not answer.
+/// Runs `work` on a thread of `places` within `limit`. If the answer is late, the error text
+/// reports that the file system does not answer.
 async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,
@@ -74,20 +74,19 @@ async fn within<T: Send + 'static>(
     })
 }
 
-/// The end of an order about a file.
+/// The result of an order about a file.
 #[derive(Debug)]
 pub(in crate::daemon) enum Ended {
-    /// The order is carried out. If a later step has failed, such as writing the folder to the
-    /// disk, a log line says that a power cut may undo the order.
+    /// The order is done. If a later step has failed, for example the write of the folder to the
+    /// disk, a log line reports that a power cut may undo the order.
     Done,
-    /// The order is not carried out, and never will be.
+    /// The order is not done, and it cannot be done later.
     NotDone(io::Error),
-    /// The outcome is not known, because the file system has not answered the call that carries the
-    /// order out.
+    /// The result is not known, because the file system has not answered the deciding call.
     Unknown(io::Error),
 }
 
-/// Puts a file into the plugin folder, if the folder is still the one that is watched. Ends within
+/// Writes a file into the plugin folder, if the folder is still the watched folder. Ends within
 /// [`PATIENCE`].
 pub(in crate::daemon) async fn put(
     (dir, home): (PathBuf, Arc<Home>),
@@ -103,16 +102,16 @@ pub(in crate::daemon) async fn put(
 pub(in crate::daemon) async fn remove(file: PathBuf) -> Ended {
     let shown = file.display().to_string();
     let work = move |commit: &Commit| {
-        // If the file system does not answer, the thread stops here, before the step that removes
-        // the file.
+        // If the file system does not answer, the thread waits in this call, before the file is
+        // removed.
         std::fs::symlink_metadata(&file)?;
         commit.make(|| std::fs::remove_file(&file))
     };
     carry_out(PATIENCE, &ORDERS.0, shown, work).await
 }
 
-/// Carries an order out. `work` gets the [`Commit`], in which it makes the one step that counts;
-/// more steps may follow.
+/// Executes an order. `work` gets the [`Commit`] and makes the one deciding step with it. More
+/// steps may follow in `work`.
 async fn carry_out(
     limit: Duration,
     places: &Places,
@@ -143,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// A time limit that is shorter than the wait of any test.
+    /// A time limit that is shorter than any other wait in these tests.
     const SOON: Duration = Duration::from_millis(50);
 
     async fn ends(work: impl FnOnce(&Commit) -> io::Result<()> + Send + 'static) -> Ended {
@@ -154,8 +153,8 @@ mod tests {
         held.recv().map_err(io::Error::other)
     }
 
-    /// The folder was not on the disk after 5 s, and the answer said that the deploy had failed,
-    /// although the version ran.
+    /// A defect of the past: the folder was not on the disk after 5 s, and the answer reported a
+    /// failed deploy, although the version ran.
     #[tokio::test]
     async fn what_is_done_has_not_failed() {
         let (_hold, held) = channel();

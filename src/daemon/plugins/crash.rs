@@ -1,9 +1,9 @@
-//! The reports of programs that trapped. Threads write them, so that neither the loop nor the scan
-//! waits for a disk.
+//! The crash reports of programs that trapped. Threads write the reports, so that neither the loop
+//! nor the scan waits for a disk.
 //!
-//! The scan gives back the whole program that trapped. This part decides whether a report is made
-//! of the program, because a crash loop must not write to the disk for ever. What a report contains
-//! and where it lies is in `src/crash.rs`.
+//! After a trap, the scan returns the whole program to the daemon. This file decides whether the
+//! program gets a report, because a program that traps again and again must not write to the disk
+//! without end. The content and the folder of a report are defined in `src/crash.rs`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,21 +22,21 @@ use crate::plugin::module::folder::reread;
 use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{ModuleHash, Trap};
 
-/// The time in which the same trap of the same module is reported once. A crash loop traps up to
-/// every 30 s under the restart policy, and all its reports would say the same.
+/// The time in which the same trap of the same module gets only one report. Under the restart
+/// policy, a module may trap every 30 s, and all its reports would have the same content.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// The largest number of reports that are written at once. Each report holds a program and a copy
-/// of its memory, up to 50 MB. If all programs of a plant fail at once, the first few reports show
-/// why.
+/// The largest number of reports that are written in parallel. Each report that is being written
+/// needs memory for a program and a copy of the program's memory, up to 50 MB. If all programs of a
+/// plant fail together, the first reports show the reason.
 const MAX_UNDER_WAY: usize = 4;
 
-/// The threads that read modules for reports. A thread whose file system does not answer is left
-/// behind.
+/// The threads that read modules for reports. If a file system does not answer, the report is
+/// written without the module, and the thread remains blocked.
 static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_UNDER_WAY));
 
-/// The largest number of traps that are remembered for [`PAUSE`]. While so many are remembered, no
-/// further trap is reported: a machine with so many different traps needs no more reports.
+/// The largest number of traps that are stored for [`PAUSE`]. If the list is full, no further trap
+/// gets a report, because so many different traps need no more reports.
 const MAX_REMEMBERED: usize = 64;
 
 /// The key of a trap. Two traps with the same key are the same trap.
@@ -48,13 +48,13 @@ struct Kind {
     hash: ModuleHash,
     /// The function that trapped, if it is known.
     function: Option<String>,
-    /// The place of the trap in the module, if it is known.
+    /// The position of the trap in the module's code, if it is known.
     offset: Option<u32>,
 }
 
 impl Kind {
-    /// The key of a trap. A program that exceeded its budget is stopped at a different place each
-    /// time, so its key has no place.
+    /// Returns the key of a trap. A program that exceeded its budget is stopped at a different
+    /// position each time, so its key has no function and no position.
     fn of(name: &str, hash: ModuleHash, trap: &Trap, is_over: bool) -> Self {
         let place = Some(trap).filter(|_| !is_over);
         let function = place.and_then(|trap| trap.function.clone());
@@ -62,24 +62,24 @@ impl Kind {
     }
 }
 
-/// The reports that are written, and those under way.
+/// The crash reports that are written, and the reports that are being written.
 #[derive(Debug)]
 pub(in crate::daemon) struct Crashes {
     /// The folder of the reports, and its limits.
     store: Arc<ReportStore>,
-    /// One permit for each report under way.
+    /// One permit for each report that is being written.
     under_way: Arc<Semaphore>,
     /// The traps that were reported, with the time of each report.
     reported: HashMap<Kind, Instant>,
-    /// The reports under way: plugin, module and path. The thread sets the path after the report is
-    /// written.
+    /// The reports that are being written: plugin, module and path. The thread sets the path after
+    /// the report is written.
     writing: Vec<(String, ModuleHash, Arc<OnceLock<String>>)>,
-    /// The newest report of each plugin.
+    /// The path of the newest report of each plugin.
     newest: HashMap<String, String>,
 }
 
 impl Crashes {
-    /// The state without any report. New reports go into `folder`.
+    /// Returns the state without any report. New reports are written to `folder`.
     pub(in crate::daemon) fn new(folder: PathBuf) -> Self {
         Self {
             store: Arc::new(ReportStore::new(folder)),
@@ -90,12 +90,12 @@ impl Crashes {
         }
     }
 
-    /// The path of the newest report of this plugin since the start of the daemon.
+    /// Returns the path of this plugin's newest report since the start of the daemon.
     pub(in crate::daemon) fn newest(&self, name: &str) -> Option<&String> {
         self.newest.get(name)
     }
 
-    /// Whether the trap is to be reported now. If so, the same trap is not reported again for
+    /// Whether the trap gets a report now. After a report, the same trap gets no further report for
     /// [`PAUSE`].
     fn is_news(&mut self, kind: Kind, now: Instant) -> bool {
         self.reported.retain(|_, at| now.duration_since(*at) < PAUSE);
@@ -108,9 +108,9 @@ impl Crashes {
 }
 
 impl Plugins {
-    /// Makes a report of a program that has trapped. A program that has not trapped is dropped.
+    /// Makes a report of a program that trapped. A program without a trap is only dropped.
     pub(in crate::daemon) fn report_crash(&mut self, program: Program, config: &Config) {
-        // A program that was stopped or replaced has no trap, and needs no report.
+        // A program that was stopped or replaced has no trap and needs no report.
         let Some(trap) = program.trap() else { return };
         let (kind, polls) =
             (Kind::of(&program.name, program.hash, trap, program.is_over()), program.polls);
@@ -131,13 +131,13 @@ impl Plugins {
         self.report(self.about(name, hash, config), kind, || Some(post_mortem), config);
     }
 
-    /// Records the reports that are written by now.
+    /// Records the reports that were written since the last call.
     pub(in crate::daemon) fn settle_reports(&mut self) {
         let is_known = |name: &String| self.supervisor.plugin(name).is_some();
         let Crashes { writing, newest, .. } = &mut self.crashes;
         writing.retain(|(name, hash, place)| {
             let Some(file) = place.get() else {
-                // If only this list holds the place, the thread has ended without a report.
+                // If no thread shares `place` any more, the thread ended without a report.
                 return Arc::strong_count(place) > 1;
             };
             newest.retain(|name, _| is_known(name));
@@ -147,7 +147,7 @@ impl Plugins {
         });
     }
 
-    /// What a report says about the program, with the present settings of the plugin.
+    /// Returns the data about the program for a report, with the present settings of the plugin.
     fn about(&self, name: &str, hash: ModuleHash, config: &Config) -> About {
         let plugins = &config.fixed.plugins;
         About {
@@ -161,8 +161,8 @@ impl Plugins {
         }
     }
 
-    /// Writes a report on a thread that may wait. Nothing is written if too many reports are under
-    /// way, or if the trap was reported lately.
+    /// Writes a report on a thread that may wait. Nothing is written if too many reports are being
+    /// written already, or if the trap got a report within [`PAUSE`].
     fn report(
         &mut self,
         about: About,
@@ -190,12 +190,11 @@ impl Plugins {
         self.crashes.writing.push((about.plugin.clone(), about.hash, Arc::clone(&place)));
         tokio::task::spawn_blocking(move || {
             let name = about.plugin.clone();
-            // The post-mortem comes first, because it drops the instance. The drop gives back the
-            // instance's share of `plugins.code`, and the next instance may be waiting for this
-            // share.
+            // The report data are taken first, because this step drops the instance. The drop frees
+            // the instance's part of `plugins.code`, for which the next instance may wait.
             let Some(post_mortem) = post_mortem() else { return };
-            // The file may have another version by now, so the report compares the hash. A report
-            // without its module is better than a report that waits for a folder.
+            // The file may have another version by now, so the report compares the hash. If the
+            // folder does not answer, the report is written without the module.
             let (path, most) = (about.path.clone(), about.limits.module_bytes);
             let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
             let module = if is_there { read() } else { None };

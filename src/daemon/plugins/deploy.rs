@@ -4,8 +4,12 @@
 //!   bytes ──▶ quarantine? ──▶ check in a child process ──▶ put() ──▶ the file ──▶ answer
 //!                └────────────────┴──▶ refused; no file is written
 //! ```
-//! A module that certainly would not run is refused before it becomes a file. After that, the watch
-//! of the folder finds the file and the daemon treats it as any other file (`folder.rs`).
+//! A module that cannot run is refused before a file is written. After the write, the watch of the
+//! folder finds the file, and the daemon handles it like any other file (`folder.rs`).
+//!
+//! The first two checks (the name and the folder) are made at once. The other steps run in a task,
+//! so the daemon's loop does not wait for the child process or the disk. If the check refuses the
+//! bytes, the refusal is recorded in the plugin's history, with the user who sent the bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,8 +29,8 @@ use crate::plugin::module::folder::Home;
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Plugins {
-    /// Begins to put a module into the folder. A name or a folder that takes no file is refused at
-    /// once.
+    /// Begins to write a module into the folder. If the name is not allowed or the folder cannot be
+    /// used, the order is refused at once.
     pub(in crate::daemon) fn deploy(
         &mut self,
         name: PluginName,
@@ -50,14 +54,15 @@ impl Plugins {
         let under_way = self.folder.begin_deploy(&name);
         tokio::spawn(async move {
             let answer = deploy(&loader, folder, (name, module), &quarantined, who).await;
+            // From here on, other orders about this plugin are allowed again.
             drop(under_way);
             let _ = reply.send(answer);
         });
     }
 }
 
-/// Checks a module and puts it into the folder. Bytes that are no module, or are in quarantine, are
-/// refused, because a slip must not replace a good file.
+/// Checks a module and writes it into the folder. Bytes that are no module or are in quarantine are
+/// refused, because a mistake of the operator must not replace a good file.
 async fn deploy(
     loader: &Loader,
     (folder, home): (PathBuf, Arc<Home>),
@@ -75,8 +80,8 @@ async fn deploy(
     };
     if let Err(refusal) = checked {
         let failure = Failure::new(Code::Refused, format!("{name} stays as it is: {refusal}"));
-        // If the bytes are no module, the history gets no hash of them: the file may be a secret
-        // that was deployed by a slip, and its hash would help to guess it.
+        // If the bytes are no module, the history does not get their hash. The file may be a secret
+        // that was deployed by mistake, and its hash would help an attacker to guess the secret.
         let hash = check::stranger(&module).is_none().then_some(hash);
         loader.turned_away(name.into(), hash, refusal, who).await;
         return Err(failure);

@@ -1,15 +1,14 @@
-//! The plugin folder as the daemon sees it: what changes in it, whether it is lost, and what
-//! operators order in it.
+//! The plugin folder from the view of the daemon: changes of its files, the loss of the folder, and
+//! the orders of operators about its files.
 //!
 //! ```text
 //!   the watch's thread ── Change ──▶ folder_changed() ──┬──▶ supervisor: which file is there
 //!                                                       ├──▶ roster: the bytes
 //!   an operator ── remove() ──▶ call.rs ──▶ the file    └──▶ record: the history
 //! ```
-//! A lost folder stops no machine: the running programs go on, one log line tells of the loss, and
-//! `camshaft status` shows it. How the folder is watched, and when it counts as lost, is in
-//! `plugin/module/folder.rs`. The calls that wait for its files are in `call.rs`; a deploy is in
-//! `deploy.rs`.
+//! If the folder is lost, the running programs continue. One log line and `camshaft status` report
+//! the loss. `plugin/module/folder.rs` watches the folder and decides when it counts as lost. The
+//! calls that wait for its files are in `call.rs`; a deploy is in `deploy.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,33 +30,33 @@ use crate::plugin::Refusal;
 use crate::plugin::module::check;
 use crate::plugin::module::folder::{Change, FileName, Loss, Overlooked, Watch};
 
-/// The watched folder, and what is wrong with it.
+/// The watched folder, and its present problems.
 #[derive(Debug)]
 pub(in crate::daemon) struct PluginFolder {
     /// The handle of the watch, whose thread reads the folder.
     pub(in crate::daemon) watch: Watch,
-    /// When the daemon began to watch the folder.
+    /// The time when the daemon began to watch the folder.
     pub(in crate::daemon) since: Instant,
-    /// Why the folder is lost, as the watch has reported it.
+    /// Reason why the folder is lost, as the watch has reported it.
     lost: Option<Loss>,
-    /// Set while the folder's file system does not answer, or answers too late.
+    /// The problem while the folder's file system does not answer in time; otherwise `None`.
     late: Option<Loss>,
-    /// How many files in the folder are not looked at, and why.
+    /// The number of files in the folder that the daemon does not read, and the reason.
     overlooked: Overlooked,
-    /// Files that are no plugin because of their names, each with the reason.
+    /// Files that cannot be a plugin because of their names, each with the reason.
     ignored: BTreeMap<String, String>,
-    /// Whether an empty folder is believed. It is if the folder has held a plugin since the start
-    /// of the daemon, or if the operator has confirmed that the folder holds none.
+    /// Whether the daemon accepts that the folder is empty. True if the folder has had a plugin
+    /// since the start, or if the operator has confirmed that the folder is empty.
     is_believed: bool,
-    /// Whether the log already says that the folder is empty.
+    /// Whether the log has already reported that the folder is empty.
     pub(in crate::daemon) is_told_empty: bool,
-    /// Names of plugins that are being deployed, at most one for each request. A deploy goes on
-    /// after its sender has left. It holds the other end of its `Weak` until it has ended.
+    /// Names of plugins that are being deployed, at most one for each request. A deploy continues
+    /// even if its sender disconnects. The `Weak` is valid until the deploy ends.
     deploys: Vec<(String, Weak<()>)>,
 }
 
 impl PluginFolder {
-    /// The folder of this watch, before the watch has reported anything.
+    /// Returns the state of a folder whose watch has not reported anything yet.
     pub(in crate::daemon) fn new(watch: Watch) -> Self {
         Self {
             watch,
@@ -72,7 +71,7 @@ impl PluginFolder {
         }
     }
 
-    /// Notes that a plugin of this name is being deployed, until the caller drops the result.
+    /// Records that a plugin of this name is being deployed, until the caller drops the result.
     pub(in crate::daemon) fn begin_deploy(&mut self, name: &str) -> Arc<()> {
         self.deploys.retain(|(_, deploy)| deploy.strong_count() > 0);
         let deploy = Arc::new(());
@@ -93,29 +92,30 @@ impl PluginFolder {
         }
     }
 
-    /// Why the folder is lost, if it is.
+    /// Returns the reason why the folder is lost; `None` if the folder is not lost.
     pub(in crate::daemon) fn loss(&self) -> Option<&Loss> {
         self.late.as_ref().or(self.lost.as_ref())
     }
 
-    /// The files that are ignored because of their names, each with the reason.
+    /// Returns the files that are ignored because of their names, each with the reason.
     pub(in crate::daemon) fn ignored(&self) -> Vec<String> {
         self.ignored.iter().map(|(name, why)| format!("{name} is ignored: {why}")).collect()
     }
 
-    /// How many files in the folder are not looked at, as text; `None` if all are.
+    /// Returns the number of files that the daemon does not read, as text; `None` if it reads all
+    /// files.
     pub(in crate::daemon) fn overlooked(&self) -> Option<String> {
         (self.overlooked.files > 0).then(|| self.overlooked.to_string())
     }
 
-    /// Whether the folder may be an empty mount point, rather than a folder whose files were
-    /// removed.
+    /// Whether an empty folder may be an empty mount point. In an empty mount point, the file
+    /// system with the files is not mounted, and no file was removed.
     pub(in crate::daemon) fn is_in_doubt(&self, files: &BTreeSet<String>) -> bool {
         files.is_empty() && !self.is_believed
     }
 
-    /// Accepts the folder as it is, because the operator says so: also if it is empty, or if
-    /// another folder has taken its place.
+    /// Accepts the folder in its present state, by order of the operator. The folder may be empty,
+    /// or it may have replaced the watched folder.
     pub(in crate::daemon) fn accept(&mut self) {
         // A folder that was never read is not accepted.
         self.is_believed |= self.watch.names().is_some() || self.is_exchanged();
@@ -124,7 +124,7 @@ impl PluginFolder {
         }
     }
 
-    /// Whether the folder is lost because another folder has taken its place.
+    /// Whether the folder is lost because another folder has replaced it.
     fn is_exchanged(&self) -> bool {
         self.lost == Some(Loss::Exchanged)
     }
@@ -140,8 +140,8 @@ impl PluginFolder {
         }
     }
 
-    /// Refuses at once an order to put a file into the folder, if another folder has taken its
-    /// place. The file would make the watch stop all other plugins.
+    /// Refuses at once an order to write a file, if another folder has replaced the watched folder.
+    /// A file in the new folder would make the watch stop all other plugins.
     pub(in crate::daemon) fn takes_files(&self) -> Result<(), Failure> {
         self.answers()?;
         match self.is_exchanged() {
@@ -159,7 +159,7 @@ impl PluginFolder {
 }
 
 impl Plugins {
-    /// Takes in what has changed in the folder.
+    /// Handles a change of the folder that the watch has reported.
     pub(in crate::daemon) fn folder_changed(
         &mut self,
         change: Change,
@@ -168,6 +168,8 @@ impl Plugins {
         link: &mut ScanLink,
     ) {
         match without_strangers(change) {
+            // A readable file: the supervisor gets its hash, and the roster stores its bytes for
+            // the loader.
             Change::Present { name, hash, bytes, detected, path } => {
                 self.folder.ignored.remove(&*name);
                 self.folder.is_believed = true;
@@ -182,13 +184,14 @@ impl Plugins {
             }
             Change::Refused { name, path, refusal, is_rival } => {
                 refused(&name, &path.display(), &refusal);
-                // The refused file may be half written, so the watch looks at it again.
+                // The refused file may be incomplete, so the watch will read it again.
                 self.folder.watch.refused(&name);
                 self.record.refused(&name, None, &refusal);
                 self.meet(&name, is_emptying, config);
                 self.ignore(&name, refusal, is_rival);
             }
             Change::Gone { name } => self.file_is_gone(&name, link),
+            // The folder has more files than the daemon reads.
             Change::Overlooked(overlooked) => {
                 let folder = config.fixed.plugins.dir.display();
                 if overlooked.files > 0 {
@@ -208,8 +211,8 @@ impl Plugins {
         }
     }
 
-    /// Tells the supervisor of a file that was refused. If its name is against the rules, the file
-    /// cannot become a plugin and is ignored.
+    /// Informs the supervisor about a refused file. If the name of the file breaks the rules, the
+    /// file cannot become a plugin and is ignored.
     fn ignore(&mut self, name: &str, refusal: Refusal, is_rival: bool) {
         let reason = refusal.reason.clone();
         let taken = match is_rival {
@@ -222,18 +225,18 @@ impl Plugins {
         };
     }
 
-    /// Takes in that the file of a plugin is gone.
+    /// Handles the removal of a plugin's file.
     fn file_is_gone(&mut self, name: &str, link: &mut ScanLink) {
         self.folder.ignored.remove(name);
-        // The supervisor may not know the name; then no plugin goes either.
+        // If the supervisor does not know the name, no plugin is removed.
         let _ = self.supervisor.folder(name, None);
-        // A swap that took place before the removal is recorded before it.
+        // A swap that was done before the removal is recorded before the removal.
         self.settle_swaps(link);
         self.record.removed(name);
         tracing::info!(plugin = name, "{name}: its file is gone");
     }
 
-    /// Checks whether the folder's file system answers in time, and logs when that changes.
+    /// Checks whether the folder's file system answers in time, and logs each change.
     pub(in crate::daemon) fn watch_the_folder(&mut self, config: &Config) {
         let late = self.folder.watch.lateness();
         let before = std::mem::replace(&mut self.folder.late, late.clone());
@@ -247,14 +250,14 @@ impl Plugins {
         }
     }
 
-    /// The plugins that have an entry in the configuration but no file.
+    /// Returns the plugins that have an entry in the configuration but no file.
     pub(in crate::daemon) fn missing_plugins(&self, config: &Config) -> Vec<String> {
         let Some(held) = self.folder.watch.names() else { return Vec::new() };
         let declared = config.live.programs.iter().map(|(name, _)| name);
         declared.filter(|name| !held.contains(&***name)).map(ToString::to_string).collect()
     }
 
-    /// Logs that the folder is lost, and what that means for the plugins.
+    /// Logs that the folder is lost, and whether plugins continue to run.
     fn tell_of_loss(&self, loss: &Loss, config: &Config) {
         let folder = config.fixed.plugins.dir.display();
         let runs = match self.supervisor.plugins().any(|(_, view)| view.running.is_some()) {
@@ -278,15 +281,17 @@ impl Plugins {
         }
     }
 
-    /// Removes the file of a plugin, also a file that the watch has not seen yet. If another folder
-    /// has taken the place of the watched one, the daemon also stops waiting for the plugin to come
-    /// back.
+    /// Removes the file of a plugin, even a file that the watch has not found yet. If another
+    /// folder has replaced the watched folder, the daemon also stops waiting for the plugin's
+    /// return.
     pub(in crate::daemon) fn remove(
         &self,
         name: &PluginName,
         reply: oneshot::Sender<Reply>,
         config: &Config,
     ) {
+        // An unknown plugin is not refused yet, because its file may exist although the watch has
+        // not reported it.
         let known = self.known(name);
         let free = self.folder.is_free(name);
         if let Err(failure) = free.and_then(|()| self.folder.answers()) {
@@ -304,6 +309,7 @@ impl Plugins {
             let answer = match (call::remove(file).await, known) {
                 (Ended::Done, _) => Ok(Response::Done),
                 (Ended::NotDone(error), Err(unknown)) if is_absent(&error) => Err(unknown),
+                // The new folder has no such file. The watch already reports the plugin as removed.
                 (Ended::NotDone(error), _) if is_exchanged && is_absent(&error) => {
                     Ok(Response::Done)
                 }
@@ -320,8 +326,9 @@ fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// Refuses a file that does not begin as a module does, and drops its hash. The file may be a link
-/// to a file that only the daemon may read. A user who guesses a short secret could compare hashes.
+/// Refuses a file that does not begin like a module, and drops its hash. The file may be a link to
+/// a secret file that only the daemon can read. From a visible hash, a user could guess a short
+/// secret.
 fn without_strangers(change: Change) -> Change {
     let refusal = match &change {
         Change::Present { bytes, .. } => check::stranger(bytes),
@@ -335,7 +342,7 @@ fn without_strangers(change: Change) -> Change {
     }
 }
 
-/// The message about an order of which it is not known whether it was carried out.
+/// Returns the message for an order whose result is not known.
 pub(in crate::daemon) fn unknown(file: &str, done: &str, error: &io::Error) -> String {
     format!("whether {file} is {done} is not known: {error}; `camshaft plugins` shows what comes")
 }

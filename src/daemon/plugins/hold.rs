@@ -1,8 +1,8 @@
-//! Orders to hold, to release and to restart a plugin. Each hold and release gets its line in the
-//! history here.
+//! The orders to hold, to release and to restart a plugin. This file adds each hold and release to
+//! the plugin's history.
 //!
-//! This file decides nothing: the supervisor decides what follows from an order
-//! (`supervisor/plugin.rs`). How a line of the history looks is in `control/receipt.rs`.
+//! This file decides nothing: the supervisor decides the effect of an order
+//! (`supervisor/plugin.rs`). The text of a line in the history is in `control/receipt.rs`.
 
 use super::Plugins;
 use crate::control::{By, Code, Failure, Who};
@@ -21,7 +21,7 @@ impl Plugins {
         who: Option<Who>,
         link: &mut ScanLink,
     ) -> Result<(), Failure> {
-        // A swap that ended before the order is recorded before the order.
+        // A swap that was done before the order is recorded before the order.
         self.settle_swaps(link);
         self.known(name)?;
         self.supervisor.hold(name).map_err(refused)?;
@@ -31,8 +31,8 @@ impl Plugins {
         Ok(())
     }
 
-    /// Releases a plugin. If the plugin is on hold, the release ends only the hold. If not, the
-    /// release ends the quarantine of its modules.
+    /// Releases a plugin. If the plugin is on hold, the release ends only the hold. If the plugin
+    /// is not on hold, the release ends the quarantine of its modules.
     ///
     /// # Errors
     /// If there is no plugin of this name, or if a cold restart is under way (`is_emptying`).
@@ -46,7 +46,7 @@ impl Plugins {
             let message = "a cold restart is under way; try again when it is over";
             return Err(Failure::new(Code::Busy, message));
         }
-        // A module may be in quarantine although its file, and so its plugin, is gone.
+        // A module may be in quarantine although its file and its plugin are removed.
         if self.supervisor.quarantined(name).is_empty() {
             self.known(name)?;
         }
@@ -57,7 +57,7 @@ impl Plugins {
         Ok(())
     }
 
-    /// Restarts a plugin, and begins new counts of its traps and refusals.
+    /// Restarts a plugin, and sets its counts of traps and refusals to zero.
     ///
     /// # Errors
     /// If there is no plugin of this name, or if it is held or in quarantine.
@@ -69,13 +69,13 @@ impl Plugins {
     }
 }
 
-/// Logs that a plugin is held or released, and by which user.
+/// Logs that a plugin is held or released, with the user who gave the order.
 fn say(name: &str, what: &str, who: Option<Who>) {
     let who = who.map_or_else(|| "the operator".into(), |who| who.to_string());
     tracing::info!(plugin = name, who, "{name} is {what} by {who}");
 }
 
-/// The supervisor's refusal as the failure of a request.
+/// Converts the supervisor's refusal into the failure of a request.
 fn refused(refusal: Refusal) -> Failure {
     Failure::new(Code::Refused, refusal.to_string())
 }

@@ -1,15 +1,16 @@
-//! The store of versions that have passed their probation, kept on the disk for a rollback or a
-//! fall-back.
+//! The store of versions that have passed their probation. The daemon stores these versions on the
+//! disk, so that it can run one of them if the present version is bad.
 //!
 //! ```text
 //!   probation passed ──▶ keep() ──▶ a thread ──▶ the disk
 //!   listed, missed, unread ◀── collect() ◀── News ──┘
 //! ```
-//! One thread at a time uses the disk, so the loop never waits for it. `plugin/module/versions.rs`
-//! puts versions on the disk; `version.rs` records what became of each. Next: `keep/back.rs` (an
-//! operator's rollback), `keep/choose.rs` (which version it takes), `keep/list.rs` (what people are
-//! told), `keep/worth.rs` (which version makes room), `recall.rs` (which version runs if the file
-//! is no good). If a version traps on probation, the scan itself rolls it back.
+//! One thread at a time uses the disk, so the loop never waits for the disk.
+//! `plugin/module/versions.rs` writes versions to the disk; `version.rs` records whether each
+//! version is good. Next: `keep/back.rs` (a rollback by an operator), `keep/choose.rs` (which
+//! version the rollback uses), `keep/list.rs` (the list for the operator), `keep/worth.rs` (which
+//! version is deleted first), `recall.rs` (which version runs if the file is bad). If a version
+//! traps on probation, the scan itself rolls it back.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,76 +41,77 @@ mod worth;
 
 use worth::{Worth, rank, worth};
 
-/// The number of findings that can wait: one for each plugin that passes its probation.
+/// The number of results that can wait in the queue: one for each plugin that passes probation.
 const MAX_NEWS: usize = MAX_PLUGINS;
 
 /// The largest number of versions that wait for the disk, each with its bytes and a thread. If a
-/// hundred plugins pass their probation at once, the disk needs a second for them. If the disk
-/// gives no answer, further versions are not kept.
+/// hundred plugins pass probation together, the disk needs about a second for their versions. If
+/// the disk does not answer, further versions are not stored.
 const MAX_KEEPING: usize = MAX_PLUGINS;
 
 /// The versions on the disk, for each plugin, newest first.
 type Listed = BTreeMap<String, Vec<ModuleHash>>;
 
-/// The kept versions, as far as they are known without asking the disk.
+/// The stored versions, as known without access to the disk.
 #[derive(Debug)]
 pub(in crate::daemon) struct Store {
-    /// The versions on the disk; `None` without a state directory.
+    /// The folder of the versions on the disk; `None` without a state directory.
     pub(in crate::daemon) versions: Option<Versions>,
-    /// The newest list of the versions; `None` until the disk was listed or had its time to answer.
+    /// The newest list of versions; `None` until the disk has answered or its time limit has
+    /// passed.
     pub(in crate::daemon) listed: Option<Listed>,
-    /// The findings of the threads. The threads write, the loop reads.
+    /// The results of the threads. The threads write them, and the daemon's loop reads them.
     news: Receiver<News>,
-    /// The sender of `news`, which each thread gets.
+    /// The sender of `news`. Each thread gets a copy.
     sender: SyncSender<News>,
-    /// The lock of the thread whose turn it is to use the disk.
+    /// The lock of the disk. Only the thread with the lock uses the disk.
     turn: Arc<Mutex<()>>,
-    /// Whether the supervisor still has an older list.
+    /// Whether the supervisor has an older list than this store.
     pub(in crate::daemon) is_stale: bool,
-    /// The change count of `version.rs` at the last offer to the supervisor.
+    /// The value of `changes` in `version.rs` when the supervisor last got a list.
     pub(in crate::daemon) offered: u64,
-    /// Plugins whose version the disk did not take, and when the daemon tries again.
+    /// Plugins whose version could not be stored, with the time of the next attempt.
     missed: BTreeMap<String, Duration>,
-    /// Plugins whose versions cannot be read, and why.
+    /// Plugins whose versions cannot be read, with the reason.
     unread: BTreeMap<String, String>,
-    /// Why the disk cannot be listed at all, as last logged.
+    /// The reason why the disk cannot be listed, as last logged.
     unlisted: OnChange<Option<String>>,
-    /// When the list that has not come yet was asked for.
+    /// The time of the list request that the disk has not answered yet.
     asked: Option<Duration>,
-    /// When the disk is listed again, because the last list was not complete.
+    /// The time of the next list request, if the last list was not complete.
     list_at: Option<Duration>,
-    /// The owner of each output at the last look, by point.
+    /// The owner of each output in the last snapshot that was checked, by point.
     owners: Vec<Option<Seat>>,
 }
 
-/// The pause before the daemon offers a version again that the disk did not take. Without another
-/// try, a disk that was full for one second would leave the plugin without a fall-back for months.
-/// A line in the log each hour is not too much.
+/// The pause after a version could not be stored, before the next attempt. Without a next attempt,
+/// a disk that was full for one second would leave the plugin without a stored version for months.
+/// With this pause, a failure writes at most one log line each hour.
 const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 
-/// The pause before a version is offered again that passed its probation while the kept versions
-/// were not known.
+/// The pause before the next attempt to store a version, if the list of stored versions was not
+/// known at the first attempt.
 const KNOW_AGAIN: Duration = Duration::from_secs(1);
 
-/// The pause before versions are listed again that could not be listed. The operator may have
-/// repaired the folder, and until it is listed, a plugin may have no fall-back.
+/// The pause after a failed list request, before the next request. The operator may have repaired
+/// the folder. Until the folder is listed, a plugin may have no stored version.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
 
-/// What a thread has found on the disk.
+/// The result of a thread that used the disk.
 #[derive(Debug)]
 enum News {
-    /// The list of all kept versions.
+    /// The list of all stored versions.
     All(io::Result<Listing>),
-    /// The list of this plugin, after a change.
+    /// The new list of one plugin, after a change.
     Of(String, Vec<ModuleHash>),
-    /// The list of this plugin has changed and cannot be read: the name and the reason.
+    /// The name of a plugin whose changed list cannot be read, and the reason.
     Unread(String, String),
-    /// The disk did not take the version of this plugin.
+    /// The name of a plugin whose version could not be stored.
     Missed(String),
 }
 
 impl Store {
-    /// The store of the versions in this folder. The list of the versions comes later.
+    /// Returns the store for the versions in this folder. A thread lists the versions later.
     pub(in crate::daemon) fn new(versions: Option<Versions>) -> Self {
         let (sender, news) = sync_channel(MAX_NEWS);
         let listed = versions.is_none().then(Listed::new);
@@ -132,26 +134,26 @@ impl Store {
         store
     }
 
-    /// Lists what is on the disk, on a thread.
+    /// Starts a thread that lists the versions on the disk.
     fn list(&mut self) {
         let Some(versions) = self.versions.clone() else { return };
         self.asked = Some(MonotonicClock.now());
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
         tokio::task::spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            // The receiver is gone only when the daemon stops.
+            // The send fails only while the daemon stops, when the receiver is dropped.
             let _ = sender.send(News::All(versions.all()));
         });
     }
 
-    /// Lists the disk again, if the time for that has come.
+    /// Lists the versions on the disk again, if the pause is over.
     fn list_again(&mut self, now: Duration) {
         if self.list_at.take_if(|at| now >= *at).is_some() {
             self.list();
         }
     }
 
-    /// Takes in what the threads have found, and notes a list that has not come in time.
+    /// Takes the results of the threads, and checks whether a list request is late.
     fn collect(&mut self) {
         while let Ok(news) = self.news.try_recv() {
             match news {
@@ -192,12 +194,12 @@ impl Store {
                 }
             }
         }
-        // The lateness is looked at last, because the list may have waited in `news` while this
-        // process stood still.
+        // The check for a late list comes last. If the process was suspended, the list may already
+        // be in `news`.
         self.look_for_lateness();
     }
 
-    /// Notes a list that has not come within [`PATIENCE`].
+    /// Records a list request that is not answered within [`PATIENCE`].
     fn look_for_lateness(&mut self) {
         let is_late = |at: &mut Duration| MonotonicClock.now() >= *at + PATIENCE;
         if self.asked.take_if(is_late).is_some() {
@@ -205,8 +207,8 @@ impl Store {
         }
     }
 
-    /// Notes that the disk cannot be listed, and logs a new reason. The last list stays; if there
-    /// was none, an empty list counts.
+    /// Records that the versions cannot be listed, and logs a new reason. The last list remains
+    /// valid. If there was no list, an empty list is used.
     fn is_not_listed(&mut self, error: &io::Error) {
         self.listed.get_or_insert_default();
         self.is_stale = true;
@@ -218,34 +220,34 @@ impl Store {
         }
     }
 
-    /// The kept versions of this plugin, newest first.
+    /// Returns the stored versions of this plugin, newest first.
     pub(in crate::daemon) fn of(&self, name: &str) -> &[ModuleHash] {
         self.listed.as_ref().and_then(|listed| listed.get(name)).map_or(&[], Vec::as_slice)
     }
 
-    /// Checks that the kept versions are known, or that the disk has had its time to list them.
+    /// Checks that the first list request was answered, or that its time limit has passed.
     ///
     /// # Errors
-    /// If the disk has not listed them yet.
+    /// If the disk has not listed the stored versions yet.
     fn is_known(&self) -> Result<(), Failure> {
         let message = "the disk has not said yet which versions are kept; try again";
         self.listed.as_ref().map(|_| ()).ok_or_else(|| Failure::new(Code::Busy, message))
     }
 
-    /// Why the kept versions of this plugin are not known; `None` if they are.
+    /// Returns the reason why the stored versions of this plugin are not known; `None` if they are
+    /// known.
     pub(in crate::daemon) fn doubt(&self, name: &str) -> Option<String> {
         let why = self.unread.get(name).or(self.unlisted.last().as_ref())?;
         Some(format!("its kept versions cannot be read: {why}"))
     }
 
-    /// Whether a version of this plugin was not taken by the disk, and the time for another try has
-    /// come.
+    /// Whether a version of this plugin could not be stored before, and the pause is over now.
     fn is_due(&self, name: &str, now: Duration) -> bool {
         self.missed.get(name).is_some_and(|again| now >= *again)
     }
 
-    /// Keeps the bytes of a version on the disk, unless the versions already kept are worth more.
-    /// `found` is the version's own soundness, `worth` that of the others.
+    /// Stores the bytes of a version on the disk, unless the stored versions are of higher worth.
+    /// `found` is the quality of this version, `worth` is the quality of all other versions.
     fn keep(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
@@ -266,7 +268,7 @@ impl Store {
                 true => Some(rank(Some(found))),
                 false => worth.get(of).map(|worth| rank(worth.get(&kept).copied())),
             };
-            // The sends below fail only when the daemon stops, because then the receiver is gone.
+            // The sends below fail only while the daemon stops, when the receiver is dropped.
             match versions.keep(&name, &module, rank) {
                 Ok(Some(changed)) => {
                     for name in changed {
@@ -296,8 +298,8 @@ impl Store {
 }
 
 impl Plugins {
-    /// Keeps the versions that have passed their probation, and tells the supervisor which versions
-    /// are kept.
+    /// Stores the versions that have passed their probation, and informs the supervisor about the
+    /// stored versions.
     pub(in crate::daemon) fn keep_the_good(&mut self, config: &Config, link: &mut ScanLink) {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
@@ -305,17 +307,17 @@ impl Plugins {
         self.store.list_again(now);
         let has_new_owners = self.store.owners != news.owners;
         self.store.owners.clone_from(&news.owners);
-        // The worth is computed at most once in a look, because many versions may pass their
-        // probation at once.
+        // The worth is computed at most one time per call, because many versions may pass their
+        // probation together.
         let mut known = None;
         let all = self.roster.seats.programs(news);
         for (name, fact) in all.filter(|(_, fact)| fact.is_proven && fact.trap.is_none()) {
             let view = self.supervisor.plugin(name);
             let Some(running) = view.and_then(|view| view.running) else { continue };
             let Some(entry) = self.roster.entries.get_mut(name) else { continue };
-            // Each instance is kept once. Otherwise a full disk would be tried at every look. There
-            // are two exceptions: the version was not kept and the time for another try has come,
-            // or the version is in doubt and may still turn out good.
+            // Each instance is stored one time. Otherwise each call would try again to write to a
+            // full disk. There are two exceptions. First, the version could not be stored and the
+            // pause is over. Second, the version is in doubt and may become good later.
             let is_missed = self.store.is_due(name, now);
             let is_done = entry.is_kept(fact.generation);
             if running.generation != fact.generation {
@@ -337,17 +339,17 @@ impl Plugins {
                 continue;
             }
             if self.store.listed.is_none() || self.store.doubt(name).is_some() {
-                // It is not known which versions are kept, nor which of them are worth less than
-                // this one.
+                // The stored versions are not known, so no version can be selected for deletion.
                 self.store.missed.insert(name.to_string(), now + KNOW_AGAIN);
                 continue;
             }
             let bytes = self.roster.modules.get(&running.hash).and_then(Module::bytes);
-            // The bytes of a running version are in memory, so this does not happen.
+            // The bytes of a running version are always in memory, so the `else` is not reached.
             let Some(bytes) = bytes else { continue };
             let worth = || {
-                // While some files are overlooked, the watch gives no names. An empty set is used
-                // then, because the supervisor knows each plugin whose file was seen.
+                // If the folder has too many files, the watch returns no names. An empty set is
+                // correct in this case, because the supervisor knows each plugin whose file was
+                // read.
                 let none = self.folder.overlooked().map(|_| Arc::default());
                 let files = self.folder.watch.names().or(none);
                 Arc::new(worth(&self.store, &self.supervisor, files.as_deref(), versions))
@@ -360,15 +362,15 @@ impl Plugins {
     }
 }
 
-/// The names of the outputs that the program on this seat owns.
+/// Returns the names of the outputs that the program on this seat owns.
 fn owned(news: &Snapshot, seat: Seat) -> Vec<String> {
     let points = news.points.iter();
     let owned = points.filter(|(id, _)| news.owners[id.index()] == Some(seat));
     owned.map(|(_, point)| point.name.clone()).collect()
 }
 
-/// Whether the output exists, is granted to the program on this seat, and is owned by no program on
-/// another seat.
+/// Whether the output exists, the program on this seat may write it, and no program on another seat
+/// owns it.
 fn is_lost(output: &str, news: &Snapshot, seat: Seat, grant: &Grant) -> bool {
     let is_output = |id: &PointId| news.points[*id].direction == Direction::Out;
     news.points.find(output).filter(is_output).is_some_and(|id| {
@@ -393,8 +395,8 @@ mod tests {
         }
     }
 
-    /// The disk was full in the second in which a version passed its probation, and the version was
-    /// never kept.
+    /// A defect of the past: the disk was full when a version passed its probation, and the version
+    /// was never stored.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_kept_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -414,7 +416,8 @@ mod tests {
         assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
     }
 
-    /// A disk that gave no answer at the start counted for ever as a disk that had yet to answer.
+    /// A defect of the past: if a disk did not answer at the start, the daemon waited for its list
+    /// without end.
     #[tokio::test]
     async fn a_list_that_does_not_come_is_said() {
         let dir = tempfile::tempdir().unwrap();
@@ -435,8 +438,8 @@ mod tests {
         soon(&mut store, |store| store.doubt("tank").is_none()).await;
     }
 
-    /// The operator had repaired a folder while the daemon ran. The folder still counted as
-    /// unreadable, and the operator read that no version is kept.
+    /// A defect of the past: the operator repaired a folder while the daemon ran. The folder still
+    /// counted as unreadable, and the operator got the message that no version is stored.
     #[tokio::test]
     async fn what_cannot_be_listed_is_said_and_listed_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -458,8 +461,8 @@ mod tests {
         assert_eq!(store.list_at, None);
     }
 
-    /// As long as a version in doubt was not kept, it counted as good, and it pushed out a good
-    /// one.
+    /// A defect of the past: until a version in doubt was stored, it counted as good, and it
+    /// displaced a good version.
     #[tokio::test]
     async fn what_is_in_doubt_pushes_out_nothing_that_is_good() {
         let dir = tempfile::tempdir().unwrap();

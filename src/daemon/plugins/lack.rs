@@ -1,8 +1,11 @@
-//! Log lines about programs that lack a required input. The outputs of such a program are safe
-//! until the input is good again.
+//! Log lines about programs with a bad required input. The outputs of such a program are safe until
+//! the input is good again.
 //!
-//! The scan decides which programs lack an input (`requires` in the configuration); this file only
-//! logs it.
+//! The scan decides which programs have a bad required input (`requires` in the configuration).
+//! This file only logs these programs.
+//!
+//! An example of a line: `tank requires level, which is bad: its outputs are safe until it is
+//! back`.
 
 use super::Plugins;
 use crate::config::Config;
@@ -10,10 +13,12 @@ use crate::daemon::link::ScanLink;
 use crate::process::image::Class;
 
 impl Plugins {
-    /// Logs which programs have begun to lack a required input, and which have all inputs again.
+    /// Logs which programs now have a bad required input, and which programs have good inputs
+    /// again.
     pub(in crate::daemon) fn tell_of_lacks(&mut self, config: &Config, link: &mut ScanLink) {
         let (news, told) = (link.news(), &mut self.lacks);
         for (name, fact) in self.roster.seats.programs(news) {
+            // Only a change is logged. `told` has the programs whose bad input is already logged.
             let before = told.contains(name);
             if fact.degraded && !before {
                 let required = config.settings(name).requires;
@@ -39,6 +44,7 @@ impl Plugins {
                 told.remove(name);
             }
         }
+        // A removed plugin cannot get a good input, so its entry is dropped here.
         told.retain(|name| self.roster.get(name).is_some());
     }
 }

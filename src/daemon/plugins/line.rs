@@ -1,9 +1,12 @@
-//! The log lines about programs: lines that they write themselves, calls that they were refused,
-//! and their swaps.
+//! The log lines about programs: the lines that programs write, their refused calls, and their
+//! swaps.
 //!
-//! The message of each line makes sense alone; the fields repeat the facts for machines. Lines
-//! about the supervisor's notes are in `verdict.rs`, lines about unusual properties of a module in
-//! `note.rs`, and lines about owners of outputs in `owner.rs`.
+//! The message of each line is complete without the fields; the fields repeat the facts for other
+//! programs. Lines about the supervisor's events are in `verdict.rs`, warnings about unusual
+//! properties of a module in `note.rs`, and lines about owners of outputs in `owner.rs`.
+//!
+//! An example of a line: `tank took over in cycle 4711: detect 3.1 ms, compile 210.0 ms, prepare
+//! 1.2 ms, boundary 8.4 ms, missed cycles 0`.
 
 use super::Plugins;
 use crate::config::Config;
@@ -15,7 +18,7 @@ use crate::process::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::text::{counted, legible, nearest};
 
 impl Plugins {
-    /// Logs a line that a guest has written, or a line about a call that a guest was refused.
+    /// Logs a line that a guest has written, or a line about a refused call of a guest.
     pub(in crate::daemon) fn say(&self, line: &Line, config: &Config, link: &ScanLink) {
         let Some(name) = self.roster.name(line.seat) else { return };
         let cycle = line.cycle;
@@ -60,7 +63,7 @@ impl Plugins {
         }
     }
 
-    /// Logs the first refused call of its kind and name, with the code that the guest got.
+    /// Logs the first refused call of each kind and name, with the error code that the guest got.
     fn say_refused(
         &self,
         name: &str,
@@ -71,6 +74,7 @@ impl Plugins {
     ) {
         let (call, code) = (refused.call, refused.code());
         let name_of = |seat| self.roster.name(seat).map(|owner| &**owner);
+        // The snapshot is used only if the refusal itself does not name the owner.
         let owner = refused.owner().and_then(name_of);
         let keeper = match owner {
             Some(owner) => Keeper::Program(owner),
@@ -102,6 +106,8 @@ impl Plugins {
                 )
             };
         }
+        // A denial is a warning. A missing variable is only information, because the variable may
+        // appear later.
         match refused.is_denial() {
             true => event!(warn),
             false => event!(info),
@@ -109,7 +115,13 @@ impl Plugins {
     }
 }
 
-/// Logs the line of a swap, with its four times and its missed cycles.
+/// Logs the line of a swap, with its four durations and its missed cycles.
+///
+/// The durations are the steps of the swap, in this order:
+/// - detect: from the first sign of the new file until its bytes were read,
+/// - compile: until the machine code exists, from the cache or from a compilation,
+/// - prepare: until an instance exists and its `init` has returned,
+/// - boundary: from the order to the scan until the cycle in which the program took its seat.
 pub(in crate::daemon) fn took_over(name: &str, swap: SwapView, cycle: u64) {
     let SwapView { detect_us, compile_us, prepare_us, boundary_us, .. } = swap;
     let SwapView { missed_cycles, cached, .. } = swap;
@@ -132,18 +144,18 @@ pub(in crate::daemon) fn took_over(name: &str, swap: SwapView, cycle: u64) {
     );
 }
 
-/// Logs that a file is not taken as a plugin, with reason and remedy.
+/// Logs that a file is not accepted as a plugin, with the reason and the remedy.
 pub(in crate::daemon) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
     let Refusal { reason, remedy, .. } = refusal;
     tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
 }
 
-/// Microseconds as text in milliseconds.
+/// Converts microseconds into a text in milliseconds.
 fn ms(micros: u64) -> String {
     format!("{:.1} ms", micros as f64 / 1000.0)
 }
 
-/// The advice for a call that names a point which does not exist.
+/// Returns the advice for a call with the name of a point that does not exist.
 fn remedy_of_no_point(name: &str, config: &Config) -> String {
     match nearest(name, config.live.points.iter().map(|(_, point)| &*point.name)) {
         Some(near) => format!("did you mean {near:?}?"),

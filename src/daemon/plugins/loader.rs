@@ -1,12 +1,13 @@
-//! The loader: its tasks make a program of a module, ready for its seat.
+//! The loader: its tasks turn the bytes of a module into a program that is ready for its seat.
 //!
 //! ```text
 //!        read           compile, or cache          prepare           if wanted
 //!  Away ──────▶ Bytes ────────────────────▶ Compiled ───────▶ program ─────────▶ shadow run
 //! ```
-//! A child process compiles, and a thread prepares. The loader's tasks wait for both, so neither
-//! delays the loop. The number that runs at once is limited, so a slow module delays others only if
-//! several are slow. `recall.rs` decides which places may have the bytes of a module.
+//! A child process compiles, and a thread prepares. Only the loader's tasks wait for both, so the
+//! daemon's loop is not delayed. The number of parallel compilations and preparations is limited.
+//! So a slow module delays other modules only if several modules are slow. `recall.rs` lists the
+//! places where the bytes of a module may be stored.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,41 +33,41 @@ use crate::plugin::{Generation, ModuleHash, Refusal};
 use crate::process::line::Line;
 use crate::process::world::World;
 
-/// The largest number of compilations at once. One may take very long, and the next still runs.
+/// The largest number of parallel compilations. If one is very slow, another can still run.
 const MAX_COMPILING: usize = 2;
 
-/// The largest number of preparations at once. Most preparations take a millisecond, but one whose
-/// `init` hangs takes its whole budget.
+/// The largest number of parallel preparations. Most preparations take a millisecond, but a program
+/// whose `init` does not return uses its whole budget.
 const MAX_PREPARING: usize = 4;
 
-/// The largest number of shadow runs of one version. A run is repeated if the machine was too busy
-/// to prove that the version is equal.
+/// The largest number of shadow runs of one version. A shadow run is repeated if the machine was
+/// too busy to compare the new version with the running version.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What is known of a module's code. An artifact may be many times as large as the bytes, so it is
-/// kept in memory only until the cache has it.
+/// The code of a module, as far as it is in memory. An artifact may be much larger than the bytes,
+/// so it is dropped from memory as soon as the cache has stored it.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) enum Module {
-    /// The bytes as read from the folder.
+    /// The bytes, as read from the folder.
     Bytes(Arc<[u8]>),
-    /// The bytes, and the artifact made of them.
+    /// The bytes, and the artifact that was compiled from them.
     Compiled(Arc<[u8]>, Artifact),
-    /// No bytes in memory: the module was refused, or has not run since the start of the daemon.
-    /// The loader reads it from the first of these places that has it.
+    /// No bytes in memory, because the module was refused or has not run since the start. The
+    /// loader reads the bytes from the first of these places that has them.
     Away(Vec<Place>),
 }
 
-/// A place where the bytes of a module may lie.
+/// A place where the bytes of a module may be stored.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) enum Place {
-    /// The kept versions of this plugin.
+    /// The stored versions of the plugin with this name.
     Kept(Versions, String),
-    /// This file.
+    /// The file with this path.
     File(PathBuf),
 }
 
 impl Module {
-    /// The bytes of the module, if they are in memory.
+    /// Returns the bytes of the module, if they are in memory.
     pub(in crate::daemon) fn bytes(&self) -> Option<Arc<[u8]>> {
         match self {
             Self::Bytes(bytes) | Self::Compiled(bytes, _) => Some(Arc::clone(bytes)),
@@ -74,7 +75,7 @@ impl Module {
         }
     }
 
-    /// Drops an artifact that the cache has by now.
+    /// Drops the artifact if the cache has stored it.
     pub(in crate::daemon) fn lighten(&mut self) {
         if let Self::Compiled(bytes, artifact) = self
             && artifact.is_stored()
@@ -84,20 +85,20 @@ impl Module {
     }
 }
 
-/// A preparation under way, at most one for each plugin. A drop ends the task and its compile
-/// worker.
+/// The running preparation of a plugin; at most one for each plugin. When this value is dropped,
+/// the task of the preparation and its compile worker end.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Loading(Option<(Generation, AbortHandle)>);
 
 impl Loading {
-    /// Ends the preparation of this instance, if that is the one under way.
+    /// Ends the running preparation, if it is the preparation of this instance.
     pub(in crate::daemon) fn abandon(&mut self, generation: Generation) {
         if self.0.as_ref().is_some_and(|(current, _)| *current == generation) {
             self.replace(Self::default());
         }
     }
 
-    /// Ends the preparation under way, and takes `other` in its place.
+    /// Ends the running preparation and stores `other` as the running preparation.
     pub(in crate::daemon) fn replace(&mut self, other: Self) {
         *self = other;
     }
@@ -118,15 +119,15 @@ pub(in crate::daemon) struct Loaded {
     pub(in crate::daemon) hash: ModuleHash,
     pub(in crate::daemon) generation: Generation,
     pub(in crate::daemon) result: Result<Prepared, Refusal>,
-    /// The log lines of the guest during the preparation.
+    /// The log lines that the guest wrote during the preparation.
     pub(in crate::daemon) lines: Vec<Line>,
-    /// The post-mortem of a guest whose start trapped.
+    /// The report data of a guest that trapped in its `init`.
     pub(in crate::daemon) post_mortem: Option<Box<PostMortem>>,
     /// The report of the shadow run, if there was one.
     pub(in crate::daemon) shadow: Option<Report>,
-    /// Notes about unusual properties of the module.
+    /// Warnings about unusual properties of the module.
     pub(in crate::daemon) notes: Vec<Note>,
-    /// The module with its artifact, if it is sound, for the next time.
+    /// The module with its artifact, for the next preparation; `None` if it was not compiled.
     pub(in crate::daemon) module: Option<Module>,
     /// Whether the artifact came from the cache.
     pub(in crate::daemon) cached: bool,
@@ -134,13 +135,13 @@ pub(in crate::daemon) struct Loaded {
     pub(in crate::daemon) prepare: Duration,
 }
 
-/// Starts preparations.
+/// Starts the preparations and limits their number.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Loader {
     pub(in crate::daemon) compile_service: Arc<CompileService>,
     pub(in crate::daemon) keeper: Arc<Timekeeper>,
     events: mpsc::Sender<Event>,
-    /// [`MAX_COMPILING`], [`MAX_PREPARING`] and [`MAX_SHADOWS`] permits, for one task each.
+    /// The permits for [`MAX_COMPILING`], [`MAX_PREPARING`] and [`MAX_SHADOWS`] parallel tasks.
     compiling: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
     trying: Arc<Semaphore>,
@@ -162,8 +163,8 @@ impl Loader {
         }
     }
 
-    /// Prepares a program in a task; an [`Event::Loaded`] follows. With `is_tried` the program
-    /// first polls in the shadow of the running version.
+    /// Prepares a program in a task of its own; the result is an [`Event::Loaded`]. If `is_tried`
+    /// is true, the program first polls in the shadow of the running version.
     pub(in crate::daemon) fn load(
         &self,
         request: Request,
@@ -175,13 +176,13 @@ impl Loader {
         let generation = request.generation;
         let task = tokio::spawn(async move {
             let loaded = loader.work(request, module, world, is_tried).await;
-            // The receiver is gone only when the daemon stops.
+            // The send fails only while the daemon stops, when the receiver is dropped.
             let _ = loader.events.send(Event::Loaded(Box::new(loaded))).await;
         });
         Loading(Some((generation, task.abort_handle())))
     }
 
-    /// Reports that a module of this user was refused before it was put into the folder.
+    /// Reports that a module from this user was refused before its file was in the folder.
     pub(in crate::daemon) async fn turned_away(
         &self,
         name: String,
@@ -189,11 +190,11 @@ impl Loader {
         refusal: Refusal,
         who: Option<Who>,
     ) {
-        // The receiver is gone only when the daemon stops.
+        // The send fails only while the daemon stops, when the receiver is dropped.
         let _ = self.events.send(Event::TurnedAway { name, hash, refusal, who }).await;
     }
 
-    /// The work of the task of one preparation: compiles, prepares, and tries the program.
+    /// Does the work of one preparation: compiles, prepares, and makes the shadow run.
     async fn work(
         &self,
         request: Request,
@@ -248,10 +249,10 @@ impl Loader {
         }
     }
 
-    /// Lets another instance poll in the shadow of the running version.
+    /// Lets an extra instance poll in the shadow of the running version.
     async fn attempt(&self, request: Request, artifact: Artifact, world: Box<World>) -> Outcome {
         let _permit = self.trying.acquire().await;
-        // The task owns this. If the task ends, the shadow run sees the drop and ends too.
+        // The task owns `wanted`. When the task ends, the shadow run detects the drop and ends too.
         let wanted = Arc::new(());
         let (loader, wants) = (self.clone(), Arc::downgrade(&wanted));
         let work = move || {
@@ -266,7 +267,7 @@ impl Loader {
         })
     }
 
-    /// Makes one shadow run, with an instance of its own.
+    /// Makes one shadow run, with a new instance for this run.
     fn attempt_once(
         &self,
         request: Request,
@@ -281,12 +282,12 @@ impl Loader {
             Err(refusal) => return Outcome::refused(refusal, made.post_mortem),
         };
         let (feed, frames) = shadow.feed();
-        // The receiver is gone only when the daemon stops.
+        // The send fails only while the daemon stops, when the receiver is dropped.
         let _ = self.events.blocking_send(Event::Feed(feed));
         shadow.run(frames, &self.keeper, wanted)
     }
 
-    /// The artifact of a module, and the module as it is to be kept.
+    /// Returns the artifact of a module, and the module as the daemon stores it in memory.
     async fn artifact(
         &self,
         hash: ModuleHash,
@@ -301,7 +302,7 @@ impl Loader {
                 fetch(places, self.compile_service.limits.module_bytes, hash).await?
             }
         };
-        // A module that is in the cache does not wait for a compilation.
+        // A module that is in the cache need not wait for a permit to compile.
         let artifact = match self.compile_service.cached(hash, bytes.len()).await {
             Some(artifact) => artifact,
             None => {
@@ -332,7 +333,7 @@ impl Loader {
     }
 }
 
-/// Reads a module from the first of these places that has it.
+/// Reads a module from the first of these places that has its bytes.
 async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let nowhere = Refusal::new("its bytes are not at hand any more", "deploy its file again");
     let mut refusal = nowhere.of_lost_bytes();
@@ -343,16 +344,16 @@ async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u
         };
         match found {
             Ok(bytes) => return Ok(bytes),
-            // The bytes are lost only if each place says so: a place that does not answer now may
-            // have them.
+            // The bytes count as lost only if every place has lost them. A place that does not
+            // answer at present may still have them.
             Err(why) => refusal = Refusal { is_lost: refusal.is_lost && why.is_lost, ..why },
         }
     }
     Err(refusal)
 }
 
-/// Reads a file that was read before. If it has other bytes, those are another module, which the
-/// folder reports itself.
+/// Reads the file of a module again. If the file has other bytes by now, it is another module,
+/// which the watch of the folder reports separately.
 async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
     match in_time(&READING, move || folder::reread(&path, most)).await {
@@ -367,7 +368,7 @@ async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>,
     }
 }
 
-/// Reads a kept version, from a disk that may not answer.
+/// Reads a stored version within a time limit, because the disk may not answer.
 async fn read_kept(
     versions: Versions,
     name: String,
@@ -378,8 +379,8 @@ async fn read_kept(
         Err(error) => {
             let reason = format!("the kept version {hash} cannot be read: {error}");
             let refusal = Refusal::new(reason, "deploy its file again");
-            // The user of an earlier daemon may have kept the version, so this daemon may never
-            // read it.
+            // An earlier daemon under another user may have stored the version. This daemon never
+            // gets the right to read such a version.
             Err(match error.kind() {
                 io::ErrorKind::PermissionDenied => refusal.of_lost_bytes(),
                 _ => unread(refusal, &error),
@@ -388,7 +389,7 @@ async fn read_kept(
     }
 }
 
-/// Marks the refusal: the bytes are lost, or they are only out of reach at present.
+/// Marks the refusal: either the bytes are lost, or they cannot be read at present.
 fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
     use io::ErrorKind::{FileTooLarge, InvalidData, NotFound};
     match error.kind() {
@@ -417,9 +418,9 @@ mod tests {
         assert!(!is_lost(io::Error::from_raw_os_error(nix::libc::EMFILE)));
     }
 
-    /// The file no longer had the bytes of a version that had run, and the loader did not look
-    /// among the kept versions. A damaged kept version must not stop the loader from reading the
-    /// file either.
+    /// A defect of the past: the file had new bytes, and the loader did not search the stored
+    /// versions for the old bytes. A damaged stored version must also not prevent a read of the
+    /// file.
     #[tokio::test]
     async fn a_module_is_read_from_wherever_it_is() {
         let dir = tempfile::tempdir().unwrap();
@@ -446,7 +447,7 @@ mod tests {
         std::fs::write(&file, "it").unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
         assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not at hand any more");
-        // The folder of kept versions cannot be read at present, but it may hold the module.
+        // The folder of stored versions cannot be read now, but it may have the module.
         std::fs::remove_dir_all(dir.path().join("versions")).unwrap();
         std::fs::write(dir.path().join("versions"), "in the way").unwrap();
         std::fs::remove_file(&file).unwrap();

@@ -1,15 +1,15 @@
-//! The notes about unusual properties of a module. They are logged when the module is loaded for
-//! the first time.
+//! The warnings about unusual properties of a module. The warnings are logged when the module is
+//! loaded for the first time.
 //!
-//! `plugin/module/note.rs` finds these properties and puts them into words; this file only logs
-//! them. `camshaft status` shows the notes as long as the module exists.
+//! `plugin/module/note.rs` finds these properties and has the texts; this file only logs them.
+//! `camshaft status` shows the warnings while the daemon knows the module.
 
 use super::Plugins;
 use super::loader::Loaded;
 
 impl Plugins {
-    /// Logs the notes of a module once, also if the module does not run, because a note may say
-    /// why.
+    /// Logs the warnings of a module one time. The warnings are also logged if the module does not
+    /// run, because a warning may explain the reason.
     pub(in crate::daemon) fn say_notes(&mut self, loaded: &Loaded) {
         let (name, hash) = (&*loaded.name, loaded.hash);
         if !self.roster.learn(hash, &loaded.notes) {

@@ -1,8 +1,11 @@
-//! Log lines about the owners of outputs: a program takes an output from another, or an output has
-//! no owner any more.
+//! Log lines about the owners of outputs: a program takes over an output from another program, or
+//! an output has no owner any more.
 //!
 //! The scan decides which program owns an output (`process/overlay.rs`); this file only logs it.
-//! What the status says about owners is in `refused.rs` and `daemon/view.rs`.
+//! The owners in the status are in `refused.rs` and `daemon/view.rs`.
+//!
+//! Examples of lines: `valve is now owned by tank (was pump)`, and `valve has no owner now (was
+//! pump, which may not write it any more); it is safe`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,25 +23,25 @@ use crate::process::image::{Direction, Point, PointId, Safe};
 pub(in crate::daemon) struct Owners {
     /// The last owner of each point, by the id of the point.
     last: Vec<Option<Arc<str>>>,
-    /// Whether the log already says that the point has no owner any more, by the id of the point.
+    /// Whether the log has reported that the point has no owner any more, by the id of the point.
     lost: Vec<bool>,
-    /// When a line about owners was last logged.
+    /// The time of the last log line about owners.
     told_at: Option<Instant>,
 }
 
 impl Owners {
-    /// The last owner of this point; `None` if no program has owned it.
+    /// Returns the last owner of this point; `None` if no program has owned the point.
     pub(in crate::daemon) fn last(&self, id: PointId) -> Option<&str> {
         self.last.get(id.index())?.as_deref()
     }
 }
 
-/// The largest number of lines about owners in [`OWNERS_PAUSE`], because two programs may take all
-/// outputs from each other for ever. A change that found no line is logged later, if it still holds
-/// then.
+/// The largest number of lines about owners in [`OWNERS_PAUSE`]. The limit is for two programs that
+/// take all outputs from each other without end. A change over the limit is logged later, if the
+/// output still has the new owner then.
 const OWNERS_LINES: usize = 10;
 
-/// The value of an output that has no owner any more, as text.
+/// Returns a text about the value of an output that has no owner any more.
 fn without_owner(point: &Point) -> String {
     match (point.safe, point.hold_for) {
         (Safe::Hold, _) => "it keeps its value, because its `safe` is \"hold\"".into(),
@@ -47,11 +50,11 @@ fn without_owner(point: &Point) -> String {
     }
 }
 
-/// The time in which at most [`OWNERS_LINES`] lines about owners are logged.
+/// The time window in which at most [`OWNERS_LINES`] lines about owners are logged.
 const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 
 impl Plugins {
-    /// Logs which outputs have another owner than their last one, and which have no owner any more.
+    /// Logs which outputs have a new owner, and which outputs have no owner any more.
     pub(in crate::daemon) fn tell_of_owners(&mut self, config: &Config, link: &mut ScanLink) {
         let (news, owners) = (link.news(), &mut self.owners);
         if owners.told_at.is_some_and(|at| at.elapsed() < OWNERS_PAUSE) {
@@ -59,7 +62,8 @@ impl Plugins {
         }
         owners.last.resize(news.owners.len(), None);
         owners.lost.resize(news.owners.len(), false);
-        // A point that a reload has removed may come back, and then it has no last owner.
+        // A reload may have removed a point. If a later reload adds the point again, the point has
+        // no last owner.
         for (id, owner) in (0..).map(PointId).zip(&mut owners.last) {
             if news.points.get(id).is_none_or(|point| point.direction == Direction::In) {
                 (*owner, owners.lost[id.index()]) = (None, false);
@@ -69,6 +73,8 @@ impl Plugins {
         for (id, point) in news.points.iter() {
             let (seat, last) = (news.owners[id.index()], &mut owners.last[id.index()]);
             let (point, is_lost) = (&*point.name, &mut owners.lost[id.index()]);
+            // An output without an owner is logged one time, and only if its last owner is still
+            // polled. Otherwise a stopped program would also cause a line for each of its outputs.
             let Some(owner) = seat.and_then(|seat| self.roster.name(seat)) else {
                 let loser = last.as_deref().filter(|last| is_polled(last, &self.roster, news));
                 if let (Some(last), false, true) = (loser, *is_lost, lines < OWNERS_LINES) {
@@ -87,6 +93,8 @@ impl Plugins {
             *is_lost = false;
             match last {
                 Some(last) if last == owner => continue,
+                // `last` does not change without a log line, so the next call finds the change
+                // again.
                 Some(_) if lines == OWNERS_LINES => continue,
                 Some(last) => {
                     lines += 1;

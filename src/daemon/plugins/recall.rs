@@ -1,13 +1,14 @@
-//! The choice of the version that runs if the file is no good. The rule is the same while the
-//! daemon runs and after a start.
+//! The choice of the version that runs if the file is bad. The rule is the same while the daemon
+//! runs and after a start.
 //!
-//! Over a start, the daemon remembers which modules were in quarantine and which version ran. The
-//! version that ran goes on if the file is refused, as it would have without the start. If that
-//! version is in quarantine, a good version takes its place. A hold is not remembered, because
-//! it is an order; the configuration has a key for plugins that are held from the start.
+//! The daemon stores which modules are in quarantine and which version runs, so that the next start
+//! knows both. If the file is refused after a start, the version that ran before runs again. If the
+//! version that ran before is in quarantine, a good stored version runs instead. A hold is not
+//! stored, because it is an order; the configuration has a key for plugins that are held from the
+//! start.
 //!
-//! The supervisor chooses the version (`supervisor/plugin/target.rs`), `version.rs` knows which
-//! versions are good, and `keep.rs` which versions are on the disk.
+//! The supervisor chooses the version (`supervisor/plugin/target.rs`). `version.rs` knows which
+//! versions are good, and `keep.rs` knows which versions are on the disk.
 
 use std::time::Duration;
 
@@ -18,14 +19,15 @@ use crate::control::{Code, Failure, Soundness};
 use crate::plugin::ModuleHash;
 use crate::text::first_of;
 
-/// How long after the start a missing file may still come, because an editor that replaces a file
-/// removes it for a moment. After this time the file counts as removed while the daemon was down.
-/// The version that ran under its name then does not come back with the next file.
+/// The time after the start in which a missing file may still appear, because an editor that
+/// replaces a file removes the file for a moment. After this time, the file counts as removed while
+/// the daemon was down. After such a removal, a later file of the same name does not bring back the
+/// version that ran before.
 const START: Duration = Duration::from_secs(10);
 
 impl Plugins {
-    /// Tells the supervisor which versions may run instead of the file's, if these versions have
-    /// changed.
+    /// Informs the supervisor which versions may run instead of the file's version, if these
+    /// versions have changed.
     pub(in crate::daemon) fn offer_kept(&mut self, config: &Config) {
         self.forget_the_removed(config);
         let is_stale = self.store.is_stale || self.store.offered != self.record.versions.changes;
@@ -46,13 +48,14 @@ impl Plugins {
         (self.store.is_stale, self.store.offered) = (false, versions.changes);
     }
 
-    /// Forgets the versions that ran before the start and whose files were removed while the daemon
-    /// was down.
+    /// Forgets which version ran before the start, for plugins whose files were removed while the
+    /// daemon was down.
     fn forget_the_removed(&mut self, config: &Config) {
         if self.folder.since.elapsed() <= START {
             return;
         }
-        // `names` also has a file that is being written or cannot be read, which is no plugin yet.
+        // `names` also has files that are being written or cannot be read, so they are no plugins
+        // yet.
         let Some(files) = self.folder.watch.names() else { return };
         if self.folder.is_in_doubt(&files) {
             return self.tell_of_an_empty_folder(config);
@@ -68,10 +71,10 @@ impl Plugins {
         }
     }
 
-    /// Why a plugin folder without any plugin is suspicious: some plugins ran when the daemon
-    /// ended. The folder may be an empty mount point, from which no file was removed.
+    /// Returns the reason why an empty plugin folder is suspicious: some plugins ran when the
+    /// daemon ended. The folder may be an empty mount point, and no file was removed.
     fn emptiness(&self) -> Option<String> {
-        /// The largest number of names, because a log line has no room for more.
+        /// The largest number of names in the text, because a log line has no room for more.
         const NAMED: usize = 5;
         let ran: Vec<_> = self.record.versions.have_run().collect();
         if ran.is_empty() || !self.folder.is_in_doubt(&*self.folder.watch.names()?) {
@@ -84,14 +87,14 @@ impl Plugins {
         ))
     }
 
-    /// What is wrong with the plugin folder, as text that follows the name of the folder.
+    /// Returns the problem of the plugin folder, as text that follows the name of the folder.
     pub(in crate::daemon) fn folder_trouble(&self) -> Option<String> {
         self.folder.loss().map(ToString::to_string).or_else(|| self.emptiness())
     }
 
-    /// Refuses at once an order to put a file into the folder, if the folder may not be the right
-    /// one. If a file lay below a mount point, the plugins in the file system that belongs there
-    /// would count as removed.
+    /// Refuses at once an order to write a file into the folder, if the folder may be wrong. For
+    /// example, the folder may be an empty mount point. With a new file in the mount point, the
+    /// daemon would treat all plugins of the missing file system as removed.
     pub(in crate::daemon) fn takes_files(&self) -> Result<(), Failure> {
         self.folder.takes_files()?;
         self.emptiness().map_or(Ok(()), |why| {
@@ -99,7 +102,7 @@ impl Plugins {
         })
     }
 
-    /// Logs once that the plugin folder may be an empty mount point.
+    /// Logs one time that the plugin folder may be an empty mount point.
     fn tell_of_an_empty_folder(&mut self, config: &Config) {
         if self.folder.is_told_empty {
             return;
@@ -111,7 +114,7 @@ impl Plugins {
         }
     }
 
-    /// The module with its bytes, or the places where its bytes may be.
+    /// Returns the module with its bytes, or the places where its bytes may be stored.
     pub(in crate::daemon) fn module(
         &self,
         name: &str,
@@ -122,7 +125,7 @@ impl Plugins {
             return module.clone();
         }
         let is_file = self.supervisor.plugin(name).is_some_and(|view| view.file == Some(hash));
-        // If it is not known which versions are kept, the loader asks the disk.
+        // If the list of stored versions is not known, the loader searches the disk.
         let is_kept = self.store.of(name).contains(&hash) || self.store.doubt(name).is_some();
         let versions = self.store.versions.as_ref().filter(|_| is_kept);
         let kept = versions.map(|versions| Place::Kept(versions.clone(), name.to_owned()));

@@ -1,13 +1,13 @@
-//! The record: receipts of what happened to each plugin, kept in the journal.
+//! The record: the receipts of the events of each plugin. The journal stores them.
 //!
 //! ```text
 //!   scan: takeovers, traps ──────────┐
-//!   supervisor: notes ───────────────┼──▶ Record ──▶ journal (a streak leaves a few)
-//!   operators, files: orders ────────┘       └─────▶ Versions (each receipt counts)
+//!   supervisor: events ──────────────┼──▶ Record ──▶ journal (only some receipts of a streak)
+//!   operators, files: orders ────────┘       └─────▶ Versions (all receipts)
 //! ```
-//! A program that traps every half minute for a month must not push the rest of the history out of
-//! the journal, so a long streak of equal receipts leaves only a few. `control/receipt.rs` says
-//! what a receipt looks like, `journal.rs` keeps it; the log lines are in `line.rs`.
+//! A program may trap every half minute for a month. The receipts of these traps must not displace
+//! all others from the journal, so only some receipts of a long streak are stored. Next:
+//! `control/receipt.rs` (a receipt), `journal.rs`, `line.rs` (log lines).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,82 +27,82 @@ use crate::state::Folder;
 use crate::supervisor::Note;
 use crate::text::counted;
 
-/// How many events of a streak have a receipt each: the number of traps that lead to quarantine by
-/// default. After them, only events whose number is a power of two have a receipt, so a streak of a
-/// million leaves 20.
+/// The first events of a streak have a receipt each. The number of these first events is the
+/// default number of traps that lead to quarantine. Of the later events, only those whose number is
+/// a power of two have a receipt. So a streak of a million events has about 20 receipts.
 const TOLD_IN_FULL: u64 = 5;
 
-/// The lines in the history for orders about one plugin that change nothing else. A person gives
-/// fewer orders by hand in a day, but a script can give more.
+/// The limit of history lines for orders to hold, to release and to restart one plugin. Orders by
+/// hand are fewer per day, but a script can give more.
 const ORDERS: Lines = Lines { full: 100, refill: Duration::from_secs(600) };
 
-/// The lines in the history for refusals of all plugins together.
+/// The limit of history lines for refusals of all plugins together.
 const REFUSALS: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// The journal, and what its receipts say about each plugin.
+/// The journal, and for each plugin the data that follow from its receipts.
 #[derive(Debug)]
 pub(in crate::daemon) struct Record {
     /// The receipts, on the disk or in memory.
     journal: Journal<Receipt>,
-    /// The record of each version, as the sum of its receipts.
+    /// The record of each version, computed from all its receipts.
     pub(in crate::daemon) versions: Versions,
-    /// What the receipts say about each plugin, by name.
+    /// The data that follow from the receipts, for each plugin by name.
     plugins: HashMap<String, PluginHistory>,
-    /// The lines that are left for refusals of all plugins.
+    /// The remaining history lines for refusals of all plugins.
     refusals: LineStore,
     /// The newest cycle in the scan's snapshots.
     pub(in crate::daemon) cycle: u64,
 }
 
-/// What the receipts of one plugin say.
+/// The data that follow from the receipts of one plugin.
 #[derive(Debug, Default)]
 struct PluginHistory {
-    /// The version in the scan, also if it has trapped.
+    /// The version in the scan, even if it has trapped.
     runs: Option<ModuleHash>,
     /// Whether the newest instance of `runs` has trapped.
     is_down: bool,
-    /// The two newest instances whose traps are counted. After a rollback both are in the scan's
-    /// snapshot, the newer one as rolled back.
+    /// The two newest instances whose traps are counted. After a rollback, the snapshot shows the
+    /// traps of both instances, so both must be stored.
     counted: [Generation; 2],
-    /// The number of traps of `runs` between which it was only restarted.
+    /// The number of traps of `runs` since this version or an operator's order began a new count.
     traps: u64,
-    /// The version that was refused last, and how often it was refused in a row.
+    /// The version that was refused last, and the number of its refusals in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
-    /// The lines that are left for orders to hold, to release and to restart the plugin.
+    /// The remaining history lines for orders to hold, to release and to restart the plugin.
     orders: LineStore,
-    /// The report of the latest shadow run, until its version takes over or is refused.
+    /// The report of the last shadow run, until its version takes over or is refused.
     tried: Option<(ModuleHash, Report)>,
 }
 
 impl PluginHistory {
-    /// Removes and returns the report of this version's shadow run, if it had one.
+    /// Removes and returns the report of this version's shadow run, if the report exists.
     fn shadow_of(&mut self, hash: ModuleHash) -> Option<Report> {
         self.tried.take_if(|(tried, _)| *tried == hash).map(|(_, report)| report)
     }
 }
 
 impl Record {
-    /// A record in this journal. The record of versions is written into `folder`, if there is one.
+    /// Returns a record in this journal. `folder` is for the record of versions.
     pub(in crate::daemon) fn new(journal: Journal<Receipt>, folder: Option<Arc<Folder>>) -> Self {
         let versions = Versions::load(folder, &journal.newest(usize::MAX, |_| true));
         let (plugins, refusals) = (HashMap::new(), LineStore::default());
         Self { journal, versions, plugins, refusals, cycle: 0 }
     }
 
-    /// Writes the record of versions if it has changed, and checks whether the journal's disk
+    /// Writes the record of versions if it has changed, and checks whether the disk of the journal
     /// answers.
     pub(in crate::daemon) fn save(&mut self, now: Duration) {
         self.journal.look();
         self.versions.save(self.journal.last_seq(), now);
     }
 
-    /// Writes the record of versions at the end of the daemon, without waiting long for the disk.
+    /// Writes the record of versions at the end of the daemon. The wait for the disk is limited.
     pub(in crate::daemon) async fn save_last(&mut self) {
         self.versions.save_last(self.journal.last_seq(), MonotonicClock.now()).await;
     }
 
-    /// The newest receipts about this name: a plugin, point, variable or device. `None` takes all
-    /// receipts.
+    /// Returns the newest receipts about this name of a plugin, point, variable or device. `None`
+    /// returns the receipts of all names.
     pub(in crate::daemon) fn newest(
         &self,
         limit: usize,
@@ -118,19 +118,19 @@ impl Record {
         self.journal.newest(limit, |receipt| name.is_none_or(|name| is_about(receipt, name)))
     }
 
-    /// Why receipts would be lost at the end of the daemon; `None` if they are on the disk.
+    /// Reason why receipts would be lost at the end of the daemon; `None` if they are on the disk.
     pub(in crate::daemon) fn trouble(&self) -> Option<String> {
         let versions = || Some(format!("what became of versions: {}", self.versions.trouble()?));
         self.journal.trouble().or_else(versions)
     }
 
-    /// Notes that this version has polled in the shadow of the running one.
+    /// Stores the report of this version's shadow run.
     pub(in crate::daemon) fn tried(&mut self, name: &str, hash: ModuleHash, report: Report) {
         self.history(name).tried = Some((hash, report));
     }
 
-    /// Records the scan's facts about a plugin: which version has taken its seat, and which has
-    /// trapped. `missed` is the number of missed cycles so far.
+    /// Records the scan's facts about a plugin: which version has taken the seat, and which version
+    /// has trapped. `missed` is the number of missed cycles up to now.
     pub(super) fn settle(
         &mut self,
         name: &str,
@@ -138,12 +138,12 @@ impl Record {
         fact: &ProgramFact,
         missed: u64,
     ) {
-        // An older version that was rolled back also came and trapped before this one took over.
+        // An older version that was rolled back is recorded before the present version.
         let is_older = |rolled_back: &&ProgramFact| rolled_back.generation < fact.generation;
         if let Some(older) = fact.rolled_back.as_deref().filter(is_older) {
             self.settle(name, entry, older, missed);
         }
-        // A newer version that was rolled back came later, and trapped before this one resumed.
+        // A newer version that was rolled back is recorded after the present version.
         let rolled_back = fact.rolled_back.as_deref().filter(|rolled_back| !is_older(rolled_back));
         for fact in [Some(fact), rolled_back].into_iter().flatten() {
             if let Some(done) = entry.arrived(fact.generation) {
@@ -161,7 +161,7 @@ impl Record {
         }
     }
 
-    /// Records that an instance of this version has taken its seat in that cycle.
+    /// Records that an instance of this version has taken its seat in the cycle `cycle`.
     pub(in crate::daemon) fn took_over(
         &mut self,
         name: &str,
@@ -183,15 +183,15 @@ impl Record {
         let now = MonotonicClock.now();
         let is_told = match before == Some(hash) {
             false => true,
-            // If no trap is counted, an operator has ordered the restart.
+            // A restart without a counted trap was ordered by an operator.
             true if history.traps == 0 => history.orders.take(ORDERS, now),
             true => is_told(history.traps),
         };
         self.add_some(is_told, name, cycle, (Some(hash), before), event);
     }
 
-    /// Records that an instance of this version has trapped. Each look reports the trap, but it is
-    /// recorded once.
+    /// Records that an instance of this version has trapped. Several calls may report the same
+    /// trap, but the trap is recorded one time.
     fn trapped(&mut self, name: &str, generation: Generation, hash: ModuleHash, trap: &Trap) {
         let history = self.history(name);
         if history.counted.contains(&generation) {
@@ -205,7 +205,7 @@ impl Record {
         self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
     }
 
-    /// Records that a trap of this version has a report in this file.
+    /// Records that this file has the crash report of a trap of this version.
     pub(in crate::daemon) fn reported(&mut self, name: &str, hash: ModuleHash, file: String) {
         self.add(name, self.cycle, Some(hash), None, Event::Reported { file });
     }
@@ -220,8 +220,8 @@ impl Record {
         self.turned_away(name, hash, refusal, None);
     }
 
-    /// Records that this version is refused. With `who`, this user deployed it, and it is not in
-    /// the folder.
+    /// Records that this version is refused. If `who` is set, this user tried to deploy the
+    /// version, and no file was written.
     pub(in crate::daemon) fn turned_away(
         &mut self,
         name: &str,
@@ -242,7 +242,7 @@ impl Record {
         }
     }
 
-    /// Records a note of the supervisor; `why` gives the reason why a module is in quarantine.
+    /// Records an event of the supervisor. `why` returns the reason why a module is in quarantine.
     pub(in crate::daemon) fn noted(
         &mut self,
         name: &str,
@@ -289,7 +289,7 @@ impl Record {
         self.switched(name, Event::Held { by, who });
     }
 
-    /// Records that the plugin is released. `forgives` says whether the release also ends its
+    /// Records that the plugin is released. `forgives` is true if the release also ends the
     /// quarantine.
     pub(in crate::daemon) fn released(
         &mut self,
@@ -301,7 +301,7 @@ impl Record {
         self.switched(name, Event::Released { by, forgives, who });
     }
 
-    /// Records an order with its outcome; returns its receipt.
+    /// Records an order with its result; returns the receipt of the order.
     pub(in crate::daemon) fn ordered(
         &mut self,
         plugin: Option<String>,
@@ -316,47 +316,47 @@ impl Record {
         receipt
     }
 
-    /// Records a hold or a release, but only once, because a script may give the same order every
-    /// minute.
+    /// Records a hold or a release. Equal orders in a row are recorded one time, because a script
+    /// may repeat the order every minute.
     fn switched(&mut self, name: &str, event: Event) {
         self.afresh(name);
         let runs = self.history(name).runs;
         let is_meant = |receipt: &Receipt| {
-            // An order to hold leads to a stop, which is not counted as an event between two
+            // An order to hold causes a stop. This stop does not count as an event between two
             // orders.
             let is_aside = matches!(receipt.event, Event::Stopped | Event::Reported { .. });
             receipt.plugin.as_deref() == Some(name) && !is_aside
         };
         let last = self.journal.newest(1, is_meant).pop();
-        // An order that is no news for the history may be news for the record of versions.
+        // The record of versions gets every order, even an order that the history skips.
         let is_told = last.is_none_or(|last| last.what.event != event)
             && self.history(name).orders.take(ORDERS, MonotonicClock.now());
         self.add_some(is_told, name, self.cycle, (runs, runs), event);
     }
 
-    /// Begins new counts of traps and refusals, because the operator wants a new start.
+    /// Sets the counts of traps and refusals to zero, after an order of the operator.
     pub(in crate::daemon) fn afresh(&mut self, name: &str) {
         let history = self.history(name);
         (history.traps, history.refused) = (0, None);
     }
 
-    /// Records that the plugin's file is gone.
+    /// Records that the plugin's file was removed.
     pub(in crate::daemon) fn removed(&mut self, name: &str) {
         let runs = self.history(name).runs;
         self.add(name, self.cycle, runs, runs, Event::Removed);
     }
 
-    /// Drops the histories of plugins that the supervisor has forgotten; their receipts stay.
+    /// Drops the data of plugins that the supervisor has dropped, but not their receipts.
     pub(in crate::daemon) fn forget(&mut self, is_known: impl Fn(&str) -> bool) {
         self.plugins.retain(|name, _| is_known(name));
     }
 
-    /// The history of this plugin, begun if there is none.
+    /// Returns the data of this plugin; creates them if they do not exist.
     fn history(&mut self, name: &str) -> &mut PluginHistory {
         self.plugins.entry(name.to_owned()).or_default()
     }
 
-    /// Counts a receipt for its version, and puts it into the journal.
+    /// Adds a receipt to the record of its version and to the journal.
     fn add(
         &mut self,
         name: &str,
@@ -368,8 +368,8 @@ impl Record {
         self.add_some(true, name, cycle, (hash, old_hash), event);
     }
 
-    /// Counts a receipt for its version. It goes into the journal only if `is_told`, because not
-    /// each event of a long streak has a line.
+    /// Adds a receipt to the record of its version. If `is_told` is true, the receipt is also added
+    /// to the journal. `is_told` is false for most events of a long streak.
     fn add_some(
         &mut self,
         is_told: bool,
@@ -387,12 +387,12 @@ impl Record {
     }
 }
 
-/// All 64 hexadecimal digits of a hash.
+/// Returns all 64 hexadecimal digits of a hash.
 fn digits(hash: Option<ModuleHash>) -> Option<String> {
     hash.map(|hash| format!("{hash:#}"))
 }
 
-/// Whether the n-th event of a streak has a receipt.
+/// Whether event number `n` of a streak has a receipt.
 fn is_told(n: u64) -> bool {
     n <= TOLD_IN_FULL || n.is_power_of_two()
 }
@@ -420,9 +420,9 @@ mod tests {
         Record::new(Journal::in_memory("a test"), None)
     }
 
-    /// The history could not be opened in one life of the daemon, and the next life counted its
-    /// receipts again. An old release in the history let a quarantined version run. A disk that
-    /// gave no answer had the same effect.
+    /// A defect of the past: one daemon could not open the history, and the next daemon added the
+    /// old receipts a second time. An old release in the history let a quarantined version run. A
+    /// disk that did not answer had the same effect.
     #[tokio::test]
     async fn receipts_of_before_count_once_though_a_life_had_no_history() {
         let dir = tempfile::tempdir().unwrap();
@@ -443,7 +443,8 @@ mod tests {
         assert_eq!(found.quarantine.as_deref(), Some("5 traps"));
     }
 
-    /// What was recorded: the kind of each receipt, and the count of its streak if it has one.
+    /// Returns what was recorded: the kind of each receipt, and the count of its streak if it has a
+    /// count.
     fn history(record: &Record) -> Vec<String> {
         let kind = |entry: Entry<Receipt>| match entry.what.event {
             Event::Started { .. } => "started".into(),
@@ -486,7 +487,8 @@ mod tests {
         assert_eq!(record.newest(9, Some("y")), []);
     }
 
-    /// The instance with this number, of the version "v" with the same number.
+    /// Returns the fact about the instance with this number. The version of the instance has the
+    /// name "v" with the same number.
     fn fact(number: u64) -> ProgramFact {
         ProgramFact {
             seat: Seat(0),
@@ -505,7 +507,7 @@ mod tests {
         }
     }
 
-    /// Notes that the instance with this number is on its way into the scan.
+    /// Records that the instance with this number was ordered into the scan.
     fn order(entry: &mut roster::Entry, number: u64) {
         let hash = hash(&format!("v{number}"));
         let (generation, times) = (Generation(number), SwapView::default());
@@ -513,9 +515,9 @@ mod tests {
         entry.order(what, Arc::default());
     }
 
-    /// A version trapped in its first poll while the next version was already in the queue. The
-    /// trap was counted for the good version that ran again, and that version was never chosen any
-    /// more.
+    /// A defect of the past: a version trapped in its first poll while the next version was already
+    /// in the queue. The trap was counted for the good version that ran again, so this version was
+    /// never chosen again.
     #[test]
     fn who_trapped_is_blamed_though_another_was_ordered_meanwhile() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -542,8 +544,8 @@ mod tests {
         assert_eq!(why, Some("trapped on probation: unreachable, cycle 7"));
     }
 
-    /// The next version was already in the queue and took over in the next cycle. The trap of the
-    /// version before was never recorded, and its bytes ran again later.
+    /// A defect of the past: the next version was already in the queue and took over in the next
+    /// cycle. The trap of the previous version was not recorded, and its bytes ran again later.
     #[test]
     fn who_was_taken_back_is_blamed_though_the_next_one_took_over_at_once() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -561,8 +563,7 @@ mod tests {
         assert_eq!(record.versions.soundness("x", hash("v2")), Soundness::Bad);
     }
 
-    /// Everything that the scan does between two looks is recorded in the order in which it
-    /// happened.
+    /// All events of the scan between two calls are recorded in the order in which they happened.
     #[test]
     fn take_overs_that_are_seen_together_have_receipts_in_their_order() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -600,7 +601,7 @@ mod tests {
         assert_eq!(told.len(), 1 + 2 * (5 + 17), "{told:?}");
         assert_eq!(told[..3], ["started", "trapped 1", "restarted"]);
         assert_eq!(told[10..13], ["restarted", "trapped 8", "restarted"]);
-        // New bytes, or a release, begin a new count.
+        // New bytes or a release begin a new count.
         record.took_over("x", hash("two"), SwapView::default(), 0);
         trap(&mut record, 1_000_001);
         record.afresh("x");
@@ -619,7 +620,8 @@ mod tests {
         assert_eq!(history(&record)[12..], ["refused 1", "refused 1"]);
     }
 
-    /// The history said that a version goes on which was in quarantine.
+    /// A defect of the past: the history reported that a version continues, but this version was in
+    /// quarantine.
     #[test]
     fn only_what_runs_goes_on_beside_a_refusal() {
         let mut record = record();
@@ -653,7 +655,7 @@ mod tests {
         assert_eq!(history(&record).len(), 6, "this one forgives");
     }
 
-    /// A script holds and releases, restarts, or deploys a refused module without end.
+    /// A script holds and releases a plugin, restarts it, or deploys a refused module, without end.
     #[test]
     fn orders_without_end_do_not_flush_the_story_out() {
         let mut record = record();

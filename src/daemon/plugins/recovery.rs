@@ -1,18 +1,17 @@
-//! Recovery: the scan runs, every output is safe, and no plugin runs until an operator ends it.
+//! Recovery: the scan runs, every output is safe, and no plugin runs until an operator ends
+//! recovery.
 //!
-//! Recovery begins with `run --no-plugins`, or after too many ends that were not orderly;
-//! `[recovery]` of the configuration has the limits. The number that the kernel draws at each boot
-//! tells two kinds of such ends apart. If the number is the same, the end was *abnormal*: a
-//! watchdog, a panic, a stall or a kill. If it has changed, the machine went down: a *power cut*, a
-//! reset or a panic of the kernel, which says little about the programs. A refused start counts as
-//! orderly.
+//! Recovery begins with `run --no-plugins`, or after too many ends that were not orderly.
+//! `[recovery]` of the configuration has the limits. The kernel draws a new random number, the boot
+//! identity, at each boot. If the identity has not changed, the end was *abnormal*: a watchdog, a
+//! panic, a stall or a kill. A new identity means a *power cut*: the machine went down, which says
+//! little about the programs. A refused start counts as orderly.
 //!
-//! The count uses no wall clock, because many boards have none. Ends in one boot are compared by
-//! the monotonic clock, which all processes share. Ends in earlier boots count until a daemon has
-//! run for `within`, which clears all counts.
+//! The count uses the monotonic clock, because many boards have no wall clock. Ends in earlier
+//! boots count until a daemon has run for `within`; then all counts are cleared.
 //!
-//! Plugins that may not run are *parked*: recovery holds them, not the operator, so that all of
-//! them can be released together. A cold restart (`field/reset.rs`) parks them too.
+//! Plugins that may not run are *parked*: recovery holds them, not the operator, and can release
+//! all of them together. A cold restart (`field/reset.rs`) also parks them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -41,61 +40,61 @@ pub(in crate::daemon) use beginning::Beginning;
 use forget::{FORGET_AGAIN, end_recovery, forget_later};
 use later::answer_later;
 
-/// The file of the record, in the state directory.
+/// The name of the file with the record, in the state directory.
 const FILE: &str = "starts.json";
 
-/// The longest file that is read. The record has some hundred bytes, and 1 200 with the most ends
-/// that can be configured. A longer file is not from a daemon.
+/// The size limit of the file, in bytes. A record has some hundred bytes, and at most 1 200 with
+/// the highest limits in the configuration. A longer file was not written by a daemon.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// The time limit for the record of an orderly end. The process should end within 5 s of its
-/// SIGTERM, so a disk that does not answer gets no more.
+/// The time limit for the record of an orderly end. The process should end within 5 s after its
+/// SIGTERM, so a disk that does not answer gets only 1 s.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// The file with the identity of this boot, which the kernel draws anew at each boot.
+/// The file with the identity of this boot. The kernel draws a new identity at each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The longest identity that is read. A boot has an identity of 36 characters and a line end.
+/// The size limit of the identity, in bytes. The identity has 36 characters and a line end.
 const MAX_BOOT_ID_BYTES: u64 = 64;
 
-/// The lock that a thread holds while it reads, changes and writes the record. Without it, one of
-/// two changes could be lost.
+/// The lock for reading, changing and writing the record. Without the lock, two threads could read
+/// the same record, and the change of one thread would be lost.
 static CHANGING: Mutex<()> = Mutex::new(());
 
-/// The record of starts and ends, kept on the disk from one start to the next.
+/// The record of starts and ends, which is stored on the disk.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Record {
-    /// Whether a daemon runs: set at the start and cleared at an orderly end.
+    /// Whether a daemon runs: set at the start, cleared at an orderly end.
     running: bool,
-    /// The identity of the boot in which the last start was.
+    /// The identity of the boot of the last start.
     boot: String,
-    /// The times of the starts in this boot that followed an abnormal end, oldest first, in seconds
+    /// The times of starts in this boot that followed an abnormal end, oldest first. Unit: seconds
     /// of the monotonic clock.
     ends: Vec<u64>,
     /// The number of abnormal ends in earlier boots.
     earlier_ends: u32,
-    /// The number of ends at which the machine itself went down.
+    /// The number of ends that were power cuts.
     power_cuts: u32,
-    /// Whether recovery is on. It stays on over any number of starts, until an operator runs
+    /// Whether recovery is on. Recovery remains on after each new start, until an operator runs
     /// `camshaft recover`.
     recovery: bool,
 }
 
-/// How the daemon ended.
+/// The kind of end of the previous daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The daemon stopped in order, or its start was refused.
+    /// The daemon stopped in an orderly way, or its start was refused.
     Orderly,
-    /// The daemon ended in another way, and the boot is still the same.
+    /// The daemon ended in another way, and the machine has not booted since then.
     Abnormal,
-    /// The boot ended while the daemon ran.
+    /// The machine went down while the daemon ran.
     PowerCut,
 }
 
 impl Record {
-    /// Notes a start in this boot, at this second of the monotonic clock. Returns how the daemon
-    /// before it ended.
+    /// Records a start in this boot; `now_s` is in seconds of the monotonic clock. Returns how the
+    /// previous daemon ended.
     fn start(&mut self, boot: &str, now_s: u64, settings: &RecoverySettings) -> End {
         let is_same_boot = self.boot == boot;
         let end = match (self.running, is_same_boot) {
@@ -115,7 +114,7 @@ impl Record {
         }
         self.running = true;
         self.ends.retain(|end| now_s.abs_diff(*end) <= settings.within.as_secs());
-        // More ends than the limit lead to the same decision.
+        // The list needs no more ends than the limit, because the decision would be the same.
         let surplus = self.ends.len().saturating_sub(settings.ends.max(1) as usize);
         self.ends.drain(..surplus);
         self.recovery |= is_reached(self.abnormal_ends(), settings.ends)
@@ -123,13 +122,13 @@ impl Record {
         end
     }
 
-    /// The number of abnormal ends that count.
+    /// Returns the number of abnormal ends in this boot and in earlier boots.
     fn abnormal_ends(&self) -> u32 {
         let here = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
         self.earlier_ends.saturating_add(here)
     }
 
-    /// Ends recovery, as the operator has ordered.
+    /// Ends recovery by order of the operator, and clears all counts.
     fn end_recovery(&mut self) {
         self.recovery = false;
         self.forget_ends();
@@ -144,13 +143,13 @@ impl Record {
     }
 }
 
-/// Whether so many ends lead to recovery. A limit of 0 means that no number does.
+/// Whether this number of ends starts recovery. A limit of 0 switches the check off.
 fn is_reached(ends: u32, limit: u32) -> bool {
     limit > 0 && ends >= limit
 }
 
-/// The identity of this boot. If the kernel does not give it, all boots have the same identity, and
-/// every end that is not orderly counts as abnormal.
+/// Returns the identity of this boot. If the identity cannot be read, all boots have the same empty
+/// identity, and every end that is not orderly counts as abnormal.
 fn boot() -> String {
     let id = file::read(Path::new(BOOT_ID), MAX_BOOT_ID_BYTES).ok().flatten();
     String::from_utf8_lossy(&id.unwrap_or_default()).trim().to_owned()
@@ -172,10 +171,10 @@ fn load(folder: &Folder) -> Record {
     })
 }
 
-/// Changes the record on the disk. Returns the results of `change` and of the write. If the record
-/// has not changed, nothing is written.
+/// Changes the record on the disk. Returns the results of `change` and of the write. If `change`
+/// has changed nothing, nothing is written.
 fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::Result<()>) {
-    // A panic of the thread with the lock leaves the file whole, so the lock is used all the same.
+    // If a thread with the lock panics, the file is still complete, so the lock remains usable.
     let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
     let before = load(folder);
     let mut record = before.clone();
@@ -187,12 +186,12 @@ fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::
     (outcome, folder.replace(FILE, &text))
 }
 
-/// Whether recovery is on, and which plugins are parked.
+/// The state of recovery, and the plugins that are parked.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Recovery {
-    /// The state directory, which has the record; `None` if it cannot be used.
+    /// The state directory with the record; `None` if the directory cannot be used.
     folder: Option<Arc<Folder>>,
-    /// Why no plugin may run; `None` if recovery is off.
+    /// Reason why no plugin may run; `None` if recovery is off.
     reason: Option<String>,
     /// The names of the parked plugins.
     parked: BTreeSet<String>,
@@ -215,14 +214,14 @@ pub(in crate::daemon) fn begin(
             "RECOVERY: no plugin is run and outputs are safe ({reason}); `camshaft plugins` lists \
              what waits, `camshaft hold NAME` keeps one out, `camshaft recover` lets the others run"
         ),
-        // A daemon that runs no plugin proves nothing, so the counts stay until recovery ends.
+        // A daemon without plugins proves nothing, so in recovery the counts are not cleared.
         (None, Some(folder)) => forget_later(Arc::clone(folder), settings.within),
         (None, None) => {}
     }
     Recovery { folder: folder.cloned(), reason, parked: BTreeSet::new() }
 }
 
-/// Counts a start in the record. Returns the reason if no plugin may run.
+/// Counts a start in the record. Returns a reason if no plugin may run.
 fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     let was_in_recovery = record.recovery;
     let end = record.start(&boot(), MonotonicClock.now().as_secs(), settings);
@@ -257,7 +256,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     })
 }
 
-/// Records an orderly end, if the disk takes it within [`LAST_WRITE`].
+/// Records an orderly end, if the disk stores it within [`LAST_WRITE`].
 fn end(folder: Option<&Arc<Folder>>) {
     let Some(folder) = folder.cloned() else { return };
     let mark = move || change(&folder, |record| record.running = false).1;
@@ -267,22 +266,22 @@ fn end(folder: Option<&Arc<Folder>>) {
 }
 
 impl Recovery {
-    /// Whether recovery is on: no plugin may run.
+    /// Whether recovery is on. In recovery, no plugin may run.
     pub(in crate::daemon) fn is_on(&self) -> bool {
         self.reason.is_some()
     }
 
-    /// Why no plugin may run; `None` if recovery is off.
+    /// Returns the reason why no plugin may run; `None` if recovery is off.
     pub(in crate::daemon) fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// Records an orderly end, if the disk takes it within [`LAST_WRITE`].
+    /// Records an orderly end, if the disk stores it within [`LAST_WRITE`].
     pub(in crate::daemon) fn end(&self) {
         end(self.folder.as_ref());
     }
 
-    /// The state directory, if it can be used.
+    /// Returns the path of the state directory, if the directory can be used.
     pub(in crate::daemon) fn folder(&self) -> Option<&Path> {
         self.folder.as_ref().map(|folder| folder.path())
     }
@@ -292,23 +291,23 @@ impl Recovery {
         self.parked.contains(name)
     }
 
-    /// Removes this plugin from the parked ones, because an order or the configuration has decided
-    /// about it.
+    /// Removes a plugin from the list of parked plugins, because an order or the configuration has
+    /// decided whether the plugin runs.
     pub(in crate::daemon) fn forget(&mut self, name: &str) {
         self.parked.remove(name);
     }
 }
 
 impl Plugins {
-    /// Takes in a plugin that is seen for the first time: holds it if the configuration says so, or
-    /// parks it if no plugin may run.
+    /// Prepares for a new plugin, before its file is used. Holds the plugin if the configuration
+    /// says so, or parks it if no plugin may run.
     pub(in crate::daemon) fn meet(&mut self, name: &str, is_emptying: bool, config: &Config) {
         if self.supervisor.plugin(name).is_some() {
             return;
         }
         self.store.is_stale = true;
         if config.settings(name).hold {
-            // A wrong name, or one plugin too many, is refused together with its file.
+            // If the name is refused here, the file of that name is also refused.
             if self.supervisor.hold(name).is_ok() {
                 self.record.held(name, By::Configuration, None);
             }
@@ -317,13 +316,13 @@ impl Plugins {
         }
     }
 
-    /// Whether new plugins must wait, because of recovery or a cold restart.
+    /// Whether new plugins must wait for the end of recovery or of a cold restart.
     fn is_closed(&self, is_emptying: bool) -> bool {
         self.recovery.is_on() || is_emptying
     }
 
-    /// Holds or releases a plugin whose `hold` a reload has changed. The supervisor must know the
-    /// plugin.
+    /// Holds or releases a plugin after a reload has changed its `hold`. The supervisor must know
+    /// the plugin.
     pub(in crate::daemon) fn hold_as_configured(
         &mut self,
         name: &str,
@@ -338,7 +337,7 @@ impl Plugins {
             self.supervisor.hold(name).expect("the name comes from the supervisor");
             return;
         }
-        // A change of `hold` does not end a quarantine.
+        // A change of `hold` ends the hold only; a quarantine remains.
         self.record.released(name, By::Configuration, false, None);
         match self.is_closed(is_emptying) {
             true => self.park(name),
@@ -348,7 +347,7 @@ impl Plugins {
 
     /// Holds a plugin until all parked plugins are released.
     pub(in crate::daemon) fn park(&mut self, name: &str) {
-        // A name that cannot be held is no plugin's, and its file is refused too.
+        // If the name is refused here, the file of that name is also refused.
         if self.supervisor.hold(name).is_ok() {
             self.recovery.parked.insert(name.to_owned());
         }
@@ -361,7 +360,7 @@ impl Plugins {
         }
     }
 
-    /// Ends recovery on an operator's order, and records the end.
+    /// Ends recovery by order of an operator, and records the end on the disk.
     pub(in crate::daemon) fn recover(&mut self, is_emptying: bool, reply: oneshot::Sender<Reply>) {
         if self.recovery.reason.take().is_none() {
             let message = "there is no recovery to end; `camshaft plugins` says what runs and why";
@@ -406,11 +405,11 @@ mod tests {
         RecoverySettings { ends, power_cuts, within: Duration::from_secs(600) }
     }
 
-    /// Lives of the daemon, each from a start to its end: the boot, the second of the start, and
-    /// the end.
+    /// The lives of several daemons, one after the other. Each has the boot, the second of its
+    /// start, and its end.
     type Lives<'l> = &'l [(&'l str, u64, Fate)];
 
-    /// How a life ends: in order, abnormally, or abnormally after ten minutes.
+    /// The end of a life: orderly, abnormal, or abnormal after ten minutes of running.
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Fate {
         Stopped,
@@ -419,8 +418,8 @@ mod tests {
     }
     use Fate::{Healthy, Killed, Stopped};
 
-    /// Whether recovery is on at the start after these lives. This start is in the boot `next`, a
-    /// second after the start of the last life.
+    /// Whether recovery is on at one more start after these lives. That start is in the boot
+    /// `next`, one second after the start of the last life.
     fn recovers(lives: Lives<'_>, next: &str, settings: &RecoverySettings) -> bool {
         let mut record = Record::default();
         for (boot, at, fate) in lives {
@@ -446,12 +445,13 @@ mod tests {
         check(&[(5000, Killed), (5010, Killed), (5020, Killed)], true);
         check(&[(5000, Killed), (5010, Stopped), (5020, Killed), (5030, Killed)], true);
         check(&[(5000, Killed), (5010, Stopped), (5020, Stopped), (5030, Killed)], false);
-        // The first end is found at 5010, and the last start is at 5611.
+        // The first end is counted at the start at 5010. The last start, at 5611, is over 600 s
+        // later.
         check(&[(5000, Killed), (5010, Killed), (5610, Killed)], false);
         check(&[(5000, Killed), (5010, Killed), (5609, Killed)], true);
-        // Ten minutes of life clear the list, but an orderly stop does not.
+        // A life of ten minutes clears the list, but an orderly stop does not clear it.
         check(&[(5000, Killed), (5010, Killed), (5020, Healthy), (5030, Killed)], false);
-        // Recovery stays on, whatever follows.
+        // Recovery remains on after an orderly stop.
         check(&[(5000, Killed), (5010, Killed), (5020, Killed), (5030, Stopped)], true);
         check(&[(1, Killed), (2, Killed), (3, Killed), (4, Stopped), (9999, Stopped)], true);
     }
@@ -467,10 +467,10 @@ mod tests {
         check(storm, "e", 3, 0, false);
         check(storm, "e", 3, 5, false);
         check(storm, "e", 3, 4, true);
-        // Weeks lie between the starts, and the monotonic clock begins anew at each boot.
+        // Weeks pass between two starts. The monotonic clock begins at zero at each boot.
         let weeks = &storm.iter().map(|(boot, at, _)| (*boot, *at, Healthy)).collect::<Vec<_>>();
         check(weeks, "e", 3, 2, false);
-        // Power cuts and crashes do not add up, and crashes of earlier boots are not forgotten.
+        // Power cuts and crashes are counted separately. Crashes of earlier boots still count.
         check(&[("a", 9, Killed), ("b", 9, Killed), ("b", 10, Killed)], "b", 3, 2, false);
         check(&[("a", 9, Killed), ("a", 10, Killed), ("a", 11, Stopped)], "b", 2, 0, true);
         let crashes: Lives<'_> =
@@ -479,13 +479,14 @@ mod tests {
         check(crashes, "b", 0, 0, false);
     }
 
-    /// The disk was slow at the start, and plugins ran that should have waited for an operator.
+    /// A defect of the past: the disk was slow at the start, so plugins ran without the operator's
+    /// order.
     #[test]
     fn a_recovery_that_was_read_counts_though_the_start_cannot_be_recorded() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
         change(&folder, |record| record.recovery = true).1.unwrap();
-        // Each write waits for this lock.
+        // Each write waits for this lock, so no write is possible.
         let _slow = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         let (beginning, limit) = (Arc::<Beginning>::default(), Duration::from_millis(500));
         assert!(beginning.record(&folder, &settings(3, 0), limit).is_some());
@@ -512,7 +513,8 @@ mod tests {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
             assert_eq!(load(&folder), Record::default(), "{bad}");
         }
-        // Earlier versions wrote this text. Its recovery counts, and its wall-clock times do not.
+        // An earlier version of the daemon wrote this text. The `recovery` of this text counts, but
+        // the wall-clock times do not count.
         let old = r#"{"running":true,"abnormal_ends":[1764000000,1764000001],"recovery":true}"#;
         std::fs::write(dir.path().join(FILE), old).unwrap();
         let expected = Record { running: true, recovery: true, ..Record::default() };

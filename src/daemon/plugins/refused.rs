@@ -1,9 +1,13 @@
-//! The calls that programs were refused, and the outputs that they have lost, for the view of a
+//! The refused calls of programs, and the outputs that programs have lost, for the view of a
 //! plugin.
 //!
-//! The scan counts refused calls (`process/refused.rs`), and this file reads the counts. It decides
-//! nothing. The first call of each kind and name is also a log line (`line.rs`); the view itself is
-//! in `view.rs`.
+//! The scan counts refused calls (`process/refused.rs`), and this file reads the counts. This file
+//! decides nothing. The first call of each kind and name is also a log line (`line.rs`); the view
+//! itself is in `view.rs`.
+//!
+//! - `refused` returns the refused calls that still matter: they would be refused again.
+//! - `keeper` returns who owns the output or variable of such a call.
+//! - `lost_outputs` returns outputs of the plugin that have no owner now.
 
 use std::time::Duration;
 
@@ -20,24 +24,24 @@ use crate::process::variable::{Denied, Variable, VariableKind};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
 
-/// The time after which a mistake counts as over. A mistake that comes again within this time is
-/// shown all the time, because otherwise the operator would see it only by luck.
+/// The time after which a mistake of a program counts as over. A mistake that returns within this
+/// time is shown without a break, because otherwise the operator would rarely see it.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 
-/// The refused calls of a program, as its view shows them.
+/// The refused calls of a program, for its view.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Refused {
-    /// Each kind and name of call that is refused now, or was refused at the start and not made
-    /// since.
+    /// The refused calls by kind and name: calls that are refused now, and calls that were refused
+    /// in `init` and not made again.
     pub(in crate::daemon) calls: Vec<RefusedView>,
-    /// The number of calls for which there is no entry of their own.
+    /// The number of further refused calls, which are only counted because the list was full.
     pub(in crate::daemon) others: u64,
-    /// Whether the program lacks a right that it needs.
+    /// Whether the program has no right for a call that it needs.
     pub(in crate::daemon) is_denied: bool,
 }
 
 impl Plugins {
-    /// The refused calls of this plugin's instance in the scan.
+    /// Returns the refused calls of this plugin's instance in the scan.
     pub(in crate::daemon) fn refused(
         &self,
         name: &str,
@@ -57,6 +61,9 @@ impl Plugins {
         };
         for refusals in tally.entries().iter().filter(|it| !self.is_over(it, news, config)) {
             let first = &refusals.first;
+            // A call that would be refused again is shown with the present owner. A call that was
+            // refused in `init` is shown with a text about the start. All other refusals are not
+            // shown.
             let words = if self.stands(name, first, news, config, link) {
                 refused.is_denied |= first.is_denial();
                 first.words(self.keeper(name, first, news, config, link))
@@ -70,16 +77,17 @@ impl Plugins {
         refused
     }
 
-    /// Whether a refusal is over: a call of its kind was allowed since. A mistake that the program
-    /// makes now and then is not over.
+    /// Whether a refusal is over, because a later call of the same kind was allowed. A mistake that
+    /// the program makes again and again is not over.
     fn is_over(&self, refusals: &Refusals, news: &Snapshot, config: &Config) -> bool {
         let ago = news.cycle.saturating_sub(refusals.last_cycle);
+        // The age of the last refusal: the number of cycles since then, times the period.
         let ago = config.live.scan.period.saturating_mul(u32::try_from(ago).unwrap_or(u32::MAX));
         refusals.is_over && !(refusals.first.is_mistake() && ago < NOW_AND_THEN)
     }
 
-    /// Whether the plugin would be refused this call again. The values that the call passes are not
-    /// looked at.
+    /// Whether this call of the plugin would be refused again. The check does not use the values of
+    /// the call.
     fn stands(
         &self,
         plugin: &str,
@@ -107,11 +115,13 @@ impl Plugins {
                 let kind = variable.map(Variable::kind).or_else(|| link.reserved.kind(name));
                 kind.is_some_and(|kind| kind != asked)
             }
+            // The other reasons are limits and wrong arguments. These reasons are assumed to be
+            // still valid.
             _ => true,
         }
     }
 
-    /// Which program or part owns the thing that this plugin was refused.
+    /// Returns the program or part that owns the output or variable of a refused call.
     pub(in crate::daemon) fn keeper(
         &self,
         name: &str,
@@ -131,8 +141,8 @@ impl Plugins {
             }
             _ => return Keeper::Unknown,
         };
-        // The variable may come from a `[[variable]]` that counts only after a restart; then it has
-        // no value yet.
+        // The variable may come from a `[[variable]]` that is valid only after a restart. Such a
+        // variable has no value yet.
         if config.declares(wanted) || link.reserved.kind(wanted) == Some(is) {
             return Keeper::Configuration;
         }
@@ -156,13 +166,12 @@ impl Plugins {
     fn has_written(&self, name: &str, variable: &str, news: &Snapshot) -> bool {
         let fact = self.roster.fact(name, news);
         let mut written = news.variables.writers(variable).programs();
-        // If a value was written before the instance took its seat, the version before has written
-        // it.
+        // A value from before the instance took its seat was written by the previous version.
         fact.is_some_and(|fact| written.any(|it| it.by == maker(name) && it.at >= fact.since))
     }
 
-    /// The outputs that this plugin owned last and that have no owner now, although the plugin runs
-    /// and may write them.
+    /// Returns the outputs that this plugin owned last and that have no owner now, although the
+    /// plugin runs and may write them.
     pub(in crate::daemon) fn lost_outputs(
         &self,
         name: &str,
@@ -179,15 +188,15 @@ impl Plugins {
     }
 }
 
-/// The present owner of an output. The owner at the time of the refusal may have left, and another
-/// plugin may have its seat.
+/// Returns the present owner of an output. The owner at the time of the refusal may have left the
+/// scan, and another plugin may have its seat.
 fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
     *news.owners.get(news.points.find(output)?.index())?
 }
 
-/// The plugins that would write this variable again after a cold restart, as far as that is known:
-/// its last writer that is a program, and its maker. A plugin that would make it with the wanted
-/// type is left out.
+/// Returns the plugins that are known to write this variable again after a cold restart: its last
+/// writer that is a program, and its maker. Plugins that would write the wanted type are not
+/// returned.
 pub(in crate::daemon) fn writers<'r>(
     (variable, wanted): (&str, VariableKind),
     news: &Snapshot,
@@ -203,8 +212,8 @@ pub(in crate::daemon) fn writers<'r>(
     names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
 }
 
-/// Whether this plugin has a newer version that would write the variable with the wanted type. The
-/// plugin wrote the variable at the time `at`, and the newer version was refused to write it.
+/// Whether a newer version of this plugin would write the variable with the wanted type. The plugin
+/// wrote the variable at the time `at`, and then a call of the newer version was refused.
 fn writes_it_so(
     name: &str,
     (variable, wanted): (&str, VariableKind),
@@ -224,7 +233,7 @@ fn writes_it_so(
 }
 
 /// Whether the plugin runs, or will run without an order. A plugin that waits for its restart after
-/// a trap counts as running.
+/// a trap also counts.
 fn is_to_run(view: &View<'_>) -> bool {
     match view.state {
         State::Preparing | State::Starting | State::Running | State::Backoff { .. } => {
@@ -235,8 +244,8 @@ fn is_to_run(view: &View<'_>) -> bool {
     }
 }
 
-/// Whether the plugin is in the scan or on its way into it. A plugin that waits for its restart is
-/// not.
+/// Whether the plugin is in the scan or will be in the scan soon. A plugin that waits for its
+/// restart does not count.
 pub(in crate::daemon) fn is_seated(
     name: &str,
     news: &Snapshot,
@@ -257,7 +266,7 @@ pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot)
     roster.fact(name, news).is_some_and(|fact| fact.trap.is_none() && fact.polls > 0)
 }
 
-/// The view of one kind of refused call.
+/// Converts one kind of refused calls into its view.
 fn view(refusals: &Refusals, words: String) -> RefusedView {
     let Refusals { first, count, last_cycle, .. } = refusals;
     RefusedView {

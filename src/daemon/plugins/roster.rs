@@ -1,13 +1,12 @@
-//! The roster: for each plugin its name and seat, its programs on their way into the scan, and its
-//! modules.
+//! The roster: for each plugin its name, its seat, its next programs, and its modules.
 //!
 //! ```text
 //!   folder shows a name ──▶ Entry with a seat ──▶ ready ──▶ ordered ──▶ in the scan
 //!                               │
-//!        the supervisor has forgotten it, the seat is empty ──▶ the entry ends
+//!        the supervisor has dropped the plugin, the seat is empty ──▶ the entry ends
 //! ```
-//! The roster decides nothing: it puts together what the folder, the loader and the scan know.
-//! `plugins.rs` fills it, the supervisor decides (`supervisor.rs`).
+//! The roster decides nothing. The roster combines the facts of the folder, the loader and the
+//! scan. `plugins.rs` fills the roster, and the supervisor decides (`supervisor.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,40 +23,42 @@ use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{MAX_VARIABLES, Maker};
 use crate::scan::{ProgramFact, Snapshot};
 
-/// What the daemon remembers about one plugin.
+/// The data of the daemon about one plugin.
 #[derive(Debug)]
 pub(in crate::daemon) struct Entry {
-    /// The seat of the plugin in the scan, for as long as the entry lives.
+    /// The seat of the plugin in the scan. The seat does not change while the entry exists.
     pub(in crate::daemon) seat: Seat,
-    /// The time from the first hint of the newest file until its bytes were read.
+    /// The time from the first sign of the newest file until its bytes were read.
     pub(in crate::daemon) detect: Duration,
-    /// A program that is prepared, and that the scan was not ordered to take yet.
+    /// A program that is prepared, but not ordered into the scan yet.
     pub(in crate::daemon) ready: Option<Ready>,
-    /// Swaps that were ordered and that the scan has not shown yet, oldest first. If the scan is
-    /// slow, several swaps wait. One may trap and be rolled back before the scan shows another.
+    /// Swaps that were ordered but that no snapshot has shown yet, oldest first. If the scan is
+    /// slow, the list has several swaps. One swap may be rolled back before a snapshot shows the
+    /// next swap.
     ordered: Vec<Ordered>,
-    /// The times of the newest swap that the scan has shown.
+    /// The times of the newest swap that a snapshot has shown.
     pub(in crate::daemon) last_swap: Option<SwapView>,
-    /// The newest instance whose version was given to the store, and whether the version was in
-    /// doubt.
+    /// The newest instance whose version was sent to the store. The flag is true if the version was
+    /// in doubt at that time.
     pub(in crate::daemon) kept: Option<(Generation, bool)>,
-    /// The preparation that is under way.
+    /// The running preparation of this plugin.
     pub(in crate::daemon) loading: Loading,
-    /// The refused calls of the newest instances, newest last.
+    /// The counters of refused calls of the newest instances, newest last.
     refused: Vec<(Generation, Arc<Tally>)>,
 }
 
-/// The largest number of instances that are remembered for one plugin. An instance that resumes
-/// after a rollback may be older than several that replaced each other on probation.
+/// The largest number of instances in each list of one plugin. A rollback may return to an instance
+/// that is older than several instances that failed on probation, so the lists need several
+/// entries.
 const MAX_INSTANCES: usize = 8;
 
 impl Entry {
-    /// Whether the version of this instance was given to the store, and is not in doubt.
+    /// Whether the version of this instance was sent to the store and is not in doubt.
     pub(super) fn is_kept(&self, generation: Generation) -> bool {
         self.kept.is_some_and(|(kept, is_doubtful)| kept == generation && !is_doubtful)
     }
 
-    /// Notes that this instance is on its way into the scan. `refused` counts its refused calls.
+    /// Records that this instance was ordered into the scan. `refused` counts its refused calls.
     pub(in crate::daemon) fn order(&mut self, what: Ordered, refused: Arc<Tally>) {
         self.refused.retain(|(other, _)| *other != what.generation);
         self.refused.push((what.generation, refused));
@@ -69,26 +70,27 @@ impl Entry {
         self.ordered.drain(..surplus);
     }
 
-    /// Removes and returns the swap to this instance. The scan shows the instance for the first
-    /// time.
+    /// Removes and returns the swap to this instance. Must be called when a snapshot shows the
+    /// instance for the first time.
     pub(in crate::daemon) fn arrived(&mut self, generation: Generation) -> Option<Ordered> {
         let at = self.ordered.iter().position(|ordered| ordered.generation == generation)?;
         Some(self.ordered.remove(at))
     }
 
-    /// Forgets the swaps up to the newest instance that the scan shows. An older instance does not
-    /// come any more.
+    /// Drops all swaps up to the newest instance that the snapshot shows. An older instance cannot
+    /// appear later.
     pub(in crate::daemon) fn forget_ordered(&mut self, newest: Generation) {
         self.ordered.retain(|ordered| ordered.generation > newest);
     }
 
-    /// The module of an instance that is on its way into the scan.
+    /// Returns the module of an instance that is ordered into the scan but not shown yet.
     pub(in crate::daemon) fn on_its_way(&self, generation: Generation) -> Option<ModuleHash> {
         let found = self.ordered.iter().find(|ordered| ordered.generation == generation);
         found.map(|ordered| ordered.hash)
     }
 
-    /// Replaces each count of refused calls by the new count that a reload has begun.
+    /// A reload gives each program a new counter of refused calls. This function replaces the old
+    /// counters by the new counters.
     fn follow_refused(&mut self) {
         for (_, refused) in &mut self.refused {
             if let Some(newest) = refused.newest().cloned() {
@@ -97,30 +99,30 @@ impl Entry {
         }
     }
 
-    /// The calls that this instance was refused under its present rights.
+    /// Returns the refused calls of this instance, counted since its rights last changed.
     pub(in crate::daemon) fn refused(&self, generation: Generation) -> Option<&Tally> {
         let found = self.refused.iter().find(|(other, _)| *other == generation);
         found.map(|(_, refused)| &**refused.newest().unwrap_or(refused))
     }
 }
 
-/// A prepared program, with the times so far.
+/// A prepared program, with the times of the steps up to now.
 #[derive(Debug)]
 pub(in crate::daemon) struct Ready {
     /// The prepared program.
     pub(in crate::daemon) program: Box<Prepared>,
-    /// The times of its preparation.
+    /// The times of the detection, the compilation and the preparation.
     pub(in crate::daemon) times: SwapView,
 }
 
 impl Ready {
-    /// The number of the prepared instance.
+    /// Returns the number of the prepared instance.
     pub(in crate::daemon) fn generation(&self) -> Generation {
         self.program.program.generation
     }
 }
 
-/// A swap that was ordered from the scan, with the times so far.
+/// A swap that the daemon has ordered, with the times of the steps up to now.
 #[derive(Debug)]
 pub(in crate::daemon) struct Ordered {
     /// The module of the instance.
@@ -129,14 +131,14 @@ pub(in crate::daemon) struct Ordered {
     pub(in crate::daemon) generation: Generation,
     /// The times of the steps before the order.
     pub(in crate::daemon) times: SwapView,
-    /// When the swap was ordered, on the scan's clock.
+    /// The time of the order, on the scan's clock.
     pub(in crate::daemon) at: Duration,
-    /// The number of missed cycles before the order.
+    /// The number of missed cycles of the scan at the time of the order.
     pub(in crate::daemon) missed: u64,
 }
 
 impl Ordered {
-    /// The times of this swap, after the scan has shown it.
+    /// Returns the times of this swap, after a snapshot has shown the instance.
     pub(super) fn shown(&self, fact: &ProgramFact, missed: u64) -> SwapView {
         let takeover = &fact.takeover;
         SwapView {
@@ -151,22 +153,22 @@ impl Ordered {
     }
 }
 
-/// The largest number of names that are remembered after their plugins have gone: each variable can
-/// have a maker and a last writer.
+/// The largest number of names that are stored after their plugins are removed. Each variable can
+/// have two such names: its maker and its last writer.
 const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
 
-/// The names of plugins by seat.
+/// The names of plugins, sorted by seat.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Seats(Vec<Option<Arc<str>>>);
 
 impl Seats {
-    /// The name of the plugin on this seat.
+    /// Returns the name of the plugin on this seat.
     fn name(&self, seat: Seat) -> Option<&Arc<str>> {
         self.0.get(usize::from(seat.0))?.as_ref()
     }
 
-    /// The programs in this snapshot, each with the name of its plugin. If a plugin was forgotten,
-    /// its program is left out.
+    /// Returns the programs in this snapshot, each with the name of its plugin. Programs of dropped
+    /// plugins are not returned.
     pub(in crate::daemon) fn programs<'s>(
         &'s self,
         news: &'s Snapshot,
@@ -182,17 +184,18 @@ pub(in crate::daemon) struct Roster {
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// The names by seat.
     pub(in crate::daemon) seats: Seats,
-    /// The names by the key under which variables note their writers; also names of plugins that
-    /// have gone.
+    /// The plugin names for the keys with which variables record their writers. The map also has
+    /// the names of removed plugins.
     makers: HashMap<Maker, Arc<str>>,
-    /// The modules that run or may be asked for.
+    /// The modules that run or that the supervisor may order.
     pub(in crate::daemon) modules: HashMap<ModuleHash, Module>,
-    /// The notes about unusual properties of the modules that were loaded.
+    /// The warnings about unusual properties of the modules that were loaded.
     notes: HashMap<ModuleHash, Vec<Note>>,
 }
 
 impl Roster {
-    /// The entry of a name, made with a free seat if it is new; `None` if all seats are taken.
+    /// Returns the entry of a name. A new name gets an entry with a free seat; `None` if all seats
+    /// are in use.
     pub(in crate::daemon) fn enter(&mut self, name: &str) -> Option<&mut Entry> {
         if !self.entries.contains_key(name) {
             let free = self.seats.0.iter().position(Option::is_none).unwrap_or(self.seats.0.len());
@@ -204,7 +207,7 @@ impl Roster {
             }
             let name: Arc<str> = name.into();
             self.seats.0[free] = Some(Arc::clone(&name));
-            // If there are too many names, those of plugins that have gone are forgotten.
+            // If there are too many names, the names of removed plugins are dropped.
             if self.makers.len() >= MAX_MAKERS {
                 self.makers.retain(|_, name| self.entries.contains_key(name));
             }
@@ -224,27 +227,27 @@ impl Roster {
         self.entries.get_mut(name)
     }
 
-    /// The entry of this plugin, if it has one.
+    /// Returns the entry of this plugin, if it exists.
     pub(in crate::daemon) fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
 
-    /// The entry of this plugin to be changed, if it has one.
+    /// Returns the entry of this plugin for changes, if it exists.
     pub(in crate::daemon) fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
         self.entries.get_mut(name)
     }
 
-    /// Follows the new counts of refused calls that a reload has begun, in all entries.
+    /// Replaces the counters of refused calls in all entries, after a reload has made new counters.
     pub(in crate::daemon) fn follow_refused(&mut self) {
         self.entries.values_mut().for_each(Entry::follow_refused);
     }
 
-    /// The name of the plugin on this seat.
+    /// Returns the name of the plugin on this seat.
     pub(in crate::daemon) fn name(&self, seat: Seat) -> Option<&Arc<str>> {
         self.seats.name(seat)
     }
 
-    /// The scan's fact about the program of this plugin.
+    /// Returns the scan's fact about the program of this plugin.
     pub(in crate::daemon) fn fact<'n>(
         &self,
         name: &str,
@@ -254,30 +257,30 @@ impl Roster {
         news.programs.iter().find(|fact| fact.seat == seat)
     }
 
-    /// The name of the plugin that has written a variable, even if the plugin is gone.
+    /// Returns the name of the plugin that has written a variable, even if the plugin is removed.
     pub(in crate::daemon) fn maker(&self, maker: Maker) -> Option<&Arc<str>> {
         self.makers.get(&maker)
     }
 
-    /// Takes in the notes about a module that was loaded; returns whether the module is new.
+    /// Stores the warnings about a module that was loaded. Returns whether the module is new.
     pub(in crate::daemon) fn learn(&mut self, hash: ModuleHash, notes: &[Note]) -> bool {
         self.notes.insert(hash, notes.to_vec()).is_none()
     }
 
-    /// The notes about a module, in words.
+    /// Returns the warnings about a module as text.
     pub(in crate::daemon) fn notes(&self, hash: Option<ModuleHash>) -> Vec<String> {
         let notes = hash.and_then(|hash| self.notes.get(&hash));
         notes.into_iter().flatten().map(ToString::to_string).collect()
     }
 
-    /// Forgets all modules except `used`, and the artifacts that the cache has.
+    /// Drops all modules except `used`, and all artifacts that the cache has stored.
     pub(in crate::daemon) fn keep_modules(&mut self, used: &[ModuleHash]) {
         self.modules.values_mut().for_each(Module::lighten);
         self.modules.retain(|hash, _| used.contains(hash));
         self.notes.retain(|hash, _| used.contains(hash));
     }
 
-    /// Ends every entry for which `keep` is false; returns the seats that are free now.
+    /// Removes every entry for which `keep` is false. Returns the seats that are free now.
     pub(in crate::daemon) fn retain(&mut self, keep: impl Fn(&str, Seat) -> bool) -> Vec<Seat> {
         let mut free = Vec::new();
         self.entries.retain(|name, entry| {

@@ -1,12 +1,12 @@
-//! Shadow runs: which versions are tried before they take over, and what is logged about the runs.
+//! Shadow runs: which versions get a shadow run before they take over, and what is logged about it.
 //!
 //! ```text
 //!   loader ── Feed ──▶ the loop ── Order::Shadow ──▶ the scan ── frames ──▶ the loader's thread
 //!                                                                               │ Report
 //!                              log, receipt ◀── the loop ◀── Event::Loaded ◀────┘
 //! ```
-//! This file decides whether a version is tried, and orders the frames from the scan.
-//! `plugin/shadow.rs` has the run itself, and `loader.rs` starts its thread.
+//! This file decides whether a version gets a shadow run, and orders the input data (frames) from
+//! the scan. `plugin/shadow.rs` has the run itself, and `loader.rs` starts its thread.
 
 use super::Plugins;
 use super::loader::Loaded;
@@ -18,13 +18,13 @@ use crate::scan::Order;
 use crate::supervisor::State;
 
 impl Plugins {
-    /// Takes in a shadow run that is ready, and orders its frames from the scan.
+    /// Takes a shadow run that is ready, and orders its frames from the scan.
     pub(in crate::daemon) fn take_feed(&mut self, feed: Feed, link: &mut ScanLink) {
         self.feeds.push(feed);
         self.order_feeds(link);
     }
 
-    /// Whether this version is to poll in the shadow of another version that runs.
+    /// Whether this version must poll in the shadow of another version that runs.
     pub(in crate::daemon) fn is_to_be_tried(
         &self,
         name: &str,
@@ -38,7 +38,7 @@ impl Plugins {
             })
     }
 
-    /// Orders frames from the scan. If the queue is full, the next look tries again.
+    /// Orders frames from the scan. If the queue is full, the next call tries again.
     pub(in crate::daemon) fn order_feeds(&mut self, link: &mut ScanLink) {
         while let Some(feed) = self.feeds.pop() {
             if let Err(rtrb::PushError::Full(Order::Shadow(feed))) =
@@ -49,7 +49,7 @@ impl Plugins {
         }
     }
 
-    /// Logs the report of a shadow run, and keeps the report for the receipt.
+    /// Logs the report of a shadow run, and stores the report for the receipt.
     pub(in crate::daemon) fn tell_of_shadow(&mut self, loaded: &Loaded) {
         let (Some(report), name) = (&loaded.shadow, &*loaded.name) else { return };
         match report.differing > 0 || report.dropped > 0 || report.cut_short.is_some() {

@@ -1,17 +1,21 @@
-//! The log lines about the supervisor's notes: each names the file or the version, and says what
-//! goes on.
+//! The log lines about the supervisor's events. Each line names the file or the version, and
+//! reports what runs now.
 //!
-//! What runs is looked up when a line is logged, so the line is true at that moment. The words of a
-//! note are in `supervisor/note.rs`; the receipt of a note is in `record.rs`.
+//! Each line is made from the state at the time of the log line. The text of an event is in
+//! `supervisor/note.rs`; its receipt is made in `record.rs`.
+//!
+//! Levels of the lines: a restart, a rollback, a quarantine and a stored version that runs are
+//! errors. A refusal and a further attempt are warnings. A start and an ordered stop are
+//! information.
 
 use crate::plugin::{ModuleHash, Refusal, Trap};
 use crate::supervisor::{Note, State, Supervisor};
 
-/// Logs a note of the supervisor.
+/// Logs an event of the supervisor.
 pub(in crate::daemon) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
     let view = supervisor.plugin(name);
     let file = view.as_ref().and_then(|view| view.file);
-    // A fact about a version that is not in the file must not name the file.
+    // A line about a version that is not in the file must not name the file.
     let who = |hash: ModuleHash| match file == Some(hash) {
         true => format!("{name}.wasm"),
         false => format!("{name}: version {hash}"),

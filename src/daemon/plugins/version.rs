@@ -1,16 +1,17 @@
-//! The record of each version of each plugin: when it ran and for how long, why it ended, and
-//! whether it is good.
+//! The record of each version of each plugin: when it ran, for how long, why it ended, and whether
+//! it is good.
 //!
 //! ```text
-//!            probation over                 trap, quarantine, rollback
+//!            probation passed               trap, quarantine, rollback
 //!  unproven ────────────────▶ good, doubtful ─────────────────────────▶ bad
 //!                                  ▲                                      │
-//!                                  └───── proved again after a release ───┘
+//!                                  └──── passed again after a release ────┘
 //! ```
-//! The record is the sum of the receipts, and it stays when the journal has dropped the receipts. A
-//! file in the state directory says up to which receipt it has counted; the next start counts the
-//! rest. Next: `version/one.rs` (the record of one version), `version/disk.rs` (the file),
-//! `keep.rs` (which versions are on the disk), `recall.rs` (which version runs after a start).
+//! The record is computed from the receipts of the journal, and it remains when the journal has
+//! dropped old receipts. A file in the state directory has the record and the number of the last
+//! receipt in it. The next start adds only the later receipts. Next: `version/one.rs` (the record
+//! of one version), `version/disk.rs` (the file), `keep.rs` (which versions are on the disk),
+//! `recall.rs` (which version runs after a start).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,66 +36,69 @@ use disk::{FILE, read};
 use one::End;
 pub(super) use one::Version;
 
-/// The beginning of the reason of a version that is bad because it trapped. The trap follows it.
+/// The first words of the reason why a version is bad after a trap. The text of the trap follows.
 const TRAPPED: &str = "it trapped: ";
 
-/// The end of a version that leaves the scan without an order about it, as in a cold restart.
+/// The end reason of a version that left the scan without an order for its plugin, for example in a
+/// cold restart.
 const STOPPED: &str = "it was stopped";
 
-/// The end of a version whose plugin is put on hold.
+/// The end reason of a version whose plugin was put on hold.
 const HELD: &str = "the plugin was held";
 
-/// The largest number of versions of one plugin: the five that are kept, as many again that turned
-/// out to be bad, and some more.
+/// The largest number of versions of one plugin: the five that are stored on the disk, five bad
+/// versions, and six more.
 const MAX_VERSIONS: usize = 16;
 
-/// The largest number of plugins, including those that are long gone. The plugin whose last start
-/// is the oldest is forgotten first.
+/// The largest number of plugins, with removed plugins. If the list is full, the plugin whose last
+/// start is the oldest is dropped.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
 /// The records of the versions of all plugins.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Versions {
-    /// The part that is written into the file.
+    /// The part that is written to the file.
     sum: Sum,
-    /// The folder of the file. `None` without a state directory, or if the file could not be read.
+    /// The folder of the file; `None` if there is no state directory or the file could not be read.
     folder: Option<Arc<Folder>>,
-    /// The file that could not be read at the start, and that is left as it is.
+    /// The file that could not be read at the start. The daemon does not overwrite this file.
     left: Option<PathBuf>,
-    /// The newest write, under way or finished. At most one write runs at a time.
+    /// The newest write, running or finished. At most one write runs at a time.
     writing: Option<JoinHandle<()>>,
-    /// When the newest write began, and the value of `changes` at that time.
+    /// The time when the newest write began, and the value of `changes` at that time.
     written: (Duration, u64),
-    /// Whether the newest write has failed. The write's thread sets it, the loop reads it.
+    /// Whether the newest write has failed. The thread of the write sets the flag, and the daemon's
+    /// loop reads it.
     has_failed: Arc<AtomicBool>,
-    /// Whether the disk has not answered the newest write in time.
+    /// Whether the disk has not answered the newest write within the time limit.
     is_stalled: bool,
-    /// Whether there was trouble at the last check.
+    /// Whether the last check found a problem with the file or its disk.
     had_trouble: bool,
-    /// The number of changes so far.
+    /// The number of changes since the start.
     pub(in crate::daemon) changes: u64,
 }
 
 /// The content of the file.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Sum {
-    /// The newest receipt of the journal that is counted.
+    /// The number of the newest receipt that the record includes.
     seq: u64,
-    /// The versions of each plugin, in the order of their newest start.
+    /// The versions of each plugin, sorted by the time of their last start.
     plugins: BTreeMap<String, Vec<Version>>,
-    /// For each plugin, the order that takes its program out of the scan. The order stays here
-    /// until a version of the plugin starts. A hold also ends here when the operator ends it.
+    /// For each plugin, the reason of the order that takes its program out of the scan, as text.
+    /// The entry is removed when a version of the plugin starts. The entry of a hold is also
+    /// removed when the hold ends.
     #[serde(default)]
     leaving: BTreeMap<String, String>,
-    /// For each plugin, the version that ran when the daemon ended, or that ended in quarantine
-    /// before: all 64 hexadecimal digits. The entry stays until a version of the plugin runs, over
-    /// any number of starts.
+    /// For each plugin, the version that ran when the daemon ended, or that was in quarantine then.
+    /// The value is the hash with all 64 hexadecimal digits. The entry remains over several starts,
+    /// until a version of the plugin runs.
     #[serde(default)]
     ran: BTreeMap<String, String>,
 }
 
 impl Versions {
-    /// Reads the file in this folder, and counts the receipts that came after it.
+    /// Reads the file in this folder, and adds the later receipts.
     pub(in crate::daemon) fn load(
         folder: Option<Arc<Folder>>,
         receipts: &[Entry<Receipt>],
@@ -111,8 +115,8 @@ impl Versions {
         let Sum { plugins, leaving, ran, .. } = &mut all.sum;
         for (name, versions) in plugins {
             let last = versions.iter().rfind(|version| !version.first.is_empty());
-            // A version that trapped was waiting for its restart, unless another event followed. A
-            // version that stopped without an order was to start again, as in a cold restart.
+            // A version counts as running at the end in two more cases: it trapped and waited for
+            // its restart, or it stopped without an order for its plugin, as in a cold restart.
             let waits = |end: &End| end.why.starts_with(TRAPPED) || end.why == STOPPED;
             let last = last
                 .filter(|last| last.end.as_ref().is_none_or(waits) || last.quarantine.is_some());
@@ -125,7 +129,7 @@ impl Versions {
         all
     }
 
-    /// Tells a new supervisor which versions are in quarantine.
+    /// Reports the versions in quarantine to a new supervisor.
     pub(in crate::daemon) fn recall(&self, supervisor: &mut Supervisor) {
         for (name, version) in self.all() {
             let hash = ModuleHash::from_hex(&version.hash);
@@ -135,25 +139,25 @@ impl Versions {
         }
     }
 
-    /// All known versions with their plugins.
+    /// Returns all known versions, each with the name of its plugin.
     fn all(&self) -> impl Iterator<Item = (&str, &Version)> {
         let plugins = self.sum.plugins.iter();
         plugins.flat_map(|(name, versions)| versions.iter().map(|version| (&**name, version)))
     }
 
-    /// The known versions of this plugin, in the order of their newest start.
+    /// Returns the known versions of this plugin, sorted by the time of their last start.
     pub(super) fn of(&self, name: &str) -> &[Version] {
         self.sum.plugins.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The record of this version, if there is one.
+    /// Returns the record of this version, if the record exists.
     pub(super) fn find(&self, name: &str, hash: ModuleHash) -> Option<&Version> {
         let digits = format!("{hash:#}");
         self.of(name).iter().find(|version| version.hash == digits)
     }
 
-    /// Whether a kept version is good enough for a rollback. A kept version has passed its
-    /// probation, also if this record does not know it.
+    /// Returns the quality of a stored version, for a rollback. A stored version without a record
+    /// counts as good, because only versions that passed probation are stored.
     pub(in crate::daemon) fn soundness(&self, name: &str, hash: ModuleHash) -> Soundness {
         match self.find(name, hash).map(Version::soundness) {
             None | Some(Soundness::Unproven) => Soundness::Good,
@@ -161,18 +165,19 @@ impl Versions {
         }
     }
 
-    /// The version that ran under this name when the daemon ended, or that ended in quarantine
-    /// before. `None` if a version has run since.
+    /// Returns the version that ran under this name when the daemon ended, or that was in
+    /// quarantine then. `None` if a version of the plugin has run after the start.
     pub(in crate::daemon) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
     }
 
-    /// The plugins that ran when the daemon ended, and have not run since.
+    /// Returns the plugins that ran when the daemon ended and have not run after the start.
     pub(in crate::daemon) fn have_run(&self) -> impl Iterator<Item = &str> {
         self.sum.ran.keys().map(String::as_str)
     }
 
-    /// Forgets what ran before under names that are gone; returns these names.
+    /// Forgets which version ran before, for all plugins whose file is missing. Returns the names
+    /// of these plugins.
     pub(in crate::daemon) fn forget_what_ran(
         &mut self,
         is_there: impl Fn(&str) -> bool,
@@ -183,23 +188,24 @@ impl Versions {
         gone
     }
 
-    /// Gives this version another chance, because the operator wants it.
+    /// Ends the quarantine of this version and allows a new start, by order of the operator.
     pub(in crate::daemon) fn forgive(&mut self, name: &str, hash: ModuleHash) {
         let version = self.version(name, &format!("{hash:#}"));
         (version.quarantine, version.is_forgiven) = (None, true);
         self.changes += 1;
     }
 
-    /// Adds these outputs to the outputs that this version owns. The version has passed its
+    /// Adds outputs to the list of outputs that this version owns. The version has passed its
     /// probation.
     pub(in crate::daemon) fn owns(&mut self, name: &str, hash: ModuleHash, outputs: Vec<String>) {
         let is_news = self.version(name, &format!("{hash:#}")).owns(outputs);
         self.changes += u64::from(is_news);
     }
 
-    /// Notes that this version has passed its probation and owns these outputs. `is_lost` is true
+    /// Records that this version has passed its probation and owns these outputs. `is_lost` is true
     /// for an output that the version may write and that no other plugin owns. If the last good
-    /// version owned such an output and this one does not, this version is in doubt.
+    /// version owned such an output and this version does not own it, this version is in doubt.
+    /// Returns the quality of the version.
     pub(in crate::daemon) fn proved(
         &mut self,
         name: &str,
@@ -223,14 +229,14 @@ impl Versions {
         soundness
     }
 
-    /// Counts a receipt that is made now.
+    /// Adds a receipt to the record, with the present time.
     pub(in crate::daemon) fn on_receipt(&mut self, receipt: &Receipt, now: Duration) {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         self.count(receipt, &time, Some(now));
     }
 
-    /// Counts a receipt that was made at `time`. `now` is the monotonic time; a receipt from before
-    /// this start has none.
+    /// Adds a receipt to the record; `time` is the time of the receipt. `now` is the monotonic
+    /// time, or `None` for a receipt from before this start.
     fn count(&mut self, receipt: &Receipt, time: &str, now: Option<Duration>) {
         let Receipt { plugin: Some(name), hash, old_hash, event, .. } = receipt else { return };
         match (event, hash) {
@@ -250,7 +256,7 @@ impl Versions {
             (Event::Quarantined { reason }, Some(hash)) => {
                 self.quarantine(name, hash, reason.clone(), (time, now));
             }
-            // The version that was rolled back does not run again, so it is in quarantine too.
+            // The version that was rolled back must not run again, so it is in quarantine too.
             (Event::Rollback, Some(hash)) => {
                 if let Some(old) = old_hash {
                     let trap = self.version(name, old).bad.clone();
@@ -271,8 +277,8 @@ impl Versions {
                 let why = self.sum.leaving.get(name).cloned();
                 let version = self.version(name, hash);
                 if why.is_some() {
-                    // The version was waiting for its restart after a trap, and an order has ended
-                    // this wait.
+                    // After a trap, the version waited for its restart. The order has ended this
+                    // wait, so the order replaces the trap as the reason of the end.
                     version.end.take_if(|end| end.why.starts_with(TRAPPED));
                 }
                 version.end(time, now, || why.unwrap_or_else(|| STOPPED.into()));
@@ -282,15 +288,15 @@ impl Versions {
         self.changes += 1;
     }
 
-    /// Takes in that a plugin was released. Only with `forgives` do its versions get another
-    /// chance: the end of a hold gives none.
+    /// Handles the release of a plugin. If `forgives` is true, all its versions may run again. The
+    /// end of a hold does not set `forgives`.
     fn release(&mut self, name: &str, forgives: bool) {
         for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
             if forgives {
                 version.quarantine = None;
                 version.is_forgiven = true;
             }
-            // A version that a hold has ended is to run again.
+            // A version that ended because of the hold may run again.
             if let Some(end) = version.end.as_mut().filter(|end| end.why == HELD) {
                 end.why = STOPPED.into();
             }
@@ -298,16 +304,16 @@ impl Versions {
         self.sum.leaving.retain(|of, why| of != name || why != HELD);
     }
 
-    /// Notes the order that ends the running version of a plugin, unless an earlier order has ended
-    /// it.
+    /// Records the order that ends the running version of a plugin. If an earlier order is
+    /// recorded, the earlier order remains.
     fn leaves(&mut self, name: &str, why: &str) {
         if self.sum.plugins.contains_key(name) {
             self.sum.leaving.entry(name.to_owned()).or_insert_with(|| why.to_owned());
         }
     }
 
-    /// Counts a start of this version. The version moves to the end of its plugin's list, and the
-    /// order by which its program left is forgotten.
+    /// Adds a start of this version. The version moves to the end of its plugin's list. The
+    /// recorded order that ended the program before is removed.
     fn begin(&mut self, name: &str, hash: &str, time: &str, now: Option<Duration>) {
         self.version(name, hash).begin(time, now);
         let versions = self.sum.plugins.get_mut(name).expect("it has a version");
@@ -318,7 +324,7 @@ impl Versions {
         self.sum.ran.remove(name);
     }
 
-    /// Counts that this version is in quarantine: the version has ended and is bad.
+    /// Records that this version is in quarantine: the version has ended and is bad.
     fn quarantine(
         &mut self,
         name: &str,
@@ -332,7 +338,7 @@ impl Versions {
         version.quarantine.get_or_insert(why);
     }
 
-    /// The record of this version. If it is new, an older record may make room for it.
+    /// Returns the record of this version. A new record may displace an older record.
     fn version(&mut self, name: &str, hash: &str) -> &mut Version {
         if !self.sum.plugins.contains_key(name) && self.sum.plugins.len() == MAX_NAMES {
             let last = |versions: &Vec<Version>| versions.last().map(|last| last.last.clone());
@@ -346,9 +352,9 @@ impl Versions {
         let versions = self.sum.plugins.entry(name.to_owned()).or_default();
         let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
             if versions.len() == MAX_VERSIONS {
-                // Versions that have not passed their probation are not kept on the disk either, so
-                // they make room first. A version in quarantine makes room late, because it would
-                // run again if it were forgotten.
+                // Versions that have not passed probation are not stored on the disk, so they are
+                // dropped first. Versions in quarantine are dropped late, because a dropped version
+                // is no longer in quarantine at the next start and would run again.
                 let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
                 let spare = first(|version| !version.is_proven && version.quarantine.is_none());
                 let spare = spare.or_else(|| first(|version| !version.is_proven));
@@ -361,7 +367,7 @@ impl Versions {
     }
 }
 
-/// The first 16 digits of a hash, for a sentence.
+/// Returns the first 16 digits of a hash, for messages.
 pub(in crate::daemon) fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
@@ -376,7 +382,7 @@ mod tests {
     use crate::supervisor::RestartPolicy;
 
     impl Versions {
-        /// Waits for the write that is under way.
+        /// Waits for the end of the running write.
         pub(in super::super) async fn written_down(&mut self) {
             self.writing.take().expect("it is being written").await.unwrap();
         }
@@ -390,7 +396,7 @@ mod tests {
         Some(format!("{:#}", hash(text)))
     }
 
-    /// Receipts of the plugin `tank`, numbered from 1.
+    /// Returns receipts of the plugin `tank`, numbered from 1.
     fn receipts(all: &[(&str, &str, Event)]) -> Vec<Entry<Receipt>> {
         let some = |text: &str| if text.is_empty() { None } else { hex(text) };
         let entry = |(n, (new, old, event)): (usize, &(&str, &str, Event))| Entry {
@@ -428,7 +434,7 @@ mod tests {
         Event::Released { by: By::Operator, forgives: true, who: None }
     }
 
-    /// How the versions a, b and c ended, and why they are in quarantine.
+    /// Returns how the versions a, b and c ended, and why they are in quarantine.
     fn ends(versions: &Versions) -> Vec<(String, String)> {
         let all = ["a", "b", "c"].into_iter().filter_map(|text| versions.find("tank", hash(text)));
         let end = |version: &Version| {
@@ -496,7 +502,8 @@ mod tests {
         assert_eq!(supervisor.quarantined("pump"), []);
     }
 
-    /// A plugin was held and released by the configuration, and a version in quarantine ran again.
+    /// A defect of the past: the configuration held and released a plugin, and a version in
+    /// quarantine ran again.
     #[test]
     fn the_end_of_a_hold_is_no_other_chance() {
         let end = Event::Released { by: By::Configuration, forgives: false, who: None };
@@ -508,8 +515,8 @@ mod tests {
         assert_eq!(ends(&versions), [("5 traps".to_owned(), String::new())]);
     }
 
-    /// Outputs stayed safe after a start although a good version was kept. The file was no good,
-    /// and the version that had run before had ended in quarantine.
+    /// A defect of the past: outputs remained safe after a start, although a good version was
+    /// stored. The file was bad, and the version that ran before had ended in quarantine.
     #[test]
     fn what_ran_may_have_ended_in_quarantine() {
         let held = || Event::Held { by: By::Operator, who: None };
@@ -523,11 +530,12 @@ mod tests {
         check(&[("b", "b", Event::Stopped)], Some("b"));
         check(&[("a", "", started())], Some("a"));
         check(&[("b", "b", released())], None);
-        // An order counts more than the version that ran.
+        // After an order that removes the plugin, no version counts as the version that ran.
         check(&[("b", "b", Event::Stopped), ("b", "b", Event::Removed)], None);
         check(&[("b", "b", Event::Stopped), ("b", "b", held())], None);
         check(&[("b", "b", Event::Removed), ("b", "b", Event::Stopped)], None);
-        // A removal outlives a hold, the end of a hold, and the end of a quarantine.
+        // A removal remains in effect after a hold, after the end of a hold, and after the end of a
+        // quarantine.
         let let_go = || Event::Released { by: By::Operator, forgives: false, who: None };
         let gone = [("b", "b", held()), ("b", "b", Event::Removed)];
         check(&[&gone[..], &[("b", "b", let_go())]].concat(), None);
@@ -538,19 +546,19 @@ mod tests {
         check(&again, None);
         check(&[&again[..], &[("a", "a", let_go())]].concat(), Some("a"));
         check(&[("b", "b", Event::Removed), ("a", "", started())], Some("a"));
-        // The version was on its way out of the scan for a cold restart.
+        // The version was leaving the scan for a cold restart.
         check(&[("a", "", started()), ("a", "a", Event::Stopped)], Some("a"));
     }
 
-    /// If the version that had run did not run in one life of the daemon, the next life did not
-    /// know it. Such a life is a start for recovery, or a daemon that is killed at once. If the
-    /// file was no good, no version ran any more.
+    /// A defect of the past: a daemon in recovery, or a daemon that is killed at once, does not run
+    /// the version that ran before. The next daemon did not know this version any more. If the file
+    /// was bad, no version ran.
     #[tokio::test]
     async fn what_ran_is_known_until_something_has_run() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        // One life of the daemon with these receipts. Returns the version that ran before this
-        // life, and the one after it.
+        // Plays one daemon with these receipts, from its start to its end. Returns the version that
+        // ran before its start, and the version that the next daemon knows.
         let life = async |all: &[(&str, &str, Event)]| {
             let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
             let before = versions.ran("tank");
@@ -562,7 +570,7 @@ mod tests {
         assert_eq!(life(&[("a", "", started())]).await, (None, None));
         assert_eq!(life(&[]).await, (a, a));
         assert_eq!(life(&[]).await, (a, a));
-        // Receipts that are counted at the start come after the content of the file.
+        // Receipts that are added at the start come after the content of the file.
         let load =
             |all: &[_]| Versions::load(Some(Arc::clone(&folder)), &receipts(all)).ran("tank");
         assert_eq!(load(&[]), a);
@@ -577,8 +585,8 @@ mod tests {
         assert_eq!(life(&[("", "", Event::Removed)]).await, (b, None));
     }
 
-    /// A version that an order removed or held after a trap counted as the version that ran, at the
-    /// next start.
+    /// A defect of the past: a version trapped, and then an order removed or held it. The next
+    /// start treated this version as the version that ran.
     #[test]
     fn what_an_order_ends_while_it_waits_does_not_run_after_a_start() {
         let held = Event::Held { by: By::Operator, who: None };
@@ -592,7 +600,8 @@ mod tests {
         }
     }
 
-    /// A file that is being copied may need longer than a start, and its name may not be read yet.
+    /// The copy of a file may take longer than a start, and its name may not be known to the daemon
+    /// yet.
     #[test]
     fn what_ran_is_forgotten_where_its_file_is_gone() {
         let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
@@ -602,7 +611,8 @@ mod tests {
         assert_eq!((versions.ran("tank"), versions.changes), (None, 2));
     }
 
-    /// After two orderly lives of some seconds, the version counted as one that had never run.
+    /// A defect of the past: after two orderly runs of some seconds, the version counted as a
+    /// version that had never run.
     #[tokio::test]
     async fn the_time_that_it_has_run_is_written_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
@@ -660,8 +670,8 @@ mod tests {
         assert_eq!(prove("d", vec![], true, start + DAY), Soundness::Good);
     }
 
-    /// A good version wrote its lamp only on demand, after its probation. A later version that
-    /// never wrote the lamp counted as good too.
+    /// A defect of the past: a good version wrote its lamp output only on demand, after its
+    /// probation. A later version that never wrote the lamp output also counted as good.
     #[test]
     fn outputs_that_come_after_the_proof_count() {
         let mut versions = Versions::default();
@@ -705,7 +715,7 @@ mod tests {
         assert_eq!((a.soundness(), b.soundness()), (Soundness::Unproven, Soundness::Bad));
         assert_eq!(b.outputs, ["lamp"]);
         assert_eq!(loaded.ran("tank"), Some(hash("b")), "it waited for its next turn");
-        // A damaged file does not prevent the start; only the receipts count then.
+        // A damaged file does not prevent the start. With a damaged file, only the receipts count.
         for bad in ["", "[]", "{\"seq\":1}"] {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
             let loaded = Versions::load(folder(), &all[..2]);
@@ -713,8 +723,8 @@ mod tests {
         }
     }
 
-    /// The disk was full in the second of a quarantine. After a crash within the hour, the
-    /// quarantine was forgotten.
+    /// A defect of the past: the disk was full at the moment of a quarantine. After a crash within
+    /// the hour, the quarantine was lost.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_written_soon() {
         let dir = tempfile::tempdir().unwrap();
@@ -739,8 +749,8 @@ mod tests {
         assert_eq!(versions.trouble(), None);
     }
 
-    /// The next write replaced a damaged file, and versions that had been known as bad counted as
-    /// good.
+    /// A defect of the past: the next write replaced a damaged file, and versions that were bad
+    /// before counted as good.
     #[tokio::test]
     async fn a_damaged_file_is_set_aside_and_what_cannot_be_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
@@ -760,7 +770,7 @@ mod tests {
         assert_eq!(live().await, None);
         assert_eq!(file(&aside), b"damaged");
         assert!(file(FILE).starts_with(b"{"), "a new one begins");
-        // A directory stands at the target path, so the file cannot be set aside.
+        // A directory exists at the target path, so the file cannot be moved to that path.
         std::fs::write(dir.path().join(FILE), "damaged").unwrap();
         std::fs::remove_file(dir.path().join(&aside)).unwrap();
         std::fs::create_dir(dir.path().join(&aside)).unwrap();
@@ -769,8 +779,8 @@ mod tests {
         assert_eq!(file(FILE), b"damaged");
     }
 
-    /// A series of new versions pushed out the record of the one in quarantine, and its file ran
-    /// again.
+    /// A defect of the past: a series of new versions displaced the record of the version in
+    /// quarantine, and its file ran again.
     #[test]
     fn what_is_in_quarantine_is_remembered_longest() {
         let mut versions = Versions::default();
@@ -783,13 +793,14 @@ mod tests {
         for n in 0..3 * MAX_VERSIONS {
             assert!(on_receipt(&n.to_string(), started()).1, "after {n} others");
         }
-        // If a series of versions is in quarantine, the oldest is forgotten first.
+        // If all versions are in quarantine, the oldest is dropped first.
         let last = (0..MAX_VERSIONS).map(|n| on_receipt(&format!("bad{n}"), quarantined())).last();
         assert_eq!(last, Some((MAX_VERSIONS, false)));
     }
 
-    /// The file says up to which receipt it has counted. A pardon by the operator has no receipt,
-    /// so a trap that is counted a second time would undo the pardon.
+    /// The file has the number of the last receipt that it includes. The operator's release of one
+    /// version has no receipt. So if an old trap were added a second time, it would cancel this
+    /// release.
     #[tokio::test]
     async fn a_receipt_counts_once_over_a_start_and_the_next_one_counts() {
         let dir = tempfile::tempdir().unwrap();
@@ -806,7 +817,8 @@ mod tests {
         let soundness = |count| load(&all[..count]).soundness("tank", hash("a"));
         assert_eq!(soundness(2), Soundness::Good);
         assert_eq!(soundness(3), Soundness::Bad);
-        // A history that was deleted has no receipts to count, and the record keeps what it has.
+        // If the history was deleted, there are no receipts to add, and the record remains
+        // unchanged.
         assert_eq!(soundness(0), Soundness::Good);
     }
 

@@ -1,8 +1,16 @@
-//! The view of a plugin, as people see it: what the supervisor, the roster, the scan and recovery
-//! know about it.
+//! The view of a plugin for the operator. The view combines the facts of the supervisor, the
+//! roster, the scan and recovery.
 //!
-//! This file changes nothing. The calls that a plugin was refused are in `refused.rs`; how a view
-//! looks on a terminal is in `cli`. Other views are in `daemon/view.rs`.
+//! This file changes nothing. The refused calls of a plugin are in `refused.rs`; the display of a
+//! view on a terminal is in `cli`. Other views are in `daemon/view.rs`.
+//!
+//! ```text
+//!   camshaft status ──▶ plugins() ──▶ plugin() ◀── supervisor: state, versions, traps
+//!                                        │    ◀── roster: seat, times of the last swap
+//!                                        │    ◀── snapshot: polls, probation, memory
+//!                                        ▼    ◀── recovery: whether the plugin is parked
+//!                                    PluginView ──▶ the answer
+//! ```
 
 use std::time::Duration;
 
@@ -17,7 +25,7 @@ use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{self, View};
 
 impl Plugins {
-    /// The views of all plugins, in the order of polling.
+    /// Returns the views of all plugins, in the order of polling.
     pub(in crate::daemon) fn plugins(
         &self,
         config: &Config,
@@ -27,7 +35,7 @@ impl Plugins {
         self.plugins_in(&news, config, link)
     }
 
-    /// The views of all plugins in this snapshot, in the order of polling.
+    /// Returns the views of all plugins in this snapshot, in the order of polling.
     pub(in crate::daemon) fn plugins_in(
         &self,
         news: &Snapshot,
@@ -43,7 +51,7 @@ impl Plugins {
         all
     }
 
-    /// The view of one plugin.
+    /// Returns the view of one plugin.
     pub(in crate::daemon) fn plugin_named(
         &self,
         name: &str,
@@ -55,7 +63,7 @@ impl Plugins {
         Some(self.plugin(name, &view, &news, config, link))
     }
 
-    /// The view of one plugin, put together from the supervisor, the roster, the scan and recovery.
+    /// Combines the facts of the supervisor, the roster, the scan and recovery into one view.
     fn plugin(
         &self,
         name: &str,
@@ -78,6 +86,7 @@ impl Plugins {
             true => "held for recovery".to_owned(),
             false => "held for a cold restart".to_owned(),
         });
+        // The view has one reason: first a refusal or quarantine, then recovery, then a trap.
         let reason = reason(view).or(parked).or_else(|| trap_that_counts(view));
         let refused = self.refused(name, fact, news, config, link);
         PluginView {
@@ -117,15 +126,16 @@ impl Plugins {
     }
 }
 
-/// What a program must still do to pass its probation under this policy; `None` if it has passed.
+/// Returns the remaining time and polls of a program's probation under this policy; `None` if the
+/// program has passed its probation.
 fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Option<ProbationView> {
     let left = policy.probation.saturating_sub(now.saturating_sub(fact.since));
     let polls = u64::from(policy.polls).saturating_sub(fact.polls);
     (!fact.is_proven).then_some(ProbationView { ms: left.as_millis() as u64, polls })
 }
 
-/// Why the file does not run, and which version runs instead or cannot run. `None` if the file is
-/// neither refused nor in quarantine.
+/// Returns the reason why the file does not run, and which version runs instead or cannot run
+/// instead. `None` if the file is neither refused nor in quarantine.
 fn reason(view: &View<'_>) -> Option<String> {
     let again = |is_again: bool| if is_again { "; it is tried again by itself" } else { "" };
     let runs = view.running.filter(|_| view.state == supervisor::State::Running);
@@ -145,13 +155,12 @@ fn reason(view: &View<'_>) -> Option<String> {
     }
 }
 
-/// The state of a plugin in the words of the control interface, which has fewer states than the
-/// supervisor.
+/// Converts the supervisor's state into a state of the control interface, which has fewer states.
 fn state(view: &View<'_>) -> PluginState {
     use supervisor::State;
     match view.state {
-        // Until a snapshot shows that the program has left, it may be polled, or its outputs are
-        // not safe yet.
+        // Until a snapshot shows that the program has left the scan, the program may be polled, or
+        // its outputs may not be safe yet.
         State::Running | State::Stopping => PluginState::Running,
         State::Backoff { .. } => PluginState::Backoff,
         State::Quarantined => PluginState::Quarantined,
@@ -161,11 +170,11 @@ fn state(view: &View<'_>) -> PluginState {
     }
 }
 
-/// The trap because of which a plugin does not run, as text.
+/// Returns the trap because of which a plugin does not run, as text.
 fn trap_that_counts(view: &View<'_>) -> Option<String> {
     use supervisor::State::{Running, Stopping};
     let stands_still = !matches!(view.state, Running | Stopping) || view.quarantined;
-    // A trap of another version is no reason why this one does not run.
+    // A trap of another version is not the reason why the file's version does not run.
     let is_of_it = view.file.is_some_and(|file| view.trapped.is_none_or(|hash| file == hash));
     view.last_trap.filter(|_| stands_still && is_of_it).map(Trap::explained)
 }

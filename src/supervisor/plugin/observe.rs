@@ -1,7 +1,7 @@
-//! Takes in what the newest snapshot shows of one plugin: which instance runs, trapped, or was
+//! Takes the facts of one plugin from the newest snapshot: which instance runs, trapped, or was
 //! rolled back.
 //!
-//! This file only updates the levels. `plugin.rs` decides from the levels which order is next.
+//! This file only updates the levels. From the levels, `plugin.rs` decides the next order.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::{File, Next, Plugin, Seen, Turn};
 use crate::plugin::{Generation, ModuleHash, Trap};
 
 impl Plugin {
-    /// Takes in the plugin's fact of the newest snapshot. A fact that is older than the last one is
+    /// Takes the plugin's fact from the newest snapshot. A fact that is older than the last fact is
     /// ignored.
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
-        // A rolled-back instance is newer than the running instance, or newer than the running
-        // instance's predecessor.
+        // `newest` is the newest instance that the fact names. After a rollback, this is the
+        // instance that trapped, or a later successor that runs now.
         let rolled_back = fact.rolled_back.as_ref().map(|(generation, _)| *generation);
         let newest =
             rolled_back.map_or(fact.generation, |rolled_back| rolled_back.max(fact.generation));
@@ -26,9 +26,9 @@ impl Plugin {
         if let Some((generation, trap)) = &fact.rolled_back {
             self.taken_back(*generation, fact, trap, turn);
         }
-        // A version older than the newest has left the scan, except the version that may resume.
-        // The others are removed, because otherwise a series of versions on probation would push
-        // the standby version out of the list.
+        // A version older than `newest` has left the scan, except the polled version and the
+        // standby version. All others are removed from the list. Otherwise a series of versions on
+        // probation would displace the standby version, because the length of the list is limited.
         let stays = [Some(fact.generation), fact.standby];
         self.ordered.retain(|version| {
             version.generation > newest || stays.contains(&Some(version.generation))
@@ -37,13 +37,16 @@ impl Plugin {
         if matches!(self.next, Next::Ready { version, .. } if version.generation <= newest) {
             self.next = Next::Nothing;
         }
+        // This block runs one time for each instance that is new on the seat.
         if before != Some(fact.generation)
             && let Some(version) = self.running()
         {
             if self.history.hash != Some(version.hash) {
                 self.history = History::of(version.hash);
             }
+            // The module runs, so its earlier refusals do not count any more.
             self.refused.forget(version.hash);
+            // A module in quarantine is never the module that is restarted later.
             if !turn.context.quarantine.contains(turn.name, version.hash) {
                 self.good = Some(version.hash);
                 self.kept.ran = None;
@@ -51,10 +54,12 @@ impl Plugin {
             if self.file == File::Bytes(version.hash) {
                 self.refusal = None;
             }
+            // After a rollback, the previous instance is not logged as a new start.
             if newest == fact.generation {
                 self.restart = false;
                 turn.tell(Note::Started(version));
             }
+            // A stored version runs now, so modules that failed too often can be put in quarantine.
             if self.file_hash() != Some(version.hash) {
                 self.give_up(turn);
             }
@@ -68,8 +73,8 @@ impl Plugin {
         }
     }
 
-    /// Handles a rollback: the scan ended an instance, and the version before runs again or already
-    /// has a successor.
+    /// Handles a rollback: the scan ended an instance that trapped on probation. The previous
+    /// version runs again, or its successor already runs.
     fn taken_back(
         &mut self,
         generation: Generation,
@@ -93,17 +98,19 @@ impl Plugin {
         self.trapped = hash(generation);
         let next = self.next.version().map(|next| next.hash);
         if is_back && next.is_some() && next == resumed && next != self.trapped {
-            // The next instance was made to replace the version that trapped. By now it would be an
-            // unwanted restart of the version that resumed.
+            // The next instance was made to replace the version that trapped. After the rollback,
+            // the next instance would only be an unwanted restart of the version that runs again.
             self.discard(turn);
         }
         if let Some(from) = self.trapped {
             if resumed == Some(from) {
-                // The version before has the same bytes, so this counts as a restart after a trap.
+                // The previous version has the same bytes, so this trap counts like a trap with a
+                // restart.
                 return self.count_trap(from, trap, turn);
             }
-            // If the version that resumed is not known here, it was never ordered under this name,
-            // and the note does not name it. Such a stranger is stopped like any other.
+            // If the version that runs again is not known here, that version was never ordered
+            // under this name. The event does not name such a version, and the supervisor stops the
+            // version like any unknown instance.
             let note = match resumed.filter(|_| is_back) {
                 Some(to) => Note::RolledBack { from, to },
                 None => Note::Quarantined { hash: from, traps: 1 },
@@ -115,8 +122,8 @@ impl Plugin {
         }
     }
 
-    /// Handles a snapshot without the plugin. If the plugin left the scan without an order, its end
-    /// counts as a trap.
+    /// Handles a snapshot without the plugin. If the plugin left the scan without an order, the
+    /// supervisor counts a trap.
     pub(super) fn observe_absence(&mut self, turn: &mut Turn<'_>) {
         let Some(seen) = self.seen else { return };
         if seen.generation > self.stop.covers {
@@ -130,7 +137,7 @@ impl Plugin {
         self.ordered.retain(|version| version.generation > seen.generation);
     }
 
-    /// Counts the trap of an instance. A second call for the same instance does nothing.
+    /// Counts the trap of an instance. A second call for the same instance has no effect.
     fn trapped(&mut self, generation: Generation, trap: &Arc<Trap>, turn: &mut Turn<'_>) {
         if generation == self.counted {
             return;
@@ -145,15 +152,15 @@ impl Plugin {
         }
     }
 
-    /// Counts a trap of this module, and reports whether a restart or quarantine follows.
+    /// Counts a trap of this module, and reports the consequence: a restart or quarantine.
     fn count_trap(&mut self, hash: ModuleHash, trap: &Trap, turn: &mut Turn<'_>) {
         if self.history.hash != Some(hash) {
             self.history = History::of(hash);
         }
         let is_replaced = self.next.version().is_some_and(|next| next.hash != hash);
         match self.history.trapped(turn.now, turn.policy) {
-            // The module is not restarted now. It is restarted only if its successor cannot be
-            // made.
+            // Another module is already being made, so this module is not restarted now. This
+            // module is restarted only if the other module cannot be made.
             Verdict::Restart { .. } if is_replaced => {}
             Verdict::Restart { trap, delay } => {
                 turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });

@@ -1,8 +1,8 @@
 //! The choice of the module that a plugin should run: the file's module, the module that ran
-//! before, or a kept one.
+//! before, or a stored version.
 //!
-//! The choice is computed from the levels each time. `plugin.rs` decides when the module is made
-//! and ordered into the scan.
+//! The choice is computed from the levels each time. `plugin.rs` decides when an instance of the
+//! module is made and ordered into the scan.
 
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ use super::{Plugin, Turn};
 use crate::plugin::ModuleHash;
 
 impl Plugin {
-    /// The modules that may run, best first: the file's module, then the module that ran last, then
-    /// the kept modules. Kept modules count only in two cases. In the first case, the file's module
-    /// or the module that ran last is in quarantine, or ran and cannot be made again. In the second
-    /// case, the module that ran before the start is lost. A module in quarantine is never in the
-    /// list.
+    /// Returns the modules that may run, best first: the file's module, then the module that ran
+    /// last, then the stored versions. The list never has a module that is in quarantine.
+    ///
+    /// The list has stored versions only in these cases:
+    /// - The file's module or the module that ran last is in quarantine.
+    /// - The file's module or the module that ran last cannot be made any more.
+    /// - The bytes of the module that ran before the start are lost.
     fn all(
         &self,
         name: &str,
@@ -34,7 +36,7 @@ impl Plugin {
         all.filter(move |hash| !is_bad(hash))
     }
 
-    /// The modules of the list above on which there is no verdict.
+    /// Returns the modules of `all` without those that have a verdict.
     pub(super) fn candidates(
         &self,
         name: &str,
@@ -44,7 +46,7 @@ impl Plugin {
         self.all(name, context, policy).filter(|hash| !self.refused.is_judged(*hash))
     }
 
-    /// Whether any module may run, even one with a verdict on it.
+    /// Whether the list of `all` has at least one module, even one with a verdict.
     pub(in super::super) fn has_any(
         &self,
         name: &str,
@@ -54,13 +56,14 @@ impl Plugin {
         self.all(name, context, policy).next().is_some()
     }
 
-    /// Whether any module without a verdict may run now or after a wait.
+    /// Whether a module without a verdict may run, now or after a wait.
     pub(super) fn has_candidate(&self, turn: &Turn<'_>) -> bool {
         self.candidates(turn.name, turn.context, *turn.policy).next().is_some()
     }
 
-    /// The module that should run. While a module waits for its next attempt, other modules of the
-    /// list come first. A module whose wait is over does not stop an attempt with another module.
+    /// Returns the module that should run. While a module waits for its next attempt, the next
+    /// modules of the list are preferred. When the wait is over, a running attempt with another
+    /// module is not interrupted.
     pub(super) fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
         let next = self.next.version().map(|version| version.hash);
         let mut all = self.candidates(turn.name, turn.context, *turn.policy);
@@ -70,14 +73,14 @@ impl Plugin {
         })
     }
 
-    /// The earliest time for a new instance of this module; `None` if the module neither trapped
-    /// nor failed.
+    /// Returns the earliest time for a new instance of this module; `None` if the module has no
+    /// trap and no failed attempt.
     pub(super) fn due(&self, hash: ModuleHash) -> Option<Duration> {
         let trapped = (self.history.hash == Some(hash)).then_some(self.history.restart_at);
         trapped.max(self.refused.retry_at(hash))
     }
 
-    /// Whether a module in quarantine is in the scan and is still polled.
+    /// Whether the scan polls a module that is in quarantine.
     pub(super) fn runs_what_is_bad(&self, turn: &Turn<'_>) -> bool {
         self.polled().is_some_and(|hash| turn.context.quarantine.contains(turn.name, hash))
     }

@@ -1,30 +1,31 @@
-//! The state of one plugin, computed from its levels, for decisions and for status.
+//! The state of one plugin, computed from its levels. The supervisor's decisions and `camshaft
+//! status` use this state.
 //!
-//! This file stores nothing and decides nothing: `plugin.rs` does.
+//! This file stores nothing and decides nothing. `plugin.rs` stores the levels and decides.
 
 use super::super::{RestartPolicy, State, StepContext, Version, View, Want};
 use super::{File, Next, Plugin, Seen};
 use crate::plugin::ModuleHash;
 
-/// The state of the plugin's seat in the newest snapshot, as decisions need it.
+/// The state of the plugin's seat in the newest snapshot, for the supervisor's decisions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InScan {
     Nothing,
     Good,
     Trapped,
-    /// An instance that was never ordered under this name. Its install order waited in the queue
-    /// while its plugin was forgotten and the seat was given to another plugin.
+    /// An instance that was never ordered under this name. The install order of the instance was in
+    /// the queue when the supervisor dropped the plugin. Then another plugin got the seat.
     Stranger,
 }
 
 impl Plugin {
-    /// The instance in the scan; `None` if its version is not known.
+    /// Returns the instance in the scan; `None` if the version of the instance is not known.
     pub(super) fn running(&self) -> Option<Version> {
         let generation = self.seen?.generation;
         self.ordered.iter().copied().find(|version| version.generation == generation)
     }
 
-    /// The module in the file, if the file could be read.
+    /// Returns the module of the file; `None` if the file could not be read or is removed.
     pub(in super::super) fn file_hash(&self) -> Option<ModuleHash> {
         match self.file {
             File::Bytes(hash) => Some(hash),
@@ -32,22 +33,22 @@ impl Plugin {
         }
     }
 
-    /// The module that is being made, or that is made but not in a snapshot yet.
+    /// Returns the module of the next instance, which is being made or is in no snapshot yet.
     pub(in super::super) fn next_hash(&self) -> Option<ModuleHash> {
         self.next.version().map(|version| version.hash)
     }
 
-    /// The modules that are in the scan or in the queue to it, and the module that ran last.
+    /// Returns the modules in the scan or in the queue to the scan, and the module that ran last.
     pub(in super::super) fn have_run(&self) -> impl Iterator<Item = ModuleHash> {
         self.ordered.iter().map(|version| version.hash).chain(self.good)
     }
 
-    /// Whether the folder holds an entry that keeps its name from other plugins.
+    /// Whether the folder has an entry that reserves its name against other plugins.
     pub(in super::super) fn keeps_its_name(&self) -> bool {
         !matches!(self.file, File::Gone | File::Rival(_))
     }
 
-    /// The state of the plugin's seat in the newest snapshot.
+    /// Returns the state of the plugin's seat in the newest snapshot.
     pub(super) fn in_scan(&self) -> InScan {
         match self.seen {
             None => InScan::Nothing,
@@ -57,8 +58,8 @@ impl Plugin {
         }
     }
 
-    /// Whether the plugin counts against the limit. If its file is no module, the plugin counts
-    /// only if a module ran under its name before, or if it is on hold.
+    /// Whether the plugin counts for the limit on the number of plugins. A plugin whose file is no
+    /// module counts only if a module ran under its name before, or if the plugin is on hold.
     pub(in super::super) fn takes_a_place(&self) -> bool {
         match self.file {
             File::Bytes(_) => true,
@@ -67,8 +68,8 @@ impl Plugin {
         }
     }
 
-    /// Whether the entry can be dropped: it has no file, no hold, and no instance in the scan or on
-    /// its way into the scan.
+    /// Whether the supervisor may drop the entry: it has no file, no hold, and no instance in the
+    /// scan or in the queue to the scan.
     pub(in super::super) fn is_forgettable(&self) -> bool {
         self.want != Want::Hold
             && self.file == File::Gone
@@ -77,19 +78,20 @@ impl Plugin {
             && matches!(self.next, Next::Nothing)
     }
 
-    /// The module that is polled.
+    /// Returns the module that the scan polls.
     pub(super) fn polled(&self) -> Option<ModuleHash> {
         let running = self.running().filter(|_| self.in_scan() == InScan::Good);
         running.map(|version| version.hash)
     }
 
-    /// Whether an instance of this module is polled.
+    /// Whether the scan polls an instance of this module.
     pub(super) fn runs(&self, hash: ModuleHash) -> bool {
         self.polled() == Some(hash)
     }
 
-    /// The state for status. A plugin that should not run but is still in the scan is always
-    /// `Stopping`. A running plugin is `Running`, whatever the state of its next version is.
+    /// Returns the state for `camshaft status`. A plugin that should not run but is in the scan is
+    /// always `Stopping`. A running plugin is always `Running`, even while its next version is
+    /// being made or was refused.
     fn state(&self, name: &str, context: &StepContext, policy: RestartPolicy) -> State {
         let wanted = self.want == Want::Run && self.file != File::Gone;
         match (self.in_scan(), &self.next) {
@@ -113,7 +115,7 @@ impl Plugin {
         self.file_hash().is_some_and(|hash| context.quarantine.contains(name, hash))
     }
 
-    /// The plugin as status shows it.
+    /// Returns the plugin's view for `camshaft status`.
     pub(in super::super) fn view<'a>(
         &'a self,
         name: &str,

@@ -1,4 +1,7 @@
-//! Limits, refusals, and the status as JSON.
+//! The limits on the number of plugins, the refusals of orders, and the status as JSON.
+//!
+//! These tests call the supervisor directly. The other tests of the supervisor use scripts
+//! (`supervisor/tests.rs`).
 
 use super::super::quarantine::MAX_OF_ONE;
 use super::*;
@@ -16,7 +19,8 @@ fn what_cannot_be_asked_for_is_refused() {
     supervisor.context.quarantine.add("a", hash("A"), "it trapped".into());
     supervisor.folder("a", Some(hash("A"))).unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is in quarantine");
-    // The quarantine outlives the file, and a release ends it even after the file is gone.
+    // The quarantine remains when the file is removed. A release ends the quarantine even without a
+    // file.
     supervisor.context.quarantine.add("b", hash("B"), "it trapped".into());
     assert_eq!(supervisor.release("b").unwrap(), Released::Forgiven);
     assert_eq!(reason(supervisor.release("b").map(drop)), "there is no plugin \"b\"");
@@ -33,12 +37,12 @@ fn plugins_are_limited() {
     assert_eq!(refusal.reason, "there are 256 plugins already");
     assert!(supervisor.hold("more").is_err());
     assert!(supervisor.plugin("more").is_none());
-    // A plugin that is still leaving the scan does not take the place of the next one.
+    // A plugin that is leaving the scan does not count, so the next plugin is accepted.
     let orders = supervisor.step(now, &[]);
     assert_eq!(orders.len(), MAX_PLUGINS);
     supervisor.folder("p7", None).unwrap();
     supervisor.folder("more", Some(hash("A"))).unwrap();
-    // The list of entries does not grow without end while the scan stands.
+    // The list of entries is limited even while the scan stands.
     for n in 0..3 * MAX_PLUGINS {
         let _ = supervisor.folder(&format!("q{n}"), Some(hash("A")));
         supervisor.folder(&format!("q{n}"), None).unwrap();

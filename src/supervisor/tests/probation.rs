@@ -1,4 +1,7 @@
 //! Scripts about versions that trap on probation and are rolled back.
+//!
+//! The scan itself makes the rollback, so these scripts contain only the snapshots after it. The
+//! words of the scripts are explained in `supervisor/tests.rs`.
 
 use std::fmt::Write as _;
 
@@ -53,7 +56,8 @@ fn a_version_that_resumed_is_restarted_and_stopped_like_any_other() {
     );
 }
 
-/// The list of ordered versions is short. A series of other versions pushed out its oldest entry.
+/// A defect of the past: the list of ordered versions is short, and a series of other versions
+/// displaced its oldest entry.
 #[test]
 fn the_version_that_stands_by_is_known_after_a_row_of_others() {
     let mut script = "file A : prepare A1
@@ -75,8 +79,8 @@ fn the_version_that_stands_by_is_known_after_a_row_of_others() {
     check(&script);
 }
 
-/// The order to stop version A was lost in a full queue, and then A stood by for B. B was swapped
-/// in again and again, without a pause and without a log line.
+/// A defect of the past: the stop order of version A was lost in a full queue, and then A was on
+/// standby for B. B was swapped in again and again, without a pause and without a log line.
 #[test]
 fn a_version_that_a_stranger_has_rolled_back_is_not_tried_for_ever() {
     check(
@@ -92,9 +96,8 @@ fn a_version_that_a_stranger_has_rolled_back_is_not_tried_for_ever() {
     );
 }
 
-/// The version after the rolled-back one was in the queue and took over in the next cycle.
-/// Therefore no snapshot showed the rollback alone, and the rolled-back version ran again with the
-/// next file.
+/// A defect of the past: version C was in the queue and took over in the cycle after the rollback
+/// of B. So no snapshot showed the rollback alone, and B ran again with the next file.
 #[test]
 fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once() {
     check(
@@ -111,8 +114,8 @@ fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once
          file B                : 'still quarantined B'
          is                    : running C3 file quarantined",
     );
-    // The rolled-back instance had the bytes of the good version. That is no reason to put the good
-    // version in quarantine.
+    // The rolled-back instance had the bytes of the good version. The good version must not be in
+    // quarantine because of this rollback.
     check(
         "file A                : prepare A1
          ok 1                  : install 1
@@ -130,9 +133,9 @@ fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once
     );
 }
 
-/// The operator went back to the version before. The scan rolled back to the same version before
-/// the operator's instance was ready. The version that had resumed with its state was then
-/// restarted without the state.
+/// A defect of the past: the operator deployed the previous version again. Before its instance was
+/// ready, the scan rolled back to the same version. This version ran with its state, but then the
+/// operator's instance restarted it without the state.
 #[test]
 fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
     let meets = |orders: &str| {
@@ -152,7 +155,7 @@ fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
          +90000         :
          is             : running A1",
     );
-    // A restart that the operator ordered is carried out.
+    // A restart that the operator ordered is executed.
     meets(
         "ok 3           : install 3
          see 3 after 1  : 'runs 3'
@@ -163,8 +166,9 @@ fn a_version_that_resumes_is_not_restarted_by_what_was_to_take_over() {
     );
 }
 
-/// The operator put a good version back while its successor was on probation, and the successor
-/// trapped once. The bytes of the good version were then in quarantine although they ran.
+/// A defect of the past: the operator deployed a good version again while its successor was on
+/// probation, and the new instance trapped one time. Then the good version was in quarantine
+/// although it ran.
 #[test]
 fn a_version_that_the_same_bytes_follow_is_restarted_and_not_judged() {
     check(
@@ -183,9 +187,9 @@ fn a_version_that_the_same_bytes_follow_is_restarted_and_not_judged() {
     );
 }
 
-/// The bytes of the running version were dropped when a restart failed. The bytes of the version
-/// that stood by were dropped when its file got other bytes. After that the daemon could find
-/// neither.
+/// A defect of the past: after a failed restart, the bytes of the running version were dropped.
+/// After new bytes in the file, the bytes of the standby version were dropped. Then the daemon
+/// could find the bytes of neither version.
 #[test]
 fn what_runs_or_may_resume_is_needed() {
     let mut supervisor = Supervisor::new(RestartPolicy::default());

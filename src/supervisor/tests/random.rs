@@ -1,25 +1,28 @@
-//! A random world with a fixed seed around the supervisor. It has an operator, and a folder with
-//! files that can be read or not. Its daemon prepares modules, with accidents, and its bounded
-//! queue loses orders. Its scan traps, rolls versions on probation back, and shows old snapshots.
-//! The daemon is restarted too: it then knows what ran before, and what was in quarantine.
+//! A simulation with random events around the supervisor; the seed is fixed. The parts of the
+//! simulation are:
+//! - an operator, and a folder with files that can be read or not,
+//! - a daemon that prepares modules, with accidents, and whose bounded queue loses orders,
+//! - a scan that traps, rolls back versions on probation, and shows old snapshots,
+//! - restarts of the daemon, which then knows what ran before and what was in quarantine.
 
 use std::collections::VecDeque;
 
 use super::super::quarantine::MAX_OF_ONE;
 use super::*;
 
-/// Any seed would be correct; with this seed the rarest events happen often enough.
+/// The seed of the random numbers. Any seed is valid, but this seed has enough rare events.
 const SEED: u64 = 9;
 const STEPS: u64 = 200_000;
-/// The number of steps after which a quiet time comes. It ends with a check of the final states.
+/// The number of steps before a quiet time, at whose end the final states are checked.
 const QUIET_EVERY: u64 = 250;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-/// A moody file can be made only at times, and never in the quiet time.
+/// The names of the files. A module `moody` can be made only sometimes, and never in the quiet
+/// time.
 const FILES: [&str; 7] =
     ["good1", "good2", "flaky1", "flaky2", "moody", "unloadable1", "unloadable2"];
 const QUEUE: usize = 3;
 
-/// An instance somewhere between its order and the scan.
+/// An instance, from its order until it leaves the scan.
 #[derive(Debug, Clone)]
 struct Instance {
     name: &'static str,
@@ -47,7 +50,7 @@ impl Seated {
         Self { instance, trap: None, is_proven: false, standby, rolled_back: None }
     }
 
-    /// Traps as in the scan: a version that stands by resumes.
+    /// Traps like a program in the scan: if there is a standby version, that version runs again.
     fn trap(&mut self) {
         match self.standby.take() {
             Some(old) => {
@@ -60,7 +63,7 @@ impl Seated {
     }
 }
 
-/// The content of the folder under a name.
+/// The content of the folder under one name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum OnDisk {
     Bytes(ModuleHash),
@@ -83,24 +86,24 @@ struct World {
     now: Duration,
     files: BTreeMap<&'static str, OnDisk>,
     held: BTreeMap<&'static str, bool>,
-    /// Modules that got a verdict since the file came or since another try was ordered. Modules
-    /// that ran before are left out.
+    /// Modules with a verdict, since the file came or since another attempt was ordered. Modules
+    /// that ran before are not in this list.
     judged: Vec<(&'static str, ModuleHash)>,
-    /// Versions that the supervisor may fall back to.
+    /// Stored versions that the supervisor may run.
     kept: BTreeMap<&'static str, Vec<ModuleHash>>,
-    /// The module that was in the scan last, or when the daemon ended, under the present file or an
-    /// older one.
+    /// The module that was last in the scan, even under an older file or before a restart of the
+    /// daemon.
     ran: BTreeMap<&'static str, ModuleHash>,
     /// The instance in the last snapshot.
     shown: BTreeMap<&'static str, Generation>,
-    /// Instances that the daemon is making, discarded ones included, because their answers come
-    /// late.
+    /// Instances that the daemon is making. The flag is true for discarded instances, whose answers
+    /// still come later.
     preparing: Vec<(Instance, bool)>,
     prepared: Vec<Instance>,
     queue: VecDeque<Order>,
     scan: BTreeMap<&'static str, Seated>,
     snapshot: BTreeMap<&'static str, Seated>,
-    /// When each plugin was last ordered out of the scan.
+    /// The time of the last order to leave the scan, for each plugin.
     stopped: BTreeMap<&'static str, Duration>,
     is_quiet: bool,
     counts: BTreeMap<&'static str, u64>,
@@ -127,7 +130,7 @@ impl World {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// Does a random action of the operator, the folder or the daemon.
+    /// Makes a random action of the operator, the folder or the daemon.
     fn disturb(&mut self, supervisor: &mut Supervisor) {
         let name = NAMES[self.random.usize(..NAMES.len())];
         match self.random.u32(0..40) {
@@ -167,7 +170,7 @@ impl World {
         }
     }
 
-    /// Offers kept versions: some of them trap, and some do not even load.
+    /// Offers stored versions. Some stored versions trap, and some cannot be loaded.
     fn keep(&mut self, supervisor: &mut Supervisor, name: &'static str) {
         let percent = if self.chance(50) { 0 } else { 50 };
         let kept = FILES.into_iter().filter(|_| self.chance(percent)).map(hash);
@@ -178,7 +181,7 @@ impl World {
         }
     }
 
-    /// Ends and restarts the daemon, which knows what was in quarantine and what ran.
+    /// Ends and restarts the daemon, which then knows what was in quarantine and what ran.
     fn start_anew(&mut self, supervisor: &mut Supervisor) {
         self.count("start");
         let quarantined = NAMES.map(|name| (name, supervisor.quarantined(name)));
@@ -206,12 +209,12 @@ impl World {
         }
     }
 
-    /// Forgets the verdicts under this name, so that the modules are tried again.
+    /// Removes the verdicts under this name, so that the modules are tried again.
     fn forgive(&mut self, name: &'static str) {
         self.judged.retain(|(judged, _)| *judged != name);
     }
 
-    /// Lets the daemon and the scan go on.
+    /// Lets the daemon and the scan work for one step.
     fn proceed(&mut self, supervisor: &mut Supervisor) {
         if !self.preparing.is_empty() && (self.is_quiet || self.chance(30)) {
             let which = self.random.usize(..self.preparing.len());
@@ -254,8 +257,9 @@ impl World {
         }
     }
 
-    /// Seats a new instance. If its module is another one, the instance is on probation, and the
-    /// version that stood by before or had the seat stands by for it.
+    /// Puts a new instance on its seat. An instance of another module is on probation. The standby
+    /// version of the new instance is the previous version, or the standby version of a previous
+    /// version on probation.
     fn seat(&mut self, instance: Instance) {
         let (name, old) = (instance.name, self.scan.remove(instance.name));
         let rolled_back = old.as_ref().and_then(|old| old.rolled_back.clone());
@@ -345,8 +349,8 @@ impl World {
         assert!(!supervisor.context.quarantine.contains(name, hash), "{name} is in quarantine");
     }
 
-    /// Notes the modules that have come into the scan since the last call, except strangers and
-    /// modules that were in quarantine before.
+    /// Stores the modules that came into the scan since the last call. Unknown instances and
+    /// modules that were in quarantine before are not stored.
     fn note_what_runs(&mut self, supervisor: &Supervisor, bad: &[&str]) {
         for (name, Seated { instance, .. }) in &self.snapshot {
             let running = supervisor.plugin(name).and_then(|view| view.running);
@@ -359,7 +363,7 @@ impl World {
         }
     }
 
-    /// Asserts that each module in quarantine is ordered out of the scan again and again.
+    /// Asserts that the order to leave the scan is repeated for each module in quarantine.
     fn assert_the_bad_leave(&mut self, supervisor: &Supervisor) {
         for (name, seated) in self.snapshot.clone() {
             let is_bad = supervisor.context.quarantine.contains(name, seated.instance.hash);
@@ -407,13 +411,13 @@ impl World {
         actions
     }
 
-    /// Lets time pass, longer than any backoff and patience. After that the states must fit the
-    /// folder and the wishes of the operator.
+    /// Lets more time pass than any backoff or time limit. After that, the states must agree with
+    /// the folder and with the wishes of the operator.
     fn settle(&mut self, supervisor: &mut Supervisor) {
         self.is_quiet = true;
         let mut last = vec![];
-        // A module that cannot be made is tried again for ever, and an attempt may be under way at
-        // the end.
+        // A module that cannot be made is tried again without end, so an attempt may be running at
+        // the end of the loop.
         for step in 0.. {
             self.now += ORDER_REPEAT;
             self.proceed(supervisor);
@@ -437,7 +441,7 @@ impl World {
             self.count("settled out");
             return;
         };
-        // A program keeps its points until its module can be made again.
+        // A trapped program remains the owner of its points until its module can be made again.
         let running = running.filter(|(hash, trap)| trap.is_none() || !is_moody(*hash));
         let view = supervisor.plugin(name).expect("it has a file");
         assert_eq!((view.file, view.want), (file.hash(), Want::Run));
@@ -460,8 +464,8 @@ impl World {
             (_, Some(_)) => "settled older",
             (_, None) => {
                 let ran = self.ran.get(name).copied();
-                // A module that ran goes on. If that module or the file's is in quarantine, other
-                // versions may run.
+                // A module that ran before must run. If that module or the file's module is in
+                // quarantine, a stored version may run.
                 assert!(ran.is_none_or(|ran| !may_run(ran)), "{name}: {view:?}");
                 let is_bad = |hash: Option<ModuleHash>| hash.is_some_and(is_quarantined);
                 let is_tried = ran.is_some_and(is_moody) && !is_bad(ran);
@@ -481,12 +485,13 @@ impl World {
     }
 }
 
-/// A policy with fewer traps to quarantine than usual, so that more modules get into quarantine.
+/// Returns a policy with fewer traps to quarantine than usual, so that more modules get into
+/// quarantine.
 fn policy() -> RestartPolicy {
     RestartPolicy { traps: 3, ..RestartPolicy::default() }
 }
 
-/// A refusal because of the machine, not of the module.
+/// Returns a refusal that the machine caused, not the module.
 fn accident() -> Refusal {
     Refusal::new("not now", "").by_accident()
 }
@@ -504,7 +509,7 @@ fn whatever_happens_the_rules_hold_and_the_end_is_right() {
             world.settle(&mut supervisor);
         }
     }
-    // If one of these events never happens, the test proves nothing about it.
+    // If one of these events never happens, the test proves nothing about that event.
     for what in [
         "prepare",
         "install",

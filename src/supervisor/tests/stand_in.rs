@@ -1,4 +1,8 @@
-//! Scripts about kept versions that run in place of a file that is no good.
+//! Scripts about stored versions that run in place of a bad file.
+//!
+//! In the expected orders, `B instead` is the log line that the stored version B is being made, and
+//! `B stands in` is the log line that it runs. The words of the scripts are explained in
+//! `supervisor/tests.rs`.
 
 use super::*;
 
@@ -27,7 +31,7 @@ fn kept_versions_take_the_place_of_a_quarantined_file_one_after_the_other() {
     );
 }
 
-/// With the policy `safe` no version stands in, neither after traps nor after a start.
+/// With the policy `safe`, no stored version runs, neither after traps nor after a start.
 #[test]
 fn nothing_stands_in_where_that_is_not_wanted() {
     check(
@@ -60,7 +64,7 @@ fn after_a_start_the_same_runs_as_before() {
          is         : running B1 file quarantined
          file C     : prepare C2",
     );
-    // The module that ran goes on, whatever is wrong with the file, as if the daemon had not been
+    // The module that ran before runs again if the file is bad, as if the daemon had not been
     // restarted.
     for start in ["", "safe :\n"] {
         check(&format!(
@@ -73,7 +77,7 @@ fn after_a_start_the_same_runs_as_before() {
              is         : running B1 refusal"
         ));
     }
-    // `ran` counts until a version has run, and only for the file that was present at the start.
+    // `ran` is valid until a version has run, and only for the file that was present at the start.
     check(
         "safe       :
          file A     : prepare A1
@@ -88,8 +92,8 @@ fn after_a_start_the_same_runs_as_before() {
     );
 }
 
-/// The bytes of the module that ran could be found nowhere. Although a good version was kept, no
-/// program ran.
+/// A defect of the past: the bytes of the module that ran were lost. No program ran, although a
+/// good version was stored.
 #[test]
 fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
     check(
@@ -109,8 +113,8 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          lost 1       : 'refused', 'retry 100ms'
          is           : backoff refusal",
     );
-    // If the kept version cannot run either, the lost module gets its turn, because its bytes may
-    // be back.
+    // If the stored version cannot run either, the lost module is tried again, because its bytes
+    // may exist again.
     check(
         "file bad     :
          keep B ran C : 'C instead', prepare C1
@@ -123,7 +127,7 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
          miss 4       : 'refused', 'retry 100ms'
          is           : backoff C3 refusal",
     );
-    // The bytes are back, but they cannot be read at present.
+    // The bytes exist again, but they cannot be read at present.
     check(
         "file bad     :
          keep B ran C : 'C instead', prepare C1
@@ -136,7 +140,8 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
     );
 }
 
-/// Neither are the lost bytes of a file that has never run.
+/// After an accident, the module itself is tried again. It is also tried again if the bytes of a
+/// file that has never run are lost.
 #[test]
 fn an_accident_is_no_reason_for_a_stand_in() {
     for what in ["miss", "lost"] {
@@ -170,8 +175,8 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
          keep B     :
          is         : quarantined file quarantined",
     );
-    // Each version is tried once, so two versions that will not load are not tried by turns for
-    // ever.
+    // Each version is tried one time. So two versions that cannot be loaded are not tried
+    // alternately without end.
     check(
         "recall A   :
          file A     : 'still quarantined A'
@@ -183,7 +188,8 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
     );
 }
 
-/// A file that came in the meantime was refused, and the running version was not restarted.
+/// A defect of the past: after an order to restart, a new file came and was refused, and the
+/// running version was not restarted.
 #[test]
 fn a_restart_is_not_lost_under_a_file_that_is_refused() {
     check(
@@ -198,7 +204,7 @@ fn a_restart_is_not_lost_under_a_file_that_is_refused() {
          +90000    :
          is        : running A4 refusal",
     );
-    // A version that takes over is a new instance too, so no further restart follows.
+    // A version that takes over is also a new instance, so no further restart follows.
     check(
         "file A    : prepare A1
          ok 1      : install 1
@@ -212,7 +218,7 @@ fn a_restart_is_not_lost_under_a_file_that_is_refused() {
     );
 }
 
-/// The end of recovery, or of a cold restart, let quarantined versions run.
+/// A defect of the past: after the end of recovery or of a cold restart, quarantined versions ran.
 #[test]
 fn who_waits_for_the_end_of_recovery_stays_in_quarantine() {
     check(
@@ -224,7 +230,7 @@ fn who_waits_for_the_end_of_recovery_stays_in_quarantine() {
     );
 }
 
-/// `rollback --even-bad` names one version; the others stay in quarantine.
+/// `rollback --even-bad` releases one version; the other versions remain in quarantine.
 #[test]
 fn one_version_of_several_gets_another_chance() {
     check(
@@ -248,10 +254,11 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "tank", "");
     check(&supervisor, "lamp", "");
     check(&supervisor, "Tank", "its name differs from tank only in upper and lower case");
-    // The name was refused only when the folder found the conflict, and the file was left behind.
+    // A defect of the past: the name was refused only when the folder found the conflict, so the
+    // useless file was in the folder already.
     check(&supervisor, "pump", "its name differs from Pump only in upper and lower case");
-    // A rival does not keep its name from the other: each of the two was reported as the one to
-    // use.
+    // A defect of the past: for two names that differ only in case, each refusal named the other
+    // file as the valid file. A rival does not reserve its name against the other file.
     supervisor.folder_rival("TANK", Refusal::new("its name differs from tank", "")).unwrap();
     supervisor.folder_refused("tank", Refusal::new("it is no module", "")).unwrap();
     check(&supervisor, "tank", "");
@@ -264,13 +271,13 @@ fn a_name_is_refused_before_its_file_is_written() {
     }
     let full = format!("there are {MAX_PLUGINS} plugins already");
     check(&supervisor, "more", &full);
-    // A file that is no module takes no place.
+    // A file that is no module does not count for the limit.
     check(&supervisor, "Pump", &full);
     check(&supervisor, "tank", "");
 }
 
-/// The module that ran trapped while the file was bad. The outputs stayed safe although a good
-/// version was kept.
+/// A defect of the past: the module that ran trapped while the file was bad. The outputs remained
+/// safe, although a good version was stored.
 #[test]
 fn what_is_good_stands_in_for_what_ran_as_well() {
     for (file, refused) in [("file bad :", ""), ("file C : prepare C2", "fail 2 : 'refused'")] {
@@ -290,7 +297,7 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
              is         : running A{next} refusal"
         ));
     }
-    // A version also stands in after a start, unless the policy is `safe`.
+    // A stored version also runs after a start, unless the policy is `safe`.
     check(
         "recall B   :
          file bad   :
@@ -303,7 +310,7 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
          keep A ran B :
          is         : refused refusal",
     );
-    // Beside a file that was never good, and without a version that ran, no version stands in.
+    // If the file was never good and no version ran before, no stored version runs.
     check(
         "file bad   :
          keep A     :
@@ -311,7 +318,8 @@ fn what_is_good_stands_in_for_what_ran_as_well() {
     );
 }
 
-/// A kept file could not be read when it was needed, and was never tried again.
+/// A defect of the past: a stored file could not be read when it was needed, and it was never tried
+/// again.
 #[test]
 fn a_passing_trouble_is_no_verdict() {
     check(
@@ -328,7 +336,7 @@ fn a_passing_trouble_is_no_verdict() {
          see 3      : 'runs 3', 'B stands in'
          is         : running B3 file quarantined",
     );
-    // Other versions go first, and one that runs by then stays.
+    // Other versions are tried first. If another version runs by then, it continues to run.
     check(
         "recall A   :
          file A     : 'still quarantined A'
@@ -340,7 +348,7 @@ fn a_passing_trouble_is_no_verdict() {
          +90000     :
          is         : running C2 file quarantined",
     );
-    // The rule also holds for the file itself, without another version and with one that runs.
+    // The rule is also valid for the file itself, with and without another version that runs.
     check(
         "file A     : prepare A1
          miss 1     : 'refused', 'retry 100ms'
@@ -377,8 +385,8 @@ fn a_restart_tries_again_what_would_stand_in() {
     );
 }
 
-/// The module that ran trapped once, and then its `init` trapped each time. The outputs stayed safe
-/// for ever although a good version was kept.
+/// A defect of the past: the module that ran trapped one time, and then its `init` trapped each
+/// time. The outputs remained safe without end, although a good version was stored.
 #[test]
 fn what_cannot_be_made_again_makes_room_for_what_is_good() {
     check(
@@ -404,8 +412,7 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          +90000     :
          release    : prepare A8",
     );
-    // B will not load either and gives A its turn again, because an input may be the cause for
-    // both.
+    // B cannot be loaded either, so A is tried again. An input may be the reason for both failures.
     check(
         "one trap   :
          file A     : prepare A1
@@ -420,7 +427,7 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          see 4      : 'runs 4'
          is         : running A4",
     );
-    // With the policy `safe` the module is tried again without end.
+    // With the policy `safe`, the module is tried again without end.
     check(
         "safe       :
          file A     : prepare A1
@@ -432,8 +439,9 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
     );
 }
 
-/// The `init` of the module that ran trapped once at a start, and the module was not tried again.
-/// Without the restart of the daemon it would have been tried again.
+/// A defect of the past: the `init` of the module that ran trapped one time at a start of the
+/// daemon, and the module was not tried again. Without the start of the daemon, the module would
+/// have been tried again.
 #[test]
 fn what_ran_before_a_start_is_tried_again_after_it() {
     check(
@@ -447,7 +455,7 @@ fn what_ran_before_a_start_is_tried_again_after_it() {
          see 3      : 'runs 3'
          is         : running A3",
     );
-    // The supervisor may learn which module ran only after the file was tried.
+    // The supervisor may get the module that ran only after the first attempt with the file.
     check(
         "file A     : prepare A1
          fail 1     : 'refused'

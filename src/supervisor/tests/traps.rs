@@ -1,4 +1,7 @@
 //! Scripts about programs that trap: backoff and quarantine.
+//!
+//! Each script has the traps in its snapshots, and the expected restarts with their waits. The
+//! words of the scripts are explained in `supervisor/tests.rs`.
 
 use super::check;
 
@@ -38,7 +41,8 @@ fn restarts_come_later_and_later_and_end_in_quarantine() {
     );
 }
 
-/// The operator held a plugin and released it. Its module in quarantine then ran again.
+/// A defect of the past: the operator held a plugin and released it, and its module in quarantine
+/// ran again.
 #[test]
 fn the_end_of_a_hold_forgives_nothing() {
     check(
@@ -123,7 +127,7 @@ fn traps_of_a_version_that_is_being_replaced_do_not_count() {
     );
 }
 
-/// The operator's restart was in the queue when the last trap came, and the order to stop was lost.
+/// The operator's restart was in the queue when the last trap came, and the stop order was lost.
 #[test]
 fn what_is_in_quarantine_leaves_the_scan_whoever_ordered_it() {
     check(
@@ -141,7 +145,7 @@ fn what_is_in_quarantine_leaves_the_scan_whoever_ordered_it() {
          see -      : 'stopped'
          is         : quarantined file quarantined",
     );
-    // The version that ran before goes on.
+    // The version that ran before continues to run.
     check(
         "file A         : prepare A1
          ok 1           : install 1

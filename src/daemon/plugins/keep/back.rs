@@ -1,8 +1,17 @@
-//! The rollback to a kept version that an operator orders.
+//! The rollback to a stored version, by order of an operator.
 //!
-//! A rollback is a deploy of kept bytes. So the folder still says what is to run, and the swap is
-//! like any other swap: with state, probation and a receipt. `choose.rs` decides which version is
-//! taken; `deploy.rs` has the deploy of an operator's own bytes.
+//! The rollback writes the stored bytes as a file into the plugin folder, like a deploy. So the
+//! folder always has the version that should run. The swap is a normal swap, with state, probation
+//! and a receipt. `choose.rs` decides which version is used; `deploy.rs` has the deploy of new
+//! bytes.
+//!
+//! ```text
+//!   order ──▶ choose() ──▶ read from the store ──▶ put(): write the file ──▶ answer
+//!                │                 │                        │
+//!                └── refused       └── cannot be read       └── not written, or not known
+//! ```
+//! In each of the three cases of failure, the present file and the running program remain
+//! unchanged, or the answer reports that this is not known.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,10 +30,10 @@ use crate::plugin::module::folder::Home;
 use crate::plugin::module::versions::Versions;
 
 impl Plugins {
-    /// Puts a kept version of a plugin into the folder. With `to`, it is the version whose hash
-    /// begins with `to`. Without `to`, it is the newest good version that is not in the file, also
-    /// one that runs in place of the file's version. A bad version is taken only with `even_bad`.
-    /// After the file is written, `audit.rs` ends the version's quarantine.
+    /// Writes a stored version of a plugin into the folder. The text `to` is the beginning of the
+    /// version's hash. Without `to`, the newest good version that is not in the file is used. The
+    /// chosen version may already run in place of the file's version. A bad version is used only
+    /// with `even_bad`. After the file is written, `audit.rs` ends the version's quarantine.
     pub(in crate::daemon) fn roll_back(
         &mut self,
         name: PluginName,
@@ -40,16 +49,18 @@ impl Plugins {
         };
         let (folder, home) = (config.fixed.plugins.dir.clone(), self.folder.watch.home());
         let under_way = self.folder.begin_deploy(&name);
+        // The disks may be slow, so a task reads and writes, and the daemon's loop continues.
         tokio::spawn(async move {
             let done = put_back(versions, (folder, home), (name.clone(), hash), others).await;
             let done =
                 done.map(|()| Response::Deployed { name: name.into(), hash: format!("{hash:#}") });
+            // From here on, other orders about this plugin are allowed again.
             drop(under_way);
             let _ = reply.send(done.map_err(|why| Failure::new(Code::Internal, why)));
         });
     }
 
-    /// The wanted version, where it is kept, and the advice for the case that it cannot be read.
+    /// Returns the folder of stored versions, the wanted version, and the advice for a failed read.
     fn wanted_version(
         &self,
         name: &str,
@@ -59,8 +70,8 @@ impl Plugins {
         let refused = |message: String| {
             Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
         };
-        // The store is asked before the name, because a kept version may be all that is known under
-        // the name.
+        // The store is checked before the name, because a name may have only stored versions and no
+        // plugin.
         self.store.is_known()?;
         if let Some(why) = self.store.doubt(name) {
             return Err(refused(why));
@@ -81,9 +92,8 @@ impl Plugins {
     }
 }
 
-/// Puts a kept version into the folder. The version and the folder may lie on two disks, and each
-/// disk has its own time to answer. `others` is the advice for the case that the version cannot be
-/// read.
+/// Writes a stored version into the folder. The stored version and the folder may be on two disks,
+/// and each disk has its own time limit. `others` is the advice for a failed read of the version.
 async fn put_back(
     versions: Versions,
     (folder, home): (PathBuf, Arc<Home>),

@@ -1,20 +1,27 @@
-//! The choice of the kept version that a rollback takes, and the message if no version fits.
+//! The choice of the stored version for a rollback, and the message if no version fits.
 //!
-//! All functions here are pure. A version that is known to be bad is never chosen without its hash:
-//! the operator has to name the hash, with `--even-bad`. The rollback itself is in `back.rs`;
-//! whether a version is bad is decided in `version.rs`.
+//! All functions here are pure. A version that is known to be bad is chosen only if the operator
+//! names its hash and adds `--even-bad`. The rollback itself is in `back.rs`; `version.rs` decides
+//! whether a version is bad.
+//!
+//! | order | version |
+//! |---|---|
+//! | `rollback NAME` | the newest good one that is not in the file; else the newest doubtful one |
+//! | `rollback NAME --to HASH` | the one whose hash begins with HASH; refused if it is bad |
+//! | `rollback NAME --to HASH --even-bad` | the one whose hash begins with HASH, good or bad |
 
 use std::fmt;
 
 use crate::control::{Soundness, VersionView};
 use crate::daemon::plugins::version::short;
 
-/// A kept version among which a rollback chooses.
+/// A stored version that a rollback could use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate(pub(super) VersionView);
 
 impl Candidate {
-    /// The beginning of the version's hash, as the log shows it and an operator can type it.
+    /// Returns the beginning of the version's hash, as the log shows it and an operator can type
+    /// it.
     fn short(&self) -> &str {
         short(&self.0.hash)
     }
@@ -26,7 +33,7 @@ impl Candidate {
 }
 
 impl fmt::Display for Candidate {
-    /// Writes the hash of the version, and its state in parentheses.
+    /// Writes the hash of the version, with its state in parentheses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let VersionView { runs, in_file, soundness, reason, .. } = &self.0;
         let reason = || reason.as_deref().unwrap_or("it trapped");
@@ -43,8 +50,8 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// The version that an order means, among the kept versions, which are sorted newest first. Fails
-/// with a message if no version, or more than one, is meant.
+/// Returns the version that an order names. `kept` are the stored versions, newest first. The
+/// function fails with a message if no version fits, or if more than one version fits.
 pub(super) fn choose<'k>(
     name: &str,
     kept: &'k [Candidate],
@@ -58,8 +65,8 @@ pub(super) fn choose<'k>(
     }
     let list = || kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let Some(to) = to else {
-        // The newest good version that is not in the file may run already, in place of the file's
-        // version. The order then puts it into the file.
+        // The newest good version that is not in the file may already run in place of the file's
+        // version. The order then writes this version into the file.
         let newest = best(kept.iter().filter(|one| !one.0.in_file));
         return newest.map(|one| &one.0).ok_or_else(|| {
             format!("no other good version is kept; kept are {}{}", list(), way_out(name, kept))
@@ -83,14 +90,15 @@ pub(super) fn choose<'k>(
     }
 }
 
-/// The newest good version. If there is none, the newest version that is not bad.
+/// Returns the newest good version. If there is no good version, returns the newest version that is
+/// not bad.
 fn best<'k>(candidates: impl Iterator<Item = &'k Candidate> + Clone) -> Option<&'k Candidate> {
     let first = |wanted: fn(&Candidate) -> bool| candidates.clone().find(|one| wanted(one));
     first(|one| !one.is_bad() && one.0.soundness != Soundness::Doubtful)
         .or_else(|| first(|one| !one.is_bad()))
 }
 
-/// The advice for the case that the chosen version turns out to be damaged.
+/// Returns the advice for the case that the chosen version is damaged.
 pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) -> String {
     let others = kept.iter().filter(|one| !one.0.in_file && one.0.hash != chosen.hash);
     match best(others) {
@@ -101,7 +109,7 @@ pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) 
     }
 }
 
-/// The advice for the case that no version is chosen without a hash.
+/// Returns the advice for the case that no version is chosen without a hash.
 fn way_out(name: &str, kept: &[Candidate]) -> String {
     match kept.iter().find(|one| !one.0.in_file || one.0.quarantined) {
         Some(one) if one.is_bad() => {
@@ -116,7 +124,7 @@ fn way_out(name: &str, kept: &[Candidate]) -> String {
 mod tests {
     use super::*;
 
-    /// A version by its letter, its state, and its soundness.
+    /// Returns a version with this letter, this state, and this quality.
     fn kept(letter: char, is: &str, soundness: Soundness) -> Candidate {
         Candidate(VersionView {
             hash: letter.to_string().repeat(64),
@@ -152,13 +160,12 @@ mod tests {
         };
         let good = [Good; 3];
         check(&all(["runs file", "", ""], good), "", false, Ok('b'));
-        // A version that runs in place of the file's version is put into the file.
+        // A version that runs in place of the file's version is written into the file.
         check(&all(["file", "runs", ""], good), "", false, Ok('b'));
         check(&all(["file quarantine", "runs", ""], [Bad, Good, Bad]), "", false, Ok('b'));
         check(&all(["", "", ""], good), "", false, Ok('c'));
         check(&all(["runs file", "", ""], good), "aa", false, Ok('a'));
-        // A bad version is passed over. A doubtful version is taken only if no better version is
-        // kept.
+        // A bad version is skipped. A doubtful version is chosen only if no good version is stored.
         check(&all(["runs file", "", ""], [Good, Bad, Good]), "", false, Ok('a'));
         check(&all(["runs file", "", ""], [Good, Doubtful, Good]), "", false, Ok('a'));
         check(&all(["runs file", "", ""], [Good, Doubtful, Bad]), "", false, Ok('b'));
@@ -181,8 +188,8 @@ mod tests {
         check(&twins, "c", false, Err(&["several versions begin with \"c\""]));
     }
 
-    /// Each rollback chose the newest good version, which was damaged, and no message named the
-    /// next one.
+    /// A defect of the past: each rollback chose the newest good version, which was damaged, and no
+    /// message named the next version.
     #[test]
     fn the_next_one_is_named_for_what_is_damaged() {
         use Soundness::{Bad, Doubtful, Good};

@@ -1,9 +1,9 @@
-//! What people are told about the versions of a plugin: the versions that are kept, and the
-//! versions of which only a record is left.
+//! The list of a plugin's versions for the operator: the stored versions, and the versions that
+//! have only a record.
 //!
-//! `version.rs` records what became of each version, and `keep.rs` knows which versions are on the
-//! disk. This file puts the two together, and changes nothing. The rollback to one of the versions
-//! is in `back.rs`.
+//! `version.rs` records whether each version is good, and `keep.rs` knows which versions are on the
+//! disk. This file combines the records and the list of stored versions, and changes nothing. The
+//! rollback to one of the versions is in `back.rs`.
 
 use super::super::Plugins;
 use crate::clock::{Clock, MonotonicClock};
@@ -12,9 +12,9 @@ use crate::plugin::ModuleHash;
 use crate::supervisor::State;
 
 impl Plugins {
-    /// The versions of a plugin: the kept ones first, newest first, then those that are known only
-    /// from the record. Fails if the disk has not listed the kept versions, or if no version is
-    /// known under the name.
+    /// Returns the versions of a plugin: first the stored versions, newest first, then the versions
+    /// that have only a record. The function fails if the disk has not listed the stored versions
+    /// yet, or if no version is known under the name.
     pub(in crate::daemon) fn versions(&self, name: &str) -> Result<Vec<VersionView>, Failure> {
         let view = self.supervisor.plugin(name);
         self.store.is_known()?;
@@ -22,6 +22,7 @@ impl Plugins {
             return Err(Failure::new(Code::Internal, format!("{name}: {why}")));
         }
         let kept = self.store.of(name);
+        // The record has the oldest version first, so its order is reversed here.
         let known = self.record.versions.of(name).iter().rev();
         let known = known.filter_map(|version| ModuleHash::from_hex(&version.hash));
         let others = known.filter(|hash| !kept.contains(hash));
@@ -34,7 +35,8 @@ impl Plugins {
         Ok(views.collect())
     }
 
-    /// One version of a plugin as people see it. `kept` says whether the version is on the disk.
+    /// Returns one version of a plugin for the operator. `kept` is true if the version is on the
+    /// disk.
     pub(super) fn version(&self, name: &str, hash: ModuleHash, kept: bool) -> VersionView {
         let view = self.supervisor.plugin(name);
         let version = self.record.versions.find(name, hash);
@@ -53,6 +55,8 @@ impl Plugins {
             ran_s: version.map_or(0, |version| version.ran(MonotonicClock.now()).as_secs()),
             ended: end.filter(|_| !runs).and_then(|end| some(&end.at)),
             end: end.filter(|_| !runs).map(|end| end.why.clone()),
+            // Without a record, a stored version counts as good, because it has passed its
+            // probation. A version that is not stored counts as unproven.
             soundness: match kept {
                 true => self.record.versions.soundness(name, hash),
                 false => version.map_or(Soundness::Unproven, |version| version.soundness()),

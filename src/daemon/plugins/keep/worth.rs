@@ -1,8 +1,8 @@
-//! What kept versions are worth when there is no room for all: versions of low rank make room
-//! first.
+//! The worth of stored versions. If the disk has no room for all versions, the versions of the
+//! lowest rank are deleted first.
 //!
-//! All functions here are pure. `plugin/module/versions.rs` decides which versions leave the disk;
-//! `keep.rs` calls it with these ranks.
+//! All functions here are pure. `plugin/module/versions.rs` decides which versions are deleted;
+//! `keep.rs` passes these ranks to that file.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,15 +12,15 @@ use crate::daemon::plugins::version::Versions;
 use crate::plugin::ModuleHash;
 use crate::supervisor::Supervisor;
 
-/// The soundness of the kept versions, for each plugin that exists or may exist.
+/// The quality of the stored versions, for each plugin that exists or may exist.
 pub(super) type Worth = HashMap<String, HashMap<ModuleHash, Soundness>>;
 
-/// The soundness of all kept versions, for plugins that exist or may exist.
+/// Returns the quality of all stored versions, for plugins that exist or may exist.
 ///
-/// A plugin may exist although the supervisor does not know it: its file may be in the folder and
-/// not read yet. If `files` is `None`, any file may be there. If the folder holds more files than
-/// the daemon looks at, the file of a plugin that ran before the start may be among those not
-/// looked at. So a plugin that ran before the start counts as existing.
+/// A plugin may exist although the supervisor does not know it, because its file may be in the
+/// folder but not read yet. If `files` is `None`, any file may be in the folder. If the folder has
+/// more files than the daemon reads, the daemon may have skipped the file of a plugin that ran
+/// before the start. So a plugin that ran before the start counts as existing.
 pub(super) fn worth(
     store: &Store,
     supervisor: &Supervisor,
@@ -40,7 +40,7 @@ pub(super) fn worth(
     all.map(|name| (name.to_owned(), of(name))).collect()
 }
 
-/// The rank of a version. Versions of the lowest rank make room first.
+/// Returns the rank of a version. Versions of the lowest rank are deleted first.
 pub(super) fn rank(soundness: Option<Soundness>) -> u8 {
     match soundness {
         Some(Soundness::Bad) => 0,
@@ -54,8 +54,8 @@ mod tests {
     use super::*;
     use crate::supervisor::RestartPolicy;
 
-    /// The versions of a plugin whose file was not read yet made room first, as if the plugin had
-    /// been removed.
+    /// A defect of the past: the versions of a plugin whose file was not read yet were deleted
+    /// first, like the versions of a removed plugin.
     #[test]
     fn a_plugin_may_be_there_before_its_file_is_seen() {
         let mut supervisor = Supervisor::new(RestartPolicy::default());
@@ -71,12 +71,13 @@ mod tests {
         assert_eq!(found(Some(&files)), [true, true, false]);
     }
 
-    /// Versions that could not be listed made room first, as if their plugin had been removed.
+    /// A defect of the past: versions that could not be listed were deleted first, like the
+    /// versions of a removed plugin.
     #[tokio::test]
     async fn versions_that_cannot_be_listed_are_worth_something() {
         let mut store = Store::new(None);
         store.unread = ["tank", "gone"].map(|name| (name.to_owned(), "denied".into())).into();
-        // A plugin that has no version yet does not make room either.
+        // A plugin without a stored version is also in the result.
         let mut supervisor = Supervisor::new(RestartPolicy::default());
         supervisor.folder("pump", Some(ModuleHash::of(b"bytes"))).unwrap();
         let files = BTreeSet::from(["tank".to_owned()]);

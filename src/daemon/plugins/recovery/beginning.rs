@@ -1,13 +1,13 @@
-//! A start whose outcome is not known yet.
+//! A start of the daemon that may still be refused or stopped.
 //!
 //! ```text
 //!   load ──▶ count ──▶ the step that writes ──▶ recorded ──▶ end(): an orderly end is recorded
 //!                         │
 //!                         └── end() comes first ──▶ the step is never made
 //! ```
-//! The start may be refused, or a signal may stop the daemon, while a thread still waits for the
-//! disk to record the start. Such an end is an orderly end, so it must leave no record of a daemon
-//! that runs. What is recorded is in `recovery.rs`.
+//! The start may be refused, or a signal may stop the daemon. At that time, a thread may still wait
+//! for the disk to record the start. Such an end is orderly, so the record must not show a running
+//! daemon afterwards. `recovery.rs` decides what is recorded.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -18,23 +18,24 @@ use crate::config::RecoverySettings;
 use crate::patience::{self, Commit, Committed};
 use crate::state::Folder;
 
-/// The state of recording a start.
+/// The progress of recording one start.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Beginning {
     /// The folder of the record; empty if the start is not recorded.
     folder: OnceLock<Arc<Folder>>,
-    /// The step that writes the record, which is made once or never.
+    /// The step that writes the record. The step is made one time or never.
     step: Commit,
 }
 
 impl Beginning {
-    /// Notes the folder in which the start is recorded.
+    /// Stores the folder in which the start is recorded.
     pub(in crate::daemon) fn is_in(&self, folder: &Arc<Folder>) {
         self.folder.get_or_init(|| Arc::clone(folder));
     }
 
-    /// Records the start in this folder. The disk has up to `limit` to be read, and as long to be
-    /// written. Returns the reason if no plugin may run; it also counts if the write fails.
+    /// Records the start in this folder. The time limit is `limit` for the read and again `limit`
+    /// for the write. Returns a reason if no plugin may run. The reason is valid even if the write
+    /// fails.
     pub(super) fn record(
         self: &Arc<Self>,
         folder: &Arc<Folder>,
@@ -71,10 +72,10 @@ impl Beginning {
         reason
     }
 
-    /// Writes the record, unless the start has ended before.
+    /// Writes the record, unless the start has already ended.
     fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut written = Ok(());
-        // The step counts as made even if the write fails, because the bytes may be on the disk.
+        // The step counts as made even if the write fails, because some bytes may be on the disk.
         let step = || {
             written = write();
             Ok(())
@@ -82,8 +83,8 @@ impl Beginning {
         self.step.make(step).and(written)
     }
 
-    /// Ends the start, as an orderly end. If the record is not written by now, it never will be,
-    /// even if a thread is about to write it.
+    /// Ends the start as an orderly end. If the record is not written yet, it is never written,
+    /// even if a thread is just about to write it.
     pub(in crate::daemon) fn end(&self) {
         if self.step.give_up() != Committed::No {
             end(self.folder.get());
@@ -96,7 +97,7 @@ mod tests {
     use super::super::begin;
     use super::*;
 
-    /// SIGTERM came before the start was recorded, while a thread was about to record it.
+    /// SIGTERM comes while a thread is about to record the start.
     #[tokio::test]
     async fn a_start_that_comes_to_nothing_is_no_abnormal_end() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,12 @@
-//! Changes of the record that must not be lost: if the disk is full or read-only at that moment,
-//! the daemon tries again until the disk takes them.
+//! Changes of the record that must not be lost. If the disk is full or read-only, the daemon
+//! repeats the write until it succeeds.
 //!
-//! There are two such changes. After the daemon has run for long enough, the ends of earlier lives
-//! are forgotten, because their cause has been overcome. After an operator has ended recovery, the
-//! next start must not be one for recovery. The record is in `recovery.rs`.
+//! There are two such changes:
+//! - After the daemon has run for long enough, the ends of earlier daemons are cleared from the
+//!   record. The long run shows that the cause of these ends is gone.
+//! - After an operator has ended recovery, the next start must not begin in recovery.
+//!
+//! The record itself is in `recovery.rs`.
 
 use std::io;
 use std::sync::Arc;
@@ -14,11 +17,11 @@ use tokio::task::spawn_blocking;
 use super::{Record, change};
 use crate::state::Folder;
 
-/// The pause before a failed write of the record is tried again. The record is needed soon, and a
-/// refused write does not wear out a card.
+/// The pause after a failed write, before the next attempt. The pause can be this short, because a
+/// refused write does not wear out a memory card.
 pub(super) const FORGET_AGAIN: Duration = Duration::from_secs(60);
 
-/// Forgets earlier ends after the daemon has run for `within`.
+/// Clears the earlier ends after the daemon has run for `within`.
 pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(within).await;
@@ -27,15 +30,16 @@ pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
 }
 
 /// Records the end of recovery after the first write has failed. Without the record, the next start
-/// would be one for recovery, even months later.
+/// would begin in recovery, even months later.
 pub(super) async fn end_recovery(folder: Arc<Folder>, again: Duration) {
     tokio::time::sleep(again).await;
-    // A failure is not logged again, because the answer has told it to the operator.
+    // The failures are not logged, because the answer to the operator has already reported the
+    // first one.
     until_taken(&folder, again, Record::end_recovery, |_| ()).await;
     tracing::info!("the end of recovery is recorded now");
 }
 
-/// Forgets earlier ends, as soon as the disk takes the change.
+/// Clears the earlier ends, as soon as the disk accepts the write.
 async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
     let mut is_told = false;
     let failed = |error: io::Error| {
@@ -56,8 +60,8 @@ async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
     }
 }
 
-/// Tries to change the record until the disk takes the change; returns what the change returned.
-/// `failed` gets each failure.
+/// Changes the record, and repeats the write until it succeeds. Returns the result of `how`. Each
+/// failure is passed to `failed`.
 async fn until_taken<T: Send + 'static>(
     folder: &Arc<Folder>,
     again: Duration,
@@ -80,8 +84,8 @@ mod tests {
     use super::super::{FILE, load};
     use super::*;
 
-    /// The disk was full at `camshaft recover`, and the next start, months later, was one for
-    /// recovery.
+    /// A defect of the past: the disk was full at `camshaft recover`, and the next start, months
+    /// later, began in recovery.
     #[tokio::test]
     async fn the_end_of_recovery_that_the_disk_did_not_take_is_recorded_later() {
         let dir = tempfile::tempdir().unwrap();
@@ -99,8 +103,8 @@ mod tests {
         assert_eq!(load(&folder), Record::default());
     }
 
-    /// The disk was full in the second in which a life was long enough, and the earlier ends still
-    /// counted for months.
+    /// A defect of the past: the disk was full when the daemon had run for long enough, and the
+    /// earlier ends still counted for months.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_forgotten_later() {
         let dir = tempfile::tempdir().unwrap();

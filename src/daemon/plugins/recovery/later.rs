@@ -1,17 +1,18 @@
-//! The answer to the order that ends recovery. It waits for the state directory, but not for ever.
+//! The answer to the order that ends recovery. The answer waits for the state directory, but only
+//! for a limited time.
 //!
-//! If the answer comes first, the write still goes on. What is written is decided in `recovery.rs`;
-//! what happens after a failed write is in `forget.rs`.
+//! If the answer is sent before the write is done, the write continues. `recovery.rs` decides what
+//! is written; `forget.rs` repeats a failed write.
 
 use tokio::sync::oneshot;
 
 use crate::control::{Code, Failure, Reply};
 use crate::daemon::plugins::call::{RECOVERY, in_time};
 
-/// Does `work`, which records the end of recovery, on a thread that may wait for the state
-/// directory. If the disk gives no answer within 5 s, the caller gets a failure. The failure begins
-/// with `so_far`: what is true without the record, and where the record lies. The work begins in
-/// any case, and may still be done later.
+/// Runs `work`, which records the end of recovery, on a thread that may wait for the state
+/// directory. If the disk does not answer within 5 s, the caller gets a failure. The failure begins
+/// with `so_far`, a text that describes the situation without the record and names the state
+/// directory. The work begins in any case, and it may end after the failure.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     so_far: String,
@@ -31,8 +32,9 @@ mod tests {
     use crate::control::Response;
     use crate::daemon::plugins::call::STATE;
 
-    /// Eight calls hung in the state directory. So no write of the end of recovery ever began, none
-    /// was tried again, and the operator could not order the end a second time.
+    /// A defect of the past: eight calls waited for the state directory and used all threads. So
+    /// the end of recovery was not written, no write was repeated, and a second order of the
+    /// operator was refused.
     #[tokio::test]
     async fn calls_that_hang_do_not_keep_out_the_end_of_recovery() {
         const MOST: usize = 8;

@@ -4,9 +4,8 @@
 //!   start: read() ──▶ Sum ──▶ changes ──▶ save(): at a change, hourly, or a minute after a failure
 //!                                           └──▶ a thread ──▶ the file ──▶ has_failed
 //! ```
-//! The daemon reads the file once, at the start, and writes the whole file after a change. Each
-//! access runs on a thread that may wait for the disk. What the file contains is decided in
-//! `version.rs`.
+//! The daemon reads the file at the start, and writes the whole file after a change. Each access
+//! runs on a thread that may wait for the disk. `version.rs` decides the content of the file.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,25 +23,26 @@ use crate::state::Folder;
 /// The name of the file in the state directory.
 pub(super) const FILE: &str = "versions.json";
 
-/// The longest file that is read: twice what the largest number of versions of all plugins needs at
-/// 500 bytes each. A longer file is not from a daemon.
+/// The size limit of the file, in bytes. The limit is twice the size of all records: the largest
+/// number of versions of all plugins, with 500 bytes for each version. A longer file was not
+/// written by a daemon.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
-/// How often the file is written although nothing has changed. A power cut can cost this much of
-/// the counted running time, and 24 writes a day do not wear out a card.
+/// The interval of writes without a change. A power cut can lose at most this much of the counted
+/// running time. 24 writes a day do not wear out a memory card.
 pub(super) const SAVE_EVERY: Duration = Duration::from_secs(3600);
 
-/// The pause before a failed write is tried again. If the disk was full or read-only for a moment,
-/// an hour of running time must not be lost.
+/// The pause after a failed write, before the next attempt. The pause is shorter than the normal
+/// interval, so that a disk that was full for a moment does not cost an hour of running time.
 pub(super) const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
-/// The time limit for the write at the end of the daemon. Without this write up to an hour of
-/// running time is lost.
+/// The time limit for the write at the end of the daemon. Without this write, up to an hour of
+/// counted running time would be lost.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Reads the file in this folder. Returns the folder too, if the file may be written again. A
-/// damaged file is set aside, because it may be the only place that knows that a version is bad. If
-/// the file cannot be set aside, or its disk does not answer, the file is left as it is.
+/// Reads the file in this folder. Returns the folder too, if the daemon may write the file again. A
+/// damaged file is renamed and not deleted, because it may be the only record of a bad version. If
+/// the file cannot be renamed or its disk does not answer, the file remains unchanged.
 pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     let path = folder.path().join(FILE);
     let (place, file) = (path.clone(), path.display());
@@ -74,8 +74,8 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
 }
 
 impl Versions {
-    /// Notes whether the disk does not answer a write, and logs the begin and the end of this
-    /// trouble.
+    /// Checks whether a write waits too long for the disk, and logs the begin and the end of this
+    /// problem.
     fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
         let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
         let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
@@ -90,7 +90,8 @@ impl Versions {
         }
     }
 
-    /// Why the record would be lost at the end of the daemon; `None` if it would not.
+    /// Returns the reason why the record would be lost at the end of the daemon; `None` if it would
+    /// not be lost.
     pub(in super::super) fn trouble(&self) -> Option<String> {
         if let Some(left) = &self.left {
             let left = left.display();
@@ -104,15 +105,17 @@ impl Versions {
         }
     }
 
-    /// Writes the record on a thread, if it has changed. `seq` is the newest receipt of a journal
-    /// that the next start can read. If there is no such journal, the number in the file stays as
-    /// it was.
+    /// Writes the record on a thread, if it has changed or the interval is over. `seq` is the
+    /// newest receipt of a journal that the next start can read. If there is no such journal, the
+    /// number in the file does not change.
     pub(in super::super) fn save(&mut self, seq: Option<u64>, now: Duration) {
         let (at, changes) = self.written;
         let every = match self.has_failed.load(Ordering::Relaxed) {
             true => SAVE_AGAIN,
             false => SAVE_EVERY,
         };
+        // A write is due after a change, and after the interval, which also stores the running
+        // times.
         let is_due = self.changes != changes || now.saturating_sub(at) >= every;
         let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
         self.watch_the_disk(is_writing, now);
@@ -120,7 +123,7 @@ impl Versions {
         self.writing = Some(self.write(folder, seq, now));
     }
 
-    /// Starts the write of the whole file, with the running time of each version up to `now`.
+    /// Starts a write of the whole file. The running time of each version is counted up to `now`.
     fn write(&mut self, folder: Arc<Folder>, seq: Option<u64>, now: Duration) -> JoinHandle<()> {
         self.sum.seq = seq.unwrap_or(self.sum.seq);
         self.written = (now, self.changes);
@@ -149,7 +152,7 @@ impl Versions {
         })
     }
 
-    /// Writes the record at the end of the daemon, with the running times. Waits at most
+    /// Writes the record at the end of the daemon, with the running times. The wait is at most
     /// [`LAST_WRITE`].
     pub(in super::super) async fn save_last(&mut self, seq: Option<u64>, now: Duration) {
         let Some(folder) = self.folder.clone() else { return };

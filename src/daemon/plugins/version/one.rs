@@ -1,7 +1,8 @@
-//! The record of one version of one plugin: plain data, and the steps that a version takes.
+//! The record of one version of one plugin: plain data, and the functions that change them.
 //!
-//! `version.rs` decides which receipt leads to which step; `version/disk.rs` writes the record to
-//! the disk. The record does not say whether the version is kept on the disk: `keep.rs` knows that.
+//! `version.rs` decides which receipt changes which data; `version/disk.rs` writes the record to
+//! the disk. The record does not show whether the version is stored on the disk; `keep.rs` knows
+//! this.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::control::Soundness;
 use crate::text::counted;
 
-/// The running time after which a version that does not own an output is no longer in doubt. A
-/// person who needs the output has noticed by then.
+/// The running time after which the version is no longer in doubt because of a missing output.
+/// Within a day, an operator who needs the output would notice that it is missing.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The record of one version.
@@ -19,29 +20,30 @@ pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(in super::super) struct Version {
     /// The hash of the module: all 64 hexadecimal digits.
     pub(in super::super) hash: String,
-    /// When the version first started, in UTC, RFC 3339; empty if it never started.
+    /// The time of the first start, in UTC, RFC 3339; empty if the version never started.
     pub(in super::super) first: String,
-    /// When the version last started, in UTC, RFC 3339; empty if it never started.
+    /// The time of the last start, in UTC, RFC 3339; empty if the version never started.
     pub(super) last: String,
-    /// The time that the version was in the scan, without the time since `began`.
+    /// The total time in the scan, without the time after `began`.
     pub(super) ran: Duration,
-    /// When and why the version left the scan; `None` while it is in the scan.
+    /// The time and the reason of the end; `None` while the version is in the scan.
     pub(in super::super) end: Option<End>,
     /// Whether the version has passed its probation.
     pub(super) is_proven: bool,
-    /// The outputs that the version has owned after its probation, in any of its instances.
+    /// The outputs that the version owned after its probation, in any of its instances.
     pub(super) outputs: Vec<String>,
-    /// The outputs that a good version before owned and this version does not, as text; `None` if
-    /// there are none.
+    /// The outputs that an earlier good version owned and this version does not own, as text;
+    /// `None` if there are none.
     doubt: Option<String>,
-    /// Why the version is bad; `None` if it is not bad.
+    /// Reason why the version is bad; `None` if the version is not bad.
     pub(super) bad: Option<String>,
-    /// Why the version is in quarantine; `None` if it is not.
+    /// Reason why the version is in quarantine; `None` if it is not in quarantine.
     pub(in super::super) quarantine: Option<String>,
-    /// Whether the operator has let the version run again. If it then passes its probation, it is
-    /// good.
+    /// Whether the operator has released the version. If the version then passes its probation, it
+    /// is good again.
     pub(super) is_forgiven: bool,
-    /// Since when the version is in the scan, on the monotonic clock; `None` while it is not.
+    /// The start of the present time in the scan, on the monotonic clock; `None` while the version
+    /// is not in the scan.
     #[serde(skip)]
     began: Option<Duration>,
 }
@@ -56,7 +58,7 @@ pub(in super::super) struct End {
 }
 
 impl Version {
-    /// A version that has never run.
+    /// Returns the record of a version that has never run.
     pub(super) fn new(hash: &str) -> Self {
         Self {
             hash: hash.to_owned(),
@@ -74,7 +76,7 @@ impl Version {
         }
     }
 
-    /// Whether the version is good enough for a rollback.
+    /// Returns the quality of the version: good, doubtful, unproven or bad.
     pub(in super::super) fn soundness(&self) -> Soundness {
         match (&self.bad, &self.doubt) {
             (Some(_), _) => Soundness::Bad,
@@ -84,22 +86,22 @@ impl Version {
         }
     }
 
-    /// Why the version is not good; `None` if it is good or unproven.
+    /// Returns the reason why the version is not good; `None` if the version is good or unproven.
     pub(in super::super) fn why(&self) -> Option<&str> {
         self.quarantine.as_deref().or(self.bad.as_deref()).or(self.doubt.as_deref())
     }
 
-    /// How long the version was in the scan, up to `now` on the monotonic clock.
+    /// Returns the total time in the scan, up to `now` on the monotonic clock.
     pub(in super::super) fn ran(&self, now: Duration) -> Duration {
         self.ran + self.began.map_or(Duration::ZERO, |began| now.saturating_sub(began))
     }
 
-    /// A copy of the record in which the time up to `now` is counted.
+    /// Returns a copy of the record with the running time up to `now`.
     pub(super) fn so_far(&self, now: Duration) -> Self {
         Self { ran: self.ran(now), ..self.clone() }
     }
 
-    /// Notes the start of an instance. A restart does not interrupt the running time.
+    /// Records the start of an instance. A restart does not interrupt the running time.
     pub(super) fn begin(&mut self, at: &str, now: Option<Duration>) {
         if self.first.is_empty() {
             at.clone_into(&mut self.first);
@@ -109,19 +111,19 @@ impl Version {
         self.began = self.began.or(now);
     }
 
-    /// Notes the end of the version. If it is noted twice, the first reason stays.
+    /// Records the end of the version. If the end is already recorded, the first reason remains.
     pub(super) fn end(&mut self, at: &str, now: Option<Duration>, why: impl FnOnce() -> String) {
         self.ran = now.map_or(self.ran, |now| self.ran(now));
         self.began = None;
         self.end.get_or_insert_with(|| End { at: at.to_owned(), why: why() });
     }
 
-    /// Notes that the version has passed its probation, owns `outputs` and has lost the outputs in
-    /// `lost`. Returns whether the record has changed.
+    /// Records that the version has passed its probation and owns `outputs`. `lost` are outputs
+    /// that only an earlier good version owned. Returns whether the record has changed.
     pub(super) fn prove(&mut self, outputs: Vec<String>, lost: &[String], now: Duration) -> bool {
         let before = self.clone();
-        // Traps before the first proof do not count any more, and neither do traps that the
-        // operator has forgiven.
+        // Two kinds of traps do not count: traps before the first passed probation, and traps
+        // before a release by the operator.
         if !self.is_proven || self.is_forgiven {
             self.bad = None;
         }
@@ -131,7 +133,7 @@ impl Version {
         *self != before
     }
 
-    /// Adds these outputs to the owned ones; returns whether one of them is new.
+    /// Adds outputs to the owned outputs; returns whether one of them is new.
     pub(super) fn owns(&mut self, mut outputs: Vec<String>) -> bool {
         outputs.retain(|output| !self.outputs.contains(output));
         let is_news = !outputs.is_empty();
@@ -139,16 +141,16 @@ impl Version {
         is_news
     }
 
-    /// Notes that the version is bad; the first reason stays. An earlier pardon does not count any
-    /// more.
+    /// Records that the version is bad. If a reason is already recorded, the first reason remains.
+    /// An earlier release by the operator has no effect any more.
     pub(super) fn turns_bad(&mut self, why: String) {
         self.bad.get_or_insert(why);
         self.is_forgiven = false;
     }
 }
 
-/// The outputs that the version does not write any more, as text: the first one, and the number of
-/// others.
+/// Returns the outputs that the version does not write any more, as text: the first output, and the
+/// number of the others.
 fn lost_words(lost: &[String]) -> Option<String> {
     match lost {
         [] => None,
