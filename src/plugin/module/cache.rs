@@ -1,14 +1,19 @@
-//! The cache of artifacts on disk, so that the daemon need not compile again after a restart.
+//! The cache of artifacts on disk. With the cache, the daemon need not compile the same module
+//! again after a restart.
 //!
-//! A loaded artifact can do as much harm as a shared library, and wasmer checks nothing: a file
-//! with flipped bits loads and runs. So the folder is private to the daemon's user. Every file
-//! begins with a checksum of its name and bytes, which the cache compares before it uses the file.
-//! The cache deletes a file with a wrong checksum.
+//! An artifact is machine code, so a bad artifact can do as much harm as a bad shared library.
+//! wasmer checks nothing: it loads and runs a file with flipped bits. Therefore:
 //!
-//! The checksum is no signature: any process that can write into the folder can make one. Therefore
-//! the folder is emptied at opening if other users had any access to it. The folder is also emptied
-//! at opening if a file in it is not the daemon's own. The daemon does not depend on the cache:
-//! without it, a module is compiled once more. Artifacts themselves are in `compile/artifact.rs`.
+//! - The folder is private to the daemon's user.
+//! - Every file begins with a checksum of its name and bytes. The cache compares the checksum
+//!   before it uses the file, and deletes a file with a wrong checksum.
+//! - If other users had any access to the folder, the cache deletes all artifacts when it opens the
+//!   folder. The cache also deletes all artifacts if a file in the folder does not belong to the
+//!   daemon's user. The checksum gives no protection here, because any process that can write into
+//!   the folder can compute a valid checksum.
+//!
+//! The daemon does not depend on the cache: without the cache, a module is compiled again. What an
+//! artifact contains is in `compile/artifact.rs`.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -22,33 +27,35 @@ use crate::plugin::{Compiler, Limits, ModuleHash};
 use crate::state::put_whole;
 use crate::text::counted;
 
-/// Most bytes that are kept; the files used longest ago are deleted first. A hundred plugins of a
-/// few kilobytes need about 10 MB.
+/// Most bytes of all files in the cache. If there are more, the files whose last use is the oldest
+/// are deleted first. The artifacts of a hundred plugins of a few kilobytes need about 10 MB.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// Length of the checksum in front of each artifact, in bytes.
+/// Length of the checksum at the beginning of each file, in bytes.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// Length of a key: BLAKE3 in hexadecimal digits.
+/// Length of a key: the number of hexadecimal digits of a BLAKE3 hash.
 const KEY: usize = 2 * blake3::OUT_LEN;
 
-/// The version of the files' layout. Each change of the layout must raise this number, so that no
-/// key leads to a file of the old layout.
+/// The version of the layout of the files. Each change of the layout must raise this number. The
+/// keys contain the number, so a new program finds no file of an old layout.
 const LOOK: u32 = 3;
 
-/// The version of wasmer, on which an artifact depends. A test compares it with `Cargo.toml`.
+/// The version of wasmer. An artifact is valid for this version only, so the keys contain it. A
+/// test compares the text with `Cargo.toml`.
 const WASMER: &str = "7.4.2";
 
-/// A folder of artifacts.
+/// The cache: a folder of artifacts.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
-    /// Whether the folder has given no answer in time. The threads that use the cache write this,
-    /// and the thread that makes the status reads it.
+    /// Whether the last use of the folder had no answer in time. The threads that use the cache
+    /// write this, and the thread that makes the status reads it.
     is_late: Arc<AtomicBool>,
 }
 
-/// The name of an artifact: a hash of everything that the artifact depends on.
+/// Returns the key of an artifact, which is also its file name. The key is a hash of everything on
+/// which the artifact depends.
 pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> String {
     let mut hasher = blake3::Hasher::new();
     let target = wasmer::sys::Target::default();
@@ -57,8 +64,8 @@ pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> St
     hasher.finalize().to_hex().to_string()
 }
 
-/// The checksum in front of an artifact. The checksum is valid for this key only, so that a renamed
-/// file is not taken for another artifact.
+/// The checksum at the beginning of a file. The checksum contains the key, so a renamed file is not
+/// taken for another artifact.
 fn checksum(key: &str, parts: &[&[u8]]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes());
@@ -70,11 +77,11 @@ fn checksum(key: &str, parts: &[&[u8]]) -> blake3::Hash {
 }
 
 impl Cache {
-    /// Opens the folder, and makes it if it is missing. A folder that was open to other users is
-    /// made private and emptied.
+    /// Opens the folder. Creates the folder if it is missing. If other users had access to the
+    /// folder, it is made private, and its artifacts are deleted.
     ///
     /// # Errors
-    /// When the folder cannot be made, made private or emptied, or belongs to another user.
+    /// The folder cannot be created, made private or emptied, or it belongs to another user.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let about = fs::metadata(folder)?;
@@ -94,11 +101,12 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The name of a file that has an artifact's name, but that this cache cannot have made.
+    /// Finds a file with the name of an artifact that this cache cannot have written, and returns
+    /// its name.
     fn strange_file(&self) -> io::Result<Option<String>> {
         let is_strange = |about: &fs::Metadata| {
-            // A folder of our own user in the place of a file is damage, and not the work of
-            // another user.
+            // A folder under the name of an artifact counts as damage if it belongs to the daemon's
+            // user. Another user did not create it.
             let is_damage = about.is_dir() && is_ours(about);
             !is_own(about) && !is_damage
         };
@@ -106,8 +114,8 @@ impl Cache {
         Ok(files.find(|(_, about)| is_strange(about)).map(|(name, _)| name))
     }
 
-    /// Deletes all artifacts, whole or not. Other files stay: the cache reads none of them, and an
-    /// operator may have named this folder by mistake.
+    /// Deletes all artifacts, also incomplete ones. Other files stay: the cache does not use them,
+    /// and an operator may have configured the wrong folder by mistake.
     fn empty(&self, why: &str) -> io::Result<()> {
         let artifacts = self.artifacts()?;
         let folder = self.folder.display();
@@ -130,7 +138,7 @@ impl Cache {
         Ok(())
     }
 
-    /// The files under names of artifacts, including unfinished ones.
+    /// Lists the files that have a key at the beginning of their names, also incomplete artifacts.
     fn artifacts(&self) -> io::Result<Vec<(String, fs::Metadata)>> {
         let mut artifacts = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -149,18 +157,19 @@ impl Cache {
         Ok(artifacts)
     }
 
-    /// The path of the folder.
+    /// The path of the cache's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Whether the folder gave no answer in time when the cache was used last.
+    /// Whether the folder gave no answer in time when the cache was last used.
     pub fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
     }
 
-    /// Notes a use of the cache: `late` is the reason if the folder has given no answer in time.
-    /// The log gets a line when the folder becomes late and when it answers again.
+    /// Records whether a use of the cache had an answer in time. `late` is the error if there was
+    /// no answer in time. The log gets a line when the folder becomes late and when the folder
+    /// answers again.
     pub(super) fn heard(&self, late: Option<&io::Error>) {
         if self.is_late.swap(late.is_some(), Ordering::Relaxed) == late.is_some() {
             return;
@@ -177,7 +186,8 @@ impl Cache {
         }
     }
 
-    /// The artifact with this key, if the folder has a whole one of at most `most` bytes.
+    /// Reads the artifact with this key. Returns `None` if the artifact is missing, damaged, or
+    /// longer than `most` bytes.
     pub(super) fn load(&self, key: &str, most: u64) -> Option<Vec<u8>> {
         let path = self.folder.join(key);
         let most = most.saturating_add(CHECKSUM as u64);
@@ -188,20 +198,21 @@ impl Cache {
         if !whole {
             let file = path.display();
             tracing::warn!(%file, "the cached artifact {file} is damaged; it is made again");
-            // An error does no harm: a damaged file that cannot be deleted is found damaged again
-            // next time.
+            // If the damaged file cannot be deleted, the next start finds it damaged again. So this
+            // error is ignored.
             let _ = fs::remove_file(&path);
             return None;
         }
-        // The time of the last use decides which file is deleted first. If the time cannot be set,
-        // the time of creation decides.
+        // The time of the last use is stored as the file's time of modification. The oldest time is
+        // deleted first when the cache is full. If the time cannot be set, the time of creation
+        // counts.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         bytes.drain(..CHECKSUM);
         Some(bytes)
     }
 
-    /// Stores an artifact, given in parts that are loaded as one piece. Returns whether the
-    /// artifact was stored.
+    /// Stores an artifact under its key. The bytes come in parts, and [`Cache::load`] returns them
+    /// as one piece. Returns whether the artifact was stored.
     pub(super) fn store(&self, key: &str, parts: &[&[u8]]) -> bool {
         let stored = self.try_store(key, parts);
         if let Err(error) = &stored {
@@ -217,11 +228,11 @@ impl Cache {
         stored.is_ok()
     }
 
-    /// Stores an artifact by way of a temporary file, so that no half artifact has a key as its
-    /// name.
+    /// Writes an artifact into a temporary file and renames it. So no incomplete file ever has a
+    /// key as its name.
     fn try_store(&self, key: &str, parts: &[&[u8]]) -> io::Result<()> {
-        // Each preparation writes a file of its own, because two preparations of one module may
-        // store the artifact at the same time.
+        // The temporary file has a random name, because two threads may store the same artifact at
+        // the same time.
         let unique = fastrand::u64(..);
         let half = self.folder.join(format!("{key}.{unique:016x}.tmp"));
         put_whole(&half, &self.folder.join(key), |file| {
@@ -230,7 +241,8 @@ impl Cache {
         })
     }
 
-    /// Deletes the files used longest ago until the rest is within the limit.
+    /// Deletes files until the rest is within [`MAX_BYTES`]. The file whose last use is the oldest
+    /// is deleted first.
     fn make_room(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files: Vec<_> = entries
@@ -253,24 +265,25 @@ impl Cache {
     }
 }
 
-/// Whether the error says that the file is gone. Another daemon with the same cache may have
-/// deleted the file.
+/// Whether the error means that the file does not exist any more. Another daemon that uses the same
+/// cache may have deleted the file.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// Whether the entry is a file of this user into which no other user can write.
+/// Whether the entry is a file that belongs to this user, and that no other user can write.
 fn is_own(about: &fs::Metadata) -> bool {
     about.is_file() && is_ours(about) && about.mode() & 0o022 == 0
 }
 
-/// Whether the entry belongs to this user.
+/// Whether the entry belongs to the user of this process.
 fn is_ours(about: &fs::Metadata) -> bool {
     about.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// Reads a file of this user, at most one byte more than `most`. The call does not follow a link
-/// that another user has put there, and does not wait for a pipe.
+/// Reads a file of this user: at most `most` bytes and one more, so that the caller notices a file
+/// that is too long. The call does not follow a link, which another user may have put there. The
+/// call also does not wait if the file is a pipe.
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let file = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
@@ -286,7 +299,7 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// More bytes than any artifact of these tests has.
+    /// More bytes than any artifact in these tests has.
     const MOST: u64 = 1000;
 
     #[test]
@@ -317,7 +330,7 @@ mod tests {
         cache.store("k", &[b"four"]);
         assert_eq!(cache.load("k", 4).as_deref(), Some(&b"four"[..]));
         let path = folder.path().join("k");
-        // The file is sparse, so it takes no room here.
+        // The file is sparse, so it occupies no space on the disk.
         fs::File::options().write(true).open(&path).unwrap().set_len(64 << 20).unwrap();
         let before = bytes_read();
         assert_eq!(cache.load("k", 4), None);
@@ -325,7 +338,7 @@ mod tests {
         assert!(bytes_read() - before < 1 << 20, "{} bytes were read", bytes_read() - before);
     }
 
-    /// The bytes that this thread has read, as the kernel counts them.
+    /// The number of bytes that this thread has read, as counted by the kernel.
     fn bytes_read() -> u64 {
         let text = fs::read_to_string("/proc/thread-self/io").unwrap();
         let count = text.lines().find_map(|line| line.strip_prefix("rchar: "));
@@ -338,7 +351,7 @@ mod tests {
         assert!(manifest.contains(&format!("wasmer = {{ version = \"={WASMER}\"")));
     }
 
-    /// A text in the form of a key.
+    /// A text that has the form of a key.
     fn any_key(digit: &str) -> String {
         digit.repeat(KEY)
     }
@@ -354,7 +367,7 @@ mod tests {
         assert_eq!(cache.load(&one, MOST), None);
         assert!(!folder.path().join(&one).exists(), "what is not believed is deleted");
         assert_eq!(cache.load(&other, MOST).as_deref(), Some(&b"other"[..]));
-        // The boundary between name and bytes counts too.
+        // The checksum also covers the boundary between name and bytes.
         assert_ne!(checksum("ab", &[b"c"]), checksum("a", &[b"bc"]));
     }
 
@@ -402,7 +415,7 @@ mod tests {
             fs::write(path, "anybody's").unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
         });
-        // Only root can give a file to another user.
+        // Only root can change the owner of a file.
         if nix::unistd::geteuid().is_root() {
             check(&|path| {
                 fs::write(path, "nobody's").unwrap();

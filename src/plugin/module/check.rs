@@ -1,9 +1,14 @@
-//! Checks that a module keeps the contract and the limits, without compiling or running it.
+//! Checks that a module fulfils the contract with the daemon and the limits, without compiling or
+//! running the module.
 //!
-//! Most of this reads hostile bytes, so it runs in the compile worker only. Only [`stranger`] runs
-//! in the daemon too: it looks at no more than the first bytes of a file. The order is from cheap
-//! to expensive: header, counts (in `size.rs`) with sections, then full validation. Every refusal
-//! says what would be right. What a refusal says about imports is in `check/import.rs`.
+//! ```text
+//! header ─▶ counts (size.rs) ─▶ sections ─▶ full validation ─▶ frames ─▶ imports ─▶ exports
+//! ```
+//!
+//! The cheap checks come first, because a refused module then costs little time. Nearly all of this
+//! code parses bytes from an untrusted file, so it runs in the compile worker only. The exception
+//! is [`stranger`], which also runs in the daemon: it reads only the first bytes of a file. Every
+//! refusal says how to correct the module. The texts about imports are in `check/import.rs`.
 
 use std::collections::BTreeMap;
 
@@ -23,27 +28,27 @@ use crate::plugin::{Compiler, Limits, Refusal};
 use crate::text::first_of;
 use import::{Hint, MAX_MISSING, nearest_offer, no_function, offered, remedy, signature};
 
-/// Bytes of a page of linear memory.
+/// Size of a page of linear memory, in bytes.
 const PAGE: u64 = 64 << 10;
 
-/// The report about a good module, as `camshaft check` shows it.
+/// The report about a valid module. `camshaft check` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The version of the contract that the module needs: 0 or 1.
     pub abi: u8,
     /// Number of functions that the module defines itself.
     pub functions: u32,
-    /// Size of the linear memory at the start, in bytes.
+    /// Size of the linear memory when the instance starts, in bytes.
     pub memory_bytes: u64,
     /// The module's imports, as `module.name`.
     pub imports: Vec<String>,
-    /// The functions of the contract that the module exports.
+    /// The functions of the contract that the module exports, and `memory`.
     pub exports: Vec<String>,
-    /// The probable mistakes in the valid module.
+    /// The warnings about probable mistakes in the module.
     pub notes: Vec<Note>,
 }
 
-/// The language features that this host runs.
+/// The WebAssembly proposals that this host supports.
 fn features() -> WasmFeatures {
     WasmFeatures::MUTABLE_GLOBAL
         | WasmFeatures::SATURATING_FLOAT_TO_INT
@@ -57,10 +62,10 @@ fn features() -> WasmFeatures {
         | WasmFeatures::GC_TYPES
 }
 
-/// Checks a module that `compiler` is to compile.
+/// Checks a module that `compiler` will compile, and returns a report about it.
 ///
 /// # Errors
-/// The first reason to refuse it.
+/// The first reason to refuse the module.
 pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result<Report, Refusal> {
     header(bytes)?;
     let mut size = Size::default();
@@ -78,15 +83,16 @@ pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result
     Ok(Report { notes: note::notes(bytes), ..outline.report() })
 }
 
-/// How every module begins: with its magic number and its version.
+/// The first 8 bytes of every module: the magic number and the version of the format.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// The refusal of bytes that do not begin with the magic number of a module; `None` if they do.
+/// Returns the refusal of bytes that do not begin with the magic number of a module. Returns `None`
+/// for bytes that begin with the magic number.
 pub fn stranger(bytes: &[u8]) -> Option<Refusal> {
     if bytes.starts_with(&MODULE[..4]) { None } else { header(bytes).err() }
 }
 
-/// Refuses a file that does not begin like a module, and says what the file is instead.
+/// Refuses a file that does not begin like a module. The refusal says what kind of file it is.
 fn header(bytes: &[u8]) -> Result<(), Refusal> {
     const REMEDY: &str = "copy a core WebAssembly module here";
     let text = bytes.trim_ascii_start();
@@ -108,8 +114,8 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
                 "translate it with `wat2wasm FILE` and copy the result",
             ));
         }
-        // The bytes of the file are not shown: a link may lead to a file that only the daemon may
-        // read.
+        // The refusal does not show the bytes of the file. A link in the plugin folder may lead to
+        // a secret file that only the daemon may read.
         _ => match kind(text) {
             Some(kind) => format!("it is {kind}, not a WebAssembly module"),
             None => "it does not start with \\0asm, as every WebAssembly module does".into(),
@@ -118,7 +124,8 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
     Err(Refusal::new(reason, REMEDY))
 }
 
-/// The kind of file that users copy into the folder by mistake, found by its first bytes.
+/// Recognizes files of other kinds that users copy into the folder by mistake. The first bytes of a
+/// file show its kind; `None` for an unknown kind.
 fn kind(bytes: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 6] = [
         (b"\x1f\x8b", "a gzip file"),
@@ -131,11 +138,11 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
     KINDS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
 }
 
-/// The outline of a module, gathered from its sections.
+/// The parts of a module that the checks need. [`Outline::take`] collects them section by section.
 #[derive(Debug, Default)]
 struct Outline {
     types: Vec<FuncType>,
-    /// Index into `types` for each function; imported functions come first.
+    /// The type of each function, as an index into `types`. Imported functions come first.
     functions: Vec<u32>,
     imports: Vec<(String, String, TypeRef)>,
     exports: BTreeMap<String, (ExternalKind, u32)>,
@@ -145,7 +152,7 @@ struct Outline {
 }
 
 impl Outline {
-    /// Takes in one section, and refuses what can be seen from it alone.
+    /// Collects the data of one section. Refuses the module if this section alone shows an error.
     fn take(&mut self, payload: Payload<'_>, limits: &Limits) -> Result<(), Refusal> {
         let bad = |error: BinaryReaderError| malformed(&error);
         match payload {
@@ -211,7 +218,8 @@ impl Outline {
         at_most("bytes of memory at the start", bytes, limits.memory_bytes, "memory")
     }
 
-    /// Compares all imports with the offers, so that one refusal names all missing imports.
+    /// Compares all imports with the offers, so that one refusal names all imports that are not
+    /// offered.
     fn imports_are_offered(&self) -> Result<(), Refusal> {
         let (mut wrong, mut hints) = (Vec::new(), Vec::new());
         for (module, name, ty) in &self.imports {
@@ -224,8 +232,8 @@ impl Outline {
             let offer = offer::offers().find(|offer| offer.module == module && offer.name == name);
             let hint = match offer {
                 Some(offer) if offered(offer) == wanted => continue,
-                // An import beyond this number gets no hint, because the refusal does not show it,
-                // and because a comparison with all offers takes time.
+                // The refusal shows only [`MAX_MISSING`] imports. For further imports no similar
+                // offer is searched, because the search takes time.
                 _ if wrong.len() >= MAX_MISSING => Hint::None,
                 Some(offer) => Hint::Is(offered(offer)),
                 None => nearest_offer(module, name).map_or(Hint::None, Hint::Near),
@@ -244,8 +252,8 @@ impl Outline {
         }
     }
 
-    /// Checks the types of the contract's exports, and that `poll` and, if needed, a memory are
-    /// there.
+    /// Checks that the module exports `poll`, and that the exports of the contract have the right
+    /// types. Also checks that the module exports a memory, if one of its imports needs a memory.
     fn exports_are_right(&self) -> Result<(), Refusal> {
         const POLL: &str = "poll";
         if !self.exports.contains_key(POLL) {
@@ -314,7 +322,7 @@ impl Outline {
     }
 }
 
-/// Whether an offered function needs the guest's memory.
+/// Whether an offered function takes a pointer into the guest's memory.
 fn takes_pointer(module: &str, name: &str) -> bool {
     const NO_POINTER: &[&str] = &[
         "emscripten_notify_memory_growth",
@@ -324,6 +332,7 @@ fn takes_pointer(module: &str, name: &str) -> bool {
         "proc_exit",
         "sched_yield",
     ];
-    // `abort` takes a pointer, but works without a memory: then it has no message.
+    // `abort` takes pointers to its messages, but a module without a memory may import `abort` too.
+    // The host then reports the abort without a message.
     !(NO_POINTER.contains(&name) || module == ENV && name == "abort")
 }

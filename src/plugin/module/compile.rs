@@ -1,13 +1,13 @@
-//! The compile service: makes an artifact of a module's bytes, in a child process with limits.
+//! The compile service: makes an artifact from a module, in a child process with limits.
 //!
-//! Code that parses or compiles a module works on hostile bytes: a valid file of a few megabytes
-//! can cost gigabytes and minutes. So this program starts itself again with a hidden verb, sends
-//! the module to that child, and gets either an artifact or a refusal back. The daemon itself
-//! parses no module; it only looks at a file's first bytes.
+//! A hostile module is dangerous for the process that parses or compiles it: a valid file of a few
+//! megabytes can cost gigabytes and minutes. So the daemon starts its own program again with a
+//! hidden verb, as the compile worker. The daemon sends the module to this child process, and gets
+//! an artifact or a refusal back. The daemon itself reads only the first bytes of a module.
 //!
-//! The rules for a good module are in `check.rs`. `compile/artifact.rs` and `cache.rs` keep
-//! artifacts. `compile/worker.rs` starts the child, and `compile/confined.rs` has the rights that
-//! the child gives up.
+//! The rules for a good module are in `check.rs`. `compile/artifact.rs` and `cache.rs` store
+//! artifacts. `compile/worker.rs` starts the child; `compile/confined.rs` takes rights away from
+//! it.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -34,18 +34,18 @@ use super::{malformed, routine};
 use crate::confine::Death;
 use crate::plugin::{Compiler, Limits, ModuleHash, Refusal};
 
-/// The hidden verb of the command line that makes a process a compile worker.
+/// The hidden verb of the command line by which this program runs as a compile worker.
 pub const WORKER_VERB: &str = "compile-worker";
 
-/// Most wall time of one compilation. This limit is far above the limit of the CPU time, because
-/// the worker runs only when no other process wants the CPU.
+/// Longest time of one compilation by the wall clock. The limit is far above the limit of the CPU
+/// time, because the worker has the lowest priority and may wait for the CPU.
 const MAX_WALL: Duration = Duration::from_secs(120);
 
-/// Most bytes of the answer in front of an artifact. The answer names the imports: at most 20 000,
-/// in 200 bytes each.
+/// Most bytes of the answer without its artifact. The answer contains the names of the module's
+/// imports: at most 20 000 names of 200 bytes each.
 const MAX_ANSWER: u64 = 4 << 20;
 
-/// The job for the worker, in front of the module on the worker's standard input.
+/// The job for the worker. The worker's standard input is the job, and then the module.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Job {
     compiler: Compiler,
@@ -53,49 +53,50 @@ struct Job {
     wanted: Wanted,
 }
 
-/// The kind of answer that the job asks for.
+/// The kind of answer that the job requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Wanted {
-    /// A report of what the module is.
+    /// A report about the module. The module is not compiled.
     Report,
-    /// The module, compiled.
+    /// The artifact: the module is compiled.
     Artifact,
-    /// A list of what the worker could still do if a module took it over. This job has no module.
+    /// A list of the harmful actions that are still possible for the worker. This job has no
+    /// module.
     Confinement,
 }
 
-/// The worker's answer, in front of the artifact on the worker's standard output.
+/// The worker's answer. The worker's standard output is the answer, and then the artifact.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    /// The module is good; the length is that of the artifact that follows, in bytes.
+    /// The module is good: the report about it, and the length of the artifact in bytes.
     Done(Report, usize),
     /// The module is refused.
     Refused(Refusal),
-    /// The rights that the system did not take away from the worker.
+    /// The rights that the worker still has, because the system could not take them from it.
     Open(Vec<String>),
 }
 
-/// The compile service: makes artifacts of modules in a child process, or takes them from the
-/// cache.
+/// The compile service: takes artifacts of modules from the cache, or makes them in a child
+/// process.
 #[derive(Debug, Clone)]
 pub struct CompileService {
-    /// The program to start as worker: this program.
+    /// The path of the program that runs as the worker: this program.
     pub program: PathBuf,
     /// The compiler that the worker uses.
     pub compiler: Compiler,
     /// The limits of a module.
     pub limits: Limits,
-    /// The cache of artifacts; without one, every module is compiled each time.
+    /// The cache of artifacts. Without a cache, each start of a plugin compiles its module.
     pub cache: Option<Cache>,
 }
 
 impl CompileService {
-    /// The artifact of a module, from the cache or freshly compiled.
+    /// Returns the artifact of a module, from the cache or freshly compiled.
     ///
     /// # Errors
     /// A refusal that says what is wrong with the module, or which limit its compilation exceeded.
     pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
-        // Another compilation may have put the artifact into the cache meanwhile.
+        // Since the last request, another compilation may have stored the artifact in the cache.
         if let Some(found) = self.cached(hash, module.len()).await {
             return Ok(found);
         }
@@ -108,11 +109,11 @@ impl CompileService {
         Ok(artifact)
     }
 
-    /// The artifact of a module, for a caller that can wait. The work runs on a thread of its own,
-    /// so the caller may be inside a runtime or not.
+    /// Returns the artifact of a module, and blocks the caller until the artifact is ready. The
+    /// work runs on another thread, so the call is also allowed inside an asynchronous runtime.
     ///
     /// # Errors
-    /// Those of [`CompileService::artifact`], and when the system cannot provide a runtime.
+    /// Those of [`CompileService::artifact`], and that the system cannot provide a runtime.
     pub fn artifact_now(&self, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -123,7 +124,7 @@ impl CompileService {
         })
     }
 
-    /// A report of what a module is, without compiling it.
+    /// Returns a report about a module, without compiling it.
     ///
     /// # Errors
     /// Those of [`CompileService::artifact`].
@@ -131,9 +132,10 @@ impl CompileService {
         Ok(self.work(module, Wanted::Report).await?.0)
     }
 
-    /// A list of the things that a module could do if it took the worker over, beyond using up the
-    /// worker's limits and sending back an artifact of its own. The list is empty if the system
-    /// offers everything that confines the worker.
+    /// Lists the harmful actions that are possible for a module that takes over the worker. Two
+    /// actions are always possible and not listed: to use up the worker's limits, and to send back
+    /// a false artifact. The list is empty if the system supports all steps that confine the
+    /// worker.
     pub async fn confinement(&self) -> Vec<String> {
         let job = self.job(Wanted::Confinement);
         let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {
@@ -151,8 +153,8 @@ impl CompileService {
         Job { compiler: self.compiler, limits: self.limits, wanted }
     }
 
-    /// Runs workers until a worker gives an answer. If a worker is killed from outside, the service
-    /// starts another one after a pause, up to [`MAX_ATTEMPTS`] workers in all.
+    /// Runs a worker, and repeats this if the worker is killed from outside. Before each repetition
+    /// there is a pause. There are at most [`MAX_ATTEMPTS`] workers in all.
     async fn work(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Refusal> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..MAX_ATTEMPTS {
@@ -168,7 +170,7 @@ impl CompileService {
         })
     }
 
-    /// Runs one worker with a time limit, and judges how it ended.
+    /// Runs one worker with a time limit, and decides from its end what has failed.
     async fn attempt(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Failed> {
         let limit = self.limits.module_bytes;
         if module.len() as u64 > limit {
@@ -185,8 +187,8 @@ impl CompileService {
                 let reason = format!("the compile worker did not run: {error}");
                 return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
             }
-            // Other processes had the CPU, because the worker's CPU time is limited far below this
-            // wall time.
+            // The worker's CPU time is limited far below this time, so other processes had the CPU.
+            // The module is not at fault.
             Err(_) => {
                 let reason = format!("its compilation did not end within {MAX_WALL:?}");
                 return Err(Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident()));
@@ -199,7 +201,7 @@ impl CompileService {
         }
     }
 
-    /// Runs one worker. Dropping the future kills the worker.
+    /// Runs one worker. If the future is dropped, the worker is killed.
     async fn exchange(
         &self,
         job: Job,
@@ -222,8 +224,8 @@ impl CompileService {
         let most = artifact::most_bytes(module.len(), self.limits.functions);
         let mut answer = stdout.take(MAX_ANSWER + most);
         let mut words = stderr.take(MAX_COMPLAINT);
-        // A worker that refuses the module early closes its input. So an error of writing to it is
-        // ignored, and its answer decides.
+        // A worker that refuses the module early closes its standard input, and writing to it
+        // fails. So this error is ignored, and the worker's answer decides.
         let (_, read, _) =
             tokio::join!(send, answer.read_to_end(&mut output), words.read_to_end(&mut complaint));
         read?;
@@ -231,30 +233,30 @@ impl CompileService {
     }
 }
 
-/// Most bytes that are read from a worker's standard error; the refusal shows one line of them.
+/// Most bytes that are read from a worker's standard error. The refusal shows one line of them.
 const MAX_COMPLAINT: u64 = 4096;
 
-/// Most attempts at a compilation whose worker is killed from outside.
+/// Most attempts at a compilation if each worker is killed from outside.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// The pause before the second attempt. The pause doubles from one attempt to the next; all pauses
-/// together take 3 s.
+/// The pause before the second attempt. Each further pause is twice as long as the one before. All
+/// pauses together take 3 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The remedy for a refusal that is due to passing trouble of the machine.
+/// The remedy if the machine has caused the failure and the module has not.
 const ONCE_MORE: &str = "that says nothing about the module; the next attempt may succeed";
 
-/// Why a worker gave no artifact.
+/// The reason why a worker returned no artifact.
 #[derive(Debug)]
 enum Failed {
-    /// The module is at fault.
+    /// The module has caused the failure, so another attempt would fail too.
     ByFault(Refusal),
-    /// The machine is at fault, and another attempt may succeed.
+    /// The machine has caused the failure, and another attempt may succeed.
     ByAccident(Refusal),
 }
 
-/// Takes an answer apart. `None` if the answer is not whole, because the worker was killed while it
-/// wrote.
+/// Divides the worker's output into answer and artifact. Returns `None` if the output is
+/// incomplete, because the worker was killed while it wrote.
 fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
     let end = output.iter().position(|&byte| byte == b'\n')?;
     match serde_json::from_slice(&output[..end]).ok()? {
@@ -263,12 +265,12 @@ fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
             (artifact.len() == len).then(|| Ok((report, artifact.to_vec())))
         }
         Answer::Refused(refusal) => Some(Err(refusal)),
-        // A job with a module never asks for this answer.
+        // The worker gives this answer only to a job without a module, so it is never valid here.
         Answer::Open(_) => None,
     }
 }
 
-/// The refusal of a module whose compilation took too much time or memory.
+/// The refusal of a module whose compilation took too much CPU time or memory.
 fn too_dear(what: &str, limit: &str) -> Refusal {
     Refusal::new(
         format!("its compilation {what}"),
@@ -279,7 +281,7 @@ fn too_dear(what: &str, limit: &str) -> Refusal {
     )
 }
 
-/// The failure of a worker that has ended without an answer.
+/// Classifies the failure of a worker that has ended without an answer.
 fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     let complaint = String::from_utf8_lossy(complaint);
     let words = complaint.lines().find(|line| !line.is_empty()).unwrap_or_default();
@@ -296,7 +298,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
                 "take `LimitAS=` out of the unit, or `ulimit -v` out of the shell",
             ),
         }),
-        // A killed worker says nothing about the module.
+        // A process from outside has killed the worker, so the module may be good.
         Death::Killed => {
             let reason = format!("its compilation was killed {MAX_ATTEMPTS} times");
             Failed::ByAccident(Refusal::new(reason, ONCE_MORE).by_accident())
@@ -308,7 +310,8 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     }
 }
 
-/// The work of a compile worker: one job from standard input, one answer on standard output.
+/// The main function of a compile worker: reads one job from standard input, and writes one answer
+/// to standard output.
 pub fn worker() -> ExitCode {
     let missing = confined::confine();
     let mut input = Vec::new();
@@ -337,7 +340,7 @@ pub fn worker() -> ExitCode {
     }
 }
 
-/// The worker's work: checks the module and, if the job wants it, compiles it.
+/// Checks the module in the worker and, if the job requests an artifact, compiles the module.
 fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
     let report = check::check(module, &job.limits, job.compiler)?;
     if job.wanted == Wanted::Report {
@@ -348,7 +351,7 @@ fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
     Ok((report, artifact))
 }
 
-/// Compiles a module that was found to be valid, with the host's own code added.
+/// Compiles a valid module, together with the host's added code.
 fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
     confined::keep_to_this_thread();
     let one = NonZero::<usize>::MIN;
@@ -381,7 +384,7 @@ fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(module.serialize().map_err(|error| failed(&error))?.to_vec())
 }
 
-/// The language features, the same as those that `check.rs` validates against.
+/// The WebAssembly proposals for the compiler. `check.rs` validates against the same proposals.
 fn features() -> Features {
     let mut features = Features::none();
     features

@@ -1,14 +1,19 @@
-//! The stop flag in a guest's code: a compiler middleware that adds checks of it.
+//! The stop flag in a guest's code: a compiler middleware that inserts checks of this flag.
 //!
-//! [`StopFlag`] adds hidden globals to a module; one of them is the stop flag `stop`. The added
+//! [`StopFlag`] adds hidden globals to a module; one of them is the stop flag `stop`. The inserted
 //! code checks `stop` at every function entry, at every turn of a loop, and after every few hundred
-//! operators in between. If `stop` is negative, the guest traps. The middleware also replaces each
-//! operation that has a routine by a call of the routine (`routine.rs`). Which thread makes `stop`
-//! negative, and when, is in `instance/stop.rs`. How much work may lie between two checks is
-//! decided in `stretch.rs`.
+//! operators in between. If `stop` is negative, the guest traps:
 //!
-//! Every trap of the added code is a division by zero, which the CPU reports by a signal. The guest
-//! must never reach wasmer's own `unreachable`; the reason is in `routine.rs`.
+//! ```text
+//! if stop < 0 { 0 / 0 }      the division by zero is the trap
+//! ```
+//!
+//! The middleware also replaces some operations by calls of routines (`routine.rs`). The thread
+//! that makes `stop` negative is in `instance/stop.rs`. The distance between two checks is decided
+//! in `stretch.rs`.
+//!
+//! Every trap of the inserted code is a division by zero, which the CPU reports by a signal. The
+//! guest must never execute wasmer's own `unreachable`; the reason is in `routine.rs`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,67 +27,69 @@ use super::reason::Why;
 use super::routine::{Extended, Operation};
 use super::stretch::Stretch;
 
-/// The beginning of the names of all hidden exports.
+/// The first characters of the names of all hidden exports.
 pub(super) const OURS: &str = "camshaft:";
 
-/// The name under which the compile worker exports a module's start function. So the start function
-/// does not run during the instantiation. The host calls it afterwards, under the init budget, and
-/// with a memory from which it can log.
+/// The name under which the compile worker exports a module's start function. By this export, the
+/// start function does not run while the instance is made. The host calls the start function later,
+/// under the budget of `init`, when the instance has its memory and can write log lines.
 pub(in crate::plugin) const START: &str = "camshaft:start";
 
-/// The beginning of the names under which this file exports a module's own mutable globals.
+/// The first characters of the names under which this file exports the mutable globals of a module.
 pub(in crate::plugin) const GLOBAL: &str = "camshaft:global:";
 
-/// The exported name of the global with the reason of a trap: a number of [`Why`], or 0.
+/// The name of the exported global with the reason of a trap. The value is a number of [`Why`], or
+/// 0.
 pub(super) const WHY: &str = "camshaft:why";
 
-/// The exported name of the global that says in which call the memory could not grow. The global
-/// has the value that `stop` had in that call. The global is 0 if the guest's last growth
-/// succeeded.
+/// The name of the exported global that records a refused growth of the memory. The value is the
+/// number of the call in which the growth was refused; the global `stop` counts the calls. The
+/// value is 0 if the guest's last growth succeeded.
 pub(super) const GREW_NOT: &str = "camshaft:grew not";
 
-/// The exported name of the global with the index of the first routine.
+/// The name of the exported global with the index of the first routine.
 pub(super) const FIRST_ROUTINE: &str = "camshaft:first routine";
 
-/// The exported name of the global with [`Extended::shift`].
+/// The name of the exported global with [`Extended::shift`].
 pub(super) const SHIFT: &str = "camshaft:shift";
 
-/// Longest name of a function that an artifact keeps, in bytes. wasmer copies the name for every
-/// frame of a trap: a name of 20 kB in a deep recursion took 212 ms and 305 MB.
+/// Longest name of a function in an artifact, in bytes. wasmer copies the name for every frame of a
+/// trap. In a test with a deep recursion, a name of 20 kB took 212 ms and 305 MB.
 pub(super) const MAX_NAME: usize = 256;
 
-/// The version of the added code. Artifacts are kept on disk, so each change here, in `routine.rs`
-/// or in `stretch.rs` must raise it.
+/// The version of the inserted code. The cache stores artifacts under a key that contains this
+/// number. So each change of the inserted code, here or in `routine.rs` or in `stretch.rs`, must
+/// raise the number.
 pub(super) const FORM: u32 = 6;
 
-/// The compiler middleware; one value for each compilation.
+/// The compiler middleware. Each compilation has one value of this type.
 #[derive(Debug)]
 pub(super) struct StopFlag {
     routines: Vec<Operation>,
     shift: i32,
-    /// The numbers of the added globals. The thread that begins the compilation writes them when
-    /// wasmer transforms the module; the threads that compile functions read them.
+    /// The indices of the added globals. The thread that begins the compilation writes them when
+    /// wasmer transforms the module. The threads that compile functions read them.
     module: Mutex<Option<Arc<Module>>>,
 }
 
-/// The numbers of a module's globals and functions that the added code of every function needs.
+/// The indices of a module's globals and functions that the inserted code needs.
 #[derive(Debug)]
 struct Module {
     scratch: u32,
     why: u32,
     grew_not: u32,
     stop: u32,
-    /// Functions below this index are the host's.
+    /// Number of imported functions. The functions with a lower index belong to the host.
     imported: u32,
-    /// Functions from this index on are routines.
+    /// The index of the first routine. All functions from this index on are routines.
     first_routine: u32,
     routines: Vec<Operation>,
-    /// The result types of each of the module's own functions.
+    /// The result types of each function that the module defines.
     results: Vec<Box<[Type]>>,
 }
 
 impl StopFlag {
-    /// A middleware for a module that was extended in this way.
+    /// Makes the middleware for a module to which `routine.rs` has appended routines.
     pub(super) fn new(extended: &Extended) -> Self {
         let (routines, shift) = (extended.routines.clone(), extended.shift);
         Self { routines, shift, module: Mutex::new(None) }
@@ -91,15 +98,15 @@ impl StopFlag {
 
 impl ModuleMiddleware for StopFlag {
     fn transform_module_info(&self, info: &mut ModuleInfo) -> Result<(), MiddlewareError> {
-        // Only the host uses names with this beginning, so an export of the module under such a
-        // name is removed.
+        // Only the host may use names with these first characters. So exports of the module under
+        // such names are removed.
         info.exports.retain(|name, _| !name.starts_with(OURS));
         if let Some(start) = info.start_function.take() {
             info.exports.insert(START.into(), ExportIndex::Function(start));
         }
         shorten_names(info);
-        // The loop exports the guest's own globals, because a checkpoint copies them. The hidden
-        // globals are added after them.
+        // The loop exports the guest's mutable globals, because a checkpoint copies them. The
+        // hidden globals are added after the loop, so they are not part of a checkpoint.
         for (index, global) in info.globals.iter().skip(info.num_imported_globals) {
             if global.mutability == Mutability::Var {
                 let name = format!("{GLOBAL}{}", index.as_u32());
@@ -125,7 +132,7 @@ impl ModuleMiddleware for StopFlag {
             scratch: add(None, Mutability::Var, 0),
             why: add(Some(WHY), Mutability::Var, 0),
             grew_not: add(Some(GREW_NOT), Mutability::Var, 0),
-            // `stop` is the last global, because the host looks for it there.
+            // `stop` must be the last global, because the host searches the flag there.
             stop: add(None, Mutability::Var, 0),
             imported,
             first_routine,
@@ -146,8 +153,8 @@ impl ModuleMiddleware for StopFlag {
     }
 }
 
-/// Removes parts of a module that only reports would use, or that nothing uses: its name, its
-/// custom sections, and the ends of long names of functions.
+/// Removes parts of a module that would only take memory: its name, its custom sections, and the
+/// ends of long names of functions.
 fn shorten_names(info: &mut ModuleInfo) {
     info.name = None;
     info.custom_sections.clear();
@@ -159,18 +166,18 @@ fn shorten_names(info: &mut ModuleInfo) {
     }
 }
 
-/// Adds the checks of the flag to one function.
+/// Inserts the checks of the stop flag into one function.
 #[derive(Debug)]
 struct Checks {
     module: Arc<Module>,
-    /// The function's index among the module's own functions.
+    /// The index of the function among the functions that the module defines.
     function: u32,
-    /// If the function is a routine, the operation that it carries out.
+    /// The operation that the function carries out, if the function is a routine.
     routine: Option<Operation>,
     /// Whether the next operator is the first of the function.
     at_entry: bool,
     stretch: Stretch,
-    /// Number of marks in this function so far.
+    /// Number of marks that were inserted into this function so far.
     marks: i32,
 }
 
@@ -181,9 +188,9 @@ impl Checks {
         Self { module, function, routine, at_entry: true, stretch: Stretch::default(), marks: 0 }
     }
 
-    /// Code that ends the function by a trap. The operators after the trap are never reached. These
-    /// operators make the types right and keep this path from joining other paths, without a call
-    /// of wasmer's `unreachable`.
+    /// Code that ends the function by a trap. The operators after the division are never executed.
+    /// They only satisfy the compiler, which wants results of the right types and a path with an
+    /// end. wasmer's `unreachable` would do the same, but must not be called here.
     fn trap<'a>(&self, why: Option<Why>) -> Vec<Operator<'a>> {
         let zero = Operator::I32Const { value: 0 };
         let why = why.map(|why| {
@@ -196,13 +203,13 @@ impl Checks {
         code
     }
 
-    /// Code that returns zeros.
+    /// Code that returns from the function with zeros as results.
     fn leave<'a>(&self) -> impl Iterator<Item = Operator<'a>> {
         let results = &self.module.results[self.function as usize];
         results.iter().flat_map(|ty| zero(*ty)).chain([Operator::Return])
     }
 
-    /// Code that checks the flag, and traps if the call is to end.
+    /// Code that checks the stop flag, and traps if the flag is set.
     fn check<'a>(&mut self) -> Vec<Operator<'a>> {
         self.stretch.looked();
         let look = [
@@ -214,13 +221,13 @@ impl Checks {
         look.into_iter().chain(self.trap(None)).chain([Operator::End]).collect()
     }
 
-    /// Code for a store that has to stand between two checks.
+    /// Code for a store into a hidden global. This store must be between two checks of the flag.
     ///
-    /// Without this store, Cranelift takes the load of the flag for a repetition of an earlier
-    /// load. The earlier load may be at the function's entry, in another loop, or further up in
-    /// straight code. Cranelift removes the repeated load, and the code after it is never stopped.
-    /// Each store in a function has another number, because Cranelift would remove equal stores
-    /// too.
+    /// The reason is an optimization of Cranelift. If code loads a global twice without a store in
+    /// between, Cranelift removes the second load. The first load may be at the function's entry,
+    /// in another loop, or earlier in straight code. If Cranelift removes the load of the flag, the
+    /// code after it can never be stopped. Each store in a function writes another number, because
+    /// Cranelift would also remove equal stores.
     fn mark<'a>(&mut self) -> [Operator<'a>; 2] {
         self.marks = self.marks.wrapping_add(1);
         [
@@ -229,22 +236,24 @@ impl Checks {
         ]
     }
 
-    /// The beginning of a loop, which checks the flag at every turn. The mark stands outside,
-    /// because inside it would double the cost of the check in a tight loop.
+    /// Code for the beginning of a loop that checks the flag at every turn. The mark is outside of
+    /// the loop, because a mark inside would double the cost of the check in a short loop.
     fn begin_loop<'a>(&mut self, begin: Operator<'a>) -> Vec<Operator<'a>> {
         self.mark().into_iter().chain([begin]).chain(self.check()).collect()
     }
 
-    /// Code that grows the memory. If the growth is refused, the code notes the number of the
-    /// present call. A guest that ends itself in the same call has probably lacked memory, and its
-    /// library seldom says so. A guest that ends itself in a later call, or after a good growth,
-    /// has another reason.
+    /// Code that grows the memory. If the growth is refused, the code records the number of the
+    /// present call in a hidden global. If the guest then ends itself in the present call, the
+    /// report of the trap says that the guest probably lacked memory. The libraries in guests
+    /// seldom report a lack of memory. If the guest ends itself in a later call, or after a growth
+    /// that succeeded, the cause is another one.
     fn grow<'a>(&self, grow: Operator<'a>) -> Vec<Operator<'a>> {
         let Module { scratch, grew_not, stop, .. } = *self.module;
         vec![
             grow,
             Operator::GlobalSet { global_index: scratch },
-            // `stop` counts the calls, so the note need not be erased from one call to the next.
+            // `stop` contains the number of the call. So a number from an earlier call never equals
+            // the present one, and the host need not erase it between calls.
             Operator::GlobalGet { global_index: stop },
             Operator::I32Const { value: 0 },
             Operator::GlobalGet { global_index: scratch },
@@ -256,8 +265,8 @@ impl Checks {
         ]
     }
 
-    /// Whether an operation runs the host's code. The code checks the flag after each operation of
-    /// this kind, because a function without a loop may be a long row of them.
+    /// Whether the operation calls code of the host. The inserted code checks the flag after each
+    /// such operation, because a function without a loop may contain a long sequence of them.
     fn leaves_the_guest(&self, operator: &Operator<'_>) -> bool {
         match operator {
             Operator::Call { function_index } => *function_index < self.module.imported,
@@ -268,13 +277,13 @@ impl Checks {
         }
     }
 
-    /// Code in place of an operation that has a routine.
+    /// Code that replaces an operation by a call of its routine.
     ///
-    /// The call comes first, because wasmer gives the operation's offset in the module to the first
-    /// of the operators that replace the operation. The other operators get the offset of the next
-    /// operation.
+    /// The call must be the first operator of this code. wasmer gives the first operator the offset
+    /// that the replaced operation has in the module. The further operators get the offset of the
+    /// next operation, which would be wrong in the report of a trap.
     fn call_of_routine<'a>(&self, operation: Operation) -> Vec<Operator<'a>> {
-        // The routines are sorted.
+        // The list of routines is sorted, so a binary search finds the routine.
         let place = self.module.routines.binary_search(&operation);
         let place = place.expect("a module is extended by a routine for each of its operations");
         let function_index = self.module.first_routine + place as u32;
@@ -285,7 +294,7 @@ impl Checks {
         code
     }
 
-    /// Code in place of one operator of the function.
+    /// Returns the code that replaces one operator of the function.
     fn replace<'a>(&mut self, operator: Operator<'a>) -> Vec<Operator<'a>> {
         let operation = Operation::of(&operator);
         match (operation, self.routine) {
@@ -307,12 +316,12 @@ impl<'a> FunctionMiddleware<'a> for Checks {
         let mut is_due = false;
         if std::mem::take(&mut self.at_entry) {
             match operator {
-                // No check is needed: a loop checks the flag anyway, and `unreachable` ends the
-                // path.
+                // No check is needed here: a loop checks the flag itself, and `unreachable` ends
+                // the function.
                 Operator::Loop { .. } | Operator::Unreachable => {}
                 // The call must keep its offset in the module (see `call_of_routine`), so the check
-                // comes after it. Before that check, calls can only go deeper, and the stack is
-                // limited.
+                // comes after the call. Without a check before it, a function that calls itself
+                // first can only use up the stack, and a stack overflow ends the guest.
                 Operator::Call { .. } => is_due = true,
                 _ => state.extend(self.check()),
             }
@@ -327,7 +336,7 @@ impl<'a> FunctionMiddleware<'a> for Checks {
     }
 }
 
-/// The operators that put a zero of this type on the stack.
+/// The operators that push a zero of this type on the stack.
 fn zero<'a>(ty: Type) -> Vec<Operator<'a>> {
     vec![match ty {
         Type::I32 => Operator::I32Const { value: 0 },

@@ -1,20 +1,24 @@
-//! The watch of the plugin folder: reports each plugin file when it is settled, which means that no
-//! process still writes it.
+//! The watch of the plugin folder: reports each plugin file when the file is settled. A file is
+//! settled when no process writes to it any more.
 //!
-//! The folder's thread compares the folder with its earlier reports, at least every two seconds.
-//! Events of the operating system are hints: an event only makes the next look come sooner. The
-//! thread does not rely on events, because some changes of a file raise no event, and because a
-//! full event queue loses events.
+//! ```text
+//! event, request or 2 s ─▶ pass over the folder ─▶ settled? ─▶ read ─▶ report
+//! ```
 //!
-//! The watch deliberately does not examine a module's contents, and does not decide what runs. As
-//! long as the folder itself is lost, the watch reports no plugin as gone, so that a lost mount
-//! stops no machine.
+//! One thread, the folder's thread, passes over the folder at least every two seconds: it lists the
+//! folder, and compares the list with its earlier reports. An event of the operating system is only
+//! a hint that makes the next pass begin sooner. The thread does not rely on events, because some
+//! changes of a file raise no event, and because a full event queue loses events.
 //!
-//! Next: `folder/keeper.rs` is the thread. `folder/hint.rs` gathers the hints that make the thread
-//! look, and `folder/settle.rs` decides when a file is settled (pure). `folder/disk.rs` lists and
-//! reads, `folder/link.rs` follows links, and `folder/publish.rs` writes. `folder/wait.rs` finds a
-//! file system that does not answer. `folder/names.rs` has the names of the present files, and
-//! `folder/home.rs` the folder's identity.
+//! The watch does not examine the contents of a module, and does not decide which module runs. The
+//! folder may be lost, for example because its file system is no longer mounted. In that case the
+//! watch does not report its plugins as gone, so the machine continues to run.
+//!
+//! Next: `folder/keeper.rs` is the thread. `folder/hint.rs` collects the hints, and
+//! `folder/settle.rs` decides when a file is settled (without input or output). `folder/disk.rs`
+//! lists the folder and reads files, `folder/link.rs` follows links, and `folder/publish.rs` writes
+//! files. `folder/wait.rs` detects a file system that does not answer. `folder/names.rs` has the
+//! names of the present files, and `folder/home.rs` the identity of the folder.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -48,74 +52,80 @@ pub(super) use publish::put;
 pub use publish::{publish, publish_if};
 use wait::Wait;
 
-/// Most plugins in one folder; further files are refused. The largest plant measured has a hundred.
+/// Most plugins in one folder. Further files are refused. The largest known plant has a hundred.
 pub const MAX_PLUGINS: usize = 256;
 
-/// The time after which a folder without an answer of its file system is lost. All other waits have
-/// the same limit, so an operator waits no longer for the answer to a deploy.
+/// The longest time without an answer of the folder's file system. After this time the folder
+/// counts as lost. The limit equals that of all other waits for a file system, so an operator never
+/// waits longer for the answer to a deploy.
 pub const SILENCE: Duration = PATIENCE;
 
-/// The folder counts as slow if one step of a look takes this long. A step lists the folder or
-/// reads one file. A whole look usually takes a millisecond or two, and the slowest card on the
-/// market needs 4 s to read 16 MB. If a step takes less than this limit, a change is seen late, but
-/// soon enough for an author who waits.
+/// The longest time for one step of a pass over the folder. After this time the folder counts as
+/// slow. A step lists the folder or reads one file. A whole pass usually takes a millisecond or
+/// two, and the slowest card on the market needs 4 s to read 16 MB. If each step is shorter than
+/// this limit, a change may be noticed late, but soon enough for an author who waits.
 pub const SLOWNESS: Duration = Duration::from_secs(10);
 
-/// How long the end of a watch waits for its thread. The thread takes the order to end between two
-/// looks. If the thread waits longer for the file system, the owner of the watch goes on without
-/// it.
+/// The longest wait for the folder's thread when the watch ends. The thread receives the order to
+/// end between two passes. If the thread is blocked by the file system, it cannot end. In that case
+/// the owner of the watch continues after this time, and does not wait for the thread.
 const PARTING: Duration = Duration::from_millis(500);
 
-/// A change of the folder.
+/// A change of the folder, as the watch reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The folder holds these settled bytes under that name.
+    /// The folder has a new settled file under this name, or new contents of the file.
     Present {
-        /// The plugin: the file's name without `.wasm`.
+        /// The name of the plugin: the file's name without `.wasm`.
         name: PluginName,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Identity of the bytes.
+        /// The hash of the contents, which identifies the module.
         hash: ModuleHash,
-        /// The file's contents.
+        /// The contents of the file.
         bytes: Arc<[u8]>,
-        /// When the change was first seen, on `CLOCK_MONOTONIC`.
+        /// The time when the change was first noticed, on `CLOCK_MONOTONIC`.
         detected: Duration,
     },
-    /// The folder has an entry under that name that cannot be used.
+    /// The folder has an entry under this name that cannot be a plugin.
     Refused {
-        /// The name of the plugin, or the bad name that makes the file no plugin.
+        /// The name of the plugin. If the file's name breaks the rules, this is the file's name in
+        /// quotes.
         name: FileName,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why it is refused, and the remedy.
+        /// The reason why the file is refused, and the remedy.
         refusal: Refusal,
-        /// Whether another plugin has this name already, in other upper and lower case.
+        /// Whether another plugin already has this name in other upper and lower case, as `tank`
+        /// and `Tank`.
         is_rival: bool,
     },
-    /// The file is gone, and did not come back within the grace period.
+    /// The file was removed, and did not return within the grace period.
     Gone {
-        /// The name of the plugin, or the bad name that made the file no plugin.
+        /// The name of the plugin. If the file's name breaks the rules, this is the file's name in
+        /// quotes.
         name: FileName,
     },
-    /// So many files are neither used nor refused by name, because there are too many.
+    /// The number of files that are ignored without a report for each, because there are too many
+    /// files.
     Overlooked(Overlooked),
-    /// The folder is lost. The plugins that it held count as unchanged.
+    /// The folder is lost. Its plugins count as unchanged.
     FolderLost(Loss),
-    /// The folder is not lost any more.
+    /// The folder is no longer lost.
     FolderBack,
 }
 
-/// The name of a file that ends in `.wasm`, read once: when the file is listed.
+/// The name of a file that ends in `.wasm`. The name is parsed when the folder is listed.
 ///
-/// As texts the two variants have the same order as in this list, because a quote comes before
-/// every character that a name may begin with. So a map with these names as keys can be searched
-/// with a text.
+/// A map with these names as keys can be searched with a text, because the order of the keys equals
+/// the order of their texts. A misnamed file comes first in both orders: its text begins with a
+/// quote, which sorts before every character that a plugin's name may begin with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileName {
-    /// A name that makes the file no plugin: in quotes, and cut if it is long.
+    /// A name that breaks the rules, so the file cannot be a plugin. The text is in quotes, and is
+    /// shortened if it is long.
     Misnamed(String),
-    /// The name of a plugin.
+    /// A valid name of a plugin.
     Plugin(PluginName),
 }
 
@@ -142,18 +152,18 @@ impl fmt::Display for FileName {
     }
 }
 
-/// Why the folder is lost, so that its contents are unknown.
+/// The reason why the folder is lost. The contents of a lost folder are unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {
-    /// The folder cannot be read, for the operating system's reason.
+    /// The folder cannot be read. The text is the operating system's error.
     Unreadable(String),
-    /// Another folder has the name of the plugin folder, and has none of the plugins. This happens
-    /// when the file system of the plugin folder is not mounted any more.
+    /// Another folder is now at the path of the plugin folder, and this other folder contains no
+    /// plugin. This happens when the file system of the plugin folder is no longer mounted.
     Exchanged,
     /// The file system of the folder has not answered for [`SILENCE`].
     Silent,
-    /// The file system of the folder answers each call, but so late that a step of a look takes
-    /// [`SLOWNESS`].
+    /// The file system of the folder answers each call, but very slowly: a step of a pass over the
+    /// folder takes [`SLOWNESS`] or longer.
     Slow,
 }
 
@@ -177,12 +187,12 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Files that end in `.wasm` and are neither used nor refused by name, because there are too many.
+/// Files that end in `.wasm` and are ignored without a report for each, because there are too many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overlooked {
-    /// Number of these files, at least.
+    /// Number of these files. The real number may be higher.
     pub files: usize,
-    /// The name of the newest of these files, as far as the thread knows it.
+    /// The name of the newest of these files that the thread has examined.
     pub example: String,
 }
 
@@ -197,7 +207,7 @@ impl fmt::Display for Overlooked {
     }
 }
 
-/// Parses the name of a plugin; the refusal of a bad name says what is wrong with it.
+/// Parses the name of a plugin. The refusal of a bad name contains the rule for names.
 ///
 /// # Errors
 /// The text breaks the rule for names.
@@ -205,40 +215,43 @@ pub fn plugin_name(text: &str) -> Result<PluginName, Refusal> {
     text.parse().map_err(|_| misnamed(&disk::quoted(text)))
 }
 
-/// The refusal of a file whose name breaks the rules for plugins.
+/// The refusal of a file whose name breaks the rule for names of plugins.
 fn misnamed(quoted: &str) -> Refusal {
     Refusal::new(format!("{quoted} is no name for a plugin"), format!("use {RULE}"))
 }
 
-/// A watched folder. Dropping it ends the folder's thread and waits for the end, which takes
-/// milliseconds. If the thread waits for the file system, or for the receiver of its reports, the
-/// drop goes on without it after half a second.
+/// A watched folder. If this value is dropped, the folder's thread ends, and the drop waits for
+/// this end, usually for some milliseconds. If the thread is blocked by the file system or by the
+/// receiver of its reports, the drop returns after half a second. The thread then ends later.
 #[derive(Debug)]
 pub struct Watch {
-    /// Hints and requests. The owner of the watch writes them, the folder's thread takes them.
+    /// Hints and requests. The owner of the watch writes them. The folder's thread reads and
+    /// removes them.
     inbox: Arc<Inbox>,
-    /// The present call on the file system. The folder's thread writes, the owner of the watch
-    /// reads.
+    /// The call on the file system that the thread makes at present. The folder's thread writes
+    /// this, and the owner of the watch reads it.
     wait: Arc<Wait>,
-    /// The names of the present files. The folder's thread writes, the owner of the watch reads.
+    /// The names of the present files. The folder's thread writes them, and the owner of the watch
+    /// reads them.
     names: Arc<Names>,
-    /// The identity of the folder. The folder's thread writes, publishers read.
+    /// The identity of the folder. The folder's thread writes it, and threads that publish files
+    /// read it.
     home: Arc<Home>,
-    /// A channel that closes when the thread has ended.
+    /// A channel that closes when the folder's thread has ended.
     ended: Receiver<()>,
 }
 
-/// Watches `dir`, which is made if it is missing. A thread named `folder` calls `report`, first for
-/// all files that are in the folder already. Files over `max_bytes` are refused unread. `report`
-/// should not block for long, because the thread does not look at the folder meanwhile. No change
-/// is lost by a block.
+/// Watches the folder `dir`, which is created if it is missing. A thread named `folder` calls
+/// `report` for each change, and first for all files that are already in the folder. Files longer
+/// than `max_bytes` are refused and not read. `report` should return soon, because the thread makes
+/// no pass over the folder during the call. A slow `report` loses no change.
 ///
-/// A folder that does not answer within [`SILENCE`] is watched nevertheless, see
-/// [`Watch::lateness`].
+/// If the folder does not answer within [`SILENCE`], the call succeeds, and [`Watch::lateness`]
+/// then returns [`Loss::Silent`].
 ///
 /// # Errors
-/// The folder cannot be read or made now, or the thread cannot be started. Later troubles of the
-/// folder are reported instead.
+/// The folder cannot be read or created now, or the thread cannot be started. Later errors of the
+/// folder are reported as [`Change::FolderLost`].
 pub fn watch(
     dir: PathBuf,
     max_bytes: u64,
@@ -253,28 +266,30 @@ pub fn watch(
     let work = move || {
         let result = keeper.open();
         let is_open = result.is_ok();
-        // If the answer took too long, the caller of `watch` no longer waits for it. In that case
-        // the thread begins its work with any answer.
+        // If `open` took too long, the caller of `watch` no longer waits for the result, and `send`
+        // fails. The caller has returned a working watch then, so the thread must run, even after
+        // an error.
         if opened.send(result).is_err() || is_open {
             keeper.run();
         }
         drop::<Sender<()>>(alive);
     };
     std::thread::Builder::new().name("folder".to_owned()).spawn(work)?;
-    // If no result comes in time, the watch reports the folder as silent.
+    // If no result comes in time, the call succeeds, and the watch reports the folder as silent.
     outcome.recv_timeout(SILENCE).unwrap_or(Ok(()))?;
     Ok(Watch { inbox, wait, names, home, ended })
 }
 
 impl Watch {
-    /// Makes the thread look at the folder now instead of at the next event.
+    /// Makes the thread begin a pass over the folder now, without waiting for the next event.
     pub fn poke(&self) {
         self.inbox.put(|mail| mail.poked = true);
     }
 
-    /// The reason why the folder is late, if it is late. Either its file system has not answered
-    /// for [`SILENCE`], so the thread cannot look at the folder. Or the file system answers so late
-    /// that a step of a look takes [`SLOWNESS`].
+    /// The reason why the folder answers late; `None` if it answers in time. [`Loss::Silent`] means
+    /// that the file system has not answered for [`SILENCE`], so the thread is blocked.
+    /// [`Loss::Slow`] means that the file system answers, but a step of a pass takes [`SLOWNESS`]
+    /// or longer.
     pub fn lateness(&self) -> Option<Loss> {
         if self.wait.lasts() >= SILENCE {
             return Some(Loss::Silent);
@@ -282,24 +297,26 @@ impl Watch {
         (self.wait.slowest_step() >= SLOWNESS).then_some(Loss::Slow)
     }
 
-    /// The plugins that had a file at the last look. `None` while the names are unknown: before the
-    /// first look, while the folder is lost, or while some of its files are overlooked.
+    /// The plugins that had a file at the last pass over the folder. Returns `None` while the names
+    /// are unknown: before the first pass, while the folder is lost, or while there are too many
+    /// files.
     pub fn names(&self) -> Option<Arc<BTreeSet<String>>> {
         self.names.get()
     }
 
-    /// The identity of the folder that was looked at, for [`publish_if`].
+    /// The identity of the folder at the last pass, as an argument for [`publish_if`].
     pub fn home(&self) -> Arc<Home> {
         Arc::clone(&self.home)
     }
 
-    /// Accepts the folder as it is, even if it is another folder than before and an empty one.
+    /// Makes the thread accept the folder as it is, even if it is another folder than before and
+    /// empty.
     pub fn accept(&self) {
         self.inbox.put(|mail| (mail.accepted, mail.poked) = (true, true));
     }
 
-    /// Reports this plugin as gone, because the operator has removed its file. The report also
-    /// comes while the folder is lost because another folder has its name.
+    /// Makes the thread report this plugin as gone, because the operator has removed its file. The
+    /// report also comes while the folder is lost because another folder is at its path.
     pub fn forget(&self, name: &str) {
         self.inbox.put(|mail| {
             mail.forgotten.insert(name.to_owned());
@@ -307,8 +324,9 @@ impl Watch {
         });
     }
 
-    /// Notes that the bytes under this name were refused. If the file grows afterwards, the bytes
-    /// were half a file, and the next reading comes later.
+    /// Records that the contents of this plugin's file were refused. If the file grows afterwards,
+    /// the refused contents were probably an incomplete file. The thread then waits longer before
+    /// it reads the file again.
     pub fn refused(&self, name: &str) {
         self.inbox.put(|mail| {
             mail.refused.insert(name.to_owned());
@@ -319,8 +337,8 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.inbox.put(|mail| mail.stop = true);
-        // The thread panics only if `report` panics, and the message of that panic is on stderr
-        // already.
+        // If the thread has panicked, the wait ends at once. Only `report` can cause a panic, and
+        // the message of that panic is already on stderr.
         let _ = self.ended.recv_timeout(PARTING);
     }
 }

@@ -1,14 +1,15 @@
-//! The limit on how much of the guest's stack one function may take.
+//! The limit on how many bytes of the guest's stack one function may use.
 //!
-//! The host notices a stack overflow because the page below the stack, of 4 KiB, may not be
-//! touched. Code that moves the stack pointer further than a page, without touching the bytes in
-//! between, would pass over that page. The code would then write into memory that is not the
-//! guest's.
+//! The lowest page of the stack, 4 KiB long, is protected: an access to this page raises a signal,
+//! and so the host notices a stack overflow. A function can move the stack pointer by more than a
+//! page without an access to the bytes in between. Such a function would skip the protected page.
+//! Its code would then write into memory that does not belong to the guest.
 //!
-//! Cranelift touches every page of a large frame. Singlepass (7.4.2) touches the pages of locals
-//! only, and 8 to 16 bytes too late. Singlepass does not touch the room for results of blocks and
-//! calls, which it reserves in advance. So this file limits types for both compilers, and locals
-//! and open blocks for Singlepass. Further limits of a module are in `size.rs`.
+//! Code of Cranelift accesses every page of a large frame. Code of Singlepass (7.4.2) accesses only
+//! the pages of locals, and does so 8 to 16 bytes too late. Singlepass also reserves space for
+//! results of blocks and calls in advance, without an access to that space. So this file limits the
+//! number of parameters and results for both compilers. For Singlepass, this file also limits
+//! locals and open blocks. The other limits of a module are in `size.rs`.
 
 use wasmer::sys::wasmparser::{
     BinaryReaderError, BlockType, FuncType, FunctionBody, Operator, Parser, Payload,
@@ -18,21 +19,22 @@ use super::malformed;
 use super::size::locals;
 use crate::plugin::{Compiler, Refusal};
 
-/// Most parameters and results of one function or block, together. Each value that does not fit the
-/// registers takes 8 bytes. Real modules have at most a few dozen.
+/// Most parameters and results, together, of one function or block. Each value that does not fit
+/// into the CPU's registers takes 8 bytes of the stack. Real modules have at most a few dozen.
 const MAX_VALUES: usize = 128;
 
-/// Most locals of one function with Singlepass. Together with [`MAX_VALUES`] parameters and the
-/// saved registers, of 8 bytes each, they take less than a page.
+/// Most locals of one function, if Singlepass compiles the module. Each local, each parameter and
+/// each saved register takes 8 bytes. All of them together take less than a page.
 const MAX_LOCALS: u64 = 320;
 
-/// Most results of all blocks that are open at one place, and parameters of loops, with Singlepass.
-/// A call makes room for its results twice. With [`MAX_VALUES`] results, and about 64 bytes that
-/// Singlepass saves, the code passes over at most 3 136 bytes. In a test with 256 open results the
-/// code passed over more than a page, and the daemon died.
+/// Most results of all blocks that are open at one point of the code, if Singlepass compiles the
+/// module. Parameters of open loops are counted too. A call reserves space for its results twice.
+/// With [`MAX_VALUES`] results, and about 64 bytes that Singlepass saves, the code skips at most
+/// 3 136 bytes. In a test with 256 open results the code skipped more than a page, and the daemon
+/// crashed.
 const MAX_OPEN_RESULTS: usize = 128;
 
-/// Checks how much of the stack each function takes.
+/// Checks how many bytes of the stack each function of the module can use.
 ///
 /// # Errors
 /// A refusal that names the type or function that takes too much.
@@ -56,7 +58,7 @@ pub(super) fn check(module: &[u8], compiler: Compiler) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The number of parameters and of results of a type.
+/// Counts the parameters and the results of a type, and checks the sum against [`MAX_VALUES`].
 fn values(index: usize, ty: &FuncType) -> Result<[usize; 2], Refusal> {
     let found = [ty.params().len(), ty.results().len()];
     let sum: usize = found.iter().sum();
@@ -69,7 +71,7 @@ fn values(index: usize, ty: &FuncType) -> Result<[usize; 2], Refusal> {
     Ok(found)
 }
 
-/// Checks the results of all blocks that are open at one place, for each place in a function.
+/// Checks, for each point in a function, how many results the blocks have that are open there.
 fn check_blocks(body: &FunctionBody<'_>, types: &[[usize; 2]]) -> Result<(), Refusal> {
     let bad = |error: BinaryReaderError| malformed(&error);
     let of = |ty: BlockType, is_loop: bool| match ty {
@@ -142,7 +144,7 @@ mod tests {
         let found = reason(&blocks(129), Compiler::Singlepass).expect("it is refused");
         assert!(found.ends_with("has 129 results of open blocks"), "{found}");
         assert_eq!(reason(&blocks(300), Compiler::Cranelift), None);
-        // Blocks that stand one after the other do not add up.
+        // Only open blocks count: 300 blocks in sequence, each closed before the next, are allowed.
         let row = "(drop (block (result i32) i32.const 1))".repeat(300);
         assert_eq!(reason(&function(&row), Compiler::Singlepass), None);
     }

@@ -1,8 +1,9 @@
-//! The hidden exports of a compiled module, and what they say about its code.
+//! The hidden exports of a compiled module: values that describe the host's added code.
 //!
-//! `flag.rs` adds the hidden exports. The host reads in them why a guest's code trapped. With them
-//! the host also converts each place in the code to its offset in the original module, as it was
-//! before `routine.rs` extended it. This file makes no text: `instance/trap.rs` does.
+//! `flag.rs` adds the hidden exports when the module is compiled. After a trap, the host reads from
+//! them why the code trapped. The host also uses them to convert each address in the code to an
+//! offset in the original module. (The original module is the one before `routine.rs` extended it.)
+//! This file makes no message for the operator: `instance/trap.rs` does.
 
 use wasmer::{ExportIndex, Exports, FrameInfo, Global, Module, RuntimeError, Store, Value};
 
@@ -14,16 +15,18 @@ use super::reason::Why;
 pub(in crate::plugin) struct Hidden {
     why: Option<Global>,
     grew_not: Option<Global>,
-    /// The index of the first routine: functions from there on are the host's additions.
+    /// The index of the first routine. The functions with this index or a higher one are the host's
+    /// additions.
     first_routine: u32,
-    /// The number of bytes by which the code lies further back than in the original module.
+    /// The distance, in bytes, by which the code begins later than in the original module.
     shift: i32,
-    /// The module, which lists the exported functions.
+    /// The compiled module, which lists the exported functions.
     module: Module,
 }
 
 impl Hidden {
-    /// The hidden exports of an instance of `module` with these exports.
+    /// Finds the hidden exports of an instance: `exports` are all exports of an instance of
+    /// `module`.
     pub(in crate::plugin) fn of(module: &Module, exports: &Exports, store: &mut Store) -> Self {
         let mut number = |name| match exports.get_global(name).map(|global| global.get(store)) {
             Ok(Value::I32(number)) => number,
@@ -35,8 +38,9 @@ impl Hidden {
         Self { why, grew_not, first_routine, shift, module }
     }
 
-    /// The reason why the code trapped, if the host's added code made the trap. The call erases the
-    /// reason, because an instance whose `save` has trapped may go on.
+    /// Returns the reason why the code trapped, if the host's added code caused the trap. The call
+    /// also erases the reason in the instance. Otherwise an instance that continues after a trap of
+    /// its `save` would report the old reason at its next trap.
     pub(in crate::plugin) fn take_why(&self, store: &mut Store) -> Option<Why> {
         let global = self.why.as_ref()?;
         let Value::I32(number) = global.get(store) else { return None };
@@ -44,8 +48,8 @@ impl Hidden {
         Why::of(number)
     }
 
-    /// The number of the call in which the guest's last growth of the memory was refused; 0 if the
-    /// last growth succeeded.
+    /// The number of the call in which the guest's last attempt to grow its memory was refused; 0
+    /// if the last attempt succeeded.
     pub(in crate::plugin) fn lacked_memory_in(&self, store: &mut Store) -> i32 {
         match self.grew_not.as_ref().map(|global| global.get(store)) {
             Some(Value::I32(call)) => call,
@@ -53,14 +57,13 @@ impl Hidden {
         }
     }
 
-    /// The maximum size of the memory that the module itself declares, in bytes, if it declares
-    /// one.
+    /// The maximum size of the memory in bytes, if the module itself declares a maximum.
     pub(in crate::plugin) fn most_memory(&self) -> Option<u64> {
         let memory = self.module.info().memories.values().next()?;
         memory.maximum.map(|pages| pages.bytes().0 as u64)
     }
 
-    /// The name under which the guest exports this function.
+    /// The name under which the guest exports the function with this index.
     pub(in crate::plugin) fn export_of(&self, function: u32) -> Option<&str> {
         let exports = self.module.info().exports.iter();
         let is_it = |index: &ExportIndex| match index {
@@ -71,8 +74,8 @@ impl Hidden {
         found.find(|(name, _)| !name.starts_with(OURS)).map(|(name, _)| &**name)
     }
 
-    /// The calls that had not returned at a trap, the innermost first, without calls of routines.
-    /// Each call has its offset in the original module.
+    /// Lists the calls that had not returned at a trap, the innermost call first, without calls of
+    /// routines. Each call comes with its offset in the original module.
     pub(in crate::plugin) fn frames<'e>(
         &self,
         error: &'e RuntimeError,

@@ -1,16 +1,23 @@
-//! Modules: from a file in the plugin folder to an artifact. This folder watches, checks, compiles
-//! and keeps modules, and runs none.
+//! Modules: from a file in the plugin folder to an artifact, which is the module's machine code.
+//! The files here watch the folder, and check, compile and store modules. This folder runs no
+//! module.
+//!
+//! ```text
+//! file ─▶ folder.rs ─▶ check.rs ─▶ compile.rs ─▶ artifact ─▶ cache.rs
+//!         settled      in a child process                    on disk
+//! ```
 //!
 //! - `folder.rs` watches the folder of the plugins.
 //! - `compile.rs` makes artifacts in a child process. `check.rs` checks the module in that process
 //!   before the compilation, with the limits of `size.rs` and `frame.rs`. `offer.rs` lists the
 //!   functions that a module may import.
-//! - `flag.rs`, `routine.rs` and `stretch.rs` add the host's own code to a module: checks of the
-//!   stop flag, and routines. `hidden.rs` and `reason.rs` read why this code trapped.
+//! - `flag.rs`, `routine.rs` and `stretch.rs` add the host's code to a module: checks of the stop
+//!   flag, and routines. After a trap, `hidden.rs` and `reason.rs` find out why the added code
+//!   trapped.
 //! - `note.rs` finds probable mistakes in a valid module.
-//! - `cache.rs` keeps artifacts on disk, `versions.rs` the modules that have run.
+//! - `cache.rs` stores artifacts on disk. `versions.rs` stores the modules that have run.
 //!
-//! How an artifact becomes an instance is in `instance`.
+//! The folder `instance` makes an instance of an artifact.
 
 pub mod cache;
 pub mod check;
@@ -31,7 +38,8 @@ use wasmer::sys::wasmparser::BinaryReaderError;
 
 use super::Refusal;
 
-/// The refusal of a module that is not valid, or uses a proposal that this host does not run.
+/// The refusal of a module that is not valid WebAssembly, or that uses a WebAssembly proposal which
+/// this host does not run.
 fn malformed(error: &BinaryReaderError) -> Refusal {
     let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
     Refusal::new(

@@ -1,8 +1,9 @@
-//! Notes: properties of a valid module that are almost surely a mistake. A note is about code that
-//! its author expects to run once, and that never runs or runs in each poll.
+//! Notes: warnings about a valid module that almost surely has a mistake. Each note is about code
+//! that should run once at the start. In fact the code never runs, or it runs in each poll.
 //!
 //! The compile worker finds notes together with the rest of the check. `camshaft check`, the log
-//! and the status show them in the same words. A note refuses nothing; refusals are in `check.rs`.
+//! and the status show each note in the same words. A module with notes still runs; the reasons to
+//! refuse a module are in `check.rs`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,17 +14,18 @@ use wasmer::sys::wasmparser::{
     TypeRef,
 };
 
-/// A probable mistake in a valid module.
+/// A warning about a probable mistake in a valid module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Note {
-    /// The module is a command: it exports `_start`, which a host that runs it once would call, and
-    /// no `_initialize`.
+    /// The module is a command: it exports `_start` and no `_initialize`. Other hosts run a command
+    /// by one call of `_start`. This daemon never calls `_start`, so the code in `main` never runs.
     Command,
-    /// The module's `poll` runs the constructors of its global objects, each time.
+    /// The module's `poll` runs the constructors of the module's global objects in every call.
     ConstructorsInPoll,
-    /// The module exports the constructors of its global objects for a host to call. The module has
-    /// no `_initialize` that calls the constructors.
+    /// The module exports the constructors of its global objects, so that a host can call them.
+    /// This daemon does not call that export, and the module has no `_initialize` that calls the
+    /// constructors.
     ConstructorsUncalled,
 }
 
@@ -49,20 +51,21 @@ impl fmt::Display for Note {
     }
 }
 
-/// The function of wasm-ld that calls all constructors.
+/// The name of the function that calls all constructors; the linker wasm-ld makes this function.
 const CONSTRUCTORS: &str = "__wasm_call_ctors";
 
-/// The text that wasm-ld adds to the name of an export that it wraps into calls of constructors and
-/// destructors: `poll.command_export`, or `poll() (.command_export)` where it reads C++.
+/// Part of the name of an export around which wasm-ld has put calls of constructors and
+/// destructors. The whole name is `poll.command_export`, or `poll() (.command_export)` in modules
+/// of C++.
 const WRAPPED: &str = ".command_export";
 
-/// Most calls of one function that are looked at. One call for each file with constructors is
-/// usual.
+/// Most calls of one function that are examined. Usually the linker's function has one call for
+/// each source file with constructors.
 const MAX_CALLS: usize = 4096;
 
-/// The notes about a module that was found to be valid.
+/// Finds the notes about a module that the check has found to be valid.
 pub(super) fn notes(module: &[u8]) -> Vec<Note> {
-    // A module that cannot be read here was refused by the check already.
+    // If the module cannot be parsed here, it gets no notes: the check has already refused it.
     let shape = Shape::of(module).unwrap_or_default();
     let has = |name| shape.exports.contains_key(name);
     let mut notes = Vec::new();
@@ -80,29 +83,33 @@ pub(super) fn notes(module: &[u8]) -> Vec<Note> {
     notes
 }
 
-/// The functions of a module that the notes are about, as its sections describe them.
+/// The functions of a module that decide about the notes, as the module's sections describe them.
 #[derive(Debug, Default)]
 struct Shape {
-    /// Number of imported functions; the module's own functions come after them.
+    /// Number of imported functions. The functions that the module defines have the indices after
+    /// them.
     imported: u32,
-    /// The exported functions, by name.
+    /// The indices of the exported functions, by name.
     exports: HashMap<String, u32>,
-    /// The bodies of `poll`, of the constructors and of the first own function.
+    /// The bodies of three functions, by index: `poll`, the constructors, and the first function
+    /// that the module defines.
     bodies: HashMap<u32, Body>,
-    /// The names of the constructors and of wrapped exports, by function.
+    /// The names of the constructors and of the exports that wasm-ld has wrapped, by function
+    /// index.
     names: HashMap<u32, String>,
-    /// Whether any function has a name.
+    /// Whether the module names any function. Linkers can remove the names.
     is_named: bool,
 }
 
-/// The calls of a function, as far as the notes need them.
+/// The calls at the beginning of a function's code.
 #[derive(Debug, Default)]
 struct Body {
-    /// The functions that it calls before it does anything else, in their order.
+    /// The indices of the functions that the code calls before it does anything else, in call
+    /// order.
     calls: Vec<u32>,
-    /// Whether the function does nothing else than these calls.
+    /// Whether the function's code consists of these calls only.
     is_calls_only: bool,
-    /// Whether the function does nothing at all.
+    /// Whether the function's code does nothing at all.
     is_empty: bool,
 }
 
@@ -134,7 +141,8 @@ impl Shape {
                 }
                 Payload::CustomSection(custom) => {
                     if let KnownCustom::Name(names) = custom.as_known() {
-                        // A damaged name section is treated as missing.
+                        // If the name section is damaged, the search continues as if there were no
+                        // names.
                         let _ = names.into_iter().try_for_each(|name| shape.name(name?));
                     }
                 }
@@ -144,8 +152,8 @@ impl Shape {
         Ok(shape)
     }
 
-    /// Whether the body of this function is needed. Exports come before the code, so the exported
-    /// functions are known by then.
+    /// Whether the notes need the body of this function. In a module the exports come before the
+    /// code, so all exported functions are known when this is called.
     fn is_of_interest(&self, function: u32) -> bool {
         let looked_at = ["poll", CONSTRUCTORS].map(|name| self.exports.get(name));
         function == self.imported || looked_at.into_iter().flatten().any(|&it| it == function)
@@ -163,12 +171,12 @@ impl Shape {
         Ok(())
     }
 
-    /// The body of the function with this exported name, if it was kept.
+    /// The body of the function with this exported name, if the body was stored.
     fn body_of(&self, export: &str) -> Option<&Body> {
         self.bodies.get(self.exports.get(export)?)
     }
 
-    /// Whether an export calls the constructors before it does its own work.
+    /// Whether the exported function calls the constructors at its beginning.
     fn calls_constructors(&self, export: &str) -> bool {
         let (Some(&index), Some(body)) = (self.exports.get(export), self.body_of(export)) else {
             return false;
@@ -177,10 +185,10 @@ impl Shape {
         let named = |index, part: &str| self.names.get(&index).is_some_and(|n| n.contains(part));
         match self.is_named {
             true => named(index, WRAPPED) || named(*first, CONSTRUCTORS),
-            // Without names, only the shape of the code shows the constructors. wasm-ld puts the
-            // function that calls all constructors before the program's functions, and this
-            // function consists of calls. A wrapper first calls this function, then the wrapped
-            // function, and then perhaps the destructors.
+            // Without names, only the form of the code shows the constructors. wasm-ld puts the
+            // function that calls all constructors before all other functions, and that function
+            // consists of calls only. A wrapper of `poll` first calls that function, then the real
+            // `poll`, and then perhaps the destructors.
             false => {
                 let constructors = self.bodies.get(first).filter(|_| *first == self.imported);
                 let is_wrapper = body.is_calls_only && (2..=3).contains(&body.calls.len());
@@ -223,16 +231,18 @@ mod tests {
         assert_eq!(notes(&module), expected, "{text}");
     }
 
-    /// The module of `text` without names, as a linker that strips them leaves it.
+    /// Makes the module of `text` without the names of functions, as a linker that removes names
+    /// would.
     fn unnamed(text: &str) -> Vec<u8> {
         let mut module = wat::parse_str(text).unwrap();
         let names = module.windows(5).rposition(|part| part == b"\x04name").unwrap();
-        // The section's id and its length, here of a single byte, stand before its name.
+        // The section begins with its id and its length, one byte each; the name `name` follows.
         module.truncate(names - 2);
         module
     }
 
-    /// The output of wasm-ld for a `poll` in C++ with a global object: taken from clang 14.
+    /// The output of wasm-ld for a `poll` in C++ with a global object. The text was taken from
+    /// clang 14.
     fn wrapped(wrapper: &str) -> String {
         format!(
             r#"(module
@@ -280,7 +290,8 @@ mod tests {
           (func (export "poll") (call $read) (call $act)))"#;
         check(two, &[]);
         assert_eq!(notes(&unnamed(two)), []);
-        // A function that only calls, but is not the first, is no list of constructors.
+        // The function `read` consists of calls only, but is not the first function of the module.
+        // So `read` is not taken for the list of constructors.
         let later = r#"(module (func $act nop) (func $read (call $act))
           (func (export "poll") (call $read) (call $act)))"#;
         assert_eq!(notes(&unnamed(later)), []);

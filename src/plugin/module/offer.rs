@@ -1,34 +1,34 @@
-//! Offers: the functions that a module may import, with their types, for the check and its
-//! refusals.
+//! Offers: the functions that a module may import, with their types. The check of a module and the
+//! texts of its refusals use this list.
 //!
-//! This file only lists the functions. The functions themselves are in `instance/abi.rs` and
-//! `instance/wasi.rs`, and `instance/bind.rs` binds them. The functions of WASI are listed in
-//! `offer/wasi.rs`.
+//! This file only lists the functions. The code of the functions is in `instance/abi.rs` and
+//! `instance/wasi.rs`, and `instance/bind.rs` connects it to the imports of an instance. The
+//! functions of WASI are listed in `offer/wasi.rs`.
 
 pub(in crate::plugin) mod wasi;
 
 /// A function that a module may import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
-    /// The module of the function: `env` or `wasi_snapshot_preview1`.
+    /// The import module that has the function: `env` or `wasi_snapshot_preview1`.
     pub module: &'static str,
     /// The name of the function.
     pub name: &'static str,
-    /// The types of its parameters: `i` is i32, `I` is i64, `d` is f64.
+    /// The types of its parameters, one letter for each: `i` is i32, `I` is i64, `d` is f64.
     pub parameters: &'static str,
-    /// Whether the function returns an i32; otherwise it returns nothing.
+    /// Whether the function returns an i32. If false, the function returns no value.
     pub returns: bool,
 }
 
-/// The module of the contract's own functions.
+/// The name of the import module with the functions of the contract between daemon and plugin.
 pub const ENV: &str = "env";
 
-/// An offered function of module `env` that answers with a [`Code`](crate::process::call::Code).
+/// Makes an offered function of module `env` that returns a [`Code`](crate::process::call::Code).
 const fn env(name: &'static str, parameters: &'static str) -> Offer {
     Offer { module: ENV, name, parameters, returns: true }
 }
 
-/// The functions of version 0 of the contract.
+/// The functions in version 0 of the contract between daemon and plugin.
 pub const VERSION_0: &[Offer] = &[
     env("wasm_log", "iiiiii"),
     env("wasm_read_input", "iii"),
@@ -42,7 +42,7 @@ pub const VERSION_0: &[Offer] = &[
     env("wasm_variable_write_int", "iii"),
 ];
 
-/// The functions that version 1 adds. AssemblyScript's `abort` is in [`ABORT`].
+/// The functions that version 1 of the contract adds. AssemblyScript's `abort` is in [`ABORT`].
 pub const VERSION_1: &[Offer] = &[
     env("wasm_point_find", "iii"),
     env("wasm_point_read_boolean", "iii"),
@@ -59,17 +59,18 @@ pub const VERSION_1: &[Offer] = &[
     env("wasm_degraded", "i"),
 ];
 
-/// AssemblyScript's default import: `abort(message, file, line, column)`.
+/// The function that AssemblyScript imports by default: `abort(message, file, line, column)`.
 pub const ABORT: Offer = Offer { module: ENV, name: "abort", parameters: "iiii", returns: false };
 
-/// The call by which Emscripten's runtime reports that the memory has grown. The host does nothing
-/// in this call.
+/// The function that Emscripten's runtime calls when the memory has grown. The host does nothing in
+/// this function.
 pub const GROWTH: Offer =
     Offer { module: ENV, name: "emscripten_notify_memory_growth", parameters: "i", returns: false };
 
 /// All functions that a module may import.
 pub fn offers() -> impl Iterator<Item = Offer> {
     let own = VERSION_0.iter().chain(VERSION_1).copied();
-    // Tapes number the functions in this order, so a new function comes last.
+    // A tape stores the number of a function in this list. So a new function must be added at the
+    // end, or old tapes would name other functions.
     own.chain([ABORT]).chain(wasi::offers()).chain([GROWTH])
 }

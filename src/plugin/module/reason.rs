@@ -1,32 +1,33 @@
-//! The reason of a trap that the host has put into a guest's code.
+//! The reason of a trap that the host's added code has caused in a guest.
 //!
-//! All traps that the host puts into the code are divisions by zero. A number in a hidden global
-//! says which operation failed. The code of `flag.rs` and `routine.rs` writes the number,
-//! `hidden.rs` reads it, and `instance/trap.rs` makes the text of the trap from it.
+//! Every trap of the added code is a division by zero, so the kind of the trap does not show the
+//! reason. Before the division, the added code writes a number into a hidden global of the
+//! instance. The number says which operation failed. The code of `flag.rs` and `routine.rs` writes
+//! the number, `hidden.rs` reads it, and `instance/trap.rs` makes the text of the trap from it.
 
 use wasmer::sys::vm::TrapCode;
 
-/// The reason of a trap by a division by zero that `flag.rs` has put into the code. The numbers are
-/// those in the hidden global.
+/// The reason of a trap by a division by zero that `flag.rs` has put into the code. Each variant
+/// has the number that the hidden global contains for this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plugin) enum Why {
-    /// The guest's own `unreachable`.
+    /// The guest's code executed `unreachable`.
     Unreachable = 1,
-    /// `memory.fill` or `memory.copy` outside of the memory.
+    /// The guest used `memory.fill` or `memory.copy` on bytes outside of its memory.
     OutsideMemory,
-    /// An operation outside of a table.
+    /// The guest used an operation on elements outside of a table.
     OutsideTable,
 }
 
 impl Why {
-    /// The reason with this number; 0 means that there is none.
+    /// Returns the reason with this number. The number 0 means that the added code did not trap.
     pub(super) fn of(number: i32) -> Option<Self> {
         [Self::Unreachable, Self::OutsideMemory, Self::OutsideTable]
             .into_iter()
             .find(|why| *why as i32 == number)
     }
 
-    /// The code of the trap that wasmer would have reported.
+    /// The trap code that wasmer would have reported if the module had no added code.
     pub(in crate::plugin) fn code(self) -> TrapCode {
         match self {
             Self::Unreachable => TrapCode::UnreachableCodeReached,

@@ -1,22 +1,28 @@
-//! Routines: functions that the compile worker appends to a module. Each routine stands for an
-//! operation that is not safe if wasmer alone carries it out.
+//! Routines: functions that the compile worker appends to a module. Each routine replaces an
+//! operation that is dangerous if wasmer alone carries it out.
 //!
-//! wasmer carries out `unreachable`, `memory.copy`, `table.get` and similar operations by calls of
-//! its own code on the guest's stack. If such a call fails, wasmer takes a backtrace on the guest's
-//! stack. If the guest has nearly used up its stack, the stack overflows inside the backtrace. The
-//! signal handler then resets the stack without running destructors, and a lock of the whole
-//! process stays held. After that, the next trap of any thread waits for ever. (Seen with wasmer
-//! 7.4.2: a refused module without any rights froze the scan.) So no call of wasmer's own code on a
-//! guest's stack may fail.
+//! The danger: wasmer carries out `unreachable`, `memory.copy`, `table.get` and similar operations
+//! by calls of its own code on the guest's stack. If such a call fails, the following steps can
+//! stop the whole process:
 //!
-//! A routine therefore tests the bounds before it uses the operation. If the bounds are wrong, the
+//! 1. wasmer takes a backtrace on the guest's stack.
+//! 2. If the guest has nearly used up its stack, the stack overflows inside the backtrace.
+//! 3. The signal handler resets the stack without running destructors. So a lock that all threads
+//!    of the process use is never released.
+//! 4. The next trap of any thread waits for this lock for ever.
+//!
+//! With wasmer 7.4.2, a module without any rights froze the scan in this way. So no call of
+//! wasmer's own code on a guest's stack may fail.
+//!
+//! A routine therefore checks the bounds before it uses the operation. If the bounds are wrong, the
 //! routine traps by a division by zero. The CPU reports this trap by a signal, which is handled on
-//! a stack of its own. A routine also works in pieces, so that its loop checks the stop flag.
+//! another stack. A routine also divides a long operation into pieces, and checks the stop flag
+//! after each piece.
 //!
-//! The compiler middleware in `flag.rs` puts a call of the routine in place of each operation.
-//! Functions, tables and globals of the module keep their indices, and its code moves by a fixed
-//! distance ([`Extended::shift`]). Operations on passive segments have no routine: `size.rs`
-//! refuses them.
+//! The compiler middleware in `flag.rs` replaces each operation by a call of its routine.
+//! Functions, tables and globals of the module keep their indices, and the module's code moves by a
+//! fixed distance ([`Extended::shift`]). Operations on passive segments have no routine: `size.rs`
+//! refuses modules that use them.
 
 use std::collections::BTreeSet;
 
@@ -29,16 +35,16 @@ use wasmer::sys::wasmparser::{
 
 use super::reason::Why;
 
-/// Bytes of memory between two checks of the stop flag: 64 KiB of fresh memory take at most 0.1 ms.
+/// Bytes of memory between two checks of the stop flag. 64 KiB of fresh memory take at most 0.1 ms.
 const MEMORY_PIECE: i32 = 64 << 10;
 
 /// Elements of a table between two checks of the stop flag. The copy of one element takes some
-/// nanoseconds. But if the size of a table is fixed, wasmer goes through all its elements after
-/// each piece, which takes 0.1 ms for 100 000 elements. For this reason `plugins.table` has no
-/// higher limit.
+/// nanoseconds. But if the size of a table is fixed, wasmer visits all its elements after each
+/// piece. For 100 000 elements this takes 0.1 ms. For this reason `plugins.table` cannot be higher.
 const TABLE_PIECE: i32 = 1 << 10;
 
-/// An operation that has a routine. A table is given by its index; a module has only one memory.
+/// An operation that has a routine. A table is given by its index. A module has only one memory, so
+/// a memory needs no index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
     Unreachable,
@@ -47,12 +53,12 @@ pub(super) enum Operation {
     TableGet(u32),
     TableSet(u32),
     TableFill(u32),
-    /// Destination and source.
+    /// The first index is the destination table, the second index is the source table.
     TableCopy(u32, u32),
 }
 
 impl Operation {
-    /// The operation that `operator` stands for, if the operation has a routine.
+    /// Returns the operation of this operator, if the operation has a routine.
     pub(super) fn of(operator: &Operator<'_>) -> Option<Self> {
         Some(match *operator {
             Operator::Unreachable => Self::Unreachable,
@@ -66,7 +72,7 @@ impl Operation {
         })
     }
 
-    /// The reason that the operation's routine gives when it traps.
+    /// The reason of a trap that the routine of this operation causes.
     pub(super) fn why(self) -> Why {
         match self {
             Self::Unreachable => Why::Unreachable,
@@ -76,36 +82,37 @@ impl Operation {
     }
 }
 
-/// A module with the routines that it needs.
+/// A module after the routines were appended.
 #[derive(Debug)]
 pub(super) struct Extended {
-    /// The module's bytes.
+    /// The bytes of the extended module.
     pub(super) module: Vec<u8>,
-    /// The operations whose routines are the module's last functions, in this order.
+    /// The operations that have a routine. The routines are the last functions of the module, in
+    /// the order of this list.
     pub(super) routines: Vec<Operation>,
-    /// The number of bytes by which all code lies further back than in the given module. The number
-    /// is negative if the given module has the lengths of its sections in more bytes than needed,
-    /// as Go writes them.
+    /// The distance, in bytes, by which all code begins later than in the original module. The
+    /// distance is negative if the original module encodes the lengths of its sections in more
+    /// bytes than needed. Go writes such modules.
     pub(super) shift: i32,
 }
 
-/// The parts of a module that are needed to append routines.
+/// The data about a module that are needed to append routines.
 #[derive(Debug, Default)]
 struct Outline {
-    /// Number of types; a new type gets this index.
+    /// Number of types. The first added type gets this index.
     types: u32,
-    /// Number of functions, imported ones included.
+    /// Number of functions, with the imported functions.
     functions: u32,
-    /// The operations in its code that need a routine.
+    /// The operations in the module's code that need a routine.
     operations: BTreeSet<Operation>,
-    /// The type of the elements of each table.
+    /// The element type of each table.
     tables: Vec<RefType>,
 }
 
 /// Appends the routines that a module needs. The module must be valid.
 ///
 /// # Errors
-/// When the reader of the module finds an error.
+/// The module cannot be parsed. A valid module never causes this error.
 pub(super) fn extend(module: &[u8]) -> Result<Extended, BinaryReaderError> {
     let outline = Outline::of(module)?;
     let routines: Vec<_> = outline.operations.iter().copied().collect();
@@ -146,10 +153,10 @@ pub(super) fn extend(module: &[u8]) -> Result<Extended, BinaryReaderError> {
     Ok(Extended { module: extended, routines, shift })
 }
 
-/// Bytes of a module's magic number and version.
+/// Length of a module's magic number and version together, in bytes.
 const HEADER: usize = 8;
 
-/// Numbers of sections, from the specification of the binary format.
+/// Ids of sections, from the specification of the binary format.
 const TYPES: u8 = 1;
 const FUNCTIONS: u8 = 3;
 const CODE: u8 = 10;
@@ -186,8 +193,8 @@ impl Outline {
         Ok(outline)
     }
 
-    /// Writes the type of the routine for an operation: what the operation takes from the stack,
-    /// and what it leaves there.
+    /// Writes the type of the routine for an operation. The parameters are what the operation takes
+    /// from the stack, and the results are what the operation puts there.
     fn put_type(&self, operation: Operation, to: &mut Vec<u8>) {
         const FUNCTION: u8 = 0x60;
         let element = |table: u32| ValType::Ref(self.tables[table as usize]);
@@ -208,7 +215,7 @@ impl Outline {
     }
 }
 
-/// The memory or table that a routine works on.
+/// The memory or the table that a routine changes.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Memory,
@@ -216,7 +223,8 @@ enum Place {
 }
 
 impl Place {
-    /// Writes code that puts the size of the place on the stack, in bytes or elements, as an i64.
+    /// Writes code that pushes the size of the memory or table on the stack, in bytes or elements,
+    /// as an i64.
     fn size(self, code: &mut InstructionSink<'_>) {
         const LOG2_PAGE: i64 = 16;
         match self {
@@ -237,10 +245,10 @@ impl Place {
         }
     }
 
-    /// Writes code that traps unless a range lies within the place. The start and length of the
-    /// range, in bytes or elements, are in locals. Wasmer itself adds start and length in 32 bits
-    /// and fails if a range ends at 4 GiB. No range within a memory ends there, because a memory is
-    /// smaller.
+    /// Writes code that traps unless a range lies within the memory or table. The locals `start`
+    /// and `length` contain the range, in bytes or elements. wasmer itself adds start and length in
+    /// 32 bits, and fails if a range ends at 4 GiB. This code adds them in 64 bits, and a range
+    /// within a memory never ends at 4 GiB, because a memory is smaller.
     fn within(self, code: &mut InstructionSink<'_>, start: u32, length: u32) {
         code.local_get(start).i64_extend_i32_u().local_get(length).i64_extend_i32_u().i64_add();
         self.size(code);
@@ -248,7 +256,8 @@ impl Place {
     }
 }
 
-/// The code of a routine. In it, `unreachable` stands for the trap that the middleware puts there.
+/// Makes the code of a routine. The operator `unreachable` in this code is a placeholder: the
+/// middleware replaces it by the trap.
 fn body(operation: Operation) -> Function {
     match operation {
         Operation::Unreachable => {
@@ -277,7 +286,7 @@ fn body(operation: Operation) -> Function {
     }
 }
 
-/// A routine that works on the one element of a table whose index is in local 0.
+/// Makes a routine for one element of a table. Local 0 contains the index of the element.
 fn element(table: u32, work: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let mut function = Function::new([]);
     let code = &mut function.instructions();
@@ -288,7 +297,7 @@ fn element(table: u32, work: impl Fn(&mut InstructionSink<'_>)) -> Function {
     function
 }
 
-/// The routine `fill(destination, value, length)`. The routine fills from the front.
+/// Makes the routine `fill(destination, value, length)`, which fills the range from its start.
 fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let [destination, value, length, piece] = [0, 1, 2, 3];
     let mut function = Function::new([(1, ValType::I32)]);
@@ -303,8 +312,9 @@ fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     function
 }
 
-/// The routine `copy(destination, source, length)`. The routine copies from the front or from the
-/// back, so that no piece is overwritten before it was read.
+/// Makes the routine `copy(destination, source, length)`. If the two ranges overlap, the direction
+/// matters: the routine copies from the start or from the end, so that no piece is overwritten
+/// before it is copied.
 fn copy([to, from]: [Place; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let [destination, source, length, piece] = [0, 1, 2, 3];
     let mut function = Function::new([(1, ValType::I32)]);
@@ -329,7 +339,7 @@ fn copy([to, from]: [Place; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Fun
     function
 }
 
-/// Code for `piece = min(length, most); length -= piece`.
+/// Writes code for `piece = min(length, most); length -= piece`.
 fn next_piece(code: &mut InstructionSink<'_>, place: Place, length: u32, piece: u32) {
     let most = place.piece();
     code.local_get(length).i32_const(most);
@@ -397,7 +407,7 @@ mod tests {
         }
     }
 
-    /// The module with five bytes for the length of each section.
+    /// Returns the module with the length of each section encoded in five bytes.
     fn with_long_lengths(module: &[u8]) -> Vec<u8> {
         let mut long = module[..HEADER].to_vec();
         let mut reader = BinaryReader::new(&module[HEADER..], HEADER as u64);

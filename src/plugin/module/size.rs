@@ -1,10 +1,11 @@
 //! The limits on the size of a module: the numbers of its functions, types, tables and other
 //! entries, and the length of a function.
 //!
-//! Each entry of a module costs time in the compile worker, and memory in the daemon for as long as
-//! an instance lives: 2.5 million names of functions, in a file of 15 MB, took 500 MB. This file
-//! counts the entries of a section before they are read. The entries themselves are checked in
-//! `check.rs`. How much of the stack a function may take is in `frame.rs`.
+//! Each entry of a module costs time in the compile worker. Each entry also costs memory in the
+//! daemon for as long as an instance exists. Example: 2.5 million names of functions, in a file of
+//! 15 MB, took 500 MB. So this file counts the entries of a section before they are parsed. The
+//! contents of the entries are checked in `check.rs`. The limit on the stack of a function is in
+//! `frame.rs`.
 
 use wasmer::sys::wasmparser::{
     BinaryReaderError, CustomSectionReader, ElementItems, ElementSectionReader, FunctionBody,
@@ -14,27 +15,30 @@ use wasmer::sys::wasmparser::{
 use super::malformed;
 use crate::plugin::{Limits, Refusal};
 
-/// Longest function body, in bytes. The time to compile a body grows faster than its length. The
-/// output of real compilers stays far below.
+/// Longest body of a function, in bytes. The time to compile a body grows faster than its length.
+/// The output of real compilers is far below this limit.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Most locals of one function: more of them take more time to compile.
+/// Most locals of one function. More locals take more time to compile.
 const MAX_LOCALS: u64 = 10_000;
 
-/// Deepest nesting of blocks: a deeper one takes more time to compile.
+/// Deepest nesting of blocks. Deeper blocks take more time to compile.
 const MAX_NESTING: usize = 1_000;
 
-/// Most types, imports, exports, globals, element segments and custom sections, each. The number is
-/// the default limit of functions, because some linkers export all functions.
+/// Most entries of each of these kinds: types, imports, exports, globals, element segments and
+/// custom sections. The number equals the default limit of functions, because some linkers export
+/// all functions.
 const MAX_ENTRIES: u32 = 20_000;
 
-/// Most tables. Real modules have one to three; each pair of tables may need a routine.
+/// Most tables. Real modules have one to three. Each pair of tables may need a routine for
+/// `table.copy`, so many tables could mean many routines.
 const MAX_TABLES: u32 = 100;
 
-/// Most data segments. Go makes tens of thousands of a few bytes each: 21 026 in a small plugin.
+/// Most data segments. Go makes tens of thousands of segments with a few bytes each: 21 026 in a
+/// small plugin.
 const MAX_DATA_SEGMENTS: u32 = 100_000;
 
-/// The counts so far.
+/// The numbers of entries that were counted so far.
 #[derive(Debug, Default)]
 pub(super) struct Size {
     table_elements: u64,
@@ -44,7 +48,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// Counts a part of the module.
+    /// Counts the entries of one part of the module, and compares the counts with the limits.
     pub(super) fn take(&mut self, payload: &Payload<'_>, limits: &Limits) -> Result<(), Refusal> {
         match payload {
             Payload::TypeSection(types) => entries("types", types.count()),
@@ -105,7 +109,7 @@ impl Size {
         self.custom_sections += 1;
         entries("custom sections", u32::try_from(self.custom_sections).unwrap_or(u32::MAX))?;
         let KnownCustom::Name(names) = custom.as_known() else { return Ok(()) };
-        // Unreadable names are no error, because no part of the host depends on them.
+        // Names that cannot be parsed are no error, because no part of the host needs the names.
         for names in names.into_iter().map_while(Result::ok) {
             if let Name::Function(names) = names {
                 self.function_names += u64::from(names.count());
@@ -136,7 +140,8 @@ fn at_most_entries(what: &str, found: u32, limit: u32) -> Result<(), Refusal> {
     Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {limit} (fixed)")))
 }
 
-/// Compares with a limit of the configuration, where its key is `plugins.key`.
+/// Compares a count with a limit of the configuration. In the configuration, the limit is the key
+/// `plugins.` followed by `key`.
 pub(super) fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(), Refusal> {
     if found <= limit {
         return Ok(());
@@ -156,10 +161,11 @@ pub(super) fn locals(body: &FunctionBody<'_>) -> Result<u64, Refusal> {
     Ok(locals)
 }
 
-/// The name of an operation on passive segments; `None` for other operations. wasmer keeps these
-/// segments behind a lock of the instance. A guest whose stack overflows leaves that lock held, and
-/// the next operation ends the whole process. The modules of clang, Rust, Zig, AssemblyScript, Go
-/// and Emscripten have passive segments only if the memory is shared.
+/// The name of an operation on passive segments; `None` for any other operation. Modules with such
+/// operations are refused. The reason: wasmer protects passive segments by a lock in the instance.
+/// If the guest's stack overflows, this lock may never be released, and the next operation then
+/// ends the whole process. Modules of clang, Rust, Zig, AssemblyScript, Go and Emscripten have
+/// passive segments only if the memory is shared between threads.
 fn on_passive_segments(operator: &Operator<'_>) -> Option<&'static str> {
     match operator {
         Operator::MemoryInit { .. } => Some("memory.init"),

@@ -1,56 +1,59 @@
-//! The greatest cost of a guest's code between two checks of its stop flag.
+//! The distance between two checks of the stop flag, measured as the cost of the code in between.
 //!
-//! The code checks the flag at every loop and function entry anyway (`flag.rs`). But code without
-//! loops and calls can run for milliseconds: 4 095 stores to fresh pages took 18 ms. [`Stretch`]
-//! adds up the cost of the operators of one function, on the most expensive path to each place, and
-//! says when the next check is due. This file inserts no check: `flag.rs` does.
+//! The code of a guest checks the flag at every loop and function entry (`flag.rs`). But code
+//! without loops and calls can run for milliseconds: 4 095 stores to fresh pages took 18 ms. So
+//! [`Stretch`] adds up the cost of the operators of one function, in the order of the code. When
+//! the sum exceeds [`MOST`], a further check is due. This file only says when a check is due:
+//! `flag.rs` inserts the check.
 //!
-//! A jump forward carries its sum of costs to its target. So if a path jumps over every check, a
-//! check is due where the paths meet. A jump backward goes to a loop, which checks the flag at
-//! every turn.
+//! Several paths may lead to one point of the code. The path with the highest cost counts there:
+//!
+//! - A jump forward passes its sum of costs on to its target. If this path jumps over every check,
+//!   a check becomes due at the target.
+//! - A jump backward leads to the beginning of a loop, which checks the flag at every turn.
 
 use wasmer::sys::wasmparser::Operator;
 
-/// The cost at which a check is due, in units of a plain operator. A few hundred plain operators
-/// take less than a microsecond; 32 accesses to memory take at most 0.15 ms (see [`ACCESS`]).
+/// The cost at which a check is due. The unit is the cost of a plain operator, for example an
+/// addition. 512 plain operators take less than a microsecond. 32 accesses to memory have the same
+/// cost, and take at most 0.15 ms (see [`ACCESS`]).
 const MOST: u32 = 512;
 
-/// Cost of an access to linear memory. The access may be the first to its page, for which the
-/// kernel took up to 4.4 us (measured in a virtual machine).
+/// Cost of an access to linear memory. If the access is the first to its page, the kernel must
+/// provide the page. This took up to 4.4 us (measured in a virtual machine).
 const ACCESS: u32 = 16;
 
-/// Cost of an access to a vector, which may lie on two pages.
+/// Cost of an access to a vector in memory. A vector may lie on two pages.
 const WIDE_ACCESS: u32 = 32;
 
-/// Cost of an operator for which wasmer calls its own code; such a call takes some nanoseconds.
+/// Cost of an operator for which wasmer calls its own code. Such a call takes some nanoseconds.
 const CALL_OUT: u32 = 8;
 
-/// Cost of division and square root, which take tens of CPU cycles.
+/// Cost of a division or a square root, which takes tens of CPU cycles.
 const SLOW: u32 = 4;
 
-/// A block of the function that is open at the present place.
+/// A block of the function that is open at the present operator: the end of the block comes later.
 #[derive(Debug)]
 struct Open {
-    /// Whether it is a loop: a jump to a loop goes back to its beginning.
+    /// Whether the block is a loop. A jump to a loop goes back to the beginning of the loop.
     is_loop: bool,
-    /// For an `if`, the cost at its beginning, which is also the cost at the beginning of its
-    /// `else`.
+    /// For an `if`: the cost at its beginning. The `else` branch begins with this cost too.
     at_if: Option<u32>,
-    /// The greatest cost of all jumps to the end of the block.
+    /// The highest cost of all jumps to the end of the block.
     most: u32,
 }
 
-/// The cost since the last check, at the present place of one function.
+/// The cost since the last check, at the present operator of one function.
 #[derive(Debug, Default)]
 pub(super) struct Stretch {
     done: u32,
     open: Vec<Open>,
-    /// Whether the function's own end has been passed.
+    /// Whether the end of the function was reached.
     is_over: bool,
 }
 
 impl Stretch {
-    /// Takes the next operator. Returns whether a check is due after it.
+    /// Adds the cost of the next operator. Returns whether a check is due after this operator.
     pub(super) fn take(&mut self, operator: &Operator<'_>) -> bool {
         match operator {
             Operator::Block { .. } => self.enter(false, None),
@@ -62,7 +65,7 @@ impl Stretch {
                 self.jump(*relative_depth);
             }
             Operator::BrTable { targets } => {
-                // The targets are readable, because the validator has read them before.
+                // The targets can be parsed, because the validator has parsed them before.
                 targets.targets().flatten().for_each(|depth| self.jump(depth));
                 self.jump(targets.default());
             }
@@ -72,7 +75,7 @@ impl Stretch {
         self.done > MOST && !self.is_over && !ends_the_way(operator)
     }
 
-    /// Notes that the guest checks its flag here.
+    /// Records that a check of the flag is inserted at this point, so the sum begins at 0 again.
     pub(super) fn looked(&mut self) {
         self.done = 0;
     }
@@ -93,7 +96,7 @@ impl Stretch {
             self.is_over = true;
             return;
         };
-        // If the `if` has no `else`, the path that passes over the `if` joins here.
+        // For an `if` without `else`, the path that skips the `if` joins here.
         self.done = self.done.max(open.most).max(open.at_if.unwrap_or(0));
     }
 
@@ -105,7 +108,7 @@ impl Stretch {
     }
 }
 
-/// Whether the path ends with this operator.
+/// Whether the path through the code ends with this operator.
 fn ends_the_way(operator: &Operator<'_>) -> bool {
     matches!(
         operator,
@@ -113,7 +116,7 @@ fn ends_the_way(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// The most that an operator may cost, in units of a plain one.
+/// The highest possible cost of an operator. The unit is the cost of a plain operator.
 fn cost(operator: &Operator<'_>) -> u32 {
     use Operator as O;
     match operator {
@@ -166,7 +169,7 @@ fn accesses(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// Whether the operator reads or writes a vector, or a lane of one, in memory.
+/// Whether the operator reads or writes a vector in memory, or one lane of a vector.
 fn accesses_wide(operator: &Operator<'_>) -> bool {
     use Operator as O;
     matches!(
@@ -207,7 +210,7 @@ mod tests {
         memarg: wasmer::sys::wasmparser::MemArg { align: 0, max_align: 2, offset: 0, memory: 0 },
     };
 
-    /// How many checks a function gets.
+    /// Counts the checks that are inserted into a function with these operators.
     fn looks(operators: impl IntoIterator<Item = Operator<'static>>) -> usize {
         let mut stretch = Stretch::default();
         let is_due = |operator: &Operator<'_>| {
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn the_dearest_way_to_a_place_counts() {
         let work = || std::iter::repeat_n(STORE, 20);
-        // Both branches of an `if` begin with the cost before it.
+        // Both branches of an `if` begin with the cost before the `if`.
         let branches = |first: bool, second: bool| {
             let mut code: Vec<_> = work().collect();
             code.push(IF);
@@ -252,12 +255,13 @@ mod tests {
         for _ in 0..100 {
             code.push(BLOCK);
             code.extend(std::iter::repeat_n(STORE, 30));
-            // The check after this jump is never reached.
+            // The code after this jump is never executed, and a check there is never executed
+            // either.
             code.push(Operator::Br { relative_depth: 0 });
             code.extend(std::iter::repeat_n(STORE, 10));
             code.push(Operator::End);
         }
-        // 3 000 stores are on the path; those after the jumps are not.
+        // The path executes 3 000 stores. The stores after each jump are not on the path.
         let mut stretch = Stretch::default();
         let (mut done, mut most, mut is_on_the_way) = (0, 0, true);
         for operator in &code {

@@ -1,9 +1,16 @@
-//! The last versions of each plugin, kept on the disk for a rollback.
+//! The last versions of each plugin, stored on disk for a rollback.
 //!
-//! Each plugin has a folder, and each version a file in it. The file's name has a number, which
-//! counts up over all plugins, and the hash of the module. The bytes of a file are compared with
-//! the hash in its name, so a damaged file is no version. This file does not decide which version
-//! is good, or when a plugin goes back to it: `daemon/plugins/version.rs` and the supervisor do.
+//! ```text
+//! versions/tank/0000000012-<hash>.wasm     plugin tank, number 12
+//! versions/tank/0000000015-<hash>.wasm     a newer version of tank
+//! versions/pump/0000000013-<hash>.wasm     plugin pump
+//! ```
+//!
+//! Each plugin has a folder, and each version is a file in this folder. The file name contains a
+//! number, which counts up over all plugins, and the hash of the module. The daemon compares the
+//! bytes of a file with the hash in its name, so a damaged file is never used. This file does not
+//! decide which version is good, or when a plugin returns to an old version.
+//! `daemon/plugins/version.rs` and the supervisor decide this.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt;
@@ -17,49 +24,51 @@ use crate::file;
 use crate::name::PluginName;
 use crate::plugin::ModuleHash;
 
-/// Most versions of one plugin: the running version, and a few deploys that turned out to be wrong.
+/// Most stored versions of one plugin: the running version, and a few versions that were deployed
+/// and then turned out to be bad.
 const MOST_VERSIONS: usize = 5;
 
-/// Most bytes of all versions of all plugins. The flash of a small board has room for that, and it
-/// is enough for a thousand plugins of the usual size.
+/// Most bytes of all stored versions of all plugins. The number fits into the flash memory of a
+/// small board, and is enough for a thousand plugins of the usual size.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Most plugins whose versions are listed: as many as can run at once, and three times as many that
-/// were removed long ago. If there are more, the plugins with the newest versions are listed.
+/// Most plugins whose versions are listed: the plugins that can run at once, and three times as
+/// many that were removed before. If there are more, the plugins with the newest versions are
+/// listed.
 const MOST_NAMES: usize = 4 * MAX_PLUGINS;
 
-/// Most entries of the folder that are looked at, of any kind. A disk reads so many in a second or
-/// two.
+/// Most entries of the folder that are read, of any kind. A disk needs a second or two to read this
+/// number of entries.
 const MOST_ENTRIES: usize = 64 << 10;
 
-/// All versions on the disk.
+/// A list of all versions that are stored on disk.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The versions of each plugin, the newest first.
+    /// The stored versions of each plugin, the newest version first.
     pub kept: BTreeMap<String, Vec<ModuleHash>>,
-    /// Plugins whose versions cannot be read, and why.
+    /// The plugins whose versions cannot be read, each with the error.
     pub unread: BTreeMap<String, String>,
 }
 
-/// The folder of all versions.
+/// The folder with the stored versions of all plugins.
 #[derive(Debug, Clone)]
 pub struct Versions(PathBuf);
 
-/// One kept version.
+/// One stored version of a plugin.
 #[derive(Debug)]
 struct Kept {
     path: PathBuf,
     plugin: String,
-    /// The number of the version. The numbers count up over all plugins, so they give the order in
-    /// time without a clock.
+    /// The number of the version. The numbers count up over all plugins. So they give the order in
+    /// time, and no clock is needed.
     number: u64,
     hash: ModuleHash,
     bytes: u64,
 }
 
 impl Kept {
-    /// Whether the version's file has these bytes. For a damaged or unreadable file the answer is
-    /// false.
+    /// Whether the version's file contains exactly these bytes. Returns false if the file is
+    /// damaged or cannot be read.
     fn holds(&self, module: &[u8]) -> bool {
         let read = || file::read_present(&self.path, self.bytes);
         self.bytes == module.len() as u64 && read().is_ok_and(|found| found == module)
@@ -67,24 +76,30 @@ impl Kept {
 }
 
 impl Versions {
-    /// The versions in the folder `dir`, which need not exist.
+    /// Uses the folder `dir` for versions. The folder need not exist yet.
     pub fn new(dir: PathBuf) -> Self {
         Self(dir)
     }
 
-    /// Keeps this module as the newest version of the plugin `name`. Returns the plugins whose kept
-    /// versions have changed, or `None` if there was no room.
+    /// Stores this module as the newest version of the plugin `name`. Returns the plugins whose
+    /// stored versions have changed, or `None` if there was no room.
     ///
-    /// `rank` gives the worth of a version of a plugin, and `None` for a plugin that is gone. The
-    /// oldest versions of the lowest rank of this plugin make room for the new one, but none of a
-    /// higher rank than its own. If all versions together are too large, those of plugins that are
-    /// gone make room first. After them, versions of other plugins make room, but not the best
-    /// version of each plugin, because a rollback may need it at any moment. The log names a
-    /// version that is removed for another plugin, or that cannot be removed.
+    /// `rank` returns the rank of a version: a version with a higher rank is more useful for a
+    /// rollback. `rank` returns `None` if the plugin does not exist any more. If the plugin has too
+    /// many versions, those of the lowest rank are removed, the oldest of them first. If all
+    /// versions together are too large, versions are removed in this order:
+    ///
+    /// 1. files that are too large for a version, because they are damaged
+    /// 2. versions of plugins that do not exist any more
+    /// 3. versions of other plugins; the best version of each stays, because a rollback may need it
+    /// 4. older versions of the plugin itself
+    ///
+    /// The new version never displaces a version of its own plugin that has a higher rank. The log
+    /// names a version that is removed for another plugin, or that cannot be removed.
     ///
     /// # Errors
-    /// The name breaks the rules, the module is larger than all versions together may be, or the
-    /// file system reports an error. On an error, older versions are still kept.
+    /// The name breaks the rules for plugins, the module is larger than `MOST_BYTES`, or the file
+    /// system reports an error. On an error, the older versions are still stored.
     pub fn keep(
         &self,
         name: &str,
@@ -115,8 +130,8 @@ impl Versions {
         Ok(Some(changed))
     }
 
-    /// The versions `ours` of the plugin `name`, and those of all other plugins. A stray file or an
-    /// unreadable folder has no versions, and the others are still found.
+    /// Returns the versions `ours` of the plugin `name`, together with the versions of all other
+    /// plugins. If an entry of the folder is a plain file or cannot be read, it is skipped.
     fn with_others(&self, name: &str, ours: Vec<Kept>) -> Vec<Kept> {
         let mut all = ours;
         for folder in fs::read_dir(&self.0).into_iter().flatten().flatten() {
@@ -127,10 +142,10 @@ impl Versions {
         all
     }
 
-    /// The versions of the plugin `name`, the newest first.
+    /// Lists the stored versions of the plugin `name`, the newest version first.
     ///
     /// # Errors
-    /// The folder cannot be read. A folder that does not exist has no versions.
+    /// The folder exists and cannot be read. A folder that does not exist has no versions.
     pub fn list(&self, name: &str) -> io::Result<Vec<ModuleHash>> {
         if name.parse::<PluginName>().is_err() {
             return Ok(Vec::new());
@@ -138,8 +153,8 @@ impl Versions {
         Ok(kept(&self.0.join(name))?.iter().rev().map(|kept| kept.hash).collect())
     }
 
-    /// The versions of all plugins. An entry that is no folder of versions, or has no versions any
-    /// more, is left out. If there is too much to be listed, the log says so.
+    /// Lists the stored versions of all plugins. An entry that is not a folder of versions, or that
+    /// has no version any more, is skipped. If a limit cuts the list, the log gets a line about it.
     ///
     /// # Errors
     /// The folder of all versions cannot be read.
@@ -158,8 +173,8 @@ impl Versions {
             }
             let path = folder.path();
             match kept(&path) {
-                // Empty folders are left out and not removed, because to remove thousands of them
-                // takes longer than an operator waits.
+                // An empty folder is skipped and not removed. The removal of thousands of folders
+                // would take longer than an operator waits.
                 Ok(all) if all.is_empty() => {}
                 Ok(all) => found.push((all.last().map(|newest| newest.number), name, all)),
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
@@ -186,7 +201,7 @@ impl Versions {
         Ok(Listing { kept: kept.collect(), unread })
     }
 
-    /// The bytes of one version.
+    /// Reads the bytes of one version, and checks them against the hash.
     ///
     /// # Errors
     /// The version is missing, cannot be read, or is damaged.
@@ -194,7 +209,8 @@ impl Versions {
         let all = kept(&self.0.join(name))?;
         let found = all.iter().find(|kept| kept.hash == hash).ok_or(io::ErrorKind::NotFound)?;
         let path = found.path.display();
-        // The limit refuses no good version, because no version was longer when it was kept.
+        // The limit refuses no undamaged version, because no version was longer than this when it
+        // was stored.
         let module = file::read(&found.path, MOST_BYTES)
             .map_err(|error| io::Error::new(kind(&error), format!("{path}: {error}")))?
             .ok_or(io::ErrorKind::NotFound)?;
@@ -206,8 +222,8 @@ impl Versions {
     }
 }
 
-/// The kind of a file's error. A file with a sector that cannot be read counts as damaged, because
-/// the sector stays unreadable.
+/// The kind of an error of reading a file. An unreadable sector (EIO) counts as damage of the file,
+/// because the sector stays unreadable.
 fn kind(error: &io::Error) -> io::ErrorKind {
     match error.raw_os_error() {
         Some(EIO) => io::ErrorKind::InvalidData,
@@ -215,8 +231,8 @@ fn kind(error: &io::Error) -> io::ErrorKind {
     }
 }
 
-/// The versions that must be removed so that a new one of this plugin has room; `None` if even that
-/// is not enough.
+/// Chooses the versions that must be removed so that a new version of this plugin fits into the
+/// limits. Returns `None` if there is not enough room even then.
 fn make_room<'k>(
     all: &'k [Kept],
     (name, hash): (&str, ModuleHash),
@@ -258,7 +274,7 @@ fn make_room<'k>(
     (total <= MOST_BYTES).then_some(leaving)
 }
 
-/// Removes an old version, because one of the plugin `name` needs its room.
+/// Removes the file of an old version, because a version of the plugin `name` needs the room.
 fn remove(old: &Kept, name: &str) {
     let Kept { path, plugin, hash, .. } = old;
     match fs::remove_file(path) {
@@ -279,14 +295,14 @@ fn remove(old: &Kept, name: &str) {
     }
 }
 
-/// Removes the folder of a plugin that has no version any more. If anything else is in it, the
-/// system refuses that, and the folder stays.
+/// Removes the folder of a plugin, if it is empty. If the folder contains any file, the system
+/// refuses the removal, and the folder stays.
 fn remove_empty(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-/// The versions in the folder of one plugin, the oldest first. An entry with another form of name,
-/// or that is no file, is no version.
+/// Lists the versions in the folder of one plugin, the oldest version first. An entry whose name
+/// has another form, or that is not a file, is skipped.
 fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
     let files = match fs::read_dir(dir) {
         Ok(files) => files,
@@ -301,7 +317,7 @@ fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
         let parts = name.to_str().and_then(|name| name.strip_suffix(".wasm")?.split_once('-'));
         let Some((number, hash)) = parts else { continue };
         if let (Ok(number), Some(hash)) = (number.parse(), ModuleHash::from_hex(hash)) {
-            // The file may have gone since the folder was read.
+            // The file may have been removed after the folder was listed. Such a file is skipped.
             let about = file.metadata().ok().filter(fs::Metadata::is_file);
             let path = file.path();
             let plugin = plugin.clone();
@@ -350,8 +366,8 @@ mod tests {
         assert_eq!(of(nix::libc::EACCES), io::ErrorKind::PermissionDenied);
     }
 
-    /// The newest version was damaged. Another good run with the same bytes did not repair it, so
-    /// no rollback to it was ever possible.
+    /// A past defect: the newest version on disk was damaged, and another good run of the same
+    /// bytes did not repair it. So a rollback to this version was never possible.
     #[test]
     fn a_damaged_file_is_written_anew() {
         let dir = tempfile::tempdir().unwrap();
@@ -368,8 +384,8 @@ mod tests {
         }
     }
 
-    /// The first thousand names counted, of whatever kind. So names of removed plugins hid a good
-    /// version.
+    /// A past defect: the limit counted the first thousand entries of any kind. So the empty
+    /// folders of removed plugins hid a good version.
     #[test]
     fn what_has_no_version_hides_none() {
         let dir = tempfile::tempdir().unwrap();
@@ -378,7 +394,7 @@ mod tests {
         (0..3 * MOST_NAMES).for_each(|n| fs::create_dir(old(n)).unwrap());
         versions.keep("z", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.all().unwrap().kept["z"], hashes(&[b"1"]));
-        // If too many plugins have versions, those with the newest versions are listed.
+        // If too many plugins have versions, only the plugins with the newest versions are listed.
         for n in 0..MOST_NAMES {
             let folder = dir.path().join(format!("p{n}"));
             fs::create_dir(&folder).unwrap();
@@ -389,15 +405,15 @@ mod tests {
         assert_eq!((all.len(), all.contains_key("z")), (MOST_NAMES, false));
     }
 
-    /// An unreadable folder was left out without a word, and the log said "no version of it is
-    /// kept".
+    /// A past defect: an unreadable folder was skipped, and its error was not reported. The log
+    /// said "no version of it is kept".
     #[test]
     fn what_cannot_be_read_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
         versions.keep("good", b"1", |_, _| Some(0)).unwrap();
         fs::write(dir.path().join("stray"), b"").unwrap();
-        // Root may read files of any mode, but no user can follow a link to itself.
+        // Root can read files of any mode. But no user can follow a link that leads to itself.
         std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
         let Listing { kept, unread } = versions.all().unwrap();
         assert_eq!(kept.keys().collect::<Vec<_>>(), ["good"]);
@@ -405,12 +421,14 @@ mod tests {
         assert!(unread["loop"].contains("loop: "), "{unread:?}");
     }
 
-    /// After five bad deploys in a row, no version was left for a rollback.
+    /// A past defect: after five bad deploys in a row, no good version was stored any more, so no
+    /// rollback was possible.
     #[test]
     fn what_is_worth_less_makes_room_and_pushes_nothing_out() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        // Good versions are digits, doubtful ones letters, bad ones capitals.
+        // In this test, a digit is a good version, a small letter is a doubtful version, and a
+        // capital letter is a bad version.
         let rank = |_: &str, hash: ModuleHash| {
             let is_of = |mut all: std::ops::RangeInclusive<u8>| {
                 all.any(|byte| ModuleHash::of(&[byte]) == hash)
@@ -462,7 +480,7 @@ mod tests {
         versions.keep("old", b"2", |_, _| Some(0)).unwrap();
         versions.keep("old", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("old").unwrap(), hashes(&[b"1", b"2"]));
-        // The limit of all versions together is kept too.
+        // The limit of all versions together is also enforced.
         let large = vec![0; MOST_BYTES as usize];
         let only_large = |name: &str, _| (name == "large").then_some(0);
         assert!(versions.keep("large", &large, only_large).unwrap().is_some());
@@ -475,16 +493,19 @@ mod tests {
         let versions = Versions::new(dir.path().into());
         versions.keep("a", b"small", |_, _| Some(0)).unwrap();
         let path = kept(&dir.path().join("a")).unwrap().remove(0).path;
-        // The file is sparse, so it takes no room here. Read as a whole, it would.
+        // The file is sparse, so it occupies no space on the disk. The length of the file is larger
+        // than the memory of the machine.
         fs::File::options().write(true).open(path).unwrap().set_len(8 << 40).unwrap();
         let error = versions.read("a", ModuleHash::of(b"small")).unwrap_err().to_string();
         assert!(error.ends_with("it has more than 67108864 bytes"), "{error}");
-        // It also does not keep other versions, or itself, from being removed.
+        // The oversized file does not prevent the removal of other versions, and can be removed
+        // itself.
         versions.keep("b", b"other", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("a").unwrap(), []);
     }
 
-    /// A version of one plugin took the room of the last good version of every other.
+    /// A past defect: a large version of one plugin displaced the last good versions of all other
+    /// plugins.
     #[test]
     fn the_best_version_of_each_plugin_makes_no_room_for_others() {
         let dir = tempfile::tempdir().unwrap();
@@ -504,7 +525,8 @@ mod tests {
         assert_eq!(versions.list("other").unwrap(), kept, "and nothing left in vain");
         assert!(versions.keep("large", &vec![0; most - 1], rank).unwrap().is_some());
         assert_eq!(versions.list("other").unwrap(), hashes(&[&[7]]));
-        // One plugin may not exceed the limit either, and a plugin that is gone has no claim.
+        // The limit applies to a single plugin too. Versions of a plugin that does not exist any
+        // more are removed first.
         assert!(versions.keep("large", b"x", rank).unwrap().is_some());
         assert_eq!(versions.list("large").unwrap(), hashes(&[b"x"]));
         let is_there = |name: &str, _| (name == "large").then_some(2);
@@ -513,7 +535,8 @@ mod tests {
         versions.keep("large", &vec![1; most + 1], rank).unwrap_err();
     }
 
-    /// The version that was kept last is the newest, whatever a clock says.
+    /// The version that was stored last is the newest version. Clocks and time stamps do not
+    /// matter.
     #[test]
     fn the_oldest_of_all_plugins_goes_first() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,15 +1,15 @@
-//! The text of a refusal about imports that are not offered: the function that was probably meant,
-//! and its type.
+//! The text of a refusal because of imports that are not offered. The text names the function that
+//! the author of the module probably meant, and the type of that function.
 //!
-//! This file refuses nothing: `check.rs` finds the imports of a module, and compares them with the
-//! offers. The offers are listed in `offer.rs`.
+//! This file decides about no module: `check.rs` lists the imports of a module, and compares them
+//! with the offers. The offers are listed in `offer.rs`.
 
 use wasmer::sys::wasmparser::{FuncType, TypeRef, ValType};
 
 use super::super::offer::{self, Offer};
 use crate::text::nearest;
 
-/// A function's type in the usual notation: `(i32, i32) -> i32`.
+/// Writes the type of a function as WebAssembly tools do, for example `(i32, i32) -> i32`.
 pub(super) fn signature(ty: &FuncType) -> String {
     let list =
         |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -19,7 +19,7 @@ pub(super) fn signature(ty: &FuncType) -> String {
     }
 }
 
-/// The type of an offered function, in the same notation.
+/// Writes the type of an offered function as [`signature`] does.
 pub(super) fn offered(offer: Offer) -> String {
     let parameters: Vec<_> = offer.parameters.chars().map(parameter).collect();
     let result = if offer.returns { "i32" } else { "()" };
@@ -35,24 +35,26 @@ fn parameter(letter: char) -> &'static str {
     }
 }
 
-/// Most imports that a refusal names. Further imports are usually missing for the same reason.
+/// Most imports that a refusal names. The further imports are usually missing for the same reason,
+/// so their names would not help.
 pub(super) const MAX_MISSING: usize = 8;
 
-/// The help for an import that is not offered in this form.
+/// The hint for the author of a module about one import that is not offered.
 #[derive(Debug)]
 pub(super) enum Hint {
-    /// No offer has a similar name.
+    /// No offered function has a similar name.
     None,
-    /// This offer has a similar name.
+    /// This offered function, with its type, has a similar name.
     Near(String),
-    /// The function is offered, with this type.
+    /// The right type of the function. A function of this name is offered, but has another type
+    /// than the import.
     Is(String),
-    /// The import is no function.
+    /// The import is not a function. Only functions are offered.
     NoFunction,
 }
 
-/// The remedy for missing imports, given by their names and hints. If there are several, each hint
-/// names its import.
+/// Makes the remedy for missing imports from their names and hints. If several imports are missing,
+/// the text repeats the name of the import before each hint.
 pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     let is_alone = hints.len() == 1;
     let words = |(import, hint): &(String, Hint)| match hint {
@@ -66,26 +68,27 @@ pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     };
     let shown = &hints[..hints.len().min(MAX_MISSING)];
     let mut all: Vec<String> = shown.iter().filter_map(words).collect();
-    // If an import has no similar offer, only the whole list helps.
+    // At least one import has no hint. For such an import, the text says where all offered
+    // functions are listed.
     if all.len() < shown.len() {
         all.push("the functions of `camshaft.h` and of WASI preview 1 are offered".into());
     }
     all.join("; ")
 }
 
-/// The offered function that was probably meant.
+/// Finds the offered function that the author of the module probably meant.
 pub(super) fn nearest_offer(module: &str, name: &str) -> Option<String> {
     let wanted = format!("{module}.{name}");
     let all: Vec<(String, Offer)> =
         offer::offers().map(|offer| (format!("{}.{}", offer.module, offer.name), offer)).collect();
-    // The same function in another module is near, whatever that module is called.
+    // An offered function of the same name is the best guess, even if its import module differs.
     let same = all.iter().find(|(_, offer)| offer.name == name).map(|(named, _)| &**named);
     let near = same.or_else(|| nearest(&wanted, all.iter().map(|(named, _)| &**named)))?;
     let (named, offer) = all.iter().find(|(named, _)| named == near)?;
     Some(format!("{named} {}", offered(*offer)))
 }
 
-/// The kind of an import that is no function.
+/// The kind of an import that is not a function, as text with its article.
 pub(super) fn no_function(ty: &TypeRef) -> &'static str {
     match ty {
         TypeRef::Memory(_) => "a memory",

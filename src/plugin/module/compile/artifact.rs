@@ -1,9 +1,9 @@
-//! Artifacts: how a compiled module goes to the cache and comes back, and how large it may be in
-//! proportion to its module.
+//! Artifacts: compiled modules. This file writes artifacts to the cache, reads them back, and
+//! limits the size of an artifact in proportion to its module.
 //!
-//! Code that is far larger than its module costs the daemon memory for as long as an instance
-//! lives. The limit on the code of all instances together is in `instance/code.rs`. How an artifact
-//! is made is in `compile.rs`, and how it lies on disk, in `cache.rs`.
+//! The size has a limit, because the code costs the daemon memory for as long as an instance
+//! exists. The limit on the code of all instances together is in `instance/code.rs`. `compile.rs`
+//! makes an artifact, and `cache.rs` defines the file on disk.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,50 +18,52 @@ use super::CompileService;
 use crate::patience::{self, Places};
 use crate::plugin::{ModuleHash, Refusal};
 
-/// How long the cache may take to answer. After this time the module is compiled once more, because
-/// a disk that hangs must not keep a program from its restart.
+/// Longest wait for an answer of the cache. After this time the module is compiled once more. So a
+/// disk that does not answer cannot prevent the restart of a program.
 const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
-/// Threads that may wait for the cache at once: so many to read, and as many to write. A thread
-/// that meets a disk without an answer is lost until the disk answers.
+/// Most threads that may wait for the cache at once: 32 that read, and 32 that write. If the disk
+/// does not answer, a thread that uses the disk stays blocked until the disk answers.
 const MAX_WAITING: usize = 32;
 
-/// The places for threads that read, [`MAX_WAITING`] of them. The threads outlive their callers, so
-/// this belongs to the process.
+/// The permits for threads that read, [`MAX_WAITING`] of them. A blocked thread exists longer than
+/// the call that started it, so the permits belong to the whole process.
 static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_WAITING));
 
-/// The permits for threads that write, [`MAX_WAITING`] of them.
+/// The permits for threads that write, [`MAX_WAITING`] of them. These permits also belong to the
+/// whole process.
 static WRITING: Semaphore = Semaphore::const_new(MAX_WAITING);
 
-/// A compiled module.
+/// An artifact: a compiled module, and what the check has found about it.
 #[derive(Debug, Clone)]
 pub struct Artifact {
-    /// Machine code, valid for this machine and this version of the program only.
+    /// Machine code, valid only for this machine and this version of the program.
     pub bytes: Arc<[u8]>,
-    /// The probable mistakes in the valid module.
+    /// The warnings about probable mistakes in the module.
     pub notes: Vec<Note>,
     /// Whether the artifact came from the cache.
     pub cached: bool,
-    /// Set once the artifact lies in the cache. The thread that stores it writes this; the daemon
-    /// reads it.
+    /// Whether the cache contains the artifact. The thread that stores the artifact sets this, and
+    /// the daemon reads it.
     pub(super) stored: Arc<AtomicBool>,
 }
 
 impl Artifact {
-    /// An artifact that was just compiled.
+    /// Makes an artifact from freshly compiled code.
     pub(super) fn new(bytes: Vec<u8>, notes: Vec<Note>) -> Self {
         Self { bytes: bytes.into(), notes, cached: false, stored: Arc::default() }
     }
 
-    /// The artifact with this key, if the cache has it and answers in time. The artifact may have
-    /// at most `most` bytes.
+    /// Reads the artifact with this key from the cache, if the cache has it and answers in time.
+    /// The artifact may have at most `most` bytes.
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
         let (key, most) = (key.to_owned(), most + MAX_TAIL);
         let asked = cache.clone();
         let load = move || {
             let found = asked.load(&key, most);
-            // An answer that comes too late is noted too: the folder answers again, unless writes
-            // still wait.
+            // This line also runs if the answer comes too late for the caller. The cache then
+            // records that the folder answers again, unless [`MAX_WAITING`] writes still wait for
+            // the folder.
             asked.heard(no_room().as_ref());
             Ok(found)
         };
@@ -74,12 +76,13 @@ impl Artifact {
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
     }
 
-    /// Has a thread put the artifact into the cache. If the cache cannot be written, the only cost
-    /// is time at the next start. The cache logs its failures itself.
+    /// Stores the artifact in the cache, on another thread. The cache logs its failures itself. A
+    /// failure only means that the module is compiled again at the next start.
     pub(super) fn store(&self, cache: Cache, key: String) {
         let (bytes, tail) = (Arc::clone(&self.bytes), tail(&self.notes));
         let stored = Arc::clone(&self.stored);
-        // If all permits are taken, enough threads already wait for a disk that gives no answer.
+        // If no permit is free, [`MAX_WAITING`] threads already wait for a disk that does not
+        // answer.
         let Ok(permit) = WRITING.try_acquire() else { return cache.heard(no_room().as_ref()) };
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -87,21 +90,23 @@ impl Artifact {
         });
     }
 
-    /// Whether the cache has the artifact, so that the daemon need not keep it in memory.
+    /// Whether the cache contains the artifact. If the cache has it, the daemon need not keep the
+    /// bytes in memory.
     pub fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
     }
 }
 
-/// The reason why no artifact can be stored, if all threads that may write to the cache wait for
-/// the disk.
+/// Returns an error if no thread may write to the cache now, because all permits are taken by
+/// threads that wait for the disk.
 fn no_room() -> Option<io::Error> {
     let words = || format!("{MAX_WAITING} artifacts wait to be written");
     (WRITING.available_permits() == 0).then(|| patience::late(words()))
 }
 
 impl CompileService {
-    /// The artifact of a module with this hash and size in bytes, if the cache has it.
+    /// Returns the artifact of a module from the cache, if the cache has it. `hash` and `bytes` are
+    /// the identity and the length of the module.
     pub async fn cached(&self, hash: ModuleHash, bytes: usize) -> Option<Artifact> {
         let key = cache::key(hash, self.compiler, &self.limits);
         let most = most_bytes(bytes, self.limits.functions);
@@ -109,11 +114,12 @@ impl CompileService {
     }
 }
 
-/// Most bytes of the tail behind an artifact in the cache: a few words, and their length.
+/// Most bytes of the tail. The tail is the data after the machine code in a file of the cache: a
+/// few words and their length.
 const MAX_TAIL: u64 = 1 << 10;
 
-/// The tail behind an artifact in the cache: what is known of the module, then the length of that
-/// in four bytes.
+/// Makes the tail of an artifact: the notes about the module, and then the length of the notes in
+/// four bytes.
 fn tail(notes: &[Note]) -> Vec<u8> {
     let mut tail = serde_json::to_vec(notes).expect("notes are words");
     let len = u32::try_from(tail.len()).expect("they are few");
@@ -121,7 +127,8 @@ fn tail(notes: &[Note]) -> Vec<u8> {
     tail
 }
 
-/// Takes the tail off. `None` if there is no valid tail.
+/// Removes the tail from the bytes, and returns the notes in it. Returns `None` if the bytes end
+/// with no valid tail.
 fn take_tail(bytes: &mut Vec<u8>) -> Option<Vec<Note>> {
     let (rest, len) = bytes.split_last_chunk()?;
     let start = rest.len().checked_sub(u32::from_le_bytes(*len) as usize)?;
@@ -130,27 +137,29 @@ fn take_tail(bytes: &mut Vec<u8>) -> Option<Vec<Note>> {
     Some(notes)
 }
 
-/// Most bytes of an artifact for each byte of its module. The modules of clang, rustc, Zig,
-/// AssemblyScript, Emscripten and Go become at most 14 times as large with Cranelift and 17 times
-/// with Singlepass. These factors do not count the few kilobytes that any artifact has.
+/// Most bytes of an artifact for each byte of its module. The factors were measured with modules of
+/// clang, rustc, Zig, AssemblyScript, Emscripten and Go. The code is at most 14 times as long as
+/// the module with Cranelift, and 17 times with Singlepass. These factors do not count the few
+/// kilobytes that every artifact has in addition.
 const MOST_GROWTH: u64 = 32;
 
-/// Further bytes that an artifact may have for each function, however small the function is. An
-/// artifact lists addresses, frames and traps by function, in some 300 bytes.
+/// Further bytes that an artifact may have for each function, however short the function is. An
+/// artifact contains lists of addresses, frames and traps, with some 300 bytes for each function.
 const MOST_PER_FUNCTION: u64 = 512;
 
-/// Bytes that any artifact may have.
+/// Bytes that every artifact may have, even that of the smallest module.
 const SMALL_ARTIFACT: u64 = 1 << 20;
 
-/// Largest accepted artifact, in bytes, of a module of so many bytes and functions.
+/// The size limit of an artifact in bytes. `module` is the length of its module in bytes, and
+/// `functions` the number of its functions.
 pub(super) fn most_bytes(module: usize, functions: u32) -> u64 {
     SMALL_ARTIFACT + MOST_GROWTH * module as u64 + MOST_PER_FUNCTION * u64::from(functions)
 }
 
-/// Checks the size of an artifact, in bytes.
+/// Checks that an artifact is not larger than [`most_bytes`] allows for its module.
 ///
 /// # Errors
-/// When the artifact is larger than a module of so many bytes and functions may become.
+/// The artifact is too large.
 pub(super) fn check(module: usize, functions: u32, artifact: usize) -> Result<(), Refusal> {
     let most = most_bytes(module, functions);
     if artifact as u64 <= most {

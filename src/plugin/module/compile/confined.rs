@@ -1,9 +1,9 @@
-//! The rights that a compile worker gives up, and when it does so.
+//! The rights that a compile worker gives up, so that a hostile module can do little harm.
 //!
-//! The worker gives up nearly all rights before it reads its job. The worker gives up the right to
-//! make threads last, because wasmer makes a pool of threads for each compilation. Even a pool of
-//! one thread is a thread beside the calling thread. The steps themselves, and what the system may
-//! lack of them, are in `confine.rs`.
+//! The worker gives up nearly all rights before it reads its job. Only one right is given up later:
+//! the right to start threads. wasmer starts a pool of threads for each compilation, and even a
+//! pool of one thread needs a new thread. So the worker gives up this right when that thread runs.
+//! The single steps are in `confine.rs`, which also reports steps that the system does not support.
 
 use std::time::Duration;
 
@@ -16,18 +16,19 @@ use wasmer::sys::{FunctionMiddleware, ModuleMiddleware};
 
 use crate::confine::{self, Bounds, Memory, Reach};
 
-/// CPU time of one compilation. A module at every limit of `check.rs` stays below it with
-/// Cranelift.
+/// Most CPU time of one compilation. Cranelift needs less than this for a module at every limit of
+/// `check.rs`.
 const MAX_CPU: Duration = Duration::from_secs(20);
 
-/// Address space of the worker, in bytes: enough for a module at every limit, and not too much for
-/// a board with 2 GB.
+/// Most address space of the worker, in bytes. The number is enough for a module at every limit,
+/// and not too much for a board with 2 GB of memory.
 const MAX_ADDRESS_SPACE: u64 = 1 << 30;
 
-/// Gives up what a compilation does not need. Returns the steps that the system does not offer.
+/// Gives up all rights that a compilation does not need. Returns the steps that the system does not
+/// support.
 pub(super) fn confine() -> Vec<String> {
-    // The worker gets the CPU only when no other process wants it. If the system refuses this, the
-    // compilation takes its share of the CPU like any other process.
+    // With this policy the worker gets the CPU only when no other process needs it. If the system
+    // refuses the policy, the worker uses the CPU like any other process.
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
     confine::confine(&Bounds {
@@ -37,29 +38,30 @@ pub(super) fn confine() -> Vec<String> {
     })
 }
 
-/// The address space that the worker may use, in bytes, if the system allows it less than
-/// [`MAX_ADDRESS_SPACE`].
+/// The address space that the worker may use, in bytes, if the worker has inherited a lower limit
+/// than [`MAX_ADDRESS_SPACE`]. Otherwise `None`.
 pub(super) fn inherited_memory() -> Option<u64> {
     confine::address_limit().filter(|bytes| *bytes < MAX_ADDRESS_SPACE)
 }
 
-/// The rights that were not taken away from the worker, as text for the daemon's log. The list has
-/// the steps that are `missing`, and the actions that the worker finds still possible.
+/// Lists, as text for the daemon's log, the rights that the worker still has. The list contains the
+/// steps that are `missing`, and the harmful actions that the worker has tried with success.
 pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {
     let threads = confine::forbid_threads().err().map(|why| format!("no threads: {why}"));
     missing.into_iter().chain(threads).chain(confine::escapes()).collect()
 }
 
-/// Makes the compiler do its work beside the functions on this thread. Otherwise it would use a
-/// pool with one thread for each CPU.
+/// Makes the compiler use the present thread for its parallel work outside of functions. Otherwise
+/// the library rayon would start one thread for each CPU.
 pub(super) fn keep_to_this_thread() {
-    // The call fails only if the process has such a pool already, and no earlier code makes one.
+    // The call fails only if the process already has such a pool of threads. No earlier code makes
+    // one.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
 }
 
-/// A compiler middleware that changes no code. It forbids new threads once the compiler has made
-/// the only thread that it needs: the compiler's thread calls the middleware when it begins with
-/// the first function.
+/// A compiler middleware that changes no code. The compiler's thread calls this middleware before
+/// the first function. At that moment the compiler needs no further thread, so the middleware gives
+/// up the right to start threads.
 #[derive(Debug)]
 pub(super) struct LastThread;
 
@@ -68,14 +70,14 @@ impl ModuleMiddleware for LastThread {
         &self,
         _: LocalFunctionIndex,
     ) -> Box<dyn FunctionMiddleware<'a> + 'a> {
-        // If the system refuses this, a further thread does little harm, because it has the same
-        // limits.
+        // If the system refuses this step, a further thread does little harm, because the same
+        // limits apply to it.
         let _ = confine::forbid_threads();
         Box::new(Unchanged)
     }
 }
 
-/// Leaves the code of a function unchanged.
+/// A function middleware that leaves the code of a function unchanged.
 #[derive(Debug)]
 struct Unchanged;
 

@@ -1,8 +1,9 @@
-//! Starts a compile worker, on a thread that may wait for it.
+//! Starts a compile worker, on a thread that is allowed to block.
 //!
-//! A thread that starts a process waits in the kernel until the kernel has found and mapped the
-//! program's file. If the file lies on a file system that gives no answer, the thread waits for
-//! ever. What the daemon sends to the worker, and what the worker answers, is in `compile.rs`.
+//! The start of a process blocks the calling thread until the kernel has opened and mapped the
+//! program's file. If the file is on a file system that does not answer, the thread stays blocked
+//! for ever. So the daemon does not start the worker on its main loop. The job for the worker, and
+//! the worker's answer, are in `compile.rs`.
 
 use std::io;
 use std::path::Path;
@@ -17,23 +18,24 @@ use tokio::time::timeout;
 use super::WORKER_VERB;
 use crate::patience::{self, PATIENCE};
 
-/// Workers that may be starting at one time: as many as the loader compiles at once, and as many
-/// for other callers. A start that meets a file system without an answer keeps its thread until
-/// there is an answer. Further starts then get no thread.
+/// Most workers that may be starting at the same time. The loader of plugins compiles two modules
+/// at once, and other callers may start two more. If the file system of the program does not
+/// answer, each start blocks its thread until an answer comes. Further starts then get no thread
+/// and fail after [`PATIENCE`].
 const MAX_STARTING: usize = 4;
 
-/// The permits for starts, [`MAX_STARTING`] of them. The threads outlive their callers, so this
-/// belongs to the process.
+/// The permits for starts, [`MAX_STARTING`] of them. A blocked thread exists longer than the call
+/// that started it, so the permits belong to the whole process.
 static STARTING: Semaphore = Semaphore::const_new(MAX_STARTING);
 
-/// A running worker. Dropping it kills the worker.
+/// A running worker. If this value is dropped, the worker is killed.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// The process, with its pipes.
+    /// The worker's process, with its pipes.
     pub(super) child: Child,
-    /// Keeps the thread alive that has started the worker: when that thread ends, the kernel kills
-    /// the worker (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`). No message is sent: the thread
-    /// waits until this end of the channel is dropped.
+    /// Keeps the thread alive that has started the worker. When that thread ends, the kernel kills
+    /// the worker (PR_SET_PDEATHSIG of prctl(2), in `confine.rs`). The thread waits until this end
+    /// of the channel is dropped; no message is ever sent.
     pub(super) parent: mpsc::Sender<()>,
 }
 
@@ -41,8 +43,8 @@ impl Worker {
     /// Starts `program` as a worker.
     ///
     /// # Errors
-    /// When the program cannot be started, or not within [`PATIENCE`]. A worker that starts later
-    /// is killed.
+    /// The program cannot be started, or its start takes longer than [`PATIENCE`]. If the program
+    /// starts after that time, it is killed at once.
     pub(super) async fn start(program: &Path) -> io::Result<Self> {
         let mut command = Command::new(program);
         command
@@ -60,7 +62,8 @@ impl Worker {
                 let child = command.spawn();
                 drop(permit);
                 if tell.send(child).is_ok() {
-                    // Nothing is ever sent. The channel closes when the owner drops the worker.
+                    // No message is ever sent. The call returns when the owner drops the worker,
+                    // which closes the channel.
                     let _ = ended.recv();
                 }
             });

@@ -1,9 +1,9 @@
-//! The plugin folder on disk: lists it, and reads one file with care.
+//! The plugin folder on disk: lists the folder, and reads single files.
 //!
-//! This file opens only regular files, and opens them without blocking. The file system may still
-//! make a call wait, so each call is noted in a [`Wait`]. Links may lead to another file system, so
-//! `folder/link.rs` decides when they are followed. Whether a file is settled or wanted is decided
-//! in `folder/settle.rs`. Files are written in `folder/publish.rs`.
+//! This file opens only regular files, in such a way that opening a pipe does not block. A file
+//! system may still block any call, so each call is recorded in a [`Wait`]. A link may lead to
+//! another file system, so `folder/link.rs` decides when links are followed. `folder/settle.rs`
+//! decides whether a file is settled and must be read. `folder/publish.rs` writes files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -22,27 +22,28 @@ use super::{FileName, Overlooked};
 use crate::plugin::ModuleHash;
 use crate::stamp::Stamp;
 
-/// Most names that one look reads from the folder; to read so many takes 50 ms. Files that are
-/// known already are examined in any case. Further names are overlooked, and the watch reports
-/// this.
+/// Most names that one pass over the folder reads. To read this number of names takes 50 ms. If
+/// there are more names, the watch reports overlooked files. Files that are already known are
+/// always examined.
 const MAX_LISTED: usize = 100_000;
 
-/// Most files that one look examines in addition to the known files: four times as many as there
-/// may be plugins. To examine so many takes a millisecond or two. Further files are overlooked, and
-/// the watch reports this.
+/// Most files that one pass over the folder examines in addition to the known files: four times as
+/// many as there may be plugins. To examine this number of files takes a millisecond or two. If
+/// there are more files, the watch reports overlooked files.
 pub(super) const MAX_CANDIDATES: usize = 1024;
 
-/// Bytes read in one call. 16 MB take 256 calls, and each call has its own time limit.
+/// Bytes to read in one call. 16 MB take 256 calls, and the time limit applies to each call.
 const CHUNK: usize = 64 << 10;
 
-/// The end of a plugin file's name.
+/// The last characters of the name of a plugin file.
 const SUFFIX: &str = ".wasm";
 
-/// The plugin of a file with this name: its stem, or the quoted name if that breaks the rules.
-/// `None` for files that are ignored: hidden and temporary ones, and those with other ends.
+/// Parses the name of a file. Returns the name of the plugin, or the quoted name if the name breaks
+/// the rules. Returns `None` for files that are ignored: hidden files, temporary files, and files
+/// that do not end in `.wasm`.
 pub(super) fn file_name(file: &OsStr) -> Option<FileName> {
-    // `x.wasm.tmp`, `x.wasm~`, `x.wasm.part` and `.x.wasm.swp` are no plugins: they do not end in
-    // `.wasm`, or they begin with a dot.
+    // Examples of ignored names are `x.wasm.tmp`, `x.wasm~`, `x.wasm.part` and `.x.wasm.swp`. These
+    // names do not end in `.wasm`, or begin with a dot.
     let bytes = file.as_encoded_bytes();
     if bytes.starts_with(b".") || !has_suffix(bytes) {
         return None;
@@ -50,19 +51,20 @@ pub(super) fn file_name(file: &OsStr) -> Option<FileName> {
     let text = file.to_string_lossy();
     let misnamed = |text: &str| FileName::Misnamed(quoted(text));
     let Some(stem) = text.strip_suffix(SUFFIX) else { return Some(misnamed(&text)) };
-    // If a name is not UTF-8, its bad bytes are replaced by characters that no plugin's name may
-    // have, so the name is refused.
+    // If a name is not UTF-8, `to_string_lossy` replaces its bad bytes by a character that the rule
+    // for names forbids. So the name is refused.
     Some(stem.parse().map_or_else(|_| misnamed(stem), FileName::Plugin))
 }
 
-/// Whether the name ends in `.wasm`, in upper or lower case. `X.WASM` is no plugin, because two
-/// files could then have one name. The refusal names the file, so that its author learns of it.
+/// Whether the name ends in `.wasm`, in upper or lower case. A file `X.WASM` is refused later,
+/// because otherwise two files could have the same plugin name. The function returns true for it,
+/// so that the author of the file gets a refusal.
 fn has_suffix(name: &[u8]) -> bool {
     let end = name.len().checked_sub(SUFFIX.len()).and_then(|at| name.get(at..));
     end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX.as_bytes()))
 }
 
-/// Why a file of that name cannot be a plugin.
+/// The reason why a file with this name cannot be a plugin.
 fn misnamed(file: &OsStr) -> Kind {
     match file.as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
         true => Kind::Misnamed,
@@ -70,10 +72,10 @@ fn misnamed(file: &OsStr) -> Kind {
     }
 }
 
-/// The most characters of a text in quotes in a log line.
+/// Most characters of a quoted name in a log line.
 const MAX_QUOTED: usize = 64;
 
-/// A text in quotes that is fit for a log line, made from a name with any contents.
+/// Puts a name in quotes and escapes its special characters, so that a log line can contain it.
 pub(super) fn quoted(name: &str) -> String {
     let mut quoted: String = name.chars().take(MAX_QUOTED).flat_map(char::escape_default).collect();
     if quoted.len() > MAX_QUOTED || name.chars().nth(MAX_QUOTED).is_some() {
@@ -125,11 +127,11 @@ pub(super) fn list<'a>(
     Ok(Listing { entries, links, overlooked })
 }
 
-/// The kind of a link that was not followed.
+/// The kind of an entry that is a link and was not followed.
 const LINK: Kind = Kind::Other("a link");
 
-/// A sample of `path`; `None` if no file has this path. A file that cannot be examined counts as a
-/// file that exists.
+/// Takes a sample of `path`; returns `None` if no file has this path. A file that cannot be
+/// examined counts as an existing file, because its removal is not proved.
 fn sample(path: &Path) -> Option<Sample> {
     match fs::symlink_metadata(path) {
         Ok(meta) => Some(Sample::of(&meta)),
@@ -141,7 +143,7 @@ fn sample(path: &Path) -> Option<Sample> {
     }
 }
 
-/// A sample of the file that the link at `path` leads to.
+/// Takes a sample of the file to which the link at `path` leads.
 pub(super) fn led_to(path: &Path) -> io::Result<Sample> {
     fs::metadata(path).map(|meta| Sample::of(&meta))
 }
@@ -166,21 +168,21 @@ impl Sample {
     }
 }
 
-/// Reads the sampled file once, unless a link has taken its place. If `path` has another file by
-/// now, or the file changes meanwhile, the outcome is [`Outcome::Moved`], and the bytes are
-/// dropped.
+/// Reads the sampled file once. The outcome is [`Outcome::Moved`], without bytes, in each of these
+/// cases: another file or a link is now at `path`, or the file changes while it is read.
 pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
     outcome(try_read(path, expected, wait, (OFlag::O_NOFOLLOW, sample)))
 }
 
-/// Reads the file that a link leads to. The rules are those of [`read`].
+/// Reads the file to which a link leads. The outcome is that of [`read`], except that the link is
+/// followed.
 pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
     outcome(try_read(path, expected, wait, (OFlag::empty(), |path| led_to(path).ok())))
 }
 
-/// Judges how a reading ended.
+/// Makes the outcome from the result of a reading.
 fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> Outcome {
-    // The error says that a link has taken the place of the file.
+    // The system reports ELOOP if the path is a link now. The flags of `open` do not allow a link.
     let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::ELOOP as i32);
     match read {
         Ok(Some(bytes)) => Outcome::Bytes(ModuleHash::of(&bytes), bytes),
@@ -190,7 +192,8 @@ fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> Outcome {
     }
 }
 
-/// Opens the file with the flags `how`, and compares it with `expected` before and after reading.
+/// Opens the file with the flags `how`, and compares it with `expected` before and after the
+/// reading.
 fn try_read(
     path: &Path,
     expected: &Sample,
@@ -206,13 +209,14 @@ fn try_read(
     Ok(is_same.then(|| bytes.into()))
 }
 
-/// Opens the file without blocking: a pipe may have taken its place since it was sampled.
+/// Opens the file. If a pipe has replaced the file since the sample, the call does not block.
 fn open(path: &Path, how: OFlag) -> io::Result<File> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | how;
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
-/// The contents of a file that has this many bytes; `None` if it has more or fewer.
+/// Reads a file that must have exactly this many bytes. Returns `None` if the file has more or
+/// fewer.
 fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<Vec<u8>>> {
     let Ok(size) = usize::try_from(bytes) else { return Ok(None) };
     let mut contents = Vec::with_capacity(size);
@@ -228,10 +232,11 @@ fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<V
     }
 }
 
-/// Reads a file that was in the folder before. The call may wait for the disk.
+/// Reads a file that the watch has reported before. The call may block until the disk answers.
 ///
 /// # Errors
-/// The file cannot be read, is no regular file, has more than `max_bytes`, or changes meanwhile.
+/// The file cannot be read, is not a regular file, has more than `max_bytes`, or changes while it
+/// is read.
 pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path, OFlag::empty())?;
     let meta = file.metadata()?;
@@ -288,13 +293,14 @@ mod tests {
         }
     }
 
-    /// A card that fails, or a folder that can be listed but not searched, stopped all programs.
+    /// A past defect: a failing memory card stopped all programs, because its files counted as
+    /// gone. A folder that the daemon may list but not search also stopped all programs.
     #[test]
     fn what_cannot_be_looked_at_is_not_gone() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(sample(&dir.path().join("x.wasm")), None);
-        // The system refuses to examine a file with so long a name, as it does if the right to
-        // search the folder is missing.
+        // The system refuses to examine a file with such a long name. A folder without the right to
+        // search it causes a similar error.
         let long = dir.path().join("x".repeat(300));
         let kind = sample(&long).expect("nobody knows that it is gone").kind;
         assert!(matches!(&kind, Kind::Unreadable(why) if why.contains("too long")), "{kind:?}");
@@ -312,7 +318,7 @@ mod tests {
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
         fs::remove_file(&path).unwrap();
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
-        // A link may lead to a file system that does not answer, so it is not followed.
+        // A link may lead to a file system that does not answer. So `read` does not follow it.
         let file = dir.path().join("b.wasm");
         fs::write(&file, b"led to").unwrap();
         std::os::unix::fs::symlink(&file, &path).unwrap();
@@ -322,14 +328,14 @@ mod tests {
         let led = read_link(&path, &lead, &Wait::default());
         assert!(matches!(led, Outcome::Bytes(of, _) if of == ModuleHash::of(b"led to")));
         fs::remove_file(&path).unwrap();
-        // A file that has grown since is not read as a whole.
+        // If the file has grown beyond the limit, it is not read at all.
         fs::write(&path, b"longer").unwrap();
         assert_eq!(reread(&path, 6).unwrap(), b"longer");
         let large = reread(&path, 5).unwrap_err();
         let words = "at most 5 are allowed (plugins.module in the configuration)";
         assert_eq!(large.to_string(), format!("it has 6 bytes by now, {words}"));
         fs::remove_file(&path).unwrap();
-        // If a pipe has taken the file's place, reading returns at once.
+        // If a pipe has replaced the file, the reading returns at once and does not block.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
         assert_eq!(sample(&path).unwrap().kind, Kind::Other("a named pipe"));

@@ -1,10 +1,15 @@
 //! Hints that the plugin folder has changed: events of the operating system, and requests of the
 //! daemon.
 //!
-//! Hints are kept as flags until the folder's thread takes them. So any number of hints takes the
-//! same room, and no sender waits for the thread. This file does not look at the folder:
-//! `folder/settle.rs` decides what a hint means for a file. This is the only file that uses the
-//! crate notify.
+//! ```text
+//! kernel ── events ──▶ ┌───────┐
+//!                      │ Inbox │ ── all hints at once ──▶ folder's thread
+//! daemon ─ requests ─▶ └───────┘
+//! ```
+//!
+//! The inbox stores hints as flags until the folder's thread reads and removes them. So the memory
+//! for hints is limited, and no sender waits for the thread. `folder/settle.rs` decides what a hint
+//! means for a file. This is the only file that uses the library notify.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,51 +25,56 @@ use super::{FileName, disk};
 use crate::clock::{Clock, MonotonicClock};
 use crate::name::PluginName;
 
-/// The kernel's watch on a folder. Dropping it ends the watch.
+/// The kernel's watch on a folder. If this value is dropped, the watch ends.
 pub(super) type Watcher = RecommendedWatcher;
 
-/// Most files whose hints are kept between two looks: as many as a look examines. A further file
-/// settles as if it had no events: a little later, or by its sample alone.
+/// Most files whose hints are stored between two passes: as many as a pass over the folder
+/// examines. The events of further files are lost. Such a file then settles by its samples alone,
+/// which may take a little longer.
 const MAX_HINTS: usize = disk::MAX_CANDIDATES;
 
-/// The place where hints are kept. Events set flags, so any number of events takes the same room.
+/// The store of hints. Events set flags, so the memory does not grow with the number of events.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    /// The hints. notify's thread and `Watch` write them; the folder's thread takes them.
+    /// The hints. The thread of the library notify and the `Watch` write them. The folder's thread
+    /// reads and removes them.
     mail: Mutex<Mail>,
-    /// Wakes the folder's thread, which waits for it, when another thread has set a flag.
+    /// Wakes the folder's thread after another thread has set a flag.
     arrived: Condvar,
 }
 
-/// All hints and requests that the folder's thread has not taken yet.
+/// All hints and requests that the folder's thread has not read yet.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
-    /// A request to end the thread.
+    /// The request to end the folder's thread.
     pub(super) stop: bool,
-    /// A request to look at once.
+    /// The request to begin a pass over the folder at once.
     pub(super) poked: bool,
-    /// An event came: the thread looks when the gap after the last look is over.
+    /// Whether an event came. The thread then begins a pass over the folder after the shortest
+    /// pause between two passes.
     dirty: bool,
-    /// The watched folder itself was moved or deleted, so the kernel's watch on it is useless.
+    /// Whether the watched folder itself was moved or deleted. The kernel's watch is useless then.
     pub(super) uprooted: bool,
-    /// The hint of the last event about each file, by plugin.
+    /// The hint of the last event about each file, by plugin name.
     pub(super) hints: BTreeMap<PluginName, Hint>,
-    /// A request to accept the folder as it is, even if it is another one and empty.
+    /// The request to accept the folder as it is, even if it is another folder than before and
+    /// empty.
     pub(super) accepted: bool,
-    /// Plugins whose file the operator has removed.
+    /// The plugins whose files the operator has removed.
     pub(super) forgotten: BTreeSet<String>,
-    /// Plugins whose bytes were refused.
+    /// The plugins whose reported bytes were refused.
     pub(super) refused: BTreeSet<String>,
 }
 
 impl Inbox {
-    /// Sets flags, and wakes the folder's thread.
+    /// Sets flags by the function `write`, and wakes the folder's thread.
     pub(super) fn put(&self, write: impl FnOnce(&mut Mail)) {
         write(&mut self.lock());
         self.arrived.notify_one();
     }
 
-    /// Sleeps until there is a reason to look: a request, an event after `not_before`, or `until`.
+    /// Waits for a reason to begin a pass over the folder, and then removes and returns all hints.
+    /// The reasons are: a request, an event after the time `not_before`, or the time `until`.
     pub(super) fn wait(&self, not_before: Duration, until: Duration) -> Mail {
         let mut mail = self.lock();
         loop {
@@ -79,13 +89,14 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Mail> {
-        // A poisoned lock is no damage, because no thread leaves the flags half set.
+        // If a thread has panicked while it held the lock, the flags are still valid, because each
+        // flag is set in one step.
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Mail {
-    /// Takes in one event.
+    /// Stores the hint of one event.
     fn hear(&mut self, event: &Event, dir: &Path) {
         if !is_hint(event) {
             return;
@@ -95,8 +106,8 @@ impl Mail {
         if let Some((name, hint)) = hint(event)
             && (self.hints.len() < MAX_HINTS || self.hints.contains_key(&name))
         {
-            // A writer that writes under another name and renames may close the file after the
-            // renaming.
+            // A program may write a file under another name, rename it, and close it after the
+            // renaming. In that case the closing does not replace the hint of the renaming.
             let was_renamed = self.hints.get(&name) == Some(&Hint::Renamed);
             if !(was_renamed && hint == Hint::Closed) {
                 self.hints.insert(name, hint);
@@ -105,8 +116,9 @@ impl Mail {
     }
 }
 
-/// Whether the event can mean a change. The thread's own reading raises `Access(Open)`, which is no
-/// hint, because the thread would then look without end.
+/// Whether the event can mean a change of a file. The thread itself opens files to read them, which
+/// raises `Access(Open)`. If this event were a hint, each pass over the folder would start the next
+/// pass.
 fn is_hint(event: &Event) -> bool {
     event.need_rescan()
         || match event.kind {
@@ -115,7 +127,7 @@ fn is_hint(event: &Event) -> bool {
         }
 }
 
-/// The hint that the event gives about a plugin's file, with the plugin's name.
+/// The name of the plugin and the hint about its file that the event contains, if there is one.
 fn hint(event: &Event) -> Option<(PluginName, Hint)> {
     let hint = match event.kind {
         EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => Hint::Renamed,
@@ -129,13 +141,14 @@ fn hint(event: &Event) -> Option<(PluginName, Hint)> {
     }
 }
 
-/// Sends the kernel's events about the folder to the inbox, until the watcher is dropped.
+/// Starts the kernel's watch on the folder, and sends its events to the inbox. The watch ends when
+/// the returned value is dropped.
 ///
 /// # Errors
-/// The kernel's message, with the name of the limit if a limit is the reason.
+/// The kernel's message. If a limit of the system is the reason, the message names the limit.
 pub(super) fn start_watcher(dir: &Path, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
     watch(dir, inbox).map_err(|error| match &error.kind {
-        // From inotify_init1(2) and inotify_add_watch(2).
+        // The meaning of the errors is from inotify_init1(2) and inotify_add_watch(2).
         ErrorKind::Io(io) if io.raw_os_error() == Some(Errno::EMFILE as i32) => {
             format!("{io}; fs.inotify.max_user_instances is the limit, or that of open files")
         }

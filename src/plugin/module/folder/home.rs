@@ -1,10 +1,12 @@
-//! The identity of the plugin folder, by which it is told from another folder of the same name.
+//! The identity of the plugin folder. The identity shows whether another folder is now at the same
+//! path.
 //!
-//! When a mount goes away, another folder appears under its name, and no event reports this. The
-//! folder's thread notes here which folder it has looked at. A publisher compares the identity
-//! right before it puts a file there. Without the comparison, a new file in an empty mount point
-//! would make that a folder of plugins, and all running plugins would count as gone. This file does
-//! not decide when the folder is lost: `folder/keeper.rs` does.
+//! When a file system is no longer mounted, another folder, the empty mount point, appears at the
+//! path. No event reports this. So the folder's thread records here the identity of the folder of
+//! its last pass. A thread that publishes a file compares the identity immediately before it puts
+//! the file into the folder. Without this comparison, the new file could be put into the empty
+//! mount point. The mount point would then count as the plugin folder, and all running plugins
+//! would count as gone. This file does not decide when the folder is lost: `folder/keeper.rs` does.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,14 +14,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use std::{fs, io};
 
-/// The identity of a folder. The inode alone is not enough: it is reused.
+/// The identity of a folder. The inode number alone is not enough, because the file system reuses
+/// the numbers of deleted folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     /// The device number of the file system.
     dev: u64,
     /// The inode number of the folder.
     ino: u64,
-    /// When the folder was made, if the file system knows that.
+    /// The time when the folder was created, if the file system stores this time.
     born: Option<SystemTime>,
 }
 
@@ -30,8 +33,8 @@ impl Identity {
     }
 }
 
-/// The identity of the folder that was looked at last and was not lost; none before the first look.
-/// The folder's thread writes it, and publishers read it.
+/// The identity of the folder when it was last listed and not lost; `None` before the first list.
+/// The folder's thread writes the identity, and threads that publish files read it.
 #[derive(Debug, Default)]
 pub struct Home(Mutex<Option<Identity>>);
 
@@ -44,11 +47,11 @@ impl Home {
         *self.lock() = Some(identity);
     }
 
-    /// Checks that `dir` is still the folder that was looked at. The call may wait for the file
-    /// system.
+    /// Checks that `dir` is still the folder that the folder's thread has listed last. The call may
+    /// block until the file system answers.
     ///
     /// # Errors
-    /// `dir` is another folder, or cannot be examined.
+    /// `dir` is another folder than the one that was listed last, or cannot be examined.
     pub(super) fn check(&self, dir: &Path) -> io::Result<()> {
         let found = Identity::of(dir)?;
         match self.get() {
@@ -62,7 +65,8 @@ impl Home {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Identity>> {
-        // A poisoned lock is no damage, because the value is copied as a whole.
+        // If a thread has panicked while it held the lock, the value is still valid, because it is
+        // written in one step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,17 @@
-//! The folder's thread: looks at the folder, compares it with what was reported, reads new files,
-//! and reports changes.
+//! The folder's thread. In each pass it lists the folder, compares the list with its earlier
+//! reports, reads new files, and reports the changes.
 //!
-//! The thread looks when a hint comes, and every two seconds anyway. The folder is lost when it
-//! cannot be read. The folder is also lost when another folder has its name and holds none of the
-//! plugins, as when a file system is no longer mounted. As long as the folder is lost, the thread
-//! reports no plugin as gone.
+//! ```text
+//! hint or timer ─▶ list ─▶ follow links ─▶ compare ─▶ read settled files ─▶ report
+//!                   └─ error, or another folder at the path ─▶ report the folder as lost
+//! ```
 //!
-//! What a file's samples mean is decided in `folder/settle.rs`.
+//! A pass begins when a hint comes, and at least every two seconds. The folder is lost if it cannot
+//! be read. The folder is also lost if another folder is at its path and contains no plugin: this
+//! happens when a file system is no longer mounted. While the folder is lost, the thread reports no
+//! plugin as gone.
+//!
+//! What the samples of a file mean is decided in `folder/settle.rs`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,38 +28,40 @@ use super::wait::Wait;
 use super::{Change, Loss, Overlooked, disk};
 use crate::clock::{Clock, MonotonicClock};
 
-/// Time from one look to the next without a hint, because some changes raise no event.
+/// Time from one pass over the folder to the next if no hint comes. The passes without a hint are
+/// needed, because some changes raise no event.
 const RESCAN: Duration = Duration::from_secs(2);
 
-/// Time between two looks while the folder is lost: a look then costs one failing call, or the list
-/// of an empty folder.
+/// Time from one pass over the folder to the next while the folder is lost. Such a pass is cheap:
+/// it makes one call that fails, or lists an empty folder.
 const RESCAN_LOST: Duration = Duration::from_millis(250);
 
-/// The shortest time from a look to the next one by a hint. Ten thousand events a second then cost
-/// fifty looks a second.
+/// The shortest time from a pass over the folder to the next pass that a hint starts. With this
+/// limit, ten thousand events in a second cause only fifty passes.
 const LOOK_GAP: Duration = Duration::from_millis(20);
 
-/// The thread pauses after a look for at least so many times as long as the look took. So a folder
-/// with a hundred thousand names, which takes long to list, costs at most a fifth of a CPU.
+/// The shortest pause after a pass over the folder, as a multiple of the pass's duration. A folder
+/// with a hundred thousand names takes long to list. With this pause, the passes over such a folder
+/// use at most a fifth of a CPU.
 const LOOK_SHARE: u32 = 4;
 
-/// The shortest time between two reports of overlooked files, because each report is a line of the
-/// log.
+/// The shortest time between two reports of overlooked files. Each report is a line of the log, so
+/// frequent reports would fill the log.
 const OVERLOOKED_PAUSE: Duration = Duration::from_secs(5);
 
-/// The kernel's watch on the folder.
+/// The state of the kernel's watch, which sends events about the folder.
 enum Hints {
-    /// The thread has yet to set up the watch: at the start, and after the folder was moved or
-    /// could not be read.
+    /// The thread must set up the watch in the next pass over the folder. The state is `Untried` at
+    /// the start, and after the folder was moved or could not be read.
     Untried,
-    /// The kernel watches the folder.
+    /// The kernel watches the folder and sends events.
     Watching {
-        /// Kept because dropping it ends the watch.
+        /// The watch itself. The watch ends when this field is dropped.
         _watcher: Watcher,
         /// The identity of the watched folder.
         watched: Identity,
     },
-    /// The kernel refused the watch, and the log says so.
+    /// The kernel refused the watch, and the log has a line about this.
     Unavailable,
 }
 
@@ -62,21 +69,23 @@ enum Hints {
 pub(super) struct Keeper<R> {
     dir: PathBuf,
     table: Table,
-    /// Hints and requests. notify's thread and the `Watch` write them; this thread takes them.
+    /// Hints and requests. The thread of the library notify and the `Watch` write them. This thread
+    /// reads and removes them.
     inbox: Arc<Inbox>,
-    /// The present call on the file system. This thread writes it; the `Watch` reads it.
+    /// The call on the file system that this thread makes at present. This thread writes it, and
+    /// the `Watch` reads it.
     wait: Arc<Wait>,
     /// The names of the present files. This thread writes them; the `Watch` reads them.
     names: Arc<Names>,
-    /// The identity of the folder. This thread writes it; publishers read it.
+    /// The identity of the folder. This thread writes it, and threads that publish files read it.
     home: Arc<Home>,
     hints: Hints,
     links: Links,
-    /// The reported reason why the folder is lost.
+    /// The reason why the folder is lost, as it was reported; `None` if the folder is not lost.
     lost: Option<Loss>,
-    /// Plugins whose files the operator has removed since the folder was last listed.
+    /// The plugins whose files the operator has removed after the folder was last listed.
     forgotten: BTreeSet<String>,
-    /// The last report of overlooked files, and its time.
+    /// The last report of overlooked files, and the time of this report.
     overlooked: (Overlooked, Duration),
     report: R,
 }
@@ -105,13 +114,13 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// Makes the folder if it is missing, and tries to read it.
+    /// Creates the folder if it is missing, and checks that it can be read.
     pub(super) fn open(&self) -> io::Result<()> {
         self.wait.during(|| fs::create_dir_all(&self.dir))?;
         self.wait.during(|| fs::read_dir(&self.dir)).map(drop)
     }
 
-    /// Looks at the folder until the watch is dropped.
+    /// Makes passes over the folder until the watch is dropped.
     pub(super) fn run(mut self) {
         let mut mail = Mail::default();
         while !mail.stop {
@@ -129,26 +138,27 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// Looks at the folder once, and notes how long that takes.
+    /// Makes one pass over the folder, and records how long the steps of the pass take.
     fn look(&mut self, mail: &Mail) {
         self.compare(mail);
-        // If the folder could not be listed in this look, no link had its turn, so no lateness of
-        // links is noted.
+        // If the folder is lost, the links were not followed in this pass. In that case the waiting
+        // time of a link shows nothing about the file system, and is not recorded.
         if self.lost.is_none() {
             self.wait.is_behind(self.links.lateness());
         }
         self.wait.look_has_ended();
     }
 
-    /// Compares the folder with what was reported, and reports what is new.
+    /// Compares the folder with the earlier reports, and reports the changes.
     fn compare(&mut self, mail: &Mail) {
         self.forgotten.extend(mail.forgotten.iter().cloned());
         let wait = Arc::clone(&self.wait);
         let (identity, mut listing) = match wait.step(|| self.list()) {
             Ok(found) => found,
             Err(error) => {
-                // The watch is set up anew, because the same folder may come back by a remount, but
-                // the kernel's watch does not come back.
+                // The same folder may return when its file system is mounted again, but the
+                // kernel's watch does not return. So the next pass over the folder sets up a new
+                // watch.
                 self.hints = Hints::Untried;
                 return self.on_loss(Loss::Unreadable(error.to_string()));
             }
@@ -159,8 +169,8 @@ impl<R: FnMut(Change)> Keeper<R> {
             gone.into_iter().for_each(|change| (self.report)(change));
         }
         let is_other = self.home.get().is_some_and(|home| home != identity);
-        // Only files make the folder a folder of plugins, because an empty mount point may have
-        // other entries.
+        // Only files count here. An empty mount point may contain other entries, for example
+        // directories.
         let has_files = listing.entries.values().any(|entry| entry.sample.kind == Kind::File);
         let is_empty = !has_files && self.table.holds_plugins();
         if is_other && is_empty && !mail.accepted {
@@ -180,7 +190,8 @@ impl<R: FnMut(Change)> Keeper<R> {
                         true => wait.step(|| self.links.read(&path, &sample)),
                         false => Some(wait.step(|| disk::read(&path, &sample, &wait))),
                     };
-                    // A file whose reading still goes on will be ready at the next look too.
+                    // If the reading has not ended, there is no outcome yet. The next pass over the
+                    // folder asks for it again.
                     outcome.and_then(|it| self.table.read(MonotonicClock.now(), &name, it))
                 }
             };
@@ -193,17 +204,16 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// Lists the folder that now has the name. Links are not followed yet.
+    /// Lists the folder that is at the path now. Links are not followed yet.
     fn list(&mut self) -> io::Result<(Identity, Listing)> {
         let identity = self.wait.during(|| Identity::of(&self.dir))?;
-        // The watch begins before the listing, so that a change in between is listed, or raises an
+        // The watch begins before the listing. So a change between the two is listed, or raises an
         // event, or both.
         self.keep_watching(identity);
         Ok((identity, disk::list(&self.dir, self.table.paths(), &self.wait)?))
     }
 
-    /// Reports that the folder is lost, unless a loss with the same kind of reason was reported
-    /// already.
+    /// Reports that the folder is lost. There is no second report for a reason of the same kind.
     fn on_loss(&mut self, loss: Loss) {
         self.table.pause();
         self.names.forget();
@@ -214,8 +224,8 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// Reports how many files are overlooked, if the number has changed and the last report is old
-    /// enough.
+    /// Reports how many files are overlooked. The report is made only if the number has changed and
+    /// the last report is at least [`OVERLOOKED_PAUSE`] old.
     fn tell_of_overlooked(&mut self) {
         let (now, (told, at)) = (MonotonicClock.now(), &self.overlooked);
         let found = self.table.overlooked();
@@ -226,7 +236,8 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
     }
 
-    /// Makes sure that the kernel watches this folder.
+    /// Sets up the kernel's watch on the folder with this identity, unless the watch already
+    /// exists.
     fn keep_watching(&mut self, identity: Identity) {
         if matches!(&self.hints, Hints::Watching { watched, .. } if *watched == identity) {
             return;
@@ -260,7 +271,7 @@ mod tests {
     use super::super::settle::{Hint, Sample};
     use super::*;
 
-    /// Longer than any step of a look at a folder with nothing slow in it.
+    /// Longer than any step of a pass over a folder with fast files only.
     const LONG: Duration = Duration::from_millis(20);
 
     fn look_long(path: &Path) -> io::Result<Sample> {
@@ -279,7 +290,7 @@ mod tests {
         (Keeper { links: Links::with(look_long, limit), ..keeper }, wait)
     }
 
-    /// Whether the slow step is forgotten after quick looks.
+    /// Whether further fast passes over the folder erase the record of the slow step.
     fn forgets(keeper: &mut Keeper<impl FnMut(Change)>, wait: &Wait) -> bool {
         let begun = Instant::now();
         while wait.slowest_step() >= LONG {
@@ -291,12 +302,13 @@ mod tests {
         true
     }
 
-    /// All calls were answered late, and this was not reported as long as the steps were not
-    /// measured.
+    /// A past defect: each single call had its answer in time, but a whole step was too slow. The
+    /// steps were not measured, so the slow step was not reported.
     #[test]
     fn a_look_notes_how_long_each_of_its_steps_takes() {
         let dir = tempfile::tempdir().unwrap();
-        // For a missing folder, the attempt to list it is the only step.
+        // If the folder is missing, the attempt to list it is the only step of the pass over the
+        // folder.
         let (mut keeper_of_nothing, wait) = keeper(dir.path().join("nothing"));
         keeper_of_nothing.look(&Mail::default());
         assert!(wait.slowest_step() > Duration::ZERO);

@@ -1,15 +1,15 @@
-//! Links in the plugin folder: a thread of their own follows them, with a time limit for each link
-//! and for all links of a look together.
+//! Links in the plugin folder: another thread, the link thread, follows them. Each link has a time
+//! limit, and all links of a pass together have one too.
 //!
-//! A link may lead to another file system, which may give no answer. In that case only this one
-//! file counts as silent, and not the whole folder. The thread stays in its call for that link, and
-//! another thread follows the other links. No thread follows the silent link again before its
-//! answer has come.
+//! A link may lead to another file system, which may not answer. In that case only this single file
+//! counts as silent, and the folder does not. The link thread stays blocked in its call for that
+//! link, and a second link thread follows the other links. The silent link is not followed again
+//! until its call has returned.
 //!
-//! If a file system answers late, a look has time for a few of its links only. The other links stay
-//! listed as before, and come first in the next look. This file does not handle plain files: the
-//! folder's thread examines and reads them itself. The calls on the file system are in
-//! `folder/disk.rs`; the thread that follows links is in `link/worker.rs`.
+//! If a file system answers slowly, a pass has time for only some of its links. The other links
+//! stay listed as before, and come first in the next pass. This file does not examine or read plain
+//! files: the folder's thread does that itself. The calls on the file system are in
+//! `folder/disk.rs`, and the link thread is in `link/worker.rs`.
 
 mod worker;
 
@@ -24,71 +24,72 @@ use crate::patience::PATIENCE;
 use crate::stamp::Stamp;
 use worker::{Answer, Look, Order, Silence, Work, Worker};
 
-/// Most links without an answer at one time, each with its thread: more than a machine has disks.
-/// While there are so many, no other link is followed, and every other link is refused for this
-/// reason.
+/// Most links without an answer at one time. Each of them blocks a thread. The number is higher
+/// than the number of disks in a machine. When it is reached, no other link is followed, and every
+/// other link is refused for this reason.
 const MAX_SILENT: usize = 16;
 
-/// The time for each further link in a look, after one link has given no answer. The time is short
-/// because the further links may lead to the same place, and because the folder's thread waits
-/// meanwhile.
+/// The time limit for each further link of a pass over the folder, after one link has given no
+/// answer. The limit is short, because the further links may lead to the same file system. The
+/// folder's thread waits during this time.
 const IMPATIENCE: Duration = Duration::from_millis(100);
 
-/// The time of all links of a look together, in addition to the limit of one call. In this time the
-/// look can find [`MAX_SILENT`] links without an answer.
+/// The time limit for all links of a pass over the folder together, in addition to the limit of one
+/// call. In this time a pass can detect [`MAX_SILENT`] links without an answer.
 const ALL_IMPATIENCE: Duration = IMPATIENCE.saturating_mul(MAX_SILENT as u32);
 
-/// The text about a link without an answer.
+/// The error text for a link whose file system does not answer.
 const NO_ANSWER: &str = "it is a link, and the file system that it leads to does not answer";
 
-/// The text about a link that was not followed yet.
+/// The error text for a link that was not followed yet.
 const NOT_REACHED: &str = "it is a link, and those before it take their time to answer";
 
-/// The links of the folder. Only the folder's thread uses them.
+/// The links of the folder. Only the folder's thread uses this data.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// The links that were found at the last look.
+    /// The links that were found at the last pass over the folder, by path.
     found: BTreeMap<PathBuf, Link>,
-    /// Links without an answer, and given-up readings.
+    /// The links without an answer, and the readings that were given up.
     silent: Vec<Silent>,
-    /// Files that take longer than a look to read.
+    /// The readings of files that take longer than a pass over the folder.
     reading: Vec<Reading>,
-    /// When this look stops waiting for readings.
+    /// The time when the present pass over the folder stops waiting for readings.
     end: Instant,
-    /// The thread that follows links.
+    /// The link thread, if one is running and not blocked.
     worker: Option<Worker>,
     look: Look,
-    /// How long one call may last.
+    /// The time limit of one call.
     limit: Duration,
 }
 
-/// A link that was found.
+/// A link that was found in the folder.
 #[derive(Debug)]
 struct Link {
-    /// The stamp of the link itself. A link that was made anew may lead elsewhere.
+    /// The stamp of the link itself. If the stamp changes, the link is new and may lead to another
+    /// file.
     stamp: Stamp,
-    /// The sample of the file that the link led to when it was followed last, or the reason why it
-    /// is not known.
+    /// The sample of the file to which the link led when it was last followed. If the file is
+    /// unknown, this is the reason.
     lead: Result<Sample, String>,
-    /// Since when the link waits to be followed.
+    /// The time since when the link waits to be followed; `None` if it does not wait.
     waits_since: Option<Instant>,
 }
 
-/// A link without an answer.
+/// A link without an answer, or a reading that was given up. A thread is blocked in a call for it.
 #[derive(Debug)]
 struct Silent {
     path: PathBuf,
-    /// The stamp of the link; `None` for a reading that is not wanted any more.
+    /// The stamp of the link; `None` for a reading that was given up.
     stamp: Option<Stamp>,
-    /// The time from which the link counts as one that does not answer. A link does not count at
-    /// once if its look had too little time for it.
+    /// The time from which the link counts as silent. This time is in the future if the link had
+    /// too little time to answer, because other links of the same pass were slow.
     counts_from: Instant,
-    /// The queue for the answer. The link's thread writes the answer, and the folder's thread reads
-    /// it.
+    /// The channel for the answer. The blocked thread writes the answer when its call returns, and
+    /// the folder's thread reads it.
     answers: Receiver<Answer>,
 }
 
-/// A reading that goes on after the look that began it.
+/// A reading that continues after the pass over the folder in which it began.
 #[derive(Debug)]
 struct Reading {
     path: PathBuf,
@@ -107,9 +108,10 @@ impl Links {
         Self { found, silent, reading, end: Instant::now(), worker: None, look, limit }
     }
 
-    /// Examines the files that the links of a listing lead to. A link without an answer costs its
-    /// time limit once. All links that answer cost one change of threads together. Links without a
-    /// turn in this look stay listed as before.
+    /// Follows the links of a listing, and puts the samples of their files into the listing. A link
+    /// without an answer costs its time limit only in its first pass over the folder. All links
+    /// that answer together cost one exchange with the link thread. A link that was not followed in
+    /// this pass stays listed as before.
     pub(super) fn follow(&mut self, listing: &mut Listing) {
         let mut before = std::mem::take(&mut self.found);
         for entry in listing.links.iter().filter_map(|name| listing.entries.get(name)) {
@@ -137,8 +139,8 @@ impl Links {
         self.end = Instant::now() + self.limit;
     }
 
-    /// The links that are to be followed; those that have waited longest come first. A link that
-    /// still has no answer is not among them: it is marked as silent.
+    /// Returns the links that must be followed, in their order: the links that have waited longest
+    /// come first. A link that has no answer yet is not returned, and is marked as silent.
     fn turns(&mut self) -> Vec<PathBuf> {
         let mut turns = Vec::new();
         for (path, link) in &mut self.found {
@@ -147,7 +149,8 @@ impl Links {
                     link.has_led(Some(Err(NO_ANSWER.into())));
                 }
                 Some(_) => link.has_led(None),
-                // The flag is needed because `None` would come first otherwise.
+                // The first field puts waiting links before the others. Without it, links with
+                // `None` would come first, because `None` sorts before any time.
                 None => turns.push((link.waits_since.is_none(), link.waits_since, path.clone())),
             }
         }
@@ -155,8 +158,8 @@ impl Links {
         turns.into_iter().map(|(.., path)| path).collect()
     }
 
-    /// For each link, the sample of the file that it leads to, or the reason why it is not known;
-    /// `None` if the link had no turn.
+    /// Returns, for each link, the sample of the file to which it leads, or the reason why the file
+    /// is unknown. The result is `None` for a link that was not followed because the time was over.
     fn look(&mut self, paths: &[PathBuf]) -> Vec<Option<Result<Sample, String>>> {
         let end = Instant::now() + self.limit + ALL_IMPATIENCE;
         let (mut found, mut limit) = (Vec::new(), self.limit);
@@ -191,21 +194,21 @@ impl Links {
         found
     }
 
-    /// Whether `path` was a link at the last look.
+    /// Whether `path` was a link at the last pass over the folder.
     pub(super) fn has(&self, path: &Path) -> bool {
         self.found.contains_key(path)
     }
 
-    /// How long a link has waited for its turn, or for the end of its reading.
+    /// The longest time that a link has waited to be followed, or that a reading has lasted.
     pub(super) fn lateness(&self) -> Duration {
         let waiting = self.found.values().filter_map(|link| link.waits_since);
         let reading = self.reading.iter().map(|reading| reading.since);
         waiting.chain(reading).min().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Reads the file that a link leads to, if it is still the sampled file. Each call has a time
-    /// limit, and all readings of a look together have one too. `None` means that the reading goes
-    /// on; the caller asks again at the next look.
+    /// Reads the file to which a link leads, if it is still the sampled file. Each call has a time
+    /// limit, and all readings of a pass over the folder together have one too. Returns `None` if
+    /// the reading has not ended; the caller asks again at the next pass.
     pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Option<Outcome> {
         let is_it = |reading: &Reading| reading.path == path && reading.sample == *sample;
         let (since, order) = match self.reading.iter().position(is_it) {
@@ -213,7 +216,7 @@ impl Links {
                 let Reading { since, order, .. } = self.reading.swap_remove(at);
                 (since, order)
             }
-            // A later look will have time for this reading.
+            // The time of this pass is over, so the reading begins in a later pass over the folder.
             None if Instant::now() >= self.end => return None,
             None => match self.order(Work::Read(path.to_owned(), sample.clone())) {
                 Ok(order) => (Instant::now(), order),
@@ -223,7 +226,8 @@ impl Links {
         match order.answer(self.limit, self.end) {
             Ok(Answer::Read(outcome)) => Some(outcome),
             Err(Silence::Look) => {
-                // The busy thread goes on with its reading, so other links get another thread.
+                // The busy thread continues its reading. The field is cleared, so other links get a
+                // new thread.
                 self.worker = None;
                 let (path, sample) = (path.to_owned(), sample.clone());
                 self.reading.push(Reading { path, sample, since, order });
@@ -236,8 +240,8 @@ impl Links {
         }
     }
 
-    /// Gives up the readings of files that are other files by now, or none. The thread of such a
-    /// reading counts as silent until it has its answer.
+    /// Gives up the readings of files that were replaced or removed. The thread of such a reading
+    /// counts as silent until its call returns.
     fn give_up_readings(&mut self) {
         let Self { reading, found, silent, .. } = self;
         let is_over = |reading: &mut Reading| {
@@ -253,7 +257,7 @@ impl Links {
         ));
     }
 
-    /// Gives this work to the thread.
+    /// Sends this work to the link thread, and starts a thread if there is none.
     fn order(&mut self, work: Work) -> Result<Order, String> {
         if self.silent.len() + self.reading.len() >= MAX_SILENT {
             return Err(format!(
@@ -269,8 +273,8 @@ impl Links {
         Ok(order)
     }
 
-    /// Notes a link without an answer, which counts as silent after this time. The thread stays in
-    /// its call, and further links get another thread.
+    /// Records a link without an answer, which counts as silent after the time `after`. The thread
+    /// stays blocked in its call, and further links get a new thread.
     fn fall_silent(&mut self, path: &Path, order: Order, after: Duration) {
         self.worker = None;
         let stamp = self.found.get(path).map(|link| link.stamp);
@@ -280,7 +284,7 @@ impl Links {
 }
 
 impl Link {
-    /// Takes in what the link leads to; `None` means that the link had no turn in this look.
+    /// Stores what the link leads to. `None` means that the link was not followed in this pass.
     fn has_led(&mut self, lead: Option<Result<Sample, String>>) {
         match lead {
             Some(lead) => (self.lead, self.waits_since) = (lead, None),
@@ -294,8 +298,8 @@ impl Silent {
         self.path == path && self.stamp == Some(stamp)
     }
 
-    /// Whether the thread still has no answer. An answer, or the end of the thread, ends the
-    /// silence.
+    /// Whether the blocked thread still has no answer. The silence ends when the thread answers or
+    /// ends.
     fn has_no_answer(&self) -> bool {
         matches!(self.answers.try_recv(), Err(TryRecvError::Empty))
     }
@@ -319,7 +323,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(200);
 
-    /// Hangs if a link leads to a pipe, until the test writes into the pipe.
+    /// Follows a link as the daemon does. But if the link leads to a pipe, the call blocks until
+    /// the test writes into the pipe.
     fn look(path: &Path) -> io::Result<Sample> {
         let lead = fs::read_link(path)?;
         if lead.ends_with("pipe") {
@@ -338,7 +343,8 @@ mod tests {
             .collect()
     }
 
-    /// Once, a single link to a disk that gave no answer made the whole folder count as lost.
+    /// A past defect: a single link to a disk that did not answer made the whole folder count as
+    /// lost.
     #[test]
     fn only_the_link_that_has_no_answer_is_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -360,17 +366,17 @@ mod tests {
             found["b"].clone()
         };
         assert_eq!(check(kinds(dir.path(), &mut links)), silent);
-        // The silent link is known by now, so the look does not wait for it.
+        // The silent link is already known, so a pass over the folder does not wait for it.
         let started = Instant::now();
         for _ in 0..3 {
             assert_eq!(check(kinds(dir.path(), &mut links)), silent);
         }
         assert!(started.elapsed() < LIMIT && links.silent.len() == 1);
-        // A link that was made anew may lead elsewhere.
+        // A new link with the same name may lead to another file, so it is followed.
         fs::rename(at("b.wasm"), at("e.wasm")).unwrap();
         symlink(at("lead"), at("b.wasm")).unwrap();
         assert_eq!(check(kinds(dir.path(), &mut links)), Kind::File);
-        // The link answers.
+        // Now the file system of the silent link answers.
         fs::remove_file(at("e.wasm")).unwrap();
         drop(File::options().write(true).open(at("pipe")).unwrap());
         let started = Instant::now();
@@ -383,7 +389,7 @@ mod tests {
         assert!(matches!(links.read(&at("a.wasm"), &sample), Some(Outcome::Bytes(..))));
     }
 
-    /// Each link that hangs keeps a thread.
+    /// Each link that does not answer blocks a thread, so their number has a limit.
     #[test]
     fn of_many_links_that_hang_few_are_waited_for() {
         let dir = tempfile::tempdir().unwrap();
@@ -401,7 +407,7 @@ mod tests {
         drop(File::options().read(true).write(true).open(pipe).unwrap());
     }
 
-    /// Answers so late that a look has no time for three of them.
+    /// Answers so slowly that a pass over the folder has no time for three links.
     fn look_late(path: &Path) -> io::Result<Sample> {
         let begun = Instant::now();
         while begun.elapsed() < (LIMIT + ALL_IMPATIENCE) / 2 {
@@ -410,8 +416,8 @@ mod tests {
         disk::led_to(path)
     }
 
-    /// A look at many links that each answered late lasted as long as all of them together.
-    /// Meanwhile the files in the folder itself were not looked at.
+    /// A past defect: a pass over many links with slow answers lasted as long as all answers
+    /// together. During this time the plain files of the folder were not examined.
     #[test]
     fn links_that_answer_late_have_the_time_of_one_look() {
         const LATE: Duration = Duration::from_secs(1);
@@ -433,14 +439,15 @@ mod tests {
         let why = Kind::Unreadable(NOT_REACHED.to_owned());
         assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
         assert!(links.lateness() > Duration::ZERO);
-        // The other links come first in the next look, and these stay as they were.
+        // In the next pass over the folder the other links come first. The links of the first pass
+        // keep their state.
         let found = kinds(dir.path(), &mut links);
         assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
         let second = is_file(&found);
         assert!(second.len() > first.len() && second.starts_with(&first), "{first:?}, {second:?}");
     }
 
-    /// Begins to read in a look that has little time for it.
+    /// Begins a reading in a pass over the folder that has little time for it.
     fn begin(links: &mut Links, link: &Path, sample: &Sample) {
         while links.reading.is_empty() {
             links.end = Instant::now() + Duration::from_millis(2);
@@ -449,7 +456,8 @@ mod tests {
         assert_eq!((links.reading.len(), links.silent.len()), (1, 0));
     }
 
-    /// A file that takes longer to read than a look lasts was begun anew in each look.
+    /// A past defect: if the reading of a file lasted longer than a pass over the folder, each pass
+    /// began the reading again from the start.
     #[test]
     fn a_reading_goes_on_after_the_look_that_began_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -472,7 +480,7 @@ mod tests {
             }
             assert!(links.reading.len() == 1 && started.elapsed() < 12 * PATIENCE);
         }
-        // The thread does not wait for the reading of a file that has been replaced.
+        // If the file has been replaced, the thread does not wait for its reading.
         begin(&mut links, &link, &sample);
         fs::write(&file, "another").unwrap();
         assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);

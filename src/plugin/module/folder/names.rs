@@ -1,22 +1,23 @@
-//! The names of the plugins that had a file at the last look.
+//! The names of the plugins that had a file at the last pass over the folder.
 //!
-//! The daemon reads in this list whether a plugin has a file at all. The list does not say whether
-//! the file is settled or good: reports of files come later, when the files have settled
-//! (`folder/settle.rs`).
+//! The daemon uses this list to find out whether a plugin has a file at all. The list does not show
+//! whether the file is settled or valid. Reports about files come later, when the files have
+//! settled (`folder/settle.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The names of plugins that have a file, or another entry under their name.
+/// The names of the plugins that have a file, or another entry under their name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// The names; `None` while they are unknown. The folder's thread writes it, and the owner of
-    /// the `Watch` reads it. Each thread holds the lock only while it exchanges a pointer.
+    /// The names; `None` while they are unknown. The folder's thread writes them, and the owner of
+    /// the `Watch` reads them. Each thread holds the lock only while it copies or replaces a
+    /// pointer.
     held: Mutex<Option<Arc<BTreeSet<String>>>>,
 }
 
 impl Names {
-    /// Takes in the names that the folder holds now.
+    /// Stores the names of the present files. If the names are the same as before, nothing changes.
     pub(super) fn set<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) {
         let is_same = self.get().is_some_and(|held| names.clone().eq(held.iter().map(|n| &**n)));
         if !is_same {
@@ -25,7 +26,7 @@ impl Names {
         }
     }
 
-    /// Notes that the names are unknown now.
+    /// Records that the names are unknown now.
     pub(super) fn forget(&self) {
         *self.lock() = None;
     }
@@ -35,7 +36,8 @@ impl Names {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<BTreeSet<String>>>> {
-        // A poisoned lock is no damage, because a pointer is never half exchanged.
+        // If a thread has panicked while it held the lock, the pointer is still valid, because it
+        // is replaced in one step.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

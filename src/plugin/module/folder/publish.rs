@@ -1,7 +1,12 @@
-//! Publishing: puts a plugin file into a folder so that no reader ever sees half of the file.
+//! Publishing: puts a plugin file into a folder. No program that reads the folder ever sees an
+//! incomplete plugin file.
 //!
-//! A reader of the folder sees meanwhile only a hidden temporary file, which is no plugin. Whether
-//! the bytes are a module is not checked here; the caller must do that.
+//! ```text
+//! write .tank.wasm.tmp ─▶ sync the file ─▶ rename to tank.wasm ─▶ sync the folder
+//! ```
+//!
+//! Before the renaming, the folder has only a hidden temporary file, which is no plugin. This file
+//! does not check whether the bytes are a valid module: the caller must do that.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -15,24 +20,26 @@ use crate::name::PluginName;
 use crate::patience::Commit;
 use crate::stamp::Stamp;
 
-/// Puts `bytes` into the folder as the plugin `name`, so that no reader ever sees half of them. The
-/// call writes `.name.wasm.tmp`, syncs the file, renames it, and syncs the folder.
+/// Puts `bytes` into the folder as the plugin `name`, in four steps: writes `.name.wasm.tmp`, syncs
+/// this file, renames it to `name.wasm`, and syncs the folder. So no reader of the folder sees
+/// incomplete bytes.
 ///
 /// # Errors
 /// Another publisher uses the name at this moment (`WouldBlock`), or the file system reports an
-/// error. On an error the plugin is unchanged.
+/// error. On an error before the renaming, the plugin is unchanged.
 pub fn publish(dir: &Path, name: &PluginName, bytes: &[u8]) -> io::Result<()> {
     put(dir, &format!("{name}.wasm"), bytes)
 }
 
-/// Puts `bytes` into the folder `dir` like [`publish`], if `dir` is still the watched folder once
-/// all bytes are written. The renaming of the file is the step of `commit`. If a file system delays
-/// the work before the renaming, the caller may give the work up, and the file is not renamed. If a
-/// file system delays the work after the renaming, the plugin is already replaced.
+/// Puts `bytes` into the folder `dir` like [`publish`], but renames the file only if `dir` is still
+/// the watched folder. The caller may give up the work while a slow file system delays it: `commit`
+/// decides in one step between the renaming and the giving up. If the caller gives up before the
+/// renaming, the file is not renamed. After the renaming the plugin is already replaced.
 ///
 /// # Errors
-/// Those of [`publish`]; also that the caller has given the work up, or that `dir` is another
-/// folder by now. After the renaming, an error says that the folder may not be on the disk yet.
+/// Those of [`publish`]. Also: the caller has given up the work, or `dir` is another folder now. An
+/// error after the renaming means that the plugin is replaced, but the change may not be on the
+/// disk yet.
 pub fn publish_if(
     (dir, home): (&Path, &Home),
     name: &PluginName,
@@ -42,7 +49,7 @@ pub fn publish_if(
     put_if(dir, &format!("{name}.wasm"), bytes, (&|| home.check(dir), commit))
 }
 
-/// Puts `bytes` into the folder like [`publish`], under a whole file name.
+/// Puts `bytes` into the folder like [`publish`]. `name` is the complete file name.
 ///
 /// # Errors
 /// Those of [`publish`].
@@ -50,8 +57,8 @@ pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<
     put_if(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
 
-/// Writes the temporary file and renames it. `may` is called when only the renaming is left, and
-/// the renaming is the step of `commit`.
+/// Writes the temporary file and renames it. `may` is called immediately before the renaming, and
+/// can forbid it by an error. The renaming is the step that `commit` protects.
 fn put_if(
     dir: &Path,
     name: &str,
@@ -77,8 +84,9 @@ fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Opens and locks the temporary file, so that two publishers of one name cannot mix their bytes.
-/// The lock ends with the process, so a publisher that died blocks no other.
+/// Opens and locks the temporary file. The lock prevents two publishers of the same name from
+/// mixing their bytes. If a publisher dies, the system releases its lock, so other publishers are
+/// not blocked.
 fn open_alone(path: &Path, name: &str) -> io::Result<File> {
     let busy = || {
         let text =
@@ -97,12 +105,12 @@ fn open_alone(path: &Path, name: &str) -> io::Result<File> {
         Err(TryLockError::WouldBlock) => return Err(busy()),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    // Another publisher may have renamed the file after we opened it and before we locked it. In
-    // that case the open file is the published plugin itself.
+    // Between the opening and the locking, another publisher may have renamed the file. In that
+    // case the open file is the published plugin itself, and must not be written.
     if is_at(&file, path)? { Ok(file) } else { Err(busy()) }
 }
 
-/// Whether the open file is a regular one and still has that name.
+/// Whether the open file is a regular file, and is still the file at this path.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = Stamp::from(&file.metadata()?);
     let there = fs::metadata(path).ok().filter(Metadata::is_file);
@@ -137,21 +145,20 @@ mod tests {
         publish(dir.path(), &a, b"two").unwrap();
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
 
-        // A publisher that opened the temporary file before it was renamed holds the published
-        // plugin.
+        // A publisher has opened the temporary file. The file is then renamed by another publisher,
+        // so the open file is the published plugin.
         let file = open_alone(&temporary, "a").unwrap();
         assert!(is_at(&file, &temporary).unwrap());
         fs::rename(&temporary, dir.path().join("a.wasm")).unwrap();
         assert!(!is_at(&file, &temporary).unwrap());
 
-        // If a directory has the plugin's name, the file system reports an error, and no temporary
-        // file is left.
+        // If a directory has the name of the plugin, the renaming fails. The temporary file is then
+        // removed.
         fs::create_dir(dir.path().join("b.wasm")).unwrap();
         assert!(publish(dir.path(), &b, b"three").is_err());
         assert!(!dir.path().join(".b.wasm.tmp").exists());
 
-        // If the caller has given the work up before the renaming, the new file does not replace
-        // the plugin.
+        // If the caller has given up before the renaming, the new file does not replace the plugin.
         publish(dir.path(), &a, b"two").unwrap();
         let home = Home::default();
         let publish_if = |dir: &Path, commit| publish_if((dir, &home), &a, b"late", commit);
@@ -162,7 +169,7 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"two");
         assert!(!dir.path().join(".a.wasm.tmp").exists());
 
-        // The folder that was looked at is another one.
+        // The watched folder is another folder than the target of the publication.
         let other = tempfile::tempdir().unwrap();
         home.set(Identity::of(other.path()).unwrap());
         let commit = Commit::default();

@@ -1,11 +1,17 @@
-//! The table of the folder's files: decides by samples of the folder which files are settled, and
-//! what is new about them.
+//! The table of the folder's files: decides from samples of the folder which files are settled, and
+//! which changes are reported.
 //!
-//! The table is pure: time is an argument, and the caller reads the files that the table's orders
-//! name. A half-written module may well be valid. So a file is settled only after two equal samples
-//! some time apart, and not while events say that a writer has it open. Files on a network's file
-//! system or behind a link have no events. If a file without events was refused and then grows, it
-//! gets more and more time. The decisions about one file are in `folder/settle/row.rs`.
+//! This code makes no call on the file system. The time is an argument, and the caller reads the
+//! files that the table's orders name. A half-written module may be a valid module, so a file must
+//! not be read too early. A file is settled if both conditions are true, except for some time
+//! limits in `folder/settle/row.rs`:
+//!
+//! - Two samples of the file, taken some time apart, are equal.
+//! - No event says that a process has the file open for writing.
+//!
+//! Files on a network file system or behind a link raise no events. If such a file was refused and
+//! then grows, it was probably incomplete, and the table waits longer before each further reading.
+//! The decisions about a single file are in `folder/settle/row.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,30 +27,31 @@ mod row;
 
 use row::Row;
 
-/// Most refused files that are reported by name; further ones are counted. An operator reads no
-/// more lines than this.
+/// Most refused files that are reported by name. Further refused files are only counted, because an
+/// operator reads no more lines than this.
 const MAX_REFUSED: usize = 64;
 
-/// The entries of the folder that a look found.
+/// The entries that a pass over the folder has found.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Every entry that may be a plugin, by name.
+    /// Every entry that may be a plugin, by its name.
     pub(super) entries: BTreeMap<FileName, Entry>,
-    /// The names in `entries` that are links. Until they are followed, their entries describe the
-    /// links themselves.
+    /// The names of the entries that are links. Until the links are followed, their entries
+    /// describe the links themselves.
     pub(super) links: Vec<FileName>,
-    /// Files that were not examined.
+    /// The files that were not examined, because there are too many.
     pub(super) overlooked: Overlooked,
 }
 
-/// An entry of the folder: its path and its sample at one moment.
+/// An entry of the folder: its path, and a sample of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) path: PathBuf,
     pub(super) sample: Sample,
 }
 
-/// A sample of a file. Equal samples mean equal contents, as far as a file system can show.
+/// A sample of a file: its stamp and its kind at one moment. If two samples are equal, the contents
+/// of the file are probably equal: a file system offers no stronger proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) stamp: Stamp,
@@ -54,25 +61,25 @@ pub(super) struct Sample {
 /// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A regular file, or a link to one.
+    /// A regular file, or a link to a regular file.
     File,
-    /// Another kind of entry, as text with its article.
+    /// Another kind of entry. The text names the kind, for example "a directory".
     Other(&'static str),
-    /// The entry cannot be examined, for the operating system's reason.
+    /// The entry cannot be examined. The text is the operating system's error.
     Unreadable(String),
-    /// The name breaks the rules.
+    /// The name breaks the rule for names of plugins.
     Misnamed,
-    /// The name ends in `.WASM` or the like.
+    /// The name ends in `.wasm` in other letters, for example `.WASM`.
     Missuffixed,
-    /// The name differs only in case from this plugin, which was there first.
+    /// The name differs only in upper and lower case from this plugin, which had the name first.
     Rival(String),
-    /// The file is one plugin too many.
+    /// The folder already has [`MAX_PLUGINS`] plugins, so this file is refused.
     Surplus,
 }
 
 impl Entry {
-    /// Takes in the sample of the file that the link leads to, or the reason why it is not known.
-    /// Without a sample, the entry stays with the stamp of the link itself.
+    /// Stores what the link leads to: the sample of the file, or the reason why the file is
+    /// unknown. For an unknown file, the entry keeps the stamp of the link itself.
     pub(super) fn lead_to(&mut self, found: Result<Sample, String>) {
         match found {
             Ok(sample) => self.sample = sample,
@@ -82,39 +89,41 @@ impl Entry {
 }
 
 impl Kind {
-    /// Whether an entry of this kind keeps its name from other files.
+    /// Whether an entry of this kind reserves its name, so that another file whose name differs
+    /// only in upper and lower case is refused.
     fn is_claim(&self) -> bool {
         matches!(self, Self::File | Self::Other(_) | Self::Unreadable(_))
     }
 }
 
-/// A hint: the change of a file that an event reports.
+/// A hint: what an event of the operating system reports about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
-    /// The file got its name by a renaming, as a whole file.
+    /// The file got its name by a renaming, so it is complete.
     Renamed,
-    /// The file was written, and is still open.
+    /// A process has written the file and has not closed it yet.
     Written,
-    /// A process that could write the file has closed it.
+    /// A process that had the file open for writing has closed it.
     Closed,
 }
 
-/// How a reading ended.
+/// The outcome of reading a file.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The contents, with their hash.
+    /// The hash of the contents, and the contents.
     Bytes(ModuleHash, Arc<[u8]>),
-    /// The file changed while it was read.
+    /// The file changed between its sample and the end of the reading.
     Moved,
-    /// The operating system's reason.
+    /// The file cannot be read. The text is the operating system's error.
     Failed(String),
 }
 
-/// An order to the caller; the orders of a look are carried out in turn.
+/// An order of the table to the folder's thread. The thread carries out the orders of a pass over
+/// the folder one after the other.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Tell(Change),
-    /// Read the file, and report the outcome with [`Table::read`].
+    /// Read the file, and pass the outcome to [`Table::read`].
     Read {
         name: PluginName,
         path: PathBuf,
@@ -122,12 +131,12 @@ pub(super) enum Order {
     },
 }
 
-/// All known files of the folder.
+/// The table of all known files of the folder.
 #[derive(Debug)]
 pub(super) struct Table {
     max_bytes: u64,
-    /// The rows by name: at most [`MAX_PLUGINS`] that have a place, and about [`MAX_REFUSED`]
-    /// others.
+    /// The known files by name. At most [`MAX_PLUGINS`] of them are plugins, and about
+    /// [`MAX_REFUSED`] are refused files.
     rows: BTreeMap<FileName, Row>,
     overlooked: Overlooked,
 }
@@ -137,28 +146,29 @@ impl Table {
         Self { max_bytes, rows: BTreeMap::new(), overlooked: Overlooked::default() }
     }
 
-    /// The files that are known.
+    /// The paths of the known files.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.rows.values().map(|row| row.path.as_path())
     }
 
-    /// The names that have a file, or had one a moment ago.
+    /// The names that have a file, or had a file until less than the grace period ago.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.rows.keys().map(|name| &**name)
     }
 
-    /// Files that the last look found and did not examine, because there are too many.
+    /// The files that the last pass over the folder found and did not examine, because there are
+    /// too many.
     pub(super) fn overlooked(&self) -> &Overlooked {
         &self.overlooked
     }
 
-    /// Whether any file was reported and not reported as gone since.
+    /// Whether the folder has a file that was reported, and that was not reported as gone later.
     pub(super) fn holds_plugins(&self) -> bool {
         self.rows.values().any(|row| row.told.is_some())
     }
 
-    /// Compares the folder with what is known. `hints` has what events say of files since the last
-    /// look.
+    /// Compares the listing of a pass over the folder with the known files, and returns the orders
+    /// for the thread. `hints` contains the events about files since the last pass.
     pub(super) fn look(
         &mut self,
         now: Duration,
@@ -190,7 +200,8 @@ impl Table {
         orders
     }
 
-    /// Drops a file that the operator has removed, without the grace period of a missing file.
+    /// Removes a file from the table, because the operator has removed the file. The grace period
+    /// of a missing file does not apply.
     pub(super) fn forget(
         &mut self,
         name: &str,
@@ -203,14 +214,14 @@ impl Table {
         row.told.is_some().then_some(Change::Gone { name })
     }
 
-    /// Notes that the reported contents of that file are no module.
+    /// Records that the reported contents of this file are not a valid module.
     pub(super) fn refused(&mut self, name: &str, now: Duration) {
         if let Some(row) = self.rows.get_mut(name) {
             row.refused_at = Some(now);
         }
     }
 
-    /// Takes in the outcome of a reading that [`Table::look`] ordered.
+    /// Processes the outcome of a reading that [`Table::look`] has ordered.
     pub(super) fn read(
         &mut self,
         now: Duration,
@@ -220,21 +231,23 @@ impl Table {
         self.rows.get_mut(&**name)?.read(now, name, outcome)
     }
 
-    /// Notes that the folder cannot be read, so it is not known which files are absent.
+    /// Records that the folder cannot be read. So the table does not know which files are missing,
+    /// and all grace periods begin again later.
     pub(super) fn pause(&mut self) {
         for row in self.rows.values_mut() {
             row.absent_since = None;
         }
     }
 
-    /// When the thread must look again even if no hint comes.
+    /// The time of the next pass over the folder that is needed even if no hint comes.
     pub(super) fn due(&self) -> Option<Duration> {
         self.rows.values().filter_map(Row::due).min()
     }
 
-    /// Marks the entries that may not have their name. A name belongs to the file that was there
-    /// first, and among new files to the oldest file. Returns the names that have a place. An entry
-    /// that is no file, and never was a file, needs no place.
+    /// Marks the entries that may not use their names. If two names differ only in case, the name
+    /// belongs to the file that the table knew first. Among new files, the name belongs to the
+    /// oldest file. Returns the names that count as plugins. An entry that never was a regular file
+    /// does not count.
     fn settle_claims(&self, entries: &mut BTreeMap<FileName, Entry>) -> BTreeSet<FileName> {
         let held = |row: &Row| row.sample.kind.is_claim();
         let held = self.rows.iter().filter(|(_, row)| held(row));
@@ -264,8 +277,8 @@ impl Table {
         placed
     }
 
-    /// Drops and counts the entries that are neither known nor placed, beyond the limit of refused
-    /// files.
+    /// Limits the number of refused files. Entries that are neither known nor plugins, beyond
+    /// [`MAX_REFUSED`], are removed from `entries` and counted as overlooked.
     fn overlook_most(
         &mut self,
         entries: &mut BTreeMap<FileName, Entry>,

@@ -1,47 +1,50 @@
-//! The time for which the folder's thread has been waiting for the file system.
+//! The time that the folder's thread has been waiting for the file system.
 //!
 //! If the server of a file system is gone, a call may never return, and no other thread can end the
-//! call. Examples are NFS, FUSE and a stick that was pulled out. So the thread notes when each call
-//! begins, and the daemon's loop reads how long the call has lasted. If many calls return late, the
-//! folder is useless too. So the thread also notes how long each step of a look takes. This file
-//! ends no wait: what follows from a late folder is in `folder.rs`.
+//! call. This can happen with NFS, with FUSE, and with a memory stick that was pulled out. So the
+//! folder's thread records the start of each call, and the daemon's main loop reads how long the
+//! call has lasted. If many calls return slowly, the folder is useless too. So the thread also
+//! records how long each step of a pass takes. This file ends no wait: `folder.rs` decides when the
+//! folder counts as late.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, MonotonicClock};
 
-/// The present call and step of one thread: the folder's thread, or a thread that follows links.
-/// The thread itself writes all fields, in nanoseconds. The owner of the `Watch` reads those of the
-/// folder's thread, and the folder's thread reads those of a thread that follows links.
+/// The present call and the present step of one thread. That thread writes all fields. The owner of
+/// the `Watch` reads the fields of the folder's thread. The folder's thread reads the fields of the
+/// link thread.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
-    /// The present call.
+    /// The call on the file system that the thread makes at present.
     call: Since,
-    /// The present step of a look.
+    /// The present step of a pass over the folder.
     step: Since,
-    /// The longest step of the present look.
+    /// The duration of the longest step of the present pass over the folder, in nanoseconds.
     slowest: AtomicU64,
-    /// The longest step of the look before.
+    /// The duration of the longest step of the previous pass over the folder, in nanoseconds.
     before: AtomicU64,
 }
 
-/// When a call or step began, on `CLOCK_MONOTONIC`, in nanoseconds; 0 when none is under way.
+/// The start time of a call or step on `CLOCK_MONOTONIC`, in nanoseconds. The value 0 means that
+/// there is no call or step at present.
 #[derive(Debug, Default)]
 struct Since(AtomicU64);
 
 impl Wait {
-    /// Makes one call that may wait for the file system.
+    /// Makes one call on the file system, and records its start and its end.
     pub(super) fn during<T>(&self, call: impl FnOnce() -> T) -> T {
         self.call.during(call)
     }
 
-    /// How long the present call has lasted; zero if there is none.
+    /// The duration of the present call up to now; zero if there is no call.
     pub(super) fn lasts(&self) -> Duration {
         self.call.lasts()
     }
 
-    /// Takes one step of a look: lists the folder, or reads one file.
+    /// Carries out one step of a pass over the folder: lists the folder, follows the links, or
+    /// reads one file. Records the duration of the step.
     pub(super) fn step<T>(&self, calls: impl FnOnce() -> T) -> T {
         self.step.during(|| {
             let result = calls();
@@ -50,19 +53,20 @@ impl Wait {
         })
     }
 
-    /// Notes that a link has waited this long for its turn, although each look ended in time. The
-    /// wait counts like a step of this length.
+    /// Records that a link has waited this long to be followed, although each pass over the folder
+    /// ended in time. The waiting time counts like a step of this duration.
     pub(super) fn is_behind(&self, time: Duration) {
         self.slowest.fetch_max(nanos(time), Ordering::Relaxed);
     }
 
-    /// Notes that the steps until here belong to one look.
+    /// Records the end of a pass over the folder. The steps after this call belong to the next
+    /// pass.
     pub(super) fn look_has_ended(&self) {
         self.before.store(self.slowest.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// The longest step of the present look and of the one before. So a slow folder counts as slow
-    /// until a whole look was quick.
+    /// The duration of the longest step of the present and the previous pass over the folder.
+    /// Because the previous pass counts, a folder counts as slow until a whole pass was fast.
     pub(super) fn slowest_step(&self) -> Duration {
         let noted = [&self.slowest, &self.before].map(|step| step.load(Ordering::Relaxed));
         let noted = noted.into_iter().max().map_or(Duration::ZERO, Duration::from_nanos);
@@ -94,7 +98,7 @@ fn nanos(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    /// Whether that becomes true within the time of this test.
+    /// Whether the condition becomes true within the time limit of this test.
     fn becomes(is_so: impl Fn() -> bool) -> bool {
         let limit = MonotonicClock.now() + Duration::from_secs(5);
         while MonotonicClock.now() < limit {
@@ -113,7 +117,8 @@ mod tests {
         assert_eq!(wait.lasts(), Duration::ZERO);
     }
 
-    /// Each call was answered, but no look came to an end; nothing reported that.
+    /// A past defect: each call returned in time, but no pass ended in time. The watch did not
+    /// report the slow passes.
     #[test]
     fn calls_that_are_all_late_make_a_slow_step() {
         let wait = Wait::default();

@@ -1,18 +1,18 @@
 //! The functions of WASI preview 1 that a module may import.
 //!
-//! The lists have every function of preview 1, because usual toolchains import more functions than
-//! they use. This file runs none of them: the functions are in `plugin/instance/wasi.rs`.
+//! The lists contain every function of preview 1, because usual toolchains import more functions
+//! than they use. This file only lists the functions; their code is in `plugin/instance/wasi.rs`.
 
 use super::Offer;
 
-/// The name of the module.
+/// The name of the import module for WASI preview 1.
 pub(in crate::plugin) const WASI: &str = "wasi_snapshot_preview1";
 
 const fn wasi(name: &'static str, parameters: &'static str) -> Offer {
     Offer { module: WASI, name, parameters, returns: true }
 }
 
-/// Functions that do something.
+/// Functions for which the host has code.
 pub(in crate::plugin) const WORKING: &[Offer] = &[
     wasi("fd_write", "iiii"),
     wasi("clock_time_get", "iIi"),
@@ -25,8 +25,8 @@ pub(in crate::plugin) const WORKING: &[Offer] = &[
     Offer { module: WASI, name: "proc_exit", parameters: "i", returns: false },
 ];
 
-/// Functions on file descriptors. Only the descriptors 1 and 2 exist, and a guest can only write to
-/// them.
+/// Functions on file descriptors that return the error "bad descriptor". A guest has only the
+/// descriptors 1 and 2, and can only write to them.
 pub(in crate::plugin) const BAD_DESCRIPTOR: &[Offer] = &[
     wasi("fd_advise", "iIIi"),
     wasi("fd_allocate", "iII"),
@@ -50,7 +50,7 @@ pub(in crate::plugin) const BAD_DESCRIPTOR: &[Offer] = &[
     wasi("fd_tell", "ii"),
 ];
 
-/// Functions that are not supported here.
+/// Functions that this host does not support. They return the error "function not supported".
 pub(in crate::plugin) const UNSUPPORTED: &[Offer] = &[
     wasi("clock_res_get", "ii"),
     wasi("path_create_directory", "iii"),
@@ -71,7 +71,7 @@ pub(in crate::plugin) const UNSUPPORTED: &[Offer] = &[
     wasi("sock_shutdown", "ii"),
 ];
 
-/// All functions of preview 1.
+/// All functions of WASI preview 1, from all three lists.
 pub(super) fn offers() -> impl Iterator<Item = Offer> {
     WORKING.iter().chain(BAD_DESCRIPTOR).chain(UNSUPPORTED).copied()
 }

@@ -1,12 +1,13 @@
-//! Tests that events become the right hints.
+//! Tests that each event becomes the right hint.
 //!
-//! The events are made by hand, without a kernel. The tests with real files are in `tests/it`.
+//! The tests make the events themselves, without a kernel. The tests with real files are in
+//! `tests/it`.
 
 use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
 
 use super::*;
 
-/// The kinds of event that notify reports.
+/// The kinds of event that the library notify reports.
 #[test]
 fn events_become_hints() {
     let check = |event: Event, dirty, uprooted, said: Option<(&str, Hint)>| {
@@ -48,7 +49,7 @@ fn any_number_of_events_takes_the_same_room() {
     assert_eq!(mail.hints.len(), MAX_HINTS);
 }
 
-/// The last event counts, but not the closing of a file that has been renamed by then.
+/// The last event about a file counts. The exception is the closing of a file after its renaming.
 #[test]
 fn a_later_hint_outweighs_those_before() {
     let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));

@@ -1,9 +1,9 @@
-//! The thread that follows links, and the orders to it.
+//! The link thread, which follows links, and the orders to it.
 //!
-//! The worker's thread makes one call after the other on the file system, and may wait for ever in
-//! each. The folder's thread sees how long a call lasts. If a call lasts too long, the folder's
-//! thread gives up the order, and no longer uses this worker. The limits, and what happens to the
-//! link, are in `link.rs`.
+//! The link thread makes one call on the file system after the other, and each call may block for
+//! ever. The folder's thread measures how long a call lasts. If a call lasts too long, the folder's
+//! thread gives up the order, and stops using this link thread. The time limits, and the further
+//! handling of the link, are in `link.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,66 +15,67 @@ use super::super::disk;
 use super::super::settle::{Outcome, Sample};
 use super::super::wait::Wait;
 
-/// A function that examines what a link leads to.
+/// A function that takes a sample of the file to which a link leads. Tests use slow functions.
 pub(super) type Look = fn(&Path) -> io::Result<Sample>;
 
-/// The reason why the folder's thread waits no longer for an answer.
+/// The reason why the folder's thread stops waiting for an answer.
 pub(super) enum Silence {
-    /// A call has lasted as long as it may.
+    /// A call has reached its time limit.
     Call,
-    /// The look has lasted as long as it may.
+    /// The pass over the folder has reached its time limit.
     Look,
 }
 
-/// A thread that follows links. The thread ends when the `Worker` is dropped and the thread's
-/// present call has returned.
+/// The link thread. The thread ends when this value is dropped and the present call has returned.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// The folder's thread writes, the worker's thread reads.
+    /// The channel for jobs. The folder's thread writes, and the link thread reads.
     jobs: Sender<Job>,
-    /// The thread's present call. The thread writes it; the folder's thread reads it.
+    /// The call that the link thread makes at present. The link thread writes this, and the
+    /// folder's thread reads it.
     wait: Arc<Wait>,
 }
 
-/// An order to the thread that follows links.
+/// A job for the link thread.
 #[derive(Debug)]
 struct Job {
     work: Work,
-    /// The worker's thread writes, the folder's thread reads.
+    /// The channel for answers. The link thread writes, and the folder's thread reads.
     answers: Sender<Answer>,
-    /// The worker's sign that the job is still wanted. The folder's thread drops the owner when it
-    /// gives the job up, and the worker's thread checks this.
+    /// Shows the link thread whether the job is still wanted. When the folder's thread gives the
+    /// job up, it drops the matching `Arc`. The link thread then sees a strong count of 0.
     wanted: Weak<()>,
 }
 
-/// The work that an order gives to the thread.
+/// The work of a job.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Examine the files that these links lead to, one after the other, with an answer for each.
+    /// Follow these links, one after the other. Each link gets an answer with the sample of its
+    /// file.
     Look(Vec<PathBuf>),
-    /// Read the file that this link leads to, if it still has this sample.
+    /// Read the file to which this link leads, if the file still has this sample.
     Read(PathBuf, Sample),
 }
 
-/// The thread's answer to one link.
+/// The answer of the link thread about one link.
 #[derive(Debug)]
 pub(super) enum Answer {
     Looked(io::Result<Sample>),
     Read(Outcome),
 }
 
-/// An order that was given to the worker. The worker's thread writes the answers, and the folder's
-/// thread reads them.
+/// An order that was sent to the link thread. The folder's thread waits here for the answers.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) answers: Receiver<Answer>,
     wait: Arc<Wait>,
-    /// Dropped with the order, which the worker's thread sees.
+    /// This field is dropped together with the order. By this, the link thread knows that the job
+    /// is not wanted any more.
     _wanted: Arc<()>,
 }
 
 impl Worker {
-    /// Starts the thread.
+    /// Starts the link thread, which uses `look` to follow links.
     pub(super) fn start(look: Look) -> io::Result<Self> {
         let (jobs, orders) = channel();
         let wait = Arc::<Wait>::default();
@@ -84,8 +85,8 @@ impl Worker {
         Ok(Self { jobs, wait })
     }
 
-    /// Gives this work to the thread. Also returns whether the thread has taken the work. A thread
-    /// that has panicked does not take it, and the order gets no answer.
+    /// Sends this work to the link thread. Returns the order, and whether the thread has accepted
+    /// the work. A thread that has panicked accepts no work, and its order gets no answer.
     pub(super) fn give(&self, work: Work) -> (Order, bool) {
         let (answers, wanted) = (channel(), Arc::new(()));
         let job = Job { work, answers: answers.0, wanted: Arc::downgrade(&wanted) };
@@ -95,10 +96,10 @@ impl Worker {
 }
 
 impl Job {
-    /// Does the job, on the thread that follows links.
+    /// Carries out the job. This function runs on the link thread.
     fn work(self, look: Look, wait: &Wait) {
         let Self { work, answers, wanted } = self;
-        // A failed send is no error: the folder's thread may have given up the order.
+        // The send fails if the folder's thread has given up the order. A failed send is no error.
         let tell = |answer| drop(answers.send(answer));
         match work {
             Work::Look(paths) => {
@@ -115,7 +116,8 @@ impl Job {
 }
 
 impl Order {
-    /// The next answer, if no call lasts as long as `limit`, and the answer comes before `end`.
+    /// Waits for the next answer. The wait fails if a call lasts longer than `limit`, or if no
+    /// answer comes before the time `end`.
     pub(super) fn answer(&self, limit: Duration, end: Instant) -> Result<Answer, Silence> {
         loop {
             let of_look = end.saturating_duration_since(Instant::now());

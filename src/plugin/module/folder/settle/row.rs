@@ -1,9 +1,9 @@
-//! The row of one file: decides when the file is settled, what is new about it, and when the thread
-//! looks at it again.
+//! The row of one file: decides when the file is settled, which changes are reported, and when the
+//! thread must examine the file again.
 //!
-//! A row decides by samples of its file, by the events about it, and by the outcomes of earlier
-//! readings. A row knows no other file and reads none: which file may have which name is decided in
-//! `folder/settle.rs`, and files are read in `folder/disk.rs`.
+//! A row decides from samples of its file, from the events about the file, and from the outcomes of
+//! earlier readings. A row does not read the file and knows no other file. `folder/settle.rs`
+//! decides which file may use which name, and `folder/disk.rs` reads files.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,88 +13,92 @@ use crate::name::PluginName;
 use crate::plugin::module::folder::{Change, FileName, MAX_PLUGINS, misnamed};
 use crate::plugin::{ModuleHash, Refusal};
 
-/// The time between two equal samples that make a file settled. The time is this long because
-/// writers make shorter pauses, and no longer because users do not want to wait.
+/// The time between two equal samples after which a file is settled. This time is longer than the
+/// usual pauses of a program that writes a file, and short enough for a user who waits.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// A file of constant size is settled after this time even if its time stamps keep changing. So a
-/// process that touches the file again and again cannot keep it from settling. A file that still
-/// grows is not settled.
+/// A file of constant size is settled after this time even if its time stamps change. Without this
+/// limit, a process that changes the time stamps again and again could prevent the file from
+/// settling. The limit does not apply to a file that still grows.
 const SETTLE_CAP: Duration = Duration::from_secs(1);
 
-/// A missing file counts as gone after this time, because some editors replace a file by deleting
-/// and creating it.
+/// The grace period: a missing file counts as gone after this time. The period is needed because
+/// some editors replace a file by deleting it and creating it again.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Time from the first reading of a file to the second one. A write through a memory map, or within
-/// the same tick of the file system's clock, may leave no trace in the sample. The first further
-/// try to read an unreadable file comes after this time too.
+/// Time from the first reading of a file to the second reading. The second reading is needed
+/// because some writes leave no trace in a sample: a write through a memory map, or a write within
+/// the same tick of the file system's clock. The same time passes before the first repeated attempt
+/// to read an unreadable file.
 const SECOND_READING: Duration = Duration::from_secs(2);
 
-/// The longest time between two tries to read an unreadable file; the time grows from try to try up
-/// to this limit. Each try may read a large file up to the place where its disk fails.
+/// The longest time between two attempts to read an unreadable file. The time doubles from one
+/// attempt to the next, up to this limit. The limit is long because each attempt may read much of a
+/// large file before it reaches the defect of the disk.
 const RETRY_CAP: Duration = Duration::from_secs(64);
 
-/// A file that was written and not closed is settled this long after its last change. The limit
-/// exists because some writers never close a file. The limit is the longest pause that a copy over
-/// a bad network line should make.
+/// A file that was written and not closed is settled this long after its last change. Without the
+/// limit, a file that its writer never closes would never settle. The limit is longer than the
+/// expected pauses of a copy over a bad network line.
 const WRITER_CAP: Duration = Duration::from_secs(10);
 
-/// An empty file without an event of its closing is settled after this time. The file gets this
-/// time because a process that creates a file usually writes to it soon.
+/// An empty file is settled after this time, if no event reports its closing. The time is long
+/// because a process that creates a file usually writes to it soon.
 const BEGUN: Duration = Duration::from_secs(3);
 
-/// A refused file that has grown settles in this time, then in twice as long, and so on up to
-/// [`SLOW_CAP`]. So a copy that pauses for less than a second is refused once.
+/// The settling time of a refused file that has grown. The time doubles with each further refusal,
+/// up to [`SLOW_CAP`]. So a copy that is written in pieces, with pauses of less than a second, is
+/// refused only once.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// The longest settling time of a refused file that has grown.
 const SLOW_CAP: Duration = Duration::from_secs(8);
 
-/// A refused file that grows within this time counts as half a file. If the file grows later, its
-/// author has probably corrected it.
+/// If a refused file grows within this time, the refused contents count as an incomplete file. If
+/// the file grows later, its author has probably corrected it.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(10);
 
-/// A file that changed so many times in a row while it was read is refused. Every file of `/proc`
-/// counts as changed, because its contents differ from its size.
+/// Most consecutive readings during which a file may change. After one more such reading the file
+/// is refused. Files of `/proc` are refused in this way, because the length of their contents never
+/// equals their size.
 const MAX_MOVES: u32 = 5;
 
 /// The data about one file.
 ///
 /// ```text
-///     two equal samples and closed, renamed in, cap
+///     two equal samples and closed, or renamed in, or a time limit
 ///  ─▶ Settling ───────────────────────────▶ Settled ──┐
 ///        ▲  └◀── moved while it was read ───┘ ▲    └──┘ second reading
 ///        └──────── the sample differs ──────┘
-///  absent for the grace, from both: the row is deleted
+///  missing for the grace period, in both states: the row is removed
 /// ```
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) path: PathBuf,
     pub(super) sample: Sample,
-    /// When the present change was first seen.
+    /// The time when the present change was first noticed.
     detected: Duration,
     phase: Phase,
-    /// The time since when the file is missing, if it is missing.
+    /// The time when the file was first found missing; `None` if the file exists.
     pub(super) absent_since: Option<Duration>,
-    /// The last report about the file. An equal report is not made again.
+    /// The last report about the file. An equal report is not repeated.
     pub(super) told: Option<Told>,
-    /// Whether the file's bytes were ever reported. If so, the file keeps its place while it cannot
-    /// be read.
+    /// Whether the file's contents were ever reported. A file with reported contents counts as a
+    /// plugin even while it cannot be read.
     was_present: bool,
     writer: Writer,
-    /// When the last reported contents were refused.
+    /// The time when the last reported contents were refused; `None` if they were not refused.
     pub(super) refused_at: Option<Duration>,
-    /// How often in a row the file was refused and then grew.
+    /// How many times in a row the file was refused and then grew.
     halves: u32,
-    /// How often in a row the file changed while it was read, or could not be read.
+    /// How many times in a row the file could not be read, or changed while it was read.
     failures: u32,
 }
 
-/// Whether a writer has the file open, as the events say.
+/// Whether a process has the file open for writing, as far as events show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writer {
-    /// No event came since the file's last change.
+    /// There was no event since the file's last change.
     Unknown,
     Open,
     Closed,
@@ -103,9 +107,9 @@ enum Writer {
 #[derive(Debug)]
 enum Phase {
     Settling {
-        /// The time since when the sample is the same.
+        /// The time since when all samples are equal.
         same_since: Duration,
-        /// The time since when the size is the same.
+        /// The time since when the size is equal in all samples.
         size_since: Duration,
     },
     Settled {
@@ -113,7 +117,7 @@ enum Phase {
     },
 }
 
-/// A report about a file.
+/// The last report about a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Present(ModuleHash),
@@ -142,12 +146,14 @@ impl Row {
         self.sample.kind == Kind::File || self.was_present
     }
 
-    /// Notes that the file is missing. Returns whether it has been missing for the grace period.
+    /// Records that the file is missing. Returns whether the file has been missing for the grace
+    /// period.
     pub(super) fn is_gone(&mut self, now: Duration) -> bool {
         now.saturating_sub(*self.absent_since.get_or_insert(now)) >= GRACE
     }
 
-    /// Takes in the sample of this look. If it differs from the last one, the file settles anew.
+    /// Compares the file's sample of this pass with the last sample. If the two differ, the file
+    /// must settle again.
     pub(super) fn compare(&mut self, now: Duration, sample: Sample) {
         if self.sample == sample {
             return;
@@ -171,22 +177,22 @@ impl Row {
             self.detected = now;
         }
         self.phase = Phase::Settling { same_since: now, size_since };
-        // An open writer stays known, because it may change the file's mode or times and then go on
-        // writing.
+        // A writer that has the file open is not forgotten. The writer may change the mode or the
+        // times of the file, and then write more.
         if self.writer != Writer::Open || new.inode != old.inode {
             self.writer = Writer::Unknown;
         }
         self.sample = sample;
     }
 
-    /// Takes in what events say of the file, after the sample of the same look.
+    /// Processes the event about the file, after the sample of the same pass over the folder.
     pub(super) fn hear(&mut self, now: Duration, hint: Option<Hint>) {
         match hint {
             Some(Hint::Written) => {
                 self.writer = Writer::Open;
                 if let Phase::Settled { .. } = self.phase {
-                    // The file may have been written within the same tick of the file system's
-                    // clock, so that no sample shows the change.
+                    // The event may belong to a write within the same tick of the file system's
+                    // clock. No sample shows such a write, so the file must settle again.
                     self.phase = Phase::Settling { same_since: now, size_since: now };
                     self.detected = now;
                 }
@@ -196,19 +202,21 @@ impl Row {
         }
     }
 
-    /// How long the sample must stay the same.
+    /// The settling time: how long the samples must be equal.
     fn settling(&self) -> Duration {
         let is_begun = self.sample.kind == Kind::File && self.sample.stamp.bytes == 0;
         match self.writer {
             Writer::Open => WRITER_CAP,
-            // Files of /proc have the size 0 and are not empty.
+            // Files of /proc have the size 0, but are not empty. So the long time for empty files
+            // applies only before the first failed reading.
             Writer::Unknown if is_begun && self.failures == 0 => BEGUN,
             _ if self.halves == 0 => SETTLE,
             _ => (SLOW * (1 << (self.halves - 1).min(8))).min(SLOW_CAP),
         }
     }
 
-    /// Whether the file is to be read now. `is_whole` says that it was renamed in as a whole file.
+    /// Whether the thread must read the file now. `is_whole` is true if the file got its name by a
+    /// renaming, so the file is complete.
     pub(super) fn is_ready(&self, now: Duration, is_whole: bool) -> bool {
         match self.phase {
             Phase::Settling { .. } if is_whole => true,
@@ -216,7 +224,7 @@ impl Row {
         }
     }
 
-    /// When the thread must look at the file again; `None` if it need not.
+    /// The time when the thread must examine the file again; `None` if no time is set.
     pub(super) fn due(&self) -> Option<Duration> {
         if let Some(absent_since) = self.absent_since {
             return Some(absent_since + GRACE);
@@ -230,7 +238,8 @@ impl Row {
         }
     }
 
-    /// The order for a settled file: read it, or report it as refused without a reading.
+    /// Makes the order for a settled file: to read the file, or to report a refusal without a
+    /// reading.
     pub(super) fn take(&mut self, now: Duration, name: &FileName, max_bytes: u64) -> Option<Order> {
         let refusal = match (refusal(name, &self.sample, max_bytes), name) {
             (None, FileName::Plugin(name)) => {
@@ -244,7 +253,7 @@ impl Row {
         self.refuse(now, name.clone(), refusal).map(Order::Tell)
     }
 
-    /// The report of a refusal, unless it was reported before.
+    /// Makes the report of a refusal, unless the same refusal was the last report.
     fn refuse(&mut self, now: Duration, name: FileName, refusal: Refusal) -> Option<Change> {
         self.refused_at = Some(now);
         if matches!(&self.told, Some(Told::Refused(told)) if *told == refusal) {
@@ -256,7 +265,8 @@ impl Row {
         Some(Change::Refused { name, path, refusal, is_rival })
     }
 
-    /// Reports a failed reading. The reading is tried again after longer and longer times.
+    /// Makes the report of a failed reading. The reading is repeated later, each time after a
+    /// longer pause.
     fn fail(&mut self, now: Duration, name: &PluginName, refusal: Refusal) -> Option<Change> {
         let retry = SECOND_READING * (1 << self.failures.min(5));
         self.failures = self.failures.saturating_add(1);
@@ -264,7 +274,7 @@ impl Row {
         self.refuse(now, FileName::Plugin(name.clone()), refusal)
     }
 
-    /// Takes in the outcome of a reading. Returns the change to report, if any.
+    /// Processes the outcome of a reading. Returns the change to report, if there is one.
     pub(super) fn read(
         &mut self,
         now: Duration,
@@ -301,7 +311,7 @@ impl Row {
     }
 }
 
-/// The refusal of a file that changed in each of its readings.
+/// The refusal of a file that changed during each of its readings.
 fn unsteady() -> Refusal {
     Refusal::new(
         "it changes whenever it is read, or has other contents than its size says",
@@ -309,7 +319,7 @@ fn unsteady() -> Refusal {
     )
 }
 
-/// The refusal of a file that is not opened at all, because of its name, kind or size.
+/// The refusal of a file because of its name, kind or size. Such a file is never opened.
 fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
     let bytes = sample.stamp.bytes;
     Some(match &sample.kind {

@@ -1,28 +1,28 @@
-//! Tests with simulated folders in simulated time: each says what happens to the folder at which
-//! millisecond, and what the watch reports when.
+//! Tests with simulated folders in simulated time. Each test defines at which millisecond the
+//! folder changes, and compares the reports of the watch and their times.
 //!
-//! No disk and no thread are used. The tests with real files are in `tests/it`.
+//! These tests use no disk and no thread. The tests with real files are in `tests/it`.
 
 use super::*;
 
-/// A folder without a disk. Time stands still while a test changes the folder, and jumps from look
-/// to look afterwards.
+/// A simulated folder. The time does not advance while a test changes the folder. After the
+/// changes, the time advances from pass to pass.
 struct Sim {
     table: Table,
     files: BTreeMap<String, (Entry, &'static str)>,
     now: u64,
     inode: u64,
     log: Vec<String>,
-    /// The number of the next readings that find that the file moved.
+    /// The number of further readings during which the file changes.
     moving: u32,
-    /// Readings fail with this error.
+    /// The error of all readings; `None` if readings succeed.
     error: Option<&'static str>,
     readings: u32,
 }
 
 const MAX_BYTES: u64 = 100;
 
-/// The name of a plugin.
+/// Parses the name of a plugin.
 fn named(name: &str) -> FileName {
     FileName::Plugin(name.parse().unwrap())
 }
@@ -41,7 +41,7 @@ impl Sim {
         }
     }
 
-    /// Lets time pass until `ms`, and looks whenever a look is due.
+    /// Advances the time to `ms`, and makes a pass over the folder whenever a pass is due.
     fn until(&mut self, ms: u64) -> &mut Self {
         while let Some(due) = self.due().filter(|due| *due <= ms) {
             assert!(due >= self.now, "due in the past means a busy loop");
@@ -86,7 +86,7 @@ impl Sim {
         }
     }
 
-    /// Writes in place, or creates.
+    /// Replaces the contents of a file, or creates the file, without events.
     fn write(&mut self, name: &str, text: &'static str) -> &mut Self {
         let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
         let inode = inode.unwrap_or_else(|| self.next_inode());
@@ -95,7 +95,7 @@ impl Sim {
         self
     }
 
-    /// Writes in place, or creates, and passes on the events of the write.
+    /// Replaces the contents of a file, or creates the file, and reports the event `hint`.
     fn write_heard(&mut self, name: &str, text: &'static str, hint: Hint) -> &mut Self {
         let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
         let inode = inode.unwrap_or_else(|| self.next_inode());
@@ -104,19 +104,19 @@ impl Sim {
         self
     }
 
-    /// Closes the file.
+    /// Reports the event that the file was closed.
     fn close(&mut self, name: &str) -> &mut Self {
         self.look(&[(name, Hint::Closed)]);
         self
     }
 
-    /// Reports that the contents of this file are no module.
+    /// Reports that the contents of this file are not a valid module.
     fn refuse(&mut self, name: &str) -> &mut Self {
         self.table.refused(name, Duration::from_millis(self.now));
         self
     }
 
-    /// Renames a whole file in.
+    /// Puts a complete file into the folder by a renaming.
     fn rename_in(&mut self, name: &str, text: &'static str) -> &mut Self {
         let inode = self.next_inode();
         self.put(name, text, inode, Kind::File);
@@ -124,7 +124,7 @@ impl Sim {
         self
     }
 
-    /// Puts an entry there that is not a regular file.
+    /// Puts an entry into the folder that is not a regular file.
     fn odd(&mut self, name: &str, kind: Kind) -> &mut Self {
         let inode = self.next_inode();
         self.put(name, "", inode, kind);
@@ -181,7 +181,7 @@ fn a_new_file_settles() {
 #[test]
 fn a_file_renamed_in_is_settled_at_once() {
     Sim::new().until(50).rename_in("a", "one").reported(&["50 a is one since 50"]);
-    // The look that saw the file first came before the hint.
+    // The first pass over the folder that found the file was made before the hint came.
     let mut sim = Sim::new();
     sim.write("a", "one").until(2).look(&[("a", Hint::Renamed)]);
     sim.reported(&["2 a is one since 0"]);
@@ -248,9 +248,9 @@ fn a_removal_counts_after_the_grace() {
         .until(1_000)
         .remove("a")
         .reported(&["100 a is one since 0", "1500 a gone"]);
-    // The file was never reported, so its end is not reported either.
+    // The file was never reported, so its removal is not reported either.
     Sim::new().write("a", "one").until(50).remove("a").reported(&[]);
-    // Deleted and created again, as editors do.
+    // The file is deleted and created again, as some editors do.
     let mut sim = Sim::new();
     sim.write("a", "one").until(1_000).remove("a").until(1_499).write("a", "two");
     sim.reported(&["100 a is one since 0", "1599 a is two since 1499"]);
@@ -305,13 +305,14 @@ fn an_unreadable_file_is_tried_again_and_told_once() {
     ]);
 }
 
-/// Each try may read a large file up to the place where its disk fails.
+/// Each attempt may read much of a large file before it reaches the defect of the disk. So the
+/// attempts must become rare.
 #[test]
 fn an_unreadable_file_is_tried_again_later_and_later() {
     let mut sim = Sim::new();
     sim.error = Some("input/output error");
     sim.write("a", "one").until(3_600_000);
-    // After 2, 4, 8, 16 and 32 seconds, and then once in 64.
+    // The attempts come after 2, 4, 8, 16 and 32 seconds, and then every 64 seconds.
     assert!((55..65).contains(&sim.readings), "{} readings", sim.readings);
 }
 
@@ -327,7 +328,7 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
         "3500 tank gone",
         "3600 Tank is two since 3500",
     ]);
-    // Both files are there from the start: the older file gets the name.
+    // If both files exist from the start, the older file gets the name.
     let mut sim = Sim::new();
     sim.put("tank", "new", 1, Kind::File);
     sim.put("TANK", "old", 2, Kind::File);
@@ -364,7 +365,7 @@ fn plugins_are_limited_and_the_next_in_line_moves_up() {
 
 #[test]
 fn a_file_that_is_open_for_writing_is_not_settled() {
-    // The file does not settle as long as an event comes every few seconds.
+    // The file does not settle while an event comes every few seconds.
     let mut sim = Sim::new();
     sim.write("a", "old").until(1_000);
     for (n, text) in ["1", "12", "123", "1234"].into_iter().enumerate() {
@@ -372,25 +373,25 @@ fn a_file_that_is_open_for_writing_is_not_settled() {
     }
     sim.until(30_000).close("a");
     sim.reported(&["100 a is old since 0", "30000 a is 1234 since 1000"]);
-    // A file that is closed right after the last piece settles as usual.
+    // A file that is closed immediately after the last write settles in the usual time.
     let mut sim = Sim::new();
     sim.write_heard("a", "1", Hint::Written).until(3_000).write_heard("a", "12", Hint::Closed);
     sim.reported(&["3100 a is 12 since 0"]);
-    // A writer that leaves no trace in the sample, because the clock did not tick.
+    // The second write leaves no trace in the sample, because the file system's clock did not tick.
     let mut sim = Sim::new();
     sim.write_heard("a", "one", Hint::Closed).until(1_000).look(&[("a", Hint::Written)]);
     sim.files.get_mut("a").unwrap().1 = "two";
     sim.until(4_000).close("a").reported(&["100 a is one since 0", "4000 a is two since 1000"]);
 }
 
-/// Half a module ran, with zeros for its constants.
+/// A past defect: the daemon ran an incomplete module, in which the constants were zeros.
 #[test]
 fn a_file_that_is_open_for_writing_is_not_settled_by_a_change_of_its_times() {
     let mut sim = Sim::new();
     sim.write_heard("a", "1", Hint::Written).until(150).write("a", "1");
     sim.until(750).write_heard("a", "12", Hint::Written).close("a");
     sim.reported(&["850 a is 12 since 0"]);
-    // Another file has taken the name, and no writer of the other file is known.
+    // Another file has the name now, and there was no event about a writer of this other file.
     let mut sim = Sim::new();
     sim.write_heard("a", "1", Hint::Written).until(150).remove("a").write("a", "other");
     sim.reported(&["250 a is other since 0"]);
@@ -422,18 +423,18 @@ fn a_refused_file_that_grows_is_given_time() {
         }
     }
     sim.reported(&["100 a is 1 since 0", "3400 a is 12345 since 600"]);
-    // A file that is mended later is settled as quickly as usual.
+    // If the author corrects the file later, the file settles in the usual time.
     let mut sim = Sim::new();
     sim.write("a", "1").until(200).refuse("a").until(11_000).write("a", "12");
     sim.reported(&["100 a is 1 since 0", "11100 a is 12 since 11000"]);
-    // A file that took the refused one's place is settled quickly too.
+    // If another file replaces the refused file, the other file settles in the usual time too.
     let mut sim = Sim::new();
     sim.write("a", "1").until(200).refuse("a").put("a", "12", 99, Kind::File);
     sim.look(&[]);
     sim.reported(&["100 a is 1 since 0", "300 a is 12 since 200"]);
 }
 
-/// Files of /proc: their contents never agree with their size.
+/// Files of /proc behave like this: the length of their contents never equals their size.
 #[test]
 fn a_file_that_always_moves_is_refused() {
     let mut sim = Sim::new();
@@ -456,7 +457,7 @@ fn what_is_no_file_takes_no_place_from_plugins() {
     assert_eq!(sim.table.overlooked().files, 600 - MAX_REFUSED);
     sim.log.clear();
     sim.write("zz", "one").reported(&["1100 zz is one since 1000"]);
-    // A plugin whose file cannot be read for a while keeps its place.
+    // A plugin whose file cannot be read for a while still counts as a plugin.
     sim.log.clear();
     sim.odd("zz", Kind::Unreadable("an error".to_owned()));
     sim.reported(&["6100 zz refused: it cannot be read: an error"]);
