@@ -1,16 +1,17 @@
 //! Plugins: from a file in the watched folder to a program in the scan.
 //!
-//! This file holds what the rest of the daemon must know about plugins: identity, limits, settings,
-//! refusals and traps. It loads nothing and runs nothing. The work is done in the folders, of which
-//! each may use those listed before it:
+//! This file has the types that the rest of the daemon uses for plugins: identity, limits,
+//! settings, refusals and traps. This file loads no module and runs no code of a plugin. The
+//! folders below do that work. Each folder may use the folders that are listed before it:
 //!
-//! - `module` handles modules as bytes that it never runs: it watches the folder, and checks,
-//!   compiles and keeps modules.
-//! - `trace` records what a program got from the host and did, so that a trap can be examined.
-//! - `instance` makes an instance of an artifact, calls it, and ends a call that runs too long. The
-//!   program in the scan is `instance/program.rs`.
-//! - `shadow` lets a new version poll beside the running one without effect, and `replay.rs` runs a
-//!   module on a tape.
+//! - `module` handles modules as bytes and never runs them: it watches the plugin folder, checks
+//!   and compiles modules, and stores modules and artifacts.
+//! - `trace` records the calls between a program and the host, so that a trap can be examined
+//!   later.
+//! - `instance` makes an instance of an artifact (compiled code), calls the instance, and stops a
+//!   call that runs too long. The program that the scan polls is in `instance/program.rs`.
+//! - `shadow` polls a new version beside the running version; the outputs of the new version go to
+//!   no device. `replay.rs` runs a module again with the recorded calls of a tape.
 
 pub mod instance;
 pub mod module;
@@ -29,18 +30,18 @@ use crate::file;
 use crate::process::grant::{Grant, VariableGrant};
 use crate::text::legible_up_to;
 
-/// The identity of a module: the BLAKE3 hash of its bytes. This hash decides what runs, never a
-/// time stamp.
+/// The identity of a module: the BLAKE3 hash of its bytes. The hash decides which module runs; the
+/// time stamp of a file never decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleHash(blake3::Hash);
 
 impl ModuleHash {
-    /// The identity of `bytes`.
+    /// Computes the identity of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(blake3::hash(bytes))
     }
 
-    /// The identity that these 64 hexadecimal digits stand for; `None` for any other text.
+    /// Reads an identity from its 64 hexadecimal digits; returns `None` for any other text.
     pub fn from_hex(digits: &str) -> Option<Self> {
         blake3::Hash::from_hex(digits).ok().map(Self)
     }
@@ -61,8 +62,9 @@ impl Serialize for ModuleHash {
     }
 }
 
-/// The number of an instance. Each instance that is prepared gets the next number. So the
-/// supervisor cannot take a late fact about an old instance for a fact about its successor.
+/// The number of an instance. Each instance that is prepared gets the next number. With this
+/// number, the supervisor sees whether a late report is about an old instance or about the instance
+/// that replaced it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -75,31 +77,31 @@ pub enum Compiler {
     /// Makes fast code; the default.
     #[default]
     Cranelift,
-    /// Compiles several times faster, but its code runs at half the speed.
+    /// Compiles several times faster than Cranelift, but the compiled code runs at half the speed.
     Singlepass,
 }
 
-/// The limits of a module and of an instance. The limits are part of the configuration; the
-/// defaults are those of the contract.
+/// The limits of a module and of an instance. The limits are part of the configuration. The default
+/// values are those that the contract for plugins states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// CPU time for the start section, `_initialize` and `init` together.
+    /// Largest CPU time of the start section, `_initialize` and `init` together.
     pub init_budget: Duration,
     /// Largest linear memory of one instance, in bytes.
     pub memory_bytes: u64,
-    /// Most elements in all tables of one instance together.
+    /// Largest number of elements in all tables of one instance together.
     pub table_elements: u32,
-    /// Size of the guest's stack, in bytes. The size limits how deep calls go, because one call
-    /// takes at least 16 bytes of the stack. A trap costs the scan about 0.25 us for each call on
-    /// the stack.
+    /// Size of the guest's stack, in bytes. The size limits how deep calls can be nested, because
+    /// one call takes at least 16 bytes of the stack. A trap costs the scan about 0.25 us for each
+    /// call on the stack.
     pub stack_bytes: usize,
-    /// Largest size of the file, in bytes.
+    /// Largest size of a module's file, in bytes.
     pub module_bytes: u64,
-    /// Most compiled code of all instances together, in bytes.
+    /// Largest size of the compiled code of all instances together, in bytes.
     pub code_bytes: u64,
-    /// Most functions in one module.
+    /// Largest number of functions in one module.
     pub functions: u32,
-    /// Log lines per second and program; also the size of a burst.
+    /// Largest number of log lines that one program may write in a second, also as one burst.
     pub log_lines_per_s: u32,
 }
 
@@ -118,57 +120,61 @@ impl Default for Limits {
     }
 }
 
-/// Reads a module from a regular file. If the file is longer than `limits` allow, only one byte
-/// more than allowed is read, and the check of the module then refuses it. The file may belong to
-/// any user, so it may be a pipe without a writer. The call does not wait for such a pipe.
+/// Reads a module from a regular file. If the file is longer than `limits` allow, the function
+/// reads one byte more than the limit and stops. The check of the module then finds the module too
+/// long and refuses it. The file may belong to any user, so the file may be a pipe without a
+/// writer. The function does not wait for such a pipe.
 ///
 /// # Errors
-/// Those of [`file::open`], and an error of reading.
+/// The errors of [`file::open`], and any error while the file is read.
 pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
     let mut module = Vec::new();
     file::open(path)?.take(limits.module_bytes.saturating_add(1)).read_to_end(&mut module)?;
     Ok(module)
 }
 
-/// How a new version takes over from a running one, and how long it is on trial before and after.
+/// The settings of a swap: how a new version takes over from the running version, and how long the
+/// new version is tested before and after the swap.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SwapPolicy {
-    /// CPU time for `save` of the old version and `restore` of the new one, together.
+    /// Largest CPU time of `save` of the old version and `restore` of the new version together.
     pub budget: Duration,
-    /// The least time for which the old version stays ready to resume.
+    /// Shortest duration of probation. During probation the old version stays ready to resume.
     pub probation: Duration,
-    /// The least number of polls of the new version during which the old version stays ready to
-    /// resume. Probation ends when both this number and [`SwapPolicy::probation`] are reached.
+    /// Smallest number of polls of the new version during probation. Probation ends when both this
+    /// number of polls and the time [`SwapPolicy::probation`] are reached.
     pub polls: u32,
-    /// The variables that the old version finds when it has to resume.
+    /// The values that the variables get when the old version has to resume.
     pub rollback_state: RollbackState,
-    /// The number of shadow polls before the swap: the new version polls beside the running one
-    /// without effect. 0 means that there is no shadow run.
+    /// Number of shadow polls before the swap. In a shadow poll, the new version runs beside the
+    /// running version, and the outputs of the new version go to no device. With 0, the swap has no
+    /// shadow run.
     pub shadow: u32,
-    /// The part of the poll budget, as a ratio, that the new version may use in the shadow run: 99
-    /// of 100 polls must end within it.
+    /// Share of the poll budget that the new version may use in the shadow run, for example 0.7. Of
+    /// 100 polls, 99 must end within this share.
     pub admit_ratio: f64,
-    /// Whether the outputs of the new version in the shadow run must equal those of the running
-    /// one.
+    /// Whether the new version is refused if its outputs in the shadow run differ from the outputs
+    /// of the running version.
     pub require_equal: bool,
 }
 
-/// The variables that an old version finds when it resumes because the new version failed. The old
-/// version's own memory is always as it was at the swap, because nothing has changed it since. The
-/// old version gets no state of the failed version, because that state cannot be trusted.
+/// The values of the variables after a rollback, in which an old version resumes because the new
+/// version failed. The old version's own memory is always as it was at the swap, because no code
+/// changes this memory after the swap. The old version does not get the state of the failed
+/// version, because that state cannot be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RollbackState {
-    /// The variables as they are now.
+    /// All variables retain their present values.
     #[default]
     Current,
-    /// The variables that the new version has written are as they were at the swap; the others are
-    /// as they are now.
+    /// Variables that the new version has written get back the values that they had at the swap.
+    /// All other variables retain their present values.
     Snapshot,
 }
 
 impl Default for SwapPolicy {
-    /// The policy for a period of 10 ms: half of the period is for the hand-over.
+    /// The policy for a scan period of 10 ms. Half of the period is for `save` and `restore`.
     fn default() -> Self {
         Self {
             budget: Duration::from_millis(5),
@@ -182,35 +188,36 @@ impl Default for SwapPolicy {
     }
 }
 
-/// How one program takes part in the scan: its entry in the configuration, or the defaults.
+/// The settings of one program in the scan. The settings come from the program's entry in the
+/// configuration; without an entry, they are the defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Position in the order of polling. Plugins with an entry in the configuration come first, in
     /// the order of their entries.
     pub order: u32,
-    /// The program is polled in every n-th cycle; at least 1.
+    /// Number `n`, at least 1: the program is polled in every n-th cycle.
     pub every: u32,
-    /// CPU time for one poll.
+    /// Largest CPU time of one poll.
     pub poll_budget: Duration,
     /// Inputs that the program may read.
     pub inputs: Grant,
     /// Outputs that the program may write.
     pub outputs: Grant,
-    /// Variables that the program may write. It may read all variables.
+    /// Variables that the program may write. Every program may read all variables.
     pub variables: VariableGrant,
-    /// Whether the program is held from the start, until an operator releases it.
+    /// Whether the program is on hold from its start, until an operator releases the program.
     pub hold: bool,
-    /// How the versions of the program take over from each other.
+    /// The settings of a swap from one version of the program to another.
     pub swap: SwapPolicy,
-    /// Inputs without which the program cannot do its work. While one of these inputs is bad, the
-    /// program's outputs are safe.
+    /// Inputs that the program requires. While one of these inputs has bad quality, the program's
+    /// outputs have their safe values.
     pub requires: Vec<crate::process::image::PointId>,
-    /// The time for which a required input may be bad before the outputs become safe.
+    /// How long a required input may have bad quality before the outputs get their safe values.
     pub requires_timeout: Duration,
 }
 
 impl Default for Settings {
-    /// The settings of a plugin without an entry, at a period of 10 ms.
+    /// The settings of a plugin that has no entry in the configuration, for a scan period of 10 ms.
     fn default() -> Self {
         Self {
             order: u32::MAX,
@@ -227,43 +234,45 @@ impl Default for Settings {
     }
 }
 
-/// Why a module is not run: the reason and the remedy. The text does not name the module; the
-/// caller that logs it adds the name.
+/// The refusal of a module: the reason why the daemon does not run the module, and the remedy. The
+/// text does not contain the module's name. The caller that logs the refusal adds the name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// What is wrong, for example `imports env.foo (i32) -> ()`.
     pub reason: String,
-    /// What would be right, for example `offered are: ...`.
+    /// The remedy: what would be accepted or what the user can do, for example `offered are: ...`.
     pub remedy: String,
-    /// Whether the reason is a passing trouble of the machine, and not the module. Examples are a
-    /// file that could not be read, a killed worker, an expired time limit, and memory that other
-    /// programs take. The same module may be run at the next attempt.
+    /// Whether the cause is a temporary problem of the machine, and not the module. Examples are a
+    /// file that could not be read, a killed compiler process, an expired time limit, and memory
+    /// that other programs use. The next attempt with the same module may succeed.
     #[serde(skip)]
     pub is_accidental: bool,
-    /// Whether the module's bytes are lost: they are damaged, or can no longer be read from any
-    /// place.
+    /// Whether the module's bytes are lost: the bytes are damaged, or no file with these bytes can
+    /// be read any more.
     #[serde(skip)]
     pub is_lost: bool,
 }
 
-/// Longest reason, in bytes. A reason may quote the module, whose names can be 100 000 arbitrary
-/// bytes long.
+/// Longest reason, in bytes. The limit exists because a reason may quote a name from the module,
+/// and such a name can have 100 000 arbitrary bytes.
 const MAX_REASON_BYTES: usize = 512;
 
 impl Refusal {
-    /// A refusal with its remedy. Quoted bytes in the reason are made legible.
+    /// Makes a refusal with its remedy. The reason may quote bytes of a module, so unprintable
+    /// characters in the reason are escaped.
     pub fn new(reason: impl AsRef<str>, remedy: impl Into<String>) -> Self {
         let reason = legible_up_to(MAX_REASON_BYTES, reason.as_ref());
         Self { reason, remedy: remedy.into(), is_accidental: false, is_lost: false }
     }
 
-    /// This refusal, marked as passing trouble and not as a fault of the module.
+    /// Marks this refusal as a temporary problem of the machine and not a fault of the module.
     #[must_use]
     pub fn by_accident(self) -> Self {
         Self { is_accidental: true, ..self }
     }
 
-    /// This refusal, marked as passing trouble: the bytes of the module are lost.
+    /// Marks this refusal as caused by lost bytes of the module. Such a refusal is also marked as a
+    /// temporary problem.
     #[must_use]
     pub fn of_lost_bytes(self) -> Self {
         Self { is_lost: true, ..self.by_accident() }
@@ -278,24 +287,25 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// How a program failed.
+/// A trap: the failure of a program, with the position in the code where the program failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trap {
     /// The kind of failure, for example `unreachable` or `budget of 2.5ms exceeded`.
     pub kind: String,
-    /// The innermost function by its name, if the module has a name section; otherwise its index,
-    /// as `#12`.
+    /// Name of the function in which the program failed. If the module has no name for the
+    /// function, this is the function's index, for example `#12`.
     pub function: Option<String>,
-    /// Byte offset in the module, as `wasm-objdump` prints it. The Singlepass compiler keeps no
-    /// exact offset for some operators; then this is the offset of the function or of an operand.
+    /// Byte offset of the failed instruction in the module, as `wasm-objdump` prints offsets. The
+    /// Singlepass compiler stores no exact offset for some operators. For such an operator, this is
+    /// the offset of the function or of an operand.
     pub offset: Option<u32>,
     /// The cycle in which the trap happened; 0 before the first poll.
     pub cycle: u64,
 }
 
 impl Trap {
-    /// The text of the trap. If a limit of the configuration ended the call, the text names its
-    /// key.
+    /// Returns the text of the trap. If a limit from the configuration stopped the call, the text
+    /// also names the configuration key of that limit.
     pub fn explained(&self) -> String {
         let key = match &*self.kind {
             kind if kind.starts_with("budget of ") => {

@@ -1,12 +1,14 @@
-//! Plays a tape: runs a module again with the recorded answers of the host, and compares what the
-//! module does with the tape.
+//! Plays a tape: runs a module again with the recorded answers of the host, and compares the
+//! module's calls with the recorded calls.
 //!
-//! In a replay, the player takes the place of every host function (`trace/player.rs`). The player
-//! compares each call with the next call on the tape, and gives the guest the recorded bytes and
-//! code. At the first difference the player ends the replay. So a replay needs nothing of the
-//! plant: no points, no grants, no variables. This file makes the calls into the guest, one for
-//! each section of the tape. How the tape is made is in `trace/tape.rs` and `trace/record.rs`. What
-//! the ending means is decided in `crash.rs`.
+//! In a replay, the player (`trace/player.rs`) answers every call of the guest to the host. The
+//! player compares each call with the next call on the tape, and returns the recorded bytes and
+//! code to the guest. At the first difference the player ends the replay. So a replay needs no data
+//! of the plant: no points, no grants, no variables.
+//!
+//! This file makes the calls into the guest, one call for each section of the tape. The tape is
+//! recorded by `trace/tape.rs` and `trace/record.rs`. `crash.rs` decides what the result of a
+//! replay means.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,28 +32,30 @@ use crate::process::seat::Seat;
 use crate::process::variable::Variables;
 use crate::process::world::World;
 
-/// CPU time for a call that kept its budget when it was recorded. The limit is generous, because
-/// this machine may be slower. There is a limit, because a guest that takes another path than the
-/// recorded one must be stopped too.
+/// CPU time for a call that did not exceed its budget when it was recorded. The time is long,
+/// because this machine may be slower than the machine of the recording. A limit is still needed,
+/// because a guest that does not repeat its recorded calls might run for ever.
 const GENEROUS: Duration = Duration::from_secs(10);
 
-/// A recording of calls, to be played again.
+/// A recording of calls into a guest, for a replay.
 #[derive(Debug)]
 pub struct Recording {
-    /// The checkpoint that the recording begins at; `None` begins with a new instance.
+    /// The checkpoint at which the recording begins. With `None` the replay begins with a new
+    /// instance.
     pub noted: Option<Noted>,
-    /// The calls from there on; the last is the one that trapped.
+    /// The recorded calls after the checkpoint, or all calls of a new instance. The last call is
+    /// the call that trapped.
     pub sections: Vec<Section>,
-    /// Whether the last call had used up its budget.
+    /// Whether the last recorded call had used up its budget.
     pub is_over: bool,
-    /// CPU time of the last call.
+    /// CPU time budget of the last call.
     pub budget: Duration,
 }
 
-/// How a replay ended.
+/// The way in which a replay ended.
 #[derive(Debug, Clone)]
 pub enum Ending {
-    /// With a trap, in the last section and after all calls on the tape.
+    /// The module trapped in the last section, after all recorded calls.
     Trapped {
         /// The trap.
         trap: Arc<Trap>,
@@ -60,11 +64,11 @@ pub enum Ending {
         /// Whether the call had used up its budget.
         is_over: bool,
     },
-    /// The module did everything that is on the tape, and then more.
+    /// The module made all recorded calls, and then called the host once more.
     Beyond,
-    /// The last call into the guest returned well, after this time.
+    /// The last call into the guest ended without a trap. The value is the wall time of this call.
     Returned(Duration),
-    /// The module did something else than the tape says.
+    /// The module made a call that differs from the recorded call.
     Diverged(Divergence),
 }
 
@@ -75,13 +79,13 @@ pub struct Played {
     pub ending: Ending,
     /// Number of calls into the guest that were played.
     pub sections: usize,
-    /// Number of calls to the host that were the same as on the tape.
+    /// Number of calls to the host that were equal to the recorded calls.
     pub calls: usize,
-    /// The memory at the end.
+    /// The guest's memory at the end of the replay.
     pub memory: Picture,
 }
 
-/// Runs a module on a tape.
+/// Runs a module again with the recorded calls of a tape.
 ///
 /// # Errors
 /// When the module or the checkpoint does not fit the limits.
@@ -135,8 +139,8 @@ pub fn replay(
     Ok(played(instance, result, started.elapsed()))
 }
 
-/// Makes one call into the guest. If the tape has a start that the module does not have, the player
-/// finds the difference.
+/// Makes one call into the guest. If the tape has more start calls (`init`) than the module, this
+/// function calls `poll` and the player finds the difference.
 fn step(
     instance: &mut Instance,
     phase: Phase,
@@ -151,7 +155,7 @@ fn step(
     }
 }
 
-/// Judges how the replay ended.
+/// Determines how the replay ended, and collects the result.
 fn played(mut instance: Instance, result: Result<(), Arc<Trap>>, took: Duration) -> Played {
     let fall = instance.fall().cloned();
     let (parts, store) = instance.parts();

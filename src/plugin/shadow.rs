@@ -1,5 +1,5 @@
-//! A shadow run: a new version polls on the same values as the running one, and its outputs go to
-//! no device.
+//! A shadow run: a new version is polled with the same input values as the running version, and the
+//! outputs of the new version go to no device.
 //!
 //! ```text
 //!                 filled: frames of the running version's polls
@@ -8,12 +8,15 @@
 //!                 free: frames to be filled again
 //! ```
 //!
-//! For each poll of the running version, the scan fills a `Frame` and puts it into a ring. The
-//! frames were made in advance and come back through a second ring. So the scan never waits: if no
-//! frame is free, the scan leaves that poll out. On a thread of its own, a second instance of the
-//! new version polls on the frames (`shadow/run.rs`). The result of the run is in
-//! `shadow/report.rs`. The daemon decides which version has a shadow run, and `scan/shadow.rs` when
-//! the scan fills frames.
+//! For each poll of the running version, the scan fills a `Frame` and puts the frame into a ring
+//! buffer. All frames are made in advance, and used frames return to the scan through a second ring
+//! buffer. If no frame is free, the scan skips this poll in the shadow run, so the scan never
+//! waits.
+//!
+//! The shadow run has a thread of its own. On this thread, a second instance of the new version is
+//! polled with the values in each frame (`shadow/run.rs`). The result of the run is in
+//! `shadow/report.rs`. The daemon decides which version gets a shadow run. `scan/shadow.rs` decides
+//! when the scan fills frames.
 
 mod report;
 mod run;
@@ -32,40 +35,44 @@ use crate::process::world::World;
 pub use report::{Difference, MAX_DIFFERENCES, Report};
 pub use run::{Outcome, Shadow};
 
-/// Most shadow runs at one time; others wait for their turn. Each run has frames of its own, and
-/// costs the scan a copy of the image and the variables in each cycle.
+/// Largest number of shadow runs at one time; further shadow runs wait until one of these has
+/// ended. The limit exists because each run needs memory for its own frames. Also, the scan copies
+/// the process image and the variables for each run in each cycle.
 pub const MAX_SHADOWS: usize = 4;
 
-/// Most feeds in the scan. A run may begin before the scan has seen that another has ended.
+/// Largest number of feeds in the scan. The number is larger than [`MAX_SHADOWS`], because a new
+/// run may begin before the scan has seen the end of an earlier run.
 pub const MAX_FEEDS: usize = 2 * MAX_SHADOWS;
 
-/// Frames of one run: enough for 0.64 s at a period of 10 ms. A busy machine may keep an ordinary
-/// thread waiting for so long. Each frame has room for all variables, and the frames of a run take
-/// at most 12 MB.
+/// Number of frames of one run. At a scan period of 10 ms, 64 frames cover 0.64 s. On a busy
+/// machine, a thread without real-time priority may have to wait so long. Each frame has room for
+/// all variables, and the frames of one run take at most 12 MB.
 const FRAMES: usize = 64;
 
-/// A frame: the data that a poll of the running version read, and the outputs after the poll.
+/// A frame: the values that one poll of the running version has read, and the outputs after that
+/// poll.
 #[derive(Debug)]
 struct Frame {
-    /// Number of the poll. The numbers of the frames have a gap only where polls were left out.
+    /// Number of the poll. A gap in the numbers of successive frames shows how many polls were
+    /// skipped.
     poll: u64,
     cycle: u64,
     now: Duration,
     inputs: Inputs,
-    /// The variables before the poll. Of the other fields, only `committed` and `is_degraded` are
-    /// from before the poll. The remaining fields do not change during the poll, or are from after
-    /// the poll.
+    /// The variables before the poll. The fields `committed`, `is_degraded` and `state` are also
+    /// from before the poll. The scan fills all other fields after the poll.
     variables: Variables,
     /// The outputs before the poll.
     committed: Vec<u8>,
-    /// Whether the running version lacks an input that it requires.
+    /// Whether a required input of the running version has bad quality.
     is_degraded: bool,
-    /// The outputs as they were driven at the end of the last cycle.
+    /// The output values that the scan wrote to the devices at the end of the last cycle.
     driven: Vec<u8>,
     /// The outputs after the poll.
     outputs: Vec<u8>,
     owners: Vec<Option<Seat>>,
-    /// In the first frame, the state of the running version before the poll, if it hands one over.
+    /// In the first frame, the saved state of the running version before the poll. `None` if the
+    /// running version hands over no state, and in all later frames.
     state: Option<Saved>,
 }
 
@@ -76,8 +83,8 @@ impl Frame {
             cycle: 0,
             now: Duration::ZERO,
             inputs: world.inputs.clone(),
-            // The frame gets a copy of the variables, so that its memory is allocated before a
-            // cycle writes to it.
+            // The frame gets a copy of the variables now, so that a later cycle can write into this
+            // memory without allocating.
             variables: world.variables.clone(),
             committed: world.outputs.clone(),
             is_degraded: false,
@@ -89,45 +96,49 @@ impl Frame {
     }
 }
 
-/// The scan's end of a shadow run. The scan gives it back when the run or the running version ends.
+/// The scan's end of a shadow run. The scan returns the feed to the daemon when the run ends or
+/// when the running version ends.
 #[derive(Debug)]
 pub struct Feed {
     /// The plugin's name.
     pub name: Arc<str>,
     /// The seat of the running version.
     pub seat: Seat,
-    /// The new version.
+    /// The module of the new version.
     pub hash: ModuleHash,
-    /// Whether the new version can take the state of the running one.
+    /// Whether the new version can restore the saved state of the running version.
     pub takes_state: bool,
-    /// The instance of the running version.
+    /// The number of the running version's instance.
     generation: Generation,
-    /// The points that the frames have room for.
+    /// The points for which the frames were made.
     points: Arc<Points>,
-    /// Whether the world has other points by now. The scan's thread writes this; the run's thread
-    /// reads it.
+    /// Whether the points have changed after the run began. The scan's thread writes this flag; the
+    /// run's thread reads it.
     is_outdated: Arc<AtomicBool>,
-    /// The frame of the present or the next poll.
+    /// The frame for the present poll, or for the next poll while no poll runs.
     frame: Box<Frame>,
-    /// Frames for the run. The scan's thread writes, the run's thread reads.
+    /// Ring buffer of filled frames. The scan's thread writes, the run's thread reads.
     filled: rtrb::Producer<Box<Frame>>,
-    /// Frames that the run no longer needs. The run's thread writes, the scan's thread reads.
+    /// Ring buffer of frames that the run no longer needs. The run's thread writes, the scan's
+    /// thread reads.
     free: rtrb::Consumer<Box<Frame>>,
 }
 
 impl Feed {
-    /// Begins to record this instance of the running version, with its present state.
+    /// Begins to record the polls of this instance of the running version. `state` is the
+    /// instance's present saved state.
     pub fn begin(&mut self, generation: Generation, state: Option<Saved>) {
         self.generation = generation;
         self.frame.state = state;
     }
 
-    /// The instance of the running version.
+    /// The number of the running version's instance.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Whether the frames fit this world; they do not if its points have changed.
+    /// Whether the frames fit this world. The frames no longer fit if the world's points have
+    /// changed.
     pub fn fits(&self, world: &World) -> bool {
         Arc::ptr_eq(&self.points, &world.points)
     }
@@ -137,20 +148,20 @@ impl Feed {
         self.is_outdated.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the run has ended and takes no more frames.
+    /// Whether the run has ended, so that no thread reads frames any more.
     pub fn is_over(&self) -> bool {
         self.filled.is_abandoned()
     }
 
-    /// Notes the variables and outputs before a poll of the running version.
+    /// Copies the variables and outputs into the frame before a poll of the running version.
     pub fn before(&mut self, world: &World) {
         self.frame.variables.copy_from(&world.variables);
         self.frame.committed.copy_from_slice(&world.outputs);
         self.frame.is_degraded = world.overlay.degraded(self.seat, world.now).is_some();
     }
 
-    /// Notes the rest of the frame after the poll, and sends the frame. If no frame is free, the
-    /// poll is left out, and a gap in the poll numbers shows this.
+    /// Fills the rest of the frame after the poll, and sends the frame to the run. If no frame is
+    /// free, the function sends nothing, and the gap in the poll numbers shows the skipped poll.
     pub fn after(&mut self, poll: u64, world: &World) {
         let Ok(free) = self.free.pop() else { return };
         let mut frame = std::mem::replace(&mut self.frame, free);
@@ -169,15 +180,19 @@ impl Feed {
 /// The run's end of a shadow run.
 #[derive(Debug)]
 pub struct Frames {
-    /// Frames that the scan has filled. The scan's thread writes, the run's thread reads.
+    /// Ring buffer of frames that the scan has filled. The scan's thread writes, the run's thread
+    /// reads.
     filled: rtrb::Consumer<Box<Frame>>,
-    /// Frames to be filled again. The run's thread writes, the scan's thread reads.
+    /// Ring buffer of frames that the scan can fill again. The run's thread writes, the scan's
+    /// thread reads.
     free: rtrb::Producer<Box<Frame>>,
-    /// Whether the world has other points by now. The scan's thread writes, the run's thread reads.
+    /// Whether the points have changed after the run began. The scan's thread writes, the run's
+    /// thread reads.
     is_outdated: Arc<AtomicBool>,
 }
 
-/// Makes both ends, with all their frames; `world` gives the frames' size.
+/// Makes the scan's end and the run's end of a shadow run, with all frames. `world` determines the
+/// size of the frames.
 fn feed(name: &Arc<str>, seat: Seat, hash: ModuleHash, world: &World) -> (Feed, Frames) {
     let (filled, filled_out) = rtrb::RingBuffer::new(FRAMES);
     let (mut free_in, free) = rtrb::RingBuffer::new(FRAMES);

@@ -1,13 +1,15 @@
-//! The contract with a guest: what the functions of module `env` do.
+//! The contract with a guest: the host functions of the import module `env`.
 //!
-//! This file has the functions of versions 0 and 1 that log, use the images by address, use
-//! variables, and save or restore state. Points by name are in `abi/point.rs`, the functions of
-//! WASI in `wasi.rs`.
+//! This file has the functions that log, read and write the process image by address, read and
+//! write variables, and save and restore state. The functions that use points by name are in
+//! `abi/point.rs`. The functions of WASI are in `wasi.rs`.
 //!
-//! Most functions take the guest, its memory, and the arguments as the guest gave them. A function
-//! checks all its arguments before it changes anything, and answers with a [`Code`]. No argument
-//! may make the host panic. This file does not use wasmer: `bind.rs` binds the functions to an
-//! instance, and `module/offer.rs` lists their names and types.
+//! Most functions have these parameters: the guest, its memory, and the unchecked arguments from
+//! the guest. A function checks all arguments before it changes anything, and returns success or an
+//! error [`Code`]. No argument may make the host panic.
+//!
+//! This file does not use wasmer. `bind.rs` connects the functions to an instance.
+//! `module/offer.rs` lists their names and types.
 
 pub(super) mod point;
 #[cfg(test)]
@@ -37,7 +39,7 @@ fn name<'a>(
     std::str::from_utf8(buffer).map_err(|_| Code::Error)
 }
 
-/// Reads a text from the guest's memory and cuts it to the size of `Text`.
+/// Reads a text from the guest's memory. A text that is too long for `Text` is cut.
 fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<Text<N>, Code> {
     memory.check(at, len)?;
     let mut buffer = [0; N];
@@ -45,7 +47,8 @@ fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<Text<N
     memory.read(at, taken)?;
     match std::str::from_utf8(taken) {
         Ok(_) => {}
-        // The cut may have split the last character; the text then ends before that character.
+        // The cut may have split the last character. This is no error: `Text::as_str` returns the
+        // text without the incomplete character.
         Err(error) if error.error_len().is_none() && len as usize > N => {}
         Err(_) => return Err(Code::Error),
     }
@@ -54,7 +57,7 @@ fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<Text<N
     Ok(text)
 }
 
-/// `wasm_log(level, file, file_len, line, msg, msg_len)`: puts a line into the log.
+/// `wasm_log(level, file, file_len, line, msg, msg_len)`: writes a line to the log.
 pub(super) fn log(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -77,7 +80,8 @@ pub(super) fn log(
     Ok(())
 }
 
-/// The byte range of `len` bytes at `address`, in an image of `size` bytes.
+/// Returns the range of `len` bytes at `address`. Returns an error if the range does not fit into
+/// an image of `size` bytes.
 fn range(address: u32, len: u32, size: usize) -> Result<Range<usize>, Code> {
     let end = u64::from(address) + u64::from(len);
     if end > size as u64 {
@@ -86,7 +90,7 @@ fn range(address: u32, len: u32, size: usize) -> Result<Range<usize>, Code> {
     Ok(address as usize..end as usize)
 }
 
-/// `wasm_read_input(address, buf, len)`: copies bytes of the input image to the guest.
+/// `wasm_read_input(address, buf, len)`: copies bytes of the input image into the guest's memory.
 pub(super) fn read_input(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -104,8 +108,8 @@ pub(super) fn read_input(
     memory.write(buf, &guest.world.inputs.bytes[range])
 }
 
-/// `wasm_read_output(address, buf, len)`: copies bytes of the outputs as they were driven at the
-/// end of the last cycle.
+/// `wasm_read_output(address, buf, len)`: copies bytes of the output values that the scan wrote to
+/// the devices at the end of the last cycle.
 pub(super) fn read_output(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -119,9 +123,9 @@ pub(super) fn read_output(
 
 /// `wasm_write_output(address, data, len)`: writes bytes of the output image.
 ///
-/// The program must own every point that the bytes touch, or be able to claim it. The rule includes
-/// each bool in a byte, because the call writes whole bytes. A float on these bytes must be a
-/// finite number, because no device can be driven with any other value.
+/// The program must own every point in these bytes, or must be able to claim it. This rule includes
+/// every bool in a byte, because the call writes whole bytes. A float in these bytes must be a
+/// finite number, because a device can use no other value.
 pub(super) fn write_output(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -144,8 +148,8 @@ pub(super) fn write_output(
     if has_part {
         guest.scratch.note_part();
     }
-    // The function copies the bytes in pieces on the stack, because a whole image may be too large
-    // for the stack.
+    // The bytes are copied in pieces of 256 bytes, because a buffer for a whole image may be too
+    // large for the stack.
     let mut piece = [0; 256];
     for (n, at) in range.clone().step_by(piece.len()).enumerate() {
         let piece = &mut piece[..256.min(range.end - at)];
@@ -157,8 +161,9 @@ pub(super) fn write_output(
     Ok(())
 }
 
-/// Checks that the program can claim every output on these bytes. Otherwise the call is refused for
-/// one of the outputs, and the program claims none of them.
+/// Checks that the program can claim every output in these bytes. If the program cannot claim one
+/// of these outputs, the function counts a refused call for that output, returns an error and
+/// claims no output.
 fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Outcome {
     let mut ids = bytes.flat_map(|byte| points.at(Direction::Out, byte));
     match ids.find(|&&id| !guest.may_claim(id)) {
@@ -170,9 +175,9 @@ fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Out
     }
 }
 
-/// Refuses bytes that make a float output anything but a finite number. The result says whether the
-/// bytes are only a part of a float. Such a float is checked at the end of the poll, because other
-/// calls may write its other parts.
+/// Refuses bytes that would give a float output a value that is not a finite number. Returns
+/// whether a float lies only partly in these bytes. Such a float is checked at the end of the poll,
+/// because further calls may write the rest of the float.
 fn judge_floats(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -198,7 +203,7 @@ fn judge_floats(
     Ok(has_part)
 }
 
-/// `wasm_current_time(secs, nanos)`: gives the instant of the cycle.
+/// `wasm_current_time(secs, nanos)`: writes the time of the cycle into the guest's memory.
 pub(super) fn current_time(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -211,7 +216,8 @@ pub(super) fn current_time(
     memory.write(nanos, &now.subsec_nanos().to_le_bytes())
 }
 
-/// `wasm_variable_read_*(name, name_len, value)`: gives the value of a variable.
+/// `wasm_variable_read_*(name, name_len, value)`: writes the value of a variable into the guest's
+/// memory.
 pub(super) fn variable_read(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -235,7 +241,8 @@ pub(super) fn variable_read(
     }
 }
 
-/// `wasm_variable_write_*(name, name_len, value)`: writes a variable, or makes it.
+/// `wasm_variable_write_*(name, name_len, value)`: writes a variable. If the variable does not
+/// exist, the call makes it.
 pub(super) fn variable_write(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -250,7 +257,8 @@ pub(super) fn variable_write(
     guest.write_variable(name, value).map_err(Code::from)
 }
 
-/// `wasm_cycle(count, period_us)`: gives the number of the cycle and the period in microseconds.
+/// `wasm_cycle(count, period_us)`: writes the number of the cycle and the scan period in
+/// microseconds into the guest's memory.
 pub(super) fn cycle(guest: &mut Guest, memory: &Memory<'_>, count: u32, period_us: u32) -> Outcome {
     memory.check(period_us, 4)?;
     let (cycle, period) = (guest.world.cycle, guest.world.period);
@@ -259,10 +267,10 @@ pub(super) fn cycle(guest: &mut Guest, memory: &Memory<'_>, count: u32, period_u
     memory.write(period_us, &period.to_le_bytes())
 }
 
-/// The message of AssemblyScript's `abort`. A string there is UTF-16, and its length in bytes
-/// stands in the four bytes before it.
+/// Reads the message of AssemblyScript's `abort` from the guest's memory. AssemblyScript stores a
+/// string as UTF-16. The four bytes before the string have its length in bytes.
 pub(super) fn abort_message(memory: &Memory<'_>, at: u32) -> String {
-    /// Most bytes of the message that are read; a longer message is cut.
+    /// Largest number of bytes that are read of the message; a longer message is cut.
     const LONGEST: u32 = 512;
     let mut len = [0; 4];
     if at < 4 || memory.read(at - 4, &mut len).is_err() {
@@ -276,7 +284,8 @@ pub(super) fn abort_message(memory: &Memory<'_>, at: u32) -> String {
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
-/// `wasm_state_write(data, len)`: adds bytes to the saved state; works in `save` only.
+/// `wasm_state_write(data, len)`: appends bytes to the saved state. The call is refused outside of
+/// `save`.
 pub(super) fn state_write(guest: &mut Guest, memory: &Memory<'_>, data: u32, len: u32) -> Outcome {
     if guest.phase != Phase::Save {
         return Err(Code::Denied);
@@ -288,8 +297,9 @@ pub(super) fn state_write(guest: &mut Guest, memory: &Memory<'_>, data: u32, len
     memory.read(data, room).inspect_err(|_| guest.state.shrink(len as usize))
 }
 
-/// `wasm_state_read(buf, len, read)`: reads the next bytes of the saved state; works in `restore`
-/// only. At the end of the state it reads 0 bytes.
+/// `wasm_state_read(buf, len, read)`: copies the next bytes of the saved state into the guest's
+/// memory, and writes their number to `read`. At the end of the state, the number is 0. The call is
+/// refused outside of `restore`.
 pub(super) fn state_read(
     guest: &mut Guest,
     memory: &Memory<'_>,

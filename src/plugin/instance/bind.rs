@@ -1,9 +1,16 @@
-//! Binds the functions of the contract to an instance: one closure for each, with wasmer's types.
+//! Connects the host functions to an instance: makes one wasmer function with the right types for
+//! each import of the module.
 //!
-//! The functions themselves are in `abi.rs` and `wasi.rs`. This file makes only the functions that
-//! the module imports. The closures also write the tape: they note each call, and `memory.rs` notes
-//! the bytes that the call moves between host and memory. In a replay, `bind/played.rs` makes
-//! functions that answer from the tape instead.
+//! The work of the host functions is in `abi.rs` and `wasi.rs`. The functions made here also record
+//! each call on the tape, with its arguments and its answer. `memory.rs` records the bytes that a
+//! call reads from the guest's memory or writes into it. In a replay, `bind/played.rs` makes
+//! functions that answer from the tape.
+//!
+//! ```text
+//!   guest's code -> function made here -> abi.rs or wasi.rs -> guest.rs, memory.rs, world
+//!                        |                                          |
+//!                        +------> tape: call, bytes, answer <-------+
+//! ```
 
 mod played;
 
@@ -21,22 +28,24 @@ use crate::process::call::{Code, Outcome};
 use crate::process::image::Value;
 use crate::process::variable::{Variable, VariableKind};
 
-/// The host's data that every function of an instance can reach.
+/// The host's data that every host function of an instance can use.
 #[derive(Debug)]
 pub(in crate::plugin) struct Host {
-    /// The host's state for this instance.
+    /// The host's data about this instance as a guest: rights, state and log.
     pub(in crate::plugin) guest: Guest,
-    /// The exported memory, once the instance exists.
+    /// The memory that the module exports; `None` until the instance exists, or if the module
+    /// exports no memory.
     pub(in crate::plugin) memory: Option<wasmer::Memory>,
-    /// The tape of this instance. The tape records nothing if reports are switched off.
+    /// The tape of this instance. The tape records nothing if crash reports are switched off.
     pub(in crate::plugin) tape: Tape,
-    /// In a replay, the player that answers in place of the contract.
+    /// In a replay, the player that answers the guest's calls; otherwise `None`.
     pub(in crate::plugin) player: Option<Player>,
 }
 
 type Context<'a> = FunctionEnvMut<'a, Host>;
 
-/// Runs a function of the contract. Without a memory, every pointer is bad.
+/// Runs a function of the contract and records the call. If the module exports no memory, the
+/// function returns an error, because no pointer can be valid.
 fn env(
     mut context: Context<'_>,
     tag: Tag,
@@ -55,8 +64,8 @@ fn env(
     code
 }
 
-/// Runs a function of the contract that takes no pointer, so that a module without a memory can use
-/// it too.
+/// Runs a function of the contract that has no pointer arguments, and records the call. A module
+/// without a memory can use such a function too.
 fn unpointed(
     mut context: Context<'_>,
     tag: Tag,
@@ -72,7 +81,7 @@ fn unpointed(
     code
 }
 
-/// Runs a function of WASI.
+/// Runs a function of WASI preview 1 and records the call.
 fn preview1(
     mut context: Context<'_>,
     tag: Tag,
@@ -90,9 +99,9 @@ fn preview1(
     code
 }
 
-/// An argument in the form that a tape has: its bits.
+/// An argument of a host function as 64 bits, which is the form on a tape.
 trait Word {
-    /// The bits of the argument; a narrower type is extended with zeros.
+    /// Returns the bits of the argument. A type with fewer than 64 bits is extended with zeros.
     fn word(self) -> u64;
 }
 
@@ -120,13 +129,14 @@ impl Word for f64 {
     }
 }
 
-/// Records why the guest ended itself, and makes the error that ends the call.
+/// Stores the reason why the guest ends itself, and makes the wasmer error that ends the call.
 fn exit_reason(context: &mut Context<'_>, exit_reason: ExitReason) -> RuntimeError {
     context.data_mut().guest.exit_reason = Some(exit_reason);
     RuntimeError::new("the guest ended itself")
 }
 
-/// Makes the imports of `module`. The check has found that all of them are offered.
+/// Makes the functions that `module` imports. The check of the module has already found that the
+/// host offers all of them.
 pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Host>) -> Imports {
     let mut imports = Imports::new();
     let is_replay = host.as_ref(store).player.is_some();
@@ -143,17 +153,17 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
     imports
 }
 
-/// Whether the tape notes the calls of this function. The tape does not need the other functions,
-/// because they always give the same answer, or end the guest for a reason that the guest itself
-/// gives.
+/// Whether the tape records the calls of this function. Other functions need no record, because
+/// such a function always returns the same answer, or ends the guest for a reason that is in its
+/// arguments.
 fn is_on_tape(name: &str) -> bool {
     let mut answering = WORKING.iter().filter(|offer| !offer.parameters.is_empty());
     let is_constant = matches!(name, "args_get" | "environ_get" | "proc_exit");
     name.starts_with("wasm_") || (answering.any(|offer| offer.name == name) && !is_constant)
 }
 
-/// Makes a function of the instance from a closure with the given arguments. Pointers and lengths
-/// come from the guest as i32, and the closure gets them as u32.
+/// Makes a wasmer function from a closure with the given arguments. The guest passes pointers and
+/// lengths as i32, and the closure gets them as u32.
 macro_rules! function {
     ($store:ident, $host:ident, $tag:ident, $run:ident, ($($arg:ident: $ty:ty),*), $call:expr) => {
         Function::new_typed_with_env(
@@ -166,7 +176,7 @@ macro_rules! function {
     };
 }
 
-/// The function of the contract with this name, bound to the instance; `None` for an unknown name.
+/// Makes the function of the contract with this name for the instance; `None` for an unknown name.
 fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
     let tag = Tag::of(ENV, name);
     if let Some(function) = point_function(name, store, host) {
@@ -205,7 +215,7 @@ fn env_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opti
     })
 }
 
-/// The function on variables with this name, bound to the instance.
+/// Makes the function with this name that reads or writes a variable; `None` for any other name.
 fn variable_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
     let tag = Tag::of(ENV, name);
     macro_rules! read {
@@ -231,7 +241,8 @@ fn variable_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) ->
     })
 }
 
-/// The function on points with this name, bound to the instance.
+/// Makes the function with this name that finds, reads or writes a point; `None` for any other
+/// name.
 fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
     let tag = Tag::of(ENV, name);
     macro_rules! read {
@@ -263,7 +274,7 @@ fn point_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Op
     })
 }
 
-/// The function of WASI with this name, bound to the instance; `None` for an unknown name.
+/// Makes the function of WASI with this name for the instance; `None` for an unknown name.
 fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Option<Function> {
     let tag = Tag::of(WASI, name);
     Some(match name {
@@ -294,7 +305,8 @@ fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opt
     })
 }
 
-/// A function of WASI that always answers `errno`, whatever the arguments are.
+/// Makes a function of WASI that returns `errno` for all arguments. `parameters` has one letter for
+/// the type of each parameter.
 fn refusal(store: &mut Store, parameters: &str, errno: i32) -> Option<Function> {
     macro_rules! constant {
         ($($ty:ty),*) => { Function::new_typed(store, move |$(_: $ty),*| errno) };
@@ -345,7 +357,7 @@ mod tests {
     use super::*;
     use crate::plugin::module::offer;
 
-    /// Each function of the offers, from a module that imports just this one.
+    /// Makes each offered function and compares its type with the type in the offer.
     #[test]
     fn every_offer_binds_with_the_type_that_it_promises() {
         let mut count = 0;

@@ -1,27 +1,27 @@
-//! The limit of the compiled code that all instances of this process hold together.
+//! The limit on the compiled code of all instances of this process together.
 //!
-//! Each instance has code of its own, because wasmer's engine gives no code back before it is
-//! dropped. A module of 1 MiB can become more than 100 MiB of code. So the code of all instances
-//! together has a limit, and an instance beyond the limit is refused. How large a single artifact
-//! may be is decided in `module/compile/artifact.rs`.
+//! Each instance loads its own copy of the code into its own wasmer engine, because an engine frees
+//! its code only when the engine is dropped. A module of 1 MiB can become more than 100 MiB of
+//! code. So the code of all instances together has a limit, and a new instance that would exceed
+//! the limit is refused. The limit on a single artifact is in `module/compile/artifact.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plugin::Refusal;
 
-/// Bytes of all artifacts that are loaded. Every thread that prepares or drops an instance changes
-/// it.
+/// Number of bytes of all loaded artifacts. Each thread that prepares an instance adds to this
+/// number; each thread that drops an instance subtracts from it.
 static LOADED: AtomicU64 = AtomicU64::new(0);
 
-/// The share of one instance, in bytes. Dropping it gives the bytes back.
+/// The bytes of one instance in [`LOADED`]. Dropping this value subtracts them.
 #[derive(Debug)]
 pub(super) struct Share(u64);
 
 impl Share {
-    /// Takes `bytes` from the `limit` in bytes for all instances.
+    /// Adds `bytes` to [`LOADED`] for a new instance. `limit` is the largest sum for all instances.
     ///
     /// # Errors
-    /// When fewer bytes are left.
+    /// When the sum would exceed the limit.
     pub(super) fn take(bytes: u64, limit: u64) -> Result<Self, Refusal> {
         let add = |loaded: u64| loaded.checked_add(bytes).filter(|sum| *sum <= limit);
         match LOADED.try_update(Ordering::Relaxed, Ordering::Relaxed, add) {
@@ -34,8 +34,8 @@ impl Share {
                          it smaller or remove another plugin"
                     ),
                 );
-                // The refusal is accidental if the artifact alone is within the limit, because
-                // other instances may give back their shares.
+                // If this artifact alone does not exceed the limit, the refusal is temporary,
+                // because other instances may be dropped later.
                 Err(if bytes <= limit { refusal.by_accident() } else { refusal })
             }
         }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_can_be_taken_again() {
-        // Other tests of this process hold little code compared with this limit.
+        // Other tests in this process load little code compared with this limit.
         const LIMIT: u64 = 1 << 50;
         let most = Share::take(LIMIT - (1 << 40), LIMIT).expect("so much is left");
         let refusal = Share::take(2 << 40, LIMIT).expect_err("so much is not left");

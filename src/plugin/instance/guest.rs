@@ -1,10 +1,13 @@
-//! The host's state for one instance: its rights, its staged outputs, its log allowance.
+//! The host's data about one instance: the guest's rights, staged outputs, rate limit of the log,
+//! and refused calls.
 //!
-//! A guest writes into its own scratch. After a good poll, [`Guest::commit`] moves the scratch into
-//! the world; after a failed poll, [`Guest::discard`] drops it. What the guest may use is in
-//! `rights.rs`, the scratch is in `process/scratch.rs`, and refused calls are in `guest/refuse.rs`.
-//! The functions of the contract, which call the functions here, are in `abi.rs`. No call of a
-//! guest allocates in this file.
+//! A guest writes outputs into its own scratch (staging buffer). After a good poll,
+//! [`Guest::commit`] copies the scratch into the output image. After a failed poll,
+//! [`Guest::discard`] clears the scratch, so a failed poll changes no output. During a call of the
+//! guest, the functions here allocate no memory.
+//!
+//! The rights are in `rights.rs`, the scratch is in `process/scratch.rs`, and refused calls are in
+//! `guest/refuse.rs`. The functions of the contract (`abi.rs`) call the functions here.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,7 +30,7 @@ use crate::process::world::World;
 use crate::text::Text;
 use refuse::Refused;
 
-/// Why a guest ended itself, as the host function that it called says.
+/// The reason why a guest ended itself, by the host function that the guest called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExitReason {
     /// The guest called `proc_exit` with this code.
@@ -36,39 +39,43 @@ pub(super) enum ExitReason {
     Abort(String),
 }
 
-/// The host's side of one instance.
+/// The host's data about one instance.
 #[derive(Debug)]
 pub(in crate::plugin) struct Guest {
-    /// The world, which is here only during a call. The host functions need it only during a call.
+    /// The world: process image, variables and log. The world is moved here at the beginning of a
+    /// call into the guest, and moved back at the end.
     pub(super) world: Lent<World>,
     pub(super) phase: Phase,
     pub(super) seat: Seat,
-    /// Why the guest ended itself, if it did in this call.
+    /// The reason why the guest ended itself; `None` if the guest has not ended itself in this
+    /// call.
     pub(super) exit_reason: Option<ExitReason>,
-    /// The source of random numbers. Its seed is made from the plugin's name, so that a run can be
-    /// repeated.
+    /// The random number generator for the guest. Its seed is made from the plugin's name, so that
+    /// a run can be repeated with the same numbers.
     pub(super) random: fastrand::Rng,
-    /// The part of a line that the guest has given to `fd_write` so far.
+    /// The beginning of a log line that the guest has written with `fd_write`. The text is stored
+    /// here until the guest writes the end of the line.
     pub(super) printed: Text<MAX_LOG_BYTES>,
-    /// The level of the line in `printed`, by the descriptor that the guest wrote to.
+    /// The log level of the line in `printed`. The descriptor in `fd_write` determines the level.
     pub(super) printed_level: Level,
     pub(super) scratch: Scratch,
     /// The state that `save` writes and `restore` reads.
     pub(super) state: State,
-    /// For each id, whether a poll has written the variable. The list exists only between
-    /// [`Guest::trace_variables`] and [`Guest::take_written`].
+    /// For each variable id, whether a poll has written the variable. The list exists only between
+    /// the calls of [`Guest::trace_variables`] and [`Guest::take_written`].
     wrote: Option<Vec<bool>>,
     rights: Rights,
-    /// The maker of the variables that this guest makes; they count against the maker's quota.
+    /// The identity under which this guest makes variables. Each maker may make only a limited
+    /// number of variables.
     maker: Maker,
     pace: Pace,
-    /// The calls that were refused to this guest.
+    /// The counts of this guest's refused calls.
     refused: Refused,
 }
 
 impl Guest {
-    /// A guest for the program on `seat`, with the rights of `settings`. `seed` is made from the
-    /// program's name.
+    /// Makes the host's data for the program on `seat`, with the rights from `settings`. `seed` is
+    /// made from the plugin's name.
     pub(in crate::plugin) fn new(
         seat: Seat,
         seed: u64,
@@ -94,9 +101,9 @@ impl Guest {
         }
     }
 
-    /// Replaces the rights. The scan decides what happens to outputs that the program owns already.
-    /// A claim on an output ends when the output is no longer granted. The claim does not come back
-    /// if the output is granted again later.
+    /// Replaces the rights. If an output is no longer granted, the guest's claim on the output
+    /// ends, and a later grant does not renew the claim. The scan decides what happens to the value
+    /// of an output that the program has owned.
     pub(super) fn entitle(&mut self, settings: &Settings, points: &Points) {
         let mut claimed = std::mem::take(&mut self.rights.claimed);
         claimed.resize(points.ids(), false);
@@ -108,7 +115,7 @@ impl Guest {
         self.rights = Rights { claimed, ..rights };
         let output_bytes = points.image_bytes(Direction::Out);
         if self.scratch.len() != output_bytes {
-            // The old scratch is empty, because no bytes are staged between two calls.
+            // No staged bytes are lost, because the scratch is always empty between two calls.
             self.scratch = Scratch::new(output_bytes);
         }
     }
@@ -123,7 +130,7 @@ impl Guest {
         self.rights.inputs.as_ref().is_none_or(|inputs| inputs[id.index()])
     }
 
-    /// Whether [`Guest::claim`] would succeed.
+    /// Whether a call of [`Guest::claim`] for this output would succeed.
     pub(super) fn may_claim(&mut self, id: PointId) -> bool {
         let seat = self.seat;
         let owner = self.world.owners[id.index()];
@@ -131,8 +138,9 @@ impl Guest {
         granted && owner.is_none_or(|owner| owner == seat)
     }
 
-    /// Takes ownership of an output point, if it is granted and free. Returns whether the program
-    /// owns it.
+    /// Makes the program the owner of an output point, if the output is granted and has no other
+    /// owner. Otherwise the call is counted as refused. Returns whether the program owns the
+    /// output.
     pub(super) fn claim(&mut self, id: PointId) -> bool {
         let seat = self.seat;
         let granted = self.rights.outputs.as_ref().is_none_or(|outputs| outputs[id.index()]);
@@ -153,19 +161,19 @@ impl Guest {
         false
     }
 
-    /// Whether this instance has claimed that output.
+    /// Whether this instance has claimed the output `id` by a write.
     pub(super) fn has_claimed(&self, id: PointId) -> bool {
         self.rights.claimed.get(id.index()).is_some_and(|claimed| *claimed)
     }
 
-    /// The outputs that this instance has claimed.
+    /// Returns the outputs that this instance has claimed by a write.
     pub(super) fn claimed(&self) -> Vec<PointId> {
         let claimed = self.rights.claimed.iter().zip(0u16..).filter(|(claimed, _)| **claimed);
         claimed.map(|(_, id)| PointId(id)).collect()
     }
 
-    /// Begins to note which variables the polls of this guest write. The list starts with the
-    /// variables that are not committed yet, and those with an id in `earlier`.
+    /// Begins a list of the variables that the polls of this guest write. At the beginning, the
+    /// list has the uncommitted variables, and the variables with an id in `earlier`.
     pub(super) fn trace_variables(&mut self, variables: &Variables, earlier: &[u16]) {
         let mut wrote = vec![false; MAX_VARIABLES];
         let earlier = earlier.iter().copied();
@@ -173,17 +181,18 @@ impl Guest {
         self.wrote = Some(wrote);
     }
 
-    /// Ids of the variables that the polls have written since [`Guest::trace_variables`]. This call
-    /// ends the noting.
+    /// Returns the ids of the variables in the list that [`Guest::trace_variables`] has begun, and
+    /// ends the list.
     pub(super) fn take_written(&mut self) -> Vec<u16> {
         let wrote = self.wrote.take().unwrap_or_default();
         wrote.iter().zip(0u16..).filter(|(wrote, _)| **wrote).map(|(_, id)| id).collect()
     }
 
-    /// Writes a variable, if that is granted to the guest and the guest has not made too many.
+    /// Writes a variable, if the variable is granted to the guest. A new variable is made, unless
+    /// the guest has already made too many variables.
     ///
     /// # Errors
-    /// The reason why the variable was not written; on an error nothing has changed.
+    /// The reason why the variable was not written. On an error, no variable has changed.
     pub(super) fn write_variable(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         let maker = self.maker;
         let result = match self.rights.variables.allows(name) {
@@ -202,13 +211,14 @@ impl Guest {
         result
     }
 
-    /// Puts a line about this program into the log.
+    /// Adds a log line about this program, without a rate limit.
     fn push(&mut self, message: Message) {
         let line = Line { seat: self.seat, cycle: self.world.cycle, message };
         self.world.log.push(line);
     }
 
-    /// Logs a line of the guest, unless the guest has logged too many.
+    /// Logs a line of the guest, unless the guest has exceeded the rate limit. If earlier lines
+    /// were dropped, first logs their number.
     pub(super) fn say(&mut self, message: Message) {
         let now = self.world.now;
         if self.pace.allows(now) {
@@ -217,7 +227,7 @@ impl Guest {
         }
     }
 
-    /// Logs the part of a line that has been printed so far, if any.
+    /// Logs the incomplete line in `printed`, if it has text.
     pub(super) fn flush(&mut self) {
         if !self.printed.is_empty() {
             let level = self.printed_level;
@@ -226,7 +236,7 @@ impl Guest {
         }
     }
 
-    /// Logs how many lines were dropped.
+    /// Logs the number of dropped lines, if lines were dropped.
     fn tell_dropped(&mut self) {
         if self.pace.dropped > 0 {
             let message = Message::Dropped(std::mem::take(&mut self.pace.dropped));
@@ -234,9 +244,9 @@ impl Guest {
         }
     }
 
-    /// Makes valid what the guest wrote in a good call. Variables that the guest writes before its
-    /// first poll stay provisional, because the code that prepares the instance reads them and
-    /// decides about them.
+    /// Makes the values valid that the guest wrote in a good call. Outputs are copied into the
+    /// output image. Variables are committed only after a poll; after any other call, the caller
+    /// decides whether their values become valid.
     pub(super) fn commit(&mut self) {
         self.flush();
         if self.scratch.has_part() {
@@ -255,8 +265,8 @@ impl Guest {
         }
     }
 
-    /// Drops the bytes that would make a float output anything but a finite number. The single
-    /// calls could not find this, because each of them has written only a part of the float.
+    /// Drops staged bytes that would give a float output a value that is not a finite number.
+    /// Single calls could not check this, because each call has written only a part of the float.
     fn drop_what_is_no_number(&mut self) {
         let points = Arc::clone(&self.world.points);
         for (id, point) in points.float_outputs(self.scratch.touched()) {
@@ -269,7 +279,8 @@ impl Guest {
         }
     }
 
-    /// Drops what the guest did in a call that failed.
+    /// Drops the outputs and variables that the guest wrote in a failed call. Log lines of the call
+    /// are retained.
     pub(super) fn discard(&mut self) {
         self.flush();
         self.tell_dropped();

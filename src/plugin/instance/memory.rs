@@ -1,9 +1,9 @@
-//! The linear memory of a guest, as the host functions use it, with the tape that notes the bytes
-//! that they move.
+//! The host functions' access to the linear memory of a guest. Each access is also recorded on the
+//! tape.
 //!
-//! Offsets and lengths come from the guest and may have any value. This file does not know what the
-//! bytes mean: `abi.rs` and `wasi.rs` know this. `bind.rs` makes the view for each call. Copies of
-//! the whole memory, for a report, are made in `trace/checkpoint.rs`.
+//! Addresses and lengths come from the guest and may have any value. The code here does not
+//! interpret the bytes; `abi.rs` and `wasi.rs` do. `bind.rs` makes a new [`Memory`] for each call
+//! of a host function. `trace/checkpoint.rs` makes copies of the whole memory for a crash report.
 
 use std::cell::RefCell;
 
@@ -12,22 +12,23 @@ use wasmer::MemoryView;
 use crate::plugin::trace::tape::Tape;
 use crate::process::call::{Code, Outcome};
 
-/// The linear memory of a guest, for the length of one call.
+/// The linear memory of a guest, during one call of a host function.
 ///
-/// The functions here check the bounds before they call wasmer. Wasmer would write a line to its
-/// own log for wrong bounds, and would do so on the scan's thread.
+/// The functions here check the bounds before they call wasmer. If wasmer finds wrong bounds,
+/// wasmer writes a line to its own log, and it would do so on the scan's thread.
 pub(super) struct Memory<'a> {
     view: MemoryView<'a>,
     tape: RefCell<&'a mut Tape>,
 }
 
 impl<'a> Memory<'a> {
-    /// The memory in `view`; `tape` gets the bytes that are moved.
+    /// Makes the access to the memory in `view`. All bytes that are read or written are recorded on
+    /// `tape`.
     pub(super) fn new(view: MemoryView<'a>, tape: &'a mut Tape) -> Self {
         Self { view, tape: RefCell::new(tape) }
     }
 
-    /// Copies from the memory into `buffer`.
+    /// Copies bytes at address `at` of the memory into `buffer`.
     pub(super) fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome {
         self.check_all(at, buffer)?;
         self.view.read(at.into(), buffer).map_err(|_| Code::Error)?;
@@ -35,7 +36,8 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// Copies `bytes` into the memory: all of them, or none.
+    /// Copies `bytes` into the memory at address `at`. If not all bytes fit into the memory,
+    /// nothing is copied.
     pub(super) fn write(&self, at: u32, bytes: &[u8]) -> Outcome {
         self.check_all(at, bytes)?;
         self.view.write(at.into(), bytes).map_err(|_| Code::Error)?;
@@ -43,13 +45,13 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// Checks that `len` bytes at `at` lie within the memory.
+    /// Checks that `len` bytes at address `at` lie within the memory.
     pub(super) fn check(&self, at: u32, len: u32) -> Outcome {
         let end = u64::from(at) + u64::from(len);
         (end <= self.view.data_size()).then_some(()).ok_or(Code::Error)
     }
 
-    /// Checks that all of `bytes` lie within the memory.
+    /// Checks that a range at address `at`, as long as `bytes`, lies within the memory.
     fn check_all(&self, at: u32, bytes: &[u8]) -> Outcome {
         self.check(at, u32::try_from(bytes.len()).map_err(|_| Code::Error)?)
     }
@@ -65,7 +67,7 @@ pub(super) mod tests {
     use crate::plugin::trace::tape::{Tag, parse};
     use crate::process::call::Phase;
 
-    /// Bytes of a [`Page`].
+    /// Size of a [`Page`] in bytes.
     pub(in super::super) const PAGE: u32 = 65536;
 
     /// A memory of one page that belongs to no instance.
@@ -76,7 +78,7 @@ pub(super) mod tests {
     }
 
     impl Page {
-        /// A page with these bytes at these places, and zeros elsewhere.
+        /// Makes a page with the given bytes at the given addresses, and zeros elsewhere.
         pub(in super::super) fn new(data: &[(u32, &[u8])]) -> Self {
             let mut store = Store::default();
             let memory = wasmer::Memory::new(&mut store, MemoryType::new(1, Some(1), false));
@@ -88,12 +90,12 @@ pub(super) mod tests {
             page
         }
 
-        /// Lets a function work on the memory.
+        /// Calls `work` with the memory.
         pub(in super::super) fn with<R>(&mut self, work: impl FnOnce(&Memory<'_>) -> R) -> R {
             work(&Memory::new(self.memory.view(&self.store), &mut self.tape))
         }
 
-        /// All bytes.
+        /// Returns a copy of all bytes of the page.
         pub(in super::super) fn bytes(&self) -> Vec<u8> {
             self.memory.view(&self.store).copy_to_vec().expect("a page can be copied")
         }

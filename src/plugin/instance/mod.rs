@@ -1,15 +1,18 @@
-//! Instances: how an artifact becomes a program in the scan, and what its code may call.
+//! Instances: making a program for the scan from an artifact, and the functions that the program's
+//! code may call.
 //!
-//! - `program.rs` is the program in the scan: an instance with its settings and rights.
-//! - `wasm.rs` makes an instance of an artifact and calls it. `tables.rs` limits the tables of an
-//!   instance, and `code.rs` the compiled code of all instances.
-//! - `guest.rs` is the host's side of an instance. `rights.rs` holds what the guest may use,
-//!   `state.rs` the state that it hands over, and `pace.rs` how fast it may log.
-//! - `abi.rs` and `wasi.rs` have the functions that the guest may call, and `memory.rs` the guest's
-//!   memory as these functions use it. `bind.rs` binds the functions to the instance.
-//! - `stop.rs` ends a call that runs too long, and `trap.rs` puts a failure into words.
+//! - `program.rs` has the program that the scan polls: an instance with its settings and rights.
+//! - `wasm.rs` makes an instance of an artifact and calls the instance. `tables.rs` limits the
+//!   tables of one instance. `code.rs` limits the compiled code of all instances together.
+//! - `guest.rs` has the host's data about one instance. `rights.rs` lists the points and variables
+//!   that the guest may use. `state.rs` has the bytes that `save` hands to `restore`. `pace.rs`
+//!   limits how many lines per second the guest may log.
+//! - `abi.rs` and `wasi.rs` have the host functions that the guest may call. `memory.rs` gives
+//!   these functions access to the guest's memory. `bind.rs` connects the functions to an instance.
+//! - `stop.rs` stops a call that runs too long. `trap.rs` makes the text of a failure.
 //!
-//! No file here reads a module's bytes: `module` decides which modules are good, and compiles them.
+//! No file in this folder reads the bytes of a module. The folder `plugin/module/` checks and
+//! compiles modules.
 
 mod abi;
 pub(super) mod bind;

@@ -1,32 +1,35 @@
-//! The rate limit of a guest's log: first a burst, and then a number of lines per second.
+//! The rate limit for the log lines of a guest: a burst at first, and then a number of lines per
+//! second.
 //!
-//! This file holds no lines. `guest.rs` logs or drops a line, and decides when dropped lines are
-//! reported.
+//! The code here only counts. `guest.rs` logs or drops a line, and decides when the number of
+//! dropped lines is reported.
 
 use std::time::Duration;
 
-/// The log allowance: a burst of one second's lines, then that many per second.
+/// The rate limit of one guest. With 100 lines per second, for example, the guest may log 100 lines
+/// in one burst, and then 100 lines per second.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Lines per second that the guest may log.
     per_second: u32,
-    /// The time that the guest has saved up for lines; one line costs `1s / per_second`.
+    /// Unused time that the guest may spend on lines, at most one second. One line costs
+    /// `1s / per_second`.
     credit: Duration,
-    /// The moment up to which `credit` has been counted.
+    /// The time of the last update of `credit`.
     seen: Duration,
-    /// Lines that were not allowed and are not reported yet.
+    /// Number of dropped lines that are not reported yet.
     pub(super) dropped: u32,
 }
 
 impl Pace {
-    /// The burst: the most time that can be saved up.
+    /// Largest value of `credit`, which determines the size of a burst.
     const FULL: Duration = Duration::from_secs(1);
 
     pub(super) fn new(per_second: u32) -> Self {
         Self { per_second, credit: Self::FULL, seen: Duration::ZERO, dropped: 0 }
     }
 
-    /// Whether a line would be allowed at `now`.
+    /// Whether the guest may log a line at time `now`.
     pub(super) fn has_allowance(&mut self, now: Duration) -> bool {
         let passed = now.saturating_sub(self.seen);
         self.credit = (self.credit.saturating_add(passed)).min(Self::FULL);
@@ -34,7 +37,8 @@ impl Pace {
         self.per_second > 0 && self.credit >= Self::FULL / self.per_second
     }
 
-    /// Takes a line from the allowance, or counts it as dropped.
+    /// Returns whether the guest may log a line at time `now`. An allowed line reduces the credit.
+    /// A line that is not allowed is counted as dropped.
     pub(super) fn allows(&mut self, now: Duration) -> bool {
         let allowed = self.has_allowance(now);
         if allowed {

@@ -1,9 +1,10 @@
-//! A program: an instance with its name, its seat in the scan and its settings.
+//! A program: an instance of a plugin with its name, its seat (number) in the scan and its
+//! settings.
 //!
-//! [`Program::prepare`] runs outside of the scan and may take as long as the init budget allows.
-//! After the swap the scan owns the program and calls [`Program::poll`] once a cycle. This file
-//! does not decide which module is prepared, or when: the supervisor does. The calls of wasmer are
-//! in `wasm.rs`.
+//! [`Program::prepare`] runs on a thread outside of the scan and may use the whole init budget. At
+//! a swap, the scan calls [`Program::hand_over`] of the running program. From then on the scan owns
+//! the new program and calls [`Program::poll`] once a cycle. The supervisor decides which module is
+//! prepared, and when. The calls of wasmer are in `wasm.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,18 +23,18 @@ use crate::process::seat::Seat;
 use crate::process::variable::{Denied, Maker, Variable, Variables};
 use crate::process::world::World;
 
-/// A request to prepare a program: the identity and the settings of the new program.
+/// A request to prepare a program, with the identity and the settings of the new program.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The plugin's name.
     pub name: Arc<str>,
-    /// The program's place in the scan.
+    /// The program's seat in the scan.
     pub seat: Seat,
-    /// The module's identity.
+    /// The identity of the module: the hash of its bytes.
     pub hash: ModuleHash,
     /// The number of the new instance.
     pub generation: Generation,
-    /// How the program takes part in the scan.
+    /// The settings of the program: order, budgets, rights and swap policy.
     pub settings: Settings,
 }
 
@@ -42,51 +43,54 @@ pub struct Request {
 pub struct Program {
     /// The plugin's name.
     pub name: Arc<str>,
-    /// The program's place in the scan.
+    /// The program's seat in the scan.
     pub seat: Seat,
-    /// The module's identity.
+    /// The identity of the module: the hash of its bytes.
     pub hash: ModuleHash,
     /// The number of this instance.
     pub generation: Generation,
-    /// How the program takes part in the scan.
+    /// The settings of the program: order, budgets, rights and swap policy.
     pub settings: Settings,
-    /// Number of polls that returned well.
+    /// Number of polls without a trap.
     pub polls: u64,
     instance: Instance,
 }
 
-/// A program that is ready to take its seat.
+/// A program that has run its `init` and is ready for the swap.
 #[derive(Debug)]
 pub struct Prepared {
     /// The program.
     pub program: Program,
-    /// Variables that the program's `init` wrote, even if their values did not change. The writes
-    /// are valid from the swap on.
+    /// Variables that the program's `init` wrote, including writes that did not change the value.
+    /// The writes become valid at the swap.
     pub variables: Vec<(String, Variable)>,
 }
 
-/// The state and the variables that a program found when it took its seat.
+/// The result of a swap for the new program: the size of its restored state, and counts of
+/// variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Takeover {
-    /// Size of the state that the program got, in bytes; `None` if it began without a state.
+    /// Size of the state that the program restored, in bytes; `None` if the program began without a
+    /// state.
     pub state_bytes: Option<u64>,
-    /// Number of variables that existed before.
+    /// Number of variables that existed before the swap.
     pub variables_carried: u64,
-    /// Number of variables that the program's `init` has made.
+    /// Number of new variables that the program's `init` has made.
     pub variables_new: u64,
-    /// Number of variables that the program's `init` wrote in vain. The write did not become valid,
-    /// because the variable has another type by now, or because the program may not write it any
-    /// more.
+    /// Number of variables for which the write of the program's `init` was lost. A write is lost if
+    /// the variable has got another type after the `init`, or if the program may no longer write
+    /// the variable.
     pub variables_dropped: u64,
 }
 
 impl Prepared {
-    /// Writes the variables that the program's `init` has written, without committing them.
+    /// Repeats the writes of the program's `init` in `variables`. The caller commits the writes.
     ///
-    /// Since `init`, another program may have made one of the variables with another type, or the
-    /// rights may have changed. In these cases the variable keeps its value. The lost write is
-    /// added to the program's refused calls, although `init` got the answer that the variable was
-    /// written. [`Program::tell_lost_writes`] logs the lost writes.
+    /// Between `init` and the swap, another program may have made one of the variables with another
+    /// type, or the rights of the program may have changed. In these cases the write is lost and
+    /// the variable retains its value. The lost write is counted as a refused call, although `init`
+    /// got the answer that the write had succeeded. [`Program::tell_lost_writes`] logs the lost
+    /// writes.
     pub fn bring_variables(&mut self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
         let Program { settings, name: plugin, instance, .. } = &mut self.program;
@@ -111,22 +115,23 @@ impl Prepared {
     }
 }
 
-/// A number that stands for a plugin's name. The number of a name is the same in every run of the
+/// Computes a number from a plugin's name. The same name gives the same number in every run of the
 /// daemon.
 fn seed(name: &str) -> u64 {
     let hash = blake3::hash(name.as_bytes());
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more than eight bytes"))
 }
 
-/// The maker that stands for the programs of this plugin when they make and write variables.
+/// Returns the identity under which the programs of this plugin make and write variables.
 pub fn maker(name: &str) -> Maker {
     Maker::program(seed(name))
 }
 
-/// The result of `save`: the state, or how the call failed.
+/// The result of `save`: the saved state, or the trap of the call.
 pub type Saved = Result<Vec<u8>, Arc<Trap>>;
 
-/// The refusal of a version that must not take over, because `save` or `restore` has failed.
+/// Makes the refusal of a swap in which `save` or `restore` has failed. `whose` names the failed
+/// function.
 pub(in crate::plugin) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal {
     let remedy = match &*trap.kind {
         kind if kind.starts_with("budget of ") => {
@@ -141,21 +146,23 @@ pub(in crate::plugin) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal 
     Refusal::new(format!("{whose} failed: {trap}"), remedy)
 }
 
-/// The result of a preparation, with the lines that the guest logged meanwhile.
+/// The result of a preparation, with the lines that the guest logged during it.
 #[derive(Debug)]
 pub struct Preparation {
-    /// The program, or why there is none.
+    /// The prepared program, or the refusal if the preparation failed.
     pub result: Result<Prepared, Refusal>,
     /// Log lines of the start section, `_initialize` and `init`.
     pub lines: Vec<Line>,
-    /// The post-mortem of a guest whose start trapped.
+    /// The post-mortem data, if the guest's start trapped.
     pub post_mortem: Option<Box<PostMortem>>,
 }
 
 impl Program {
-    /// Makes an instance of `artifact` and runs its `init` in a world of its own.
+    /// Makes an instance of `artifact` and runs its `init` in `world`, which is not the scan's
+    /// world.
     ///
-    /// `world` is a copy of the latest world, and its log is a list.
+    /// `world` is a copy of the scan's latest world. Its log is a list, which this function moves
+    /// into the result.
     pub fn prepare(
         request: Request,
         artifact: &Artifact,
@@ -199,8 +206,9 @@ impl Program {
         Self { name, seat, hash, generation, settings, polls: 0, instance }
     }
 
-    /// Runs one poll, which started at `started_ns` by [`super::stop::now_ns`]. If the poll
-    /// returned well, the world has what the program wrote; otherwise the world has nothing of it.
+    /// Runs one poll. The time limit counts from `started_ns`, by [`super::stop::now_ns`]. After a
+    /// good poll, the world has the values that the program wrote. After a trap, the written values
+    /// are discarded.
     pub fn poll(
         &mut self,
         world: &mut Lent<World>,
@@ -212,14 +220,15 @@ impl Program {
         result
     }
 
-    /// Lets a successor take over. If both versions have `save` and `restore`, the call first runs
-    /// `save` of this program. The call then writes the variables of the successor's `init`, and
-    /// last it runs the successor's `restore`. `save` and `restore` together must keep the
-    /// successor's swap budget. Writes to variables stay uncommitted.
+    /// Hands over from this program to the new version `to`. If both versions have `save` and
+    /// `restore`, there are three steps: `save` of this program, the variable writes of the new
+    /// version's `init`, and `restore` of the new version. Otherwise only the second step is done.
+    /// `save` and `restore` together must not exceed the swap budget of the new version. The caller
+    /// commits the writes to variables.
     ///
     /// # Errors
-    /// The reason why the successor must not take over. On an error this program is as it was
-    /// before, unless [`Program::is_spent`].
+    /// The reason why the new version must not take over. On an error this program is unchanged and
+    /// can continue, unless [`Program::is_spent`].
     pub fn hand_over(
         &mut self,
         to: &mut Prepared,
@@ -245,14 +254,15 @@ impl Program {
         self.instance.hands_over()
     }
 
-    /// The state that the program would hand over now; `None` if it has no `save`. Afterwards the
-    /// program is as it was before, unless [`Program::is_spent`].
+    /// Runs `save` and returns the state, for a shadow run. Returns `None` if the program does not
+    /// have both `save` and `restore`. Afterwards the program is unchanged, unless
+    /// [`Program::is_spent`].
     pub fn spare_state(&mut self, world: &mut Lent<World>, slot: &BudgetSlot) -> Option<Saved> {
         let budget = self.settings.swap.budget;
         self.hands_over().then(|| self.instance.save(world, slot, now_ns(), budget))
     }
 
-    /// Restores the state of another version.
+    /// Runs `restore` of this program with the saved state of another version.
     pub(in crate::plugin) fn restore(
         &mut self,
         state: Vec<u8>,
@@ -262,61 +272,62 @@ impl Program {
         self.instance.restore(state, world, slot, now_ns(), self.settings.swap.budget)
     }
 
-    /// How the program failed, if it did.
+    /// Returns the trap, if the program has failed.
     pub fn trap(&self) -> Option<&Arc<Trap>> {
         self.instance.fall().map(|fall| &fall.trap)
     }
 
-    /// Whether a call into the program was cut off, so that it cannot be called any more.
+    /// Whether a call into the program was stopped in the middle, so that the program cannot be
+    /// called any more.
     pub fn is_spent(&self) -> bool {
         self.instance.is_spent()
     }
 
-    /// Whether the program failed because its time was over.
+    /// Whether the program failed because a call had used up its budget.
     pub fn is_over(&self) -> bool {
         self.instance.fall().is_some_and(|fall| fall.is_over)
     }
 
-    /// The post-mortem of the program, if it failed.
+    /// Returns the post-mortem data of the program, if the program has failed.
     pub fn post_mortem(self) -> Option<PostMortem> {
         self.instance.post_mortem()
     }
 
-    /// Whether this instance has claimed that output.
+    /// Whether this instance has claimed the output `id` by a write.
     pub fn has_claimed(&mut self, id: PointId) -> bool {
         self.instance.guest().has_claimed(id)
     }
 
-    /// The outputs that this instance has claimed.
+    /// Returns the outputs that this instance has claimed by a write.
     pub fn claimed(&mut self) -> Vec<PointId> {
         self.instance.guest().claimed()
     }
 
-    /// Begins to note which variables the program's polls write. The list starts with the variables
-    /// that the program has just written in a hand-over and that are not committed yet. Variables
-    /// with an id in `earlier` count as written by the program too.
+    /// Begins a list of the variables that the program's polls write. At the beginning, the list
+    /// has the uncommitted writes of the hand-over, and the variables with an id in `earlier`.
     pub fn trace_variables(&mut self, variables: &Variables, earlier: &[u16]) {
         self.instance.guest().trace_variables(variables, earlier);
     }
 
-    /// Ids of the variables that the program has written since [`Program::trace_variables`]. This
-    /// call ends the noting.
+    /// Returns the ids of the variables in the list that [`Program::trace_variables`] has begun,
+    /// and ends the list.
     pub fn take_written(&mut self) -> Vec<u16> {
         self.instance.guest().take_written()
     }
 
-    /// The refused calls of the program. Other threads may read them while it runs.
+    /// Returns the counts of the program's refused calls. Other threads may read the counts while
+    /// the program runs.
     pub fn refused(&mut self) -> Arc<Tally> {
         Arc::clone(self.instance.guest().tally())
     }
 
-    /// Logs the writes of the program's `init` that were not valid any more when the program took
-    /// its seat.
+    /// Logs the lost writes: writes of the program's `init` that could not be repeated at the swap.
     pub fn tell_lost_writes(&mut self, world: &mut World) {
         self.instance.guest().tell_lost_writes(world);
     }
 
-    /// Takes new settings. The caller must free outputs that are no longer granted.
+    /// Replaces the settings. The caller must release outputs that the new settings no longer
+    /// grant.
     pub fn configure(&mut self, settings: Settings, points: &Points) {
         let guest = self.instance.guest();
         guest.entitle(&settings, points);
@@ -326,30 +337,30 @@ impl Program {
         self.settings = settings;
     }
 
-    /// Begins new counts of refused calls. The caller does this when the points or variables have
-    /// changed, because earlier refusals then say nothing about new calls.
+    /// Begins new counts of refused calls. The caller does this after a change of points or
+    /// variables, because calls that were refused before may now succeed.
     pub fn forget_refusals(&mut self) {
         self.instance.guest().forget_refusals();
     }
 
-    /// Size of the program's linear memory in bytes.
+    /// Returns the size of the program's linear memory in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.instance.memory_bytes()
     }
 
     /// Whether the program is polled in this cycle.
     pub fn is_due(&self, cycle: u64) -> bool {
-        // The first test saves the division for most programs, which are polled in every cycle. A
-        // division takes as long as a small poll.
+        // The first comparison avoids the division for programs that are polled in every cycle,
+        // which are most programs. The division takes as long as a small poll.
         self.settings.every <= 1 || cycle.is_multiple_of(u64::from(self.settings.every))
     }
 
-    /// The place in the order of polling: configured order, then name.
+    /// Returns the sort key for the order of polling: first the configured order, then the name.
     pub fn rank(&self) -> (u32, &str) {
         (self.settings.order, &self.name)
     }
 
-    /// The shortest budget of a call into the program.
+    /// Returns the shortest budget that a call into the program can have.
     pub fn shortest_budget(&self) -> Duration {
         self.settings.poll_budget.min(self.settings.swap.budget)
     }

@@ -1,16 +1,17 @@
 //! The rights of a guest: the inputs that it may read, and the outputs and variables that it may
 //! write.
 //!
-//! The rights follow from the configuration: [`Settings`] has the grants of `process/grant.rs`, and
-//! this file makes lists of them that a call can look up. The checks themselves are in `guest.rs`.
-//! The present owner of each output is in `process/world.rs`. Nothing in this file allocates in a
-//! call of a guest.
+//! The rights come from the configuration: [`Settings`] has grants (`process/grant.rs`). This file
+//! converts the grants to lists with one entry per point, so that a check during a call is only an
+//! array access. The lists are made before calls, so a call allocates nothing here.
+//!
+//! `guest.rs` does the checks. `process/world.rs` has the present owner of each output.
 
 use crate::plugin::Settings;
 use crate::process::grant::{Grant, VariableGrant};
 use crate::process::image::{Direction, Points};
 
-/// The rights of a guest. For points, `None` means all of them.
+/// The rights of a guest. In the lists of points, `None` means that all points are granted.
 #[derive(Debug)]
 pub(super) struct Rights {
     /// For each point, whether the guest may read it as an input.
@@ -25,20 +26,22 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// The rights that `settings` give, with nothing claimed.
+    /// Makes the rights from `settings`. No output is claimed yet.
     pub(super) fn new(settings: &Settings, points: &Points) -> Self {
         let list = |grant: &Grant| match grant {
             Grant::All => None,
             Grant::Only(ids) => {
                 let mut granted = vec![false; points.ids()];
-                // A grant may be older than the points, and may name points that were removed.
+                // The points may have changed after the grant was made, so ids of removed points
+                // are skipped.
                 let there = ids.iter().filter(|id| points.get(**id).is_some());
                 there.for_each(|id| granted[id.index()] = true);
                 Some(granted)
             }
         };
         let inputs = list(&settings.inputs);
-        // A byte is readable if every point on it is: reading a bool must not show its neighbours.
+        // A byte is readable only if all points in this byte are granted. Several bools share one
+        // byte, so a guest that reads the byte sees all of them.
         let readable = inputs.as_ref().map(|granted| {
             let all = |byte| points.at(Direction::In, byte).iter().all(|id| granted[id.index()]);
             (0..points.image_bytes(Direction::In)).map(all).collect()

@@ -1,28 +1,29 @@
-//! The state that a program hands to its successor: bytes, written by `save` and read by `restore`.
+//! The state that a program hands over in a swap: bytes that `save` of the old version writes and
+//! `restore` of the new version reads.
 //!
-//! Only the plugin knows what the bytes mean. This file calls neither function: when `save` and
-//! `restore` are called is decided in `program.rs`, and how they are called is in
-//! `wasm/hand_over.rs`.
+//! Only the plugin knows the meaning of the bytes. This file does not call `save` or `restore`.
+//! `program.rs` decides when the two functions are called, and `wasm/hand_over.rs` calls them.
 
 use crate::process::call::MAX_STATE_BYTES;
 
-/// The state that a program hands to its successor.
+/// The saved state of a program, while `save` writes it or `restore` reads it.
 #[derive(Debug, Default)]
 pub(super) struct State {
     bytes: Vec<u8>,
-    /// Number of bytes that the successor has read.
+    /// Number of bytes that `restore` has read.
     read: usize,
-    /// Whether `save` tried to write more than a state may have.
+    /// Whether `save` tried to write more bytes than [`MAX_STATE_BYTES`].
     pub(super) overflowed: bool,
 }
 
 impl State {
-    /// The state of a predecessor, to be read from its start.
+    /// Makes a state for `restore`, from the bytes that `save` of another version has written.
     pub(super) fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, read: 0, overflowed: false }
     }
 
-    /// Room for `len` more bytes; `None` if the state would be too long.
+    /// Appends `len` bytes to the state and returns them for writing; `None` if the state would be
+    /// too long.
     pub(super) fn grow(&mut self, len: usize) -> Option<&mut [u8]> {
         let old = self.bytes.len();
         if len > MAX_STATE_BYTES - old {
@@ -33,23 +34,24 @@ impl State {
         Some(&mut self.bytes[old..])
     }
 
-    /// Drops the last `len` bytes, because they could not be filled from the guest's memory.
+    /// Removes the last `len` bytes. The caller uses this function if it could not read these bytes
+    /// from the guest's memory.
     pub(super) fn shrink(&mut self, len: usize) {
         self.bytes.truncate(self.bytes.len() - len);
     }
 
-    /// The next bytes, at most `len`.
+    /// Returns the next unread bytes, at most `len`.
     pub(super) fn next(&self, len: usize) -> &[u8] {
         let rest = &self.bytes[self.read..];
         &rest[..len.min(rest.len())]
     }
 
-    /// Notes that the successor has read `len` bytes.
+    /// Marks `len` further bytes as read.
     pub(super) fn advance(&mut self, len: usize) {
         self.read += len;
     }
 
-    /// Everything that was written.
+    /// Returns all bytes that were written.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -1,17 +1,28 @@
-//! Time limits for guests: the timekeeper, a thread that sets the stop flag in their code.
+//! Time limits for guests: the timekeeper, a thread that sets the stop flag of a guest whose call
+//! has used up its budget.
 //!
-//! The code of a guest checks its stop flag again and again (`module/flag.rs`). The [`Timekeeper`]
-//! sets the flag when a call has used up its CPU time. The scan arms a call by four plain stores,
-//! so a poll costs no system call. A call that returns by itself after the flag was set has failed
-//! too (`wasm/call.rs`). The text of the trap is made in `trap.rs`.
+//! The daemon inserts checks of a stop flag into the code of every guest (`module/flag.rs`). The
+//! [`Timekeeper`] sets the flag when a call has used up its CPU time, and the next check then
+//! traps. The scan starts the time limit of a call with four memory writes, so a poll needs no
+//! system call. A call that returns by itself after the flag was set has failed too
+//! (`wasm/call.rs`). The text of the trap is made in `trap.rs`.
 //!
-//! The stop flag is the instance's global `stop`, which also counts the calls. Each arming writes a
-//! new positive number, and the timekeeper replaces only the number that it saw. So if the
-//! timekeeper is too late, the global has another number by then, and the next call is not stopped.
+//! ```text
+//! scan        arm: start, budget, number -> call of the guest -> disarm
+//! timekeeper       sleeps until the budget may be used up, checks the CPU clock,
+//!                  asks the thread, sets the stop flag -> the guest traps
+//! ```
 //!
-//! The CPU clock alone does not stop a call, because it also counts time that is not the guest's.
-//! When the CPU clock says that the time is over, the timekeeper begins an inquiry
-//! (`stop/inquiry.rs`), in which it asks the thread (`stop/proof.rs`).
+//! The stop flag is the instance's global `stop`. The global also counts the calls: each new call
+//! writes the next positive number, and a negative number means stop. The timekeeper replaces only
+//! the number that it has read before. If the timekeeper is too late, the global already has the
+//! number of the next call, and the next call is not stopped.
+//!
+//! The thread's CPU clock alone is not enough to stop a call, because this clock also counts time
+//! that the kernel uses for other work. When the CPU clock shows that the budget is used up, the
+//! timekeeper begins an inquiry (`stop/inquiry.rs`). In the inquiry, the timekeeper sends questions
+//! to the thread as signals (`stop/proof.rs`). The timekeeper stops the call only if the answers
+//! prove that the guest used the time.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -32,92 +43,102 @@ use crate::clock::{Clock, MonotonicClock, nanos};
 mod inquiry;
 mod proof;
 
-/// The next look at a slot without an armed call: the timekeeper sleeps until it is woken.
+/// Time value that means "never": the timekeeper sleeps until another thread wakes it.
 const NEVER_NS: u64 = u64::MAX;
 
-/// The shortest sleep while CPU time is left, in nanoseconds. Without this minimum, the timekeeper
-/// would spin if the thread is preempted at the very end of its budget.
+/// Shortest sleep of the timekeeper while a call has remaining CPU time, in nanoseconds. Without
+/// this minimum, the timekeeper would check without pause if a thread is preempted at the very end
+/// of its budget.
 const SHORTEST_SLEEP_NS: u64 = 20_000;
 
-/// Most new budget slots that the timekeeper has not taken in yet. A few preparations run at once,
-/// and each wakes the timekeeper.
+/// Largest number of new budget slots in the queue to the timekeeper's thread. The number is large
+/// enough, because only a few instances are prepared at the same time, and each preparation wakes
+/// the timekeeper.
 const MAX_ARRIVALS: usize = 64;
 
-/// The longest sleep of the timekeeper. Other threads wake the timekeeper when needed; this limit
-/// bounds the damage if one of them fails to do so.
+/// Longest sleep of the timekeeper. Other threads wake the timekeeper when necessary. If a thread
+/// fails to do this, the timekeeper still wakes after this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// The address of the `stop` global of one instance.
 ///
-/// The thread that makes the instance writes it; the thread that runs the instance reads it.
+/// The thread that makes the instance writes the address; the thread that runs the instance reads
+/// the address.
 #[derive(Debug, Default)]
 pub(super) struct StopCell(AtomicPtr<AtomicI32>);
 
 impl StopCell {
-    /// Takes the address of one of the instance's own globals. The last one is `stop`.
+    /// Stores the address of a global of the instance. wasmer calls this for each global in order.
+    /// The global `stop` is the last one, so its address remains.
     pub(super) fn take(&self, place: NonNull<VMGlobalDefinition>) {
-        // `val` is a union whose i32 is at its start, and the union is aligned to 16 bytes.
+        // The cast is valid, because the field `val` of the global is a union that has its i32 at
+        // its start. The union is aligned to 16 bytes.
         self.0.store(place.as_ptr().cast(), Ordering::Relaxed);
     }
 
-    /// Whether the timekeeper has ended the call that was armed last.
+    /// Whether the timekeeper has stopped the most recent call.
     pub(super) fn is_stopped(&self) -> bool {
         self.cell().is_some_and(|cell| cell.load(Ordering::Relaxed) < 0)
     }
 
-    /// Whether `stop` had this value in the call that was armed last.
+    /// Whether `value` was the number of the most recent call. The sign bit, which means stop, is
+    /// not compared.
     pub(super) fn is_call(&self, value: i32) -> bool {
         let number = |value| value & i32::MAX;
         self.cell().is_some_and(|cell| number(cell.load(Ordering::Relaxed)) == number(value))
     }
 
     fn cell(&self) -> Option<&AtomicI32> {
-        // SAFETY: the address is that of a global inside the VMContext of the instance that owns
-        // this value. `wasm::call::Body` keeps the two together and drops the store first, so the
-        // global lives and does not move. It is aligned to 16 bytes. The guest's code reads it
-        // while host threads write it, one aligned 32-bit word at a time, which is what an atomic
-        // access compiles to here.
+        // SAFETY: the address points to a global inside the VMContext of the instance that owns
+        // this value. `wasm::call::Body` has both the instance's store and this value, and drops
+        // the store first. So the global exists during every access here, and does not move. The
+        // global is aligned to 16 bytes. The guest's code reads the global while host threads write
+        // it. Each access is one aligned 32-bit word, and an atomic access compiles to the same
+        // instruction here.
         unsafe { self.0.load(Ordering::Relaxed).as_ref() }
     }
 }
 
-/// The timekeeper's data about one thread that runs guests. The watched thread writes and the
-/// timekeeper reads, unless a field says otherwise.
+/// The data about one thread that runs guests, shared with the timekeeper. The watched thread
+/// writes the fields and the timekeeper reads them, unless the doc of a field states something
+/// different.
 #[derive(Debug)]
 struct Watched {
-    /// The flag of the running call; null between calls.
+    /// The address of the stop flag of the running call; null between calls.
     cell: AtomicPtr<AtomicI32>,
-    /// When the running call began.
+    /// The time when the running call began.
     started_ns: AtomicU64,
-    /// The CPU time that the call may take.
+    /// The CPU time that the running call may use.
     allowed_ns: AtomicU64,
-    /// Wall time and CPU time of the thread at one instant before the call.
+    /// Wall time at one instant before the call. `marked_cpu_ns` is the CPU time of the thread at
+    /// the same instant.
     marked_ns: AtomicU64,
     marked_cpu_ns: AtomicU64,
-    /// The thread has promised that it arms no call before this moment.
+    /// The thread has promised that it begins no call before this time.
     idle_until_ns: AtomicU64,
-    /// The thread has promised that no call has a shorter budget than this.
+    /// The thread has promised that no call has a shorter budget than this time.
     shortest_ns: AtomicU64,
-    /// The time when the timekeeper last ended a call. The timekeeper writes it and the thread
-    /// reads it.
+    /// The time when the timekeeper last stopped a call of this thread. The timekeeper writes this
+    /// field and the watched thread reads it.
     stopped_ns: AtomicU64,
     witness: Witness,
     cpu_clock: ClockId,
 }
 
 impl Watched {
-    /// Ends the call if it has used up its time. Returns when the timekeeper must look again.
+    /// Checks the running call of this thread, and stops the call if it has used up its CPU time.
+    /// Returns the time of the next check.
     fn look(&self, now_ns: u64, inquiry: &mut Inquiry) -> u64 {
         let shortest = self.shortest_ns.load(Ordering::Relaxed);
-        // SAFETY: the instance of a running call is alive. The instance of a call that has ended
-        // since then is alive too: it is dropped only after `Timekeeper::release`, which waits for
-        // the end of this look.
+        // SAFETY: the instance of a running call exists. If the call ends during this check, its
+        // instance exists until the end of the check, because `Timekeeper::release` delays the drop
+        // of the instance until then.
         let Some(cell) = (unsafe { self.cell.load(Ordering::Acquire).as_ref() }) else {
             let earliest = now_ns.max(self.idle_until_ns.load(Ordering::Relaxed));
             return earliest.saturating_add(shortest);
         };
-        // The timekeeper loads the number of the call first and its times afterwards, because the
-        // thread stores them in the opposite order.
+        // The timekeeper loads the call's number first and the call's times second, because the
+        // watched thread stores the times first and the number second.
         let call = cell.load(Ordering::Acquire);
         let started = self.started_ns.load(Ordering::Relaxed);
         let allowed = self.allowed_ns.load(Ordering::Relaxed);
@@ -133,9 +154,9 @@ impl Watched {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
         if let Finding::LookIn(pause_ns) = inquiry.look(&self.witness, started, cpu_ns) {
-            // If the machine wakes the timekeeper 17 us late, a stretch takes 42 us instead of 25
-            // us (this was measured). So the timekeeper stays awake while the thread runs at the
-            // same time on another CPU.
+            // If the thread runs on another CPU at this moment, the timekeeper does not sleep. A
+            // sleep was measured to end 17 us late, and one stretch of the inquiry then takes 42 us
+            // instead of 25 us.
             let is_beside = clock_ns(self.cpu_clock) > cpu_ns;
             return self::now_ns() + if is_beside { 0 } else { pause_ns };
         }
@@ -145,10 +166,11 @@ impl Watched {
         now_ns.saturating_add(shortest)
     }
 
-    /// The CPU time that the call was charged, if its thread was charged `cpu_ns` so far.
+    /// Returns the CPU time of the call. `cpu_ns` is the present CPU time of the call's thread.
     ///
-    /// The time between the mark and the start is subtracted as if the thread had never been
-    /// preempted there. So the result can be too small, and is never too large.
+    /// The function subtracts the wall time between the mark and the start of the call. This wall
+    /// time can be longer than the CPU time, because the thread may have been preempted. So the
+    /// result can be too small, and is never too large.
     fn used_ns(&self, started_ns: u64, cpu_ns: u64) -> u64 {
         let before_start = started_ns.saturating_sub(self.marked_ns.load(Ordering::Relaxed));
         let since_mark = cpu_ns.saturating_sub(self.marked_cpu_ns.load(Ordering::Relaxed));
@@ -156,38 +178,40 @@ impl Watched {
     }
 }
 
-/// The budget slot of one thread. By the slot, the thread tells the timekeeper when a call begins
-/// and how long its budget is. The slot is made on its thread and used only on that thread.
+/// The budget slot of one thread. Through the slot, the thread reports to the timekeeper when a
+/// call begins and how long the call's budget is. The slot is made on its thread and used only on
+/// that thread.
 #[derive(Debug)]
 pub struct BudgetSlot(Arc<Watched>);
 
 impl BudgetSlot {
-    /// Notes the thread's CPU time. The scan does this once a cycle and not for each call, because
-    /// it is a system call.
+    /// Stores the wall time and the thread's CPU time. The scan calls this function once per cycle
+    /// and not for each poll, because reading the CPU clock is a system call.
     pub fn mark(&self) {
-        // The wall clock is read before the CPU clock, so that CPU time that passes between the two
-        // does not count for the call.
+        // The wall clock is read before the CPU clock. CPU time that the thread uses between the
+        // two readings then does not count for the call.
         self.0.marked_ns.store(now_ns(), Ordering::Relaxed);
         self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
     }
 
-    /// Promises that no call is armed before `moment`, so that the timekeeper may sleep.
+    /// Promises that this thread begins no call before `moment`, so that the timekeeper may sleep.
     pub fn idle_until(&self, moment: Duration) {
         self.0.idle_until_ns.store(nanos(moment), Ordering::Relaxed);
     }
 
-    /// Promises that no call will have a shorter budget than `budget`.
+    /// Promises that no call of this thread will have a shorter budget than `budget`.
     pub fn shortest(&self, budget: Duration) {
         self.0.shortest_ns.store(nanos(budget), Ordering::Relaxed);
     }
 
-    /// The time when the timekeeper last ended a call of this thread, by [`now_ns`]; 0 if it never
-    /// ended one.
+    /// Returns the time, by [`now_ns`], when the timekeeper last stopped a call of this thread; 0
+    /// if the timekeeper never stopped a call.
     pub fn stopped_ns(&self) -> u64 {
         self.0.stopped_ns.load(Ordering::Relaxed)
     }
 
-    /// Starts the time of a call into the instance of `cell`, at `started_ns` by [`now_ns`].
+    /// Starts the time limit of a call into the instance of `cell`. The time counts from
+    /// `started_ns`, by [`now_ns`].
     pub(super) fn arm(&self, cell: &StopCell, started_ns: u64, budget: Duration) {
         self.0.started_ns.store(started_ns, Ordering::Relaxed);
         self.0.allowed_ns.store(nanos(budget), Ordering::Relaxed);
@@ -198,24 +222,23 @@ impl BudgetSlot {
         }
     }
 
-    /// Notes that the call has ended.
+    /// Ends the time limit, because the call has returned.
     pub(super) fn disarm(&self) {
         self.0.cell.store(ptr::null_mut(), Ordering::Release);
     }
 }
 
-/// The thread that ends calls. Dropping this value ends the thread.
+/// The timekeeper: the handle to the thread that stops calls. Dropping this value ends the thread.
 ///
-/// The timekeeper's thread waits for no other thread. Otherwise a runaway guest of higher priority
-/// could keep the CPU from that other thread, and so keep the timekeeper from ending the runaway's
-/// call.
+/// The timekeeper's thread waits for no other thread. Otherwise a guest in an endless loop could
+/// block that other thread, if the guest's thread has a higher priority. The timekeeper would then
+/// wait for ever and could not stop the guest.
 #[derive(Debug)]
 pub struct Timekeeper {
-    /// New slots on their way to the thread. The threads that add them take turns; the timekeeper's
-    /// thread only reads.
+    /// Queue of new slots to the timekeeper's thread. A mutex allows only one thread at a time to
+    /// add a slot. The timekeeper's thread reads the queue without a mutex.
     arrivals: Mutex<rtrb::Producer<Weak<Watched>>>,
-    /// The data that the timekeeper's thread shares with other threads. Each field says who writes
-    /// it.
+    /// The data that the timekeeper's thread shares with the owner of this handle.
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -223,21 +246,21 @@ pub struct Timekeeper {
 /// The data that the timekeeper's thread shares with other threads.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Counts up at the beginning and at the end of each look, so it is odd during a look. The
-    /// timekeeper writes it; [`Timekeeper::release`] reads it.
+    /// Counter that is incremented at the beginning and at the end of each check, so its value is
+    /// odd during a check. The timekeeper writes the counter; [`Timekeeper::release`] reads it.
     looks: AtomicU64,
-    /// Whether the timekeeper was dropped. The thread that drops it writes, the timekeeper's thread
-    /// reads.
+    /// Whether the [`Timekeeper`] was dropped. The dropping thread writes this flag, the
+    /// timekeeper's thread reads it.
     ended: AtomicBool,
 }
 
 impl Timekeeper {
-    /// Starts the thread. `on_start` runs first on this thread. `on_start` can raise the thread's
-    /// priority above that of the watched threads, which could otherwise keep the CPU from the
-    /// timekeeper.
+    /// Starts the timekeeper's thread. The thread first runs `on_start`, in which the caller can
+    /// raise the thread's priority above the priority of the watched threads. Without a higher
+    /// priority, a watched thread could keep the timekeeper off the CPU.
     ///
     /// # Errors
-    /// When the system cannot make the thread, or refuses the signal handler.
+    /// When the operating system cannot make the thread, or refuses the signal handler.
     pub fn start(on_start: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         proof::listen()?;
         let shared = Arc::new(Shared::default());
@@ -274,20 +297,20 @@ impl Timekeeper {
         BudgetSlot(watched)
     }
 
-    /// Makes the thread look at once: after a shorter budget was promised, or a call was armed
-    /// without any promise.
+    /// Wakes the timekeeper's thread, so that it checks all slots immediately. A thread calls this
+    /// after it has promised a shorter budget than before, or has begun a call without a promise.
     pub fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
     }
 
-    /// Waits until the timekeeper no longer holds the address of a flag whose call has ended. An
-    /// instance is dropped only after this wait. An instance must not be dropped on the scan's
-    /// thread, because the wait lasts until the end of the timekeeper's look.
+    /// Waits until the timekeeper no longer uses the address of a stop flag whose call has ended.
+    /// An instance is dropped only after this wait. The wait lasts until the end of the
+    /// timekeeper's present check, so an instance must not be dropped on the scan's thread.
     pub(super) fn release(&self) {
-        // This fence works together with the fence in `keep`. If the count is even here, the next
-        // look begins after the call was disarmed, and finds no armed call.
+        // This fence works together with the fence in `keep`. If the counter is even here, the next
+        // check begins after the call has ended, and finds no running call.
         fence(Ordering::SeqCst);
         let looks = self.shared.looks.load(Ordering::Relaxed);
         while looks % 2 == 1 && self.shared.looks.load(Ordering::Acquire) == looks {
@@ -301,16 +324,18 @@ impl Drop for Timekeeper {
         self.shared.ended.store(true, Ordering::Relaxed);
         self.wake();
         if let Some(thread) = self.thread.take() {
-            // The timekeeper's thread cannot panic. If it did, there would be no thread to end.
+            // The result of `join` is ignored: an error only means that the thread has panicked,
+            // and then the thread has ended too.
             let _ = thread.join();
         }
     }
 }
 
-/// The work of the timekeeper's thread.
+/// The loop of the timekeeper's thread: checks all slots, then sleeps until the next check is due.
 fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
-    // The timer slack is 1 ns instead of the usual 50 us, so that a stop comes on time. If the
-    // system refuses this, stops only come later.
+    // The timer slack of this thread is set to 1 ns instead of the usual 50 us, so that the thread
+    // wakes on time. If the operating system refuses this setting, calls are stopped a little
+    // later.
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut slots = Vec::with_capacity(MAX_ARRIVALS);
     while !shared.ended.load(Ordering::Relaxed) {
@@ -326,33 +351,35 @@ fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
         let next = looks.min().unwrap_or(NEVER_NS);
         shared.looks.fetch_add(1, Ordering::Release);
         let pause = Duration::from_nanos(next.saturating_sub(now_ns()));
-        // The timekeeper does not sleep for a zero pause, because even such a sleep takes 18 us.
+        // For a pause of zero the thread does not call sleep, because even a sleep of zero takes 18
+        // us.
         if !pause.is_zero() {
             thread::park_timeout(pause.min(LONGEST_SLEEP));
         }
     }
 }
 
-/// The machine's monotonic clock, in nanoseconds. Budgets are real time even if the scan's clock is
-/// simulated.
+/// Returns the time of the machine's monotonic clock, in nanoseconds. Time limits always use this
+/// clock, even if the scan uses a simulated clock.
 pub fn now_ns() -> u64 {
     nanos(MonotonicClock.now())
 }
 
-/// CPU time that the calling thread has used, in nanoseconds. This is a system call.
+/// Returns the CPU time that the calling thread has used, in nanoseconds. The function makes a
+/// system call.
 pub(in crate::plugin) fn thread_cpu_ns() -> u64 {
     clock_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
 fn clock_ns(clock: ClockId) -> u64 {
-    // A thread that has ended has no CPU clock. The result 0 does no harm, because such a thread
-    // runs no call.
+    // If the thread has ended, its CPU clock cannot be read. The result is then 0, which does no
+    // harm, because an ended thread runs no call.
     clock_gettime(clock).map_or(0, |time| nanos(time.into()))
 }
 
-/// The CPU clock of the calling thread, in a form that other threads can read. Linux packs the
-/// thread id and the kind of clock into the number (`MAKE_THREAD_CPUCLOCK` in the kernel's
-/// posix-timers.h).
+/// Returns the id of the calling thread's CPU clock. Other threads can read the clock with this id.
+/// Linux builds the id from the thread id and the kind of clock (`MAKE_THREAD_CPUCLOCK` in the
+/// kernel's posix-timers.h).
 fn own_cpu_clock() -> ClockId {
     const PER_THREAD: i32 = 4;
     const SCHEDULED: i32 = 2;

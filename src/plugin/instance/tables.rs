@@ -1,10 +1,11 @@
 //! The limit on the number of elements in all tables of one instance together.
 //!
-//! Each table gets the elements that it has from the start. When wasmer makes a table, this file
-//! reserves the further elements by which the table may grow. The tables are made in their order in
-//! the module, so the first tables get the further elements first. The limit of the memory, and
-//! wasmer's hooks for both, are in `wasm.rs`. A module that asks for too much from the start is
-//! mostly refused earlier, in `module/size.rs`.
+//! Each table gets its initial elements. When wasmer makes a table, the code here also sets the
+//! table's maximum, so that the table may grow into the remaining elements of the limit. The tables
+//! are made in their order in the module, so the first tables get the remaining elements first.
+//!
+//! The limit of the memory is in `wasm.rs`, which also connects both limits to wasmer. A module
+//! with too many initial elements is usually refused earlier, in `module/size.rs`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,32 +15,33 @@ use wasmer::{Module, TableType};
 #[derive(Debug)]
 pub(super) struct Tables {
     allowed: u32,
-    /// Number of elements that the tables have from the start.
+    /// Number of initial elements of all tables together.
     minimum: u64,
-    /// Number of elements by which the tables that are not made yet may grow. Only the thread that
-    /// makes the instance reads and writes the number. The number is atomic because wasmer shares
-    /// the value that has the hooks.
+    /// Number of elements that are still free for the growth of tables. Only the thread that makes
+    /// the instance reads and writes this number. The number is atomic because wasmer requires a
+    /// value that can be shared between threads.
     spare: AtomicU32,
 }
 
 impl Tables {
-    /// The limit for an instance of `module`, with `allowed` elements in all.
+    /// Makes the limit for an instance of `module`. All tables together may have `allowed`
+    /// elements.
     pub(super) fn new(allowed: u32, module: &Module) -> Self {
         Self::of(allowed, module.info().tables.values())
     }
 
     fn of<'t>(allowed: u32, tables: impl Iterator<Item = &'t TableType>) -> Self {
         let minimum = tables.map(|table| u64::from(table.minimum)).sum();
-        // The difference is at most `allowed`, which has 32 bits.
+        // The cast loses no bits, because the difference is at most `allowed`, which has 32 bits.
         let spare = u64::from(allowed).saturating_sub(minimum) as u32;
         Self { allowed, minimum, spare: AtomicU32::new(spare) }
     }
 
-    /// The type of the next table, with a maximum for which there is room. A table without a
-    /// maximum of its own gets all remaining elements.
+    /// Returns the type of the next table with a reduced maximum, so that the limit is not
+    /// exceeded. A table without a maximum in the module gets all remaining elements.
     ///
     /// # Errors
-    /// When the tables have too many elements from the start.
+    /// When the initial elements of all tables exceed the limit.
     pub(super) fn next(&self, asked: &TableType) -> Result<TableType, String> {
         let Self { allowed, minimum, .. } = *self;
         if minimum > allowed.into() {

@@ -1,8 +1,9 @@
-//! The text of a failure: how a guest trapped, or why a module has no instance. This file makes the
-//! text from wasmer's error and from the host's own data about the call.
+//! The text of a failure: the reason of a guest's trap, or the reason why a module cannot be
+//! instantiated. The functions here make the text from wasmer's error and from the host's data
+//! about the call.
 //!
 //! The type `Trap` is in `plugin/mod.rs`. This file decides nothing: the scan and the supervisor
-//! decide what follows from a trap.
+//! decide what happens after a trap.
 
 use std::any::Any;
 use std::fmt;
@@ -18,12 +19,13 @@ use crate::plugin::trace::backtrace::{Frame, culprit, is_out_of_memory, is_panic
 use crate::plugin::{Refusal, Trap};
 use crate::text::legible_up_to;
 
-/// A trap of which only the kind is known.
+/// Makes a trap without a function and an offset.
 pub(super) fn plain(kind: impl Into<String>) -> Trap {
     Trap { kind: kind.into(), function: None, offset: None, cycle: 0 }
 }
 
-/// The trap of a call in which a host function has panicked, with the text of the panic.
+/// Makes the trap of a call in which a host function has panicked. The trap has the text of the
+/// panic.
 pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
     let words = panic.downcast_ref::<&str>().copied();
     let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -31,23 +33,25 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
     plain(format!("panic in a host function: {}", legible_up_to(MAX_WORDS, words)))
 }
 
-/// Most bytes of a guest's or a panic's own text in a trap. Names of functions are rarely longer. A
-/// message of `abort` is cut earlier, in `abi.rs`.
+/// Largest number of bytes of a guest's message, or of a panic's message, in a trap. A message of
+/// AssemblyScript's `abort` is cut earlier, in `abi.rs`.
 const MAX_WORDS: usize = 1024;
 
-/// The kind of a trap that the timekeeper made.
+/// Returns the kind of a trap for a call that used up its budget.
 pub(super) fn over(budget: Duration) -> String {
     format!("budget of {} exceeded", humantime::format_duration(budget))
 }
 
-/// A full memory: its last growth in the failed call was refused.
+/// Data about a full memory: in the failed call, the guest's last attempt to grow the memory was
+/// refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Full {
     /// The memory's size in bytes.
     pub(super) size: u64,
-    /// The most bytes that the memory may have.
+    /// The largest allowed size of the memory in bytes.
     pub(super) limit: u64,
-    /// Whether the module itself sets that limit, so that the configuration cannot raise it.
+    /// Whether the module itself sets `limit`, so that a change of the configuration cannot raise
+    /// it.
     pub(super) is_own: bool,
 }
 
@@ -61,9 +65,9 @@ impl fmt::Display for Full {
     }
 }
 
-/// Makes the trap of a call from wasmer's error and frames, and from the reason that the guest's
-/// code has left in a global. The budget is given if the call was stopped because of it, and the
-/// memory if its growth was refused in this call.
+/// Makes the trap of a failed call from wasmer's error and the backtrace. `why` is the reason that
+/// the guest's code has stored in a global before it trapped. `stopped` is the budget, if the
+/// timekeeper stopped the call. `full` is set if the guest could not grow its memory in this call.
 pub(super) fn describe(
     error: &RuntimeError,
     guest: &mut Guest,
@@ -73,7 +77,8 @@ pub(super) fn describe(
     full: Option<Full>,
 ) -> Trap {
     let is_exit = guest.exit_reason.is_some();
-    // A reason that the guest itself gives outranks the state of its memory.
+    // If the guest itself gives a reason (a message or a panic), this reason is more useful than a
+    // full memory.
     let names_itself = matches!(guest.exit_reason, Some(ExitReason::Abort(_))) || is_panic(frames);
     let code = why.map(Why::code).or_else(|| error.clone().to_trap());
     let kind = match (guest.exit_reason.take(), stopped, code) {
@@ -81,17 +86,17 @@ pub(super) fn describe(
         (Some(ExitReason::Abort(message)), ..) => {
             format!("abort: {}", legible_up_to(MAX_WORDS, &message))
         }
-        // The check of the stop flag traps by a division by zero too. Any other trap is the guest's
-        // own, even if the timekeeper stopped the call: the call trapped first, and its budget was
-        // over only while wasmer went through a deep stack.
+        // The check of the stop flag traps by a division by zero. Any other trap is the guest's own
+        // trap, even if the stop flag was set. In that case the guest trapped first, and the budget
+        // ended later, while wasmer walked through a deep stack.
         (None, Some(budget), None | Some(TrapCode::IntegerDivisionByZero)) => over(budget),
         (None, _, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
         (None, _, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
         (None, _, Some(code)) => code.message().into(),
         (None, None, None) => error.message(),
     };
-    // A guest that ends itself does so in its library, so the culprit is the call above the
-    // library. For any other trap, the culprit is the innermost call.
+    // If a guest ends itself, the innermost calls are library functions. The trap then names the
+    // call that entered the library. Any other trap names the innermost call.
     let is_own_end = is_exit || kind == "unreachable";
     let (kind, place) = match full {
         _ if !is_own_end => (kind, frames.first()),
@@ -106,21 +111,22 @@ pub(super) fn describe(
     Trap { kind, function, offset: place.map(|frame| frame.offset), cycle: 0 }
 }
 
-/// Whether the guest's stack had no room left.
+/// Whether the call failed because the guest's stack was full.
 pub(super) fn is_overflow(error: &RuntimeError) -> bool {
     error.clone().to_trap() == Some(TrapCode::StackOverflow)
 }
 
-/// The refusal of a module that cannot be instantiated.
+/// Makes the refusal of a module that cannot be instantiated.
 pub(super) fn not_instantiated(error: &InstantiationError) -> Refusal {
     match error {
-        // No start section runs in an instantiation; so the traps here come from segments.
+        // The daemon runs the start section later, not in the instantiation. So a trap here comes
+        // from a data segment or an element segment.
         InstantiationError::Start(error) => Refusal::new(
             format!("it cannot be instantiated: {}", error.message()),
             "its data and element segments must lie within its memory and tables",
         ),
         other => match address_limit() {
-            // Each memory reserves 8 GiB of addresses, even if it uses only few of them.
+            // Each memory reserves 8 GiB of address space, even if it uses only a small part.
             Some(bytes) => Refusal::new(
                 format!(
                     "it cannot be instantiated: {other}; this process may use {} MiB of addresses \

@@ -1,15 +1,17 @@
-//! The functions of WASI preview 1 that the modules of usual toolchains need.
+//! The functions of WASI preview 1 that modules from common toolchains import.
 //!
-//! Printed text becomes log lines. The clock is the cycle's clock, and random numbers come from a
-//! seeded generator. `proc_exit` is a trap, and arguments and environment are empty. Every other
-//! function exists and answers `badf` or `nosys`: a plugin has no files, no sockets and no time of
-//! its own. The functions of the contract are in `abi.rs`; `bind.rs` binds both.
+//! Printed text becomes log lines. Every clock shows the time of the cycle. Random numbers come
+//! from a generator with a fixed seed. `proc_exit` is a trap. The arguments and the environment are
+//! empty. Every other WASI function can be imported, but only returns the error `badf` or `nosys`,
+//! because a plugin has no files and no sockets.
+//!
+//! The functions of the contract are in `abi.rs`. `bind.rs` connects both groups to an instance.
 
 use super::guest::Guest;
 use super::memory::Memory;
 use crate::process::line::Level;
 
-/// Error numbers of preview 1 that are used here.
+/// The error numbers of WASI preview 1 that the functions here return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub(super) enum Errno {
@@ -23,22 +25,24 @@ pub(super) enum Errno {
     Nosys = 52,
 }
 
-/// Most buffers that one `fd_write` reads. The answer tells the guest how many bytes were taken.
+/// Largest number of buffers that one `fd_write` reads. The guest gets the number of written bytes
+/// and can call `fd_write` again for the rest.
 const MAX_BUFFERS: u32 = 16;
 
-/// Most bytes that one `fd_write` takes. The answer tells the guest how many bytes were taken.
+/// Largest number of bytes that one `fd_write` writes. The guest gets the number of written bytes
+/// and can call `fd_write` again for the rest.
 const MAX_WRITE: u32 = 4096;
 
-/// Most random bytes of one call. A longer request is refused, because preview 1 has no answer that
-/// gives only a part.
+/// Largest number of random bytes of one call. A longer request is refused, because `random_get` of
+/// preview 1 cannot return only a part of the requested bytes.
 const MAX_RANDOM: u32 = 64 << 10;
 
 fn fault<T>(_: T) -> Errno {
     Errno::Fault
 }
 
-/// `fd_write(fd, buffers, count, written)`: logs text line by line. Descriptor 1 logs at info, 2 at
-/// warn.
+/// `fd_write(fd, buffers, count, written)`: logs text line by line. Descriptor 1 logs at level
+/// info, descriptor 2 at level warn.
 pub(super) fn fd_write(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -52,7 +56,8 @@ pub(super) fn fd_write(
         2 => Level::Warn,
         _ => return Err(Errno::Badf),
     };
-    // The function checks all pointers before it prints, so that a failing call changes nothing.
+    // All pointers are checked before the first byte is printed, so that a failed call changes
+    // nothing.
     memory.check(written, 4).map_err(fault)?;
     memory.check(buffers, count.checked_mul(8).ok_or(Errno::Fault)?).map_err(fault)?;
     let parts = || (0..count.min(MAX_BUFFERS)).map(|n| buffer(memory, buffers + 8 * n));
@@ -74,14 +79,16 @@ pub(super) fn fd_write(
     memory.write(written, &taken.to_le_bytes()).map_err(fault)
 }
 
-/// The address and the length of a buffer of `fd_write`, from its entry at `at`.
+/// Reads the address and the length of one buffer of `fd_write` from the guest's buffer list at
+/// `at`.
 fn buffer(memory: &Memory<'_>, at: u32) -> Result<(u32, u32), Errno> {
     let mut word = [[0; 4]; 2];
     memory.read(at, word.as_flattened_mut()).map_err(fault)?;
     Ok((u32::from_le_bytes(word[0]), u32::from_le_bytes(word[1])))
 }
 
-/// Adds `len` bytes, which lie within the memory, to the line that is being printed.
+/// Adds `len` bytes of the guest's memory to the present line, and logs each complete line. The
+/// caller has checked that the bytes lie within the memory.
 fn print(guest: &mut Guest, memory: &Memory<'_>, start: u32, len: u32) {
     let mut piece = [0; 256];
     for at in (0..len).step_by(piece.len()) {
@@ -97,7 +104,8 @@ fn print(guest: &mut Guest, memory: &Memory<'_>, start: u32, len: u32) {
     }
 }
 
-/// `clock_time_get(clock, precision, time)`: gives the cycle's time, for every clock.
+/// `clock_time_get(clock, precision, time)`: writes the time of the cycle, in nanoseconds. All four
+/// clocks of WASI show the same time.
 pub(super) fn clock_time_get(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -111,7 +119,7 @@ pub(super) fn clock_time_get(
     memory.write(time, &nanos.to_le_bytes()).map_err(fault)
 }
 
-/// `random_get(buffer, len)`: gives random bytes.
+/// `random_get(buffer, len)`: writes random bytes into the guest's buffer.
 pub(super) fn random_get(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -131,7 +139,7 @@ pub(super) fn random_get(
     Ok(())
 }
 
-/// `args_sizes_get` and `environ_sizes_get`: give no entries and no bytes.
+/// `args_sizes_get` and `environ_sizes_get`: report 0 entries and 0 bytes.
 pub(super) fn no_sizes(memory: &Memory<'_>, count: u32, size: u32) -> Result<(), Errno> {
     memory.check(size, 4).map_err(fault)?;
     memory.write(count, &[0; 4]).map_err(fault)?;

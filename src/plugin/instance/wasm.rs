@@ -1,10 +1,18 @@
-//! Runs one instance of a module: prepares it outside of the scan, polls it in the scan, and
-//! reports traps.
+//! One instance of a module: prepares the instance outside of the scan, polls it in the scan, and
+//! reports its traps.
 //!
-//! Each instance has an engine and a store of its own, because an engine or a store gives no memory
-//! back before it is dropped. The module comes as an artifact; this file compiles nothing. Time
-//! limits are in `stop.rs`, and the functions that a guest may call in `bind.rs`. The steps of a
-//! call into the guest are in `wasm/call.rs`, and `save` and `restore` in `wasm/hand_over.rs`.
+//! Each instance has its own wasmer engine and store, because an engine or a store frees memory
+//! only when it is dropped. The module is already compiled to an artifact; this file compiles
+//! nothing.
+//!
+//! The order of calls for one instance:
+//!
+//! - `make` loads the artifact and instantiates the module.
+//! - `initialize` runs the start section, `_initialize` and `init`.
+//! - `poll` runs once per cycle (`wasm/call.rs` has the steps of a call).
+//! - `save` and `restore` run at a swap (`wasm/hand_over.rs`).
+//!
+//! Time limits are in `stop.rs`. The host functions that a guest may call are in `bind.rs`.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -43,29 +51,31 @@ mod hand_over;
 use call::{Body, Call};
 pub(super) use hand_over::STATE_TOO_LONG;
 
-/// A finished instance.
+/// An instance of a module that can be called.
 ///
-/// The fields of [`Body`] are in this order so that the store is dropped before the address of the
-/// stop flag.
+/// In [`Body`], the store is declared before the address of the stop flag. Fields are dropped in
+/// the order of their declaration, so the address exists as long as the store.
 pub(in crate::plugin) struct Instance {
     body: Body,
     poll: TypedFunction<(), ()>,
     /// `save` and `restore`, if the module has both.
     hand_over: Option<[TypedFunction<(), ()>; 2]>,
     parts: Parts,
-    /// Keeps checkpoints for a report, unless nothing is recorded.
+    /// The recorder of checkpoints for a crash report; `None` if recording is switched off.
     recorder: Option<Recorder>,
     keeper: Arc<Timekeeper>,
-    /// The instance's share of the limit on compiled code, held as long as the code exists.
+    /// The instance's share of the limit on compiled code. The share is returned when the instance
+    /// is dropped.
     _code: Share,
 }
 
-// SAFETY: `Store` is not `Send` because it holds raw pointers into its own heap objects and a boxed
-// callback. The pointers stay valid when the value moves: they point at what the store owns, and
-// nothing points at the store itself while no call is active. The callback (`on_called`) is never
-// set here. wasmer keeps nothing about a store in thread-local state between calls. Our own data in
-// it (`Host`) is `Send`, which the compiler checks by the assertion below. Only one thread at a
-// time uses an instance: it is owned, and every use takes `&mut self`.
+// SAFETY: `Store` is not `Send` because it has raw pointers into its own heap objects and a boxed
+// callback. The pointers stay valid when the store moves, because they point to heap objects that
+// the store owns. While no call is active, no pointer points to the store itself. The callback
+// (`on_called`) is never set here. Between calls, wasmer has no thread-local data about a store.
+// The daemon's data in the store (`Host`) is `Send`; the assertion below lets the compiler check
+// this. Only one thread at a time uses an instance, because an instance has one owner and every use
+// takes `&mut self`.
 unsafe impl Send for Instance {}
 
 const _: () = {
@@ -85,19 +95,21 @@ impl Drop for Instance {
     }
 }
 
-/// Why a preparation failed.
+/// The reason why the preparation of an instance failed.
 #[derive(Debug)]
 pub(super) enum Unprepared {
-    /// The module does not fit.
+    /// The module cannot be loaded or instantiated, for example because it exceeds a limit.
     Refused(Refusal),
-    /// The start section, `_initialize` or `init` trapped. The second field is the post-mortem.
+    /// The start section, `_initialize` or `init` trapped. The second field is the post-mortem
+    /// data, if recording is switched on.
     Trapped(Arc<Trap>, Option<Box<PostMortem>>),
 }
 
 impl Instance {
-    /// Loads an artifact, instantiates it and runs its start section, `_initialize` and `init`, all
-    /// within the init budget. Afterwards the world has the guest's log lines and writes. If
-    /// [`World::is_recorded`] is set, a report can be made when the instance traps.
+    /// Loads an artifact, instantiates it, and runs its start section, `_initialize` and `init`
+    /// within the init budget. Afterwards `world` has the guest's log lines and the values that the
+    /// guest wrote. If [`World::is_recorded`] is set, the calls are recorded, so that a crash
+    /// report can be made after a trap.
     pub(super) fn prepare(
         artifact: &[u8],
         guest: Guest,
@@ -121,7 +133,7 @@ impl Instance {
         Ok(prepared)
     }
 
-    /// Loads an artifact and instantiates it. No code of the guest runs yet.
+    /// Loads an artifact and instantiates it. This function runs no code of the guest.
     pub(in crate::plugin) fn make(
         artifact: &[u8],
         host: Host,
@@ -131,11 +143,11 @@ impl Instance {
         let code = Share::take(artifact.len() as u64, limits.code_bytes)?;
         let stop = Arc::new(StopCell::default());
         let mut engine: Engine = EngineBuilder::headless().engine().into();
-        // SAFETY: artifacts come from the compile worker, which is this same program. Artifacts
-        // from the cache are used only after `Cache::load` has compared their checksum, and
-        // `Cache::open` makes the cache's folder private to the daemon's user. A module that takes
-        // the worker over by a defect of the compiler is not covered: invariant 5 in `lib.rs` says
-        // so.
+        // SAFETY: artifacts come from the compiler process, which runs this same executable.
+        // Artifacts from the cache are used only after `Cache::load` has compared their checksum.
+        // `Cache::open` makes the folder of the cache private to the daemon's user. One case is not
+        // covered: a module that takes control of the compiler process through a defect of the
+        // compiler (invariant 5 in `lib.rs`).
         let module = unsafe { Module::deserialize(&engine, artifact) }.map_err(|error| {
             let reason = format!("its artifact does not load: {error}");
             Refusal::new(reason, "clear the cache folder and try again")
@@ -169,11 +181,11 @@ impl Instance {
         budget: Duration,
     ) -> Result<(), Arc<Trap>> {
         let slot = self.keeper.slot();
-        // All three calls have one start time, because their CPU time counts towards one budget.
+        // All three calls use the same start time, because they share one budget.
         slot.mark();
         let started_ns = now_ns();
-        // The timekeeper may be in a long sleep. After this call, the timekeeper wakes when this
-        // budget may be over.
+        // The timekeeper may be in a long sleep. `wake` makes the timekeeper compute a new sleep
+        // time that ends when this budget may be used up.
         slot.shortest(budget);
         self.keeper.wake();
         for name in [START, "_initialize", "init"] {
@@ -185,8 +197,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Runs one poll that started at `started_ns`. The outputs and variables of the poll are valid
-    /// if it returns `Ok`.
+    /// Runs one poll. The time limit counts from `started_ns`. If the result is `Ok`, the outputs
+    /// and variables of the poll are valid and written into `world`.
     pub(in crate::plugin) fn poll(
         &mut self,
         world: &mut Lent<World>,
@@ -206,17 +218,17 @@ impl Instance {
         Ok(())
     }
 
-    /// How the last failed call ended.
+    /// The failure of the last failed call; `None` if no call has failed.
     pub(in crate::plugin) fn fall(&self) -> Option<&CallError> {
         self.body.fall.as_deref()
     }
 
-    /// Whether a call was cut off, so that the instance is not called any more.
+    /// Whether a call was stopped in the middle, so that the instance must not be called any more.
     pub(super) fn is_spent(&self) -> bool {
         self.body.is_spent
     }
 
-    /// The post-mortem, if a call has failed.
+    /// Returns the post-mortem data, if a call has failed.
     pub(super) fn post_mortem(mut self) -> Option<PostMortem> {
         let fall = *self.body.fall.take()?;
         let recorder = self.recorder.take();
@@ -224,29 +236,30 @@ impl Instance {
         Some(PostMortem::new(fall, recorder, &host.as_ref(store).tape, &self.parts, store))
     }
 
-    /// The host's data that the instance's functions can reach.
+    /// Returns the host's data that the host functions of this instance use.
     pub(in crate::plugin) fn host(&mut self) -> &mut Host {
         self.body.host.as_mut(&mut self.body.store)
     }
 
-    /// The parts that a checkpoint copies.
+    /// Returns the memory and the globals that a checkpoint copies, and the store that contains
+    /// them.
     pub(in crate::plugin) fn parts(&mut self) -> (&Parts, &mut Store) {
         (&self.parts, &mut self.body.store)
     }
 
-    /// Size of the linear memory in bytes.
+    /// Returns the size of the linear memory in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.parts.memory_bytes(&self.body.store)
     }
 
-    /// The host's side of the instance.
+    /// Returns the host's data about this instance as a guest: rights, state and log.
     pub(super) fn guest(&mut self) -> &mut Guest {
         self.body.guest()
     }
 }
 
-/// Wasmer's hooks for making the memories, tables and globals of an instance. The hooks limit
-/// memories and tables, and take the address of the stop flag.
+/// The functions that wasmer calls when it makes the memories, tables and globals of an instance.
+/// These functions limit the memories and tables, and store the address of the stop flag.
 struct Bounds {
     base: BaseTunables,
     memory: Pages,
@@ -255,9 +268,10 @@ struct Bounds {
     vm: VMConfig,
 }
 
-/// Most pages of a memory: one less than 32-bit addresses can reach. A memory with all pages would
-/// let a range end at the very end of the addresses. For such a range wasmer fails in its own code,
-/// on the guest's stack (see `module/routine.rs`).
+/// Largest number of pages of a memory: one page less than 32-bit addresses can reach. With all
+/// pages, a byte range could end exactly at the end of the 32-bit addresses. For such a range,
+/// wasmer's own code fails while it runs on the guest's stack (`module/routine.rs` has the
+/// details).
 const MAX_PAGES: u64 = u16::MAX as u64;
 
 impl Bounds {
@@ -308,7 +322,7 @@ impl Tunables for Bounds {
         style: &MemoryStyle,
         place: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
-        // SAFETY: the caller's promise about the place is passed on.
+        // SAFETY: the caller guarantees that `place` is valid, and `place` is passed on unchanged.
         unsafe { self.base.create_vm_memory(&self.memory(ty)?, style, place) }
     }
 
@@ -322,7 +336,7 @@ impl Tunables for Bounds {
         style: &TableStyle,
         place: NonNull<VMTableDefinition>,
     ) -> Result<VMTable, String> {
-        // SAFETY: the caller's promise about the place is passed on.
+        // SAFETY: the caller guarantees that `place` is valid, and `place` is passed on unchanged.
         unsafe { self.base.create_vm_table(&self.tables.next(ty)?, style, place) }
     }
 
@@ -332,7 +346,7 @@ impl Tunables for Bounds {
         place: NonNull<VMGlobalDefinition>,
     ) -> Result<VMGlobal, String> {
         self.stop.take(place);
-        // SAFETY: the caller's promise about the place is passed on.
+        // SAFETY: the caller guarantees that `place` is valid, and `place` is passed on unchanged.
         unsafe { self.base.create_vm_global(ty, place) }
     }
 
@@ -347,7 +361,7 @@ pub(super) mod tests {
     use crate::process::image::Points;
     use crate::process::seat::Seat;
 
-    /// A host with nothing in it.
+    /// Makes the host's data without points, memory and tape.
     pub(in crate::plugin) fn host() -> Host {
         let points = Points::default();
         let settings = crate::plugin::Settings::default();

@@ -1,7 +1,8 @@
-//! The report of a shadow run, for receipts, the log and the operator.
+//! The report of a shadow run. The report appears in receipts of orders, in the log and in the
+//! command line.
 //!
-//! The report is plain data: this file decides nothing. `shadow/run.rs` makes the report and
-//! decides whether the new version is admitted.
+//! The report is plain data, and this file contains no decisions. `shadow/run.rs` fills the report
+//! and decides whether the new version may take over.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,30 +11,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::counted;
 
-/// Most differences that are kept: the first few show what is wrong.
+/// Largest number of differences in a report. The first differences are enough to show the fault.
 pub const MAX_DIFFERENCES: usize = 8;
 
-/// What a shadow run has found.
+/// The measured values and differences of one shadow run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// Number of polls of the new version that returned well.
+    /// Number of polls of the new version that ended without a trap.
     pub polls: u64,
-    /// Number of polls whose outputs were compared. No outputs are compared after the first poll
-    /// that was left out.
+    /// Number of polls whose outputs were compared. After the first skipped poll, no more outputs
+    /// are compared.
     pub compared: u64,
-    /// Number of polls of the running version that were left out, because the machine was too busy.
+    /// Number of polls of the running version that were skipped, because the machine was too busy.
     pub dropped: u64,
     /// Number of cycles in which an output differed.
     pub differing: u64,
     /// The CPU time within which 99 % of the polls ended, in nanoseconds.
     pub p99_ns: u64,
-    /// Size of the state that the new version began with, in bytes; `null` if it began without a
-    /// state.
+    /// Size of the saved state that the new version restored at the beginning, in bytes; `null` if
+    /// the new version began without a state.
     pub state_bytes: Option<u64>,
     /// The first differences, at most [`MAX_DIFFERENCES`].
     pub differences: Vec<Difference>,
-    /// Why the run ended before all polls were made; `null` if all polls were made.
+    /// Reason why the run ended before all polls were made; `null` if all polls were made.
     pub cut_short: Option<String>,
 }
 

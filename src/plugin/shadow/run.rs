@@ -1,10 +1,11 @@
-//! The thread of a shadow run: polls on frames, compares, measures, and judges the new version.
+//! The thread of a shadow run: polls the new version, compares its outputs, measures its CPU time,
+//! and decides whether the new version may take over.
 //!
-//! The run polls an instance that never takes the seat and is dropped afterwards. The instance has
-//! a world of its own. Before each poll, the thread makes this world equal to the running version's
-//! world, except for the outputs and for variables that only the new version has. After a poll, the
-//! thread compares outputs bit for bit: all outputs that the seat owns, and those that only the new
-//! version has written. The frames come from `shadow.rs`.
+//! The polled instance never takes the seat in the scan and is dropped after the run. The instance
+//! has its own world. Before each poll, the thread copies the running version's values from a frame
+//! into this world. The outputs, and variables that only the new version has, are not overwritten.
+//! After a poll, the thread compares outputs bit for bit: all outputs that the seat owns, and
+//! outputs that only the new version has written. The frames come from `shadow.rs`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -23,16 +24,15 @@ use crate::process::lent::Lent;
 use crate::process::variable::Variable;
 use crate::process::world::World;
 
-/// A run ends if it gets no frame for this time and twenty of its cycles. The time is this long,
-/// because a start with many plugins keeps the scan busy for some seconds before the scan obeys
-/// orders.
+/// A run ends if it gets no frame for this time plus twenty of its poll periods. The time is this
+/// long, because at a start with many plugins the scan obeys orders only after some seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The shortest and longest pause between two looks for a frame. Within these limits, the pause is
-/// a quarter of the time from poll to poll.
+/// Shortest and longest pause of the thread between two checks for a new frame. Within these
+/// limits, the pause is a quarter of the time from poll to poll.
 const PAUSE: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(5)];
 
-/// A new version in its shadow run.
+/// A new version during its shadow run.
 #[derive(Debug)]
 pub struct Shadow {
     prepared: Prepared,
@@ -41,9 +41,9 @@ pub struct Shadow {
     report: Report,
     /// CPU time of each poll, in nanoseconds.
     times_ns: Vec<u64>,
-    /// Number of the last poll of the running version that was seen.
+    /// Number of the running version's poll in the last frame.
     seen: u64,
-    /// Whether outputs differed in the last cycle that was compared.
+    /// Whether an output differed in the last compared cycle.
     differs: bool,
     /// Variables that only the new version has, with their values.
     own: Vec<(String, Variable)>,
@@ -52,27 +52,27 @@ pub struct Shadow {
 /// The result of a shadow run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What the run has found.
+    /// The report of the run.
     pub report: Report,
-    /// Whether the version is admitted, or why not.
+    /// `Ok` if the version may take over; otherwise the refusal with its reason.
     pub result: Result<(), Refusal>,
-    /// Whether the version is refused only because polls were left out, so that another run may
-    /// prove it.
+    /// Whether the version is refused only because polls were skipped. In this case another shadow
+    /// run may still prove that the outputs are equal.
     pub is_unproved: bool,
-    /// The post-mortem of an instance that trapped.
+    /// The post-mortem data of the instance, if the instance trapped.
     pub post_mortem: Option<Box<PostMortem>>,
 }
 
 impl Outcome {
-    /// The result of a run that did not begin.
+    /// Makes the result of a shadow run that could not begin.
     pub fn refused(refusal: Refusal, post_mortem: Option<Box<PostMortem>>) -> Self {
         Self { report: Report::default(), result: Err(refusal), is_unproved: false, post_mortem }
     }
 }
 
 impl Shadow {
-    /// A shadow run of an instance that is used for nothing else. `world` is a copy of the world in
-    /// which the version would run.
+    /// Makes a shadow run. The instance in `prepared` is used only for this run. `world` is a copy
+    /// of the world in which the version would run after a swap.
     pub fn new(prepared: Prepared, world: Box<World>) -> Self {
         Self {
             prepared,
@@ -93,8 +93,9 @@ impl Shadow {
         (feed, frames)
     }
 
-    /// Polls on the frames until there were enough frames, until no more frames come, or until the
-    /// other end of `wanted` is dropped. The call blocks.
+    /// Polls the new version once for each frame. The run ends after the configured number of
+    /// polls, if no more frames come, or if the owner of `wanted` drops its end. The function
+    /// blocks its thread.
     pub fn run(
         mut self,
         mut frames: Frames,
@@ -145,7 +146,7 @@ impl Shadow {
         Outcome { report: self.report, result, is_unproved, post_mortem: None }
     }
 
-    /// Time from one poll to the next.
+    /// Returns the time from one poll to the next.
     fn turn(&self) -> Duration {
         self.world.period.saturating_mul(self.prepared.program.settings.every)
     }
@@ -161,8 +162,8 @@ impl Shadow {
         let patience = turn.saturating_mul(20).saturating_add(PATIENCE);
         let started = Instant::now();
         loop {
-            // The loop asks for the end first and for frames afterwards, so that it still takes
-            // frames that were sent before the end.
+            // The loop first checks for the end of the feed, and then takes a frame. So frames that
+            // were sent before the end are not lost.
             let is_over = frames.filled.is_abandoned();
             match frames.filled.pop() {
                 Ok(frame) => return Ok(frame),
@@ -195,7 +196,8 @@ impl Shadow {
         self.own = own.map(|(name, value)| (name.to_owned(), value)).collect();
         result.map_err(|trap| trapped(self.report.polls + 1, &trap))?;
         self.report.polls += 1;
-        // After a gap, a program with a state of its own may differ and still be as good.
+        // After a skipped poll the outputs are not compared. A program with internal state may then
+        // give different outputs without being wrong.
         if self.report.dropped == 0 {
             self.report.compared += 1;
             self.compare(frame);
@@ -203,7 +205,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Makes the world equal to the running version's world before its poll.
+    /// Makes the world equal to the running version's world before the same poll.
     fn enter(&mut self, frame: &Frame, is_first: bool) {
         let world = &mut *self.world;
         (world.cycle, world.now) = (frame.cycle, frame.now);
@@ -218,16 +220,16 @@ impl Shadow {
         world.variables.copy_from(&frame.variables);
         for (name, value) in self.own.drain(..) {
             if world.variables.read(&name).is_none() {
-                // If the table is full by now, the new version lacks the variable, as it would
-                // after a swap.
+                // If the table of variables is full, the new version loses this variable, as it
+                // would after a swap.
                 let _ = world.variables.write(&name, value);
             }
         }
         world.variables.commit();
     }
 
-    /// Takes over as at a swap: writes the variables of the new version's `init` first, and then
-    /// restores the state.
+    /// Does the same steps as a swap: first writes the variables from the new version's `init`,
+    /// then restores the saved state of the running version.
     fn take_over(&mut self, state: Option<Saved>, slot: &BudgetSlot) -> Result<(), Refusal> {
         self.prepared.bring_variables(&mut self.world.variables);
         let mut result = Ok(());
@@ -246,7 +248,7 @@ impl Shadow {
         result
     }
 
-    /// Notes the outputs that differ.
+    /// Compares the outputs after a poll and adds different outputs to the report.
     fn compare(&mut self, frame: &Frame) {
         let world = &*self.world;
         let program = &mut self.prepared.program;
@@ -266,10 +268,10 @@ impl Shadow {
         self.differs = differs;
     }
 
-    /// Notes the outputs that only the running version writes. After the new version's probation
-    /// these outputs become safe. An output counts as different, unless its value is the safe
-    /// value. The difference counts for the last cycle that was compared, so that no more cycles
-    /// differ than were compared.
+    /// Reports outputs that only the running version writes. After the new version's probation,
+    /// such an output would get its safe value. So the output counts as different if its present
+    /// value is not the safe value. The difference counts for the last compared cycle, so that the
+    /// report never has more different cycles than compared cycles.
     fn compare_silence(&mut self, frame: &Frame) {
         let world = &*self.world;
         let program = &mut self.prepared.program;
@@ -295,13 +297,14 @@ impl Shadow {
         self.report.differing += u64::from(differs && !self.differs);
     }
 
-    /// Whether polls were left out, so that the required equality can no longer be shown.
+    /// Whether equal outputs are required but polls were skipped, so that the run can no longer
+    /// prove the equality.
     fn is_unproved(&self) -> bool {
         self.prepared.program.settings.swap.require_equal && self.report.dropped > 0
     }
 
-    /// Decides whether the version may take over. A run that was cut short says too little about
-    /// times.
+    /// Decides whether the version may take over. The CPU time is not checked after a run that
+    /// ended early, because such a run has measured too few polls.
     fn judge(&self) -> Result<(), Refusal> {
         let settings = &self.prepared.program.settings;
         let (report, policy) = (&self.report, &settings.swap);
@@ -348,7 +351,7 @@ impl Shadow {
     }
 }
 
-/// The remedy if the run found nothing against the version.
+/// Text of the remedy if the run was not completed and found no fault in the version.
 const AGAIN: &str = "this says nothing about the module, and another run may prove it";
 
 fn trapped(poll: u64, trap: &Trap) -> Refusal {
@@ -360,7 +363,7 @@ fn is_output((_, point): &(PointId, &Point)) -> bool {
     point.direction == Direction::Out
 }
 
-/// Whether the bits of a point are the same in both images.
+/// Whether the bits of a point are equal in both output images.
 fn is_same(point: &Point, one: &[u8], other: &[u8]) -> bool {
     point.bytes().all(|at| (one[at] ^ other[at]) & point.mask() == 0)
 }
@@ -373,7 +376,7 @@ fn note(report: &mut Report, frame: &Frame, point: &Point, shadow: String) {
     }
 }
 
-/// The time within which 99 % of these lie; 0 if there are none.
+/// Returns the 99th percentile of `times`; 0 if `times` is empty.
 fn p99(times: &mut [u64]) -> u64 {
     times.sort_unstable();
     let rank = (times.len() * 99).div_ceil(100);

@@ -1,10 +1,12 @@
-//! The backtrace of a trap: its calls, and which of these calls made the mistake.
+//! The backtrace of a trap: the active calls, and the search for the call that caused the trap.
 //!
-//! When a guest ends itself, the innermost calls are those of its language's library. The author of
-//! the module looks for the call that entered the library. This file is pure: it takes names and
-//! returns a name. Lists of beginnings and parts of names, as toolchains write them, say which
-//! names belong to a library. If all names belong to a library, the result is the innermost call.
-//! The backtrace itself is made in `record.rs`.
+//! When a guest ends itself, for example by a panic, the innermost calls are library functions of
+//! its programming language. The author of the module needs the call that entered the library. The
+//! lists below have the names, and the beginnings and parts of names, that toolchains give to
+//! library functions. If all calls in a backtrace are library functions, the result is the
+//! innermost call.
+//!
+//! The functions here only compare names. `record.rs` makes the backtrace itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,8 @@ use crate::text::legible_up_to;
 /// One call in a backtrace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// The name of the function, the name of its export, or its index as `#12`.
+    /// The name of the function. If the module has no such name, the name of the function's export;
+    /// without an export, the index, for example `#12`.
     pub function: String,
     /// The index of the function in the module.
     pub index: u32,
@@ -21,11 +24,11 @@ pub struct Frame {
     pub offset: u32,
 }
 
-/// Longest name of a function in a backtrace, in bytes. An artifact of the daemon has no longer
-/// names, but an artifact of a replay on another machine may have.
+/// Longest function name in a backtrace, in bytes. The daemon's compiler shortens names to this
+/// length. An artifact from another machine may have longer names in a replay.
 const MAX_NAME: usize = 256;
 
-/// Beginnings of function names in the libraries of Rust, C, C++, AssemblyScript and Go.
+/// Beginnings of the names of library functions in Rust, C, C++, AssemblyScript and Go.
 const BEGINNINGS: [&str; 23] = [
     "core::",
     "<core::",
@@ -52,11 +55,11 @@ const BEGINNINGS: [&str; 23] = [
     "syscall.",
 ];
 
-/// Whole names of library functions.
+/// Complete names of library functions.
 const NAMES: [&str; 5] = ["abort", "exit", "_exit", "_Exit", "proc_exit"];
 
-/// Parts of the names of library functions in the newer mangling of Rust. [`readable`] leaves this
-/// mangling unchanged.
+/// Parts of the names of library functions in Rust's newer name mangling. [`readable`] does not
+/// demangle such names.
 const PARTS: [&str; 6] = [
     "4core9panicking",
     "3std9panicking",
@@ -66,11 +69,11 @@ const PARTS: [&str; 6] = [
     "rust_panic",
 ];
 
-/// The name of a function as its author knows it.
+/// Returns the name of a function as it is written in the source code, if possible.
 ///
-/// The function undoes only the older mangling of Rust. A name in the newer mangling can refer back
-/// to parts of itself, so a short name in a hostile module could become endless. The function runs
-/// on the scan's thread.
+/// Only Rust's older name mangling is demangled. A name in the newer mangling can refer back to
+/// parts of itself, so a short name in a hostile module could expand to an endless text. This would
+/// block the scan, because this function runs on the scan's thread.
 pub(in crate::plugin) fn readable(name: &str) -> String {
     if name.starts_with("_ZN") && name.len() <= MAX_NAME {
         let demangled = format!("{:#}", rustc_demangle::demangle(name));
@@ -79,28 +82,32 @@ pub(in crate::plugin) fn readable(name: &str) -> String {
     legible_up_to(MAX_NAME, name)
 }
 
-/// The call that ended the guest on purpose. In `frames` the innermost call comes first.
+/// Returns the culprit: the innermost call that is not a library function. If all calls are library
+/// functions, returns the innermost call. In `frames` the innermost call comes first.
 pub(in crate::plugin) fn culprit(frames: &[Frame]) -> Option<&Frame> {
     frames.iter().find(|frame| !is_library(&frame.function)).or(frames.first())
 }
 
-/// Whether the names of the library calls below the culprit say that the guest panicked.
+/// Whether the guest panicked. The names of the library calls that come before the culprit show a
+/// panic.
 pub(in crate::plugin) fn is_panic(frames: &[Frame]) -> bool {
     library(frames).any(|name| name.contains("panic") && !name.starts_with("panic_abort"))
 }
 
-/// Whether the names of the library calls below the culprit say that the guest lacked memory.
+/// Whether the guest had no free memory. The names of the library calls that come before the
+/// culprit show this.
 pub(in crate::plugin) fn is_out_of_memory(frames: &[Frame]) -> bool {
     let words = ["alloc_error", "rust_oom", "outOfMemory", "capacity_overflow_oom"];
     library(frames).any(|name| words.iter().any(|word| name.contains(word)))
 }
 
-/// The names of the library calls that come before the culprit in `frames`.
+/// Returns the names of the library calls that come before the culprit in `frames`. The culprit is
+/// the call that entered the library.
 fn library(frames: &[Frame]) -> impl Iterator<Item = &str> {
     frames.iter().map(|frame| &*frame.function).take_while(|name| is_library(name))
 }
 
-/// Whether this is the name of a library's function.
+/// Whether `name` is the name of a library function.
 fn is_library(name: &str) -> bool {
     NAMES.contains(&name)
         || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))

@@ -1,32 +1,37 @@
-//! Checkpoints: a copy of an instance's memory and mutable globals, to be put back later.
+//! Checkpoints: copies of an instance's memory and mutable globals, which can be written back
+//! later.
 //!
-//! A checkpoint has two uses. First, the host undoes with it a call that must leave no trace, such
-//! as `save`. Without the checkpoint, a trap would leave the stack pointer where it was, and the
-//! heap half changed. Second, a replay begins at a checkpoint. The copy for a replay goes into room
-//! that was made in advance, because the copy is taken in a cycle.
+//! A checkpoint has two uses. First, the host undoes the effects of `save` with a checkpoint,
+//! because `save` must not change the running program. Without the undo, a trap in `save` would
+//! leave a wrong stack pointer and a half-changed heap. Second, a replay begins at a checkpoint.
+//! The scan takes this second kind of checkpoint during a cycle, so its memory is allocated in
+//! advance.
 //!
-//! A checkpoint does not copy tables, and does not shrink a memory that has grown since. The first
-//! use is in `instance/wasm/hand_over.rs`, the second in `record.rs` and `replay.rs`.
+//! A checkpoint does not copy tables. If the memory has grown after a checkpoint, the memory does
+//! not shrink again when the copy is written back. The first use is in
+//! `instance/wasm/hand_over.rs`, the second in `record.rs` and `replay.rs`.
 
 use serde::{Deserialize, Serialize};
 use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_SIZE};
 
 use crate::plugin::module::flag::GLOBAL;
 
-/// The largest memory that is copied, in bytes. The copy takes about 50 us, in a cycle that has
-/// other work to do. If the memory is larger, the checkpoint has only the globals. They include the
-/// stack pointer of a C program, so its stack is in order afterwards.
+/// Size of the largest memory that a checkpoint copies, in bytes. To copy this size takes about 50
+/// us of a cycle. If the memory is larger, the checkpoint has only the globals. The stack pointer
+/// of a C program is one of the globals, so the stack pointer is correct again after the undo.
 const MOST_BYTES: u64 = 256 << 10;
 
-/// The size of a block in bytes: a memory page of the machine. Blocks of zeros are not stored.
+/// Size of a block in bytes, equal to a memory page of the machine. A checkpoint for a replay
+/// stores only blocks that are not all zeros.
 pub(super) const BLOCK: usize = 4 << 10;
 
-/// The largest memory that is searched for non-zero blocks for a replay's checkpoint, in bytes.
-/// Rust's default memory is 1.1 MiB, and nearly all of it is a stack that was never touched. To
-/// search that memory takes about 45 us.
+/// Size in bytes of the largest memory from which a checkpoint for a replay is taken. The memory is
+/// searched for blocks that are not all zeros. A Rust module has 1.1 MiB of memory by default, and
+/// nearly all of this memory is stack that was never used. The search of such a memory takes about
+/// 45 us.
 const MOST_SEEN: u64 = 2 << 20;
 
-/// Most blocks that are stored in a replay's checkpoint: 256 KiB, as above.
+/// Largest number of blocks in a checkpoint for a replay. All blocks together have at most 256 KiB.
 const MOST_BLOCKS: usize = MOST_BYTES as usize / BLOCK;
 
 /// The parts of an instance that a checkpoint copies.
@@ -36,21 +41,23 @@ pub(in crate::plugin) struct Parts {
     globals: Vec<Global>,
 }
 
-/// A copy of the parts, as they were.
+/// A copy of the memory and the globals of an instance, with which the host undoes a call.
 #[derive(Debug)]
 pub(in crate::plugin) struct Checkpoint {
     memory: Option<Vec<u8>>,
     globals: Vec<Value>,
-    /// False if the memory was too large to be copied, so that the checkpoint has only the globals.
+    /// Whether the checkpoint has the memory. If the memory was too large to be copied, the value
+    /// is false and the checkpoint has only the globals.
     pub(in crate::plugin) is_whole: bool,
 }
 
 impl Parts {
-    /// The parts of the instance with these exports. Globals that hold references are left out: a
-    /// copy cannot say what they refer to.
+    /// Finds the memory and the mutable globals of the instance with these exports. Globals with
+    /// references are skipped, because a checkpoint can store only numbers.
     pub(in crate::plugin) fn of(exports: &Exports, memory: Option<Memory>, store: &Store) -> Self {
-        // A module may export any item under a name that begins like ours, and a constant global
-        // cannot be put back.
+        // The daemon exports the globals under names with a fixed prefix. The module's own exports
+        // may have names with the same prefix. So the code also checks the type, and skips
+        // constants, which cannot be written back.
         let is_ours = |(name, global): &(&String, &Global)| {
             let ty = global.ty(store);
             let is_number =
@@ -66,7 +73,7 @@ impl Parts {
         self.memory.as_ref().map_or(0, |memory| memory.view(store).data_size())
     }
 
-    /// Copies the parts.
+    /// Copies the memory and the globals.
     pub(in crate::plugin) fn checkpoint(&self, store: &mut Store) -> Checkpoint {
         let small = self.memory.as_ref().filter(|_| self.memory_bytes(store) <= MOST_BYTES);
         let memory = small.and_then(|memory| memory.view(store).copy_to_vec().ok());
@@ -75,7 +82,7 @@ impl Parts {
         Checkpoint { memory, globals, is_whole }
     }
 
-    /// Puts the copy back.
+    /// Writes the copy back into the instance.
     pub(in crate::plugin) fn rewind(&self, store: &mut Store, to: Checkpoint) {
         if let (Some(memory), Some(bytes)) = (&self.memory, to.memory) {
             memory.view(store).write(0, &bytes).expect("a memory never shrinks");
@@ -85,7 +92,8 @@ impl Parts {
         }
     }
 
-    /// Copies the parts into `room` without allocating. Returns whether they fit.
+    /// Copies the memory and the globals into `room` without allocating. Returns whether the memory
+    /// fits.
     pub(super) fn note(&self, store: &mut Store, room: &mut Room) -> bool {
         room.globals.clear();
         room.globals.extend(self.globals.iter().map(|global| global.get(store)));
@@ -98,7 +106,7 @@ impl Parts {
         view.data_size() <= MOST_SEEN && room.picture.take(&view)
     }
 
-    /// A copy of the memory, of at most `most_bytes`.
+    /// Makes a copy of the memory with at most `most_bytes` bytes.
     pub(in crate::plugin) fn picture(&self, store: &Store, most_bytes: usize) -> Picture {
         let Some(memory) = &self.memory else { return Picture::default() };
         let view = memory.view(store);
@@ -108,10 +116,10 @@ impl Parts {
         picture
     }
 
-    /// Puts back the parts that another instance of the same module has noted.
+    /// Writes a checkpoint of another instance of the same module into this instance.
     ///
     /// # Errors
-    /// When the copy does not fit this instance.
+    /// When the checkpoint does not fit the memory or the globals of this instance.
     pub(in crate::plugin) fn put_back(
         &self,
         store: &mut Store,
@@ -146,25 +154,26 @@ impl Parts {
     }
 }
 
-/// The blocks of a memory that are not all zeros.
+/// A copy of a memory, without the blocks that are all zeros.
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
     /// Size of the memory in bytes.
     pub memory_bytes: u64,
-    /// The numbers of the blocks, ascending.
+    /// The numbers of the stored blocks, ascending. The number of a block is its address divided by
+    /// the block size.
     pub blocks: Vec<u32>,
-    /// The bytes of the blocks. The list may be longer than the blocks need.
+    /// The bytes of the stored blocks. This vector may be longer than the blocks need.
     pub bytes: Vec<u8>,
-    /// Whether some blocks are missing, because there was no room for them.
+    /// Whether the picture is incomplete, because it had no room for all blocks.
     pub is_cut: bool,
 }
 
 impl Picture {
-    /// Bytes of one block.
+    /// Size of one block in bytes.
     pub const BLOCK: usize = BLOCK;
 
-    /// Whether this picture shows the same memory as `other`. Unused room in either picture makes
-    /// no difference.
+    /// Whether this picture and `other` have the same memory contents. Unused bytes at the end of
+    /// `bytes` are not compared.
     pub fn is_same(&self, other: &Self) -> bool {
         self.memory_bytes == other.memory_bytes && self.blocks().eq(other.blocks())
     }
@@ -177,13 +186,14 @@ impl Picture {
         }
     }
 
-    /// Each block with its address in the memory.
+    /// Returns each stored block with its address in the memory.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (u64, &[u8])> {
         let places = self.blocks.iter().map(|&block| u64::from(block) * BLOCK as u64);
         places.zip(self.bytes.chunks_exact(BLOCK))
     }
 
-    /// Fills the picture without allocating. Returns whether there was room for all blocks.
+    /// Copies the blocks of a memory into the picture without allocating. Returns whether the
+    /// picture had room for all blocks.
     fn take(&mut self, view: &MemoryView<'_>) -> bool {
         self.memory_bytes = view.data_size();
         self.blocks.clear();
@@ -201,7 +211,8 @@ impl Picture {
             if view.read(place, room).is_err() {
                 return false;
             }
-            // A block of zeros is not stored: the next block overwrites it.
+            // If the block is all zeros, its number is not stored, and the next block overwrites
+            // its bytes.
             if *room != [0; BLOCK] {
                 self.blocks.push(block);
             }
@@ -210,7 +221,7 @@ impl Picture {
     }
 }
 
-/// Room for one checkpoint of a replay, made in advance.
+/// Memory for one checkpoint of a replay, allocated in advance.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) picture: Picture,
@@ -218,13 +229,13 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Room for an instance with these parts.
+    /// Allocates the memory for checkpoints of an instance with these parts.
     pub(super) fn new(parts: &Parts) -> Self {
         let globals = Vec::with_capacity(parts.globals.len());
         Self { picture: Picture::with_room(MOST_BLOCKS), globals }
     }
 
-    /// The contents, for a report.
+    /// Returns the contents for a crash report.
     pub(super) fn into_noted(mut self) -> Noted {
         self.picture.bytes.truncate(self.picture.blocks.len() * BLOCK);
         let globals = self.globals.iter().map(Number::of).collect();
@@ -232,16 +243,17 @@ impl Room {
     }
 }
 
-/// A checkpoint as a report has it.
+/// A checkpoint in a crash report.
 #[derive(Debug, Clone, Default)]
 pub struct Noted {
-    /// The memory.
+    /// The copy of the memory.
     pub picture: Picture,
     /// The mutable globals, in the order of their indices.
     pub globals: Vec<Number>,
 }
 
-/// The bits of a number in hexadecimal text, because a number in JSON is not exact.
+/// The bits of a number as hexadecimal text. Text is used because JSON numbers are not exact for
+/// all 64 and 128 bit values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Number(String);
 

@@ -1,13 +1,15 @@
-//! Traces: records of what a program got from the host and did, so that its last calls can be
-//! examined and played again.
+//! Traces: records of the calls between a program and the host. With a trace, the last calls before
+//! a trap can be examined and played again.
 //!
-//! - `tape.rs` is the record of the calls, and `checkpoint.rs` a copy of the memory to begin at.
-//! - `record.rs` takes the checkpoints while the program runs, and makes the post-mortem after a
-//!   trap. `backtrace.rs` finds the call in it that made the mistake.
+//! - `tape.rs` records the calls. `checkpoint.rs` copies the memory and the globals of an instance,
+//!   so that a replay can begin there.
+//! - `record.rs` takes the checkpoints while the program runs, and collects the post-mortem data
+//!   after a trap. `backtrace.rs` finds the function in the backtrace that caused the trap.
 //! - `player.rs` compares a guest's calls with a tape and answers them from the tape.
 //!
-//! No file here runs a guest: the instance, one floor above, writes the tape. How an instance is
-//! run on a tape is in `plugin/replay.rs`, and what a report says in `crash`.
+//! No file in this folder runs a guest. The instance (`plugin/instance/`) writes the tape while it
+//! runs. `plugin/replay.rs` runs an instance with a recorded tape. The text of a crash report is
+//! made in `crash`.
 
 pub mod backtrace;
 pub mod checkpoint;

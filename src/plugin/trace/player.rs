@@ -1,9 +1,9 @@
-//! The player of a tape: compares a guest's calls with those on the tape, and answers each call
-//! with the recorded answer.
+//! The player of a tape: compares each call of a guest to the host with the recorded call, and
+//! returns the recorded answer to the guest.
 //!
 //! At the first difference the player ends the replay. The player does not know the instance, and
-//! does not judge how the replay ended. `instance/bind/played.rs` gives the guest's calls to the
-//! player, and `replay.rs` runs the guest.
+//! does not decide what the result of the replay means. `instance/bind/played.rs` passes the
+//! guest's calls to the player. `replay.rs` runs the guest.
 
 use wasmer::MemoryView;
 
@@ -12,7 +12,7 @@ use crate::plugin::Trap;
 use crate::plugin::module::offer;
 use crate::process::call::Phase;
 
-/// Most bytes that a text shows where two byte strings differ.
+/// Largest number of bytes that a message shows of a byte string.
 const SHOWN: usize = 16;
 
 /// The first difference between a replay and its tape.
@@ -22,42 +22,43 @@ pub struct Divergence {
     pub cycle: u64,
     /// The kind of the call into the guest.
     pub phase: Phase,
-    /// The number of the call to the host, counted from 1.
+    /// The number of the call to the host within this call into the guest, counted from 1.
     pub call: usize,
-    /// The text about what the module did.
+    /// Text that describes what the module did.
     pub did: String,
-    /// The text about what is on the tape instead.
+    /// Text that describes what is recorded on the tape at this point.
     pub tape: String,
 }
 
-/// The player: answers a guest from the tape.
+/// The player: answers the calls of a guest from the tape.
 #[derive(Debug)]
 pub(in crate::plugin) struct Player {
     sections: Vec<Section>,
-    /// Calls into the guest so far.
+    /// Number of calls into the guest that have begun.
     pub(in crate::plugin) begun: usize,
-    /// Calls to the host in the present call into the guest.
+    /// Number of matching calls to the host in the present call into the guest.
     made: usize,
-    /// Calls to the host in all.
+    /// Number of matching calls to the host in the whole replay.
     pub(in crate::plugin) calls: usize,
-    /// The first difference, if there was one.
+    /// The first difference, if a difference was found.
     pub(in crate::plugin) divergence: Option<Divergence>,
     /// Whether the last recorded call had used up its budget.
     is_over: bool,
-    /// Whether the guest has done everything on the tape, and then more.
+    /// Whether the guest made all recorded calls and then one more.
     pub(in crate::plugin) is_beyond: bool,
 }
 
 impl Player {
-    /// A player at the beginning of these calls. `is_over` says whether the last call had used up
-    /// its budget.
+    /// Makes a player at the beginning of these recorded calls. `is_over` is true if the last
+    /// recorded call had used up its budget.
     pub(in crate::plugin) fn new(sections: Vec<Section>, is_over: bool) -> Self {
         let (begun, made, calls) = (0, 0, 0);
         let (divergence, is_beyond) = (None, false);
         Self { sections, begun, made, calls, divergence, is_over, is_beyond }
     }
 
-    /// Notes that a call into the guest begins.
+    /// Begins the next call into the guest. If the kind of this call differs from the recorded
+    /// kind, the function records the difference.
     pub(in crate::plugin) fn begin(&mut self, phase: Phase) {
         self.begun += 1;
         self.made = 0;
@@ -68,15 +69,16 @@ impl Player {
         }
     }
 
-    /// The next call into the guest with its number, counted from 1; `None` at the end or after a
-    /// difference.
+    /// Returns the next recorded call into the guest with its number, counted from 1. Returns
+    /// `None` at the end of the tape or after a difference.
     pub(in crate::plugin) fn next(&self) -> Option<(usize, &Section)> {
         let section = self.sections.get(self.begun)?;
         self.divergence.is_none().then_some((self.begun + 1, section))
     }
 
-    /// Notes that the call into the guest has ended, with a trap or without. Calls to the host that
-    /// are left on the tape are a difference: the guest has not made them.
+    /// Compares the end of a call into the guest with the tape. `trap` is `None` if the call ended
+    /// without a trap. If the tape has more calls to the host for this section than the guest has
+    /// made, this is a difference.
     pub(in crate::plugin) fn end(&mut self, trap: Option<&Trap>) {
         let Some(section) = self.section() else { return };
         let is_last = self.begun == self.sections.len();
@@ -94,12 +96,13 @@ impl Player {
         }
     }
 
-    /// The recorded call that is being played.
+    /// Returns the recorded call into the guest that is being played.
     fn section(&self) -> Option<&Section> {
         self.sections.get(self.begun.checked_sub(1)?)
     }
 
-    /// Notes the first difference; later ones follow from it and are not noted.
+    /// Records the first difference. Later differences are consequences of the first and are not
+    /// recorded.
     fn diverge(&mut self, did: String, tape: String) {
         if self.divergence.is_some() || self.is_beyond {
             return;
@@ -109,7 +112,7 @@ impl Player {
         self.divergence = Some(Divergence { cycle, phase, call: self.made + 1, did, tape });
     }
 
-    /// The recorded answer to a call to the host; `None` ends the guest.
+    /// Returns the recorded answer to a call to the host. With `None`, the caller stops the guest.
     pub(in crate::plugin) fn answer(
         &mut self,
         id: u8,
@@ -146,8 +149,9 @@ impl Player {
     }
 }
 
-/// Compares the bytes that the host took from the guest's memory, and puts the recorded bytes
-/// there. The error has two texts: what the guest has, and what is on the tape.
+/// Compares the bytes that the host read from the guest's memory in the recording with the guest's
+/// present memory. Then writes the bytes that the host wrote in the recording. The error has two
+/// texts: one describes the guest's memory, the other describes the tape.
 fn exchange(called: &Called, memory: Option<&MemoryView<'_>>) -> Result<(), (String, String)> {
     let lost = |_| ("has less memory".to_string(), "goes beyond it".to_string());
     let Some(memory) = memory else {
@@ -186,7 +190,7 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// A call as its author would write it.
+/// Formats a call to the host as source code, for example `wasm_point_find(1024, 5, 2048)`.
 pub fn describe(called: &Called) -> String {
     let Some(offer) = offer::offers().nth(called.function.into()) else {
         return format!("function {}", called.function);

@@ -1,11 +1,13 @@
-//! The recording of a running program, so that a trap can be examined afterwards. The recorder
-//! keeps checkpoints, from which the program's tape can be played. This file also makes the
-//! post-mortem after a trap.
+//! The recorder of a running program, so that a trap can be examined afterwards. The recorder takes
+//! checkpoints, from which the program's tape can be played. After a trap, this file also collects
+//! the post-mortem data.
 //!
-//! The recorder keeps two checkpoints and replaces the older one after every hundredth poll or
-//! earlier. So when the program traps, the older checkpoint has some polls after it, unless the
-//! program has just begun. What a tape holds is in `tape.rs`, and what a checkpoint holds in
-//! `checkpoint.rs`. The crash report, which is made from the post-mortem, is in `crash.rs`.
+//! The recorder stores two checkpoints. After every hundredth poll, or earlier, a new checkpoint
+//! replaces the older of the two. So at a trap, some polls have run after the older checkpoint, and
+//! a replay from this checkpoint shows these polls. An exception is a program that has just begun.
+//!
+//! The format of a tape is in `tape.rs`, and the contents of a checkpoint in `checkpoint.rs`.
+//! `crash.rs` makes the crash report from the post-mortem data.
 
 use std::sync::Arc;
 
@@ -18,27 +20,30 @@ use crate::plugin::Trap;
 use crate::plugin::module::hidden::Hidden;
 use crate::process::seat::Seat;
 
-/// Polls from one checkpoint to the next. Even at a period of 1 ms the most expensive copy, about
-/// 50 us, then costs less than a thousandth of the time.
+/// Number of polls from one checkpoint to the next. The most expensive checkpoint takes about 50
+/// us. With 100 polls between two checkpoints, this is less than a thousandth of the time, even at
+/// a scan period of 1 ms.
 const POLLS: u32 = 100;
 
-/// Bytes on the tape after which a checkpoint is due before the hundredth poll. A tape must have
-/// room for a little more than twice as many bytes.
+/// Number of bytes on the tape after which a checkpoint is due before the hundredth poll. A tape
+/// must have room for more than twice this number, because two checkpoints must stay usable.
 const STRETCH_BYTES: u64 = 48 << 10;
 
-/// Polls from one look at the tape to the next, which is also the least number of polls between two
-/// checkpoints. A checkpoint in every cycle would be expensive. A look in every cycle would be
-/// expensive too, because the data for it is seldom in the CPU's cache.
+/// Number of polls from one check of the tape's length to the next. The number is also the smallest
+/// number of polls between two checkpoints, because a checkpoint in every cycle would be expensive.
+/// A check in every cycle would be expensive too, because the data for the check is seldom in the
+/// CPU's cache.
 const LOOK_POLLS: u32 = 10;
 
-/// Most frames of a backtrace, from the innermost on. A longer backtrace is mostly a deep
-/// recursion, which repeats itself.
+/// Largest number of frames in a backtrace, counted from the innermost call. A longer backtrace
+/// usually comes from a deep recursion, whose frames are all alike.
 const MAX_FRAMES: usize = 64;
 
-/// Most bytes of a memory that a report has: the default limit of an instance.
+/// Largest number of memory bytes in a crash report. The value is the default limit of an
+/// instance's memory.
 pub(in crate::plugin) const MAX_MEMORY: usize = 16 << 20;
 
-/// The backtrace of an error, from the innermost call on.
+/// Returns the backtrace of an error. The innermost call comes first.
 pub(in crate::plugin) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Frame> {
     let name = |frame: &wasmer::FrameInfo| {
         let index = frame.func_index();
@@ -53,27 +58,29 @@ pub(in crate::plugin) fn frames(error: &RuntimeError, hidden: &Hidden) -> Vec<Fr
     hidden.frames(error).take(MAX_FRAMES).map(frame).collect()
 }
 
-/// How a call failed.
+/// The failure of a call into a guest.
 #[derive(Debug, Clone)]
 pub(in crate::plugin) struct CallError {
     pub(in crate::plugin) trap: Arc<Trap>,
     pub(in crate::plugin) frames: Vec<Frame>,
-    /// Whether the call failed because its budget was used up.
+    /// Whether the call failed because it had used up its budget.
     pub(in crate::plugin) is_over: bool,
 }
 
-/// The recorder: decides when a checkpoint is due, and keeps two.
+/// The recorder: decides when a checkpoint is due, and stores the last two checkpoints.
 #[derive(Debug)]
 pub(in crate::plugin) struct Recorder {
-    /// Room for two checkpoints, the older one first, each with its position on the tape. A room
-    /// without a position is empty. The list is empty if the first checkpoint did not fit.
+    /// Memory for two checkpoints, the older one first, each with its position on the tape. An
+    /// entry without a position has no checkpoint. The list is empty if the first checkpoint did
+    /// not fit.
     rooms: Vec<(Option<u64>, Room)>,
-    /// Good polls since the newest checkpoint.
+    /// Number of polls without a trap after the newest checkpoint.
     polls: u32,
 }
 
 impl Recorder {
-    /// A recorder for an instance that has run its `init`, with a first checkpoint if it fits.
+    /// Makes a recorder for an instance that has run its `init`. The recorder takes a first
+    /// checkpoint, if the memory is small enough.
     pub(in crate::plugin) fn new(
         parts: &Parts,
         store: &mut Store,
@@ -85,25 +92,25 @@ impl Recorder {
         if parts.note(store, &mut room) {
             rooms = vec![(None, Room::new(parts)), (Some(position), room)];
         }
-        // The count begins at another number for each seat, so that programs that start together do
-        // not take their checkpoints in the same cycle.
+        // The poll count begins at a different number for each seat. So programs that start
+        // together take their checkpoints in different cycles.
         Self { rooms, polls: u32::from(seat.0) * 37 % POLLS }
     }
 
-    /// Notes that a poll has ended well. Returns whether a checkpoint is due. `since` gives the
-    /// bytes on the tape from a position on.
+    /// Counts a poll that ended without a trap. Returns whether a checkpoint is due. `since`
+    /// returns the number of bytes on the tape after a position.
     pub(in crate::plugin) fn is_due(&mut self, since: impl FnOnce(u64) -> u64) -> bool {
         self.polls += 1;
         let newest = || self.rooms.last().and_then(|(at, _)| *at);
-        // A checkpoint is due now if the tape may have too many bytes at the next look.
+        // A checkpoint is due now if the tape is likely to have too many bytes at the next check.
         let is_filled =
             |bytes| bytes + bytes / u64::from(self.polls) * u64::from(LOOK_POLLS) >= STRETCH_BYTES;
         self.polls.is_multiple_of(LOOK_POLLS)
             && newest().is_some_and(|at| self.polls >= POLLS || is_filled(since(at)))
     }
 
-    /// Takes a checkpoint in place of the older one. If the memory does not fit any more, the
-    /// recorder takes no further checkpoints.
+    /// Takes a new checkpoint, which replaces the older of the two. If the memory has become too
+    /// large for a checkpoint, the recorder takes no further checkpoints.
     pub(in crate::plugin) fn take(&mut self, parts: &Parts, store: &mut Store, position: u64) {
         self.polls = 0;
         if let [(at, room), _] = &mut self.rooms[..] {
@@ -113,14 +120,14 @@ impl Recorder {
     }
 }
 
-/// The place from which a tape can be played.
+/// The point from which a tape can be played.
 #[derive(Debug, Clone)]
 pub enum Start {
-    /// The first call into the instance: every call is on the tape.
+    /// From the first call into the instance, because every call is still on the tape.
     Birth,
-    /// A checkpoint.
+    /// From a checkpoint.
     Checkpoint {
-        /// Bytes of the tape before the checkpoint.
+        /// Number of bytes on the exported tape before the checkpoint.
         tape_at: usize,
         /// The contents of the checkpoint.
         noted: Noted,
@@ -129,25 +136,26 @@ pub enum Start {
     Nowhere(String),
 }
 
-/// The post-mortem of a program that has trapped: the material of a crash report.
+/// The post-mortem data of a program that has trapped. A crash report is made from these data.
 #[derive(Debug, Clone)]
 pub struct PostMortem {
-    /// How the program failed.
+    /// The trap with which the program failed.
     pub trap: Arc<Trap>,
-    /// The backtrace, from the innermost call on.
+    /// The backtrace, with the innermost call first.
     pub frames: Vec<Frame>,
-    /// Whether the call failed because its budget was used up.
+    /// Whether the call failed because it had used up its budget.
     pub is_over: bool,
-    /// The exported tape, for [`super::tape::parse`]. Its last section is the call that trapped.
+    /// The exported tape, in the format that [`super::tape::parse`] reads. The last section is the
+    /// call that trapped.
     pub tape: Vec<u8>,
-    /// The place from which the tape can be played.
+    /// The point from which the tape can be played.
     pub start: Start,
     /// The memory after the trap.
     pub memory: Picture,
 }
 
 impl PostMortem {
-    /// The post-mortem of an instance; `fall` says how the last call failed.
+    /// Collects the post-mortem data of an instance. `fall` is the failure of the last call.
     pub(in crate::plugin) fn new(
         fall: CallError,
         recorder: Option<Recorder>,
@@ -180,13 +188,13 @@ impl PostMortem {
     }
 }
 
-/// The reason why a tape cannot be played: the memory was too large for a checkpoint from the
-/// start.
+/// Text of the reason why a tape cannot be played, if the memory was already too large for the
+/// first checkpoint.
 const TOO_LARGE: &str = "it uses more memory than a checkpoint holds (256 KiB of at most 2 MiB), \
                          and its tape does not reach back to its start";
 
-/// The reason why a tape cannot be played: the tape no longer holds the calls after the newest
-/// usable checkpoint.
+/// Text of the reason why a tape cannot be played, if the tape no longer has all calls after the
+/// newest usable checkpoint.
 const TOO_MUCH: &str = "its tape does not reach back to a checkpoint: either its last polls \
                         exchanged more with the host than a tape holds, or its memory has outgrown \
                         a checkpoint (256 KiB in use, of at most 2 MiB)";

@@ -1,17 +1,23 @@
-//! The tape: a record of what an instance got from the host and what it did, so that its last calls
-//! can be played again.
+//! The tape: a record of the calls between an instance and the host, so that the last calls can be
+//! played again.
 //!
 //! A module has no files, no sockets and no clock of its own. So the module's behaviour depends
-//! only on what the host gives it. For each call into the guest, the tape notes every call that the
-//! guest makes to the host: the function, the arguments, the code, and the bytes that the host took
-//! from the memory and put there. This file does not know what the functions mean.
+//! only on the data that the host returns. For each call into the guest, the tape records the
+//! guest's calls to the host: function, arguments, returned code, and the bytes that the host read
+//! from the guest's memory or wrote into it. The meaning of the functions is not known here.
 //!
-//! A tape is a ring of bytes, made in advance: old sections fall out whole, and recording allocates
-//! nothing. A section holds one call into the guest. Polls without a call to the host are only
-//! counted, and a row of such polls becomes one section (`tape/row.rs`).
+//! A tape is a ring buffer that is allocated in advance, so recording allocates no memory. New
+//! sections overwrite whole old sections. A section has one call into the guest. Successive polls
+//! without a call to the host share one section (`tape/row.rs`).
 //!
-//! `instance/bind.rs` writes the tape, and `tape/read.rs` reads it back. `record.rs` decides from
-//! which position the tape can be played, and `player.rs` plays it.
+//! ```text
+//! ring:     oldest section | section | ... | section of the present call
+//! section:  length, phase, cycle, time | entry | entry | ...
+//! entry:    function, arguments | bytes read or written by the host | answer
+//! ```
+//!
+//! `instance/bind.rs` writes the tape, and `tape/read.rs` reads an exported tape. `record.rs`
+//! decides from which position the tape can be played, and `player.rs` plays the tape.
 
 use std::time::Duration;
 
@@ -27,42 +33,42 @@ mod tests;
 pub use read::{Called, Section, Sections, parse};
 use row::Row;
 
-/// Bytes of one tape. This is enough for two times 100 polls, if each poll takes 600 bytes, which
-/// is some twenty host calls. The tapes of a hundred programs take 12 MB.
+/// Size of one tape in bytes: room for 200 polls of 600 bytes each, which is about twenty calls to
+/// the host in each poll. The tapes of a hundred programs take 12 MB.
 const TAPE_BYTES: usize = 128 << 10;
 
-/// The longest tape that is exported, in bytes: the whole ring, and the row that is not on the ring
-/// yet.
+/// Largest size of an exported tape in bytes: the whole ring, and one row of polls that is not in
+/// the ring yet.
 pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
 
-/// Most bytes of one section, so that the ring always has room for earlier sections. The tape does
-/// not note what a guest does beyond this limit.
+/// Largest size of one section in bytes. The ring then always has room for earlier sections.
+/// Further calls in the same section are not recorded.
 const MOST_SECTION: u64 = TAPE_BYTES as u64 / 2;
 
-/// Bytes of a section's head: length, phase, cycle, nanoseconds.
+/// Size of a section's head in bytes: length, phase, cycle, nanoseconds.
 const HEAD: usize = 4 + 1 + 8 + 8;
 
-/// Flag in the byte of the phase: the section is not whole.
+/// Flag in the phase byte of a section: the section is incomplete.
 const CUT: u8 = 0x80;
 
-/// The kinds of pieces that follow an entry's head: the host's answer, bytes that the host took, or
-/// bytes that the host gave.
+/// The kinds of pieces that follow an entry's head: the answer of the host, bytes that the host
+/// read from the guest's memory, or bytes that the host wrote into it.
 const ANSWER: u8 = 0;
 const TAKEN: u8 = 1;
 const GIVEN: u8 = 2;
 
-/// A host function, as a tape identifies it.
+/// The identification of a host function on a tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plugin) struct Tag {
-    /// The function's position among all offers.
+    /// The function's position in the list of all functions that the host offers.
     pub(in crate::plugin) id: u8,
-    /// Whether the function takes only text for the log from the memory. The tape does not keep
-    /// these bytes.
+    /// Whether the bytes that the function reads from the guest's memory are only text for the log.
+    /// The tape does not store such bytes.
     is_talk: bool,
 }
 
 impl Tag {
-    /// The tag of an offered function.
+    /// Returns the tag of a function that the host offers.
     pub(in crate::plugin) fn of(module: &str, name: &str) -> Self {
         let is_it = |offer: Offer| offer.module == module && offer.name == name;
         let id = offer::offers().position(is_it).unwrap_or(usize::from(u8::MAX));
@@ -70,33 +76,33 @@ impl Tag {
     }
 }
 
-/// The names of all functions, in the order of a tape's numbers.
+/// Returns the names of all host functions, in the order of their numbers on a tape.
 pub fn functions() -> Vec<String> {
     offer::offers().map(|offer| offer.name.to_string()).collect()
 }
 
-/// The name of the function with this number.
+/// Returns the name of the host function with this number; an empty text for an unknown number.
 pub fn name(function: u8) -> &'static str {
     offer::offers().nth(function.into()).map_or("", |offer| offer.name)
 }
 
-/// The tape of one instance: its last calls.
+/// The tape of one instance, with the instance's last calls.
 #[derive(Debug, Default)]
 pub(in crate::plugin) struct Tape {
-    /// The bytes of the tape. The ring is empty if the tape records nothing.
+    /// The bytes of the tape. The ring has length 0 if recording is switched off.
     ring: Box<[u8]>,
-    /// The position of the oldest byte. Positions count all bytes that were ever written.
+    /// The position of the oldest byte: the number of bytes that were ever written before it.
     head: u64,
     tail: u64,
     state: State,
-    /// The position after the last incomplete section that further calls have followed. Play cannot
-    /// begin before this position.
+    /// The earliest position from which a replay can begin. The tape before this position has an
+    /// incomplete section, or a call that was undone only partly.
     sound_from: u64,
-    /// Polls that are not on the ring yet.
+    /// Polls that are counted but not written to the ring yet.
     row: Row,
 }
 
-/// How far the recording of a call into the guest has come. Each position is that of a first byte.
+/// The state of the recording, with the positions where the section and the entry begin.
 ///
 /// ```text
 ///                begin           call             answer
@@ -111,19 +117,19 @@ pub(in crate::plugin) struct Tape {
 /// ```
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// The guest does not run. The last section on the ring is whole.
+    /// The guest does not run. The last section on the ring is complete.
     Whole { section: u64 },
-    /// The guest does not run. The last section is not whole, so a tape can only end with this
-    /// section.
+    /// The guest does not run. The last section is incomplete. The tape can be played up to this
+    /// section, but no further.
     Torn { section: u64 },
-    /// The guest runs and has not called the host yet: this call is not on the ring.
+    /// The guest runs and has not called the host yet. The ring has no section for this call yet.
     Quiet(Begun),
-    /// The guest runs, and each of its calls to the host has an answer.
+    /// The guest runs, and each call that it made to the host has an answer.
     Open { section: u64 },
-    /// The host carries out the call that `entry` holds. If `is_talk`, the host takes only text for
-    /// the log.
+    /// The host carries out the call that is recorded at `entry`. If `is_talk` is set, the bytes
+    /// that the host reads from the guest's memory are text for the log.
     Calling { section: u64, entry: u64, is_talk: bool },
-    /// The guest runs on, and its section has no room for further calls.
+    /// The guest still runs, but its section has no room for further calls to the host.
     Full { section: u64 },
 }
 
@@ -133,7 +139,7 @@ impl Default for State {
     }
 }
 
-/// The beginning of a call into the guest.
+/// The kind, the cycle and the time of a call into the guest.
 #[derive(Debug, Default, Clone, Copy)]
 struct Begun {
     phase: Phase,
@@ -142,48 +148,48 @@ struct Begun {
 }
 
 impl Tape {
-    /// An empty tape; it records nothing unless `records` is set.
+    /// Makes an empty tape. The tape records calls only if `records` is set.
     pub(in crate::plugin) fn new(records: bool) -> Self {
         let room = if records { TAPE_BYTES } else { 0 };
         Self { ring: vec![0; room].into(), ..Self::default() }
     }
 
-    /// Whether the tape records.
+    /// Whether the tape records calls.
     pub(super) fn is_on(&self) -> bool {
         !self.ring.is_empty()
     }
 
-    /// The position where the next section will begin.
+    /// Returns the position where the next section will begin.
     pub(in crate::plugin) fn position(&mut self) -> u64 {
         self.put_row();
         self.tail
     }
 
-    /// Bytes from a position to the end.
+    /// Returns the number of bytes from a position to the end of the tape.
     pub(in crate::plugin) fn since(&self, position: u64) -> u64 {
         self.tail - position
     }
 
-    /// Whether every section from `position` to the open section is on the ring and whole.
+    /// Whether all sections from `position` to the present section are complete on the ring.
     pub(super) fn reaches(&self, position: u64) -> bool {
         self.is_on() && position >= self.head.max(self.sound_from)
     }
 
-    /// Notes that a call into the guest begins.
+    /// Records that a call into the guest begins.
     pub(in crate::plugin) fn begin(&mut self, phase: Phase, cycle: u64, now: Duration) {
         if !self.is_on() {
             return;
         }
         if let State::Torn { .. } = self.state {
-            // A further call begins, so the incomplete section is not the last one.
+            // The incomplete section is no longer the last, so a replay can begin only after it.
             self.sound_from = self.tail;
         }
         self.state = State::Quiet(Begun { phase, cycle, now });
     }
 
-    /// Notes that the call into the guest has ended, in whatever way. If the section of the call is
-    /// not whole, the tape can be played up to this section. After a further call, no section
-    /// before the incomplete one can be played.
+    /// Records that the call into the guest has ended, with or without a trap. If the section of
+    /// the call is incomplete, the tape can be played up to this section. When a further call
+    /// begins, a replay can no longer begin before the end of the incomplete section.
     pub(in crate::plugin) fn end(&mut self) {
         self.state = match self.state {
             State::Quiet(begun) if begun.phase == Phase::Poll => {
@@ -212,7 +218,7 @@ impl Tape {
         };
     }
 
-    /// Counts a poll that has not called the host.
+    /// Adds a poll without a call to the host to the row.
     fn count(&mut self, poll: Begun) {
         if !self.row.takes(&poll) {
             self.put_row();
@@ -220,7 +226,7 @@ impl Tape {
         self.row.add(poll);
     }
 
-    /// Writes the row, if there is one.
+    /// Writes the row to the ring, if the row has polls.
     fn put_row(&mut self) {
         if let Some((section, len)) = self.row.section() {
             self.row = Row::default();
@@ -228,8 +234,8 @@ impl Tape {
         }
     }
 
-    /// Begins a section, after writing the row before it. Returns the position where the section
-    /// begins.
+    /// Writes the row of earlier polls, and then the head of a new section. Returns the position
+    /// where the section begins.
     fn put_head(&mut self, call: Begun) -> u64 {
         self.put_row();
         let section = self.tail;
@@ -237,7 +243,7 @@ impl Tape {
         section
     }
 
-    /// Writes the length of a section that has ended.
+    /// Writes the length into the head of a section that has ended.
     fn close(&mut self, section: u64) {
         let len = (self.tail - section) as u32;
         for (byte, at) in len.to_le_bytes().into_iter().zip(section..) {
@@ -245,8 +251,8 @@ impl Tape {
         }
     }
 
-    /// Drops the last section, because the effect of its call was undone. If the effect was undone
-    /// only in part, no earlier section can be played any more.
+    /// Removes the last section, because the host has undone the effect of its call. If the effect
+    /// was undone only partly (`is_undone` is false), a replay can begin only after this section.
     pub(in crate::plugin) fn forget(&mut self, is_undone: bool) {
         match self.state {
             State::Whole { section } | State::Torn { section } if is_undone => {
@@ -257,7 +263,7 @@ impl Tape {
         }
     }
 
-    /// Notes that the guest calls a host function with these arguments.
+    /// Records that the guest calls a host function with these arguments.
     pub(in crate::plugin) fn call(&mut self, tag: Tag, words: &[u64]) {
         let section = match self.state {
             State::Quiet(begun) => self.put_head(begun),
@@ -275,14 +281,14 @@ impl Tape {
         self.add(section, entry, &[&head[..len]]);
     }
 
-    /// Notes that the host took these bytes from the guest's memory.
+    /// Records the bytes that the host has read from address `at` of the guest's memory.
     pub(in crate::plugin) fn taken(&mut self, at: u32, bytes: &[u8]) {
         if !matches!(self.state, State::Calling { is_talk: true, .. }) {
             self.moved(TAKEN, at, bytes);
         }
     }
 
-    /// Notes that the host gave the guest these bytes.
+    /// Records the bytes that the host has written to address `at` of the guest's memory.
     pub(in crate::plugin) fn given(&mut self, at: u32, bytes: &[u8]) {
         self.moved(GIVEN, at, bytes);
     }
@@ -296,7 +302,7 @@ impl Tape {
         self.add(section, entry, &[&head[..len], bytes]);
     }
 
-    /// Notes the host's answer.
+    /// Records the code that the host returns to the guest.
     pub(in crate::plugin) fn answer(&mut self, code: i32) {
         let State::Calling { section, entry, .. } = self.state else { return };
         let mut head = [ANSWER; 1 + LONGEST];
@@ -306,8 +312,8 @@ impl Tape {
         }
     }
 
-    /// Adds bytes to the open entry, if there is room for them in its section. Otherwise the
-    /// section ends before this entry and is full. Returns whether there was room.
+    /// Adds bytes to the present entry, if the section has room for them. Otherwise the function
+    /// removes the entry, and the section is full. Returns whether the section had room.
     fn add(&mut self, section: u64, entry: u64, pieces: &[&[u8]]) -> bool {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let has_room = self.tail + len as u64 - section <= MOST_SECTION;
@@ -320,13 +326,13 @@ impl Tape {
         has_room
     }
 
-    /// Removes the entry from its section; without the entry the section is not whole.
+    /// Removes the entry from its section, and marks the section as incomplete.
     fn cut(&mut self, section: u64, entry: u64) {
         self.tail = entry;
         self.ring[place(section + 4)] |= CUT;
     }
 
-    /// Everything on the tape, from the oldest section on.
+    /// Copies the whole tape, from the oldest section to the newest.
     pub(in crate::plugin) fn export(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = (self.head..self.tail).map(|at| self.ring[place(at)]).collect();
         if let Some((section, len)) = self.row.section() {
@@ -335,12 +341,12 @@ impl Tape {
         bytes
     }
 
-    /// Bytes of [`Tape::export`] that lie before `position`.
+    /// Returns how many bytes of the exported tape lie before `position`.
     pub(super) fn exported_before(&self, position: u64) -> usize {
         position.saturating_sub(self.head) as usize
     }
 
-    /// Writes bytes at the end of the ring. Old sections make room for them.
+    /// Appends bytes to the ring. If the ring is full, the oldest sections are removed first.
     fn push(&mut self, pieces: &[&[u8]]) {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let end = self.tail + len as u64;
@@ -362,7 +368,7 @@ impl Tape {
 }
 
 impl Begun {
-    /// The head of the section, still without the length.
+    /// Makes the head of the section. The length in the head is still 0.
     fn head(&self, kind: u8) -> [u8; HEAD] {
         let mut head = [0; HEAD];
         head[4] = kind;
@@ -372,16 +378,16 @@ impl Begun {
     }
 }
 
-/// The index in the ring of a position.
+/// Returns the index of a position in the ring.
 fn place(position: u64) -> usize {
-    // The size is a power of two, so this is as quick as a mask.
+    // The size of the ring is a power of two, so this division is a fast bit mask.
     (position % TAPE_BYTES as u64) as usize
 }
 
-/// Most bytes of a number: seven bits to a byte.
+/// Largest number of bytes of an encoded number. Each byte has seven bits of the number.
 const LONGEST: usize = 10;
 
-/// Writes a number in as few bytes as it needs (LEB128). Returns how many.
+/// Writes a number in LEB128 encoding, seven bits to a byte. Returns the number of bytes.
 fn number(mut value: u64, to: &mut [u8]) -> usize {
     let mut len = 0;
     loop {

@@ -1,6 +1,6 @@
-//! Points by name and with quality: the functions on points that version 1 of the contract adds.
+//! Points by name and with quality: the functions for points that version 1 of the contract adds.
 //!
-//! Reading and writing by address, which version 0 has, is in `abi.rs`.
+//! The functions of version 0, which read and write the process image by address, are in `abi.rs`.
 
 use super::name;
 use crate::plugin::instance::guest::Guest;
@@ -10,7 +10,8 @@ use crate::process::image::{Direction, PointId, Unfit, Value};
 use crate::process::refused::Why;
 use crate::process::variable::{MAX_NAME_BYTES, VariableKind};
 
-/// `wasm_point_find(name, name_len, id)`: gives the id of a point.
+/// `wasm_point_find(name, name_len, id)`: writes the id of the point with this name into the
+/// guest's memory.
 pub(in super::super) fn find(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -19,8 +20,8 @@ pub(in super::super) fn find(
 ) -> Outcome {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
-    // The refusal is logged, because a guest may go on without the point, and its author would then
-    // see no reason why the program has no effect.
+    // The refusal is logged. Without a log line, the author would not know why a program that
+    // continues without the point has no effect.
     let Some(found) = guest.world.points.find(name) else {
         return Err(guest.refuse(Why::NoPoint, name));
     };
@@ -28,7 +29,7 @@ pub(in super::super) fn find(
     memory.write(id, &u32::from(found.0).to_le_bytes())
 }
 
-/// The point with this id. An unknown id is refused.
+/// Returns the point with this id. An unknown id counts as a refused call.
 fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
     let found = u16::try_from(id).map(PointId).ok();
     match found.filter(|id| guest.world.points.get(*id).is_some()) {
@@ -37,8 +38,9 @@ fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
     }
 }
 
-/// `wasm_point_read_*(id, value, quality)`: gives the value of a point. For an output it is the
-/// value at the end of the last cycle.
+/// `wasm_point_read_*(id, value, quality)`: writes the value and the quality of a point into the
+/// guest's memory. For an output, the function writes the value that the output had at the end of
+/// the last cycle. If `quality` is 0, no quality is written.
 pub(in super::super) fn read(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -82,10 +84,10 @@ pub(in super::super) fn read(
     Ok(())
 }
 
-/// `wasm_point_quality(id, status, age_ms)`: gives the quality of a point and its age. `status` is
-/// a status code of OPC UA that says why the quality is so. `age_ms` is the time since the input
-/// was last good, in milliseconds; [`u32::MAX`] if the input was never good, or if the time does
-/// not fit 32 bits. The age of an output is 0.
+/// `wasm_point_quality(id, status, age_ms)`: writes the quality and the age of a point into the
+/// guest's memory. `status` is the OPC UA status code of the quality. `age_ms` is the time since
+/// the input last had good quality, in milliseconds. The age is [`u32::MAX`] if the input never had
+/// good quality, or if the time does not fit 32 bits. The age of an output is 0.
 pub(in super::super) fn quality(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -113,8 +115,9 @@ pub(in super::super) fn quality(
     memory.write(age_ms, &age.to_le_bytes())
 }
 
-/// `wasm_degraded(degraded)`: says whether an input is missing that the program requires. While one
-/// is missing, the program's outputs are safe, whatever the program writes.
+/// `wasm_degraded(degraded)`: writes 1 into the guest's memory if a required input of the program
+/// has had bad quality for longer than the configured time, otherwise 0. While the value is 1, the
+/// program's outputs have their safe values, and values that the program writes have no effect.
 pub(in super::super) fn degraded(guest: &mut Guest, memory: &Memory<'_>, degraded: u32) -> Outcome {
     let seat = guest.seat;
     let world = &*guest.world;
@@ -122,7 +125,7 @@ pub(in super::super) fn degraded(guest: &mut Guest, memory: &Memory<'_>, degrade
     memory.write(degraded, &[is_so.into()])
 }
 
-/// `wasm_point_write_*(id, value)`: writes an output.
+/// `wasm_point_write_*(id, value)`: writes an output point.
 pub(in super::super) fn write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
     let id = point_of(guest, id)?;
     let phase = guest.phase;

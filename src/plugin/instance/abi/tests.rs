@@ -1,8 +1,8 @@
-//! Tests of the functions of the contract and of WASI on a memory without a module: a refused call
-//! changes nothing, whatever its arguments are.
+//! Tests of the functions of the contract and of WASI, with a memory but without a module. The main
+//! test: a refused call changes nothing, for any arguments.
 //!
-//! Each function is called some thousand times, in each phase. What single calls do, from a module
-//! and through the bindings, is in `tests/it/abi/`.
+//! Each function is called more than a thousand times in each phase. Tests of single calls from a
+//! real module are in `tests/it/abi/`.
 
 use std::time::Duration;
 
@@ -19,14 +19,15 @@ use crate::process::seat::Seat;
 use crate::process::variable::Variables;
 use crate::process::world::World;
 
-/// Bytes of each image.
+/// Size of the input image and of the output image in bytes.
 const IMAGE: u32 = 16;
 
-/// The contents of the memory: at 100, good names; at 120, a buffer entry of `fd_write` that points
-/// at the first name.
+/// Contents of the memory. Address 100 has valid names. Address 120 has a buffer entry for
+/// `fd_write`, which points to the first name.
 const DATA: &[(u32, &[u8])] = &[(100, b"flagspeed.level"), (120, &[100, 0, 0, 0, 4, 0, 0, 0])];
 
-/// A function with four words as its arguments. It takes as many of them as it has.
+/// A function of the contract with four numbers as its arguments. The function uses as many of the
+/// numbers as it has parameters.
 type Call = fn(&mut Guest, &Memory<'_>, [u32; 4]) -> Outcome;
 
 const CALLS: [(&str, Call); 24] = [
@@ -62,14 +63,14 @@ const CALLS: [(&str, Call); 24] = [
     ("no_sizes", |_, m, [a, b, ..]| errno(wasi::no_sizes(m, a, b))),
 ];
 
-/// Any error number of WASI as one code of the contract, because these tests only ask whether a
-/// call was refused.
+/// Converts every error number of WASI to one code of the contract, because these tests only check
+/// whether a call was refused.
 fn errno(result: Result<(), Errno>) -> Outcome {
     result.map_err(|_| Code::Error)
 }
 
-/// Points of the tests. Inputs: `level` (f64 at 0), `button` (8.0). Outputs: `valve` (f64 at 0),
-/// `motor` (8.0), and `lamp` (8.1), which belongs to another program.
+/// Makes the world of the tests. Inputs: `level` (f64 at 0), `button` (8.0). Outputs: `valve` (f64
+/// at 0), `motor` (8.0), and `lamp` (9.1), which another program owns.
 fn world() -> Lent<World> {
     use Direction::{In, Out};
     let at =
@@ -96,7 +97,8 @@ fn world() -> Lent<World> {
     Lent::new(Box::new(world))
 }
 
-/// A guest in a call of this kind. It may not read `button` and not write the variable `level`.
+/// Makes a guest in a call of this kind. The guest may not read the input `button`, and may not
+/// write the variable `level`.
 fn guest(phase: Phase) -> Guest {
     let mut world = world();
     let settings = Settings {
@@ -111,7 +113,7 @@ fn guest(phase: Phase) -> Guest {
     guest
 }
 
-/// Everything that a call could have changed, apart from the memory and the count of refusals.
+/// Returns all data that a call could have changed, except the memory and the counts of refusals.
 fn traces(guest: &Guest) -> impl PartialEq + use<> {
     let World { outputs, owners, variables, log, .. } = &*guest.world;
     let LogSink::List(lines) = log else { panic!("the log is a list") };
@@ -125,7 +127,7 @@ fn traces(guest: &Guest) -> impl PartialEq + use<> {
     ((outputs.clone(), owners.clone(), variables), (said, printed), (staged, state, random))
 }
 
-/// A random argument, which is often the smallest or largest value of a range.
+/// Returns a random argument, which is often the smallest or the largest value of a range.
 fn word(random: &mut fastrand::Rng) -> u32 {
     match random.u8(..8) {
         0 => random.u32(..6),
@@ -139,7 +141,7 @@ fn word(random: &mut fastrand::Rng) -> u32 {
     }
 }
 
-/// Four arguments, which often begin with the place and the length of a good name.
+/// Returns four arguments, which often begin with the address and the length of a valid name.
 fn words(random: &mut fastrand::Rng) -> [u32; 4] {
     let mut words = std::array::from_fn(|_| word(random));
     if random.bool() {
@@ -162,7 +164,8 @@ fn a_call_that_is_refused_changes_nothing() {
                 let result = page.with(|memory| call(&mut guest, memory, words));
                 seen[n][result.err().unwrap_or(Code::Success) as usize] = true;
                 if result.is_ok() {
-                    // The call may have overwritten the names.
+                    // A good call may have overwritten the names in the memory, so the memory is
+                    // restored.
                     page.with(|memory| memory.write(0, &bytes)).expect("it is one page");
                     before = traces(&guest);
                     continue;
@@ -180,8 +183,8 @@ fn a_call_that_is_refused_changes_nothing() {
     assert!(all(Code::OtherType) >= 3 && all(Code::Denied) >= 5, "{seen:?}");
 }
 
-/// The tests with modules leave out the two functions on the state, because they work in `save` and
-/// `restore` only.
+/// The tests with modules do not call the two functions for the state, because a module can call
+/// them only in `save` and `restore`.
 #[test]
 fn the_state_goes_in_and_out_within_the_memory_only() {
     let mut page = Page::new(&[(100, b"state"), (PAGE - 3, b"end")]);
@@ -198,7 +201,8 @@ fn the_state_goes_in_and_out_within_the_memory_only() {
     assert_eq!(read(PAGE - 1, 2, 0), Err(Code::Error), "there is no room for two bytes");
     assert_eq!(read(200, 2, PAGE - 3), Err(Code::Error), "there is no room for the number");
     assert_eq!(read(200, 5, 300), Ok(()));
-    // The length is that of the guest's buffer; only the rest of the state is written to it.
+    // The length is the size of the guest's buffer, but only the rest of the state is written into
+    // the buffer.
     assert_eq!(read(PAGE - 3, 1000, 304), Ok(()));
     assert_eq!(read(PAGE, 9, 308), Ok(()));
     let bytes = page.bytes();

@@ -1,7 +1,8 @@
-//! The functions of an instance in a replay: each asks the player for the recorded answer.
+//! The host functions of an instance in a replay: each function gets the recorded answer from the
+//! player.
 //!
-//! The functions here have no effect on a world. What the player compares is in `trace/player.rs`.
-//! The functions of a running program are bound in `bind.rs`.
+//! The functions here do not change a world. `trace/player.rs` compares the calls with the tape.
+//! The host functions of a running program are made in `bind.rs`.
 
 use wasmer::{
     ExternType, Function, FunctionEnv, FunctionEnvMut, ImportType, RuntimeError, Store, Value,
@@ -10,7 +11,7 @@ use wasmer::{
 use super::Host;
 use crate::plugin::trace::tape::Tag;
 
-/// The function of an import in a replay.
+/// Makes the host function for one import in a replay.
 pub(super) fn function(
     import: &ImportType,
     store: &mut Store,
@@ -36,7 +37,7 @@ fn bits(value: &Value) -> u64 {
         Value::I32(number) => number.cast_unsigned().into(),
         Value::I64(number) => number.cast_unsigned(),
         Value::F64(number) => number.to_bits(),
-        // The functions that a module may import take no other types.
+        // No function that a module may import has parameters of other types.
         _ => 0,
     }
 }

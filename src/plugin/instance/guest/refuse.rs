@@ -1,10 +1,12 @@
-//! The refused calls of one guest: each refusal is counted, the first of its kind and name is
-//! logged, and a later good call ends the refusal.
+//! The refused calls of one guest. Each refusal is counted. The first refusal of its kind and name
+//! is logged. A later good call ends the refusal.
 //!
-//! The counts are in `process/refused/tally.rs`, where other threads read them. The fields here are
-//! an index of the counts: by them, a good call finds without a search that it ends no refusal.
-//! Some refusals end without a call of the guest, because a point or a variable has appeared. This
-//! file does not notice their end: the code that shows the counts does.
+//! The counts are in `process/refused/tally.rs`, where other threads read them. The fields of
+//! [`Refused`] are an index of these counts. With the index, a good call finds quickly that it ends
+//! no refusal, and most good calls end none.
+//!
+//! Some refusals end without a call of the guest, because the missing point or variable now exists.
+//! This file does not find such cases; the code that shows the counts does.
 
 use std::sync::Arc;
 
@@ -17,33 +19,33 @@ use crate::process::refused::{Counted, RefusedCall, Tally, Why};
 use crate::process::variable::{Denied, VariableKind};
 use crate::process::world::World;
 
-/// The host's data about the refused calls of one guest.
+/// The counts of the refused calls of one guest, with their index.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// The counts, under the rights that the guest has now. The thread that calls the guest writes,
-    /// the daemon reads.
+    /// The counts under the guest's present rights. The thread that calls the guest writes, the
+    /// daemon reads.
     tally: Arc<Tally>,
-    /// The function of the contract that the guest is calling, by its number on a tape.
+    /// The function of the contract that the guest is calling, as its number on a tape.
     call: u8,
-    /// Whether the refusal of the present call is counted already.
+    /// Whether the refusal of the present call has been counted.
     is_counted: bool,
-    /// Functions of which a call was refused because of its arguments, and no call has gone well
-    /// since; one bit for each function.
+    /// One bit for each function. The bit is 1 if a call of the function was refused because of its
+    /// arguments, and no later call of the function has succeeded.
     mistaken: u128,
-    /// By point id, whether reading a value was refused and has not succeeded since.
+    /// For each point id, whether reading the point was refused and no later reading has succeeded.
     misread: Vec<bool>,
-    /// By point id, whether writing a value was refused and has not succeeded since.
+    /// For each point id, whether writing the point was refused and no later writing has succeeded.
     misgiven: Vec<bool>,
-    /// Number of points and variables that were missing before the first poll, and that the guest
-    /// has not found since.
+    /// Number of points and variables that the guest did not find before its first poll and has not
+    /// found later.
     unmet: usize,
-    /// Whether the first call without an entry of its own was a lost write: a write of the guest's
-    /// start that is not valid any more. The log does not have that call yet.
+    /// Whether a lost write had no room in the list of counts, and the log has no line about it
+    /// yet. A lost write is a write of the guest's start that did not become valid at the swap.
     has_lost_more: bool,
 }
 
 impl Refused {
-    /// No refused calls yet, for this number of points.
+    /// Makes empty counts. `points` is the number of points.
     pub(super) fn new(points: usize) -> Self {
         Self {
             tally: Arc::default(),
@@ -57,45 +59,46 @@ impl Refused {
         }
     }
 
-    /// Sets the number of points. The call allocates.
+    /// Changes the number of points. This function allocates memory, so it is not called during a
+    /// poll.
     pub(super) fn take_points(&mut self, points: usize) {
         self.misread.resize(points, false);
         self.misgiven.resize(points, false);
     }
 
-    /// The bit of the function that the guest is calling; 0 for an unknown function.
+    /// Returns the bit of the function that the guest is calling; 0 for an unknown function.
     fn call_bit(&self) -> u128 {
         1u128.checked_shl(self.call.into()).unwrap_or(0)
     }
 }
 
-/// Whether the guest was refused a value to read; otherwise it was refused a value to write.
+/// Whether the refused call tried to read a point's value. Otherwise the call tried to write a
+/// point.
 fn is_misread(why: Why, call: &str) -> bool {
     why == Why::OutOfRange && call.starts_with("wasm_point_read")
 }
 
 impl Guest {
-    /// The refused calls. Other threads may read them while the guest runs.
+    /// Returns the counts of refused calls. Other threads may read the counts while the guest runs.
     pub(in super::super) fn tally(&self) -> &Arc<Tally> {
         &self.refused.tally
     }
 
-    /// Begins new counts, because a refusal under the old rights says nothing about the new rights.
-    /// The call allocates.
+    /// Begins new counts after a change of the rights, because calls that were refused before may
+    /// now succeed. This function allocates memory.
     pub(in super::super) fn forget_refusals(&mut self) {
         if let Some(next) = self.refused.tally.begin_anew() {
             self.refused.tally = next;
         }
     }
 
-    /// Notes that the guest calls this function of the contract.
+    /// Stores which function of the contract the guest is calling.
     pub(in super::super) fn begin_call(&mut self, call: u8) {
         (self.refused.call, self.refused.is_counted) = (call, false);
     }
 
-    /// Ends the present call and returns its code. A check that refused the call may have counted
-    /// the refusal already, with a name. Otherwise the refusal is counted here by function and
-    /// code.
+    /// Ends the present call and returns the code for the guest. If the call was refused and the
+    /// refusal is not counted yet, it is counted here by function and code, without a name.
     pub(in super::super) fn end_call(&mut self, result: Outcome) -> i32 {
         match result {
             Ok(()) => self.end_mistake(),
@@ -107,7 +110,8 @@ impl Guest {
         result.err().unwrap_or(Code::Success) as i32
     }
 
-    /// Counts a refused call, and logs the first of its kind and name. Returns the call's code.
+    /// Counts a refused call, and logs the first refusal of this kind and name. Returns the code
+    /// for the guest.
     pub(in super::super) fn refuse(&mut self, why: Why, name: &str) -> Code {
         let cycle = self.world.cycle;
         let refused = &mut self.refused;
@@ -127,7 +131,7 @@ impl Guest {
         why.code()
     }
 
-    /// Counts a refused call about this point. Returns the call's code.
+    /// Counts a refused call that concerns this point. Returns the code for the guest.
     pub(in super::super) fn refuse_point(&mut self, why: Why, id: PointId) -> Code {
         if why.is_mistake() {
             let is_misread = is_misread(why, tape::name(self.refused.call));
@@ -139,8 +143,8 @@ impl Guest {
         self.refuse(why, points.get(id).map_or("", |point| &point.name))
     }
 
-    /// Counts a lost write: a write of the guest's start to a variable that is not valid any more,
-    /// for this reason.
+    /// Counts a lost write: a write of the guest's start to a variable that did not become valid at
+    /// the swap. `why` is the reason.
     pub(in super::super) fn note_lost_write(
         &mut self,
         why: Denied,
@@ -168,7 +172,7 @@ impl Guest {
     }
 
     /// Ends the refusals of the present function that have no name, because a call of the function
-    /// has gone well.
+    /// has succeeded.
     fn end_mistake(&mut self) {
         let refused = &mut self.refused;
         let bit = refused.call_bit();
@@ -179,35 +183,35 @@ impl Guest {
         }
     }
 
-    /// Ends refusals to read this point, because the guest has read a value of it.
+    /// Ends the refused readings of this point, because the guest has now read the point.
     pub(in super::super) fn end_misread(&mut self, id: PointId) {
         if self.refused.misread.get_mut(id.index()).is_some_and(std::mem::take) {
             self.end_about(id, |call| is_misread(call.why, call.call));
         }
     }
 
-    /// Ends refusals to write this point, because the guest has written a value for it.
+    /// Ends the refused writings of this point, because the guest has now written the point.
     pub(in super::super) fn end_misgiven(&mut self, id: PointId) {
         if self.refused.misgiven.get_mut(id.index()).is_some_and(std::mem::take) {
             self.end_about(id, |call| call.is_mistake() && !is_misread(call.why, call.call));
         }
     }
 
-    /// Ends the refusals of this output that were due to another owner, because the guest owns the
-    /// output from now on.
+    /// Ends the refusals that were caused by another owner of this output, because the guest now
+    /// owns the output.
     pub(super) fn end_owned(&mut self, id: PointId) {
         self.end_about(id, |call| matches!(call.why, Why::Owned(_)));
     }
 
-    /// Ends the refusals about this point for which `is_it` is true.
+    /// Ends the refusals that concern this point and for which `is_it` returns true.
     fn end_about(&mut self, id: PointId, is_it: impl Fn(&RefusedCall) -> bool) {
         let points = Arc::clone(&self.world.points);
         let name = points.get(id).map_or("", |point| &point.name);
         self.refused.tally.end(|call| is_it(call) && call.name.as_str() == name);
     }
 
-    /// Ends the refusals that were due to a missing point or variable, because the guest has found
-    /// it. `why` says whether it is a point or a variable.
+    /// Ends the refusals that were caused by the missing point or variable `name`, because the
+    /// guest has now found it. `why` is `NoPoint` or `NoVariable`.
     pub(in super::super) fn end_absence(&mut self, why: Why, name: &str) {
         let Refused { tally, unmet, .. } = &mut self.refused;
         if *unmet > 0 {

@@ -1,81 +1,91 @@
-//! The inquiry: proves that a call which seems late really ran its own code.
+//! The inquiry: proves that the guest's own code used the CPU time of a late call.
 //!
-//! The CPU clock alone proves nothing. The kernel also charges a thread for interrupts and signals
-//! that it handles meanwhile. The kernel charges the thread for bringing back pages of the daemon's
-//! code that it had thrown out. On a virtual machine the kernel also charges time in which the
-//! hypervisor brought back the machine's memory, or ran something else. In a test, a poll of 3 us
-//! was charged 62 ms, and the host stopped healthy programs for such a charge. So the timekeeper
-//! asks a late call's thread (`stop/proof.rs`).
+//! The thread's CPU clock alone proves nothing, because this clock also counts work that is not the
+//! guest's. The kernel adds the time of interrupts and signals to the running thread. The kernel
+//! also adds the time to load pages of the daemon's code that were removed from memory. On a
+//! virtual machine, the clock also counts time in which the hypervisor loaded memory or ran other
+//! machines. In a test, the clock counted 62 ms for a poll of 3 us, and the timekeeper stopped
+//! healthy programs because of such errors. So the timekeeper first sends questions to the call's
+//! thread (`stop/proof.rs`), and stops the call only if the answers prove that it is late.
 //!
-//! A stretch is the time from the end of one answer to the next question, and the CPU time of
-//! stretches counts as the call's own. A stretch does not contain the time of the handler, of the
-//! signal's delivery and of the timekeeper. The timekeeper asks the next question only after the
-//! thread has had [`STRETCH_NS`] of CPU time for the guest. So the guest goes on, however often its
-//! thread is asked.
+//! ```text
+//! guest's thread:  | handler |   guest's code   | handler |   guest's code   | handler |
+//!                    answer  |<--- stretch ---->  answer  |<--- stretch ---->  answer
+//! timekeeper:                          question ^                  question ^
+//! ```
 //!
-//! A stretch counts only if its answer came soon after the question. The answer is late if the
-//! machine stood still, or if the thread was preempted. The answer is also late if a page came back
-//! from the disk, which takes 40 to 190 us, often without a wait. A fresh page of the guest's
-//! memory takes a few microseconds, and does not make the answer late. A stretch in which a stray
-//! signal came does not count.
+//! A stretch is the time from the end of one answer to the next question. The CPU time of stretches
+//! counts as the guest's own time. A stretch does not include the time of the signal handler, of
+//! the signal's delivery and of the timekeeper. The timekeeper asks the next question only after
+//! the thread has used [`STRETCH_NS`] of CPU time for the guest. So the guest makes progress even
+//! if its thread is asked many times.
+//!
+//! A stretch counts only if its answer came soon after the question. An answer is late if the
+//! machine was halted, if the thread was preempted, or if the kernel loaded a page from the disk.
+//! Loading a page takes 40 to 190 us, often without a recorded wait. The first use of a new page of
+//! the guest's memory takes a few microseconds, and does not make the answer late. If the thread
+//! got a stray signal during a stretch, the stretch does not count.
 
 use super::proof::{Answer, Witness};
 
-/// The thread's own CPU time from an answer to the next question, in nanoseconds. On a quiet
-/// machine the timekeeper asks 7 us after this time. The answer comes 3 us after the question from
-/// the same CPU, and 13 us from another (medians of 4 000).
+/// CPU time of the thread from an answer to the next question, in nanoseconds. Measured on an idle
+/// machine, the question comes 7 us after this time is over. The answer comes 3 us after the
+/// question if both threads use the same CPU. On different CPUs, the answer comes 13 us after the
+/// question (medians of 4 000 questions).
 const STRETCH_NS: u64 = 25_000;
 
-/// A stretch counts if it takes less CPU time than this up to its answer. On a quiet machine that
-/// time is 46 us (the median; on a busy one, one of a hundred takes 64 us). A longer stretch shows
-/// that the machine stood still; stand-stills of 45 to 390 us were seen. After a longer stretch,
-/// the time counted so far is dropped.
+/// A stretch counts if its CPU time, including the time until the answer, is less than this limit.
+/// On an idle machine the median is 46 us. On a busy machine one stretch of a hundred takes 64 us.
+/// A longer stretch shows that the machine was halted; halts of 45 to 390 us were measured. After
+/// such a longer stretch, the sum of the counted time begins at 0 again.
 const LONGEST_STRETCH_NS: u64 = 60_000;
 
-/// The most CPU time that one page of the guest's memory takes, on average over a stretch. This
-/// time includes the guest's work on the page: one byte in 6 ns. A stretch with more expensive
-/// pages does not count, because its pages are those of the daemon's own code, back from the disk.
+/// Largest CPU time for one new page of the guest's memory, as an average over a stretch. The time
+/// includes the guest's own work on the page, which is about 6 ns for each byte. If the pages in a
+/// stretch take more time, they are probably pages of the daemon's code from the disk, and the
+/// stretch does not count.
 const DEAREST_PAGE_NS: i64 = 25_000;
 
-/// A stretch counts if it takes less wall time than this. If timekeeper and thread share a CPU, it
-/// takes 64 us, and 103 us in one case of ten.
+/// A stretch counts if its wall time is less than this limit. If the timekeeper and the thread
+/// share a CPU, a stretch usually takes 64 us; one of ten takes 103 us.
 const LONGEST_WALL_NS: u64 = 200_000;
 
-/// A call is late if its stretches that count have so much CPU time together. A healthy call that
-/// was charged too much ends earlier if it needs less than this time. Seven stretches make up this
-/// time.
+/// A call is late if the sum of the CPU time of its counted stretches reaches this limit. Seven
+/// stretches usually reach this limit. A healthy call may seem late by an error of the CPU clock.
+/// If such a call needs less time than this limit, the call ends before the timekeeper stops it.
 const ENOUGH_NS: u64 = 200_000;
 
-/// A call is also late if all its stretches together have so much CPU time. This limit stops a call
-/// that waits in every stretch, and a call whose timekeeper seldom gets the CPU because it has no
-/// real-time priority.
+/// A call is also late if the sum over all its stretches, counted or not, reaches this limit. This
+/// second limit stops a call that waits in every stretch. It also stops a call if the timekeeper
+/// has no real-time priority and seldom gets the CPU.
 const ENOUGH_IN_ALL_NS: u64 = 10_000_000;
 
-/// The most CPU time that one stretch adds to the sum for [`ENOUGH_IN_ALL_NS`], however long the
-/// machine stood still. So the sum is reached only after 40 stand-stills in one call. A healthy
-/// poll does less work than 40 stretches. A healthy poll also touches fewer than 100 pages of the
-/// daemon's code, and 100 pages at 100 us each would take the same time.
+/// Largest CPU time that one stretch adds to the sum for [`ENOUGH_IN_ALL_NS`], even if the machine
+/// was halted for longer. So at least 40 halts in one call are needed to reach the sum. A healthy
+/// poll ends in less time than 40 stretches. A healthy poll also uses fewer than 100 pages of the
+/// daemon's code; 100 pages of 100 us each would reach the sum too.
 const MOST_OF_A_STRETCH_NS: u64 = 250_000;
 
-/// The shortest sleep of the timekeeper between two looks at a late call. If the timekeeper and the
-/// thread share a CPU, the sleep must leave the thread time to go on, because the timer and the
-/// task switches take 10 us. With half of this sleep the thread got 13 of 32 us, and with this
-/// sleep 21 of 42 us (the timekeeper's own turns are included).
+/// Shortest sleep of the timekeeper between two checks of a late call, in nanoseconds. If the
+/// timekeeper and the thread share a CPU, the thread can run only while the timekeeper sleeps. The
+/// timer and the task switches take 10 us of this time. In a test with half of this sleep, the
+/// thread ran for 13 of 32 us. With this sleep, the thread ran for 21 of 42 us.
 const SHORTEST_PAUSE_NS: u64 = 20_000;
 
-/// The evidence about one call: the CPU time that its answers prove.
+/// The evidence about one call: the CPU time that the answers of its thread prove.
 #[derive(Debug, Default)]
 struct Evidence {
     last: Option<Answer>,
-    /// CPU time of the stretches that count, since the last stretch in which the thread waited or
-    /// that took too long.
+    /// CPU time of the counted stretches. A stretch that took too long, or in which the thread
+    /// waited, resets this sum to 0.
     steady_ns: u64,
-    /// CPU time of all stretches, each up to [`MOST_OF_A_STRETCH_NS`].
+    /// CPU time of all stretches. Each stretch adds at most [`MOST_OF_A_STRETCH_NS`].
     total_ns: u64,
 }
 
 impl Evidence {
-    /// Takes in an answer. The thread had used `asked_cpu_ns` of CPU time when it was asked.
+    /// Adds the stretch that ended with this answer. `asked_cpu_ns` is the CPU time of the thread
+    /// when the question was sent.
     fn take(&mut self, asked_cpu_ns: u64, answer: Answer) {
         let Some(last) = self.last.replace(answer) else { return };
         let own = asked_cpu_ns.saturating_sub(last.ended_cpu_ns);
@@ -94,24 +104,24 @@ impl Evidence {
         }
     }
 
-    /// Whether the call is late.
+    /// Whether the evidence proves that the call is late.
     fn is_proof(&self) -> bool {
         self.steady_ns >= ENOUGH_NS || self.total_ns >= ENOUGH_IN_ALL_NS
     }
 }
 
-/// A question that was asked.
+/// A question that was sent to the thread.
 #[derive(Debug, Clone, Copy)]
 struct Question {
     number: u64,
-    /// CPU time that the thread had used when the timekeeper first asked the question.
+    /// CPU time of the thread when the timekeeper sent the question for the first time.
     cpu_ns: u64,
-    /// CPU time that the thread had used when the timekeeper last asked the question.
+    /// CPU time of the thread when the timekeeper sent the question for the last time.
     again_cpu_ns: u64,
 }
 
-/// The inquiry about one call of a thread: the open question and the evidence so far. Only the
-/// timekeeper's thread uses it.
+/// The inquiry about one call of a thread: the unanswered question and the collected evidence. Only
+/// the timekeeper's thread uses this value.
 #[derive(Debug)]
 pub(super) struct Inquiry {
     /// The time when the call started.
@@ -120,13 +130,13 @@ pub(super) struct Inquiry {
     evidence: Evidence,
 }
 
-/// The result of a look.
+/// The result of a check of one call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// The call has run its own code long enough.
+    /// The call is late: the guest's own code has run long enough to prove it.
     Late,
-    /// The answers do not prove the call late yet. The timekeeper looks again after so many
-    /// nanoseconds.
+    /// The answers do not prove yet that the call is late. The timekeeper checks the call again
+    /// after this number of nanoseconds.
     LookIn(u64),
 }
 
@@ -137,16 +147,18 @@ impl Default for Inquiry {
 }
 
 impl Inquiry {
-    /// Looks at the call that started at `started_ns`, of a thread that has used `cpu_ns` so far.
-    /// Asks the thread if it is time.
+    /// Checks the call that began at `started_ns`. `cpu_ns` is the present CPU time of the call's
+    /// thread. The function reads the answer to the last question, and sends the next question when
+    /// the thread has run long enough.
     pub(super) fn look(&mut self, witness: &Witness, started_ns: u64, cpu_ns: u64) -> Finding {
         if self.call_ns != started_ns {
             *self = Self { call_ns: started_ns, ..Self::default() };
         }
         if let Some(question) = &mut self.open {
             let Some(answer) = witness.answer_to(question.number) else {
-                // If the thread has run since then without an answer, another signal of this kind
-                // has taken the place of the question.
+                // If the thread has run after the question without answering, the question was
+                // lost: another signal of the same kind was already pending. So the question is
+                // sent again.
                 if cpu_ns.saturating_sub(question.again_cpu_ns) >= STRETCH_NS {
                     question.again_cpu_ns = cpu_ns;
                     witness.ask_again(question.number);
@@ -174,25 +186,25 @@ impl Inquiry {
 mod tests {
     use super::*;
 
-    /// One stretch and its answer.
+    /// One stretch and its answer, for the tests.
     #[derive(Clone, Copy)]
     struct Stretch {
-        /// CPU time until the question.
+        /// CPU time from the last answer to the question.
         own_us: u64,
         /// CPU time from the question to the answer.
         way_us: u64,
-        /// Further wall time, in which the thread was preempted.
+        /// Additional wall time, in which the thread was preempted.
         off_us: u64,
         waits: i64,
         pages: i64,
         strays: u64,
     }
 
-    /// A stretch on a quiet machine.
+    /// A stretch on an idle machine.
     const QUIET: Stretch =
         Stretch { own_us: 32, way_us: 13, off_us: 0, waits: 0, pages: 0, strays: 0 };
 
-    /// The number of answers that prove a call late if the call goes on like this.
+    /// Returns the number of answers after which a call is proved late. `next` makes the stretches.
     fn answers_needed(mut next: impl FnMut(u32) -> Stretch) -> u32 {
         let mut evidence = Evidence::default();
         let mut last =
@@ -206,7 +218,7 @@ mod tests {
             last = Answer {
                 began_ns,
                 began_cpu_ns,
-                // A handler that takes long proves nothing.
+                // The time of the signal handler must not count for the call.
                 ended_ns: began_ns + 47_000,
                 ended_cpu_ns: began_cpu_ns + 47_000,
                 waits: last.waits + stretch.waits,
@@ -223,26 +235,26 @@ mod tests {
 
     #[test]
     fn time_of_its_own_proves_it() {
-        // The first answer only begins the first stretch.
+        // Seven stretches are needed, and the first answer only begins the first stretch.
         assert_eq!(answers_needed(|_| QUIET), 8);
-        // Timekeeper and thread share a CPU.
+        // The timekeeper and the thread share a CPU.
         assert_eq!(answers_needed(|_| Stretch { way_us: 3, off_us: 68, ..QUIET }), 8);
-        // Answers without any time prove nothing, however many there are.
+        // Answers after stretches without CPU time prove nothing.
         assert_eq!(answers_needed(|_| Stretch { own_us: 0, ..QUIET }), u32::MAX);
     }
 
     #[test]
     fn a_machine_that_stands_still_proves_nothing() {
-        // Once, however long; then as many answers as before.
+        // One halt of 62 ms: seven stretches are needed again after the halt.
         let once = |n| Stretch { own_us: if n == 5 { 62_000 } else { 32 }, ..QUIET };
         assert_eq!(answers_needed(once), 12);
-        // 30 times in one poll, before the question or after it.
+        // 30 halts in one poll, before the question or after it.
         let still = |n: u32, stretch| if n <= 30 { stretch } else { QUIET };
         let before = Stretch { own_us: 62_000, ..QUIET };
         assert_eq!(answers_needed(|n| still(n, before)), 30 + 7);
         let after = Stretch { way_us: 62_000, ..QUIET };
         assert_eq!(answers_needed(|n| still(n, after)), 30 + 7);
-        // Pages of the daemon's own code that come back without a wait.
+        // Pages of the daemon's code that the kernel loads without a recorded wait.
         let page = |n| Stretch { way_us: 45 + u64::from(n % 8) * 12, ..QUIET };
         assert!(answers_needed(page) > 200);
     }
@@ -251,18 +263,18 @@ mod tests {
     fn a_thread_that_waits_or_is_sent_off_proves_little() {
         assert_eq!(answers_needed(|_| Stretch { waits: 1, ..QUIET }), 314);
         assert_eq!(answers_needed(|_| Stretch { off_us: 3_000, ..QUIET }), 314);
-        // What a call has proved before it was preempted counts. What it has proved before it
-        // waited does not.
+        // The time before a preemption still counts. The time before a wait no longer counts.
         let off = |n| Stretch { off_us: if n % 2 == 0 { 3_000 } else { 0 }, ..QUIET };
         assert_eq!(answers_needed(off), 15);
         assert_eq!(answers_needed(|n| Stretch { waits: i64::from(n == 5), ..QUIET }), 12);
-        // A timekeeper that gets the CPU once in a slice of 4 ms.
+        // A timekeeper that gets the CPU only once in 4 ms.
         assert_eq!(answers_needed(|_| Stretch { own_us: 4_000, ..QUIET }), 41);
     }
 
     #[test]
     fn pages_prove_little_unless_they_are_cheap() {
-        // Pages of the program itself, from a fast disk; and pages of a guest that fills them.
+        // First pages of the daemon's code from a fast disk, then new pages of a guest that fills
+        // its memory.
         assert_eq!(answers_needed(|_| Stretch { pages: 1, ..QUIET }), 314);
         assert_eq!(answers_needed(|_| Stretch { pages: 2, ..QUIET }), 8);
         assert_eq!(answers_needed(|n| Stretch { pages: i64::from(n % 3 == 0), ..QUIET }), 11);

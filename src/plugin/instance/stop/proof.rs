@@ -1,13 +1,13 @@
-//! Questions to a thread whose call seems late: the timekeeper sends a signal, and the signal's
-//! handler answers with the thread's clocks.
+//! Questions to a thread whose call seems late. The timekeeper sends a signal to the thread, and
+//! the signal handler answers with the readings of the thread's clocks.
 //!
-//! A question has a number and is answered once. A signal of the same kind that is no question is a
-//! stray signal: the handler answers nothing and only counts it. The kernel does not queue two
-//! signals of this kind. If a stray signal has taken the place of a question, the question is lost,
-//! and the timekeeper asks it again.
+//! Each question has a number and is answered once. A signal of the same kind without a valid
+//! question number is a stray signal, and the handler only counts it. The kernel does not queue two
+//! signals of this kind. If a stray signal is pending when a question is sent, the question is
+//! lost, and the timekeeper sends the question again.
 //!
-//! The signal stops no call and causes no trap. What the answers prove is decided in
-//! `stop/inquiry.rs`. The code that then stops the call is in `stop.rs`.
+//! The signal does not stop the call and does not cause a trap. `stop/inquiry.rs` decides what the
+//! answers prove. `stop.rs` then stops the call.
 //!
 //! ```text
 //!   timekeeper                              thread that runs a guest
@@ -30,42 +30,46 @@ use nix::unistd::gettid;
 
 use super::{now_ns, thread_cpu_ns};
 
-/// The signal of a question. The process uses it for nothing else, and by default it is ignored.
+/// The signal that carries a question. The process uses this signal for no other purpose. Without a
+/// handler, the kernel ignores this signal.
 const QUESTION: Signal = Signal::SIGURG;
 
-/// The number of the last question in the whole process; 0 means that there was none. Every
-/// timekeeper counts it up. The number need not be secret, because a question is answered only
-/// once, and only after it was asked.
+/// The number of the last question in the whole process; 0 before the first question. Every
+/// timekeeper increments this number. The number is not a secret. A forged question has no effect,
+/// because the handler answers a question only once, and only after the timekeeper has sent it.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// One answer: the thread's clocks when its handler began and ended, and the thread's counters.
+/// One answer: the wall time and the CPU time of the thread when its handler began and ended, and
+/// the thread's counters.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Answer {
     pub(super) began_ns: u64,
     pub(super) began_cpu_ns: u64,
     pub(super) ended_ns: u64,
     pub(super) ended_cpu_ns: u64,
-    /// How often the thread had waited until the answer, for the disk or for anything else.
+    /// Number of waits of the thread from its start to the answer, for example for the disk.
     pub(super) waits: i64,
-    /// How many pages the kernel had given to the thread until the answer, without a wait.
+    /// Number of pages that the kernel mapped for the thread without a wait, from its start to the
+    /// answer.
     pub(super) pages: i64,
-    /// How many stray signals the thread had got until the answer.
+    /// Number of stray signals that the thread got before the answer.
     pub(super) strays: u64,
 }
 
-/// The place where one thread answers. Its handler writes all fields but the first, and the
-/// timekeeper reads them.
+/// The memory in which one thread answers questions. The thread's signal handler writes all fields
+/// except `asked`. The timekeeper writes `asked` and reads all fields.
 ///
-/// Two threads never share a place: a thread has its own place from its first slot to its end.
-/// After the thread's end, another thread may take the place over. An old answer in the place does
-/// no harm, because question numbers are unique.
+/// Each thread has its own `Answers` from its first budget slot to its end. After the thread's end,
+/// another thread may reuse the memory. An old answer in reused memory does no harm, because the
+/// numbers of questions are unique.
 #[derive(Debug, Default)]
 struct Answers {
-    /// The number of the open question, if `answered` has another number. A timekeeper writes it,
-    /// and the handler reads it. A thread runs one call at a time, so only one timekeeper asks.
+    /// The number of the last question. The question is unanswered while `answered` has a different
+    /// number. A timekeeper writes this field, and the handler reads it. Only one timekeeper asks a
+    /// thread, because a thread runs only one call at a time.
     asked: AtomicU64,
-    /// The number of the question that was answered last. The handler writes it after the fields
-    /// below, which stay unchanged from then until the next question.
+    /// The number of the last answered question. The handler writes this field last, after the
+    /// fields below. From then until the next question, the fields below do not change.
     answered: AtomicU64,
     began_ns: AtomicU64,
     began_cpu_ns: AtomicU64,
@@ -77,20 +81,21 @@ struct Answers {
     strays_then: AtomicU64,
 }
 
-/// The places of threads that have ended. A thread takes a place from this list for its first slot,
-/// and puts it back when the thread ends. So the list has at most as many places as there were
-/// threads with slots at one time.
+/// Free `Answers` from threads that have ended. A thread takes an entry from this list for its
+/// first budget slot, and returns the entry when the thread ends. So the number of entries is at
+/// most the largest number of threads that had slots at the same time.
 static FREE: Mutex<Vec<&Answers>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The calling thread's place, for its handler. The handler only reads memory here, because the
-    /// variable has no destructor and a constant as its first value.
+    /// The `Answers` of the calling thread, for its signal handler. The variable has a constant
+    /// first value and no destructor. So an access from the handler only reads memory.
     static OWN: Cell<Option<&'static Answers>> = const { Cell::new(None) };
-    /// Gives the place back when the thread ends.
+    /// Returns the `Answers` to the list `FREE` when the thread ends.
     static LEASE: OnceCell<Lease> = const { OnceCell::new() };
 }
 
-/// A thread's right to its place.
+/// The ownership of a thread's `Answers`. Dropping this value returns the `Answers` to the free
+/// list.
 struct Lease(&'static Answers);
 
 impl Drop for Lease {
@@ -101,7 +106,8 @@ impl Drop for Lease {
 }
 
 impl Answers {
-    /// The place of the calling thread.
+    /// Returns the `Answers` of the calling thread. The first call in a thread takes the `Answers`
+    /// from the free list, or allocates them.
     fn of_this_thread() -> &'static Self {
         LEASE.with(|lease| {
             let lease = lease.get_or_init(|| {
@@ -114,16 +120,17 @@ impl Answers {
         })
     }
 
-    /// The handler's part: answers question `number`, if that question is open.
+    /// Answers question `number`, if this question is not answered yet. The signal handler calls
+    /// this function.
     fn hear(&self, number: Option<u64>) {
         let asked = self.asked.load(Ordering::Relaxed);
         if number != Some(asked) {
             self.strays.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // The question was asked again while the answer was under way, as happens under strace. The
-        // repeated question does not count as a stray signal. Otherwise a thread whose answers take
-        // long would never prove anything.
+        // The question was sent again before the timekeeper saw the answer. This happens with slow
+        // threads, for example under strace. The repeated question does not count as a stray
+        // signal, because otherwise no stretch of a slow thread would count.
         if self.answered.load(Ordering::Relaxed) == asked {
             return;
         }
@@ -138,7 +145,8 @@ impl Answers {
         self.answered.store(asked, Ordering::Release);
     }
 
-    /// The timekeeper's part: the answer to question `number`, if it is there.
+    /// Returns the answer to question `number`, if the thread has answered. The timekeeper calls
+    /// this function.
     fn to(&self, number: u64) -> Option<Answer> {
         (self.answered.load(Ordering::Acquire) == number).then(|| Answer {
             began_ns: self.began_ns.load(Ordering::Relaxed),
@@ -152,10 +160,10 @@ impl Answers {
     }
 }
 
-/// Blocks all signals on the calling thread except three kinds: the question, the faults of the
-/// thread's own code, and the end of its CPU time. Blocked signals go to other threads of the
-/// process. The time of other handlers would count as the guest's time: while many SIGUSR1 came,
-/// work of 125 us was measured as more than 250 us.
+/// Blocks signals on the calling thread, so that the kernel delivers them to other threads of the
+/// process. Three kinds stay unblocked: the question, faults of the thread's own code, and the
+/// limit of CPU time (SIGXCPU). The reason: the CPU time of signal handlers counts as the guest's
+/// time. In a test with many SIGUSR1, 125 us of work were measured as more than 250 us.
 fn refuse_others() {
     use Signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU};
     let mut others = SigSet::all();
@@ -165,9 +173,9 @@ fn refuse_others() {
     others.thread_block().expect("the only error is an unknown way to change the mask");
 }
 
-/// How often the calling thread has waited, and how many pages it was given without a wait. The
-/// kernel counts a page fault when the fault is over. If the signal interrupts a page fault before
-/// its end, the kernel has counted the fault's wait already.
+/// Returns two counters of the calling thread: the number of its waits, and the number of pages
+/// that it got from the kernel without a wait. The kernel counts a page fault at the end of the
+/// fault. If the signal interrupts a page fault, the wait of this fault is counted already.
 fn met_with() -> (i64, i64) {
     getrusage(UsageWho::RUSAGE_THREAD).map_or((0, 0), |usage| {
         let waits = usage.major_page_faults() + usage.voluntary_context_switches();
@@ -175,48 +183,52 @@ fn met_with() -> (i64, i64) {
     })
 }
 
-/// The number of the question in a signal; `None` if the signal is no question.
+/// Returns the number of the question that a signal carries; `None` if the signal is not a question
+/// from this process.
 fn number_of(info: &siginfo_t) -> Option<u64> {
     if info.si_code != libc::SI_QUEUE {
         return None;
     }
-    // SAFETY: both lie within the siginfo_t, which the kernel has filled or zeroed as a whole.
-    // Whatever bytes a sender has put there, they are a number and a pointer; the pointer is not
-    // followed.
+    // SAFETY: both fields lie within the siginfo_t, which the kernel has filled or zeroed
+    // completely. All bytes that a sender can write there are a valid number and a valid pointer
+    // value. This code does not access the memory at the pointer.
     let (process, value) = unsafe { (info.si_pid(), info.si_value()) };
     (process.cast_unsigned() == std::process::id()).then_some(value.sival_ptr.addr() as u64)
 }
 
-/// The handler. The handler is async-signal-safe: it takes no lock and no memory. The handler calls
-/// the system only for clocks, counters and the process's number. These calls do not fail, so they
-/// do not change `errno`.
+/// The signal handler. The handler is async-signal-safe: it locks no mutex and allocates no memory.
+/// Its system calls only read clocks, counters and the process id. These calls do not fail, so the
+/// handler does not change `errno`.
 extern "C" fn answer(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel gives a handler with SA_SIGINFO a whole, aligned siginfo_t in the
-    // handler's own frame. No other code knows its address, and it lives until the handler returns.
+    // SAFETY: for a handler with SA_SIGINFO, the kernel passes a complete, aligned siginfo_t in the
+    // handler's stack frame. No other code has this address, and the siginfo_t exists until the
+    // handler returns.
     let number = unsafe { info.as_ref() }.and_then(number_of);
     if let Some(answers) = OWN.get() {
         answers.hear(number);
     }
 }
 
-/// Installs the handler that answers questions.
+/// Installs the signal handler that answers questions. Only the first call in the process installs
+/// the handler.
 ///
 /// # Errors
-/// When the system refuses the handler.
+/// When the operating system refuses the handler.
 pub(super) fn listen() -> io::Result<()> {
     static ONCE: OnceLock<Result<(), Errno>> = OnceLock::new();
     let listen = || {
-        // The handler runs on the signal stack that wasmer gives to the thread, because a guest's
-        // own stack may be nearly full.
+        // SA_ONSTACK: the handler runs on the separate signal stack that wasmer makes for the
+        // thread, because the guest's stack may be nearly full.
         let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO;
         let action = SigAction::new(SigHandler::SigAction(answer), flags, SigSet::empty());
-        // SAFETY: the handler is async-signal-safe, as its doc says.
+        // SAFETY: the handler is async-signal-safe; the doc of `answer` gives the reasons.
         unsafe { sigaction(QUESTION, &action) }.map(drop)
     };
     Ok((*ONCE.get_or_init(listen))?)
 }
 
-/// A `siginfo_t` as 64-bit Linux lays it out for SI_QUEUE (`siginfo.h` of the kernel: `_rt`).
+/// The memory layout of a `siginfo_t` with SI_QUEUE on 64-bit Linux (`_rt` in the kernel's
+/// `siginfo.h`).
 #[repr(C)]
 struct Queued {
     signal: c_int,
@@ -231,7 +243,8 @@ struct Queued {
 
 const _: () = assert!(size_of::<Queued>() == size_of::<siginfo_t>());
 
-/// Sends question `number` to a thread of this process. That thread may have ended.
+/// Sends question `number` to a thread of this process. If the thread has ended, the function does
+/// nothing.
 fn send(thread: i32, number: u64) {
     let process = std::process::id();
     let signal = QUESTION as c_int;
@@ -247,41 +260,44 @@ fn send(thread: i32, number: u64) {
         rest: [0; 12],
     };
     let call = libc::SYS_rt_tgsigqueueinfo;
-    // SAFETY: the kernel reads a siginfo_t from the last argument, which has its size (see the
-    // assertion) and lives until the call is over; the others are numbers.
+    // SAFETY: the kernel reads a siginfo_t at the address in the last argument. The value there has
+    // the size of a siginfo_t (the assertion above checks this) and exists until the call returns.
+    // The other arguments are numbers.
     let _ = unsafe { libc::syscall(call, process, thread, signal, &raw const question) };
 }
 
-/// A thread that can be asked.
+/// The timekeeper's access to one thread that answers questions.
 #[derive(Debug)]
 pub(super) struct Witness {
     thread: i32,
-    /// The place of the asked thread. The thread's handler writes its answers there; the timekeeper
-    /// asks and reads.
+    /// The `Answers` of this thread. The thread's signal handler writes the answers; the timekeeper
+    /// writes `asked` and reads the answers.
     answers: &'static Answers,
 }
 
 impl Witness {
-    /// A witness for the calling thread.
+    /// Makes the witness of the calling thread.
     pub(super) fn this_thread() -> Self {
         Self { thread: gettid().as_raw(), answers: Answers::of_this_thread() }
     }
 
-    /// Asks the thread, and returns the number of the question. Only the timekeeper calls this.
+    /// Sends a new question to the thread, and returns the question's number. Only the timekeeper
+    /// calls this function.
     pub(super) fn ask(&self) -> u64 {
         let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
-        // The handler sees this number, because the kernel delivers the signal under a lock.
+        // Relaxed ordering is enough: the kernel delivers the signal under a lock, so the handler
+        // sees this number.
         self.answers.asked.store(number, Ordering::Relaxed);
         send(self.thread, number);
         number
     }
 
-    /// Asks the last question once more, in case it was lost.
+    /// Sends the last question again, because it may be lost.
     pub(super) fn ask_again(&self, number: u64) {
         send(self.thread, number);
     }
 
-    /// The answer to a question, if it is there.
+    /// Returns the answer to a question, if the thread has answered.
     pub(super) fn answer_to(&self, number: u64) -> Option<Answer> {
         self.answers.to(number)
     }
@@ -337,7 +353,7 @@ mod tests {
         let mine = Answers::of_this_thread();
         assert!(std::ptr::eq(mine, Witness::this_thread().answers));
         let place = || std::ptr::from_ref(Answers::of_this_thread()).addr();
-        // More than the 64 places that there were once, all in use at the same time.
+        // 100 threads at the same time. An earlier version had a fixed limit of 64.
         let barrier = std::sync::Barrier::new(100);
         let mut places: Vec<_> = std::thread::scope(|scope| {
             let wait = || {

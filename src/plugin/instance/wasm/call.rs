@@ -1,7 +1,13 @@
-//! One call into an instance: lends the world to the guest, calls it, and settles the result.
+//! One call into an instance. The steps:
 //!
-//! This file does not decide which function is called, or when: that is in `wasm.rs` and
-//! `wasm/hand_over.rs`. The text of a failure is made in `trap.rs`.
+//! - move the world into the guest's host data, and start the time limit,
+//! - call the guest's function,
+//! - after a good call, commit the outputs and variables that the guest wrote,
+//! - after a trap, discard them and make the description of the failure,
+//! - move the world back to the caller.
+//!
+//! `wasm.rs` and `wasm/hand_over.rs` decide which function is called and when. `trap.rs` makes the
+//! text of a failure.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,7 +26,7 @@ use crate::process::call::Phase;
 use crate::process::lent::Lent;
 use crate::process::world::World;
 
-/// The parts of an instance that a call into it works on.
+/// The parts of an instance that every call needs.
 pub(super) struct Body {
     pub(super) store: Store,
     pub(super) host: FunctionEnv<Host>,
@@ -28,15 +34,15 @@ pub(super) struct Body {
     /// address; the thread that calls the instance reads it.
     pub(super) stop: Arc<StopCell>,
     pub(super) hidden: Hidden,
-    /// How the last failed call ended.
+    /// The failure of the last failed call.
     pub(super) fall: Option<Box<CallError>>,
-    /// Whether a call was cut off because its time was over or its stack was full. Wasmer's code
-    /// may have been running on the guest's stack at that moment. The host cannot know what that
-    /// code has left half done, so it never calls this instance again.
+    /// Whether a call was stopped in the middle, because its budget was used up or its stack was
+    /// full. At that moment, wasmer's own code may have been running on the guest's stack and may
+    /// have left wasmer's data inconsistent. So the host never calls this instance again.
     pub(super) is_spent: bool,
 }
 
-/// The settings of one call.
+/// The kind and the time limit of one call.
 pub(super) struct Call<'a> {
     pub(super) phase: Phase,
     pub(super) slot: &'a BudgetSlot,
@@ -50,9 +56,9 @@ impl Body {
         &mut self.host.as_mut(&mut self.store).guest
     }
 
-    /// The memory, if its last growth in the call that has just ended was refused. A refusal in an
-    /// earlier call is not the reason for the end of this call, because the earlier call went on
-    /// without the memory.
+    /// Returns the size and the limit of the memory, if the host refused to grow the memory in the
+    /// call that has just ended. Only the last attempt of the guest counts. A refused growth in an
+    /// earlier call is ignored, because the earlier call did not fail for lack of memory.
     fn full(&mut self) -> Option<Full> {
         let call = self.hidden.lacked_memory_in(&mut self.store);
         if call == 0 || !self.stop.is_call(call) {
@@ -64,7 +70,9 @@ impl Body {
         Some(Full { size: memory.view(&self.store).data_size(), limit, is_own })
     }
 
-    /// Lends the world to the guest, calls it, and settles what the guest did.
+    /// Calls a function of the guest. During the call, the guest's host data has the world. After a
+    /// good call, the guest's outputs and variables are committed; after a trap, they are
+    /// discarded.
     pub(super) fn call(
         &mut self,
         function: &TypedFunction<(), ()>,
@@ -97,7 +105,7 @@ impl Body {
                 guest.commit();
                 Ok(())
             }
-            // The call returned by itself, but after its time was over.
+            // The call returned by itself, but only after its budget was used up.
             Ok(Ok(())) => Err(plain(over(call.budget))),
             Ok(Err(error)) => {
                 self.is_spent = stopped.is_some() || is_overflow(&error);
@@ -111,8 +119,8 @@ impl Body {
         };
         let result = result.map_err(|trap| {
             guest.discard();
-            // The trap is behind a pointer, because a result as large as a trap would cost time in
-            // every good poll.
+            // The trap is stored behind a pointer. Otherwise every result would be as large as a
+            // trap, and every good poll would take longer.
             let trap = Arc::new(Trap { cycle: guest.world.cycle, ..trap });
             let is_over = trap.kind == over(call.budget);
             self.fall = Some(Box::new(CallError { trap: Arc::clone(&trap), frames, is_over }));

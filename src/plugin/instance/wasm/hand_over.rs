@@ -1,7 +1,7 @@
-//! Calls of `save` and `restore` in one instance.
+//! Calls of the functions `save` and `restore` of one instance.
 //!
-//! When the two functions are called, and what follows from a failure, is in `program.rs` and in
-//! `scan/swap.rs`. The bytes of the state are in `state.rs`.
+//! `program.rs` and `scan/swap.rs` decide when the two functions are called and what happens after
+//! a failure. The bytes of the state are in `state.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::process::call::{MAX_STATE_BYTES, Phase};
 use crate::process::lent::Lent;
 use crate::process::world::World;
 
-/// The beginning of a trap's kind if `save` has written more than a state may have.
+/// Beginning of the trap's text if `save` has written more bytes than a state may have.
 pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";
 
 impl Instance {
@@ -24,12 +24,14 @@ impl Instance {
         self.hand_over.is_some()
     }
 
-    /// Runs `save`, which must return within `budget` from `started_ns`, and returns the state.
+    /// Runs `save` and returns the saved state. `save` must return within `budget`, counted from
+    /// `started_ns`.
     ///
-    /// The call leaves no trace in the instance, because the instance may have to go on after a
-    /// failed `restore` or a rollback. If the memory is too large for a checkpoint, only a failed
-    /// call is undone, and only its changes of the globals. A call that is cut off is not undone,
-    /// because the instance is never called again.
+    /// Afterwards the host undoes all changes that `save` made to the instance. The reason: the
+    /// instance may have to run again after a failed `restore` or a rollback. There are two
+    /// exceptions. If the memory is too large for a checkpoint, the host undoes only changes of the
+    /// globals, and only after a failed call. If the call was stopped in the middle, the host
+    /// undoes nothing, because the host never calls the instance again.
     pub(in crate::plugin) fn save(
         &mut self,
         world: &mut Lent<World>,
@@ -49,8 +51,8 @@ impl Instance {
             }
             other => other,
         };
-        // If the memory was not copied, the globals of a good call stay too, because they belong to
-        // the changed memory.
+        // If the memory was not copied, the changes of a good call remain, and the globals must
+        // remain too, because they belong to the changed memory.
         let is_whole = before.is_whole;
         if !self.is_spent() && (result.is_err() || is_whole) {
             self.parts.rewind(&mut self.body.store, before);
@@ -60,8 +62,8 @@ impl Instance {
         result.map(|()| state.into_bytes())
     }
 
-    /// Runs `restore` on the state that another version has saved. `restore` must return within
-    /// `budget` from `started_ns`.
+    /// Runs `restore` with the state that another version has saved. `restore` must return within
+    /// `budget`, counted from `started_ns`.
     pub(in crate::plugin) fn restore(
         &mut self,
         state: Vec<u8>,

@@ -1,7 +1,7 @@
-//! Reads an exported tape, call by call.
+//! Reads an exported tape and returns the recorded calls in order.
 //!
-//! The bytes may come from any file, so this file checks every number in them. It plays nothing.
-//! How the bytes are written is in `tape.rs`; what is done with the calls is in `player.rs`.
+//! The bytes may come from any file on disk, so the functions here check every number. This file
+//! does not play the calls: `player.rs` does. `tape.rs` writes the bytes.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ pub struct Section {
     pub phase: Phase,
     /// The cycle of the call.
     pub cycle: u64,
-    /// The guest's clock during the call.
+    /// The time that the guest's clock showed during the call.
     pub now: Duration,
-    /// Whether the guest did more than is recorded here.
+    /// Whether the guest made further calls to the host that are not recorded.
     pub is_cut: bool,
     /// The guest's calls to the host, in order.
     pub calls: Vec<Called>,
@@ -26,30 +26,31 @@ pub struct Section {
 /// A recorded call of a host function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Called {
-    /// Number of the function, see [`super::functions`].
+    /// Number of the host function: its index in the list of [`super::functions`].
     pub function: u8,
-    /// The bits of its arguments.
+    /// The bits of the arguments.
     pub arguments: Vec<u64>,
-    /// Bytes that the host took, each part with its address in the memory.
+    /// Bytes that the host read from the guest's memory, each part with its address.
     pub taken: Vec<(u32, Vec<u8>)>,
-    /// Bytes that the host gave, each part with its address in the memory.
+    /// Bytes that the host wrote into the guest's memory, each part with its address.
     pub given: Vec<(u32, Vec<u8>)>,
-    /// The host's answer.
+    /// The code that the host returned.
     pub code: i32,
 }
 
-/// The sections of an exported tape in order, each with the offset where it begins. The polls of
-/// one row have the same offset, and only the times of the first poll and the last poll are exact.
-/// An invalid section is returned as an error, and is the last item.
+/// The iterator over the sections of an exported tape, in order. Each item has the offset where its
+/// section begins. The polls of one row have the same offset, and only the times of the first poll
+/// and the last poll are exact. If a section is invalid, the iterator returns an error and then
+/// ends.
 ///
-/// The iterator makes each section only when the caller asks for it, because a row of 24 bytes
-/// stands for a hundred polls.
+/// The iterator makes one section at a time. A list of all sections could become very long, because
+/// a row of 24 bytes represents up to a hundred polls.
 #[derive(Debug, Clone)]
 pub struct Sections<'a> {
     tape: &'a [u8],
     /// The offset where the next section begins.
     at: usize,
-    /// The offset of the row that is being taken apart, and the rest of its polls.
+    /// The offset of the present row, and its polls that were not returned yet.
     row: Option<(usize, Polls)>,
 }
 
@@ -85,28 +86,30 @@ impl Iterator for Sections<'_> {
     }
 }
 
-/// The contents of a section on the tape: one call, or a row of polls.
+/// The contents of one section on the tape: one call, or a row of polls.
 enum Part {
     One(Section),
     Row(Polls),
 }
 
-/// Polls that did not call the host. The polls from `next` on have not been made into sections yet.
+/// The polls of one row, none of which called the host. `next` is the number of the next poll to be
+/// returned.
 #[derive(Debug, Clone)]
 struct Polls {
     next: u32,
     polls: u32,
-    /// Cycle and time of the first poll.
+    /// Cycle and time of the first poll of the row.
     cycle: u64,
     now: Duration,
     /// Cycles from one poll to the next.
     stride: u64,
-    /// Nanoseconds from the first poll to the last.
+    /// Nanoseconds from the first poll to the last poll.
     nanos: u64,
 }
 
 impl Polls {
-    /// Poll `n`, counted from 0; `None` if its numbers are out of range.
+    /// Makes the section of poll `n`, counted from 0; `None` if the cycle or the time is out of
+    /// range.
     fn poll(&self, n: u32) -> Option<Section> {
         let cycle = self.cycle.checked_add(self.stride.checked_mul(n.into())?)?;
         let steps = u128::from(self.polls - 1).max(1);
@@ -126,7 +129,8 @@ impl Iterator for Polls {
     }
 }
 
-/// The one section in these bytes, or a row of polls.
+/// Reads the bytes of one section: one call, or a row of polls. Returns `None` if the bytes are
+/// invalid.
 fn part(bytes: &[u8]) -> Option<Part> {
     let (head, entries) = bytes.split_at_checked(HEAD)?;
     let word = |at: usize| head[at..].first_chunk().map(|word| u64::from_le_bytes(*word));
@@ -176,13 +180,13 @@ impl<'a> Reader<'a> {
         Some((at, bytes))
     }
 
-    /// The polls of a row whose first poll was in this cycle, at this time.
+    /// Reads the three numbers of a row. `cycle` and `now` are those of the first poll.
     fn row(&mut self, cycle: u64, now: Duration) -> Option<Polls> {
         let polls = u32::try_from(self.number()?).ok().filter(|n| (1..=LONGEST_ROW).contains(n))?;
         let (stride, nanos) = (self.number()?, self.number()?);
         let row = Polls { next: 0, polls, cycle, now, stride, nanos };
-        // The numbers only grow from poll to poll: if those of the last poll are in range, all are
-        // in range.
+        // The cycle and the time grow from poll to poll. If the last poll is in range, all polls
+        // are in range.
         (self.0.is_empty() && row.poll(polls - 1).is_some()).then_some(row)
     }
 

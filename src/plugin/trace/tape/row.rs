@@ -1,18 +1,21 @@
-//! A row: polls that did not call the host, which together are one section on the tape.
+//! A row: successive polls without a call to the host, which are stored as one section on the tape.
 //!
-//! The section's head is that of the first poll. Three numbers follow the head: the number of
-//! polls, the cycles from one poll to the next, and the nanoseconds from the first poll to the
-//! last. `tape.rs` decides when a row is written, and `tape/read.rs` takes it apart again.
+//! The section's head has the cycle and the time of the first poll. Three numbers follow the head:
+//! the number of polls, the cycles from one poll to the next, and the nanoseconds from the first
+//! poll to the last. `tape.rs` decides when a row is written. `tape/read.rs` makes single polls of
+//! the row again.
 
 use super::{Begun, HEAD, LONGEST, nanos, number};
 
-/// Value in the byte of the phase: the section is a row.
+/// Value of the phase byte of a section that is a row.
 pub(super) const ROW: u8 = 4;
 
-/// Most polls of a row. The limit bounds how many polls a full tape can stand for.
+/// Largest number of polls in a row. This limit also bounds how many polls a reader makes from one
+/// full tape.
 pub(super) const LONGEST_ROW: u32 = 100;
 
-/// Polls that did not call the host, with the same number of cycles from each poll to the next.
+/// Successive polls without a call to the host. The number of cycles from each poll to the next is
+/// constant in a row.
 #[derive(Debug, Default)]
 pub(super) struct Row {
     polls: u32,
@@ -22,13 +25,13 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Whether the next poll belongs to this row.
+    /// Whether the next poll can be added to this row.
     pub(super) fn takes(&self, poll: &Begun) -> bool {
         let fits = self.polls <= 1 || poll.cycle.wrapping_sub(self.last.cycle) == self.stride;
         fits && self.polls < LONGEST_ROW
     }
 
-    /// Counts a poll.
+    /// Adds a poll to the row.
     pub(super) fn add(&mut self, poll: Begun) {
         if self.polls == 0 {
             self.first = poll;
@@ -39,7 +42,7 @@ impl Row {
         self.polls += 1;
     }
 
-    /// The section of the row, and its length in bytes; `None` if there is no poll in the row.
+    /// Returns the bytes of the row's section and their number; `None` if the row has no poll.
     pub(super) fn section(&self) -> Option<([u8; HEAD + 3 * LONGEST], usize)> {
         if self.polls == 0 {
             return None;

@@ -1,14 +1,14 @@
-//! Tests of the tape: an exported tape holds the calls that were recorded.
+//! Tests of the tape: an exported tape has exactly the calls that were recorded.
 //!
-//! No instance runs here: the tests record random calls themselves, and compare them with what
-//! `tape/read.rs` reads back.
+//! No instance runs in these tests. The tests record random calls and compare them with the calls
+//! that `tape/read.rs` reads from the exported tape.
 
 use super::*;
 
 const READ: Tag = Tag { id: 1, is_talk: false };
 const TALK: Tag = Tag { id: 0, is_talk: true };
 
-/// Records a poll with calls of random sizes. Returns what should be on the tape.
+/// Records a poll with calls of random sizes. Returns the section that the tape should then have.
 fn poll(tape: &mut Tape, cycle: u64, random: &mut fastrand::Rng, largest: usize) -> Section {
     let now = Duration::from_micros(10 * cycle);
     tape.begin(Phase::Poll, cycle, now);
@@ -37,12 +37,12 @@ fn the_newest_sections_are_there_whole() {
             all.push(poll(&mut tape, cycle, &mut random, largest));
             if cycle % 97 == 0 {
                 let exported = tape.export();
-                // A row may still be missing on the ring.
+                // The exported tape may be longer than the ring by one row.
                 assert!(exported.len() < TAPE_BYTES + HEAD + 3 * LONGEST);
                 let found = parse(&exported).collect::<Result<Vec<_>, _>>().unwrap();
                 let newest = &all[all.len() - found.len()..];
                 assert!(found.iter().map(|(_, section)| section).eq(newest));
-                // A section that fell out made room for another.
+                // If an old section was removed, the tape must be nearly full.
                 let is_full = exported.len() > TAPE_BYTES - 4 * (2 * largest + 100);
                 assert!(found.len() == all.len() || is_full, "{}", exported.len());
             }
@@ -126,7 +126,7 @@ fn polls_that_call_nothing_are_told_one_by_one() {
     (7..1007).for_each(|cycle| quiet(&mut tape, cycle));
     let of_one_kind = tape.export().len();
     assert!(of_one_kind < 10 * (HEAD + 3 * LONGEST), "{of_one_kind} bytes");
-    // Every third cycle from now on, and then a gap.
+    // From here on a poll in every third cycle, and then a gap.
     (1009..1300).step_by(3).chain([2000]).for_each(|cycle| quiet(&mut tape, cycle));
     let position = tape.position();
     (2001..2003).for_each(|cycle| quiet(&mut tape, cycle));
