@@ -162,6 +162,7 @@
 //! | why a call of a program is refused | `plugin/instance/guest/refuse.rs`, `process/refused.rs` |
 //! | time limits of a poll | `plugin/instance/stop.rs` |
 //! | a new file in the plugin folder | `plugin/module/folder.rs`, `daemon/plugins/folder.rs` |
+//! | where SIGHUP, SIGTERM and SIGINT are caught | `daemon/build/signal.rs` |
 //! | a reload: SIGHUP, the file, an operator | `daemon/reload.rs`; which keys: `config/live.rs` |
 //! | the answer to `camshaft status` | asked in `control/client.rs`, made in `daemon/view.rs` |
 //! | an order of an operator, and its receipt | `daemon/answer.rs`, `daemon/audit.rs` |

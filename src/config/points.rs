@@ -101,8 +101,8 @@ pub(super) fn understand(
     let (direction, kind) = (file.direction.as_ref(), file.kind.as_ref());
     let name = file.name.as_ref().map_or("", |name| &*name.value);
     let mut point = Point {
-        scale: factor(&file.scale, kind?.value, 1.0, report),
-        offset: factor(&file.offset, kind?.value, 0.0, report),
+        scale: scale(file, kind?.value, report),
+        offset: offset(file, kind?.value, report),
         unit: file.unit.as_ref().map(|said| said.value.clone()).unwrap_or_default(),
         device,
         ..Point::new(name, direction?.value, kind?.value)
@@ -126,20 +126,35 @@ pub(super) fn understand(
     Some(point)
 }
 
-/// Returns a scale or an offset. The default shows which of the two it is: 1 for a scale, 0 for an
-/// offset. Only an offset may be 0.
-fn factor(said: &Maybe<f64>, kind: Kind, default: f64, report: &Report<'_>) -> f64 {
-    let Some(said) = said else { return default };
-    let is_scale = default != 0.0;
-    if kind == Kind::Bool {
-        report.wrong_at(said, said.value.to_string(), "no scaling: the point is a bool");
-    } else if !said.value.is_finite() || is_scale && !said.value.is_normal() {
-        let right = if is_scale { "a finite number other than 0" } else { "a finite number" };
-        report.wrong_at(said, said.value.to_string(), right);
-    } else {
-        return said.value;
-    }
-    default
+/// The scale of a point: a finite number other than 0, 1 by default. A scale of 0 would make every
+/// value the same.
+fn scale(file: &PointFile<'_>, kind: Kind, report: &Report<'_>) -> f64 {
+    let expected = "a finite number other than 0";
+    factor(&file.scale, kind, f64::is_normal, expected, report).unwrap_or(1.0)
+}
+
+/// The offset of a point: a finite number, 0 by default.
+fn offset(file: &PointFile<'_>, kind: Kind, report: &Report<'_>) -> f64 {
+    factor(&file.offset, kind, f64::is_finite, "a finite number", report).unwrap_or(0.0)
+}
+
+/// A number that changes the value of a point; `None` if the file has none that `is_right`. Then
+/// the problem is reported with what is `expected`. A point of the type bool cannot have one.
+fn factor(
+    said: &Maybe<f64>,
+    kind: Kind,
+    is_right: fn(f64) -> bool,
+    expected: &str,
+    report: &Report<'_>,
+) -> Option<f64> {
+    let said = said.as_ref()?;
+    let expected = match kind {
+        Kind::Bool => "no scaling: the point is a bool",
+        _ if is_right(said.value) => return Some(said.value),
+        _ => expected,
+    };
+    report.wrong_at(said, said.value.to_string(), expected);
+    None
 }
 
 /// Returns the safe value of an output. For a number, the file must have the key `safe`.

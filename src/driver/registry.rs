@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::disk::{GROUPS, no_answer};
 use super::export::{Exports, exports};
-use super::{Driver, OpenError, Plan, Settings, file, gpio, modbus, mqtt, sim};
+use super::{Driver, OpenError, Plan, Settings};
 use crate::patience::{self, PATIENCE};
 use crate::process::image::Points;
 
@@ -34,7 +34,7 @@ macro_rules! drivers {
         /// names the kind.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Config {
-            $($(#[$doc])* $kind(Box<$($module::)+Config>),)+
+            $($(#[$doc])* $kind(Box<super::$($module::)+Config>),)+
         }
 
         impl Config {
@@ -67,7 +67,7 @@ macro_rules! drivers {
             ) -> Result<Option<Self>, D::Error> {
                 match driver {
                     $($word => {
-                        let mut settings = Box::<$($module::)+Config>::deserialize(keys)?;
+                        let mut settings = Box::<super::$($module::)+Config>::deserialize(keys)?;
                         settings.settle(folder);
                         Ok(Some(Self::$kind(settings)))
                     })+
