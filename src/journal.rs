@@ -111,7 +111,10 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
             if line.len() <= MAX_LINE_BYTES {
                 writer.write(line);
             } else {
-                tracing::error!("a receipt of {} bytes is too long to be written", line.len());
+                tracing::error!(
+                    "an entry of the history has {} bytes and is too long to be written",
+                    line.len()
+                );
             }
         }
         if self.entries.len() == MAX_ENTRIES {

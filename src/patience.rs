@@ -76,7 +76,7 @@ fn wait_with<T: Send + 'static>(
 ) -> io::Result<T> {
     let (tell, told) = sync_channel(1);
     thread::Builder::new().name("disk".into()).spawn(move || {
-        let panicked = |_| Err(io::Error::other("the thread that did it has panicked"));
+        let panicked = |_| Err(io::Error::other("the thread that made the call has panicked"));
         let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
         // The place is freed before the answer is sent: the caller may need a place again at once.
         drop(place);

@@ -104,12 +104,14 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            Self::Foreign(bytes) => write!(f, "its {bytes} bytes are no retained values"),
+            Self::Foreign(bytes) => {
+                write!(f, "its {bytes} bytes are not a file of retained values")
+            }
             Self::Version(version) => {
                 write!(f, "has version {version}, and this camshaft reads version {VERSION}")
             }
             Self::Checksum => f.write_str("torn or changed, its checksum is wrong"),
-            Self::Content => f.write_str("its content makes no sense"),
+            Self::Content => f.write_str("its values cannot be decoded"),
         }
     }
 }

@@ -89,7 +89,7 @@ pub(super) enum Verb {
     /// Run the daemon until SIGTERM or Ctrl-C
     #[command(after_help = RUN_HELP)]
     Run {
-        /// Its configuration
+        /// Configuration file of the daemon
         #[arg(default_value = CONFIG)]
         config: PathBuf,
         /// Run no plugin before `camshaft recover`: scan, devices and safe outputs only
@@ -122,7 +122,7 @@ pub(super) enum Verb {
     /// List what happened to plugins: starts, swaps, refusals, traps, quarantines, orders
     #[command(after_help = HISTORY_HELP)]
     History(History),
-    /// Take a program out and keep it out; its outputs become safe
+    /// Stop a program until it is released; its outputs become safe
     Hold(Named),
     /// End a program's hold, or its quarantine if it is not held
     #[command(after_help = RELEASE_HELP)]
@@ -295,9 +295,9 @@ pub(super) struct Test {
 /// What to run again.
 #[derive(Debug, Group)]
 pub(super) struct Replay {
-    /// The report
+    /// The crash report
     pub(super) report: PathBuf,
-    /// The module, if the report has none
+    /// The module, if the report does not contain it
     #[arg(long, value_name = "FILE")]
     pub(super) module: Option<PathBuf>,
     /// Allow the limits of this configuration instead of the defaults
@@ -314,10 +314,10 @@ pub(super) struct Replay {
 /// How long to wait for what becomes of a version.
 #[derive(Debug, Group)]
 pub(super) struct Waiting {
-    /// Wait for the end of its probation, too: exit code 1 if it traps or is taken back
+    /// Wait also for the end of the probation: exit code 1 if the version traps or is replaced
     #[arg(long)]
     pub(super) wait: bool,
-    /// How long to wait until it runs, and beyond the time of its probation
+    /// How long to wait until the version runs; --wait adds the time of the probation
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub(super) timeout: Duration,
 }
@@ -341,7 +341,7 @@ pub(super) struct Deploy {
 pub(super) struct Rollback {
     /// Name of the plugin
     pub(super) name: PluginName,
-    /// How the hash of the wanted version begins [default: the newest other good one that is kept]
+    /// First digits of the version's hash [default: the newest other good version that is kept]
     #[arg(long, value_name = "HASH")]
     pub(super) to: Option<String>,
     /// Take the version even if it is bad, and end its quarantine
@@ -356,7 +356,7 @@ pub(super) struct Rollback {
 /// Whose history, and how much of it.
 #[derive(Debug, Group)]
 pub(super) struct History {
-    /// Name of a plugin, also of one that is long gone [default: all]
+    /// Name of a plugin, point, variable or device, also of a removed one [default: all]
     pub(super) name: Option<String>,
     /// How many of the newest lines to print, at most 1000
     #[arg(short = 'n', long, value_name = "N", default_value = "20", value_parser = limit)]

@@ -58,7 +58,7 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
     let is_it = |view: &&PluginView| outcome::is_seated(view) && view.hash.as_ref() == Some(&hash);
     if let Some(view) = before.as_ref().filter(is_it) {
         let version = short(&hash);
-        outcome::moves(&client, &name, &format!("version {version} shall run")).await?;
+        outcome::moves(&client, &name, &format!("version {version} to run")).await?;
         let (probation, lacks) = (on_probation(view), lacks(view));
         let already = match view.polls {
             0 => ": it has its seat already, and was not polled yet",
@@ -93,7 +93,9 @@ pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) ->
     let is_gone = |view: Option<&PluginView>| view.is_none_or(is_out).then_some(());
     match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
         Ok(()) => Ok(screen.print(&format!("{name}: removed\n"))?),
-        Err(seen) => Err(outcome::too_late(&client, &name, "it shall leave", seen.as_ref()).await),
+        Err(seen) => {
+            Err(outcome::too_late(&client, &name, "it to leave the scan", seen.as_ref()).await)
+        }
     }
 }
 
@@ -130,7 +132,7 @@ impl<'w> Wait<'w> {
     /// Waits until the version runs, or until it is certain that it does not run.
     async fn for_fate(self, screen: &mut Screen) -> Outcome {
         let (name, version) = (self.name, short(self.hash));
-        let wanted = format!("version {version} shall run");
+        let wanted = format!("version {version} to run");
         let replaced = Cell::new(None);
         let judge = |view: Option<&PluginView>| {
             let view = view?;
@@ -143,11 +145,11 @@ impl<'w> Wait<'w> {
             Err(Some(seen)) if self.is_unpolled(&seen) => {
                 outcome::moves(self.client, name, &wanted).await?;
                 if self.how.wait {
-                    let why = "it has its seat, and was not polled yet";
+                    let why = "it is in the scan, and was not polled yet";
                     return Err(failed(name, version, "is not proved", why));
                 }
                 return Ok(screen.print(&format!(
-                    "{name}: version {version}: it has its seat, and was not polled yet{}\n{}",
+                    "{name}: version {version}: it is in the scan, and was not polled yet{}\n{}",
                     on_probation(&seen),
                     lacks(&seen)
                 ))?);
@@ -220,7 +222,7 @@ impl<'w> Wait<'w> {
             }
             Ok(Err(why)) => Err(failed(name, version, "is not proved", &why)),
             Err(seen) => {
-                let wanted = format!("version {version} shall prove itself");
+                let wanted = format!("version {version} to pass its probation");
                 Err(outcome::too_late(self.client, name, &wanted, seen.as_ref()).await)
             }
         }

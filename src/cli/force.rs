@@ -37,7 +37,8 @@ pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
     screen.print(&format!("{point}: forced to {value} {how_long}\n"))?;
     let forces = client.forces().await?;
     if forces.iter().any(|view| view.point == point && !view.active) {
-        let waits = "no healthy program owns it now, and safe outranks a force: it waits";
+        let waits = "no running program owns it, so it has its safe value; the force takes effect \
+                     when a program owns it";
         screen.print(&format!("{point}: {waits}\n"))?;
     }
     Ok(())
@@ -53,7 +54,7 @@ pub(super) async fn fault(
 ) -> Outcome {
     let Some(kind) = kind else {
         client.clear(device).await?;
-        return Ok(screen.print(&format!("{device}: sound again\n"))?);
+        return Ok(screen.print(&format!("{device}: fault ended\n"))?);
     };
     let mut injection = serde_json::Map::from_iter(settings);
     injection.insert("kind".into(), kind.as_str().into());
@@ -100,7 +101,7 @@ fn table(views: &[ForceView], paint: Paint) -> String {
     for view in views {
         let state = match view.active {
             true => Cell::styled(Style::Warn, "forced"),
-            false => Cell::styled(Style::Dim, "safe outranks it"),
+            false => Cell::styled(Style::Dim, "waits, the output is safe"),
         };
         table.row([
             Cell::from(&view.point),

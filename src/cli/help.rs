@@ -163,8 +163,8 @@ Examples:
   camshaft fault plant disconnect
   camshaft fault plant slow delay=200ms
   camshaft fault plant garbage seed=7
-  camshaft fault plant hang for=1s     the whole scan stands: devices make outputs safe. A scan that
-                                       stands for scan.stall_exit (2s) ends the daemon. That counts
+  camshaft fault plant hang for=1s     the whole scan stalls: devices make outputs safe. A scan that
+                                       stalls for scan.stall_exit (2s) ends the daemon. That counts
                                        as an abnormal end, and a service manager starts it again
   camshaft fault plant --clear";
 

@@ -72,7 +72,7 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
         }
         Event::Restarted { swap: times } => (Style::Good, "restarted", swap_times(times)),
         Event::Refused { reason, remedy, count, shadow, who } => {
-            let goes_on = old.map(|old| format!("; {old} goes on")).unwrap_or_default();
+            let goes_on = old.map(|old| format!("; {old} continues")).unwrap_or_default();
             let (row, tried) = (in_a_row(*count), tried(shadow.as_ref()));
             let who = who.as_ref().map(|who| format!(", deployed by {who}")).unwrap_or_default();
             let details = format!("{reason}; {remedy}{goes_on}{row}{tried}{who}");
@@ -98,7 +98,7 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
         }
         Event::StandsIn => {
             let old = old.unwrap_or("the file");
-            (Style::Warn, "stands_in", format!("runs instead of {old}, which is no good"))
+            (Style::Warn, "stands_in", format!("runs in place of {old}, which is bad"))
         }
         Event::Stopped => (Style::Warn, "stopped", "out of the scan, its outputs go safe".into()),
     }

@@ -94,8 +94,8 @@ fn table(changes: &[ChangeView], head: &'static str, paint: Paint) -> String {
     for ChangeView { key, how, effect } in changes {
         let force = match (&**effect, &**how) {
             ("live", _) | ("device", "removed") => Cell::styled(Style::Good, "in force"),
-            ("device", "added") => Cell::styled(Style::Good, "in force, the device begins"),
-            ("device", _) => Cell::styled(Style::Good, "in force, the device begins anew"),
+            ("device", "added") => Cell::styled(Style::Good, "in force, the device is started"),
+            ("device", _) => Cell::styled(Style::Good, "in force, the device is restarted"),
             _ => Cell::styled(Style::Warn, "in force after a restart of the daemon"),
         };
         table.row([Cell::from(key), Cell::from(how), force]);

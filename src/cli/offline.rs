@@ -136,7 +136,10 @@ fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
     let (cpu, clock) = (bounds.cpu, bounds.cpu * PATIENCE);
     let Some(status) = status else {
         let clock = humantime::format_duration(clock);
-        return Failed::new(Exit::TooMuch, format!("it stands still: {clock} have passed"));
+        return Failed::new(
+            Exit::TooMuch,
+            format!("no result after {clock}, so the work was ended"),
+        );
     };
     match Death::of(status, words) {
         Death::OutOfTime => {
@@ -148,7 +151,7 @@ fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
             Exit::TooMuch,
             format!("it was ended from outside ({status}); the machine may be short of memory"),
         ),
-        Death::Other => Failed::new(Exit::Failure, format!("it broke off ({status})")),
+        Death::Other => Failed::new(Exit::Failure, format!("it ended unexpectedly ({status})")),
     }
 }
 

@@ -173,7 +173,7 @@ pub(super) async fn too_late(
             format!("it is {state}{}{}", hash.unwrap_or_default(), reason.unwrap_or_default())
         }
     };
-    Failed::new(Exit::Failure, format!("{name}: {wanted}, but so far {is}"))
+    Failed::new(Exit::Failure, format!("{name}: waited for {wanted}, but so far {is}"))
 }
 
 /// Returns the error of a wrong configuration. The exit code is 78, and systemd then does not start
@@ -194,8 +194,8 @@ pub(super) async fn moves(client: &Client, name: &str, wanted: &str) -> Result<(
         return Ok(());
     };
     let (since, doing) = (age_ms(since_ms), legible(&doing));
-    let why = format!("the scan STANDS for {since}, {doing}; see `camshaft status`");
-    Err(Failed::new(Exit::Failure, format!("{name}: {wanted}, but {why}")))
+    let why = format!("the scan has been STALLED for {since}, {doing}; see `camshaft status`");
+    Err(Failed::new(Exit::Failure, format!("{name}: waited for {wanted}, but {why}")))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
             // While the scan is stalled, the daemon's view of the plugin may be older than the
             // release.
             if view.as_ref().is_some_and(|view| view.state == PluginState::Running) {
-                outcome::moves(&client, &name, "it shall run").await?;
+                outcome::moves(&client, &name, "it to run").await?;
             }
             let text = sentence(&name, before.as_ref(), view.as_ref());
             if view.is_some_and(|view| view.state == PluginState::Refused) {
@@ -48,7 +48,7 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
             }
             Ok(screen.print(&format!("{name}: {text}\n"))?)
         }
-        Err(seen) => Err(outcome::too_late(&client, &name, "it shall run", seen.as_ref()).await),
+        Err(seen) => Err(outcome::too_late(&client, &name, "it to run", seen.as_ref()).await),
     }
 }
 
@@ -92,7 +92,7 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
     let why = now.reason.as_ref().map(|reason| format!(": {}", legible(reason)));
     let why = why.unwrap_or_default();
     let state = match is_seated(now) && now.polls == 0 {
-        true => "in its seat, not polled yet",
+        true => "in the scan, not polled yet",
         false => now.state.name(),
     };
     let probation = on_probation(now);
@@ -188,7 +188,7 @@ mod tests {
         let out = "out of quarantine, running, on probation for 5s";
         check(bad(view(Quarantined)), Some(fresh), out);
         let seldom = PluginView { polls: 0, ..view(Running) };
-        let out = "not held any more, in its seat, not polled yet";
+        let out = "not held any more, in the scan, not polled yet";
         check(held(Held), Some(seldom), out);
         let reason = |view| PluginView { reason: Some("it\ntraps".into()), ..view };
         let out = "out of quarantine, running: it\\ntraps";

@@ -31,8 +31,8 @@ pub(super) fn stall(view: &StatusView, paint: Paint) -> String {
     let (since, exit) = (age_ms(stall.since_ms), age_ms(stall.exit_in_ms));
     let (doing, safety) = (legible(&stall.doing), legible(&stall.safety));
     format!(
-        "{label}  STANDS for {since}, {doing}\n\
-         {label}  {safety}; the daemon ends in {exit} if it goes on\n"
+        "{label}  STALLED for {since}, {doing}\n\
+         {label}  {safety}; the daemon ends in {exit} if the stall lasts\n"
     )
 }
 
@@ -64,7 +64,7 @@ fn versions(view: &PluginView) -> Vec<String> {
     {
         let (hash, file) = (short(hash), short(file));
         let why = if view.reason.is_some() { "does not run" } else { "is being prepared" };
-        all.push(format!("version {hash} runs on; version {file}, which is in the file, {why}"));
+        all.push(format!("version {hash} still runs; version {file}, which is in the file, {why}"));
     }
     if view.degraded {
         all.push("degraded: an input that it requires is bad, so its outputs are safe".into());
@@ -152,7 +152,7 @@ mod tests {
         check(|_| {}, &[]);
         check(
             |view| view.file_hash = Some("b".repeat(64)),
-            &["version aaaaaaaaaaaa runs on; version bbbbbbbbbbbb, which is in the file, is \
+            &["version aaaaaaaaaaaa still runs; version bbbbbbbbbbbb, which is in the file, is \
                  being prepared"],
         );
         check(
@@ -162,7 +162,7 @@ mod tests {
             },
             &[
                 "no module",
-                "version aaaaaaaaaaaa runs on; version bbbbbbbbbbbb, which is in the file, does \
+                "version aaaaaaaaaaaa still runs; version bbbbbbbbbbbb, which is in the file, does \
                  not run",
             ],
         );

@@ -132,7 +132,7 @@ fn plugin_folder(view: &StatusView, paint: Paint) -> String {
     };
     if let Some(why) = &view.folder_trouble {
         let is_any = view.plugins.iter().any(|plugin| plugin.state == PluginState::Running);
-        let runs = if is_any { "what runs goes on; " } else { "" };
+        let runs = if is_any { "running programs continue; " } else { "" };
         line(Style::Bad, &format!("{runs}the folder {why}"));
     }
     if let Some(files) = &view.folder_overlooked {

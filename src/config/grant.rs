@@ -196,7 +196,7 @@ fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
 /// such a limit has no effect.
 fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
     if let (Some(said), None) = (&program.requires_timeout, &program.requires) {
-        let found = "a timeout and nothing that is required";
+        let found = "a timeout without `requires`";
         report.wrong_at(said, found, "`requires` with the names of inputs beside it");
     }
     let range = Duration::ZERO..=MOST_TIMEOUT;

@@ -74,7 +74,7 @@ pub(super) fn names<'f>(
                 Some((id, _)) => id,
                 None if next == MAX_POINTS => {
                     let found =
-                        format!("one more than {MAX_POINTS} with those that were there once");
+                        format!("more than {MAX_POINTS} points, and removed points count too");
                     let right = "a restart of the daemon, which forgets those";
                     report.wrong(line, "device.point", found, right);
                     break;
@@ -187,7 +187,7 @@ const AGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::fro
 /// Returns the time for which an output keeps its value before it becomes safe.
 fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duration {
     if point.safe == Safe::Hold {
-        let right = "with a value in `safe`, which it delays; \"hold\" is for ever";
+        let right = "with a value in `safe`; with \"hold\" the output is never made safe";
         unwanted(&file.hold_for, "`hold_for` with safe = \"hold\"", right, report);
     }
     let range = Duration::ZERO..=MOST_HOLD_FOR;

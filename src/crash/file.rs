@@ -95,11 +95,11 @@ impl Report {
             .and_then(|len| bytes.split_at_checked(len))
             .ok_or("it is cut: its end is missing")?;
         if blake3::hash(body).as_bytes()[..] != *checksum {
-            return Err("it is cut or damaged: its checksum is another; copy it once more".into());
+            return Err("it is cut or damaged: its checksum is wrong; copy the file again".into());
         }
         let end = body.iter().take(MAX_HEAD).position(|&byte| byte == b'\n');
         let (line, rest) = body.split_at(end.ok_or("its head has no end")?);
-        let json = |error: serde_json::Error| format!("its head makes no sense: {error}");
+        let json = |error: serde_json::Error| format!("its head cannot be parsed: {error}");
         let Identity { format, version, camshaft } = serde_json::from_slice(line).map_err(json)?;
         if (&*format, version) != (FORMAT, VERSION) {
             return Err(format!(
@@ -121,9 +121,7 @@ impl Report {
         let lengths = head.lengths;
         if lengths.tape > tape::MAX_EXPORT {
             let (found, most) = (lengths.tape, tape::MAX_EXPORT);
-            return Err(format!(
-                "its tape has {found} bytes; the longest that is written has {most}"
-            ));
+            return Err(format!("its tape has {found} bytes; expected at most {most}"));
         }
         let module = part(lengths.module, "module")?;
         let tape = part(lengths.tape, "tape")?;

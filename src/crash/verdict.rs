@@ -153,7 +153,7 @@ fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(Modul
     let head = &report.head;
     let Some(module) = report.module.clone().or(module) else {
         bail!(
-            "the module was not at hand when the report was written ({}, hash {}); give it with \
+            "the report does not contain the module ({}, hash {}); give it with \
              --module FILE",
             head.path.display(),
             head.hash
@@ -199,7 +199,7 @@ fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
         }
         Ending::Returned(took) if head.is_over => {
             let words = format!(
-                "diverged: the last call came to an end this time, after {took:.1?} by the clock; \
+                "diverged: the last call returned this time, after {took:.1?} by the clock; \
                  its budget is {:.1?} of CPU time",
                 head.poll_budget
             );

@@ -210,7 +210,7 @@ impl ScanLink {
     /// The scan is stalled. The failure names the step of the scan in which the stall began.
     pub(super) fn takes_orders(&self) -> Result<(), Failure> {
         let Some(doing) = self.stall.doing() else { return Ok(()) };
-        let message = format!("the scan stands and takes no orders, {doing}");
+        let message = format!("the scan is stalled and takes no orders, {doing}");
         Err(Failure::new(Code::Busy, message))
     }
 

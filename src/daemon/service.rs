@@ -88,7 +88,7 @@ impl Told {
             || log.lost(),
             |lost| {
                 let lines = counted(lost, "line");
-                tracing::warn!(lost, "lost {lines} of this log, which had no reader");
+                tracing::warn!(lost, "{lines} of this log were lost: nothing read the log");
             },
         );
         let unwritten = log.unwritten();
@@ -149,7 +149,7 @@ impl Told {
         // The first check without confirmation only starts the timer. The line comes after `DOUBT`.
         match (is_fine, self.doubt) {
             (true, Some((_, true))) => {
-                tracing::info!("every device takes its outputs again");
+                tracing::info!("every device confirms its outputs again");
                 self.doubt = None;
             }
             (true, _) => self.doubt = None,
@@ -204,7 +204,7 @@ impl Service {
             status = format!("{status}, the plugin folder {trouble}");
         }
         if let Some(stall) = link.stall.doing() {
-            status = format!("the scan STANDS, {stall}; outputs are made safe; {status}");
+            status = format!("the scan is STALLED, {stall}; outputs are made safe; {status}");
         }
         // The daemon is ready when the scan has completed its first cycle.
         if !self.is_ready && cycle > 0 {

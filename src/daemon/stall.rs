@@ -74,9 +74,9 @@ impl Daemon {
             tracing::error!(plugin = name, "{name}{what} {hash} is in quarantine: {reason}");
             self.plugins.record.quarantined(&name, hash, reason);
         }
-        self.service
-            .notifier
-            .stopping("the scan stands; outputs are made safe, the process ends with 70");
+        self.service.notifier.stopping(
+            "the scan is stalled; outputs are made safe, the process ends with exit code 70",
+        );
         let deadline = Instant::now() + CONFIRM;
         while !self.field.devices.are_safe() && Instant::now() < deadline {
             sleep(Duration::from_millis(5)).await;

@@ -85,7 +85,7 @@ impl Daemon {
     /// devices.
     fn trouble_at_the_stop(&mut self, confirmed: bool, left: Vec<String>) -> Option<String> {
         let in_the_field = (!confirmed).then(|| match self.link.stall.doing() {
-            Some(doing) => format!("the scan stands, {doing}; {}", self.field.devices.safety()),
+            Some(doing) => format!("the scan is stalled, {doing}; {}", self.field.devices.safety()),
             None => unconfirmed(self.link.news()),
         });
         let all: Vec<_> = in_the_field.into_iter().chain(left).collect();

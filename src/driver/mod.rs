@@ -154,8 +154,9 @@ impl Plan {
     /// When the operating system cannot create a thread or a file descriptor. A device that does
     /// not answer is not an error here, because the device may answer later.
     pub fn start(self) -> Result<Box<dyn Driver>, OpenError> {
-        let failed =
-            |error| OpenError::new("driver", format!("{error}"), "threads and descriptors");
+        let failed = |error| {
+            OpenError::new("driver", format!("{error}"), "free threads and file descriptors")
+        };
         (self.0)().map_err(failed)
     }
 }

@@ -101,11 +101,13 @@ impl Monitor {
         self.watchdog.is_tripped().then(|| {
             let (outputs, missing) = (self.watchdog.outputs(), self.watchdog.missing());
             let state = match (outputs, missing) {
-                (0, _) => "stands".to_owned(),
-                (_, 0) => "stands; outputs are safe and confirmed".to_owned(),
+                (0, _) => "stalled".to_owned(),
+                (_, 0) => "stalled; outputs are safe and confirmed".to_owned(),
                 _ => {
                     let are = is_or_are(missing);
-                    format!("stands; outputs are made safe, {missing} {are} not yet CONFIRMED")
+                    format!(
+                        "stalled; outputs are being made safe, {missing} {are} not yet CONFIRMED"
+                    )
                 }
             };
             let trips = self.watchdog.trips() as f64;

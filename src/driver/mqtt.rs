@@ -105,7 +105,11 @@ impl Settings for Config {
 
     fn claim(&self) -> Option<(&'static str, String, &'static str)> {
         let whole = format!("{:?} at {}", self.client_id, self.connect);
-        Some(("client_id", whole, "the broker throws out one for the other, in turn"))
+        Some((
+            "client_id",
+            whole,
+            "the broker disconnects each of the two when the other one connects",
+        ))
     }
 
     fn works_without_points(&self) -> bool {

@@ -82,7 +82,7 @@ impl WriterHandle {
     pub(super) fn write(&self, line: Vec<u8>) {
         let lines = self.lines.as_ref().expect("only the end takes it");
         if lines.try_send(line).is_err() {
-            let why = "the disk does not keep up; receipts are lost";
+            let why = "the disk is too slow; entries of the history are lost";
             change(&self.trouble, Some(why.into()));
         }
     }

@@ -53,7 +53,7 @@ impl Commit {
     /// [`is_late`] is true.
     pub fn make(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.leave_open(UNDER_WAY).is_err() {
-            return Err(late("it is not wanted any more"));
+            return Err(late("the caller no longer waits for it"));
         }
         let result = step();
         let outcome = match &result {

@@ -115,9 +115,9 @@ pub fn replay(
     match noted {
         Some(noted) => {
             let (parts, store) = instance.parts();
-            parts.put_back(store, &noted).map_err(|why| {
-                Refusal::new(why, "a report counts for its own module and limits only")
-            })?;
+            parts
+                .put_back(store, &noted)
+                .map_err(|why| Refusal::new(why, "give the module and the limits of the report"))?;
         }
         None => {
             let time = allowed(inits);

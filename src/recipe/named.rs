@@ -38,7 +38,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
                 while let Some(name) = map.next_key::<String>()? {
                     if entries.len() == MAX_VARIABLES {
                         let why =
-                            format!("more than {MAX_VARIABLES} names; so many variables can be");
+                            format!("more than {MAX_VARIABLES} names; more variables cannot exist");
                         return Err(A::Error::custom(why));
                     }
                     if entries.iter().any(|(other, _)| *other == name) {

@@ -204,7 +204,7 @@ impl fmt::Display for Mismatch {
                 write!(f, "variable `{name}`: expected {expected}, got {got}")
             }
             Self::Variable { name, expected, got: None } => {
-                write!(f, "variable `{name}`: expected {expected}, but there is none")
+                write!(f, "variable `{name}`: expected {expected}, found no such variable")
             }
             Self::Missing { message } => write!(f, "missing message: {message:?}"),
             Self::Unexpected { message } => write!(f, "unexpected message: {message:?}"),

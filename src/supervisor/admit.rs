@@ -34,7 +34,7 @@ impl Supervisor {
         if let Some((rival, _)) = rival {
             return Err(Refusal::new(
                 format!("its name differs from {rival} only in upper and lower case"),
-                format!("say {rival}, or take another name"),
+                format!("use the name {rival}, or choose another name"),
             ));
         }
         self.has_room_for(name)

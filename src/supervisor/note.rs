@@ -121,7 +121,7 @@ impl fmt::Display for Note {
             ),
             Self::StillQuarantined { hash, why } => write!(
                 f,
-                "{hash} is in quarantine from before and not run ({why}); replace the file or \
+                "{hash} is still in quarantine and does not run ({why}); replace the file or \
                  release the plugin"
             ),
             Self::TriedInstead { of: Some(of), hash } => {
@@ -138,7 +138,8 @@ impl fmt::Display for Note {
             }
             Self::RolledBack { from, to } => write!(
                 f,
-                "rolled back to {to}, which goes on with its state; {from} is in quarantine until \
+                "rolled back to {to}, which continues with its state; {from} is in quarantine \
+                 until \
                  the file changes or the plugin is released"
             ),
             Self::Refused { hash, refusal } => write!(f, "{hash} is refused: {refusal}"),

@@ -53,7 +53,7 @@ fn a_run_that_wants_more_memory_than_it_may_have_is_ended() {
     let why = "error: ran out of memory: the limit is 32 MiB (r.crash: out of memory)\n";
     check(&output, 65, "", why);
     let output = limited("-d 262144", folder.path(), "replay r.crash");
-    let why = "error: r.crash: it is cut or damaged: its checksum is another; copy it once more\n";
+    let why = "error: r.crash: it is cut or damaged: its checksum is wrong; copy the file again\n";
     check(&output, 1, "", why);
 }
 
@@ -76,7 +76,8 @@ fn a_run_that_stands_still_is_ended() {
     fs::write(folder.path().join("r.json"), r#"{"passes":[{"elapsed":"0s"}]}"#).unwrap();
     let mut run = command("-St 1", folder.path(), "test m.wasm r.json --budget 1h");
     let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A child that is held before it is another program holds its parent, too, which waits for that.
+    // A child that is held before it is another program holds its parent, too, which waits for
+    // that.
     let program = |pid| fs::read(format!("/proc/{pid}/cmdline")).ok();
     wait("its child is there, and held", LIMIT, || {
         let child = children(run.id()).first().copied()?;
@@ -84,7 +85,7 @@ fn a_run_that_stands_still_is_ended() {
         kill(Pid::from_raw(child.cast_signed()), Signal::SIGSTOP).ok()
     });
     let output = run.wait_with_output().unwrap();
-    check(&output, 65, "", "error: it stands still: 10s have passed\n");
+    check(&output, 65, "", "error: no result after 10s, so the work was ended\n");
 }
 
 /// A pipe into which nobody writes was waited for.
@@ -140,7 +141,8 @@ fn names_in_a_recipe_are_counted() {
     fs::write(folder.path().join("r.json"), recipe).unwrap();
     let output = limited("-St 20", folder.path(), "test m.wasm r.json");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let start = "error: r.json: pass 1: more than 1024 names; so many variables can be at line 1";
+    let start =
+        "error: r.json: pass 1: more than 1024 names; more variables cannot exist at line 1";
     assert!(text.starts_with(start), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }

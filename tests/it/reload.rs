@@ -210,7 +210,7 @@ fn diff_tells_what_reload_does_and_a_wrong_file_changes_nothing() {
     let told = text(&daemon.camshaft(&["diff"]).stdout);
     let expected = [
         "scan.period    changed  in force\n",
-        "device[plant]  changed  in force, the device begins anew\n",
+        "device[plant]  changed  in force, the device is restarted\n",
         "crash.record   changed  in force after a restart of the daemon\n",
     ];
     expected.iter().for_each(|line| assert!(told.contains(line), "{line:?} is not in\n{told}"));

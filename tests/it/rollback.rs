@@ -267,7 +267,7 @@ fn quarantine_outlives_the_daemon_and_the_kept_version_runs() {
     let (_, _, plant) = daemon.stop();
     let daemon = Daemon::on(plant);
     let view = daemon.wait_running("tank", &good);
-    daemon.wait_log("tank", &[&bad_hash[..16], "in quarantine from before", "unreachable"]);
+    daemon.wait_log("tank", &[&bad_hash[..16], "still in quarantine", "unreachable"]);
     assert_eq!((view.file_hash.as_ref(), view.traps), (Some(&bad_hash), 0));
     // A release is a new chance, which it does not take.
     assert!(daemon.camshaft(&["release", "tank"]).status.success());

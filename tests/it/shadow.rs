@@ -246,7 +246,7 @@ fn an_output_that_only_one_of_them_writes_is_a_difference() {
     assert!(refusal(&outcome).ends_with("shadow true"), "{}", refusal(&outcome));
     // It would keep its value in the swap, and become safe after the probation.
     let outcome = tried_quietly(&mut running(MOTOR), &version(""), settings());
-    let expected = "out.motor in cycle 50: running true, shadow never written, so false in the end";
+    let expected = "out.motor in cycle 50: running true, shadow never written, would become safe: false";
     assert!(refusal(&outcome).ends_with(expected), "{}", refusal(&outcome));
     assert_eq!(outcome.report.differing, 1);
 }
@@ -296,7 +296,7 @@ fn a_shadow_run_ends_when_nobody_wants_it_any_more() {
     let started = Instant::now();
     let outcome = shadow.run(frames, &keeper, &wants);
     assert!(started.elapsed() < Duration::from_secs(3));
-    assert_eq!(outcome.report.cut_short.unwrap(), "it is not wanted any more");
+    assert_eq!(outcome.report.cut_short.unwrap(), "the caller no longer waits for it");
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn a_shadow_run_ends_with_the_version_that_it_watches() {
     outcome.result.expect("that is not its fault");
     let report = &outcome.report;
     assert_eq!((report.polls, report.differing), (5, 0), "{report:?}");
-    assert!(report.cut_short.as_ref().unwrap().contains("not there any more"), "{report:?}");
+    assert!(report.cut_short.as_ref().unwrap().contains("the running version has ended"), "{report:?}");
     // It traps.
     let mortal = "(if (i32.eq (global.get $polls) (i32.const 35)) (then (unreachable)))";
     let outcome = tried(&mut running(mortal), &version("nop"), settings(), |_, _| {});

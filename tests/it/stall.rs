@@ -80,7 +80,7 @@ fn files_are_safe_while_the_scan_stands(gate: Gate) {
     in_time("held and safe", line.stopped_for(), LEAST + Duration::from_millis(300));
     line.until("all of it is confirmed", |line| {
         let parts = line.parts();
-        scan(&parts).is_some_and(|part| part.state == "stands; outputs are safe and confirmed")
+        scan(&parts).is_some_and(|part| part.state == "stalled; outputs are safe and confirmed")
     });
     let part = scan(&line.parts()).cloned().unwrap();
     let facts = [("safe_outputs", 3.0), ("unconfirmed", 0.0)];

@@ -201,7 +201,7 @@ fn a_save_that_fails_leaves_no_trace() {
              (loop (drop (call $state_write (i32.const 0) (i32.const 65536)))
                (br_if 0 (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))",
             "failed: its state has more than 1048576 bytes",
-            "; let `save` write less, such as what cannot be found out anew",
+            "; let `save` write less: only what the new version cannot compute again",
         ),
     ];
     for (end, reason, remedy) in ends {

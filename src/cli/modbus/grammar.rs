@@ -41,7 +41,7 @@ pub(in crate::cli) struct Bus {
     /// How long to wait for an answer
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(super) timeout: Option<Duration>,
-    /// Bits in a second on a serial line [default: 19200]
+    /// Baud rate of a serial line, in bits per second [default: 19200]
     #[arg(long)]
     pub(super) baud: Option<u32>,
     /// Parity on a serial line: even, odd or none [default: even]
@@ -99,7 +99,7 @@ pub(in crate::cli) struct Writing {
     /// Order of its bytes on the wire, A the most significant, such as CDAB
     #[arg(long, value_parser = word::<Order>)]
     pub(super) order: Option<Order>,
-    /// Function code 5 or 6, for devices that lack 15 and 16
+    /// Use function code 5 or 6, for devices without function codes 15 and 16
     #[arg(long)]
     pub(super) single: bool,
 }

@@ -107,7 +107,7 @@ fn what_a_plugin_requires() {
     check(
         &text("requires_timeout = '1s'\n"),
         &["10: plugin[p].requires_timeout: expected `requires` with the names of inputs beside \
-           it, found a timeout and nothing that is required"],
+           it, found a timeout without `requires`"],
     );
 }
 

@@ -61,7 +61,7 @@ impl std::error::Error for Error {}
 /// Returns the reason why a socket does not accept a connection, in short words for the user.
 fn words(path: &Path, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "not there".into(),
+        io::ErrorKind::NotFound => "no such file".into(),
         // A regular file or a folder at this path also refuses connections. The text names its
         // kind.
         io::ErrorKind::ConnectionRefused => match file::no_socket(path) {

@@ -135,7 +135,8 @@ impl<S: Send + Sync> FromRequestParts<S> for To {
             let digits = query.strip_prefix("to=").and_then(|rest| rest.split('&').next());
             invalid(match digits.filter(|digits| !is_beginning(digits)) {
                 Some(digits) => format!(
-                    "expected how the hash of a version begins, such as 3f2a1b, found {digits:?}"
+                    "expected the first digits of a version's hash, such as 3f2a1b, found \
+                     {digits:?}"
                 ),
                 None => format!("expected ?to=3f2a1b or ?to=3f2a1b&even_bad=true, found ?{query}"),
             })

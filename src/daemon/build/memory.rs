@@ -105,7 +105,7 @@ fn open_journal(state: &State) -> Journal<Receipt> {
             tracing::warn!(
                 %folder,
                 damaged,
-                "{lines} of the history in {folder} passed over as damaged or of another version: \
+                "{lines} of the history in {folder} skipped as damaged or from another release: \
                  their records are lost, quarantines too"
             );
         }

@@ -106,7 +106,7 @@ impl Devices {
                 );
             }
             if !is_tripped && (*was_tripped || trips > *told) {
-                tracing::warn!(device = name, "device {name}: its outputs are the scan's again");
+                tracing::warn!(device = name, "device {name}: the scan controls its outputs again");
             }
             (*told, *was_tripped) = (trips, is_tripped);
         }

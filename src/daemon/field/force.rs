@@ -114,17 +114,17 @@ impl Field {
             Err(unfit) => return invalid(format!("{name}: {unfit}")),
         };
         if order.owner.is_empty() || order.owner.len() > MAX_OWNER_BYTES {
-            return invalid(format!("an owner of 1 to {MAX_OWNER_BYTES} bytes is wanted"));
+            return invalid(format!("owner: expected 1 to {MAX_OWNER_BYTES} bytes"));
         }
         if order.reason.len() > MAX_REASON_BYTES {
-            return invalid(format!("a reason of at most {MAX_REASON_BYTES} bytes is wanted"));
+            return invalid(format!("reason: expected at most {MAX_REASON_BYTES} bytes"));
         }
         // A force has a duration or lasts forever, but not both.
         let until = match (order.lasting(), order.for_ms) {
-            (None, Some(_)) => return invalid("either for_ms or forever is wanted".into()),
+            (None, Some(_)) => return invalid("expected for_ms or forever, found both".into()),
             (None, None) => None,
             (Some(time), _) if time.is_zero() || time > MAX_FORCE => {
-                return invalid("a time up to 7 days is wanted, or forever".into());
+                return invalid("for_ms: expected at most 7 days, or forever".into());
             }
             (Some(time), _) => Some(MonotonicClock.now() + time),
         };

@@ -99,7 +99,7 @@ impl Retain {
             ensure!(
                 settings.on_readonly == OnReadonly::Start,
                 "state.dir: {} takes no writes ({trouble}), and retain.on_readonly is \"refuse\". \
-                 Mend the disk; or set on_readonly = \"start\" to run with the values that are \
+                 Repair the disk; or set on_readonly = \"start\" to run with the values that are \
                  there and to lose what changes",
                 folder.path().display()
             );

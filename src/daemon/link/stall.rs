@@ -6,8 +6,8 @@
 //!                  └────────── the scan moves ─────────┘
 //! ```
 //! A stall means that the scan has not moved to a new cycle for `scan.stall` or longer. Log lines
-//! call this state "the scan stands". A step of the scan is for example the poll of a program, or a
-//! call of a driver. This file only measures. The daemon's reaction to a stall is in
+//! call this state "the scan is stalled". A step of the scan is for example the poll of a program,
+//! or a call of a driver. This file only measures. The daemon's reaction to a stall is in
 //! `daemon/stall.rs`. `stall/force.rs` has the thread that ends the process if the main loop
 //! cannot. `stall/place.rs` reads from the kernel in which system call the scan's thread waits.
 

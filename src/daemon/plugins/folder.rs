@@ -148,7 +148,7 @@ impl PluginFolder {
             true => {
                 let message = format!(
                     "the plugin folder {}; a file put there by this order would stop all plugins \
-                     that run on from the folder before",
+                     that still run from the folder before",
                     Loss::Exchanged
                 );
                 Err(Failure::new(Code::Refused, message))
@@ -205,7 +205,7 @@ impl Plugins {
             }
             Change::FolderBack => {
                 let folder = config.fixed.plugins.dir.display();
-                tracing::info!(%folder, "{folder} is looked at again");
+                tracing::info!(%folder, "{folder} is watched again");
                 self.folder.lost = None;
             }
         }
@@ -261,7 +261,7 @@ impl Plugins {
     fn tell_of_loss(&self, loss: &Loss, config: &Config) {
         let folder = config.fixed.plugins.dir.display();
         let runs = match self.supervisor.plugins().any(|(_, view)| view.running.is_some()) {
-            true => "what runs goes on",
+            true => "running programs continue",
             false => "no plugin runs",
         };
         tracing::error!(%folder, %loss, "{folder} {loss}; {runs}");
@@ -344,5 +344,7 @@ fn without_strangers(change: Change) -> Change {
 
 /// Returns the message for an order whose result is not known.
 pub(in crate::daemon) fn unknown(file: &str, done: &str, error: &io::Error) -> String {
-    format!("whether {file} is {done} is not known: {error}; `camshaft plugins` shows what comes")
+    format!(
+        "it is not known whether {file} is {done}: {error}; `camshaft plugins` shows the result"
+    )
 }

@@ -230,7 +230,7 @@ impl Store {
     /// # Errors
     /// If the disk has not listed the stored versions yet.
     fn is_known(&self) -> Result<(), Failure> {
-        let message = "the disk has not said yet which versions are kept; try again";
+        let message = "the disk has not listed the kept versions yet; try again";
         self.listed.as_ref().map(|_| ()).ok_or_else(|| Failure::new(Code::Busy, message))
     }
 

@@ -40,7 +40,10 @@ impl Plugins {
                 );
                 told.insert(name.clone());
             } else if !fact.degraded && before {
-                tracing::info!(plugin = &**name, "{name} has what it requires; its outputs count");
+                tracing::info!(
+                    plugin = &**name,
+                    "{name}: all required inputs are good again; its outputs count again"
+                );
                 told.remove(name);
             }
         }

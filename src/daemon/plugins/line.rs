@@ -57,7 +57,7 @@ impl Plugins {
             Message::OthersRefused { is_denial: false } => tracing::info!(
                 plugin = &**name,
                 cycle,
-                "{name}: more than {MAX_ENTRIES} variables that it asked for are not there yet; \
+                "{name}: more than {MAX_ENTRIES} requested variables do not exist yet; \
                  further ones are only counted"
             ),
         }

@@ -335,7 +335,7 @@ impl Loader {
 
 /// Reads a module from the first of these places that has its bytes.
 async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
-    let nowhere = Refusal::new("its bytes are not at hand any more", "deploy its file again");
+    let nowhere = Refusal::new("its bytes are not stored any more", "deploy its file again");
     let mut refusal = nowhere.of_lost_bytes();
     for place in places {
         let found = match place {
@@ -359,8 +359,8 @@ async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>,
     match in_time(&READING, move || folder::reread(&path, most)).await {
         Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
         Ok(_) => {
-            let reason = format!("{name} holds other bytes by now");
-            Err(Refusal::new(reason, "they come next").of_lost_bytes())
+            let reason = format!("{name} has other bytes now");
+            Err(Refusal::new(reason, "the new bytes are loaded next").of_lost_bytes())
         }
         Err(error) => {
             Err(unread(Refusal::new(format!("{name}: {error}"), "copy the file again"), &error))
@@ -436,7 +436,7 @@ mod tests {
         };
         std::fs::write(&file, "other").unwrap();
         let why = found(&places).await.unwrap_err();
-        assert!(why.ends_with("holds other bytes by now"), "{why}");
+        assert!(why.ends_with("has other bytes now"), "{why}");
         versions.keep("tank", b"it", |_, _| Some(0)).unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
         for kept in std::fs::read_dir(dir.path().join("versions/tank")).unwrap() {
@@ -446,7 +446,7 @@ mod tests {
         assert!(why.ends_with("is damaged"), "{why}");
         std::fs::write(&file, "it").unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
-        assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not at hand any more");
+        assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not stored any more");
         // The folder of stored versions cannot be read now, but it may have the module.
         std::fs::remove_dir_all(dir.path().join("versions")).unwrap();
         std::fs::write(dir.path().join("versions"), "in the way").unwrap();

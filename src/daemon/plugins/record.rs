@@ -120,7 +120,7 @@ impl Record {
 
     /// Reason why receipts would be lost at the end of the daemon; `None` if they are on the disk.
     pub(in crate::daemon) fn trouble(&self) -> Option<String> {
-        let versions = || Some(format!("what became of versions: {}", self.versions.trouble()?));
+        let versions = || Some(format!("record of versions: {}", self.versions.trouble()?));
         self.journal.trouble().or_else(versions)
     }
 

@@ -368,7 +368,7 @@ impl Plugins {
             return;
         }
         tracing::warn!(
-            "recovery is over: the plugins start that are neither held nor in quarantine"
+            "recovery is over: all plugins start that are not held and not in quarantine"
         );
         if !is_emptying {
             self.unpark();

@@ -25,7 +25,8 @@ pub(in crate::daemon) fn tell(name: &str, note: &Note, supervisor: &Supervisor) 
         Note::Refused { hash, refusal: Refusal { reason, remedy, .. } } => {
             let who = who(*hash);
             let is_running = view.is_some_and(|view| view.state == State::Running);
-            let rest = if is_running { "what ran before goes on" } else { "nothing of it runs" };
+            let rest =
+                if is_running { "the version before continues" } else { "no version of it runs" };
             tracing::warn!(plugin = name, reason, "{who} is refused: {reason}; {remedy}; {rest}");
         }
         Note::Retrying { .. } | Note::TriedInstead { .. } => {

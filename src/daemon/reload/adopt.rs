@@ -28,7 +28,10 @@ impl Daemon {
         self.reload.refused = None;
         let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
         for change in &fixed {
-            tracing::warn!(key = %change.place, "{change}: counts after a restart only");
+            tracing::warn!(
+                key = %change.place,
+                "{change}: takes effect only after a restart of the daemon"
+            );
         }
         self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
         let outcome = outcome(&live, &fixed);

@@ -71,7 +71,12 @@ impl Board {
             let line = Line::plan(id, point, at)?;
             if let Some(twin) = lines.iter().find(|twin| twin.place == line.place) {
                 let found = format!("the line of {}", twin.name);
-                return Err(OpenError::at(&point.name, "", found, "a line for each point"));
+                return Err(OpenError::at(
+                    &point.name,
+                    "",
+                    found,
+                    "a different line for each point",
+                ));
             }
             lines.push(line);
         }

@@ -81,7 +81,7 @@ impl Board {
         }
         for ((chip, _), mut seats) in free {
             if self.retry.is_patient() && awaited.contains(&chip) {
-                let why = "the daemon waits for its chip".to_owned();
+                let why = "the daemon waits until its chip is free".to_owned();
                 seats.iter().for_each(|seat| self.lack(seat.line, why.clone(), side));
                 continue;
             }
@@ -104,7 +104,7 @@ impl Board {
         let place = (chip.path.clone(), info.offset);
         let others = || self.lines.iter().filter(|other| other.id != line.id);
         if let Some(twin) = others().find(|other| other.found.as_ref() == Some(&place)) {
-            return Err((None, format!("it is the line of {}, too", twin.name)));
+            return Err((None, format!("the line already belongs to {}", twin.name)));
         }
         if info.used {
             let is_ours = info.consumer == self.consumer();

@@ -341,9 +341,12 @@ fn place(point: &Point, at: &At) -> Result<Place, OpenError> {
     match (&at.line, &at.chip, at.offset) {
         (Some(line), chip, None) => Ok(Place::Named(chip.clone(), line.clone())),
         (None, Some(chip), Some(offset)) => Ok(Place::Numbered(chip.clone(), offset)),
-        (Some(_), _, Some(_)) => {
-            Err(OpenError::at(&point.name, "offset", "a line by its name, too", "one of them"))
-        }
+        (Some(_), _, Some(_)) => Err(OpenError::at(
+            &point.name,
+            "offset",
+            "both the name of a line and an offset",
+            "only one of the two",
+        )),
         (None, None, Some(_)) => {
             Err(OpenError::at(&point.name, "chip", "nothing", "the chip that the offset is on"))
         }

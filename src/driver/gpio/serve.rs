@@ -175,7 +175,7 @@ impl Board {
         let trouble = troubles.into_iter().flatten().reduce(|both, one| both + "; " + &one);
         match self.notice.hear(trouble, Instant::now()) {
             Some(News::Trouble(what)) => tracing::warn!(device, "device {device}: {what}"),
-            Some(News::Over) => tracing::info!(device, "device {device}: all GPIO lines are there"),
+            Some(News::Over) => tracing::info!(device, "device {device}: all GPIO lines work"),
             None => {}
         }
     }

@@ -68,7 +68,10 @@ pub(super) fn start(
             shared.is_down.store(true, Ordering::Relaxed);
             side.lose_all();
             let how = if panicked { "has panicked, which is a defect" } else { "has ended" };
-            tracing::error!(device = name, "device {name}: its driver {how}; it begins anew");
+            tracing::error!(
+                device = name,
+                "device {name}: its driver {how}; the driver is started again"
+            );
             // The pause ends early if the link is dropped.
             runtime.block_on(async {
                 let _ = tokio::time::timeout(AGAIN, shared.end.notified()).await;

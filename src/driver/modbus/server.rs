@@ -270,7 +270,8 @@ impl Server {
         }
         let is_full = tasks.len() >= self.config.max_clients;
         if is_stranger || is_full {
-            self.tally.turn_away(peer, if is_stranger { "not in `allow`" } else { "one too many" });
+            self.tally
+                .turn_away(peer, if is_stranger { "not in `allow`" } else { "too many clients" });
         }
         !is_stranger && !is_full
     }
@@ -313,7 +314,9 @@ impl Server {
                 n => format!("there are no points or variables {first} and {} others", n - 1),
             };
             if is_news {
-                tracing::warn!("the Modbus server shows what is not there: {state}");
+                tracing::warn!(
+                    "`show` of the Modbus server names values that do not exist: {state}"
+                );
             }
             parts.push(Part { name: "show".into(), ok: false, state, facts: Vec::new() });
         }

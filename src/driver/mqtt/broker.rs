@@ -74,7 +74,11 @@ impl Broker {
             }
         }
         if let (None, Some(_)) = (&config.username, &config.password_file) {
-            return Err(OpenError::new("username", "nothing", "the name that the password is of"));
+            return Err(OpenError::new(
+                "username",
+                "nothing",
+                "the user name that belongs to the password",
+            ));
         }
         let broker = Self {
             host,

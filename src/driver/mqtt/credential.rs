@@ -94,8 +94,8 @@ impl TlsFiles {
                 None => Ok(None),
             };
         }
-        let wanted =
-            "the certificates of whom to believe, such as /etc/ssl/certs/ca-certificates.crt";
+        let wanted = "the file with the certificates of trusted authorities, such as \
+                      /etc/ssl/certs/ca-certificates.crt";
         let ca = config.ca.clone().ok_or_else(|| OpenError::new("ca", "nothing", wanted))?;
         let client = match (&config.cert, &config.key) {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),

@@ -72,7 +72,7 @@ impl Line<'_> {
         if said.retain && self.ledger.keeps_none {
             // The broker does not support `retain`. MQTT 5 (3.2.2.3.5) forbids such a message then,
             // and the library would drop the message without an error.
-            self.ledger.deny(said.topic, "it keeps no messages (`retain`)");
+            self.ledger.deny(said.topic, "it does not support retained messages (`retain`)");
             return true;
         }
         let options = PublishOptions::new(qos(said.qos)).retain(said.retain);

@@ -37,7 +37,7 @@ impl From<ConnectionError> for Loss {
             ConnectionError::Tls(error) => Self::new(format!("TLS: {error}"), false),
             ConnectionError::Timeout(_) => Self::new(NO_ANSWER, true),
             ConnectionError::ConnectionRefused(code) => {
-                Self::new(format!("the broker refuses us: {code:?}"), true)
+                Self::new(format!("the broker refuses this client: {code:?}"), true)
             }
             ConnectionError::NotConnAck(_) => {
                 Self::new("the first packet of the broker is no CONNACK", true)
@@ -55,7 +55,7 @@ impl From<StateError> for Loss {
             // The library also returns this error for a DISCONNECT without properties. MQTT 5
             // (3.14.2.2.1) allows such a packet, and Mosquitto sends it, but the library cannot
             // parse it.
-            StateError::ConnectionAborted => "the broker has hung up".into(),
+            StateError::ConnectionAborted => "the broker has closed the connection".into(),
             StateError::ServerDisconnect { reason_code, .. } => {
                 let was_replaced = reason_code == DisconnectReasonCode::SessionTakenOver;
                 let why = match was_replaced {

@@ -143,7 +143,7 @@ impl Dialect for Plain {
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
         let topic = String::from_utf8_lossy(&said.topic);
         let Some(&at) = self.commands.get(&*topic) else {
-            commands.refuse(&topic, "no subscription has asked for it");
+            commands.refuse(&topic, "this client has not subscribed to it");
             return Heard::Done;
         };
         if self.subscriptions[at].is_news(said) {

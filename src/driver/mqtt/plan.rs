@@ -83,7 +83,8 @@ struct Ours<'c> {
 fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'c>, OpenError> {
     let name = &point.name;
     if point.direction == Direction::Out {
-        let wanted = "an input, which takes commands; what others shall see stands in `publish`";
+        let wanted =
+            "an input, because `at` receives commands; values to publish are listed in `publish`";
         return Err(OpenError::at(name, "", "an output", wanted));
     }
     let wanted = "{ topic = \"...\", expires = \"10s\" }";
@@ -194,7 +195,11 @@ impl Publication {
         match every {
             Some(_) if on_change => {
                 let found = "a period, and a key about changes".into();
-                Err(Wrong("every", found, "either, because with it changes are not looked at"))
+                Err(Wrong(
+                    "every",
+                    found,
+                    "only one of the two: with `every`, changes are not detected",
+                ))
             }
             Some(period) => Ok(Rule::Cyclic(period)),
             None => Ok(Rule::Change {

@@ -126,7 +126,7 @@ impl Plant {
     /// from which the tank model continues. The error is the reason for a refusal.
     pub(super) fn set(&mut self, id: PointId, value: Value) -> Result<(), &'static str> {
         let Some(point) = self.points.get(id).filter(|point| point.device == self.device) else {
-            return Err("the point is not one of this device");
+            return Err("the point does not belong to this device");
         };
         if point.direction == Direction::Out {
             return Err("the point is an output: programs write it, only inputs can be set");

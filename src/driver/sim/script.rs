@@ -90,7 +90,9 @@ impl Script {
 /// Reads the whole file as text. Returns an error if the file is too large or not UTF-8.
 fn text(file: &Path) -> io::Result<String> {
     let bytes = file::read_present(file, MAX_BYTES)?;
-    let no_text = |error| io::Error::new(io::ErrorKind::InvalidData, format!("no text: {error}"));
+    let no_text = |error| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("it is not UTF-8 text: {error}"))
+    };
     String::from_utf8(bytes).map_err(no_text)
 }
 

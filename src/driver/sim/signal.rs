@@ -62,7 +62,7 @@ impl Signal {
             }
         };
         if shape.period() == Some(Duration::ZERO) {
-            let wanted = "a period longer than nothing is wanted, such as \"10s\"";
+            let wanted = "expected a period above 0s, such as \"10s\"";
             return Err(OpenError::new(format!("{key}.period"), "found 0s", wanted));
         }
         let (id, point) = wiring.input(&format!("{key}.point"), name)?;

@@ -92,7 +92,7 @@ impl<'a> Wiring<'a> {
             .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         let wanted = match nearest {
             Some(nearest) => format!("the nearest {word} of this device is {:?}", nearest.name),
-            None => format!("this device has no {word}s: give it one"),
+            None => format!("this device has no {word}s: add one"),
         };
         Err(OpenError::new(key, found, wanted))
     }

@@ -138,7 +138,7 @@ pub(in crate::plugin) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal 
             "mend the plugin, or give plugins.swap.budget more time"
         }
         kind if kind.starts_with(STATE_TOO_LONG) => {
-            "let `save` write less, such as what cannot be found out anew"
+            "let `save` write less: only what the new version cannot compute again"
         }
         "stack overflow" => "mend the plugin, or give plugins.stack more bytes",
         _ => "mend the plugin",

@@ -29,7 +29,7 @@ pub(super) fn plain(kind: impl Into<String>) -> Trap {
 pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
     let words = panic.downcast_ref::<&str>().copied();
     let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let words = words.unwrap_or("it said nothing");
+    let words = words.unwrap_or("no message");
     plain(format!("panic in a host function: {}", legible_up_to(MAX_WORDS, words)))
 }
 

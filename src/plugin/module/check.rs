@@ -193,7 +193,7 @@ impl Outline {
 
     fn take_imports(&mut self, imports: Imports<'_>) -> Result<(), Refusal> {
         let Imports::Single(_, import) = imports else {
-            return Err(Refusal::new("compact imports are used", "build without that proposal"));
+            return Err(Refusal::new("it uses compact imports", "build without that proposal"));
         };
         if let TypeRef::Func(ty) = import.ty {
             self.functions.push(ty);

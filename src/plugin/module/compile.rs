@@ -244,7 +244,7 @@ const MAX_ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The remedy if the machine has caused the failure and the module has not.
-const ONCE_MORE: &str = "that says nothing about the module; the next attempt may succeed";
+const ONCE_MORE: &str = "the cause is the machine, not the module; the next attempt may succeed";
 
 /// The reason why a worker returned no artifact.
 #[derive(Debug)]

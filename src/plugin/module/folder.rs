@@ -173,10 +173,10 @@ impl fmt::Display for Loss {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::Exchanged => f.write_str(
                 "is another folder than before and holds no plugin; mount the right one, put files \
-                 into this one, or give `camshaft reload` to take it as it is",
+                 into this one, or run `camshaft reload` to accept the folder as it is",
             ),
             Self::Silent => {
-                write!(f, "does not answer: its file system has said nothing for {SILENCE:?}")
+                write!(f, "does not answer: its file system has not answered for {SILENCE:?}")
             }
             Self::Slow => write!(
                 f,

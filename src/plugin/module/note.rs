@@ -38,8 +38,8 @@ impl fmt::Display for Note {
                  -buildmode=c-shared)"
             }
             Self::ConstructorsInPoll => {
-                "its constructors run in each poll (poll.command_export): what they set begins \
-                 anew in every cycle; build a reactor (clang++ for wasm32-wasi: \
+                "its constructors run in each poll (poll.command_export): the values that \
+                 they set are lost after each cycle; build a reactor (clang++ for wasm32-wasi: \
                  -mexec-model=reactor, Rust: for wasm32-unknown-unknown, without a libc: export an \
                  `_initialize` that calls `__wasm_call_ctors`)"
             }

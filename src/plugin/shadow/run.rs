@@ -167,8 +167,10 @@ impl Shadow {
             let is_over = frames.filled.is_abandoned();
             match frames.filled.pop() {
                 Ok(frame) => return Ok(frame),
-                Err(_) if is_over => return Err("the version that ran is not there any more"),
-                Err(_) if wanted.strong_count() == 0 => return Err("it is not wanted any more"),
+                Err(_) if is_over => return Err("the running version has ended"),
+                Err(_) if wanted.strong_count() == 0 => {
+                    return Err("the caller no longer waits for it");
+                }
                 Err(_) if started.elapsed() > patience => return Err("the scan gave no frames"),
                 Err(_) => {}
             }
@@ -290,7 +292,7 @@ impl Shadow {
                     &mut self.report,
                     frame,
                     point,
-                    format!("never written, so {safe} in the end"),
+                    format!("never written, would become safe: {safe}"),
                 );
             }
         }
@@ -323,8 +325,8 @@ impl Shadow {
         if !policy.require_equal {
             return Ok(());
         }
-        let remedy = "plugins.swap.require_equal wants the same outputs; mend it or set that to \
-                      false";
+        let remedy = "plugins.swap.require_equal requires equal outputs; correct the plugin, or \
+                      set the key to false";
         if let Some(first) = report.differences.first() {
             let (n, of) = (report.differing, report.compared);
             let reason = format!("in its shadow run outputs differ in {n} of {of} cycles: {first}");
@@ -352,7 +354,7 @@ impl Shadow {
 }
 
 /// Text of the remedy if the run was not completed and found no fault in the version.
-const AGAIN: &str = "this says nothing about the module, and another run may prove it";
+const AGAIN: &str = "this is no fault of the module; deploy it again for another run";
 
 fn trapped(poll: u64, trap: &Trap) -> Refusal {
     let reason = format!("it trapped in poll {poll} of its shadow run: {trap}");

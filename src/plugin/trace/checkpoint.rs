@@ -147,7 +147,7 @@ impl Parts {
         }
         for (global, number) in self.globals.iter().zip(&noted.globals) {
             let ty = global.ty(store).ty;
-            let value = number.value(ty).ok_or("its checkpoint has a number that is none")?;
+            let value = number.value(ty).ok_or("its checkpoint has an invalid number")?;
             global.set(store, value).map_err(|error| error.message())?;
         }
         Ok(())

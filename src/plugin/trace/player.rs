@@ -90,7 +90,7 @@ impl Player {
                 self.diverge(format!("it trapped ({trap})"), next)
             }
             (Some(trap), None) if !is_last => {
-                self.diverge(format!("it trapped ({trap})"), "a good end".into())
+                self.diverge(format!("it trapped ({trap})"), "a return without a trap".into())
             }
             _ => {}
         }

@@ -164,11 +164,9 @@ impl PostMortem {
         store: &Store,
     ) -> Self {
         let start = match recorder {
-            _ if !tape.is_on() => {
-                Start::Nowhere("the [crash] section has it record nothing".into())
-            }
+            _ if !tape.is_on() => Start::Nowhere("recording is off in the [crash] section".into()),
             _ if tape.reaches(0) => Start::Birth,
-            None => Start::Nowhere("its start did more than its tape holds".into()),
+            None => Start::Nowhere("its start made more host calls than its tape can hold".into()),
             Some(recorder) if recorder.rooms.is_empty() => Start::Nowhere(TOO_LARGE.into()),
             Some(recorder) => {
                 let mut rooms = recorder.rooms.into_iter();

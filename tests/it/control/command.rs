@@ -7,9 +7,12 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::*;
 
 const PLUGINS: &str = "\
-PLUGIN  STATE                 VERSION        POLLS  TRAPS      P50      P99     MAX   BUDGET   MEMORY
-tank    running               3f2a1b003f2a  123456      0  1.23 us  3.70 us  370 us  2.50 ms  128 KiB
-blink   backoff, 400 ms left  3f2a1b003f2a       9      2        -        -       -  2.50 ms      0 B
+PLUGIN  STATE                 VERSION        POLLS  TRAPS      P50      P99     MAX   BUDGET   \
+MEMORY
+tank    running               3f2a1b003f2a  123456      0  1.23 us  3.70 us  370 us  2.50 ms  128 \
+KiB
+blink   backoff, 400 ms left  3f2a1b003f2a       9      2        -        -       -  2.50 ms      \
+0 B
 
 blink: unreachable in poll at offset 0x2a, cycle 99
 ";
@@ -68,14 +71,23 @@ async fn lists_are_tables() {
 
 const HISTORY: &str = "\
 TIME (UTC)               PLUGIN     WHAT         VERSION        CYCLE  DETAILS
-2026-01-31 12:00:00.250  tank       started      aaaaaaaaaaaa      17  detect 12.3 ms, compile 3.41 ms, prepare 210 us, boundary 6.10 ms, cycles missed 1
-2026-01-31 12:00:01.250  tank       swapped      bbbbbbbbbbbb     900  replaces aaaaaaaaaaaa: detect 12.3 ms, compile 3.41 ms (cached), prepare 210 us, boundary 6.10 ms, cycles missed 1; shadow run of 30 polls, p99 12.3µs, outputs differ in 2 cycles, first tank.valve in cycle 890: running 5, shadow 6
-2026-01-31 12:00:02.250  tank       refused      cccccccccccc     950  imports env.\\u{1b}[2J; import less; bbbbbbbbbbbb goes on
-2026-01-31 12:00:03.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at offset 0x2a, cycle 990
-2026-01-31 12:00:04.250  tank       restarted    bbbbbbbbbbbb     991  detect 0 ns, compile 0 ns, prepare 0 ns, boundary 0 ns, cycles missed 0
-2026-01-31 12:00:05.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at offset 0x2a, cycle 990 (no. 8 in a row)
+2026-01-31 12:00:00.250  tank       started      aaaaaaaaaaaa      17  detect 12.3 ms, compile \
+3.41 ms, prepare 210 us, boundary 6.10 ms, cycles missed 1
+2026-01-31 12:00:01.250  tank       swapped      bbbbbbbbbbbb     900  replaces aaaaaaaaaaaa: \
+detect 12.3 ms, compile 3.41 ms (cached), prepare 210 us, boundary 6.10 ms, cycles missed 1; \
+shadow run of 30 polls, p99 12.3µs, outputs differ in 2 cycles, first tank.valve in cycle 890: \
+running 5, shadow 6
+2026-01-31 12:00:02.250  tank       refused      cccccccccccc     950  imports env.\\u{1b}[2J; \
+import less; bbbbbbbbbbbb continues
+2026-01-31 12:00:03.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at \
+offset 0x2a, cycle 990
+2026-01-31 12:00:04.250  tank       restarted    bbbbbbbbbbbb     991  detect 0 ns, compile 0 ns, \
+prepare 0 ns, boundary 0 ns, cycles missed 0
+2026-01-31 12:00:05.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at \
+offset 0x2a, cycle 990 (no. 8 in a row)
 2026-01-31 12:00:06.250  tank       quarantined  bbbbbbbbbbbb    1050  5 traps in a short time
-2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan, its outputs go safe
+2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan, its \
+outputs go safe
 2026-01-31 12:00:08.250  blink-led  held         -               1200  by the configuration
 2026-01-31 12:00:09.250  tank       released     -             750000  by the operator
 2026-01-31 12:00:10.250  tank       removed      -             750010  its file is gone
@@ -138,7 +150,7 @@ async fn orders_say_what_came_of_them() {
     let text = "plant: slow until `camshaft fault plant --clear`\n";
     stage.prints(&["fault", "plant", "slow", "delay=200ms", "n=7"], text).await;
     stage.prints(&["fault", "plant", "hang", "for=4s"], "plant: hang for 4s\n").await;
-    stage.prints(&["fault", "plant", "--clear"], "plant: sound again\n").await;
+    stage.prints(&["fault", "plant", "--clear"], "plant: fault ended\n").await;
     let slow = serde_json::json!({ "kind": "slow", "delay": "200ms", "n": 7 });
     let injected = Request::Inject { device: "plant".parse().unwrap(), injection: slow };
     assert!(stage.facts().orders.contains(&injected));
@@ -202,7 +214,7 @@ async fn an_order_that_comes_to_nothing_fails() {
         other => answer(facts, other),
     })
     .await;
-    let error = "tank: it shall be held, but so far it is running, version 3f2a1b003f2a";
+    let error = "tank: waited for it to be held, but so far it is running, version 3f2a1b003f2a";
     stage.fails(&["hold", "tank"], error).await;
 }
 
@@ -224,7 +236,7 @@ async fn a_deploy_waits_for_its_outcome() {
     let error =
         format!("tank: version {v_bad} does not run: it is \\u{{1b}}[31mtext\\nnot a module");
     stage.fails(&["deploy", &bad, "--name", "tank"], &error).await;
-    let error = format!("slow: version {v_slow} shall run, but so far it is preparing");
+    let error = format!("slow: waited for version {v_slow} to run, but so far it is preparing");
     stage.fails(&["deploy", &slow, "--timeout", "200ms"], &error).await;
     let error = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first, \
                  found \"-x\"";
@@ -325,7 +337,8 @@ async fn modules_are_checked_without_a_daemon() {
     check(run(&["check", &good]).await, 0, &text, "");
     let text = format!(
         "{text}{bad}: bad with the default limits; it is WebAssembly text\n  translate it with \
-         `wat2wasm FILE` and copy the result\n{absent}: bad; No such file or directory (os error 2)\n"
+         `wat2wasm FILE` and copy the result\n{absent}: bad; No such file or directory (os error \
+         2)\n"
     );
     check(run(&["check", &good, &bad, &absent]).await, 1, &text, "");
     let output = run(&["check", "--json", &good, &bad, &toml]).await;

@@ -53,7 +53,8 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
     // What the device says meanwhile counts afterwards.
     assert_eq!(run(&daemon, &["set", "extra.in", "7"]).0, Some(0));
     let waits = "extra.out: forced to -5 until `camshaft unforce` or the end of the daemon\n\
-                 extra.out: no healthy program owns it now, and safe outranks a force: it waits\n";
+                 extra.out: no running program owns it, so it has its safe value; the force takes \
+                 effect when a program owns it\n";
     let forced = run(&daemon, &["force", "extra.out", "-5", "--forever", "--owner", "bob"]);
     assert_eq!(forced, (Some(0), waits.into(), String::new()));
     assert_eq!(point(&daemon, "extra.out").0, Value::Int(3));
@@ -62,7 +63,8 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
     assert_eq!(lines.len(), 3, "{table}");
     assert!(lines[1].starts_with("extra.in      40  forced"), "{table}");
     assert!(lines[1].ends_with("  a test") && lines[1].contains("  ann  "), "{table}");
-    assert!(lines[2].starts_with("extra.out     -5  safe outranks it       -  bob  "), "{table}");
+    let safe = "extra.out     -5  waits, the output is safe       -  bob  ";
+    assert!(lines[2].starts_with(safe), "{table}");
     assert_eq!(daemon.status().forces, 2);
     assert!(run(&daemon, &["status"]).1.contains("forces    2 points are forced"));
     assert_eq!(run(&daemon, &["unforce", "extra.in"]).1, "extra.in: not forced any more\n");
@@ -93,8 +95,11 @@ fn what_cannot_be_forced_is_said() {
     );
     fails(&["force", "extra.in", "300"], "extra.in: the value does not fit type u8");
     fails(&["force", "extra.in", "true"], "extra.in: a number is wanted, for type u8");
-    fails(&["force", "extra.in", "1", "--for", "8d"], "a time up to 7 days is wanted, or forever");
-    fails(&["force", "extra.in", "1", "--owner", ""], "an owner of 1 to 64 bytes is wanted");
+    fails(
+        &["force", "extra.in", "1", "--for", "8d"],
+        "for_ms: expected at most 7 days, or forever",
+    );
+    fails(&["force", "extra.in", "1", "--owner", ""], "owner: expected 1 to 64 bytes");
     fails(&["unforce", "extra.in"], "extra.in is not forced");
     let (code, _, error) = run(&daemon, &["force", "extra.in", "1", "--for", "1m", "--forever"]);
     assert_eq!(code, Some(2), "{error}");

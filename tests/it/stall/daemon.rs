@@ -82,7 +82,7 @@ fn a_driver_that_hangs_for_a_while_costs_safe_outputs_for_that_while() {
         let fan = points.iter().find(|point| point.name == "fan").unwrap();
         assert_eq!((fan.reason, fan.delivery), (Quality::NoComm, Some(Delivery::Unconfirmed)));
         let refused = block_on(daemon.client.set("evil.input", Value::Int(3))).unwrap_err();
-        assert!(refused.to_string().contains("the scan stands"), "{refused}");
+        assert!(refused.to_string().contains("the scan is stalled"), "{refused}");
     }
 
     wait("the fan is the program's again", LIMIT, || fan_is(&daemon, "7").then_some(()));
@@ -94,9 +94,14 @@ fn a_driver_that_hangs_for_a_while_costs_safe_outputs_for_that_while() {
     let words = |words: &[&str]| {
         wait(&format!("{words:?} in the log"), LIMIT, || has_line(&daemon, words).then_some(()));
     };
-    words(&["the scan STANDS", "in the driver of device plant", "thread scan (", "state S"]);
+    words(&[
+        "the scan has been STALLED",
+        "in the driver of device plant",
+        "thread scan (",
+        "state S",
+    ]);
     words(&["device board", "are made safe"]);
-    words(&["device board", "the scan's again"]);
+    words(&["device board", "the scan controls its outputs again"]);
     words(&["the scan moves again"]);
     let (status, ..) = daemon.stop();
     assert!(status.success(), "{status}");
@@ -131,7 +136,7 @@ fn an_output_that_holds_its_value_is_safe_before_the_process_ends() {
     assert!(fan_is(&daemon, "7"), "it holds");
     let device = daemon.status().devices.into_iter().find(|device| device.name == "board");
     let parts = device.expect("there is a board").parts;
-    let scan = parts.iter().find(|part| part.name == "scan").expect("the scan stands");
+    let scan = parts.iter().find(|part| part.name == "scan").expect("the scan is stalled");
     assert!(!scan.state.contains("are safe and confirmed"), "{scan:?}");
     let (status, plant) = ended(daemon);
     assert_eq!(status.code(), Some(70), "{status}");
@@ -258,7 +263,8 @@ fn a_stop_that_is_ordered_while_the_scan_stands_ends_too() {
     assert!(!status.success() && time < Duration::from_secs(15), "{status} {time:?}");
     // The last words are those of the command, and no line of the log.
     let text = fs::read_to_string(plant.path("log")).unwrap();
-    let words = "error: stopped, but the scan stands, in the driver of device plant; all devices \
+    let words = "error: stopped, but the scan is stalled, in the driver of device plant; all \
+                 devices \
                  that have a thread of their own have confirmed their safe outputs";
     assert!(text.contains(words), "{text}");
 }
@@ -312,16 +318,17 @@ fn while_the_scan_stands_nothing_is_shown_as_new() {
     };
     wait("it is written", LIMIT, speed);
     let verb = |verb: &str| String::from_utf8(daemon.camshaft(&[verb]).stdout).unwrap();
-    assert!(!verb("plugins").contains("STANDS"));
+    assert!(!verb("plugins").contains("STALLED"));
     hang(&daemon, "19s");
     stalled(&daemon);
     wait("it gets older", LIMIT, || speed().filter(|age| *age >= 1000));
     let shown = verb("plugins");
-    assert!(shown.starts_with("scan      STANDS for "), "{shown}");
+    assert!(shown.starts_with("scan      STALLED for "), "{shown}");
     assert!(shown.contains("in the driver of device plant"), "{shown}");
 }
 
-/// A daemon that bears a scan which stands for long, and in which `seldom` waits for its first poll.
+/// A daemon that bears a scan which stands for long, and in which `seldom` waits for its first
+/// poll.
 fn start_with_seldom() -> Daemon {
     let tables = "[[plugin]]\nname = 'seldom'\nevery = 1000000\n";
     let plant = Plant::new(Keys { tables, ..Keys::default() });
@@ -353,7 +360,7 @@ fn no_order_comes_to_anything_while_the_scan_stands() {
     let (code, text) = deploy(&["300ms"]);
     assert!(
         code == Some(0)
-            && text.contains(": it has its seat, and was not polled yet, unproven for ")
+            && text.contains(": it is in the scan, and was not polled yet, unproven for ")
             && text.contains("  refused: ")
             && text.contains("lvel"),
         "{text}"
@@ -361,7 +368,7 @@ fn no_order_comes_to_anything_while_the_scan_stands() {
     hang(&daemon, "29s");
     stalled(&daemon);
     let stands = |(code, text): (Option<i32>, String)| {
-        let is_told = text.contains(", but the scan STANDS for ")
+        let is_told = text.contains(", but the scan has been STALLED for ")
             && text.ends_with(", in the driver of device plant; see `camshaft status`\n");
         assert!(code == Some(1) && is_told, "{code:?} {text}");
     };
@@ -381,7 +388,8 @@ fn no_order_comes_to_anything_while_the_scan_stands() {
     fs::write(daemon.path("camshaft.toml"), slower.replace("\"1ms\"", "\"2ms\"")).unwrap();
     let (code, text) = run(&["reload"]);
     assert!(code == Some(1) && text.contains("takes no orders, in the driver"), "{code:?} {text}");
-    let stays = ["the configuration stays as it was: the scan stands", "takes no orders, in the"];
+    let stays =
+        ["the configuration stays as it was: the scan is stalled", "takes no orders, in the"];
     let count = || daemon.log().iter().filter(|line| line.message.contains(stays[0])).count();
     let before = count();
     daemon.kill(Signal::SIGHUP);
@@ -393,7 +401,7 @@ fn no_order_comes_to_anything_while_the_scan_stands() {
     let status = daemon.status();
     assert!(status.stalled.is_some(), "it was so all the time: {status:?}");
     let refused = status.config_refused.expect("the status says it, too");
-    assert!(refused.contains("the scan stands"), "{refused}");
+    assert!(refused.contains("the scan is stalled"), "{refused}");
 }
 
 /// The scan had come to stand while a deploy waited for the first poll.
@@ -409,7 +417,7 @@ fn a_deploy_that_waits_for_a_poll_says_that_the_scan_stands() {
         hang(&daemon, "29s");
         let output = deploy.join().unwrap();
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        let is_told = text.contains(" shall run, but the scan STANDS for ");
+        let is_told = text.contains(" to run, but the scan has been STALLED for ");
         assert!(output.status.code() == Some(1) && is_told, "{text}");
     });
 }

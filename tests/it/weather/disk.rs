@@ -86,7 +86,7 @@ fn a_full_disk_stops_no_machine() {
         let half = fs::write(daemon.file("quiet"), slow(20, 0));
         println!("  a careless copy: {half:?}");
         let view = daemon.wait_for("quiet", "refused and running", |view| view.reason.is_some());
-        assert_eq!(view.hash, Some(hash), "what ran before goes on");
+        assert_eq!(view.hash, Some(hash), "the version before continues");
         println!("  what it left: {:?}", view.reason);
         let left: Vec<_> =
             fs::read_dir(daemon.plugins()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -221,5 +221,5 @@ fn a_damaged_history_is_said() {
     text[20] ^= 1;
     fs::write(&file, text).unwrap();
     let daemon = Daemon::on(plant);
-    daemon.wait_log("", &["1 line of the history in", "damaged", "passed over"]);
+    daemon.wait_log("", &["1 line of the history in", "damaged", "skipped"]);
 }

@@ -1,5 +1,5 @@
-//! Bad weather for the plugin folder: it goes, it is another, it does not answer, it is full of other
-//! things.
+//! Bad weather for the plugin folder: it goes, it is another, it does not answer, it is full of
+//! other things.
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::rig::{block_on, wat};
 /// Lines of the log that say that the folder is lost.
 fn losses(daemon: &Daemon, words: &str) -> usize {
     let lines = daemon.log();
-    let ends = ["; what runs goes on", "; no plugin runs"];
+    let ends = ["; running programs continue", "; no plugin runs"];
     let is_loss = |text: &str| ends.iter().any(|end| text.ends_with(end));
     let lost = lines.iter().filter(|line| is_loss(&line.message));
     lost.filter(|line| line.message.contains(words)).count()
@@ -27,7 +27,7 @@ fn the_folder_may_go_and_come_back() {
     through(&daemon, "moved folder", || {
         fs::rename(daemon.plugins(), &away).unwrap();
         wait("the loss is seen", LIMIT, || (!daemon.status().folder_ok).then_some(()));
-        daemon.wait_log("", &["cannot be read", "what runs goes on"]);
+        daemon.wait_log("", &["cannot be read", "running programs continue"]);
         fs::rename(&away, daemon.plugins()).unwrap();
         wait("the return is seen", LIMIT, || daemon.status().folder_ok.then_some(()));
     });
@@ -46,7 +46,7 @@ fn the_folder_may_go_and_come_back() {
     through(&daemon, "an empty folder of the same name", || {
         fs::remove_dir_all(daemon.plugins()).unwrap();
         fs::create_dir(daemon.plugins()).unwrap();
-        daemon.wait_log("", &["is another folder than before", "what runs goes on"]);
+        daemon.wait_log("", &["is another folder than before", "running programs continue"]);
         let why = wait("status says it", LIMIT, || daemon.status().folder_trouble);
         assert!(why.contains("`camshaft reload`"), "{why}");
         // Longer than a removal takes.
@@ -211,8 +211,8 @@ fn a_folder_without_events_says_why_and_is_looked_at() {
     }
 }
 
-/// A copy that stalls where a section ends: what is there by then is a valid module, whose constants
-/// are zero.
+/// A copy that stalls where a section ends: what is there by then is a valid module, whose
+/// constants are zero.
 #[test]
 fn half_a_copy_is_neither_run_nor_refused() {
     use std::io::Write;
@@ -221,7 +221,8 @@ fn half_a_copy_is_neither_run_nor_refused() {
     daemon.wait_running("version", &hash);
     let whole = version(2);
     let text = whole.windows(9).position(|window| window == b"version 2").unwrap();
-    // The section's identity, its size, the number of its segments; a segment's mode, place and size.
+    // The section's identity, its size, the number of its segments; a segment's mode, place and
+    // size.
     let data = text - (1 + 1 + 1 + 1 + 4 + 1);
     assert_eq!(whole[data], 11, "a data section begins here");
     let mut file = fs::File::create(daemon.file("version")).unwrap();

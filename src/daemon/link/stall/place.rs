@@ -26,8 +26,8 @@ pub(super) fn say(position: &Position, cycle: u64, doing: &str, stall_exit: Dura
         tracing::error!(
             cycle,
             thread,
-            "the scan STANDS since cycle {cycle}, {doing}; {place}; outputs are made safe, and the \
-             process ends with 70 if that lasts for {stall_exit:?}"
+            "the scan has been STALLED since cycle {cycle}, {doing}; {place}; outputs are made \
+             safe, and the process ends with exit code 70 if the stall lasts for {stall_exit:?}"
         );
     };
     let said = tell.clone();

@@ -75,7 +75,7 @@ pub(super) fn choose<'k>(
     let mut meant = kept.iter().filter(|one| one.0.hash.starts_with(to));
     match (meant.next(), meant.next()) {
         (Some(one), None) if one.is_bad() && !even_bad => Err(format!(
-            "version {one}; `camshaft rollback {name} --to {} --even-bad` takes it all the same{}",
+            "version {one}; `camshaft rollback {name} --to {} --even-bad` uses it nevertheless{}",
             one.short(),
             match best(kept.iter().filter(|one| !one.0.in_file)) {
                 Some(good) => format!(", and `--to {}` takes the newest good one", good.short()),

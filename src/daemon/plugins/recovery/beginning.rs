@@ -49,8 +49,8 @@ impl Beginning {
             Err(error) => {
                 tracing::error!(
                     %error,
-                    "the record of starts cannot be read ({error}): whether an earlier recovery \
-                     goes on is not known, and this start and its end are not counted"
+                    "the record of starts cannot be read ({error}): it is not known \
+                     whether recovery is still on, and this start and its end are not counted"
                 );
                 return None;
             }

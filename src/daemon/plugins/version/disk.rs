@@ -67,7 +67,7 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     tracing::warn!(
         %file,
         %error,
-        "{file} does not say what became of each version ({error}); the history does, as far as it \
+        "{file} cannot be read ({error}); the versions are taken from the history, as far as it \
          goes back; {rest}"
     );
     (Sum::default(), folder)
@@ -83,9 +83,9 @@ impl Versions {
         let had_trouble = std::mem::replace(&mut self.had_trouble, trouble.is_some());
         match trouble {
             Some(why) if is_stalled && !was_stalled => {
-                tracing::error!("what became of each version is not written: {why}");
+                tracing::error!("the record of versions is not written: {why}");
             }
-            None if had_trouble => tracing::info!("what became of each version is written again"),
+            None if had_trouble => tracing::info!("the record of versions is written again"),
             Some(_) | None => {}
         }
     }
@@ -143,7 +143,7 @@ impl Versions {
             {
                 tracing::warn!(
                     %error,
-                    "what became of each version cannot be written ({error}); it is lost when \
+                    "the record of versions cannot be written ({error}); it is lost when \
                      the daemon ends, unless the history on the disk has it; it is tried again \
                      every {}",
                     humantime::format_duration(SAVE_AGAIN)
@@ -164,7 +164,7 @@ impl Versions {
         };
         if timeout(LAST_WRITE, work).await.is_err() {
             tracing::warn!(
-                "what became of each version is not written: the disk has not taken it for \
+                "the record of versions is not written: the disk has not taken it for \
                  {LAST_WRITE:?}"
             );
         }

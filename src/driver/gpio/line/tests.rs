@@ -157,7 +157,10 @@ fn mistakes_name_the_key() {
         (numbered(Some("soc"), None), ".line: nothing; a line, or a chip and an offset"),
         (numbered(None, Some(3)), ".chip: nothing; the chip that the offset is on"),
         (numbered(Some(""), Some(3)), ".chip: \"\"; a name of 1 to 31 bytes"),
-        (At { offset: Some(3), ..at_17() }, ".offset: a line by its name, too; one of them"),
+        (
+            At { offset: Some(3), ..at_17() },
+            ".offset: both the name of a line and an offset; only one of the two",
+        ),
     ];
     for (at, expected) in places {
         check(In, Kind::Bool, at, expected);

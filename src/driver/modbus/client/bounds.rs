@@ -128,7 +128,7 @@ pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenE
     }
     for (n, unit) in units.iter().enumerate() {
         let key = |key: &str| format!("unit[{}].{key}", unit.name);
-        let twice = "something that no other unit has";
+        let twice = "a value that no other unit has";
         if units[..n].iter().any(|other| other.name == unit.name) {
             return Err(OpenError::new(key("name"), format!("{:?} again", unit.name), twice));
         }

@@ -272,7 +272,8 @@ impl Client {
         let (name, it) = (&self.name, &self.units[unit]);
         tracing::warn!(
             device = name,
-            "device {name}: unit {} (id {}) is offline: {why}; it is asked again from time to time",
+            "device {name}: unit {} (id {}) is offline: {why}; the driver asks it again from time \
+             to time",
             it.name,
             it.id
         );

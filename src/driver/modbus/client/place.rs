@@ -117,7 +117,7 @@ impl Place {
             if kind == Kind::Bool && at.bit.is_none() { Table::Coil } else { Table::Holding };
         let (table, address) = match (at.address, &at.reference) {
             (Some(_), Some(_)) => {
-                return misfit("ref", "an `address` as well".into(), "one of them");
+                return misfit("ref", "both `ref` and `address`".into(), "only one of the two");
             }
             (None, None) => {
                 return misfit("address", "nothing".into(), "an address from 0, or a `ref`");
@@ -139,7 +139,11 @@ impl Place {
             let layout = Layout::new(kind, at.order, at.byte, at.bit)?;
             let last = usize::from(address) + layout.registers() - 1;
             if last > usize::from(u16::MAX) {
-                return misfit("address", address.to_string(), "one whose last register is 65535");
+                return misfit(
+                    "address",
+                    address.to_string(),
+                    "an address at which the value ends at register 65535 or before",
+                );
             }
             return Ok(Self { table, address, layout: Some(layout) });
         }

@@ -224,7 +224,7 @@ fn write(
     }
     if place.layout.is_some_and(|layout| layout.is_part_of_register()) {
         let key = if at.bit.is_some() { "bit" } else { "byte" };
-        let wanted = "a u16 for the whole register: who writes a part would write the rest as well";
+        let wanted = "a u16 for the whole register: a write of a part also overwrites the rest";
         return misfit(key, "a part of a register".into(), wanted);
     }
     let single = at.single.unwrap_or(false);
@@ -239,7 +239,11 @@ fn write(
     }
     let on_change = at.write.unwrap_or_default() == When::OnChange;
     if !on_change && at.refresh.is_none() {
-        return misfit("refresh", "nothing".into(), "how often it is written, as it is cyclic");
+        return misfit(
+            "refresh",
+            "nothing".into(),
+            "a time such as \"1s\", because `write = \"cyclic\"` needs it",
+        );
     }
     let min_interval = at.min_interval.unwrap_or_default();
     let safe = match point.safe {

@@ -291,7 +291,7 @@ impl Transport {
             Ok(Err(error)) => Err(closed(&error)),
             // A part of the frame may already be sent, so no other frame can follow on this
             // connection.
-            Err(_) => Err(WireError::Closed("the other side takes no more bytes".into())),
+            Err(_) => Err(WireError::Closed("the other side accepts no more bytes".into())),
         }
     }
 
@@ -319,7 +319,7 @@ fn tid(frame: &[u8]) -> u16 {
 /// closed the connection.
 fn came(read: io::Result<usize>) -> Result<usize, WireError> {
     match read {
-        Ok(0) => Err(WireError::Closed("the other side has closed it".into())),
+        Ok(0) => Err(WireError::Closed("the other side has closed the connection".into())),
         Ok(count) => Ok(count),
         Err(error) => Err(closed(&error)),
     }

@@ -110,7 +110,8 @@ impl Command {
         let wrong =
             |key: &str, found: &str, wanted: &str| OpenError::at(&point.name, key, found, wanted);
         if point.direction == Direction::Out {
-            let wanted = "direction = \"in\": others write it; what they read is listed in `show`";
+            let wanted =
+                "direction = \"in\": clients write the point; list values that they read in `show`";
             return Err(wrong("", "an output", wanted));
         }
         if !matches!(at.table, Table::Coil | Table::Holding) {
@@ -198,7 +199,7 @@ fn expires(
     wrong: &impl Fn(&str, &str, &str) -> OpenError,
 ) -> Result<Option<Duration>, OpenError> {
     if point.freshness.bad_after.is_some() {
-        let wanted = "that in `expires` only, which also tells the writer";
+        let wanted = "`expires` instead; a client can then also see that the command has expired";
         return Err(wrong("expires", "a point with `bad_after`", wanted));
     }
     match at.expires {

@@ -125,12 +125,12 @@ impl Offer {
         };
         Err(match clash {
             Clash::Beyond => {
-                let found = format!("{address}, where too few registers are left");
-                wrong(found, "a place where it ends by 65535".into())
+                let found = format!("{address}, where the value would end after 65535");
+                wrong(found, "an address at which the value ends at 65535 or before".into())
             }
             Clash::With(other) => {
                 let found = format!("{} {address}, where {} is", table.word(), self.name(other));
-                wrong(found, "a place of its own".into())
+                wrong(found, "an address that nothing else uses".into())
             }
         })
     }

@@ -139,7 +139,8 @@ impl Shown {
         let instead = match show.on_bad {
             OnBad::Exception => Instead::Exception,
             OnBad::Keep if show.quality.is_none() => {
-                let wanted = "a companion too, so that a reader can tell: quality = ADDRESS";
+                let wanted =
+                    "also `quality = ADDRESS`, so that a client can see that the value is old";
                 return Err(wrong("on_bad", "\"keep\" without `quality`", wanted));
             }
             OnBad::Keep => Instead::Keep,

@@ -102,7 +102,7 @@ impl fmt::Display for WireError {
             Self::Differs => {
                 f.write_str("the value that is read back is not the one that was written")
             }
-            Self::Closed(why) => write!(f, "the connection is over: {why}"),
+            Self::Closed(why) => write!(f, "the connection has ended: {why}"),
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String
     if metric.is_null == Some(true) {
         return Err("it is null".into());
     }
-    let held = metric.value.ok_or("it has no value that is understood")?;
+    let held = metric.value.ok_or("it has no value of a supported type")?;
     let datatype = match metric.datatype.unwrap_or_default() {
         0 => expected,
         number => i32::try_from(number)
@@ -103,7 +103,7 @@ mod tests {
         check(other, i16, Err("its type, number 4294967295, is no number and no boolean"));
         let null = Metric { is_null: Some(true), ..of(Held::Int(0)) };
         check(null, u8, Err("it is null"));
-        check(Metric::default(), u8, Err("it has no value that is understood"));
+        check(Metric::default(), u8, Err("it has no value of a supported type"));
         check(of(Held::Double(1.0)), u8, Err("1.0 is no UInt8"));
     }
 }

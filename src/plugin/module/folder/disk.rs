@@ -241,7 +241,7 @@ pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path, OFlag::empty())?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(io::Error::other("it is no file any more"));
+        return Err(io::Error::other("it is not a file any more"));
     }
     if meta.len() > max_bytes {
         let text = format!(
@@ -339,6 +339,6 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
         assert_eq!(sample(&path).unwrap().kind, Kind::Other("a named pipe"));
-        assert_eq!(reread(&path, 5).unwrap_err().to_string(), "it is no file any more");
+        assert_eq!(reread(&path, 5).unwrap_err().to_string(), "it is not a file any more");
     }
 }

@@ -57,7 +57,7 @@ impl Home {
         match self.get() {
             Some(home) if home != found => Err(io::Error::other(
                 "it is another folder than a moment ago, perhaps because its file system is not \
-                 mounted any more; a file there would stop all plugins that run on from the \
+                 mounted any more; a file in the new folder would stop all plugins of the \
                  folder before",
             )),
             _ => Ok(()),

@@ -42,7 +42,8 @@ const ALL_IMPATIENCE: Duration = IMPATIENCE.saturating_mul(MAX_SILENT as u32);
 const NO_ANSWER: &str = "it is a link, and the file system that it leads to does not answer";
 
 /// The error text for a link that was not followed yet.
-const NOT_REACHED: &str = "it is a link, and those before it take their time to answer";
+const NOT_REACHED: &str =
+    "it is a link that was not followed yet, because the links before it answer slowly";
 
 /// The links of the folder. Only the folder's thread uses this data.
 #[derive(Debug)]

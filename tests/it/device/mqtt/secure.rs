@@ -122,7 +122,7 @@ fn a_password_is_the_first_line_of_its_file() {
     let keys = format!("username = \"anna\"\npassword_file = {:?}", broker.path("wrong"));
     let mut bench = Bench::open(&toml(broker.port, &keys, ""));
     bench.until("we are refused", |bench| {
-        session(bench).state == "the broker refuses us: NotAuthorized"
+        session(bench).state == "the broker refuses this client: NotAuthorized"
     });
     std::fs::write(broker.path("wrong"), "se cret\n").unwrap();
     connected(&mut bench);

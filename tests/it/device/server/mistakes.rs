@@ -23,7 +23,7 @@ fn mistakes_name_their_place() {
     check(
         "address = 16, type = \"f64\"",
         "address = 65533, type = \"f64\"",
-        "show[8].address: found 65533, where too few registers are left",
+        "show[8].address: found 65533, where the value would end after 65535",
     );
     check(
         "quality = 2 }",

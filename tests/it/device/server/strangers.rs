@@ -18,7 +18,7 @@ fn there_is_room_for_so_many() {
         assert_eq!(client.registers(4, 32, 1), Ok(vec![2]));
     }
     for _ in 0..5 {
-        assert_eq!(Raw::connect(port).answer(), None, "one too many");
+        assert_eq!(Raw::connect(port).answer(), None, "too many clients");
     }
     bench.until("it is counted", |bench| fact(bench, "turned_away") == 5.0);
     assert_eq!(parts(&bench)[0].state, "3 of 3 clients");
