@@ -1,9 +1,14 @@
-//! Time for the scan: the machine's monotonic clock, and a simulated one for tests and recipes.
+//! The clock of the scan: the monotonic clock of the machine, or a simulated clock in tests and
+//! recipes.
 //!
-//! A moment is a `Duration` since an arbitrary start, and it never moves backwards. The scan reads
-//! the clock once a cycle and passes the moment on as the argument `now`. Nothing below the scan
-//! reads a clock itself, so a cycle can be replayed. Wall-clock time does not appear here: log
-//! lines and reports read the wall clock where they are written.
+//! An instant is a `Duration` since an arbitrary start, for example since the start of the machine.
+//! The instants of a clock never decrease. The scan reads the clock one time in each cycle, and
+//! passes the instant to drivers and programs as the argument `now`. So all parts of a cycle use
+//! one instant, and a recorded cycle can be replayed.
+//!
+//! This file does not provide the wall-clock time: the code that makes log lines and reports reads
+//! the wall clock itself. Threads outside of the scan, and measurements of run times, read other
+//! clocks.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,18 +17,19 @@ use rustix::io::Errno;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// A source of time for the scan, on which the scan can also wait.
+/// A clock for the scan. The scan reads the time from the clock, and waits for the next cycle with
+/// the clock.
 pub trait Clock {
-    /// The present moment.
+    /// Returns the present instant.
     fn now(&self) -> Duration;
 
-    /// Waits until `deadline`. The call returns at `deadline` or as soon after it as the system
-    /// allows, and at once if `deadline` has passed.
+    /// Waits until `deadline`. The call returns at `deadline`, or as soon after `deadline` as the
+    /// system allows. If `deadline` has already passed, the call returns at once.
     fn sleep_until(&self, deadline: Duration);
 }
 
-/// The clock `CLOCK_MONOTONIC`, with sleeps to an absolute deadline. Because of that, a late
-/// wake-up does not delay the next one.
+/// The clock `CLOCK_MONOTONIC` of the machine. A sleep has an absolute deadline, so a late wake-up
+/// in one cycle does not delay the next cycle.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MonotonicClock;
 
@@ -38,28 +44,31 @@ impl Clock for MonotonicClock {
             tv_sec: deadline.as_secs().cast_signed(),
             tv_nsec: deadline.subsec_nanos().into(),
         };
-        // A signal ends the sleep early. The deadline is absolute, so another sleep to it is exact.
+        // A signal can end the sleep early; then the call returns `EINTR`. The deadline is
+        // absolute, so the sleep can simply be repeated.
         while clock_nanosleep_absolute(ClockId::Monotonic, &deadline) == Err(Errno::INTR) {}
     }
 }
 
-/// A duration or a moment in nanoseconds. The number saturates after 584 years.
+/// Converts a duration or an instant to nanoseconds. A duration of more than 584 years gives
+/// `u64::MAX`.
 pub fn nanos(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_mul(1_000_000_000);
     seconds.saturating_add(duration.subsec_nanos().into())
 }
 
-/// A clock that moves only when a test moves it, or when a caller sleeps on it.
+/// A simulated clock. Its time changes only when a test calls [`SimClock::advance`], or when a
+/// caller sleeps with this clock.
 #[derive(Debug, Default)]
 pub struct SimClock(Cell<Duration>);
 
 impl SimClock {
-    /// A clock that stands at `now`.
+    /// Creates a clock whose present instant is `now`.
     pub fn at(now: Duration) -> Self {
         Self(Cell::new(now))
     }
 
-    /// Moves the clock on by `step`.
+    /// Adds `step` to the present instant.
     pub fn advance(&self, step: Duration) {
         self.0.set(self.0.get() + step);
     }

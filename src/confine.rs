@@ -1,14 +1,20 @@
-//! Bounds that a process sets for itself before it reads bytes from outside.
+//! Limits that a process sets for itself before it reads data from outside, such as a plugin file.
 //!
-//! Two kinds of processes set these bounds, and both run this same program. The compile worker is a
-//! child process of the daemon; it needs only what it was given (`plugin/module/compile.rs`). The
-//! offline verbs of the command line read files and start a compile worker (`cli/offline.rs`).
-//! [`confine`] applies the bounds in steps, and each step limits a possible damage. If the system
-//! lacks one step, the process does its work all the same, the other steps still hold, and the
-//! caller learns which step is missing. [`Death`] says how a confined process ended.
+//! The limits reduce the damage that hostile data can do, for example data that uses a defect of
+//! the compiler. Two kinds of processes set these limits, and both run the program `camshaft`:
+//! - The compile worker is a child process of the daemon. A compile worker uses only the pipes that
+//!   the daemon has opened for this process (`plugin/module/compile.rs`).
+//! - The offline verbs of the command line read files and start a compile worker
+//!   (`cli/offline.rs`).
 //!
-//! Two things are not bounded here. The parent process watches the wall-clock time, and each reader
-//! of a file bounds for itself the number of bytes that it reads.
+//! The function [`confine`] sets the limits in several steps. Each step uses another function of
+//! the kernel, such as a resource limit, landlock or seccomp. If the system does not have one of
+//! these functions, `confine` does the remaining steps, and the caller gets a text that names the
+//! missing step. The process then works without the missing limit. After the end of the process,
+//! [`Death`] shows how the process ended.
+//!
+//! This file does not limit two things. The parent process limits the wall-clock time, and each
+//! reader of a file limits the number of bytes.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -25,45 +31,46 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// The kind of memory that is bounded, with its bound in bytes.
+/// The limit of the memory of a process, in bytes, and the kind of memory that counts.
 #[derive(Debug, Clone, Copy)]
 pub enum Memory {
-    /// All addresses, reserved or used. This is the strictest bound; it suits a process that
-    /// reserves few addresses.
+    /// All addresses count, reserved or used. This is the strictest limit. This limit suits a
+    /// process that reserves few addresses.
     Addresses(u64),
-    /// Memory that can be written and belongs to the process alone. Each linear memory of a guest
-    /// reserves 8 GiB of addresses; reserved addresses do not count here until they are made
-    /// writable.
+    /// Only memory counts that is writable and private to the process. A process that runs guests
+    /// needs this kind, because each linear memory of a guest reserves 8 GiB of addresses. Reserved
+    /// addresses do not count here until they become writable.
     Writable(u64),
 }
 
-/// What a process may still reach outside of itself.
+/// The files, sockets and processes that a process may still use after [`confine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// The process may read files and start programs. It may write only files that it has open, and
-    /// may not use TCP.
+    /// The process may read files and start programs. The process may write only to files that are
+    /// already open, and may not use TCP.
     Read,
-    /// The process may only use the files that it has open: no other file, no socket, no other
-    /// process.
+    /// The process may use only files that are already open. The process may not open files, create
+    /// sockets, or start or change other processes.
     Nothing,
 }
 
-/// The bounds of a process.
+/// The limits of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// CPU time of all threads of the process. When it is used up, the kernel sends SIGXCPU, and
-    /// SIGKILL a second later.
+    /// The CPU time of all threads of the process together. When this time is used up, the kernel
+    /// sends SIGXCPU, and one second later SIGKILL.
     pub cpu: Duration,
-    /// Memory of the process. The kernel refuses a request for more.
+    /// The memory of the process. The kernel refuses a request for more memory.
     pub memory: Memory,
-    /// What the process may still reach.
+    /// The files, sockets and processes that the process may still use.
     pub reach: Reach,
 }
 
 impl Bounds {
-    /// These bounds, or those that this process inherited (`ulimit`), whichever are stricter.
+    /// Returns the stricter of two limits, for each kind of limit: this limit, or the limit that
+    /// this process inherited (`ulimit`).
     pub fn or_inherited(self) -> Self {
-        // If `getrlimit` fails, no stricter limit is known.
+        // If `getrlimit` fails, the inherited limit is unknown and does not count.
         let inherited = |resource| getrlimit(resource).map_or(rlim_t::MAX, |(soft, _)| soft);
         let memory = match self.memory {
             Memory::Addresses(bytes) => {
@@ -78,25 +85,27 @@ impl Bounds {
     }
 }
 
-/// The bytes of addresses that this process may use; `None` if the system does not limit them.
+/// Returns the number of bytes of addresses that this process may use; `None` if the system does
+/// not limit this number.
 pub fn address_limit() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_AS).ok()?;
     (soft != nix::sys::resource::RLIM_INFINITY).then_some(soft)
 }
 
-/// Most open files of a process with [`Reach::Nothing`]: its three pipes, and a few files that the
-/// C library opens for a moment if no other bound forbids that.
+/// Most open files of a process with [`Reach::Nothing`]. The process needs its three pipes. On a
+/// system without landlock and seccomp, the C library may also open a few files for a moment.
 const MAX_FILES: rlim_t = 8;
 
-/// The newest version of landlock whose rules are used. An older kernel applies those rules that it
-/// knows.
+/// The version of landlock that defines the rules used here. An older kernel applies only the rules
+/// that this kernel supports.
 const LANDLOCK: ABI = ABI::V7;
 
-/// Applies the bounds to this process, for good. Returns a text for each bound that the system does
-/// not have.
+/// Sets the limits for this process; the process cannot remove them later. Returns one text for
+/// each limit that could not be set.
 ///
-/// The caller calls this function before the process has a second thread, because landlock and
-/// seccomp apply only to the calling thread and to threads that it starts later.
+/// The caller must call this function while the process has only one thread. The reason is that
+/// landlock and seccomp apply only to the calling thread and to threads that this thread starts
+/// later.
 pub fn confine(bounds: &Bounds) -> Vec<String> {
     let Bounds { cpu, memory, reach } = *bounds;
     let mut missing = Vec::new();
@@ -113,10 +122,12 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
         },
     );
     step("no core dump", limit(Resource::RLIMIT_CORE, 0, 0));
-    // The process ends with its parent, and before its parent if memory runs out.
+    // With this step, the kernel kills this process when the parent process ends. With the next
+    // step, the kernel kills this process before other processes when the machine has no free
+    // memory.
     step("the end with its parent", text(prctl::set_pdeathsig(Signal::SIGKILL)));
-    // This step comes before "not dumpable", because the files in `/proc/self` of a process that is
-    // not dumpable belong to root.
+    // This step must come before "not dumpable". When a process is not dumpable, its files in
+    // `/proc/self` belong to root, so the process itself could no longer write to these files.
     step(
         "first choice when memory runs out",
         text(std::fs::write("/proc/self/oom_score_adj", "1000")),
@@ -125,7 +136,8 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
     if reach == Reach::Nothing {
         step("no file larger than 0", limit(Resource::RLIMIT_FSIZE, 0, 0));
         step("the limit of open files", limit(Resource::RLIMIT_NOFILE, MAX_FILES, MAX_FILES));
-        // No other process of the same user can attach to it and use its open files.
+        // After this step, other processes of the same user cannot attach to this process and use
+        // its open files.
         step("not dumpable", text(prctl::set_dumpable(false)));
     }
     step("landlock", fence(reach));
@@ -135,17 +147,17 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
     missing
 }
 
-/// Forbids new threads and new processes to this process; running ones go on. The kernel does not
-/// apply this limit to root. For a process of root, only [`Reach::Nothing`] rules out new
-/// processes.
+/// Forbids this process to start new threads and new processes. Running threads and processes
+/// continue. The kernel does not apply this limit to root. A process of root needs
+/// [`Reach::Nothing`] to forbid new processes.
 ///
 /// # Errors
-/// The system refuses; the text is its reason.
+/// The system does not accept the limit. The error text is the message of the system.
 pub fn forbid_threads() -> Result<(), String> {
     limit(Resource::RLIMIT_NPROC, 0, 0)
 }
 
-/// Sets a limit, unless the inherited one is stricter.
+/// Sets a resource limit. If the inherited limit is stricter, the inherited limit stays.
 fn limit(resource: Resource, soft: rlim_t, hard: rlim_t) -> Result<(), String> {
     let (_, most) = getrlimit(resource).map_err(|error| error.to_string())?;
     text(setrlimit(resource, soft.min(most), hard.min(most)))
@@ -155,8 +167,8 @@ fn text<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), String> {
     result.map_err(|error| error.to_string())
 }
 
-/// Applies landlock without any exception: each kind of access that the ruleset handles is
-/// forbidden.
+/// Applies landlock to this process. The ruleset has no exceptions, so every kind of access in the
+/// ruleset is forbidden.
 fn fence(reach: Reach) -> Result<(), String> {
     let files = match reach {
         Reach::Read => AccessFs::from_write(LANDLOCK),
@@ -171,8 +183,8 @@ fn fence(reach: Reach) -> Result<(), String> {
             .restrict_self()
     })();
     match enforced.map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
-        // An older kernel lacks some of these rules. For the compile worker, seccomp forbids those
-        // accesses too.
+        // An older kernel does not support some of these rules. In the compile worker, seccomp also
+        // forbids the accesses that these rules would forbid.
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
         RulesetStatus::NotEnforced => {
             Err("this kernel does not have it, or a filter of system calls refuses it".into())
@@ -180,17 +192,19 @@ fn fence(reach: Reach) -> Result<(), String> {
     }
 }
 
-/// The system call `fchmodat2` of Linux 6.6, which the library does not name for every CPU. It has
-/// the same number on all CPUs.
+/// The number of the system call `fchmodat2` of Linux 6.6. The library `libc` does not define this
+/// number for every CPU, but the number is equal on all CPUs.
 const FCHMODAT2: libc::c_long = 452;
 
 /// System calls that a process with [`Reach::Nothing`] does not need. These calls open and change
-/// files, make sockets and processes, act on other processes, or have had many defects in the
-/// kernel. Landlock alone would leave many of these actions open. It covers TCP, but neither UDP
-/// nor sockets with a path. It does not cover changes of file modes and, before Linux 6.2,
-/// truncation of files.
+/// files, create sockets and processes, act on other processes, or have had many defects in the
+/// kernel.
+///
+/// Landlock alone does not forbid many of these actions. Landlock covers TCP, but not UDP and not
+/// sockets with a path. Landlock does not cover changes of file modes. Before Linux 6.2, landlock
+/// does not cover truncation of files.
 const FORBIDDEN: &[libc::c_long] = &[
-    // Files.
+    // System calls that open or change files.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_open,
     #[cfg(target_arch = "x86_64")]
@@ -218,20 +232,20 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
     libc::SYS_fsetxattr,
-    // Sockets.
+    // System calls of sockets.
     libc::SYS_socket,
     libc::SYS_socketpair,
     libc::SYS_connect,
     libc::SYS_bind,
     libc::SYS_sendmsg,
-    // Programs.
+    // System calls that start programs and processes.
     libc::SYS_execve,
     libc::SYS_execveat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_fork,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_vfork,
-    // Other processes.
+    // System calls that act on other processes.
     libc::SYS_kill,
     libc::SYS_tkill,
     libc::SYS_rt_sigqueueinfo,
@@ -249,7 +263,7 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_sched_setattr,
     libc::SYS_sched_setaffinity,
     libc::SYS_ioprio_set,
-    // The kernel.
+    // System calls of kernel functions that the process does not need.
     libc::SYS_bpf,
     libc::SYS_io_uring_setup,
     libc::SYS_perf_event_open,
@@ -268,10 +282,12 @@ fn forbid_calls() -> Result<(), String> {
         FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
     let own = std::process::id();
     for (call, argument, operator, value) in [
-        // The process needs threads, but no other processes.
+        // `clone` creates threads and processes. The process needs threads, but no other processes.
+        // So `clone` fails only if the flag `CLONE_THREAD` is not set.
         (libc::SYS_clone, 0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0),
-        // A process that aborts sends itself a signal, so `tgkill` to itself is allowed. With
-        // `prlimit64` a process may change its own limits, but not those of other processes.
+        // When a process aborts, it sends a signal to itself with `tgkill`. So `tgkill` is allowed
+        // only if the target is this process. With `prlimit64`, the process may change its own
+        // limits, but not the limits of other processes.
         (libc::SYS_tgkill, 0, SeccompCmpOp::Ne, own.into()),
         (libc::SYS_prlimit64, 0, SeccompCmpOp::Ne, 0),
     ] {
@@ -280,12 +296,13 @@ fn forbid_calls() -> Result<(), String> {
         rules.insert(call, vec![rule.map_err(|error| error.to_string())?]);
     }
     apply(rules, libc::EPERM)?;
-    // The flags of `clone3` are in memory, where no filter sees them. If `clone3` fails with
-    // ENOSYS, the C library uses `clone` instead.
+    // `clone3` passes its flags in memory, and a filter cannot read memory. So the filter makes
+    // `clone3` fail with ENOSYS. The C library then uses `clone` instead.
     apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
 
-/// Applies a filter under which the calls in `rules` fail with `errno`; all others are allowed.
+/// Applies a filter to this process. With this filter the calls in `rules` fail with the error
+/// `errno`, and all other calls are allowed.
 fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), String> {
     let forbidden = SeccompAction::Errno(errno.unsigned_abs());
     let filter = std::env::consts::ARCH
@@ -296,8 +313,8 @@ fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), Strin
     seccompiler::apply_filter(&filter).map_err(|error| error.to_string())
 }
 
-/// Tests what a process with [`Reach::Nothing`] can still do. The list has a text for each test
-/// that succeeded.
+/// Tries three actions that are forbidden to a process with [`Reach::Nothing`]. Returns a text for
+/// each action that was possible. An empty list means that the limits work.
 pub fn escapes() -> Vec<String> {
     let tried = [
         ("it can open files", std::fs::File::open("/").is_ok()),
@@ -307,23 +324,23 @@ pub fn escapes() -> Vec<String> {
     tried.iter().filter(|(_, works)| *works).map(|(what, _)| what.to_string()).collect()
 }
 
-/// The reason why a confined process ended without doing its work.
+/// The reason why a process with limits ended before its work was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Death {
-    /// The process used up its CPU time.
+    /// The process has used up its CPU time.
     OutOfTime,
-    /// The process asked for more memory than it may have.
+    /// The process has asked for more memory than its limit allows.
     OutOfMemory,
-    /// A signal from outside ended the process: from a user, or from the kernel because the machine
-    /// had no memory left.
+    /// A signal from outside has ended the process. The signal came from a user, or from the kernel
+    /// because the machine had no free memory.
     Killed,
-    /// Any other reason.
+    /// None of the three reasons above.
     Other,
 }
 
 impl Death {
-    /// The reason, from the exit status and from the first line that the process wrote to standard
-    /// error.
+    /// Finds the reason. `status` is the exit status of the process. `words` is the first line that
+    /// the process wrote to standard error.
     pub fn of(status: ExitStatus, words: &str) -> Self {
         match status.signal().map(Signal::try_from) {
             Some(Ok(Signal::SIGXCPU)) => Self::OutOfTime,
@@ -336,7 +353,8 @@ impl Death {
     }
 }
 
-/// Whether this line, written by a process of this program, says that memory ran out.
+/// Whether this line of standard error reports that the process got no more memory. The process
+/// must be a `camshaft` process.
 pub fn is_out_of_memory(line: &str) -> bool {
     line.starts_with("memory allocation of")
 }

@@ -1,9 +1,11 @@
-//! Files of unknown kind: this module opens only regular files, never waits for a writer, and reads
-//! a file up to a limit.
+//! Reads files whose kind is unknown. The functions open only regular files, never wait for a
+//! writer of a pipe, and read at most a given number of bytes.
 //!
-//! If a pipe stood in the place of a file, an ordinary open call would wait until a writer comes,
-//! perhaps for ever. A call on a file system that gives no answer waits all the same; `patience.rs`
-//! is about that.
+//! The path in a configuration may lead to a pipe by mistake. An ordinary call of `open` on a pipe
+//! waits until another process opens the pipe for writing, perhaps for ever. The functions of this
+//! file return an error instead. A call can also wait for a file system that does not answer, for
+//! example on a server that is down. This file has no time limit for this case; `patience.rs` has
+//! one.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
@@ -12,12 +14,14 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// Opens a regular file to read it. A link to a regular file is followed.
+/// Opens a regular file for reading. If the path is a link to a regular file, opens that file.
 ///
 /// # Errors
-/// The errors of the disk. If the path is not a regular file, the error names what it is.
+/// The errors of the disk. If the path is not a regular file, the error names the kind of the file,
+/// for example "a pipe".
 pub fn open(path: &Path) -> io::Result<File> {
-    // NOCTTY: if the path is a terminal, it must not become the terminal of this process.
+    // NONBLOCK: `open` does not wait if the path is a pipe. NOCTTY: if the path is a terminal, this
+    // terminal must not become the controlling terminal of the process.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     let kind = file.metadata()?.file_type();
@@ -27,14 +31,14 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The kind of a file that is not a socket. `None` if the file is a socket, or if the system cannot
-/// say what it is.
+/// Returns the kind of a file, for example "a pipe". Returns `None` if the file is a socket, or if
+/// the system cannot read the kind.
 pub fn no_socket(path: &Path) -> Option<&'static str> {
     let kind = std::fs::metadata(path).ok()?.file_type();
     (!kind.is_socket()).then(|| name(kind))
 }
 
-/// The kind of a file, with its article.
+/// Returns the kind of a file with its article, for messages.
 fn name(kind: FileType) -> &'static str {
     match kind {
         _ if kind.is_file() => "a regular file",
@@ -45,10 +49,10 @@ fn name(kind: FileType) -> &'static str {
     }
 }
 
-/// The content of a regular file of at most `most` bytes; `None` if there is no such file.
+/// Reads a regular file of at most `most` bytes. Returns `None` if the file does not exist.
 ///
 /// # Errors
-/// The errors of [`open`], and an error if the file is longer.
+/// The errors of [`open`]. Also an error if the file has more than `most` bytes.
 pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     match read_present(path, most) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -56,10 +60,10 @@ pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The content of a regular file of at most `most` bytes, which must exist.
+/// Reads a regular file of at most `most` bytes. The file must exist.
 ///
 /// # Errors
-/// The errors of [`open`], and an error if the file is longer.
+/// The errors of [`open`]. Also an error if the file has more than `most` bytes.
 pub fn read_present(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -105,7 +109,7 @@ mod tests {
         assert_eq!(no_socket(&plain), Some("a regular file"));
         assert_eq!(no_socket(&pipe), Some("a pipe"));
         assert_eq!((no_socket(&socket), no_socket(&dir.path().join("none"))), (None, None));
-        // The system itself refuses to open a socket.
+        // For a socket, the call of `open` itself fails, so the error text comes from the system.
         assert!(read(&socket, 9).is_err());
     }
 }

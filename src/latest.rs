@@ -1,34 +1,37 @@
-//! The latest value of something, from one writer to one reader. Neither of them ever waits.
+//! A buffer that passes the newest value from one writer to one reader, on two threads. Neither the
+//! writer nor the reader ever waits.
 //!
-//! The scan publishes its snapshot through this buffer in each cycle, and the daemon reads the
-//! newest snapshot when it needs one. Values that the reader does not read in time are lost on
-//! purpose. A fact that must not be lost is therefore part of the value in every cycle, as a level
-//! with a generation.
+//! The scan publishes its snapshot through this buffer in each cycle. The daemon reads the newest
+//! snapshot when the daemon needs one. If the writer publishes several values between two reads,
+//! the reader gets only the last of these values. Therefore this buffer does not suit single
+//! events. A fact that must reach the reader is part of every value, together with a generation
+//! that counts the changes of the fact.
 //!
 //! ```text
 //! Writer ── publish ──▶ [ three buffers ] ── read ──▶ Reader
 //! ```
 
-/// The end that publishes values.
+/// The writer's side of the buffer.
 #[derive(Debug)]
 pub struct Writer<T: Send>(triple_buffer::Input<T>);
 
-/// The end that reads values.
+/// The reader's side of the buffer.
 #[derive(Debug)]
 pub struct Reader<T: Send>(triple_buffer::Output<T>);
 
-/// Makes a writer and its reader, with a copy of `first` in each of the three buffers. The buffers
-/// keep their capacity after that.
+/// Creates a writer and its reader. Each of the three buffers begins as a copy of `first`. Later
+/// values overwrite these copies. A list in a copy retains its capacity, so a later value needs new
+/// memory only if its list is longer than this capacity.
 pub fn latest<T: Clone + Send>(first: &T) -> (Writer<T>, Reader<T>) {
     let (input, output) = triple_buffer::TripleBuffer::new(first).split();
     (Writer(input), Reader(output))
 }
 
 impl<T: Send> Writer<T> {
-    /// Publishes a new value: `fill` overwrites an old value in place, and the result becomes the
+    /// Publishes a new value. `fill` overwrites an old value in place, and the result becomes the
     /// newest value.
     ///
-    /// `fill` gets a value that was published some calls before, and must set every field of it.
+    /// `fill` gets the value of an earlier call, and must set every field of this value.
     pub fn publish(&mut self, fill: impl FnOnce(&mut T)) {
         fill(self.0.input_buffer_mut());
         self.0.publish();
@@ -36,12 +39,12 @@ impl<T: Send> Writer<T> {
 }
 
 impl<T: Send> Reader<T> {
-    /// The newest value that the writer has published.
+    /// Returns the newest value that the writer has published.
     pub fn read(&mut self) -> &T {
         self.0.read()
     }
 
-    /// The value that the last [`Reader::read`] returned.
+    /// Returns the value that the last call of [`Reader::read`] returned.
     pub fn seen(&self) -> &T {
         self.0.output_buffer()
     }

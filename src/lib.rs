@@ -1,180 +1,203 @@
-//! Camshaft: a soft-PLC daemon. Control programs are WebAssembly plugins. Put a `.wasm` file into a
-//! folder, and the daemon runs it. Replace the file, and the new code takes over between two scan
-//! cycles. If a program fails, the other programs are not disturbed.
+//! Camshaft: a soft-PLC daemon. Control programs are WebAssembly plugins. A user copies a `.wasm`
+//! file into the plugin folder, and the daemon runs this program. If the user replaces the file,
+//! the new code takes over between two scan cycles. If a program fails, the other programs continue
+//! without a disturbance.
 //!
-//! > A **scan** runs on one thread. In each cycle it reads every device, runs every program, writes
-//! > every device and publishes a snapshot. A **supervisor** on the daemon's side decides which
-//! > programs may run. **Orders go to the scan through one bounded queue; facts come back as one
-//! > snapshot.** The scan thread never waits: work that can wait is done on other threads. All code
-//! > that reaches outside of the process is behind a small interface: the traits [`clock::Clock`]
-//! > and [`driver::Driver`], and the type [`plugin::instance::program::Program`].
+//! > The **scan** runs on one thread. In each cycle the scan reads every device, runs every
+//! > program, writes every device and publishes a snapshot. The **supervisor**, in the main loop of
+//! > the daemon, decides which programs may run. **The daemon sends orders to the scan through one
+//! > bounded queue; the scan returns facts in one snapshot.** The scan thread never waits: other
+//! > threads do all work that can wait. All code that uses the clock, the devices and the guests is
+//! > behind a small interface: the traits [`clock::Clock`] and [`driver::Driver`], and the type
+//! > [`plugin::instance::program::Program`].
 //!
 //! # Words
-//! One thing has one word, in the code, the configuration, the command line and the log.
+//! Each thing has exactly one word in the code, the configuration, the command line and the log.
 //!
-//! | word | means |
+//! | word | meaning |
 //! |---|---|
-//! | point | one input or output value, named in the configuration, with a type and an address |
-//! | image | all points at one instant: the input image and the output image, two byte spaces |
-//! | device, driver | a thing in the field; the code for one kind of device |
-//! | plugin | a file in the watched folder, and all that is known under its name |
-//! | module, artifact | the bytes of one such file, named by their hash; their machine code |
-//! | instance | one life of a module: memory, tables, globals |
-//! | program | an instance with a seat in the scan, its settings and rights |
-//! | version | a module that has run under a plugin's name, kept for a rollback |
-//! | guest, host | code in the sandbox; the code around it |
-//! | variable | a named, typed value that the host owns and programs share |
-//! | cycle, overrun | one pass of the scan; a cycle that ended after its deadline |
-//! | trap, fault, error | how a program fails; how a device fails; how a start fails |
-//! | hold, release | the operator stops a program; the operator lets it run again |
-//! | safe | the configured value of an output while no good program owns it |
-//! | swap | new code takes over between two cycles |
-//! | probation | the time that new code must survive |
-//! | rollback | the old version returns |
-//! | quarantine | the modules that do not run again under a name |
+//! | point | an input or output value with a name, a type and an address in the configuration |
+//! | image | the values of all points: the input image and the output image, two byte arrays |
+//! | device, driver | a unit in the field, such as a remote I/O; the code for one kind of device |
+//! | plugin | a `.wasm` file in the plugin folder, and all data about it; has a name |
+//! | module, artifact | the bytes of such a file, named by their hash; the compiled machine code |
+//! | instance | a module that was started once: its memory, tables and globals |
+//! | program | an instance that has a seat (slot) in the scan, with its settings and rights |
+//! | version | a module that has run under a plugin's name and is stored for a rollback |
+//! | guest, host | the code of a plugin in its sandbox; the code of Camshaft |
+//! | variable | a value with a name and a type; the host owns it, and programs share it |
+//! | cycle, overrun | one run of the scan; a cycle that ended after its deadline |
+//! | trap, fault, error | failure of a program; failure of a device; failure of a start |
+//! | hold, release | the operator stops a program; the operator lets the program run again |
+//! | safe | the configured value of an output while no working program owns the output |
+//! | swap | the exchange of the running version for a new version, between two cycles |
+//! | probation | the time in which a new version must run without a trap |
+//! | rollback | the return to the previous version |
+//! | quarantine | the list of modules that must not run again under a plugin's name |
 //!
 //! # Floors
-//! A module may use only modules of lower floors; modules of one floor do not use each other. A
-//! test checks these two rules.
+//! The floors are the layers of the code. A module may use only modules of lower floors. Two
+//! modules of one floor must not use each other. The test `tests/it/tidy.rs` checks these two
+//! rules.
 //!
-//! | floor | modules | what they are for |
+//! | floor | modules | purpose |
 //! |---|---|---|
 //! | 7 | `main`, [`cli`] | the command line: one short function for each verb |
-//! | 6 | [`daemon`] | builds everything, one loop over one kind of event, orderly stop |
-//! | 5 | [`control`], [`recipe`], [`crash`] | reaching a daemon; tests offline; reports of traps |
-//! | 4 | [`config`] | what the file says, and then what is true |
-//! | 3 | [`supervisor`] | who may run: pure, drawn |
-//! | 2 | [`scan`] | obey, read, run, write, publish; when, and on which thread |
-//! | 1 | [`driver`], [`plugin`], [`log`] | devices; modules up to a poll; where the log goes |
-//! | 1 | [`retain`] | values that outlive the daemon |
-//! | 0 | [`process`] | the process image: what a cycle works on |
-//! | -1 | [`clock`], [`latest`], [`systemd`], [`text`] | the base: it knows nothing of a PLC |
+//! | 6 | [`daemon`] | creates all parts, one loop over one type of event, orderly stop |
+//! | 5 | [`control`], [`recipe`], [`crash`] | control API; offline tests; reports of traps |
+//! | 4 | [`config`] | reads the configuration file and checks it |
+//! | 3 | [`supervisor`] | decides which programs run; a state machine without input or output |
+//! | 2 | [`scan`] | the cycle: obey orders, read, run, write, publish; its timing and thread |
+//! | 1 | [`driver`], [`plugin`], [`log`] | devices; plugins, from file to poll; output of the log |
+//! | 1 | [`retain`] | values that are stored on the disk for the next start |
+//! | 0 | [`process`] | the process image: the values that a cycle works on |
+//! | -1 | [`clock`], [`latest`], [`systemd`], [`text`] | the base: code without PLC functions |
 //! | -1 | [`confine`], [`file`](mod@file), [`journal`], [`patience`] | the base: files and limits |
-//! | -1 | [`stamp`], [`state`] | the base: the calendar and the state directory |
-//! | -1 | [`name`], [`logged`] | the base: names that people give; what was logged last |
+//! | -1 | [`stamp`], [`state`] | the base: stamps of files; the state directory |
+//! | -1 | [`name`], [`logged`] | the base: the rule for names; the state that was logged last |
 //!
-//! # A value's walk
-//! wire → a thread of the device's own → a triple buffer → [`driver::Driver::read`] → input image
-//! with quality and age → [`process::overlay`], which puts forces over devices →
-//! [`plugin::instance::program::Program::poll`], which writes into a scratch → commit → output
-//! image → [`process::overlay`] again, safe over force over program → [`driver::Driver::write`] → a
-//! triple buffer and a wake-up of the device's thread → wire → the device's answer, which confirms
-//! the output. At the end of the cycle the scan gives one [`scan::Snapshot`] to the daemon. From
-//! the daemon the values go to the command line and, as [`driver::export::Export`], to SCADA and
-//! brokers. The scan reads its clock once a cycle and passes the instant on as the argument `now`;
-//! programs see that instant as their clock.
+//! # The path of a value
+//! This is the path of a value from an input to an output:
 //!
-//! # A plugin's walk
-//! [`plugin::module::folder`] sees a file, waits until the file no longer changes, reads it once
-//! and names it by its hash → [`supervisor`] asks for the module → [`plugin::module::compile`]
-//! checks and compiles it in a child process, or takes the artifact from [`plugin::module::cache`]
-//! → [`plugin::instance::program`] makes an instance and runs its `init`, all outside of the scan
-//! thread → if the configuration wants a shadow run, [`plugin::shadow`] lets another instance poll
-//! beside the running version → [`scan::Order::Install`] → at a cycle boundary the scan calls
-//! `save` of the running version and `restore` of the new version, and the new version takes the
-//! seat.
+//! wire → the thread of the device → a triple buffer → [`driver::Driver::read`] → the input image,
+//! with quality and age → [`process::overlay`], which replaces values by forces →
+//! [`plugin::instance::program::Program::poll`], which writes into a scratch → commit of the
+//! scratch → the output image → [`process::overlay`] again, with the precedence safe, force,
+//! program → [`driver::Driver::write`] → a triple buffer, and a wake-up of the device's thread →
+//! wire → the answer of the device, which confirms the output.
 //!
-//! During probation the version before stands by; after probation another thread drops it. If any
-//! of these steps fails, the running version goes on. If a program traps, the scan gives it back
-//! whole, and [`crash`] makes a report of it.
+//! At the end of the cycle the scan publishes one [`scan::Snapshot`] for the daemon. The daemon
+//! passes the values to the command line and, as [`driver::export::Export`], to SCADA systems and
+//! brokers. The scan reads its clock once in each cycle, and passes the instant to drivers and
+//! programs as the argument `now`. Programs get this instant as their clock.
 //!
-//! # What outlives the daemon
-//! [`scan::Snapshot`] → the variables marked `retain = true`, if they have changed → a thread that
-//! may wait for the disk → [`retain`], two files in the directory of [`state`]. The next start
-//! reads the newest whole file before the first cycle. The same directory also has:
-//! - the [`journal`] of events of plugins and of orders of operators,
-//! - the record of each version, good or bad,
-//! - the bytes of good versions ([`plugin::module::versions`]); the daemon runs one of them if the
-//!   file in the plugin folder is bad,
-//! - the record of abnormal ends; after too many of them the daemon starts in recovery, in which it
-//!   runs no plugin.
+//! # The path of a plugin
+//! This is the path of a plugin from the file to the scan:
 //!
-//! # What fails, and what becomes of it
-//! | what happens | its program | its outputs | the others |
+//! [`plugin::module::folder`] finds a file, waits until the file no longer changes, reads the file
+//! once and names it by its hash → [`supervisor`] requests the module →
+//! [`plugin::module::compile`] checks and compiles the module in a child process, or gets the
+//! artifact from [`plugin::module::cache`] → [`plugin::instance::program`] creates an instance and
+//! runs its `init`, all outside of the scan thread → if the configuration requires a shadow run,
+//! [`plugin::shadow`] polls another instance of the new version beside the running version →
+//! [`scan::Order::Install`] → at a cycle boundary the scan calls `save` of the running version and
+//! `restore` of the new version, and the new version gets the seat.
+//!
+//! During probation the previous version stands by; after probation another thread drops the
+//! previous version. If one of the steps above fails, the running version continues. If a program
+//! traps, the scan returns the complete instance to the daemon, and [`crash`] makes a report about
+//! the trap.
+//!
+//! # Data on the disk
+//! This is the path of a retained variable to the disk: [`scan::Snapshot`] → the variables with
+//! `retain = true` in the configuration, if their values have changed → a thread that may wait for
+//! the disk → [`retain`], which has two files in the directory of [`state`]. At the next start, the
+//! daemon reads the newest complete file before the first cycle. The same directory also contains:
+//! - the [`journal`]: the history of events of plugins and of orders of operators,
+//! - the record of each version, of good and bad versions,
+//! - the bytes of good versions ([`plugin::module::versions`]), so that the daemon can run a good
+//!   version if the file in the plugin folder is bad,
+//! - the record of abnormal ends of the daemon. After too many abnormal ends, the daemon starts in
+//!   recovery mode and runs no plugin.
+//!
+//! # Failures and their effects
+//! Each row is a failure. The columns are the effects on the program that failed or is concerned,
+//! on its outputs, and on the other programs.
+//!
+//! | failure | the program | its outputs | other programs |
 //! |---|---|---|---|
-//! | trap, or over its budget | restarted, later and later | safe in the same cycle | untouched |
-//! | the 5th trap in 60 s | quarantined; a good version starts | safe until then | untouched |
-//! | `init` fails 5 times | a good version starts; none kept: tried on | safe | untouched |
-//! | a compiler is killed, a read fails | tried again, later and later | as they were | untouched |
-//! | a swap is refused | goes on in its old version | as they were | untouched |
-//! | trap on probation | the old version from the next cycle on | as they were | untouched |
-//! | a device is silent | polled; quality says it | unconfirmed | untouched |
-//! | a required input is bad | polled, and told that it is degraded | safe | untouched |
-//! | a driver hangs or panics | polled; inputs age and are bad | unconfirmed | untouched |
-//! | the disk is full or read-only | runs | as they were | untouched |
-//! | the plugin folder is lost | runs | as they were | untouched |
-//! | the scan stands | quarantined if it was called | safe, then exit 70 | ended; restarted |
-//! | the scan panics | ended | safe, then exit 70 | ended; systemd restarts all |
-//! | the daemon is killed | ended | as the devices' own watchdogs have it | ended |
+//! | trap, or over its budget | restarted, after growing delays | safe in the same cycle | run on |
+//! | the 5th trap in 60 s | quarantined; a good version starts | safe until that start | run on |
+//! | `init` fails 5 times | a good version starts; if none is stored, retried | safe | run on |
+//! | a compiler is killed, a read fails | retried, after growing delays | unchanged | run on |
+//! | a swap is refused | continues in its old version | unchanged | run on |
+//! | trap on probation | the old version runs from the next cycle on | unchanged | run on |
+//! | a device does not answer | polled; quality of inputs is bad | unconfirmed | run on |
+//! | a required input is bad | polled; can ask whether it is degraded | safe | run on |
+//! | a driver hangs or panics | polled; inputs become stale and bad | unconfirmed | run on |
+//! | the disk is full or read-only | runs on | unchanged | run on |
+//! | the plugin folder is lost | runs on | unchanged | run on |
+//! | the scan stalls | quarantined if it was called | safe, then exit 70 | ended, then restarted |
+//! | the scan panics | ended | safe, then exit 70 | ended; systemd restarts the daemon |
+//! | the daemon is killed | ended | set by the watchdogs of the devices | ended |
 //!
 //! # Invariants
-//! 1. The scan thread never waits, never logs and never allocates inside a cycle. Exceptions are
-//!    cycles in which the scan swaps or loses a program, begins a shadow run, or takes over a
-//!    configuration. If a new configuration has more points, the scan also allocates once for each
-//!    of the three snapshots. At most one of these things is done in a cycle; another thread drops
-//!    retired instances. Log lines of guests go into a bounded queue, and another thread writes
-//!    them. If the scan panics, it makes its outputs safe before the panic's message is written.
+//! 1. Inside a cycle, the scan thread never waits, never logs and never allocates memory.
+//!    Exceptions for the allocation are cycles in which the scan swaps or loses a program, begins a
+//!    shadow run, or takes over a configuration. If a new configuration has more points, the scan
+//!    also allocates once for each of the three snapshots. The scan does at most one of these
+//!    actions in a cycle, and another thread drops retired instances. Log lines of guests go into a
+//!    bounded queue, and another thread writes these lines. If the scan panics, the scan makes its
+//!    outputs safe before it writes the message of the panic.
 //! 2. A poll that does not return within its budget is stopped within the budget plus 1 ms, and the
-//!    cycle goes on. Budgets count CPU time. A poll that waits often, for pages or for the CPU, is
-//!    stopped after 10 ms of its own time at the latest, because a shorter time proves nothing.
-//!    Every trap of a guest comes by a signal and on a stack of the host's. An instance whose call
-//!    was stopped is never called again.
-//! 3. A program writes into its own scratch. Outputs and variables of a poll count only if the poll
-//!    ends well; after a trap they are dropped. After a trap the program's outputs become safe in
-//!    the same cycle. After a trap on probation the outputs stay as they are, and the version
-//!    before is polled from the next cycle on. Precedence: safe, then force, then program.
-//! 4. An output point has one owner at a time. A program writes only the points and variables that
-//!    are granted to it. No value becomes 0 by accident, and a float output is always finite.
-//! 5. Hostile bytes cannot hurt the daemon: a module is parsed and compiled in a child process with
-//!    limits, and without files, network and other processes ([`confine`]). One danger is left: a
-//!    module that takes over the compiler, by a defect of the compiler, can hand back machine code
-//!    of its own. The daemon runs that code as it runs any artifact: with the daemon's rights, on
-//!    the scan thread, outside of every other limit named here.
-//! 6. Every queue, list, file, message, name and retry has a written limit and a reason for its
-//!    value.
-//! 7. The supervisor never waits for the scan. Facts are levels with generations, because an edge
-//!    can be lost.
-//! 8. Files are hints: the content hash decides which version runs, never an event or a time stamp.
-//! 9. `unsafe` is denied for the package and allowed in three small files,
-//!    `plugin/instance/stop.rs`, `plugin/instance/stop/proof.rs` and `plugin/instance/wasm.rs`,
-//!    each use with a SAFETY paragraph.
-//! 10. The systemd watchdog is fed only when the cycle count has moved.
-//! 11. The daemon's loop never blocks: it makes no call on a file, a terminal, a pipe, a socket or
-//!     a lock that can wait. Lines of the log go through a bounded queue to a thread that writes
-//!     them; lines that find no room are dropped, counted and reported. Files are read on threads
-//!     that may wait, with a time limit ([`patience`]). At the end of the process, every wait has a
-//!     limit.
-//! 12. If the scan stands, no output stays as it was. The thread of each device that has heard no
-//!     cycle for `scan.stall` makes the device's outputs safe by itself, forced outputs too, and
-//!     confirms them. Outputs that are configured to hold keep their values. The next cycle that
-//!     begins gives the outputs their values again.
-//! 13. A version that was good once and trapped later is not good: a rollback, a fall-back or a
-//!     start never picks a version that is in quarantine. None of them picks by itself a version
-//!     that trapped after its probation.
+//!    cycle continues. Budgets are CPU time. A poll that often waits, for memory pages or for the
+//!    CPU, is stopped after at most 10 ms of its CPU time. The reason is that a shorter CPU time
+//!    does not prove a fault of the program. Every trap of a guest is raised by a signal and
+//!    handled on a stack of the host. If a call was stopped, the host never calls this instance
+//!    again.
+//! 3. A program writes its outputs into its own scratch. The outputs and variables of a poll become
+//!    valid only if the poll returns without a trap; after a trap they are dropped. After a trap
+//!    the program's outputs become safe in the same cycle. A trap on probation is different: the
+//!    outputs stay as they are, and the previous version is polled from the next cycle on.
+//!    Precedence of values: safe, then force, then program.
+//! 4. An output point has at most one owner at a time. A program can write a point or a variable
+//!    only if the configuration grants this to the program. No value becomes 0 by accident, and a
+//!    float output is never infinite or NaN.
+//! 5. A hostile plugin file cannot damage the daemon. A module is parsed and compiled in a child
+//!    process with limits, and this process cannot use files, the network or other processes
+//!    ([`confine`]). One danger remains: a module may use a defect of the compiler to take over the
+//!    compile process. Then this process can return any machine code as the artifact. The daemon
+//!    runs this code like any artifact: with the rights of the daemon, on the scan thread, and
+//!    without the other limits in this list.
+//! 6. Every queue, list, file, message, name and retry has a limit. A comment at the limit states
+//!    the reason for its value.
+//! 7. The supervisor never waits for the scan. A fact from the scan is a level (a state) with a
+//!    generation number, not an edge (an event). The reason is that the reader of snapshots can
+//!    miss an edge.
+//! 8. The hash of the content of a file decides which version runs. Events and time stamps of files
+//!    are only hints to read the file again.
+//! 9. `unsafe` code is denied in the package, except in three small files:
+//!    `plugin/instance/stop.rs`, `plugin/instance/stop/proof.rs` and `plugin/instance/wasm.rs`.
+//!    Each use has a SAFETY paragraph.
+//! 10. The daemon feeds the systemd watchdog only if the cycle count of the scan has increased.
+//! 11. The daemon's main loop never blocks. The loop makes no call that can wait, such as a call on
+//!     a file, a terminal, a pipe, a socket or a lock. Log lines go through a bounded queue to a
+//!     thread that writes them; if the queue is full, lines are dropped, counted and reported.
+//!     Files are read on threads that may wait, with a time limit ([`patience`]). At the end of the
+//!     process, every wait has a time limit.
+//! 12. If the scan stalls, the outputs become safe. Each device has a thread that supervises the
+//!     scan. If this thread has seen no cycle for the time `scan.stall`, the thread itself makes
+//!     all outputs of the device safe, forced outputs included, and confirms the outputs. An output
+//!     whose safe setting is `hold` retains its value. When the scan begins the next cycle, the
+//!     outputs get their values again.
+//! 13. A version that was good and trapped later no longer counts as good. A rollback, a fallback
+//!     or a start never selects a version that is in quarantine. None of the three automatically
+//!     selects a version that trapped after its probation.
 //!
-//! # Where a feature is
+//! # Files of a feature
 //! | feature | file |
 //! |---|---|
-//! | probation, and the way back | `scan/swap.rs`; what follows: `supervisor/plugin/observe.rs` |
-//! | restarts, quarantine, what runs instead | `supervisor.rs`, `supervisor/plugin/target.rs` |
+//! | probation and rollback | `scan/swap.rs`; after a rollback: `supervisor/plugin/observe.rs` |
+//! | restarts, quarantine, choice of a version | `supervisor.rs`, `supervisor/plugin/target.rs` |
 //! | safe over force over program | `process/overlay.rs` |
-//! | why a module is refused | `plugin/module/check.rs` and its folder |
-//! | why a call of a program is refused | `plugin/instance/guest/refuse.rs`, `process/refused.rs` |
+//! | reasons to refuse a module | `plugin/module/check.rs` and its folder |
+//! | reasons to refuse a call | `plugin/instance/guest/refuse.rs`, `process/refused.rs` |
 //! | time limits of a poll | `plugin/instance/stop.rs` |
 //! | a new file in the plugin folder | `plugin/module/folder.rs`, `daemon/plugins/folder.rs` |
 //! | where SIGHUP, SIGTERM and SIGINT are caught | `daemon/build/signal.rs` |
-//! | a reload: SIGHUP, the file, an operator | `daemon/reload.rs`; which keys: `config/live.rs` |
-//! | the answer to `camshaft status` | asked in `control/client.rs`, made in `daemon/view.rs` |
+//! | a reload of the configuration (SIGHUP) | `daemon/reload.rs`; which keys: `config/live.rs` |
+//! | the answer to `camshaft status` | client: `control/client.rs`, daemon: `daemon/view.rs` |
 //! | an order of an operator, and its receipt | `daemon/answer.rs`, `daemon/audit.rs` |
-//! | files of retained variables, torn ones too | `retain.rs`; when: `daemon/field/retain.rs` |
+//! | files of retained variables | format: `retain.rs`; time of writes: `daemon/field/retain.rs` |
 //! | a Modbus reply that comes too late | `driver/modbus/client/outstanding.rs` |
 //! | a new driver | `driver/mod.rs`, `driver/registry.rs` |
-//! | a start after too many bad ends | `daemon/plugins/recovery.rs` |
+//! | recovery, after too many abnormal ends | `daemon/plugins/recovery.rs` |
 //! | the end of the process | `daemon/stop.rs`; after a stall: `daemon/stall.rs` |
 //!
-//! # What is not here
-//! Camshaft has no web page: see the README. It counts no instructions of a guest and stops no
-//! guest by a signal; `plugin/instance/stop.rs` tells why.
+//! # Not in Camshaft
+//! Camshaft has no web page; the README lists this and other limits. Camshaft does not count the
+//! instructions of a guest, and does not stop a guest by a signal. `plugin/instance/stop.rs` has
+//! the reason.
 
 pub mod cli;
 pub mod clock;

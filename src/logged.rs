@@ -1,36 +1,38 @@
-//! The state that was logged last. With it the caller logs a state when it changes, and not while
-//! it stays the same.
+//! Stores the state that was logged last. So a caller can log a state only when the state changes,
+//! and not again while the state is unchanged.
 //!
-//! The daemon asks a unit that does not answer again every few seconds, and a full disk stays full
-//! for long. One line when the trouble begins and one when it is over say everything; a line for
-//! each attempt would hide all other lines. The caller chooses the words of the line and writes it;
-//! this file does neither. This file is not for lines that only have a rate limit, whatever their
-//! text is.
+//! Two examples: a device that does not answer is polled again every few seconds, and a full disk
+//! may stay full for hours. One log line at the beginning of the trouble and one at the end are
+//! enough. A line for each attempt would hide all other lines.
+//!
+//! This file writes no log lines: the caller makes the text and logs it. This file does not limit
+//! the rate of lines with changing texts.
 
 use std::time::{Duration, Instant};
 
-/// The state that was logged last. At first it is the default of its type, which must be the state
-/// that needs no line: no trouble, nothing lost.
+/// The state that was logged last. The first state is the default of the type `T`. The default must
+/// be the normal state, which needs no log line, for example "no trouble".
 #[derive(Debug, Clone, Default)]
 pub struct OnChange<T> {
     last: T,
-    /// When the last change was logged by [`OnChange::changes_after`].
+    /// The time at which [`OnChange::changes_after`] last reported a change; `None` after a call of
+    /// [`OnChange::changes_to`].
     at: Option<Instant>,
 }
 
 impl<T: PartialEq> OnChange<T> {
-    /// Takes the state that holds now. Returns whether the state has changed; the caller logs a
-    /// change.
+    /// Stores `state` as the present state. Returns whether the state has changed; in that case the
+    /// caller logs the new state.
     pub fn changes_to(&mut self, state: T) -> bool {
         let has_changed = self.last != state;
         (self.last, self.at) = (state, None);
         has_changed
     }
 
-    /// Takes the state that holds at `now`, unless this function reported a change less than
-    /// `pause` ago. Returns whether the state has changed; the caller logs a change. A change
-    /// within the pause is ignored. If the new state still holds after the pause, the next call
-    /// reports it.
+    /// Stores `state` as the present state at the time `now`. Returns whether the state has
+    /// changed; in that case the caller logs the new state. If this function reported a change less
+    /// than `pause` ago, the call has no effect and returns false. If the state is still different
+    /// after the pause, the next call reports the change.
     pub fn changes_after(&mut self, pause: Duration, now: Instant, state: T) -> bool {
         let is_early = self.at.is_some_and(|at| now.saturating_duration_since(at) < pause);
         let has_changed = !is_early && self.last != state;
@@ -40,7 +42,7 @@ impl<T: PartialEq> OnChange<T> {
         has_changed
     }
 
-    /// The state that was taken last.
+    /// Returns the state that was stored last.
     pub fn last(&self) -> &T {
         &self.last
     }
@@ -79,7 +81,8 @@ mod tests {
         check(3, 2, false);
         check(10, 2, false);
         check(11, 2, true);
-        // A state that was logged before the pause is no change after it.
+        // If the state returns to the logged state within the pause, no change is reported after
+        // the pause.
         check(12, 1, false);
         check(30, 2, false);
         check(31, 1, true);

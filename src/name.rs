@@ -1,16 +1,19 @@
-//! Names that people give to plugins, points, devices and variables: one rule for all of them.
+//! Names of plugins, points, devices and variables, and the one rule for all these names.
 //!
-//! A name can be typed on a command line without quotes, and the command line never takes it for an
-//! option. A name can be part of a file's name: it has no slash and does not begin with a dot, so a
-//! path made from it stays inside its folder.
+//! The rule is the text [`RULE`]; an example of a name is `tank-level_2`. The rule has two
+//! purposes. An operator can type a name on a command line without quotes, and the command line
+//! never treats a name as an option. A name can also be part of a file name. A name has no slash
+//! and does not begin with a dot. So a path that consists of a folder and a name always leads into
+//! this folder.
 //!
-//! A [`Name`] is a text that keeps the rule. Names are made only where text enters the daemon: in
-//! the configuration, in the path of a request, from a file of the plugin folder, on the command
-//! line. All these places refuse a wrong text with the same words. All code behind these places
-//! takes a [`Name`] and does not check the text again.
+//! A [`Name`] is a text that follows the rule. The text is checked when the [`Name`] is created,
+//! and not again later. Names are created only from texts that enter the program from outside: the
+//! configuration, the path of a request, a file of the plugin folder, and the command line. If the
+//! text does not follow the rule, all these parts report the error [`NoName`].
 //!
-//! Programs may give other names to the variables that they make; `process/variable.rs` bounds
-//! those names. Names for other systems, such as MQTT topics, have rules of their own.
+//! Two kinds of names do not follow this rule. A variable that a program creates may have any name
+//! up to the length limit of `process/variable.rs`. Names in other systems, such as MQTT topics,
+//! have the rules of those systems.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -18,29 +21,29 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::str::FromStr;
 
-/// The most bytes of a name. A file name may have 255 bytes on Linux. The limit leaves room for
-/// `.wasm` and for a suffix that a copying program adds while it writes the file.
+/// Most bytes of a name. On Linux a file name may have 255 bytes. The limit leaves room for
+/// `.wasm`, and for a suffix that some copy programs add to the file name during a copy.
 pub const MAX_BYTES: usize = 128;
 
-/// The rule in words, to follow "expected" or "use".
+/// The rule as a text for messages. The text comes after "expected" or "use" in a message.
 pub const RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first";
 
-/// A text that keeps the rule, as the name of one kind of thing. The type parameter prevents that
-/// the name of a plugin is given where the name of a device is meant. A name can be used wherever a
-/// text can be used.
+/// A text that follows the rule, as the name of one kind of thing. The type parameter `K` is the
+/// kind. So the compiler refuses the name of a plugin where the name of a device is expected. A
+/// [`Name`] can be used wherever a `&str` can be used.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name<K> {
     text: String,
     kind: PhantomData<K>,
 }
 
-/// A kind of thing that has names.
+/// A kind of thing that has a name: a plugin, a device, a point or a variable.
 pub trait Kind {
-    /// The thing with its article, for messages.
+    /// The word for the kind with its article, for messages.
     const A_THING: &'static str;
 }
 
-/// The kind of [`PluginName`].
+/// The type parameter of [`PluginName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfPlugin;
 
@@ -51,7 +54,7 @@ impl Kind for OfPlugin {
 /// The name of a plugin: the name of its file, without `.wasm`.
 pub type PluginName = Name<OfPlugin>;
 
-/// The kind of [`DeviceName`].
+/// The type parameter of [`DeviceName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfDevice;
 
@@ -62,7 +65,7 @@ impl Kind for OfDevice {
 /// The name of a device in the field.
 pub type DeviceName = Name<OfDevice>;
 
-/// The kind of [`PointName`].
+/// The type parameter of [`PointName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfPoint;
 
@@ -70,10 +73,10 @@ impl Kind for OfPoint {
     const A_THING: &'static str = "a point";
 }
 
-/// The name of an input or an output.
+/// The name of a point: an input or an output.
 pub type PointName = Name<OfPoint>;
 
-/// The kind of [`VariableName`].
+/// The type parameter of [`VariableName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfVariable;
 
@@ -81,17 +84,18 @@ impl Kind for OfVariable {
     const A_THING: &'static str = "a variable";
 }
 
-/// The name of a variable that the configuration declares. Only the configuration makes such names.
-/// Once the daemon runs, declared variables are in one list with variables that programs make, and
-/// an operator may ask for any of them.
+/// The name of a variable that the configuration declares. Only the code for the configuration
+/// creates values of this type. In the running daemon, declared variables and variables that
+/// programs have created are in one list. An operator may ask for any variable of this list, so
+/// orders have the name of a variable as a plain text.
 pub type VariableName = Name<OfVariable>;
 
-/// A text that is no name.
+/// The error for a text that does not follow the rule. The error contains the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoName(String);
 
 impl fmt::Display for NoName {
-    /// The words `expected ..., found "..."`, on one line.
+    /// Writes `expected ..., found "..."`, on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "expected {RULE}, found {:?}", self.0)
     }
@@ -100,7 +104,7 @@ impl fmt::Display for NoName {
 impl std::error::Error for NoName {}
 
 impl<K> Name<K> {
-    /// The text of the name.
+    /// Returns the text of the name.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -135,8 +139,8 @@ impl<K> AsRef<str> for Name<K> {
     }
 }
 
-/// A map whose keys are names can be asked with a text, because a name and its text have the same
-/// order and the same hash.
+/// With this implementation, a map whose keys are names can be searched with a plain text. This is
+/// correct, because a name and its text have equal order and equal hashes.
 impl<K> Borrow<str> for Name<K> {
     fn borrow(&self) -> &str {
         self
@@ -174,7 +178,7 @@ impl<K> fmt::Display for Name<K> {
 }
 
 impl<K> fmt::Debug for Name<K> {
-    /// The text in quotes, as messages show it.
+    /// Writes the text in quotes, as in messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.text, f)
     }

@@ -1,30 +1,34 @@
-//! The stamp of a file on the disk: numbers and times that change when the file changes.
+//! The stamp of a file: numbers and times of the file system that change when the file changes.
 //!
-//! The callers decide when to look at a file, and what a change means. No caller takes two contents
-//! for equal because of a stamp alone.
+//! A caller compares the present stamp with an earlier stamp to find out whether the file may have
+//! changed. The caller decides when to do this, and what follows from a change. Equal stamps do not
+//! prove equal contents. So no caller treats two contents as equal only because their stamps are
+//! equal.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The stamp of a file. It changes when the file is written or replaced. For a file that cannot be
-/// looked at, callers use the default.
+/// The stamp of a file. The stamp changes when the file is written or replaced. For a file that
+/// does not exist or cannot be examined, callers use the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Number of the file system.
+    /// Number of the device that has the file system.
     pub device: u64,
-    /// Number of the file in its file system.
+    /// Number of the file in the file system.
     pub inode: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
-    /// Time when the contents changed, in seconds and nanoseconds.
+    /// Time of the last change of the content, as seconds and nanoseconds since 1970.
     pub modified: (i64, i64),
-    /// Time when the contents or the attributes changed, in seconds and nanoseconds.
+    /// Time of the last change of the content or the attributes, as seconds and nanoseconds since
+    /// 1970.
     pub changed: (i64, i64),
 }
 
 impl Stamp {
-    /// The stamp of the file at `path`; `None` if there is no file, or if it cannot be looked at.
+    /// Returns the stamp of the file at `path`; `None` if the file does not exist or cannot be
+    /// examined.
     pub fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|file| Self::from(&file))
     }

@@ -1,10 +1,29 @@
-//! The state directory, in which a daemon keeps the data that must outlive it.
+//! The state directory: the folder for the data that must still exist after the daemon has ended.
 //!
-//! The directory belongs to one daemon at a time, which holds a lock as long as it lives. A file in
-//! the directory is replaced whole or not at all: it is written under another name, flushed and
-//! renamed, and then the folder is flushed. Other modules decide what the files contain:
-//! `retain.rs`, `daemon/plugins/recovery.rs` and `journal/disk.rs`. The files of the journal grow
-//! and are not replaced. The key `[state] dir` of the configuration says where the directory is.
+//! Only one daemon at a time can use the directory. A daemon locks the file `lock` in the directory
+//! at its start, and the lock is released when the daemon ends. The key `[state] dir` of the
+//! configuration is the path of the directory. This file does not define the content of the other
+//! files:
+//!
+//! | file or folder | content | module |
+//! |---|---|---|
+//! | `retain.a`, `retain.b` | values of retained variables | `retain.rs` |
+//! | `starts.json` | starts and abnormal ends of the daemon | `daemon/plugins/recovery.rs` |
+//! | `history.jsonl`, `history.1.jsonl` | journal of events and orders | `journal/disk.rs` |
+//! | `versions.json` | record of each version | `daemon/plugins/version/disk.rs` |
+//! | `versions/` | bytes of good versions | `plugin/module/versions.rs` |
+//! | `crash/` | crash reports | `crash/store.rs` |
+//!
+//! [`Folder::replace`] writes a file completely or not at all:
+//!
+//! ```text
+//! write NAME.tmp ──▶ flush the file ──▶ rename to NAME ──▶ flush the folder
+//! ```
+//!
+//! The journal does not use this function: its files grow by one line for each entry. Two other
+//! modules write whole files with [`put_whole`]: `crash/store.rs`, and `plugin/module/cache.rs` for
+//! a folder outside of the state directory. `control/server/socket.rs` uses [`Lock`] for the
+//! control socket.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write};
@@ -15,55 +34,58 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 
-/// The file whose lock shows that a daemon uses the directory. The file contains the number of the
-/// daemon's process.
+/// Name of the lock file. A lock on this file means that a daemon uses the directory. The file
+/// contains the process number of this daemon.
 const LOCK: &str = "lock";
 
-/// Most bytes that are read from a lock file. A process number has at most 10 digits; the other
-/// bytes are room for other text.
+/// Most bytes that are read from a lock file. A process number has at most 10 digits; the limit has
+/// room for additional text.
 const MAX_LOCK_BYTES: u64 = 32;
 
-/// A state directory that this process has locked. The drop of the value releases the lock.
+/// A state directory that this process has locked. When the value is dropped, the lock is released.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// The reason why the directory could not be written when it was opened; `None` if it could.
+    /// The reason why the daemon could not write to the directory when it opened the directory;
+    /// `None` if the daemon could write.
     trouble: Option<String>,
-    /// The lock, which is held as long as the directory is in use.
+    /// The lock. The lock stays locked until this value is dropped.
     _lock: Lock,
 }
 
-/// A lock file that this process has locked. The drop of the value releases the lock. The kernel
-/// releases the lock when the process ends, even after a kill or a power cut. The file stays, with
-/// the number of the process that had the lock last.
+/// A lock file that this process has locked. When the value is dropped, the lock is released. When
+/// the process ends, the kernel releases the lock, also after a kill. The file itself stays on the
+/// disk, with the number of the last process that had the lock.
 #[derive(Debug)]
 pub struct Lock(File);
 
 /// The reason why a file could not be locked.
 #[derive(Debug)]
 pub enum NotLocked {
-    /// Another process has the lock. The text is that process's number; it is empty if the file
-    /// does not say.
+    /// Another process has the lock. The text is the number of this process; the text is empty if
+    /// the file does not contain a number.
     Held(String),
-    /// Any other error of the system.
+    /// The system reported another error.
     Io(io::Error),
 }
 
-/// How long this process waits for the lock of another process. If a daemon was killed, one of its
-/// children may be between fork and exec, and has the daemon's files open for a moment longer.
+/// How long this process waits for the lock of another process. The wait is needed for a start
+/// directly after a daemon was killed. A child of the killed daemon may be between `fork` and
+/// `exec`, and then has the lock file open for a moment longer.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 impl Lock {
-    /// Locks the file at `path` within half a second. The file is made if it does not exist.
+    /// Locks the file at `path`, and waits at most half a second for the lock. If the file does not
+    /// exist, creates the file.
     ///
     /// # Errors
-    /// Another process has locked the file, or the system refuses ([`NotLocked`]).
+    /// Another process has locked the file, or the system reports an error ([`NotLocked`]).
     pub fn take(path: &Path) -> Result<Self, NotLocked> {
         Self::of(open_lock(path).map_err(NotLocked::Io)?)
     }
 
-    /// Locks an open file within half a second. If the file can be written, the number of this
-    /// process is written into it.
+    /// Locks an open file, and waits at most half a second for the lock. Writes the number of this
+    /// process into the file, if the file can be written.
     fn of(mut file: File) -> Result<Self, NotLocked> {
         let started = Instant::now();
         loop {
@@ -75,30 +97,33 @@ impl Lock {
                 }
                 Err(TryLockError::WouldBlock) => {
                     let mut owner = String::new();
-                    // If the number cannot be read, the message is still true but helps less.
+                    // If the number cannot be read, the error message lacks the number, but is
+                    // still correct.
                     let _ = file.take(MAX_LOCK_BYTES).read_to_string(&mut owner);
                     return Err(NotLocked::Held(owner.trim().to_owned()));
                 }
             }
         }
-        // The number is only for people and for messages, so an error is ignored here. More
-        // important writes report a full disk later.
+        // The number is only used in messages, so an error is ignored here. If the disk is full,
+        // later writes report this.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self(file))
     }
 }
 
-/// Opens a lock file for writing. The file is made if it does not exist.
+/// Opens a lock file for writing. If the file does not exist, creates the file.
 fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    // NOFOLLOW: a user who can write into the folder could make the name a link to another file of
-    // this user.
+    // NOFOLLOW: if `path` is a link, the call fails. Otherwise another user with write access to
+    // the folder could replace the lock file by a link. The daemon would then overwrite the file at
+    // the end of the link.
     options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
-/// Opens a file to lock in a folder on a disk that takes no writes: the folder's lock file, or the
-/// folder itself if it has no lock file. A lock needs no write.
+/// Opens the file to lock if the disk cannot be written. This file is the lock file of the folder,
+/// or the folder itself if the lock file does not exist. To lock a file, the process need not write
+/// to the file.
 fn open_unwritable(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
@@ -108,8 +133,9 @@ fn open_unwritable(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether the error shows a disk that takes no writes and may still be readable. Such a disk is
-/// full, fails, or is read-only, because the kernel makes a failing card read-only.
+/// Whether the error means that the disk cannot be written but may still be readable. Such a disk
+/// is full, defective or read-only. The kernel makes a disk read-only if, for example, a memory
+/// card fails.
 fn is_unwritable(error: &io::Error) -> bool {
     const EIO: i32 = nix::libc::EIO;
     let kinds = [
@@ -122,19 +148,20 @@ fn is_unwritable(error: &io::Error) -> bool {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // It is not enough to close the file, because a child between fork and exec may have the
-        // file open as well.
+        // The lock is released explicitly. To close the file is not enough, because a child between
+        // `fork` and `exec` may also have the file open.
         let _ = self.0.unlock();
     }
 }
 
 impl Folder {
-    /// Opens the directory, makes it if it does not exist, and locks it. A directory that takes no
-    /// writes can still be read; [`Folder::trouble`] says why it takes no writes.
+    /// Opens and locks the directory. If the directory does not exist, creates it. On a disk that
+    /// cannot be written, the directory is opened too, because its files can be read.
+    /// [`Folder::trouble`] then returns the reason.
     ///
     /// # Errors
-    /// The directory cannot be made, this user may not write into it, other users may write into
-    /// it, or another daemon uses it.
+    /// The directory cannot be created, the user of this process has no write access, other users
+    /// have write access, or another daemon uses the directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mode = fs::metadata(path)?.mode();
@@ -163,25 +190,27 @@ impl Folder {
         Ok(Self { path: path.to_owned(), trouble, _lock: lock })
     }
 
-    /// Path of the directory.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The reason why the directory could not be written when it was opened; `None` if it could.
-    /// The disk may work again by now.
+    /// Returns the reason why the daemon could not write to the directory when it opened the
+    /// directory; `None` if the daemon could write. The disk may work again at the time of this
+    /// call.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Replaces the file `name` by these bytes. After the call returns, the bytes outlive a power
-    /// cut. If the call fails, the file has its old content or the whole new content.
+    /// Replaces the content of the file `name` by `bytes`. If the call succeeds, `bytes` are on the
+    /// disk and survive a power failure. If the call fails, the file has either its complete old
+    /// content or its complete new content.
     ///
     /// # Errors
     /// The errors of the disk.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        // All attempts use one name for the unfinished file, so the next attempt removes a file
-        // that a kill left behind.
+        // The temporary file always has this name. So if the process is killed before the rename,
+        // the next call removes the temporary file of the killed process.
         let half = self.path.join(format!("{name}.tmp"));
         let target = self.path.join(name);
         put_whole(&half, &target, |file| file.write_all(bytes))?;
@@ -189,18 +218,21 @@ impl Folder {
     }
 }
 
-/// Puts a private file in the place of `target`, whole or not at all. `write` fills a new file of
-/// the name `half`, which is then flushed and renamed. The caller must flush the folder too if the
-/// new name must outlive a power cut.
+/// Creates or replaces the file `target`, completely or not at all. First, `write` writes a new
+/// file `half`, which only this user may read. Then the file is flushed and renamed to `target`.
+/// This function does not flush the folder. The caller must do that if the new file must survive a
+/// power failure.
 ///
 /// # Errors
-/// The errors of `write` or the disk. In that case no part of the new file is left.
+/// The errors of `write` or the disk. After an error, the file `half` is removed and `target` is
+/// unchanged.
 pub fn put_whole(
     half: &Path,
     target: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    // A file that a kill left behind would make `create_new` fail.
+    // If an earlier process was killed during a write, its file `half` may exist. This file would
+    // make `create_new` fail.
     let _ = fs::remove_file(half);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(half)?;
@@ -209,8 +241,8 @@ pub fn put_whole(
         fs::rename(half, target)
     })();
     if written.is_err() {
-        // The file may not even exist, so an error is ignored. The file is removed because its
-        // bytes would keep a full disk full.
+        // The file is removed, because on a full disk its bytes would use the space for the next
+        // attempt. An error is ignored, because the file may not exist.
         let _ = fs::remove_file(half);
     }
     written

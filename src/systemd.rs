@@ -1,15 +1,22 @@
-//! Messages to the service manager: readiness, status, reload and watchdog, by the protocol of
-//! sd_notify(3).
+//! Messages to systemd, the service manager: readiness, status, reload, stop and watchdog. The
+//! protocol is in the manual page sd_notify(3).
 //!
-//! Each message is one datagram to the socket named in `NOTIFY_SOCKET`. Without that variable every
-//! call here does nothing, so the daemon need not know how it was started. Sending never blocks: if
-//! the service manager does not take a message now, the message is kept and offered again with the
-//! next one.
+//! Each message is one datagram to the socket whose address is in the variable `NOTIFY_SOCKET`. If
+//! this variable does not exist, the functions of a [`Notifier`] do nothing, so the daemon can also
+//! run without systemd. A send never blocks. If systemd does not accept a message now, the message
+//! is queued and sent again with the next message.
 //!
-//! This file implements the protocol itself because of three properties of the `sd-notify` crate.
-//! The crate reads the environment at each message (which a test cannot change safely), it blocks,
-//! and it knows no abstract sockets. This file takes no sockets from the manager (`LISTEN_FDS`). It
-//! decides nothing: the daemon says when it is ready. The unit file is `systemd/camshaft.service`.
+//! ```text
+//! READY=1 ─────▶ RELOADING=1 ─▶ READY=1 ─────▶ STOPPING=1
+//!         WATCHDOG=1, as long as the scan runs cycles
+//! ```
+//!
+//! This file does not use the crate `sd-notify`, for three reasons. The crate reads the environment
+//! for each message, and a test cannot change the environment safely. The crate blocks. The crate
+//! does not support abstract sockets.
+//!
+//! This file does not receive sockets from systemd (`LISTEN_FDS`). It does not decide when the
+//! daemon is ready: `daemon` does. The unit file is `systemd/camshaft.service`.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -21,28 +28,30 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The longest status text in bytes. The manager ignores whole datagrams over 4096 bytes.
-/// `systemctl status` shows the text on one line, so a quarter of 4096 is enough.
+/// Longest status text, in bytes. systemd ignores a datagram of more than 4096 bytes. A quarter of
+/// 4096 bytes is enough, because `systemctl status` shows the text on one line.
 const STATUS_BYTES_MAX: usize = 1024;
 
-/// Most messages that wait for a manager that does not read. The messages of two reloads and a stop
-/// fit. Older messages may be dropped, because a newer state makes them obsolete.
+/// Most queued messages while systemd does not accept messages. The limit has room for the messages
+/// of two reloads and a stop. If the queue is full, the oldest message is dropped, because newer
+/// messages make it obsolete.
 const UNSENT_MAX: usize = 8;
 
-/// Sends the state of the daemon to the service manager.
+/// Sends the state of the daemon to systemd.
 #[derive(Debug)]
 pub struct Notifier {
-    /// This process's socket and the manager's address; `None` if no manager wants messages.
+    /// The socket of this process and the address of systemd; `None` if no messages are to be sent.
     peer: Option<(UnixDatagram, SocketAddr)>,
-    /// The messages that the manager has not taken yet, oldest first.
+    /// The messages that systemd has not accepted yet, oldest first.
     unsent: VecDeque<String>,
-    /// The last status text, so that the same text is not sent twice.
+    /// The last status text. If a new text equals this text, the new text is not sent.
     status: String,
 }
 
 impl Notifier {
-    /// A notifier for the socket in `NOTIFY_SOCKET`. Without that variable, or if the socket cannot
-    /// be used (which is logged), the notifier sends nothing.
+    /// Creates a notifier for the socket in `NOTIFY_SOCKET`. If the variable does not exist, the
+    /// notifier sends no messages. If the socket cannot be used, the function logs a warning, and
+    /// the notifier sends no messages.
     pub fn from_env() -> Self {
         let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return Self::silent() };
         Self::to(&address).unwrap_or_else(|error| {
@@ -55,10 +64,12 @@ impl Notifier {
         })
     }
 
-    /// A notifier for the socket at `address`: a path, or `@name` for an abstract socket.
+    /// Creates a notifier for the socket at `address`. The address is an absolute path, or `@name`
+    /// for an abstract socket.
     ///
     /// # Errors
-    /// The address is of another kind (`vsock:` is not for services) or too long for a socket.
+    /// The address is of another kind, or too long for a socket. For example, `vsock:` addresses
+    /// are an error, because systemd does not use them for services.
     pub fn to(address: &OsStr) -> io::Result<Self> {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -70,22 +81,24 @@ impl Notifier {
         Ok(Self { peer: Some((socket, address)), ..Self::silent() })
     }
 
-    /// A notifier that sends nothing.
+    /// Creates a notifier that sends no messages.
     pub fn silent() -> Self {
         Self { peer: None, unsent: VecDeque::new(), status: String::new() }
     }
 
-    /// Reports that the daemon works, with this status. The daemon calls this function after the
-    /// first full cycle and at the end of **every** reload. If a reload was refused, `status` says
-    /// why.
+    /// Reports that the daemon is ready, with a status text. The daemon calls this function after
+    /// the first full cycle, and at the end of **every** reload. If a reload was refused, `status`
+    /// contains the reason.
     pub fn ready(&mut self, status: &str) {
         self.say("READY=1", status);
     }
 
-    /// Reports that the daemon reads its configuration again; a call of `ready` must follow.
+    /// Reports that the daemon reads its configuration again. The daemon must call `ready` after
+    /// the reload.
     ///
-    /// The time is in the same datagram. From the time, systemd 253 and later know that the reload
-    /// came after their SIGHUP (`Type=notify-reload`); systemd 252 ignores it.
+    /// The message contains the time of this call. With this time, systemd 253 and later check that
+    /// the reload began after the SIGHUP that systemd has sent (`Type=notify-reload`). systemd 252
+    /// ignores the time.
     pub fn reloading(&mut self) {
         let now: Duration = clock_gettime(ClockId::CLOCK_MONOTONIC)
             .expect("CLOCK_MONOTONIC exists on every Linux")
@@ -93,13 +106,13 @@ impl Notifier {
         self.post(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
     }
 
-    /// Reports that the daemon has begun its orderly stop.
+    /// Reports that the daemon has begun its orderly stop, with a status text.
     pub fn stopping(&mut self, status: &str) {
         self.say("STOPPING=1", status);
     }
 
-    /// Sets the line that `systemctl status` shows. Frequent calls cost little: only a changed text
-    /// is sent.
+    /// Sets the text that `systemctl status` shows. The function sends only a changed text, so the
+    /// daemon may call it often.
     pub fn status(&mut self, text: &str) {
         let text = one_line(text);
         if text == self.status {
@@ -110,17 +123,17 @@ impl Notifier {
         }
     }
 
-    /// Sends a state of the daemon together with the status text.
+    /// Sends a state of the daemon and the status text in one message.
     fn say(&mut self, state: &str, status: &str) {
         self.status = one_line(status);
         self.post(format!("{state}\nSTATUS={}", self.status));
     }
 
-    /// Queues a message and offers all queued messages. If the queue is full, the oldest message is
-    /// dropped.
+    /// Queues a message, and tries to send all queued messages. If the queue is full, the oldest
+    /// message is dropped.
     fn post(&mut self, message: String) {
-        // Every message but RELOADING has a status, so the status of a queued message is out of
-        // date.
+        // The new message has a newer status text. So queued messages that contain only a status
+        // text are obsolete.
         if message.contains("STATUS=") {
             self.unsent.retain(|waiting| !waiting.starts_with("STATUS="));
         }
@@ -131,7 +144,7 @@ impl Notifier {
         self.flush();
     }
 
-    /// Offers the unsent messages. Returns whether all of them were sent.
+    /// Tries to send the queued messages. Returns whether all of them were sent.
     fn flush(&mut self) -> bool {
         while let Some(message) = self.unsent.front() {
             if self.send(message).is_err() {
@@ -142,8 +155,8 @@ impl Notifier {
         true
     }
 
-    /// Sends one datagram. An error means that the manager's queue is full or that the manager is
-    /// away. Neither need last.
+    /// Sends one datagram. An error means that the queue of systemd is full, or that systemd does
+    /// not run at the moment. In both cases a later attempt may succeed.
     fn send(&self, message: &str) -> io::Result<()> {
         match &self.peer {
             Some((socket, address)) => {
@@ -154,10 +167,12 @@ impl Notifier {
     }
 }
 
-/// Feeds the service manager's watchdog as long as the scan runs cycles, and no longer.
+/// Feeds the watchdog of systemd as long as the scan runs cycles. If the watchdog is not fed in
+/// time, systemd restarts the daemon.
 ///
-/// The scan's own cycle count decides: if the scan is dead, a helper thread that still lives does
-/// not feed the watchdog. The scan period must be shorter than [`Watchdog::interval`].
+/// The decision depends only on the cycle count of the scan. So if the scan has stopped, the
+/// watchdog is not fed, even if other threads of the daemon still run. The scan period must be
+/// shorter than [`Watchdog::interval`].
 #[derive(Debug)]
 pub struct Watchdog {
     interval: Duration,
@@ -165,40 +180,44 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// The watchdog that the service manager wants from this process; `None` if it wants none.
+    /// Creates the watchdog from the environment of this process; `None` if systemd does not
+    /// supervise this process.
     pub fn from_env() -> Option<Self> {
         let variable = |name| std::env::var(name).ok();
         let (timeout_us, pid) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
         Self::from_values(timeout_us.as_deref(), pid.as_deref(), std::process::id())
     }
 
-    /// Makes the watchdog from the two variables and the number of this process, by the rules of
-    /// sd_watchdog_enabled(3). `None` if there is no time limit, or if the variables are for
-    /// another process.
+    /// Creates the watchdog from the variables `WATCHDOG_USEC` and `WATCHDOG_PID` and the number of
+    /// this process. The manual page sd_watchdog_enabled(3) has the rules. Returns `None` if the
+    /// time limit is missing or not valid, or if `WATCHDOG_PID` is another process.
     pub fn from_values(timeout_us: Option<&str>, pid: Option<&str>, own_pid: u32) -> Option<Self> {
         let timeout_us: u64 = timeout_us?.parse().ok().filter(|&us| us > 0 && us < u64::MAX)?;
         if pid.is_some_and(|pid| pid.parse() != Ok(own_pid)) {
             return None;
         }
-        // The daemon feeds twice in each time limit, as systemd asks, so that one late message does
-        // no harm.
+        // systemd recommends that the daemon feeds the watchdog two times in each time limit. So
+        // one late message does not cause a restart.
         Some(Self { interval: Duration::from_micros(timeout_us) / 2, fed_cycle: 0 })
     }
 
-    /// The pause between two calls of [`Watchdog::feed`].
+    /// Returns the time between two calls of [`Watchdog::feed`].
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Whether the scan, now at `cycle`, has moved since the watchdog was last fed.
+    /// Whether the scan has run a cycle after the watchdog was last fed. `cycle` is the present
+    /// cycle count.
     pub fn is_due(&self, cycle: u64) -> bool {
         cycle != self.fed_cycle
     }
 
-    /// Feeds the watchdog if the scan has moved to another `cycle`. Returns whether it was fed.
+    /// Feeds the watchdog if the cycle count `cycle` has changed. Returns whether the watchdog was
+    /// fed.
     ///
-    /// If the manager does not take a feed at once, the feed is dropped. A late feed would say that
-    /// the scan lives, although the scan may have died by then.
+    /// If systemd does not accept the message at once, the message is dropped and not queued. A
+    /// queued message would be sent later, and would then report a running scan although the scan
+    /// may have stopped.
     pub fn feed(&mut self, cycle: u64, notifier: &mut Notifier) -> bool {
         let fed = self.is_due(cycle) && notifier.flush() && notifier.send("WATCHDOG=1").is_ok();
         if fed {
@@ -208,12 +227,13 @@ impl Watchdog {
     }
 }
 
-/// Whether stderr of this process is connected to the journal. If it is, the log can use the
-/// protocol of the journal, with fields.
+/// Whether stderr of this process is connected to the journal of systemd. In that case the log can
+/// use the protocol of this journal, with fields.
 ///
-/// By systemd.exec(5), `JOURNAL_STREAM` holds device and inode of the stream. This function
-/// compares both with stderr, because a program that is started by hand from a service inherits the
-/// variable, but not the stream.
+/// According to systemd.exec(5), the variable `JOURNAL_STREAM` contains the device and inode
+/// numbers of the stream to the journal. The variable alone proves nothing, because child processes
+/// inherit it even if their stderr is redirected. Therefore this function compares both numbers
+/// with the device and inode numbers of stderr.
 pub fn journal_connected() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     nix::sys::stat::fstat(io::stderr())
@@ -226,8 +246,9 @@ fn is_stream(journal_stream: &str, device: u64, inode: u64) -> bool {
     })
 }
 
-/// Makes one line of a text and cuts it to its limit. A line break would end the field, and the
-/// rest of the text (a plugin's name, an error) would count as a field of the daemon.
+/// Cuts a text to `STATUS_BYTES_MAX` and replaces line breaks by spaces. In the protocol a line
+/// break ends a field. So text after a line break, for example in an error message, would be read
+/// as another field of the daemon's message.
 fn one_line(text: &str) -> String {
     text[..text.floor_char_boundary(STATUS_BYTES_MAX)].replace(['\n', '\r', '\0'], " ")
 }

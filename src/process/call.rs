@@ -1,26 +1,34 @@
-//! A call between host and program: the phase of a call into the guest, and the result code of a
-//! call that the guest makes.
+//! Calls between host and guest. A [`Phase`] is a call from the host into the guest; a `Code` is
+//! the result of a call from the guest to the host.
 //!
-//! What a program may do depends on the [`Phase`]: the call into the guest that is running. This
-//! file checks and refuses nothing. The reasons for a refusal are in `refused.rs`. The functions of
-//! the contract are in `plugin/instance/abi.rs`.
+//! ```text
+//! host ── init, poll, save or restore (Phase) ──▶ guest
+//! host ◀── a function of the contract ─────────── guest
+//! host ── result (Code) ────────────────────────▶ guest
+//! ```
+//!
+//! The phase decides what the guest may do: for example, a guest may write outputs only in a poll.
+//! This file checks and refuses no call. The reasons for a refusal are in `refused.rs`. The
+//! functions of the contract are in `plugin/instance/abi.rs`.
 
 use std::fmt;
 
 use super::variable::Denied;
 
-/// The call that the host has made into the guest. The phase decides what the guest may do. A tape
-/// stores the number of each phase.
+/// The kind of call that the host has made into the guest. The phase decides what the guest may do.
+/// The tape in a crash report stores the phase as this number.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Start section, `_initialize` and `init`: output writes are refused.
+    /// The start of an instance: the start section, `_initialize` and `init`. The guest must not
+    /// write outputs.
     #[default]
     Init = 0,
     /// A poll: the guest may write outputs and variables.
     Poll,
-    /// `save`: the guest may write only the state.
+    /// The function `save` of the old version, during a swap: the guest may write only its state.
     Save,
-    /// `restore`: the guest may write variables, but no outputs.
+    /// The function `restore` of the new version, during a swap: the guest may write variables, but
+    /// no outputs.
     Restore,
 }
 
@@ -35,25 +43,26 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Longest state of one program, in bytes. To copy a state of this length between two cycles takes
-/// a tenth of a millisecond.
+/// Longest state of one program, in bytes. The scan copies the state from the old to the new
+/// version between two cycles. A copy of this length takes a tenth of a millisecond.
 pub(crate) const MAX_STATE_BYTES: usize = 1 << 20;
 
-/// The result of a call, as the guest gets it.
+/// The result of a call from the guest to the host. The guest gets this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum Code {
     /// The call was carried out.
     Success = 0,
-    /// A bad pointer, length or level, a text that is not UTF-8, or a limit that is reached.
+    /// A pointer, a length or a level is wrong, a text is not UTF-8, or a limit is reached.
     Error = 1,
-    /// The address is out of bounds of the image.
+    /// The address is outside of the image.
     OutOfBounds = 2,
-    /// No variable or point has this name or id.
+    /// No variable or point with this name or id exists.
     Unknown = 3,
-    /// The variable or point exists with another type.
+    /// The variable or point exists, but has another type.
     OtherType = 4,
-    /// The access is not granted to this plugin, or another plugin owns the point.
+    /// The configuration does not grant this access to the plugin, or another plugin owns the
+    /// point.
     Denied = 5,
 }
 
@@ -67,5 +76,6 @@ impl From<Denied> for Code {
     }
 }
 
-/// The result of a function of the contract: `Ok` means success, and `Err` has any other code.
+/// The result of a function of the contract: `Ok` means [`Code::Success`], and `Err` contains the
+/// error code.
 pub(crate) type Outcome = Result<(), Code>;

@@ -1,9 +1,11 @@
 //! Grants: the points and variables that the configuration allows a program to use.
 //!
-//! The configuration grants variables by name, because programs make variables while they run.
-//! Every program may read all variables. This file only holds the grants.
-//! `plugin/instance/rights.rs` turns the grants of an instance into lists that a call can look up.
-//! The present owner of each output is in `world.rs`.
+//! Points are granted by id. Variables are granted by name, because a program can create variables
+//! while it runs. Every program may read all variables; a grant for variables is about writes.
+//!
+//! This file only stores the grants. `plugin/instance/rights.rs` turns the grants of an instance
+//! into lists, in which each call of the guest is looked up. The present owner of each output is in
+//! `world.rs`.
 
 use std::sync::Arc;
 
@@ -12,16 +14,16 @@ use super::image::PointId;
 /// The points of one direction that a program may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Grant {
-    /// Every point of that direction. For outputs, the configuration replaces `All` by a list of
-    /// the outputs that no plugin's entry names.
+    /// Every point of that direction. For outputs, the configuration replaces `All` by a list. The
+    /// list contains the outputs that the configuration entry of no plugin names.
     #[default]
     All,
-    /// These points and no others; the list may be empty.
+    /// Only these points. The list may be empty.
     Only(Vec<PointId>),
 }
 
 impl Grant {
-    /// Whether the program may use this point of that direction.
+    /// Whether the program may use the point `id`, which has the direction of this grant.
     pub fn allows(&self, id: PointId) -> bool {
         match self {
             Self::All => true,
@@ -30,18 +32,19 @@ impl Grant {
     }
 }
 
-/// Names of variables, and beginnings of names, as the configuration lists them.
+/// A list of variables in the configuration: whole names, and prefixes of names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VariableNames {
-    /// Whole names, sorted.
+    /// Whole names, in alphabetical order.
     names: Vec<Box<str>>,
-    /// Beginnings of names, sorted. None of them is the beginning of another.
+    /// Prefixes of names, in alphabetical order. No prefix in this list begins with another prefix
+    /// in this list.
     beginnings: Vec<Box<str>>,
 }
 
 impl VariableNames {
-    /// The names of a list such as `["tank.setpoint", "alarm.*"]`. An entry that ends in `*` stands
-    /// for every name that begins with the text before the `*`.
+    /// Makes the list from entries such as `["tank.setpoint", "alarm.*"]`. An entry that ends in
+    /// `*` matches every name that begins with the text before the `*`.
     pub fn new<'n>(entries: impl IntoIterator<Item = &'n str>) -> Self {
         let (mut names, mut beginnings) = (Vec::<Box<str>>::new(), Vec::<Box<str>>::new());
         for entry in entries {
@@ -52,30 +55,33 @@ impl VariableNames {
         }
         names.sort_unstable();
         names.dedup();
-        // In a sorted list, a text that begins with another comes right after it.
+        // A prefix that begins with another prefix is redundant. After the sort, a redundant prefix
+        // directly follows the prefix that makes it redundant, so `dedup_by` removes it.
         beginnings.sort_unstable();
         beginnings.dedup_by(|next, kept| next.starts_with(&**kept));
         Self { names, beginnings }
     }
 
-    /// Whether the list names this variable.
+    /// Whether the list contains the variable `name`, as a whole name or by a prefix.
     pub fn contains(&self, name: &str) -> bool {
         if self.names.binary_search_by(|other| (**other).cmp(name)).is_ok() {
             return true;
         }
-        // Of all beginnings, only the last one that does not sort after the name can match it.
+        // Only one prefix can match: the last prefix that is not after `name` in alphabetical
+        // order.
         let behind = self.beginnings.partition_point(|beginning| **beginning <= *name);
         behind.checked_sub(1).is_some_and(|last| name.starts_with(&*self.beginnings[last]))
     }
 }
 
-/// The variables that a program may write. Two programs may have a grant for the same variable:
-/// they share the variable.
+/// The variables that a program may write. Two programs may have a grant for the same variable;
+/// then both programs write this variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VariableGrant {
-    /// All variables except these, which the configuration grants to other programs by name.
+    /// All variables except the variables in this list. The configuration grants the variables in
+    /// the list to other programs.
     AllBut(Arc<VariableNames>),
-    /// These and no others; the list may be empty.
+    /// Only these variables. The list may be empty.
     Only(Arc<VariableNames>),
 }
 
@@ -90,7 +96,7 @@ impl VariableGrant {
 }
 
 impl Default for VariableGrant {
-    /// All variables.
+    /// Returns the grant for all variables.
     fn default() -> Self {
         Self::AllBut(Arc::default())
     }
@@ -131,7 +137,7 @@ mod tests {
 
     #[test]
     fn beginnings_are_found_wherever_they_stand() {
-        // Compared with a plain search, over all names of up to three letters.
+        // The result is compared with a plain search, for all names of three letters.
         let letters = ["a", "b", "."];
         let words: Vec<String> = letters
             .iter()

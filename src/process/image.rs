@@ -1,9 +1,12 @@
-//! The process image: what a point is, where it lies, and how its value is read and written.
+//! The process image: points, their addresses, and the input image with its qualities.
 //!
-//! Inputs and outputs are two little-endian byte spaces (IEC 61131-3 calls them %I and %Q). A point
-//! names a typed place in one of them; its value is read and written in `image/point.rs`. This file
-//! knows no device and no plugin. Which program may write which point is decided in `plugin`, and
-//! when values move is decided in `scan`.
+//! Inputs and outputs are two separate byte arrays; IEC 61131-3 calls them %I and %Q. All values in
+//! them are little-endian. A point is a named, typed address in one of the two images. For example,
+//! an input `tank.level` of type `u16` at byte 4 takes the bytes 4 and 5 of the input image.
+//!
+//! `image/point.rs` reads and writes the value of a point, `image/value.rs` defines the values, and
+//! `image/quality.rs` the qualities. This file contains no code for devices or plugins. `plugin`
+//! decides which program may write which point, and `scan` decides when values move.
 
 mod point;
 mod quality;
@@ -20,24 +23,25 @@ pub use point::{Point, Raw};
 pub use quality::{Class, Freshness, Quality};
 pub use value::{NoValue, Value, exact};
 
-/// The largest image in either direction: 64 KiB, so that a byte address fits 16 bits.
+/// Largest size of an image in bytes, for each direction. With this limit a byte address fits 16
+/// bits.
 pub const MAX_IMAGE_BYTES: u32 = 64 * 1024;
 
-/// The most points in one configuration. The number is limited because each cycle copies a quality
-/// byte of every point into the snapshot.
+/// Most points in one configuration. The number is limited because each cycle copies a quality byte
+/// for every point into the snapshot.
 pub const MAX_POINTS: usize = 8192;
 
-/// The direction of a point's value, seen from the controller.
+/// The direction of a point, seen from the controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// From the field into the input image.
+    /// An input: the value comes from the field into the input image.
     In,
-    /// From the output image to the field.
+    /// An output: the value goes from the output image to the field.
     Out,
 }
 
-/// The type of a point as it lies in the image.
+/// The type of a point's value in the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are the types")]
@@ -56,7 +60,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Bytes that a value of this type takes; a bool takes one bit of one byte.
+    /// Returns the number of bytes that a value of this type takes. A bool takes one bit of one
+    /// byte.
     pub const fn size(self) -> u32 {
         match self {
             Self::Bool | Self::U8 | Self::I8 => 1,
@@ -66,7 +71,7 @@ impl Kind {
         }
     }
 
-    /// The range of an integer type; `None` for bool and the floats.
+    /// Returns the lowest and the highest value of an integer type; `None` for bool and the floats.
     pub(in super::image) const fn range(self) -> Option<(i128, i128)> {
         Some(match self {
             Self::U8 => (0, u8::MAX as i128),
@@ -104,12 +109,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The reason why a value cannot be put into a point.
+/// The reason why a value cannot be written to a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unfit {
-    /// The value is a number for a bool, or a bool for a number.
+    /// The point is a bool and the value is a number, or the point is a number and the value is a
+    /// bool.
     WrongType(Kind),
-    /// The value is outside the range of the type after the scaling is undone, or is not a number.
+    /// The raw number, computed from the value by the reverse of the scaling, is outside the range
+    /// of the type or is not a finite number.
     OutOfRange(Kind),
 }
 
@@ -125,79 +132,86 @@ impl fmt::Display for Unfit {
 
 impl std::error::Error for Unfit {}
 
-/// The value of an output while no healthy program owns it.
+/// The setting for the value of an output while no working program owns the output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Safe {
-    /// The last committed value stays.
+    /// The output retains the last value.
     Hold,
     /// The output gets this value, in the unit of the point.
     Value(Value),
 }
 
-/// The value that a program reads in place of a bad input.
+/// The setting for the value that a program reads while an input is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum OnBad {
-    /// The last value that was good.
+    /// The program reads the last good value.
     #[default]
     Keep,
-    /// This value, in the unit of the point; its quality is [`Quality::Substitute`].
+    /// The program reads this value, in the unit of the point. The quality is then
+    /// [`Quality::Substitute`].
     Value(Value),
 }
 
-/// The number of a point in [`Points`]; small and copyable, for queues and the guest.
+/// The number of a point in [`Points`]. Queues and guests use this number instead of the name,
+/// because the number is small and easy to copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PointId(pub u16);
 
 impl PointId {
-    /// The id as an index into lists with a place for each id, which are [`Points::ids`] long.
+    /// Returns the id as an index into a list that has one entry for each id. The length of such a
+    /// list is [`Points::ids`].
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// All points of a configuration, and the names of its devices. The value never changes after it is
-/// built, and all threads share it.
+/// All points of a configuration, and the names of its devices. A `Points` never changes after its
+/// creation, and all threads share it.
 ///
-/// A point keeps its id as long as the daemon runs and the configuration names the point, because
-/// programs may ask for the id only once. `Points` remembers a removed point as long as the daemon
-/// runs. Only a point of the same name can get the id of a removed point, so ids can have gaps.
-/// Programs may still use the address of a removed point.
+/// A program may ask for the id of a point only once and then use the id for ever. Therefore the id
+/// of a point does not change while the daemon runs and the configuration contains the point. If a
+/// new configuration removes a point, `Points` stores the removed point until the daemon ends. The
+/// id of a removed point stays reserved: only a new point with the name of the removed point gets
+/// this id. So the ids in use can have gaps. Programs may still use the address of a removed point.
 #[derive(Debug, Default)]
 pub struct Points {
-    /// The points by id; `None` for a removed point.
+    /// The points; the index is the id. `None` for a removed point.
     all: Vec<Option<Point>>,
     by_name: HashMap<String, PointId>,
-    /// Removed points by name, each as it was before its removal.
+    /// The removed points by name, each with its last definition.
     gone: HashMap<String, (PointId, Point)>,
     devices: Vec<String>,
     input_bytes: usize,
     output_bytes: usize,
-    /// For each byte of the output image, the points that touch it.
+    /// For each byte of the output image, the points that use a part of this byte.
     output_owners: Vec<Vec<PointId>>,
-    /// For each byte of the input image, the points that touch it.
+    /// For each byte of the input image, the points that use a part of this byte.
     input_owners: Vec<Vec<PointId>>,
-    /// The outputs that are floats, in the order of their first bytes.
+    /// The outputs of a float type, in the order of their addresses.
     float_outputs: Vec<PointId>,
 }
 
 impl Points {
-    /// Collects `all` points, with ids in this order. The images have the given sizes in bytes.
+    /// Builds the set from the list `all`. The first point of the list gets id 0, the next point id
+    /// 1, and so on. `input_bytes` and `output_bytes` are the sizes of the images.
     ///
     /// # Panics
-    /// If a point lies outside its image, a name occurs twice, or there are more than
-    /// [`MAX_POINTS`]. The configuration refuses each of these mistakes before it calls this.
+    /// If an address is outside of the image, a name occurs twice, or there are more than
+    /// [`MAX_POINTS`] points. The configuration refuses each of these mistakes before it calls this
+    /// function.
     pub fn new(all: Vec<Point>, input_bytes: usize, output_bytes: usize) -> Self {
         let all = (0..).map(PointId).zip(all).collect();
         Self::numbered(all, 0, Vec::new(), [input_bytes, output_bytes])
     }
 
-    /// Collects `all` points with ids of the caller's choice, each once. `devices` are the names
-    /// that [`Point::device`] is an index into. The first `used` ids are not free, even if no point
-    /// has these ids now. The images have the given sizes in bytes.
+    /// Builds the set from the list `all`, in which the caller has chosen the ids; each id occurs
+    /// once. `devices` has the names of the devices; [`Point::device`] is an index into this list.
+    /// The ids below `used` are in use or belong to removed points. The last argument is the sizes
+    /// of the input image and the output image in bytes.
     ///
     /// # Panics
-    /// If a point lies outside its image, a name occurs twice, or an id is not below
-    /// [`MAX_POINTS`].
+    /// If an address is outside of the image, a name occurs twice, or an id is [`MAX_POINTS`] or
+    /// greater.
     pub fn numbered(
         all: Vec<(PointId, Point)>,
         used: usize,
@@ -237,8 +251,8 @@ impl Points {
         points
     }
 
-    /// This set of points, which also remembers the points of `before` that it does not
-    /// contain.
+    /// Returns this set, which now also stores the removed points: the points of `before` that are
+    /// not in this set. Removed points that `before` has stored are included.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         let left = before.iter().map(|(id, point)| (id, point.clone()));
@@ -248,55 +262,57 @@ impl Points {
         self
     }
 
-    /// All points with their ids.
+    /// Returns all points with their ids, without removed points.
     pub fn iter(&self) -> impl Iterator<Item = (PointId, &Point)> {
         let all = (0u16..).map(PointId).zip(&self.all);
         all.filter_map(|(id, point)| Some((id, point.as_ref()?)))
     }
 
-    /// Number of points, without removed ones.
+    /// Returns the number of points, without removed points.
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// Whether there are no points.
+    /// Whether the set contains no points, apart from removed points.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// Length of a list with a place for each id, including the ids of removed points.
+    /// Returns the length of a list that has one entry for each id, including the ids of removed
+    /// points.
     pub fn ids(&self) -> usize {
         self.all.len()
     }
 
-    /// The point with this id; `None` if there is none or it was removed.
+    /// Returns the point with this id; `None` if no point has this id, or if the point was removed.
     pub fn get(&self, id: PointId) -> Option<&Point> {
         self.all.get(id.index())?.as_ref()
     }
 
-    /// The point with this name and its id. A removed point is returned as it was before its
-    /// removal.
+    /// Returns the point with this name, and its id. For a removed point, returns its last
+    /// definition.
     pub fn known(&self, name: &str) -> Option<(PointId, &Point)> {
         let gone = || self.gone.get(name).map(|(id, point)| (*id, point));
         self.find(name).map(|id| (id, &self[id])).or_else(gone)
     }
 
-    /// The removed points, each as it was before its removal.
+    /// Returns the removed points, each with its last definition.
     pub fn gone(&self) -> impl Iterator<Item = &Point> {
         self.gone.values().map(|(_, point)| point)
     }
 
-    /// The id of the point with this name.
+    /// Returns the id of the point with this name; `None` if the name is unknown or the point was
+    /// removed.
     pub fn find(&self, name: &str) -> Option<PointId> {
         self.by_name.get(name).copied()
     }
 
-    /// The names of the devices, which [`Point::device`] is an index into.
+    /// Returns the names of the devices. [`Point::device`] is an index into this list.
     pub fn devices(&self) -> &[String] {
         &self.devices
     }
 
-    /// The points that touch one byte of an image.
+    /// Returns the points that use a part of the byte at address `byte`.
     pub fn at(&self, direction: Direction, byte: usize) -> &[PointId] {
         match direction {
             Direction::In => &self.input_owners[byte],
@@ -304,9 +320,11 @@ impl Points {
         }
     }
 
-    /// The float outputs that touch these bytes, in the order of their first bytes.
+    /// Returns the outputs of a float type that use a part of these bytes, in the order of their
+    /// addresses.
     pub fn float_outputs(&self, bytes: Range<usize>) -> impl Iterator<Item = (PointId, &Point)> {
-        // A float has at most eight bytes, so a float that begins earlier cannot reach these bytes.
+        // A float has at most eight bytes. So a float that begins eight or more bytes before
+        // `bytes` cannot overlap `bytes`.
         let is_before = |id: &PointId| self[*id].byte as usize + 8 <= bytes.start;
         let first = self.float_outputs.partition_point(is_before);
         let floats = self.float_outputs[first..].iter().map(|id| (*id, &self[*id]));
@@ -314,7 +332,7 @@ impl Points {
         touching.filter(move |(_, point)| point.bytes().end > bytes.start)
     }
 
-    /// Size of an image in bytes.
+    /// Returns the size of an image in bytes.
     pub fn image_bytes(&self, direction: Direction) -> usize {
         match direction {
             Direction::In => self.input_bytes,
@@ -331,20 +349,22 @@ impl std::ops::Index<PointId> for Points {
     }
 }
 
-/// The input image with the quality of each point. Drivers write it, and programs read it.
+/// The input image with the quality of each point. Drivers write to this image, and programs read
+/// from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inputs {
-    /// The bytes of the image.
+    /// The bytes of the input image.
     pub bytes: Vec<u8>,
-    /// Quality by [`PointId`], for each of [`Points::ids`]. The quality of an output says whether
-    /// it is forced.
+    /// The quality of each point; the index is the [`PointId`], and the length is [`Points::ids`].
+    /// The quality of an output is only [`Quality::Forced`] or [`Quality::Good`].
     pub quality: Vec<Quality>,
-    /// When each input was last good, on the scan's clock; by [`PointId`].
+    /// The time when each input was last good, on the scan's clock; the index is the [`PointId`].
     pub good_at: Vec<Duration>,
 }
 
 impl Inputs {
-    /// An image of zeroes in which every input is `Waiting`, because no device has been read yet.
+    /// Creates an image of zeroes. Every input has the quality `Waiting`, because no device has
+    /// been read yet.
     pub fn unread(points: &Points) -> Self {
         let mut quality = vec![Quality::Good; points.ids()];
         for (id, _) in points.iter().filter(|(_, point)| point.direction == Direction::In) {
@@ -354,8 +374,8 @@ impl Inputs {
         Self { bytes: vec![0; points.image_bytes(Direction::In)], quality, good_at }
     }
 
-    /// Records the quality that a driver gives to an input at `now`. The driver has put a good
-    /// value into the image.
+    /// Records the quality of an input at the time `now`. The driver calls this function. If the
+    /// quality is good, the driver has already put the new value into the image.
     pub fn note(&mut self, id: PointId, quality: Quality, now: Duration) {
         self.quality[id.index()] = quality;
         if quality.class() == Class::Good {
@@ -363,7 +383,7 @@ impl Inputs {
         }
     }
 
-    /// Lowers the quality of an input to `quality`, unless the input's quality is worse already.
+    /// Lowers the quality of an input to `quality`. A quality that is already worse stays.
     pub fn degrade(&mut self, id: PointId, quality: Quality) {
         let worst = self.quality[id.index()].max(quality);
         self.quality[id.index()] = worst;

@@ -1,11 +1,14 @@
-//! The lending of the world: at any time, either its owner or the guest that is being called has
-//! it.
+//! The lending of the [`World`](super::world::World): at any time, either the owner of the world or
+//! the called guest can use it.
 //!
-//! A call into a guest lends the world to the host's state of that guest, because the functions
-//! that the guest calls reach only that state. The owner and the guest each have a place for the
-//! world, a [`Lent`], and the world lies in one of the two places. The owners are the scan, a
-//! shadow run, a recipe, a replay and a preparation. `plugin/instance/wasm/call.rs` lends the world
-//! and gives it back; what the world contains is in `world.rs`.
+//! A guest has state on the side of the host, and the functions that the guest calls can reach only
+//! this state. Therefore each call into a guest first moves the world into this state, and moves
+//! the world back after the call. The owner and the guest each have a slot for the world, a
+//! [`Lent`]. The world is always in exactly one of these two slots.
+//!
+//! The owners are the scan, a shadow run, a recipe, a replay and the preparation of a program.
+//! `plugin/instance/wasm/call.rs` lends the world and returns it. The contents of the world are in
+//! `world.rs`.
 //!
 //! ```text
 //!             pass_to, before the call
@@ -14,40 +17,44 @@
 //!             pass_to, when the guest has ended
 //! ```
 //!
-//! Only a pointer moves, so a call neither copies the world nor allocates.
+//! Only a pointer moves. A call does not copy the world and does not allocate.
 
 use std::ops::{Deref, DerefMut};
 
-/// The reason why the thing is never missing where the code uses it: the owner uses it between two
-/// calls, and the guest uses it during a call.
+/// The message of the panic if the code uses a slot whose value is lent. A correct program never
+/// reaches this panic, because the owner uses the value only between two calls, and the guest uses
+/// the value only during a call.
 ///
-/// A call lends the thing before the guest runs, and gives it back when the guest has ended, in
-/// whatever way. Only a panic of the host's own code in the middle of a call leaves the thing lent.
-/// After such a panic the owner ends too, or asks with [`Lent::if_here`] first.
+/// A call lends the value before the guest runs, and returns the value after every end of the
+/// guest, also after a trap. Exception: if the code of the host panics in the middle of a call, the
+/// value stays lent. After such a panic the owner ends too, or the owner first checks with
+/// [`Lent::if_here`].
 const IS_HERE: &str = "a call lends it, and gives it back before the call returns";
 
-/// A place for a thing, which is either here or lent to the other place.
+/// A slot for a value. Either the value is in this slot, or it is lent to another slot.
 #[derive(Debug)]
 pub struct Lent<T>(Option<Box<T>>);
 
 impl<T> Lent<T> {
-    /// The place of the owner.
+    /// Creates the slot of the owner, with the value in it.
     pub const fn new(thing: Box<T>) -> Self {
         Self(Some(thing))
     }
 
-    /// The place of a guest, before anything was lent to it.
+    /// Creates the slot of a guest, which is empty at first.
     pub const fn nothing() -> Self {
         Self(None)
     }
 
-    /// Moves the thing to the other place: the owner lends it, or the guest's side gives it back.
+    /// Moves the value to the slot `other`. The owner calls this to lend the value, and the side of
+    /// the guest calls this to return the value.
     pub fn pass_to(&mut self, other: &mut Self) {
         debug_assert!(self.0.is_some() && other.0.is_none(), "it lies in one place");
         other.0 = self.0.take();
     }
 
-    /// The thing, or `None` if a panic has left it lent.
+    /// Returns the value. Returns `None` if the value is still lent because a panic has interrupted
+    /// a call.
     pub fn if_here(&mut self) -> Option<&mut T> {
         self.0.as_deref_mut()
     }
@@ -57,8 +64,8 @@ impl<T> Deref for Lent<T> {
     type Target = T;
 
     /// # Panics
-    /// If the thing is lent. A use of a lent thing is a defect; `IS_HERE` says why the defect does
-    /// not happen.
+    /// If the value is lent. To use a lent value is a defect in the code; `IS_HERE` has the reason
+    /// why this does not happen.
     fn deref(&self) -> &T {
         self.0.as_ref().expect(IS_HERE)
     }

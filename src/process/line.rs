@@ -1,8 +1,8 @@
-//! Log lines about programs, from the scan to the thread that writes the log.
+//! Log lines about programs. The scan creates the lines, and another thread writes them.
 //!
-//! A line holds its texts in itself, without an allocation, because the scan makes the line inside
-//! a cycle. This file writes nothing: the daemon writes the lines out. How many lines a program may
-//! log is in `plugin/instance/pace.rs`.
+//! The scan creates a line inside a cycle, so a line must not need an allocation. Therefore a line
+//! contains its texts in arrays of fixed size. This file writes no line to the log: the daemon does
+//! that. The limit for the number of lines of one program is in `plugin/instance/pace.rs`.
 
 use super::refused::RefusedCall;
 use super::seat::Seat;
@@ -14,7 +14,8 @@ pub const MAX_LOG_BYTES: usize = 1024;
 /// Longest file name in a log line, in bytes.
 pub const MAX_FILE_BYTES: usize = 64;
 
-/// The level that a guest gives to its line. The codes are those of `wasm_log`.
+/// The level of a line that a guest logs. The order of the levels is the order of their codes in
+/// `wasm_log`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the levels")]
 pub enum Level {
@@ -25,18 +26,20 @@ pub enum Level {
     Trace,
 }
 
-/// A log line about a program. The scan's thread makes it; another thread writes it out.
+/// A log line about a program. The scan's thread creates the line, and another thread writes the
+/// line to the log.
 #[derive(Debug, Clone)]
 pub struct Line {
     /// The seat of the program.
     pub seat: Seat,
-    /// The cycle in which the line was made; 0 before the first poll.
+    /// The number of the cycle in which the line was created; 0 before the first poll of the
+    /// program.
     pub cycle: u64,
-    /// The contents of the line.
+    /// The content of the line.
     pub message: Message,
 }
 
-/// The contents of a [`Line`].
+/// The content of a [`Line`].
 #[derive(Debug, Clone)]
 #[allow(
     clippy::large_enum_variant,
@@ -47,44 +50,51 @@ pub enum Message {
     Said {
         /// The level of the line.
         level: Level,
-        /// The guest's source file; may be empty.
+        /// The source file of the guest that logged the line; may be empty.
         file: Text<MAX_FILE_BYTES>,
-        /// The line in that file; 0 if unknown.
+        /// The line number in that source file; 0 if unknown.
         line: u32,
-        /// The text, as the guest gave it.
+        /// The text that the guest has logged.
         text: Text<MAX_LOG_BYTES>,
     },
-    /// The number of lines that were dropped because the guest had logged more than its rate limit.
+    /// The number of lines that were dropped, because the guest has logged more lines than its rate
+    /// limit allows.
     Dropped(u32),
-    /// The first refused call of one kind and name.
+    /// The first refused call of one kind and name. Later calls of this kind and name are only
+    /// counted.
     Refused(RefusedCall),
-    /// The program is refused calls of more kinds and names than there are entries for.
+    /// The program has more refused calls of different kinds and names than the table of refused
+    /// calls has entries.
     OthersRefused {
-        /// Whether these refusals keep the program from doing something.
+        /// Whether these refusals are denials: the program did not get an effect or a value that it
+        /// asked for.
         is_denial: bool,
     },
 }
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Debug)]
 pub enum LogSink {
-    /// To the thread that writes the log. If the queue is full, the line is dropped and counted.
+    /// A queue to the thread that writes the log. If the queue is full, the line is dropped and
+    /// counted.
     Queue {
-        /// The queue to that thread. The scan's thread writes, that thread reads.
+        /// The queue. The scan's thread puts lines in, and the thread that writes the log takes
+        /// them out.
         queue: rtrb::Producer<Line>,
-        /// Number of lines that found no room.
+        /// Number of lines that were dropped because the queue was full.
         lost: u64,
     },
-    /// Into a list, for a program that is being prepared or tested.
+    /// A list, for a program that is prepared or tested outside of the scan.
     List(Vec<Line>),
 }
 
-/// Most log lines that are kept of one preparation or test. A guest with the default rate limit
-/// cannot log so many in one burst.
+/// Most log lines that are stored for one preparation or test; further lines are dropped. A guest
+/// with the default rate limit cannot log this many lines in one burst.
 const MAX_LISTED_LINES: usize = 1000;
 
 impl LogSink {
-    /// Number of lines that found no room in the queue.
+    /// Returns the number of lines that were dropped because the queue was full. A list does not
+    /// count its dropped lines.
     pub fn lost(&self) -> u64 {
         match self {
             Self::Queue { lost, .. } => *lost,
@@ -92,7 +102,8 @@ impl LogSink {
         }
     }
 
-    /// Puts a line into the queue or the list, or drops the line if there is no room.
+    /// Puts a line into the queue or the list. If the queue or the list is full, the line is
+    /// dropped.
     pub fn push(&mut self, line: Line) {
         match self {
             Self::Queue { queue, lost } => {

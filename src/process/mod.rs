@@ -1,19 +1,26 @@
-//! The process image at work: what a cycle works on, between the devices and the programs.
+//! The process image: the values that a scan cycle works on, between the devices and the programs.
 //!
-//! This folder knows no device, no module and no wasm. It holds the values and decides which of
-//! them are valid; `scan` decides when the values move.
+//! This folder contains no code for devices, plugin files or WebAssembly. It stores the values and
+//! decides which of the values are valid. `scan` decides when the values move. In one cycle a value
+//! moves like this:
 //!
-//! - `world.rs` is everything that the scan lends to each program in turn: the images, the owners
-//!   of the outputs, the variables, the log. `lent.rs` does the lending.
-//! - `image.rs` says what a point is, where it lies in the image, and how good its value is.
-//! - `variable.rs` is the table of the values that programs share.
-//! - `overlay.rs` holds the values that replace those of devices and programs: safe over force over
-//!   program.
-//! - `seat.rs` is a program's place in the scan, and `grant.rs` what a program may use.
-//! - `scratch.rs` holds the output bytes that a program has written in the present poll. These
-//!   bytes are not valid yet.
-//! - `call.rs` has the phases of a program and the result codes of its calls, `refused.rs` the
-//!   reasons for refused calls, and `line.rs` the log lines about programs.
+//! ```text
+//! driver ──▶ inputs ──▶ overlay ──▶ program ──▶ scratch ──▶ outputs ──▶ overlay ──▶ driver
+//!            image.rs               (poll)      scratch.rs  world.rs
+//! ```
+//!
+//! - `world.rs` has the `World`: the images, the owners of the outputs, the variables and the log.
+//!   The scan lends the `World` to each program in turn; `lent.rs` does the lending.
+//! - `image.rs` defines a point, its address in the image, and the quality of its value.
+//! - `variable.rs` has the table of variables. Variables are values that programs share.
+//! - `overlay.rs` stores forces, substitute values and safe values. These values replace the values
+//!   of devices and programs. Precedence of an output: safe, then force, then program.
+//! - `seat.rs` defines a seat, which is a program's slot in the scan. `grant.rs` defines which
+//!   points and variables a program may use.
+//! - `scratch.rs` stores the output bytes that a program has written in the present poll. These
+//!   bytes become valid only if the poll ends without a trap.
+//! - `call.rs` has the phases of a program and the result codes of its calls. `refused.rs` has the
+//!   reasons for refused calls, and `line.rs` has the log lines about programs.
 
 pub mod call;
 pub mod grant;

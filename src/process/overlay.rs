@@ -1,14 +1,21 @@
-//! The overlay: values that stand over those of devices and programs. These are forces of an
-//! operator, substitutes for bad inputs, and safe values of outputs whose program lacks a required
-//! input.
+//! The overlay: values that replace the values of devices and programs. The overlay has three kinds
+//! of values: forces of an operator, substitutes for bad inputs, and safe values of outputs whose
+//! program lacks a required input.
 //!
-//! The value of a device or program under the overlay is not lost: it shows again as soon as no
-//! other value stands over it. Precedence of outputs: safe, then force, then program. So a force
-//! has no effect while no program owns its output, because the output is safe. Only
-//! [`Overlay::new`] and [`Overlay::take_points`] allocate in this file.
+//! ```text
+//! inputs    driver ──▶ ages ──▶ substitute, if bad ──▶ force ──▶ program      apply
+//! outputs   program ──▶ force, if owned ──▶ safe, if input lacks ──▶ driver   drive
+//! ```
 //!
-//! Which forces are allowed, for how long and why, is decided in the daemon. Whether a program
-//! lacks a required input is decided in `scan/require.rs`.
+//! The value of a device or program is not lost while the overlay replaces it. When the force or
+//! substitute ends, the value becomes visible again. Precedence of outputs: safe, then force, then
+//! program. An output without an owner is safe. Therefore a force on an output has no effect while
+//! no program owns the output.
+//!
+//! Only [`Overlay::new`] and [`Overlay::take_points`] allocate memory in this file.
+//!
+//! The daemon decides which forces are allowed, and for how long. `scan/require.rs` decides whether
+//! a program lacks a required input.
 
 use std::time::Duration;
 
@@ -17,47 +24,53 @@ use super::image::{
 };
 use super::seat::{MAX_PROGRAMS, Seat};
 
-/// Most forces at one time, because each force costs time in every cycle, and because an operator
-/// cannot remember more.
+/// Most forces at one time. The number is limited for two reasons: each force costs time in every
+/// cycle, and an operator cannot remember more forces.
 pub const MAX_FORCES: usize = 64;
 
-/// A value that an operator gives to a point.
+/// A force: a value that an operator sets for a point, in place of the value of the device or
+/// program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Force {
     /// The forced point.
     pub point: PointId,
-    /// The value.
+    /// The forced value, as raw bytes.
     pub raw: Raw,
-    /// The end of the force, on the scan's clock; `None` means that the force stays as long as the
-    /// daemon runs.
+    /// The time when the force ends, on the scan's clock. With `None`, the force stays as long as
+    /// the daemon runs.
     pub until: Option<Duration>,
 }
 
-/// All values that stand over the images.
+/// All values that replace values of the images.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    /// The forces, in the order in which they were made.
+    /// The forces, in the order in which they were set.
     forces: Vec<Force>,
-    /// Inputs whose age the configuration limits.
+    /// Inputs for which the configuration limits the age of the value, with these limits.
     aging: Vec<(PointId, Freshness)>,
-    /// Inputs that have a substitute value.
+    /// Inputs for which the configuration has a substitute value, with this value.
     substitutes: Vec<(PointId, Raw)>,
-    /// For each input that has a value of the overlay, the value and quality that the overlay has
-    /// replaced. The entries are in the order in which they were replaced.
+    /// The values and qualities of inputs that the overlay has replaced in this cycle, in the order
+    /// of the replacements. An input has several entries if, for example, a substitute and then a
+    /// force have replaced its value.
     covered: Vec<(PointId, Raw, Quality)>,
-    /// Outputs without an owner that keep their value until the given time.
+    /// Outputs that have lost their owner but are not safe yet because their hold time runs, each
+    /// with the end of its hold time.
     leaving: Vec<(PointId, Duration)>,
-    /// Programs that lack a required input, and the time from which their outputs are safe.
+    /// Programs that lack a required input, and the time when the outputs of each program become
+    /// safe.
     lacking: Vec<(Seat, Duration)>,
-    /// The outputs of the programs in `lacking`, with the values that the outputs have in this
+    /// The outputs of the programs in `lacking`, with the values that the devices get in this
     /// cycle.
     kept: Vec<(PointId, Raw)>,
-    /// Outputs that are forced in this cycle.
+    /// The forced outputs of this cycle. The next cycle resets the quality of these outputs to
+    /// good.
     forced: Vec<PointId>,
 }
 
 impl Overlay {
-    /// An empty overlay, with room for everything that may be added.
+    /// Creates an empty overlay. The lists have enough capacity for the greatest number of entries,
+    /// so later calls need not allocate.
     pub fn new(points: &Points) -> Self {
         let mut overlay = Self {
             forces: Vec::with_capacity(MAX_FORCES),
@@ -69,7 +82,7 @@ impl Overlay {
         overlay
     }
 
-    /// Takes over these points. Values over points that are gone are dropped.
+    /// Replaces the points. Entries for points that no longer exist are dropped. Allocates memory.
     pub fn take_points(&mut self, points: &Points) {
         let is_there = |id: PointId| points.get(id).is_some();
         self.forces.retain(|force| is_there(force.point));
@@ -88,21 +101,22 @@ impl Overlay {
         self.aging = points.iter().filter_map(limited).collect();
         self.substitutes = points.iter().filter_map(substitute).collect();
         let outputs = points.iter().filter(|(_, point)| point.direction == Direction::Out).count();
-        // At most three values stand over an input: one for its age, a substitute and a force.
+        // An input has at most three entries in `covered`: one for its age, one for a substitute
+        // and one for a force.
         self.covered.reserve(self.aging.len() + self.substitutes.len() + MAX_FORCES);
         self.leaving.reserve(outputs);
         self.kept.reserve(outputs);
     }
 
-    /// The forces, in the order in which they were made.
+    /// The forces, in the order in which they were set.
     pub fn forces(&self) -> &[Force] {
         &self.forces
     }
 
-    /// Forces a point. This replaces a force that the point already has.
+    /// Sets a force. If the point already has a force, the new force replaces the old force.
     ///
     /// # Errors
-    /// When there are [`MAX_FORCES`] forces already.
+    /// If there are [`MAX_FORCES`] forces already.
     pub fn force(&mut self, force: Force) -> Result<(), &'static str> {
         self.unforce(Some(force.point));
         if self.forces.len() == MAX_FORCES {
@@ -112,13 +126,14 @@ impl Overlay {
         Ok(())
     }
 
-    /// Ends the force of a point; with `None`, all forces.
+    /// Ends the force of a point. With `None`, ends all forces.
     pub fn unforce(&mut self, point: Option<PointId>) {
         self.forces.retain(|force| point.is_some_and(|point| force.point != point));
     }
 
-    /// Restores the inputs as the devices gave them, because each device goes on from the values
-    /// that it has written.
+    /// Restores the values and qualities that the drivers gave to the inputs. The scan calls this
+    /// function before the drivers read, because a driver continues from its own earlier values and
+    /// qualities.
     pub fn remove(&mut self, points: &Points, inputs: &mut Inputs) {
         while let Some((id, raw, quality)) = self.covered.pop() {
             points[id].put_raw(&mut inputs.bytes, &raw);
@@ -126,7 +141,9 @@ impl Overlay {
         }
     }
 
-    /// Lets inputs age. Afterwards puts substitutes over bad inputs, and forces over any inputs.
+    /// Applies the overlay to the inputs, in three steps. First, lowers the quality of inputs whose
+    /// value is too old. Then replaces bad inputs by their substitutes. Then sets the forced
+    /// inputs. Forces whose time is over end before these steps.
     pub fn apply(&mut self, now: Duration, points: &Points, inputs: &mut Inputs) {
         let Self { forces, aging, substitutes, covered, .. } = self;
         forces.retain(|force| force.until.is_none_or(|until| now < until));
@@ -154,33 +171,36 @@ impl Overlay {
         }
     }
 
-    /// Sets from when on the outputs of this program are safe. `None` means that the program has
-    /// all required inputs again.
+    /// Records that the program on `seat` lacks a required input. `from` is the time when the
+    /// outputs of the program become safe. `None` means that the program has all required inputs
+    /// again.
     pub fn lacks(&mut self, seat: Seat, from: Option<Duration>) {
         let known = self.lacking.iter().position(|(other, _)| *other == seat);
         match (known, from) {
-            // The moment that was set first stays, even if another version runs by now.
+            // The time that was set first stays valid, even if a new version of the program is now
+            // on the seat.
             (Some(_), Some(_)) | (None, None) => {}
             (Some(at), None) => drop(self.lacking.swap_remove(at)),
             (None, Some(from)) => self.lacking.push((seat, from)),
         }
     }
 
-    /// Whether any program lacks a required input, or its outputs will soon be safe for that
-    /// reason.
+    /// Whether at least one program lacks a required input.
     pub fn is_lacking(&self) -> bool {
         !self.lacking.is_empty()
     }
 
-    /// Since when the outputs of this program are safe because it lacks a required input; `None` if
-    /// they are not.
+    /// Returns the time when the outputs of the program on `seat` became safe, because the program
+    /// lacks a required input. Returns `None` if the program has all required inputs, or if that
+    /// time is later than `now`.
     pub fn degraded(&self, seat: Seat, now: Duration) -> Option<Duration> {
         let since = self.lacking.iter().find(|(other, _)| *other == seat)?.1;
         (now >= since).then_some(since)
     }
 
-    /// Handles an output that has lost its owner: the output becomes safe now, or keeps its value
-    /// for [`Point::hold_for`].
+    /// Handles an output that has lost its owner. Without a hold time ([`Point::hold_for`]) the
+    /// output becomes safe now. With a hold time the output retains its value until the hold time
+    /// is over.
     pub fn leave(&mut self, now: Duration, id: PointId, point: &Point, outputs: &mut [u8]) {
         self.leaving.retain(|(other, _)| *other != id);
         if point.hold_for.is_zero() || point.safe == Safe::Hold {
@@ -190,19 +210,20 @@ impl Overlay {
         }
     }
 
-    /// Whether this output has no owner and still keeps its value until its hold time is over.
+    /// Whether this output has lost its owner and its hold time still runs.
     pub fn is_leaving(&self, id: PointId) -> bool {
         self.leaving.iter().any(|(leaving, _)| *leaving == id)
     }
 
-    /// Makes all outputs safe now that have lost their owner and still keep their value.
+    /// Makes outputs without an owner safe now, without waiting for the end of their hold time.
     pub fn make_safe_now(&mut self, points: &Points, outputs: &mut [u8]) {
         self.leaving.drain(..).for_each(|(id, _)| make_safe(&points[id], outputs));
     }
 
-    /// Writes to `driven` the values for the devices: `outputs`, and over them the values of the
-    /// overlay. Before the call, `driven` has the values of the cycle before. `quality` has the
-    /// quality of each point.
+    /// Computes the values for the devices: copies `outputs` to `driven` and applies the overlay to
+    /// `driven`. The caller passes `driven` with the values of the last cycle, because an output in
+    /// its hold time retains the last value. `quality` has the quality of each point; a forced
+    /// output gets [`Quality::Forced`] in this list.
     pub fn drive(
         &mut self,
         now: Duration,
@@ -230,8 +251,8 @@ impl Overlay {
         }
     }
 
-    /// Makes the outputs safe whose hold time without an owner is over. Removes from the list the
-    /// outputs that have an owner again.
+    /// Makes the outputs of `leaving` safe whose hold time is over, and removes these outputs from
+    /// `leaving`. Also removes the outputs that have an owner again.
     fn end_leaving(
         &mut self,
         now: Duration,
@@ -249,8 +270,9 @@ impl Overlay {
         });
     }
 
-    /// Notes the outputs of programs that lack a required input. Each output is noted with its safe
-    /// value or, until its hold time is over, with the value that its device has now.
+    /// Fills the list `kept` with the outputs of programs that lack a required input. Each output
+    /// gets its safe value. An output whose hold time still runs, or whose safe setting is `Hold`,
+    /// gets the value that its device has now.
     fn keep(&mut self, now: Duration, points: &Points, owners: &[Option<Seat>], driven: &[u8]) {
         if self.lacking.is_empty() {
             return;
@@ -270,7 +292,8 @@ impl Overlay {
     }
 }
 
-/// Gives an output its safe value, if it has one.
+/// Writes the safe value of an output into `outputs`. Does nothing if the safe setting is `Hold`,
+/// or if the point is an input.
 pub(super) fn make_safe(point: &Point, outputs: &mut [u8]) {
     if let (Direction::Out, Safe::Value(value)) = (point.direction, point.safe) {
         point.write(outputs, value).expect("the configuration has tried every safe value");

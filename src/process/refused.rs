@@ -1,9 +1,11 @@
-//! Refused calls: a call of a guest that failed is logged once and then counted, so that no error
-//! code of the contract goes unseen.
+//! Refused calls: calls of a guest that the host has answered with an error code. The first refused
+//! call of a kind and name gets a log line. Later calls of the kind and name are only counted. So
+//! an operator sees every error code that a guest gets.
 //!
-//! Each kind and name of a refused call has an entry, counted in `refused/tally.rs`. The first call
-//! of each is also a line of the log, which `plugin/instance/guest/refuse.rs` makes. Nothing in
-//! this file waits. Only the texts allocate, and they are made outside of the scan.
+//! The kind is the variant of [`Why`], and the name is the name of the point or variable. Each
+//! combination of kind and name has an entry with a counter, in `refused/tally.rs`.
+//! `plugin/instance/guest/refuse.rs` makes the log line. No function in this file waits. Only the
+//! functions that make texts allocate, and they run outside of the scan.
 
 mod tally;
 
@@ -16,58 +18,61 @@ use crate::text::Text;
 pub(crate) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 
-/// Most entries of one instance for denials, and as many again for other refusals. An operator does
-/// not read more. Calls for which there is no entry are counted together.
+/// Most entries of one instance for denials. There are as many entries again for refusals that are
+/// no denials. The number is limited because an operator does not read more lines. Calls for which
+/// no entry is free share one counter.
 pub const MAX_ENTRIES: usize = 32;
 
-/// Why a call was refused.
+/// The reason why a call was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The output is not granted to the program.
+    /// The configuration does not grant the output to the program.
     NotGranted,
-    /// The output belongs to this other program.
+    /// The output is owned by the program on this other seat.
     Owned(Seat),
-    /// The bytes for an output are no finite number.
+    /// The bytes for a float output are infinite or not a number.
     NotFinite,
-    /// The input is not granted to the program.
+    /// The configuration does not grant the input to the program.
     InputNotGranted,
-    /// The program wrote to an input.
+    /// The program has tried to write an input.
     NoOutput,
-    /// There is no point of this name.
+    /// No point has this name.
     NoPoint,
-    /// There is no point with this id.
+    /// No point has this id.
     NoPointId(i32),
-    /// The point has another type than the call takes.
+    /// The point has another type than the called function needs.
     PointType,
-    /// The type of the point cannot hold the value, or the type of the call cannot hold the point's
-    /// value.
+    /// In a write, the value is outside the range of the point's type. In a read, the value of the
+    /// point is outside the range of the called function's type.
     OutOfRange,
-    /// The variable is not granted to the program.
+    /// The configuration does not grant the variable to the program.
     VariableNotGranted,
-    /// The program has made too many variables.
+    /// The program has already created [`MAX_MADE`] variables.
     VariableQuota,
-    /// There are too many variables, or the name is empty.
+    /// The table of variables is full, or the name is empty. (A name that is too long is
+    /// `Malformed`.)
     VariableLimit,
-    /// The variable has the first type, and the call is for the second.
+    /// The variable has the type of the first field, but the call needs the type of the second
+    /// field.
     VariableType(VariableKind, VariableKind),
-    /// There is no variable of this name.
+    /// No variable has this name.
     NoVariable,
-    /// A write to the variable, with this type, that the program made in its start. The write
-    /// became invalid for this reason when the program took its seat. At the time of the write, the
-    /// reason did not exist yet.
+    /// The program wrote the variable in its start, when the write was allowed. The write was
+    /// dropped when the program took its seat, because the reason in the first field existed at
+    /// that time. The second field is the type of the dropped value.
     Dropped(Denied, VariableKind),
-    /// The call is not for this phase.
+    /// The called function is not allowed in this phase.
     Phase(Phase),
     /// The address or the length is outside of the image.
     OutOfImage,
-    /// The state that `save` writes is too long.
+    /// The state that the guest writes in `save` is too long.
     StateLimit,
-    /// A pointer, a length, a level or a text is wrong.
+    /// A pointer, a length, a log level or a text in the arguments is wrong.
     Malformed,
 }
 
 impl Why {
-    /// The code that the guest gets.
+    /// Returns the code that the guest gets as the result of the call.
     pub(crate) fn code(self) -> Code {
         match self {
             Self::NotFinite | Self::OutOfRange | Self::VariableQuota => Code::Error,
@@ -81,13 +86,15 @@ impl Why {
         }
     }
 
-    /// Whether the refusal is a denial: it keeps the program from an effect or a value. A missing
-    /// variable is no denial, because the variable may appear later.
+    /// Whether the refusal is a denial: the program does not get an effect or a value that it asked
+    /// for. A call about a missing variable is no denial, because the variable may be created
+    /// later.
     pub(crate) fn is_denial(self) -> bool {
         self != Self::NoVariable
     }
 
-    /// Whether the name of the call is that of a variable; otherwise it is that of a point.
+    /// Whether the name in the refused call is the name of a variable. Otherwise the name is the
+    /// name of a point.
     pub fn is_about_variable(self) -> bool {
         match self {
             Self::VariableNotGranted | Self::VariableQuota | Self::VariableLimit => true,
@@ -99,8 +106,8 @@ impl Why {
         }
     }
 
-    /// Whether only the arguments or the phase of the call were wrong, so that another call of the
-    /// same function may succeed.
+    /// Whether only the arguments or the phase of the call were wrong. In that case another call of
+    /// the same function may succeed.
     pub(crate) fn is_mistake(self) -> bool {
         match self {
             Self::NotFinite | Self::OutOfRange | Self::NoPointId(_) | Self::Phase(_) => true,
@@ -112,7 +119,7 @@ impl Why {
         }
     }
 
-    /// The reason of a refusal of which only the code is known.
+    /// Returns the most probable reason for a refusal if only the code and the phase are known.
     pub(crate) fn of(code: Code, phase: Phase) -> Self {
         match code {
             Code::Success | Code::Error => Self::Malformed,
@@ -124,32 +131,32 @@ impl Why {
     }
 }
 
-/// The program that has the output or variable of a refused call, as far as the caller of
-/// [`RefusedCall::words`] knows.
+/// The cause of a refused call: the program or the configuration that already uses the output or
+/// the variable. [`RefusedCall::words`] names this cause in the text for the operator.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper<'a> {
-    /// The caller does not know the program.
+    /// The caller does not know which program uses the output or variable.
     #[default]
     Unknown,
-    /// Another program, which owns the output, or wrote or made the variable. The other program
-    /// runs, or will run.
+    /// Another program, with this name. The named program owns the output, or has written or
+    /// created the variable. The named program runs, or will run.
     Program(&'a str),
-    /// The refused program itself has written the variable with the other type.
+    /// The refused program itself. This program has written the variable with the other type.
     Itself,
-    /// Both the refused program and this other program have written the variable with the other
-    /// type. The other program runs, or will run.
+    /// The refused program and another program, with this name. The two programs have written the
+    /// variable with the other type. The named program runs, or will run.
     Both(&'a str),
-    /// Two programs: one of them wrote the variable last, and the other made it. Both run, or will
-    /// run.
+    /// Two other programs. The first program wrote the variable last, and the second program
+    /// created the variable. Both programs run, or will run.
     Two(&'a str, &'a str),
-    /// No running program has the output or variable.
+    /// No running program uses the output or variable.
     Nobody,
-    /// The configuration declares the variable.
+    /// The configuration, which declares the variable.
     Configuration,
 }
 
 impl<'a> Keeper<'a> {
-    /// The program to name, if there is one.
+    /// Returns the name of another program, for a text; `None` if no other program is known.
     fn name(self) -> Option<&'a str> {
         match self {
             Self::Program(name) | Self::Both(name) | Self::Two(name, _) => Some(name),
@@ -157,7 +164,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// The text that says why a write of a program's start is not valid.
+    /// Returns the text with the reason why a write in the start of a program was dropped.
     fn why_dropped(self, why: Denied, asked: VariableKind) -> String {
         match why {
             Denied::NotGranted => "it is not granted to it".into(),
@@ -169,9 +176,10 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// The text that says how the variable can get another type. A cold restart forgets the
-    /// variable, and the next program that writes the variable makes it anew. So the operator must
-    /// take the steps in this order.
+    /// Returns the text with the steps by which the variable can get another type. A cold restart
+    /// removes the variable, and the next program that writes the variable creates it again.
+    /// Therefore the operator must first stop or replace the programs that write the old type, and
+    /// then make the cold restart.
     fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
         match self {
             Self::Unknown => format!(
@@ -203,24 +211,27 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// A call that was refused.
+/// A refused call: the reason, the function and the name.
 #[derive(Debug, Clone)]
 pub struct RefusedCall {
-    /// The reason.
+    /// The reason why the call was refused.
     pub why: Why,
     /// The name of the called function, for example `wasm_point_find`.
     pub call: &'static str,
-    /// The name of the point or variable; empty if there is none.
+    /// The name of the point or variable; empty if the call is not about a point or variable.
     pub name: Text<MAX_NAME_BYTES>,
 }
 
 impl RefusedCall {
-    /// The code that the guest got, or would get now: 1 to 5.
+    /// Returns the code of the refusal, 1 to 5. For most reasons, the guest got this code as the
+    /// result of the call. For [`Why::Dropped`], the call succeeded at first, and the guest would
+    /// get this code now.
     pub fn code(&self) -> i32 {
         self.why.code() as i32
     }
 
-    /// The program that owned the output at the first of these calls.
+    /// Returns the seat that owned the output at the first refused call of this entry; `None` for
+    /// any other reason.
     pub fn owner(&self) -> Option<Seat> {
         match self.why {
             Why::Owned(seat) => Some(seat),
@@ -228,29 +239,31 @@ impl RefusedCall {
         }
     }
 
-    /// Whether the refusal is a denial: it keeps the program from an effect or a value.
+    /// Whether the refusal is a denial: the program does not get an effect or a value that it asked
+    /// for.
     pub fn is_denial(&self) -> bool {
         self.why.is_denial()
     }
 
-    /// Whether a further refused call belongs to the same entry.
+    /// Whether a new refused call belongs to the entry of this refused call.
     fn is(&self, why: Why, call: &str, name: &str) -> bool {
-        // A program can invent ever new names for which there is no room, so all these names share
-        // one entry.
+        // If the table of variables is full, a program may try new names without end. Therefore all
+        // names with this reason share one entry.
         let is_any_name = matches!(why, Why::VariableQuota | Why::VariableLimit);
         let is_about_call = name.is_empty();
         discriminant(&self.why) == discriminant(&why)
             && (is_any_name || self.name.as_str() == name && (!is_about_call || self.call == call))
     }
 
-    /// Whether only the arguments or the phase of the call were wrong, so that another call of the
-    /// same function may succeed.
+    /// Whether only the arguments or the phase of the call were wrong. In that case another call of
+    /// the same function may succeed.
     pub fn is_mistake(&self) -> bool {
         self.why.is_mistake()
     }
 
-    /// The text about a call that was refused before the first poll, would be allowed now, and was
-    /// not made again. The text goes after the plugin's name and a colon.
+    /// Returns the text about a call that was refused in the start of the program and would be
+    /// allowed now. The program has not repeated the call. The caller puts the plugin's name and a
+    /// colon before the text.
     pub fn words_of_the_start(&self) -> String {
         let name = self.name.as_str();
         let what = match self.why {
@@ -263,7 +276,8 @@ impl RefusedCall {
         format!("{what} at its start; that has changed, and `camshaft restart` has it ask again")
     }
 
-    /// The text about the refused call; it goes after the plugin's name and a colon.
+    /// Returns the text about the refused call. The caller puts the plugin's name and a colon
+    /// before the text.
     pub fn words(&self, keeper: Keeper<'_>) -> String {
         let (call, name, code) = (self.call, self.name.as_str(), self.code());
         let refused = format!("{call} is refused with code {code}");
@@ -327,7 +341,8 @@ mod tests {
 
     use super::*;
 
-    /// Counts a call of `f`. Returns whether it is the first.
+    /// Counts a refused call of a function `f`. Returns whether the call is the first of its kind
+    /// and name.
     fn is_first(tally: &Tally, why: Why, name: &str, cycle: u64) -> bool {
         matches!(tally.count((why, "f", name), cycle), Counted::First(_))
     }

@@ -1,69 +1,78 @@
 //! The scratch: output bytes that a poll has written and that are not valid yet.
 //!
-//! After a good poll these bytes move into the output image; after a failed poll they are dropped.
-//! Which bytes a guest may write is in `plugin/instance/rights.rs`. When the bytes become valid is
-//! decided in `plugin/instance/guest.rs`. Nothing in this file allocates after construction.
+//! If the poll ends without a trap, these bytes move into the output image. If the poll traps,
+//! these bytes are dropped.
+//!
+//! ```text
+//! write of the guest ── stage ──▶ Scratch ── move_to, after a good poll ──▶ output image
+//!                                    └────── clear, after a trap
+//! ```
+//!
+//! `plugin/instance/rights.rs` decides which bytes a guest may write. `plugin/instance/guest.rs`
+//! decides when the bytes become valid. No function in this file allocates, except `Scratch::new`.
 
 use std::ops::Range;
 
-/// Output bytes that were written in this poll and are not valid yet.
+/// The output bytes that a program has written in the present poll. These bytes are not valid yet.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     bytes: Vec<u8>,
-    /// For each byte, the bits that were written.
+    /// For each byte, a mask of the bits that were written.
     written: Vec<u8>,
-    /// The part of the image outside which nothing was written.
+    /// The address range that contains all written bytes. Empty if no byte was written.
     touched: Range<usize>,
-    /// Whether a call wrote only a part of a float. Whether the float is a finite number shows only
-    /// when the poll has written all parts.
+    /// Whether a call wrote only a part of a float. In that case the check for a finite number must
+    /// wait until the end of the poll, when all parts are written.
     has_part: bool,
 }
 
 impl Scratch {
-    /// A scratch for an output image of this many bytes.
+    /// Creates a scratch for an output image of `len` bytes.
     pub(crate) fn new(len: usize) -> Self {
         Self { bytes: vec![0; len], written: vec![0; len], touched: len..0, has_part: false }
     }
 
-    /// Size of the output image in bytes.
+    /// Returns the size of the output image in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Stages those bits of `raw` that are set in `bits`, at the byte with address `at`.
+    /// Writes into the scratch those bits of `raw` that are set in `bits`. `at` is the address of
+    /// the byte.
     pub(crate) fn stage(&mut self, at: usize, raw: u8, bits: u8) {
         self.bytes[at] = self.bytes[at] & !bits | raw & bits;
         self.written[at] |= bits;
         self.touched = self.touched.start.min(at)..self.touched.end.max(at + 1);
     }
 
-    /// Notes that a part of a float was written.
+    /// Records that a call wrote only a part of a float.
     pub(crate) fn note_part(&mut self) {
         self.has_part = true;
     }
 
-    /// Whether a part of a float was written.
+    /// Whether a call wrote only a part of a float.
     pub(crate) fn has_part(&self) -> bool {
         self.has_part
     }
 
-    /// The part of the image outside which nothing was written.
+    /// The address range that contains all written bytes. Empty if no byte was written.
     pub(crate) fn touched(&self) -> Range<usize> {
         self.touched.clone()
     }
 
-    /// The value that a byte of `outputs` will have when the scratch becomes valid.
+    /// Returns the value that the byte at address `at` of `outputs` will have when the scratch
+    /// becomes valid.
     pub(crate) fn over(&self, at: usize, outputs: &[u8]) -> u8 {
         let bits = self.written[at];
         outputs[at] & !bits | self.bytes[at] & bits
     }
 
-    /// Drops what was written to one byte.
+    /// Drops the bits that were written to the byte at address `at`.
     pub(crate) fn forget(&mut self, at: usize) {
         self.written[at] = 0;
     }
 
-    /// Moves everything that was written into `outputs`.
+    /// Moves all written bits into `outputs`. Afterwards the scratch is empty.
     pub(crate) fn move_to(&mut self, outputs: &mut [u8]) {
         for at in self.touched.clone() {
             outputs[at] = self.over(at, outputs);
@@ -71,7 +80,7 @@ impl Scratch {
         self.clear();
     }
 
-    /// Drops everything that was written.
+    /// Drops all written bits.
     pub(crate) fn clear(&mut self) {
         self.has_part = false;
         if !self.touched.is_empty() {

@@ -1,12 +1,15 @@
-//! Seats: the places of the programs in the scan.
+//! Seats: the numbered slots for programs in the scan.
 //!
-//! An output is owned by a seat, and a log line names a seat. This file assigns no seats: the
-//! daemon decides which plugin has which seat, and `scan` decides which instance runs on it.
+//! A seat owns outputs, and each log line about a program has the number of the seat. This file
+//! assigns no seats. The daemon decides which plugin has which seat, and `scan` decides which
+//! instance runs on the seat.
 
-/// Most programs at one time: a bound for every list with an entry for each program.
+/// Most programs at one time. A list with one entry for each program has at most `MAX_PROGRAMS`
+/// entries.
 pub const MAX_PROGRAMS: usize = 256;
 
-/// A program's place in the scan. The seat belongs to a plugin's name. A swap puts another instance
-/// on the seat, and the seat keeps the outputs that it owns.
+/// The number of a program's slot in the scan. A seat belongs to the name of a plugin, not to an
+/// instance. A swap changes the instance on the seat, but does not change the outputs that the seat
+/// owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seat(pub u16);

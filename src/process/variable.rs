@@ -1,10 +1,17 @@
 //! Variables: named, typed values that the host owns and programs share.
 //!
-//! A program's writes are provisional until its poll has returned: [`Variables::commit`] keeps
-//! them, [`Variables::revert`] undoes them. All memory is allocated in advance, because writes
-//! happen inside a cycle. Which program may write which variable is decided in `grant.rs`.
-//! This file only counts how many variables each program has made. The type of one variable is in
-//! `variable/value.rs`.
+//! The writes of a program are provisional until its poll has returned. After a good poll,
+//! [`Variables::commit_as`] makes the writes permanent. After a trap, [`Variables::revert`] undoes
+//! the writes.
+//!
+//! ```text
+//! write ──▶ new value in the table, old value in `journal` ──▶ commit: empties `journal`
+//!                                                          └─▶ revert: restores the old value
+//! ```
+//!
+//! All memory is allocated in advance, because programs write inside a cycle. `grant.rs` decides
+//! which program may write which variable; this file only counts how many variables each program
+//! has created. The type of one variable is in `variable/value.rs`.
 
 mod value;
 
@@ -12,42 +19,47 @@ use std::time::Duration;
 
 pub use value::{Denied, Maker, Variable, VariableKind, Writers, Written};
 
-/// The most variables at one time. With [`MAX_NAME_BYTES`] this bounds the names to 128 KiB.
+/// Most variables at one time. With [`MAX_NAME_BYTES`], all names together take at most 128 KiB.
 pub const MAX_VARIABLES: usize = 1024;
 
-/// The longest name of a variable, in bytes.
+/// Longest name of a variable, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// The most variables that one program may make: a quarter of the table. Programs share the table,
-/// and no name is given back before a cold restart. A program can invent names without end, for
-/// example with a counter in the name, and must leave room for the others. A program that needs
-/// more on purpose declares them in the configuration.
+/// Most variables that one program may create: a quarter of the table. All programs share the
+/// table, and only a cold restart removes a variable. A program could create variables without end,
+/// for example with a counter in the name. The limit leaves room for the other programs. A program
+/// that needs more variables declares them in the configuration.
 pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
-/// All variables. Ids count up in the order of creation. Only a cold restart removes variables, and
-/// the remaining variables then get new ids.
+/// The table of all variables. A variable's id is its index in the lists of this table. The ids
+/// follow the order of creation. Only a cold restart removes variables; the remaining variables
+/// then get new ids.
 #[derive(Debug)]
 pub struct Variables {
-    /// The names of all variables in one text, one name after the other.
+    /// The names of all variables in one string, without separators, in the order of ids.
     names: String,
-    /// The end of each variable's name in `names`.
+    /// For each variable, the end of its name in `names`.
     ends: Vec<usize>,
     values: Vec<Variable>,
-    /// The maker of each variable. The variable counts against the quota of its maker.
+    /// The creator of each variable. The variable counts in the quota of its creator.
     makers: Vec<Maker>,
     /// The last writes of each variable.
     writers: Vec<Writers>,
-    /// The number of times that variables were removed and the others got new ids.
+    /// The number of calls of [`Variables::retain`], which removes variables and renumbers the
+    /// others.
     removals: u64,
-    /// Ids in the order of names: a look-up by bisection needs no allocation.
+    /// The ids in alphabetical order of the names. [`Variables::read`] finds a name by binary
+    /// search, which needs no allocation.
     by_name: Vec<u16>,
-    /// The former value of each variable that was written since the last commit; `None` if the
-    /// variable was also created since the last commit.
+    /// The undo list: each variable that was written after the last commit, with its value at that
+    /// commit. The value is `None` if the variable did not exist at that commit.
     journal: Vec<(u16, Option<Variable>)>,
-    /// For each variable, whether the journal contains it already.
+    /// For each variable, whether the variable was written after the last commit, so that `journal`
+    /// contains the variable.
     noted: Vec<bool>,
-    /// Variables that the configuration declares, with their types; some may not exist yet. A copy
-    /// of the table does not get this list, because only the scan makes variables.
+    /// The variables that the configuration declares, with their types. A declared variable may not
+    /// exist yet. A copy of the table does not get this list, because only the scan's table creates
+    /// variables.
     reserved: Vec<(String, VariableKind)>,
 }
 
@@ -69,7 +81,8 @@ impl Default for Variables {
 }
 
 impl Clone for Variables {
-    /// Written by hand, because the lists of a derived copy would have no spare capacity.
+    /// This code is written by hand, because a derived `clone` would make lists without spare
+    /// capacity.
     fn clone(&self) -> Self {
         let mut copy = Self::default();
         copy.copy_from(self);
@@ -79,28 +92,28 @@ impl Clone for Variables {
 }
 
 impl Variables {
-    /// The value of the variable `name`; `None` if there is no such variable.
+    /// Returns the value of the variable `name`; `None` if this variable does not exist.
     pub fn read(&self, name: &str) -> Option<Variable> {
         let found = self.position(name).ok()?;
         Some(self.values[usize::from(self.by_name[found])])
     }
 
-    /// Writes `value` for the configuration or an operator, and creates the variable if it is new.
-    /// The write is provisional until the next commit.
+    /// Writes `value` for the host: for the configuration or an operator. If the variable does not
+    /// exist, creates it. The write is provisional until the next commit.
     ///
     /// # Errors
     /// The variable has another type, the table is full, or the name is empty or too long. On an
-    /// error nothing changes.
+    /// error the table does not change.
     pub fn write(&mut self, name: &str, value: Variable) -> Result<(), Denied> {
         self.write_as(Maker::HOST, name, value)
     }
 
-    /// Writes `value` for a program, and creates the variable if it is new. The write is
-    /// provisional until the next commit.
+    /// Writes `value` for the program `maker`. If the variable does not exist, creates it. The
+    /// write is provisional until the next commit.
     ///
     /// # Errors
-    /// The errors of [`Variables::write`]. Also: the program has made too many variables, or the
-    /// configuration declares the name with another type.
+    /// The errors of [`Variables::write`]. In addition, for a new variable: the program has created
+    /// too many variables, or the configuration declares this name with another type.
     pub fn write_as(&mut self, maker: Maker, name: &str, value: Variable) -> Result<(), Denied> {
         match self.position(name) {
             Ok(found) => {
@@ -128,7 +141,8 @@ impl Variables {
         Ok(())
     }
 
-    /// The maker of a new variable, if one of this name and type may be made.
+    /// Checks whether a new variable with this name and type may be created. Returns the creator in
+    /// whose quota the variable counts.
     fn admit(&self, maker: Maker, name: &str, kind: VariableKind) -> Result<Maker, Denied> {
         if self.values.len() >= MAX_VARIABLES || name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(Denied::Limit);
@@ -137,7 +151,8 @@ impl Variables {
             return Ok(maker);
         }
         if let Some((_, declared)) = self.reserved.iter().find(|(other, _)| other == name) {
-            // The variable belongs to the configuration, even if a program makes it first.
+            // A declared variable belongs to the configuration, even if a program creates the
+            // variable before the host does.
             return if *declared == kind {
                 Ok(Maker::HOST)
             } else {
@@ -154,9 +169,9 @@ impl Variables {
         Ok(maker)
     }
 
-    /// Reserves the names that the configuration declares, with their types; returns the names that
-    /// were reserved before. A program may make a reserved variable before the host does, but only
-    /// with the declared type. The variable does not count against the program's quota.
+    /// Sets the list of variables that the configuration declares, with their types. Returns the
+    /// previous list. A program may create a declared variable before the host does, but only with
+    /// the declared type. A declared variable does not count in the program's quota.
     pub fn reserve(
         &mut self,
         declared: Vec<(String, VariableKind)>,
@@ -164,20 +179,21 @@ impl Variables {
         std::mem::replace(&mut self.reserved, declared)
     }
 
-    /// The reserved names, with their types.
+    /// Returns the variables that the configuration declares, with their types.
     pub fn reserved(&self) -> &[(String, VariableKind)] {
         &self.reserved
     }
 
-    /// Gives an existing variable to the configuration, which now declares it: it counts against no
-    /// program's quota any more.
+    /// Makes the host the creator of an existing variable, because the configuration now declares
+    /// the variable. From now on the variable does not count in the quota of any program.
     pub fn take_over(&mut self, name: &str) {
         if let Ok(found) = self.position(name) {
             self.makers[usize::from(self.by_name[found])] = Maker::HOST;
         }
     }
 
-    /// Puts the former value of a variable into the journal, at its first write since the commit.
+    /// Puts the old value of a variable into `journal`, if this write is the first write of the
+    /// variable after the last commit.
     fn note(&mut self, id: u16, old: Option<Variable>) {
         let noted = &mut self.noted[usize::from(id)];
         if !*noted {
@@ -186,33 +202,35 @@ impl Variables {
         }
     }
 
-    /// Ids of the variables that were written since the last commit.
+    /// Returns the ids of the variables with provisional writes: the variables that were written
+    /// after the last commit.
     pub(crate) fn uncommitted(&self) -> impl Iterator<Item = u16> {
         self.journal.iter().map(|(id, _)| *id)
     }
 
-    /// All values in the order of ids, with their last writes.
+    /// Returns all values with their last writes, in the order of ids.
     pub(crate) fn values(&self) -> impl Iterator<Item = (Variable, Writers)> {
         self.values.iter().copied().zip(self.writers.iter().copied())
     }
 
-    /// Gives the variable `id` a former value, while nothing is uncommitted. The call counts as no
-    /// new write: the former writer stays the last writer.
+    /// Restores an earlier value of the variable `id`, together with the writers of that time. The
+    /// scan calls this in a rollback, when no write is provisional. The restored value does not
+    /// count as a new write.
     pub(crate) fn put_back(&mut self, id: u16, (value, writers): (Variable, Writers)) {
         debug_assert!(self.journal.is_empty(), "a commit would say that it was written now");
         self.values[usize::from(id)] = value;
         self.writers[usize::from(id)] = writers;
     }
 
-    /// Keeps everything that was written since the last commit.
+    /// Makes all provisional writes permanent, without a record of the writer.
     pub fn commit(&mut self) {
         for (id, _) in self.journal.drain(..) {
             self.noted[usize::from(id)] = false;
         }
     }
 
-    /// Keeps everything that was written since the last commit, and records its writer and the
-    /// time.
+    /// Makes all provisional writes permanent, and records `by` as the writer and `at` as the time
+    /// of each write.
     pub fn commit_as(&mut self, by: Maker, at: Duration) {
         for (id, old) in &self.journal {
             self.writers[usize::from(*id)].note(Written { by, at }, old.is_none());
@@ -220,23 +238,25 @@ impl Variables {
         self.commit();
     }
 
-    /// The last writes of the variable `name`; none if there is no such variable.
+    /// Returns the last writes of the variable `name`. All fields are `None` if this variable does
+    /// not exist.
     pub fn writers(&self, name: &str) -> Writers {
         let found = self.position(name).ok();
         found.map_or_else(Writers::default, |found| self.writers[usize::from(self.by_name[found])])
     }
 
-    /// The last write of the variable `name`; `None` while it has its first value.
+    /// Returns the last write of the variable `name`; `None` while the variable has its initial
+    /// value.
     pub fn written_last(&self, name: &str) -> Option<Written> {
         self.writers(name).last
     }
 
-    /// Removes all variables for whose name `is_kept` is false, while nothing is uncommitted.
-    /// Allocates nothing.
+    /// Removes every variable for whose name `is_kept` returns false. The caller makes sure that no
+    /// write is provisional. The function does not allocate memory.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         debug_assert!(self.journal.is_empty(), "what is provisional is known by its id");
         self.removals += 1;
-        // The new id of each variable; `None` if it is removed.
+        // For each old id, the new id; `None` if the variable is removed.
         let mut new = [None; MAX_VARIABLES];
         let mut count = 0u16;
         for (id, new) in (0..self.values.len() as u16).zip(&mut new) {
@@ -273,10 +293,10 @@ impl Variables {
         }
     }
 
-    /// Undoes everything that was written since the last commit.
+    /// Undoes all provisional writes.
     pub fn revert(&mut self) {
-        // The loop goes backwards, because the variables that were created last are the last in
-        // every list.
+        // The loop starts with the newest entry of `journal`. So variables are removed in the
+        // reverse order of their creation, and each of them is the last entry of every list.
         while let Some((id, old)) = self.journal.pop() {
             match old {
                 Some(old) => {
@@ -288,7 +308,7 @@ impl Variables {
         }
     }
 
-    /// Removes the variable that was created last.
+    /// Removes the variable `id`, which was created last.
     fn remove_last(&mut self, id: u16) {
         let place = self.by_name.iter().position(|&other| other == id);
         self.by_name.remove(place.expect("every variable is in the index"));
@@ -300,34 +320,36 @@ impl Variables {
         self.noted.pop();
     }
 
-    /// All variables with their names, in the order of creation.
+    /// Returns all variables with their names, in the order of creation.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Variable)> {
         self.values.iter().zip(0u16..).map(|(&value, id)| (self.name(id), value))
     }
 
-    /// The variables that were written since the last commit, in the order of the first write. A
-    /// write of the same value counts too.
+    /// Returns the variables with provisional writes, in the order of their first write. A write
+    /// that does not change the value counts too.
     pub fn written(&self) -> Vec<(String, Variable)> {
         let entry = |&(id, _): &(u16, _)| (self.name(id).to_owned(), self.values[usize::from(id)]);
         self.journal.iter().map(entry).collect()
     }
 
-    /// Number of variables.
+    /// Returns the number of variables.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether there are no variables.
+    /// Whether the table contains no variables.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Becomes equal to `other`, which has nothing uncommitted, without allocating.
+    /// Makes this table a copy of `other`, which must have no provisional writes. The list of
+    /// declared variables is not copied. The function does not allocate memory.
     pub fn copy_from(&mut self, other: &Self) {
         let common = self.ends.last().copied().unwrap_or(0);
         let is_older = self.removals == other.removals;
         if is_older && other.ends.get(..self.ends.len()) == Some(&self.ends) {
-            // Between two removals names are only added, so an older copy lacks only the end.
+            // If no variable was removed after the last copy, the only difference is new names at
+            // the end. So only the new names are copied.
             self.names.push_str(&other.names[common..]);
         } else {
             self.names.clone_from(&other.names);
@@ -347,13 +369,14 @@ impl Variables {
         &self.names[start..self.ends[id]]
     }
 
-    /// The index in `by_name` of a name, or the index where it would be.
+    /// Returns the index of a name in `by_name`. For an unknown name, the error is the index at
+    /// which the name would be inserted.
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.by_name.binary_search_by(|&id| self.name(id).cmp(name))
     }
 }
 
-/// Keeps the entries whose ids have a new id.
+/// Removes from `list` every entry whose id has no new id in `new`.
 fn keep<T>(list: &mut Vec<T>, new: &[Option<u16>]) {
     let mut new = new.iter();
     list.retain(|_| new.next().is_some_and(Option::is_some));
@@ -406,13 +429,15 @@ mod tests {
             variables.write_as(one, &format!("one{n}"), int).unwrap();
         }
         assert_eq!(variables.write_as(one, "more", int), Err(Denied::Quota));
-        // An existing variable may be written, by other programs too, and the table may be copied.
+        // A program at its quota may still write existing variables, and other programs may create
+        // variables. A copy of the table applies the same quota.
         assert_eq!(variables.write_as(one, "one7", Variable::Int(5)), Ok(()));
         assert_eq!(variables.write_as(two, "more", int), Ok(()));
         assert_eq!(variables.write("host", int), Ok(()));
         variables.commit();
         assert_eq!(variables.clone().write_as(one, "other", int), Err(Denied::Quota));
-        // A reverted write makes no difference, and a declared variable does not count.
+        // A variable whose creation was reverted does not count in the quota, and a declared
+        // variable does not count.
         assert_eq!(variables.write_as(two, "two", int), Ok(()));
         variables.revert();
         variables.take_over("one7");
@@ -432,7 +457,7 @@ mod tests {
             let maker = Maker::program(2 + (n / MAX_MADE) as u64);
             variables.write_as(maker, &format!("v{n}"), Variable::Int(0)).unwrap();
         }
-        // There is room for two variables, and one place is reserved.
+        // The table has room for two more variables, and one of these two entries is reserved.
         assert_eq!(variables.write_as(one, "x", Variable::Int(1)), Ok(()));
         assert_eq!(variables.write_as(one, "y", Variable::Int(1)), Err(Denied::Limit));
         assert_eq!(variables.write_as(one, "b", Variable::Int(1)), Ok(()));
@@ -479,7 +504,7 @@ mod tests {
         }
     }
 
-    /// A release took the last writer for the maker.
+    /// Regression: an earlier release of the daemon treated the last writer as the creator.
     #[test]
     fn who_has_made_a_variable_is_known_whoever_wrote_it_since() {
         let mut variables = Variables::default();
@@ -509,7 +534,8 @@ mod tests {
 
     #[test]
     fn what_is_removed_leaves_the_others_as_they_were() {
-        // The result is compared with a table into which only the kept variables were written.
+        // The result is compared with a second table, into which only the remaining variables were
+        // written.
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..200 {
             let mut all: Vec<_> =

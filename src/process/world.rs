@@ -1,10 +1,12 @@
-//! The world: what a program can see and use during one call, such as images, variables and the
-//! time.
+//! The world: the data that a program can read and change during one call, such as images,
+//! variables and the time.
 //!
-//! The scan owns one [`World`] and lends it to each program in turn (`lent.rs`); between calls only
-//! the scan has it. A program that is being prepared gets a copy of the latest snapshot instead.
-//! How a guest's requests are checked is in `plugin/instance/guest.rs` and
-//! `plugin/instance/abi.rs`. Safe values and forces are in `overlay.rs`.
+//! The scan owns one [`World`]. For the time of a call, the scan lends this world to the called
+//! program (`lent.rs`). Between two calls only the scan can use the world. A program that is
+//! prepared on another thread gets a separate world with the values of the latest snapshot.
+//!
+//! The checks of a guest's requests are in `plugin/instance/guest.rs` and `plugin/instance/abi.rs`.
+//! Safe values and forces are in `overlay.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,38 +18,42 @@ use super::overlay::{Overlay, make_safe};
 use super::seat::Seat;
 use super::variable::Variables;
 
-/// The world: the values and tables that all programs share.
+/// The values and tables that all programs share.
 #[derive(Debug)]
 pub struct World {
-    /// The instant of this cycle: the programs' clock.
+    /// The instant at which this cycle began, on the scan's clock. Programs get this instant as
+    /// their clock.
     pub now: Duration,
     /// The number of this cycle; the first is 1.
     pub cycle: u64,
     /// The period of the scan.
     pub period: Duration,
-    /// All points.
+    /// All points of the configuration.
     pub points: Arc<Points>,
-    /// The inputs as latched at the start of the cycle.
+    /// The input image: the drivers fill it at the start of the cycle, and then the overlay is
+    /// applied.
     pub inputs: Inputs,
-    /// The outputs as committed so far.
+    /// The outputs that programs have committed up to now.
     pub outputs: Vec<u8>,
-    /// The outputs as they were given to the devices at the end of the last cycle.
+    /// The outputs that the devices got at the end of the last cycle.
     pub driven: Vec<u8>,
-    /// Forces and safe values, which stand over the values of devices and programs.
+    /// Forces, substitutes and safe values, which replace the values of devices and programs.
     pub overlay: Overlay,
-    /// The owner of each output, by [`PointId`].
+    /// The seat that owns each output; the index is the [`PointId`]. `None` if the output has no
+    /// owner.
     pub owners: Vec<Option<Seat>>,
     /// All variables.
     pub variables: Variables,
-    /// Where log lines go.
+    /// The queue or list that takes the log lines of programs.
     pub log: LogSink,
-    /// Whether programs that begin in this world keep a tape, for a report when they trap.
+    /// Whether an instance that is created with this world records its calls on a tape. If the
+    /// program traps, the crash report contains the tape.
     pub is_recorded: bool,
 }
 
 impl World {
-    /// A world in which nothing has happened: the inputs are unread, and no output has an owner.
-    /// Each output has its safe value, or 0 if its safe setting is hold.
+    /// Creates a world as it is before the first cycle: the inputs are unread, and no output has an
+    /// owner. Each output has its safe value, or 0 if its safe setting is `hold`.
     pub fn new(points: Arc<Points>, variables: Variables, period: Duration, log: LogSink) -> Self {
         let mut outputs = vec![0; points.image_bytes(Direction::Out)];
         for (_, point) in points.iter() {
@@ -69,7 +75,7 @@ impl World {
         }
     }
 
-    /// A copy of the world with an empty overlay, whose log is a list.
+    /// Returns a copy of this world. The copy has an empty overlay, and its log is a list.
     pub fn twin(&self) -> Box<Self> {
         Box::new(Self {
             now: self.now,
@@ -87,59 +93,65 @@ impl World {
         })
     }
 
-    /// Frees every output of `seat` for other programs and makes it safe: at once, or after the
-    /// output's hold time.
+    /// Ends the ownership of all outputs of `seat`, so that other programs may claim these outputs.
+    /// Each output becomes safe at once, or after its hold time
+    /// ([`Point::hold_for`](super::image::Point::hold_for)).
     pub fn release_outputs(&mut self, seat: Seat) {
         self.give_up(seat, &Grant::Only(Vec::new()));
         self.overlay.lacks(seat, None);
     }
 
-    /// Frees those outputs of `seat` that `grant` does not name, and makes them safe.
+    /// Ends the ownership of some outputs of `seat`, and makes these outputs safe: the outputs that
+    /// `grant` does not contain.
     pub fn give_up(&mut self, seat: Seat, grant: &Grant) {
         if let Grant::Only(kept) = grant {
             self.give_up_unless(seat, |id| kept.contains(&id));
         }
     }
 
-    /// Frees those outputs of `seat` for which `keeps` is false, and makes them safe.
+    /// Ends the ownership of some outputs of `seat`, and makes these outputs safe: the outputs for
+    /// which `keeps` returns false.
     pub fn give_up_unless(&mut self, seat: Seat, mut keeps: impl FnMut(PointId) -> bool) {
         for (id, point) in self.points.iter() {
             let owner = &mut self.owners[id.index()];
             if *owner == Some(seat) && !keeps(id) {
                 *owner = None;
-                // The output keeps the value that its device got last. The program may have written
-                // another value, under a force or while its outputs were safe.
+                // The output gets the value that its device got last. `outputs` may have another
+                // value, which the program wrote while the output was forced or safe.
                 point.put_raw(&mut self.outputs, &point.raw(&self.driven));
                 self.overlay.leave(self.now, id, point, &mut self.outputs);
             }
         }
     }
 
-    /// Restores the inputs as the devices left them, so that the devices can go on from there.
+    /// Removes the overlay from the inputs: each input gets the value and quality from its driver
+    /// again. The scan calls this function before the drivers read, because a driver continues from
+    /// its own earlier values and qualities.
     pub fn remove_overlay(&mut self) {
         self.overlay.remove(&self.points, &mut self.inputs);
     }
 
-    /// Puts the overlay over the inputs.
+    /// Applies the overlay to the inputs. The scan calls this function after the drivers have read.
     pub fn apply_overlay(&mut self) {
         self.overlay.apply(self.now, &self.points, &mut self.inputs);
     }
 
-    /// Computes the values that the devices get in this cycle: [`World::driven`].
+    /// Computes [`World::driven`]: the values that the devices get at the end of this cycle.
     pub fn drive(&mut self) {
         let Self { now, points, owners, outputs, driven, inputs, overlay, .. } = self;
         overlay.drive(*now, points, owners, (outputs, driven), &mut inputs.quality);
     }
 
-    /// Ends all forces, and makes every output safe that has lost its owner and still keeps its
-    /// value.
+    /// Ends all forces. Also makes outputs without an owner safe at once, without waiting for the
+    /// end of their hold time.
     pub fn make_safe_now(&mut self) {
         self.overlay.make_safe_now(&self.points, &mut self.outputs);
         self.overlay.unforce(None);
     }
 
-    /// Frees and makes safe every output that is no longer in `points`. The caller does this before
-    /// the new points take over, because the output's device can still be written before that.
+    /// Ends the ownership of every output that does not exist in the new `points`, and makes this
+    /// output safe. The caller calls this function before [`World::take_points`], because the
+    /// device of a removed output gets one last write in between.
     pub fn leave_out(&mut self, points: &Points) {
         for (id, point) in self.points.iter().filter(|(id, _)| points.get(*id).is_none()) {
             self.owners[id.index()] = None;
@@ -147,8 +159,9 @@ impl World {
         }
     }
 
-    /// The last outputs for the device at this place, before `points` take over. Outputs that
-    /// belong to another device under the new points are safe here.
+    /// Returns the output image for the last write to a device that the new configuration removes
+    /// or restarts. `place` is the index of the device in the present points. Outputs that the
+    /// device does not have in the new `points` are safe in this image.
     pub fn without_device(&self, place: usize, points: &Points) -> Vec<u8> {
         let mut outputs = self.driven.clone();
         let name = self.points.devices().get(place);
@@ -161,9 +174,9 @@ impl World {
         outputs
     }
 
-    /// Takes over other points, and returns the old points. A point that is in both sets has the
-    /// same place in both, and keeps its value and its owner. A new input is unread, and a new
-    /// output is safe.
+    /// Replaces the points of this world, and returns the old points. A point that is in both sets
+    /// has the same address in both, and retains its value and its owner. A new input is unread,
+    /// and a new output is safe.
     pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
         let before = std::mem::replace(&mut self.points, points);
         let points = &self.points;
@@ -192,11 +205,12 @@ impl World {
                     self.inputs.quality[id.index()] = Quality::Waiting;
                     self.inputs.good_at[id.index()] = Duration::ZERO;
                 }
-                // A program may have written to these bytes while no point was there.
+                // The bytes of this new output belonged to no point before. A program may have
+                // written to these bytes, so they are set to zero.
                 Direction::Out if is_new => point.clear(&mut self.outputs),
                 _ => {}
             }
-            // The overlay makes an output safe later if the output's hold time still runs.
+            // If the hold time of an output still runs, the overlay makes the output safe later.
             if self.owners[id.index()].is_none() && !self.overlay.is_leaving(id) {
                 make_safe(point, &mut self.outputs);
             }

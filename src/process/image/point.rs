@@ -1,52 +1,59 @@
-//! A point: a typed place in an image, and how its value is read from bytes and written to bytes.
+//! A point: a typed address in an image. This file converts between the value of a point and its
+//! bytes.
 //!
-//! A point does not know its owner: ownership and grants are in `plugin`, and addresses come from
-//! the configuration. All points together are `Points`, in `image.rs`.
+//! ```text
+//! value = raw number * scale + offset
+//! example, u16 with scale 0.1: bytes [0xE8, 0x03] = raw number 1000 = value 100.0
+//! ```
+//!
+//! A point has no information about its owner: ownership and grants are in `plugin`. The addresses
+//! come from the configuration. `Points`, in `image.rs`, is the set of all points.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use super::{Direction, Freshness, Kind, OnBad, Safe, Unfit, Value};
 
-/// One input or output value, named in the configuration.
+/// A point: an input or output value with a name in the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// Name of the point, unique among all points.
+    /// Name of the point. No other point has this name.
     pub name: String,
-    /// The image that the point lies in.
+    /// Whether the point is in the input image or in the output image.
     pub direction: Direction,
-    /// Type of the value in the image.
+    /// Type of the raw value in the image.
     pub kind: Kind,
-    /// Address of the first byte in that image.
+    /// Address of the first byte in the image.
     pub byte: u32,
-    /// Bit within the byte, 0 to 7; 0 for every type but bool.
+    /// Number of the bit in the byte, 0 to 7, for a bool; 0 for every other type.
     pub bit: u8,
-    /// Factor from the raw number to the value; never 0.
+    /// Factor by which the raw number is multiplied; never 0.
     pub scale: f64,
-    /// Number that is added after scaling.
+    /// Number that is added after the multiplication.
     pub offset: f64,
-    /// Unit for people, such as `l/min`; may be empty.
+    /// Unit of the value as shown to operators, such as `l/min`; may be empty.
     pub unit: String,
-    /// The value of an output while no healthy program owns it. Inputs have `Hold`, which has no
-    /// meaning for them.
+    /// The value of an output while no working program owns the output. An input has the setting
+    /// `Hold`, which has no effect for an input.
     pub safe: Safe,
-    /// How long an output keeps its value before it becomes safe; zero means at once.
+    /// Hold time: the time between the loss of the owner and the moment when the output becomes
+    /// safe. Zero means that the output becomes safe at once.
     pub hold_for: Duration,
-    /// The ages at which an input is stale and then bad.
+    /// The ages at which an input becomes stale and bad.
     pub freshness: Freshness,
-    /// The value that programs read in place of a bad input.
+    /// The setting for the value that programs read while the input is bad.
     pub on_bad: OnBad,
     /// Index of the point's device in [`Points::devices`](super::Points::devices).
     pub device: usize,
 }
 
-/// The bytes of one value, independent of the address of the point. The bytes of the value are
-/// little endian and come first; the rest are zeroes. A bool is 0 or 1.
+/// The bytes of one value, independent of the address of the point. The value is little-endian and
+/// begins at the first byte. The remaining bytes are zero. For a bool, the first byte is 0 or 1.
 pub type Raw = [u8; 8];
 
 impl Point {
-    /// A plain point at the start of an image, of device 0. The point has no scaling, and an output
-    /// has the safe setting hold.
+    /// Creates a point at byte 0 of an image, of device 0. The point has no scaling. The safe
+    /// setting is `Hold`.
     pub fn new(name: impl Into<String>, direction: Direction, kind: Kind) -> Self {
         Self {
             name: name.into(),
@@ -65,13 +72,13 @@ impl Point {
         }
     }
 
-    /// The bytes of the image that this point touches.
+    /// Returns the address range of the point in the image.
     pub fn bytes(&self) -> Range<usize> {
         let start = self.byte as usize;
         start..start + self.kind.size() as usize
     }
 
-    /// The bits of its byte that a bool takes; all bits for every other type.
+    /// Returns a mask with the bit of a bool; all bits for every other type.
     pub fn mask(&self) -> u8 {
         match self.kind {
             Kind::Bool => 1 << self.bit,
@@ -79,17 +86,17 @@ impl Point {
         }
     }
 
-    /// Whether the raw number is the value itself.
+    /// Whether the point has no scaling, so that the raw number is the value.
     fn is_plain(&self) -> bool {
         self.scale == 1.0 && self.offset == 0.0
     }
 
-    /// The value of this point in `image`.
+    /// Returns the value of this point in `image`, after scaling.
     pub fn read(&self, image: &[u8]) -> Value {
         self.value_of(&self.raw(image))
     }
 
-    /// The value of these raw bytes.
+    /// Returns the value of these raw bytes, after scaling.
     pub fn value_of(&self, raw: &Raw) -> Value {
         let bytes = &raw[..self.kind.size() as usize];
         match self.kind {
@@ -108,7 +115,8 @@ impl Point {
         raw * self.scale + self.offset
     }
 
-    /// The integer in these bytes; a negative one is extended to all 16 bytes.
+    /// Returns the integer in these bytes. For a negative number, the sign is extended to all 16
+    /// bytes.
     fn raw_int(&self, bytes: &[u8]) -> i128 {
         let mut wide = [0u8; 16];
         if self.kind.is_signed() && bytes[bytes.len() - 1] & 0x80 != 0 {
@@ -118,14 +126,15 @@ impl Point {
         i128::from_le_bytes(wide)
     }
 
-    /// The bytes for `value`, to be put into the image: as many as the type has, from the front.
-    /// The bit of a bool is at its place in the byte.
+    /// Returns the bytes of `value`, as the image contains them. Only the first [`Kind::size`]
+    /// bytes count. For a bool, the bit is at the position [`Point::bit`] of the first byte.
     ///
-    /// Integers are rounded half to even after the scaling is undone.
+    /// For an integer type with scaling, the raw number is rounded; a half is rounded to the even
+    /// number.
     ///
     /// # Errors
-    /// The value is a bool for a number or a number for a bool, is not a number, or is outside the
-    /// range of the type.
+    /// [`Unfit::WrongType`] if only one of the point and the value is a bool. [`Unfit::OutOfRange`]
+    /// if the raw number is outside the range of the type or is not a finite number.
     pub fn encode(&self, value: Value) -> Result<[u8; 8], Unfit> {
         let mut bytes = [0u8; 8];
         match (self.kind, value) {
@@ -158,25 +167,26 @@ impl Point {
         if raw < low || raw > high {
             return Err(Unfit::OutOfRange(self.kind));
         }
-        // In two's complement the low eight bytes carry every type up to 64 bits.
+        // In two's complement, the low eight bytes contain the complete number for every type of up
+        // to 64 bits.
         Ok((raw as u64).to_le_bytes())
     }
 
-    /// Whether the value of these bytes is a bool, an integer or a finite float. An infinite float,
-    /// or one that is not a number, cannot drive a device and cannot have been measured.
+    /// Whether the value of these bytes is a bool, an integer or a finite float. A float that is
+    /// infinite or not a number cannot drive a device and cannot come from a measurement.
     pub fn is_finite(&self, raw: &Raw) -> bool {
         !matches!(self.value_of(raw), Value::Real(number) if !number.is_finite())
     }
 
-    /// The raw bytes of the point's value. `byte` returns each byte of the image by its address.
-    /// Not for bools.
+    /// Returns the raw bytes of the point's value. `byte` returns the byte of the image at an
+    /// address. This function does not work for a bool.
     pub(crate) fn raw_from(&self, byte: impl Fn(usize) -> u8) -> Raw {
         let mut raw = [0; 8];
         raw.iter_mut().zip(self.bytes()).for_each(|(raw, at)| *raw = byte(at));
         raw
     }
 
-    /// The raw bytes of the point's value in `image`.
+    /// Returns the raw bytes of the point's value in `image`.
     pub fn raw(&self, image: &[u8]) -> Raw {
         let mut raw = [0; 8];
         let bytes = &image[self.bytes()];
@@ -187,7 +197,7 @@ impl Point {
         raw
     }
 
-    /// Puts raw bytes into `image`; nothing else in the image changes.
+    /// Writes raw bytes to the address of the point in `image`. No other bits of the image change.
     pub fn put_raw(&self, image: &mut [u8], raw: &Raw) {
         let at = self.bytes();
         match self.kind {
@@ -202,7 +212,7 @@ impl Point {
         }
     }
 
-    /// The raw bytes for `value`.
+    /// Returns the raw bytes of `value`. For a bool, the first byte is 0 or 1.
     ///
     /// # Errors
     /// The errors of [`Point::encode`].
@@ -211,28 +221,29 @@ impl Point {
         if self.kind == Kind::Bool {
             raw[0] >>= self.bit;
         }
-        // The rest is zeroed, so that two values are equal exactly if their raw bytes are equal.
+        // The bytes after the value are set to zero. Then two equal values always have equal raw
+        // bytes.
         raw[self.kind.size() as usize..].fill(0);
         Ok(raw)
     }
 
-    /// Sets the point's bits in `image` to zero; nothing else in the image changes.
+    /// Sets the bits of the point in `image` to zero. No other bits of the image change.
     pub fn clear(&self, image: &mut [u8]) {
         let mask = self.mask();
         image[self.bytes()].iter_mut().for_each(|byte| *byte &= !mask);
     }
 
-    /// Whether the point has the same address and type as `other`. A program that uses the address
-    /// does not notice the difference.
+    /// Whether the point has the same direction, type and address as `other`. For a program that
+    /// uses the address, both points are equal.
     pub fn is_in_place_of(&self, other: &Self) -> bool {
         let place = |point: &Self| (point.direction, point.kind, point.byte, point.bit);
         place(self) == place(other)
     }
 
-    /// Puts `value` into `image`; nothing else in the image changes.
+    /// Writes `value` to the address of the point in `image`. No other bits of the image change.
     ///
     /// # Errors
-    /// The errors of [`Point::encode`]; then the image is unchanged.
+    /// The errors of [`Point::encode`]. On an error the image does not change.
     pub fn write(&self, image: &mut [u8], value: Value) -> Result<(), Unfit> {
         let raw = self.encode(value)?;
         let mask = self.mask();
@@ -252,7 +263,7 @@ mod tests {
         Point { byte: 1, bit, scale, offset, ..Point::new("p", Direction::Out, kind) }
     }
 
-    /// Writes `value` into a point and reads it back.
+    /// Writes `value` into a point and reads it again.
     fn check(kind: Kind, scale: f64, offset: f64, value: Value, expected: Result<Value, Unfit>) {
         let point = point(kind, scale, offset);
         let mut image = [0u8; 10];

@@ -1,56 +1,59 @@
-//! The quality of a value: how far it can be trusted, and why.
+//! The quality of a value: whether the value can be used, and the reason if not.
 //!
-//! A program mostly asks only for the [`Class`]. People and other systems get the reason and its
-//! code of OPC UA. The point's [`Freshness`] says at which age its value becomes stale; the driver
-//! sets the other qualities. This file changes no value: a bad input keeps its last value.
+//! A program usually needs only the [`Class`]: good, uncertain or bad. Operators and other systems
+//! get the reason and its status code of OPC UA. The [`Freshness`] of a point defines the ages at
+//! which a value becomes stale and bad; the driver sets the other qualities. This file changes no
+//! value: an input that becomes bad retains its last value.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How far a value can be trusted, in three steps; the numbers are those of `wasm_point_read_*`.
+/// Whether a value can be used, in three classes. A guest gets the number of the class from
+/// `wasm_point_read_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Class {
-    /// The value is fresh from the device.
+    /// The value comes from the device and is new enough.
     Good = 0,
-    /// The value is the last usable one and no longer fresh, or it is a substitute.
+    /// The value is an old value that was good, or it is a substitute.
     Uncertain = 1,
-    /// The value must not be used.
+    /// The value must not be used for control.
     Bad = 2,
 }
 
-/// The quality of a value with its reason. If two reasons are true at once, the value gets the
-/// quality that comes later in this list.
+/// The quality of a value with the reason. If two reasons are true at the same time, the value gets
+/// the quality that is later in this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Quality {
-    /// The value is fresh from the device.
+    /// The value comes from the device and is new enough.
     Good,
-    /// An operator forces the value.
+    /// An operator has set the value with a force.
     Forced,
-    /// The value is the last usable one, and older than [`Freshness::stale_after`] or the driver
-    /// allows.
+    /// The value was good, but is now older than [`Freshness::stale_after`], or older than the
+    /// driver allows.
     Stale,
-    /// The value is that of `on_bad` in the configuration, because the device gives nothing good.
+    /// The value comes from the setting `on_bad` in the configuration, because the input is bad.
     Substitute,
-    /// The value was never read since the start.
+    /// The input has not been read since the start.
     Waiting,
-    /// The device says that the value is no measurement, or the value is not a finite number.
+    /// The device reports that the value is not a valid measurement, or the value is not a finite
+    /// number.
     Sensor,
-    /// The device says that it has failed.
+    /// The device reports that the device has failed.
     Device,
-    /// The device does not know the address that the driver asked for, because of a mistake in the
-    /// configuration.
+    /// The value cannot be read or written because of a mistake in the configuration. For example,
+    /// the device reports that the address of the point does not exist.
     Config,
     /// The device does not answer.
     NoComm,
 }
 
 impl Quality {
-    /// The class of this quality.
+    /// Returns the class of this quality.
     pub const fn class(self) -> Class {
         match self {
             Self::Good | Self::Forced => Class::Good,
@@ -59,7 +62,8 @@ impl Quality {
         }
     }
 
-    /// The status code of OPC UA (OPC 10000-8, data access, and OPC 10000-4 for `Waiting`).
+    /// Returns the status code of OPC UA. The codes are from OPC 10000-8 (data access); the code
+    /// for `Waiting` is from OPC 10000-4.
     pub const fn opc_ua(self) -> u32 {
         match self {
             Self::Good => 0x0000_0000,
@@ -74,7 +78,7 @@ impl Quality {
         }
     }
 
-    /// The word for this quality in JSON.
+    /// Returns the word for this quality in JSON.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -90,17 +94,17 @@ impl Quality {
     }
 }
 
-/// The ages at which a good value is no longer good.
+/// The ages at which a good value becomes stale and bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Freshness {
-    /// Age at which the value is [`Quality::Stale`]; `None` leaves that to the driver.
+    /// Age at which the value becomes [`Quality::Stale`]. With `None`, the driver decides.
     pub stale_after: Option<Duration>,
-    /// Age at which the value is [`Quality::NoComm`]; `None` leaves that to the driver.
+    /// Age at which the value becomes [`Quality::NoComm`]. With `None`, the driver decides.
     pub bad_after: Option<Duration>,
 }
 
 impl Freshness {
-    /// These limits, with the arguments in place of the limits that are `None`.
+    /// Returns these limits. A limit that is `None` is replaced by the argument.
     pub fn or(self, stale_after: Option<Duration>, bad_after: Option<Duration>) -> Self {
         Self {
             stale_after: self.stale_after.or(stale_after),
@@ -108,7 +112,8 @@ impl Freshness {
         }
     }
 
-    /// The quality of a value of this age, if it had `quality` when it was read.
+    /// Returns the quality of a value at this age. `quality` is the quality that the value had when
+    /// it was read. The result is never better than `quality`.
     pub fn judge(self, quality: Quality, age: Duration) -> Quality {
         if self.bad_after.is_some_and(|limit| age >= limit) {
             quality.max(Quality::NoComm)
@@ -145,7 +150,7 @@ mod tests {
     fn codes_are_of_their_class() {
         use Quality::{Config, Device, Forced, Good, NoComm, Sensor, Stale, Substitute, Waiting};
         for quality in [Good, Forced, Stale, Substitute, Waiting, Sensor, Device, Config, NoComm] {
-            // The two highest bits are the severity (OPC 10000-4, 7.39).
+            // The two highest bits of the status code are the severity (OPC 10000-4, 7.39).
             assert_eq!(quality.opc_ua() >> 30, quality.class() as u32, "{quality:?}");
             let json = serde_json::to_string(&quality).unwrap();
             assert_eq!(json, format!("{:?}", quality.word()));

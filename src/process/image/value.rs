@@ -1,9 +1,10 @@
-//! A value of a point as people and programs see it: scaled, without its address in the image. Also
-//! the form of the value in JSON.
+//! The value of a point as operators and programs see it: after scaling, and independent of the
+//! address in the image. Also the form of such a value in JSON.
 //!
-//! A whole number of up to 128 bits is exact. In JSON, a number that is not finite is one of three
-//! words, because JSON has no form for such a number and `null` would not tell which of the three
-//! it is. How a value becomes the bytes of a point is in `point.rs`.
+//! A whole number of up to 128 bits is exact. JSON has no form for a float that is infinite or not
+//! a number. Therefore these floats are written as the strings `"nan"`, `"inf"` and `"-inf"`.
+//! JSON's `null` would not distinguish these three values. `point.rs` converts a value to the bytes
+//! of a point.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,19 +13,20 @@ use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// A value as people and programs see it: scaled, without its place in the image.
+/// A value as operators and programs see it: after scaling, and independent of the address in the
+/// image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {
     /// The value of a bool point.
     Bool(bool),
     /// The value of an integer point without scaling.
     Int(i128),
-    /// The value of a float point, or of any number with scaling.
+    /// The value of a float point, or of an integer point with scaling.
     Real(f64),
 }
 
 impl Value {
-    /// The word for a number that is not finite; `None` for any other value.
+    /// Returns the string for a float that is infinite or not a number; `None` for any other value.
     fn word(self) -> Option<&'static str> {
         match self {
             Self::Real(real) if real.is_nan() => Some("nan"),
@@ -64,9 +66,9 @@ impl Serialize for Value {
 }
 
 impl<'de> Deserialize<'de> for Value {
-    /// Written by hand, because serde's untagged enums do not take 128-bit integers. The JSON
-    /// libraries turn a whole number of more than 64 bits into a float. A field where such a number
-    /// may stand uses [`exact`].
+    /// This code is not derived, because untagged enums of the library serde do not accept 128-bit
+    /// integers. The JSON library turns a whole number of more than 64 bits into a float. A field
+    /// that may contain a longer whole number uses the function [`exact`].
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl Visitor<'_> for Any {
@@ -109,12 +111,13 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// The reason why a text is no value.
+/// The reason why a text cannot be read as a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoValue {
-    /// The text is a whole number of more than 128 bits, which no point can hold.
+    /// The text is a whole number of more than 128 bits. No point type has this many bits.
     TooLong,
-    /// The error of the JSON library.
+    /// The text is not the JSON form of a value. The field is the error message of the JSON
+    /// library.
     Json(String),
 }
 
@@ -132,27 +135,31 @@ impl std::error::Error for NoValue {}
 impl FromStr for Value {
     type Err = NoValue;
 
-    /// Reads a value as JSON writes it: `true`, `false` or a number. A whole number is exact.
+    /// Reads a value in its JSON form: `true`, `false`, a number, or a string for a float that is
+    /// not finite. A whole number is exact.
     fn from_str(text: &str) -> Result<Self, NoValue> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let is_whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
-        // JSON allows no leading zeroes.
+        // JSON does not allow leading zeroes, so the JSON library gets a text such as `007` and
+        // reports an error.
         if is_whole && (digits == "0" || !digits.starts_with('0')) {
             return text.parse().map(Self::Int).map_err(|_| NoValue::TooLong);
         }
         serde_json::from_str(text).map_err(|error| {
-            // The error's line and column refer to this text, and not to the file or the request
-            // that contains the text, so they are removed.
+            // The message ends with a line and a column, which are removed here. The line and
+            // column are positions in this short text, and the operator would look for them in the
+            // complete file or request.
             let why = error.to_string();
             NoValue::Json(why.split(" at line ").next().unwrap_or_default().to_owned())
         })
     }
 }
 
-/// Reads a JSON field that is a value, with exact whole numbers: for `deserialize_with`.
+/// Reads a JSON field that contains a value, with exact whole numbers. Fields use this function
+/// with serde's `deserialize_with`.
 ///
 /// # Errors
-/// The field is no value.
+/// The field does not contain a value.
 pub fn exact<'de, D: Deserializer<'de>>(json: D) -> Result<Value, D::Error> {
     let raw = Box::<RawValue>::deserialize(json)?;
     raw.get().parse().map_err(D::Error::custom)
@@ -162,7 +169,7 @@ pub fn exact<'de, D: Deserializer<'de>>(json: D) -> Result<Value, D::Error> {
 mod tests {
     use super::*;
 
-    /// Writes a value as JSON and reads it back.
+    /// Writes a value as JSON and reads it again.
     fn check(value: Value, json: &str) {
         assert_eq!(serde_json::to_string(&value).unwrap(), json);
         let again: Value = serde_json::from_str(json).unwrap();

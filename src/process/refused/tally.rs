@@ -1,88 +1,98 @@
 //! The counts of the refused calls of one instance, by kind and name.
 //!
-//! The scan's thread counts; the daemon's threads read the counts. No function in this file waits.
-//! The scan's thread allocates only in [`Tally::begin_anew`], which it calls in a cycle that takes
-//! over a configuration. What a refused call is, and its text, is in `refused.rs`.
+//! The scan's thread counts, and threads of the daemon read the counts. No function in this file
+//! waits. The scan's thread allocates only in [`Tally::begin_anew`], which runs in a cycle that
+//! takes over a configuration. A refused call and its text are defined in `refused.rs`.
+//!
+//! ```text
+//! Tally, old rights ── next ──▶ Tally, newer rights ── next ──▶ Tally, present rights
+//! ```
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{MAX_ENTRIES, RefusedCall, Text, Why};
 
-/// The refused calls of one instance under the rights that it has. The scan's thread writes the
-/// counts; any thread may read them.
+/// The counts of refused calls of one instance, for one set of rights. If a new configuration
+/// changes the rights, new counts begin. The scan's thread writes the counts; any thread may read
+/// them.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Refused calls that keep the program from an effect or a value.
+    /// Refusals that are denials: the program did not get an effect or a value that it asked for.
     denials: Table,
-    /// Refused calls about missing variables. They are no denials, because a missing variable may
-    /// appear later. They have a table of their own, so that they take no entry of a denial.
+    /// Refused calls about missing variables. These refusals are no denials, because a missing
+    /// variable may be created later. These calls have a separate table, so that they do not use up
+    /// the entries for denials.
     absences: Table,
-    /// The counts that are valid after the program's rights have changed. The scan's thread sets
-    /// it once; any thread may read it.
+    /// The next counts, for the rights after the next change of the rights. The scan's thread sets
+    /// this field at most one time; any thread may read it.
     next: OnceLock<Arc<Self>>,
 }
 
-/// Refused calls of one sort.
+/// A table of refused calls: either the denials or the refusals that are no denials.
 #[derive(Debug, Default)]
 struct Table {
     entries: [Entry; MAX_ENTRIES],
-    /// Number of refused calls for which there was no entry. The scan's thread writes; any thread
-    /// may read it.
+    /// Number of refused calls for which no entry was free. The scan's thread writes this number;
+    /// any thread may read it.
     others: AtomicU64,
 }
 
-/// The refused calls of one kind and name. The scan's thread writes all of it; any thread may read
-/// it.
+/// An entry of a table: the counter for one kind and name of refused calls. The scan's thread
+/// writes all fields; any thread may read them.
 #[derive(Debug, Default)]
 struct Entry {
-    /// The first call; set once.
+    /// The first refused call. The field is set one time; until then the entry is free.
     what: OnceLock<RefusedCall>,
-    /// Number of the calls.
+    /// Number of refused calls.
     count: AtomicU64,
-    /// The cycle of the last call; 0 before the first poll.
+    /// Number of the cycle of the last refused call; 0 if that call was before the first poll.
     last_cycle: AtomicU64,
-    /// Whether the log has a line about this entry.
+    /// Whether the log already has a line about this entry.
     is_told: AtomicBool,
-    /// Whether a call of this kind and name has gone well since.
+    /// Whether the refusals have ended: after the last refused call, a call with this name has
+    /// succeeded.
     is_over: AtomicBool,
 }
 
-/// The result of counting a refused call: the line that the log needs, if any.
+/// The result of counting a refused call. The caller learns whether a log line is needed, and which
+/// line.
 #[derive(Debug)]
 pub(crate) enum Counted {
-    /// The call is the first of its kind and name.
+    /// The call is the first of its kind and name, and needs a log line.
     First(RefusedCall),
-    /// The call is the first for which there is no free entry.
+    /// The call is the first call for which no entry was free. A log line must report that there
+    /// are more refused calls than entries.
     Full,
-    /// Nothing: a call of this kind and name was logged before.
+    /// The call needs no log line, because an earlier call was logged.
     Again,
 }
 
-/// The refused calls of one kind and name.
+/// A copy of an entry: the refused calls of one kind and name.
 #[derive(Debug, Clone)]
 pub struct Refusals {
-    /// The first call of this kind and name.
+    /// The first refused call of this kind and name.
     pub first: RefusedCall,
-    /// Number of the calls.
+    /// Number of refused calls.
     pub count: u64,
-    /// The cycle of the last call; 0 before the first poll.
+    /// Number of the cycle of the last refused call; 0 if that call was before the first poll.
     pub last_cycle: u64,
-    /// Whether a call of this kind and name has gone well since.
+    /// Whether the refusals have ended: after the last refused call, a call with this name has
+    /// succeeded.
     pub is_over: bool,
 }
 
-/// Numbers of refused calls for which there was no entry.
+/// Numbers of refused calls for which the table had no free entry.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Others {
-    /// Calls whose refusal is a denial.
+    /// Number of calls whose refusal is a denial.
     pub denials: u64,
-    /// Calls about missing variables, whose refusal is no denial.
+    /// Number of calls about missing variables. The refusals of these calls are no denials.
     pub absences: u64,
 }
 
 impl Entry {
-    /// The contents of this entry, if it has any.
+    /// Returns a copy of this entry; `None` if the entry is free.
     fn read(&self) -> Option<Refusals> {
         Some(Refusals {
             first: self.what.get()?.clone(),
@@ -92,7 +102,7 @@ impl Entry {
         })
     }
 
-    /// Counts a further call of this entry.
+    /// Counts a refused call in this entry. `what` is the first call of the entry.
     fn count(&self, what: &RefusedCall, cycle: u64) -> Counted {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.last_cycle.store(cycle, Ordering::Relaxed);
@@ -103,10 +113,11 @@ impl Entry {
         }
     }
 
-    /// Ends the refusals of this entry. Returns whether they were not ended before.
+    /// Records that the refusals of this entry have ended. Returns false if the end was recorded
+    /// before.
     fn end(&self, what: &RefusedCall) -> bool {
-        // The log gets a line each time that another program takes an output, but not each time
-        // that a mistake is repeated.
+        // If another program takes the output again later, the log gets a new line. For a mistake
+        // that the program repeats later, the log gets no new line.
         if let Why::Owned(_) = what.why {
             self.is_told.store(false, Ordering::Relaxed);
         }
@@ -115,7 +126,8 @@ impl Entry {
 }
 
 impl Table {
-    /// Counts a call in its entry, or in a free one, or together with the others if all are taken.
+    /// Counts a refused call in the entry of its kind and name. If this kind and name has no entry,
+    /// uses a free entry. If no entry is free, counts the call in `others`.
     fn count(&self, (why, call, name): (Why, &'static str, &str), cycle: u64) -> Counted {
         for entry in &self.entries {
             let what = entry.what.get_or_init(|| {
@@ -137,15 +149,16 @@ impl Table {
         self.entries[0].what.get().is_none()
     }
 
-    /// A copy with the entries from before the first poll that have not ended, because the program
-    /// does not make these calls again. If the program does make such a call again, the call may be
-    /// logged once more.
+    /// Returns a new table with copies of some entries: entries whose last refused call was before
+    /// the first poll and whose refusals have not ended. These entries are copied because a program
+    /// usually does not repeat the calls of its start. If the program does repeat one of these
+    /// calls, the log may get a second line about the call.
     fn of_the_start(&self) -> Self {
         let table = Self::default();
         let entries = self.entries.iter().filter_map(Entry::read);
         let early = entries.filter(|entry| entry.last_cycle == 0 && !entry.is_over);
         for (entry, Refusals { first, count, .. }) in table.entries.iter().zip(early) {
-            // The table is new, so its entries are still empty.
+            // `set` cannot fail here, because the entries of the new table are empty.
             let _ = entry.what.set(first);
             entry.count.store(count, Ordering::Relaxed);
         }
@@ -154,14 +167,14 @@ impl Table {
 }
 
 impl Tally {
-    /// Counts a refused call.
+    /// Counts a refused call in the table for its kind. `cycle` is the number of the present cycle.
     pub(crate) fn count(&self, call: (Why, &'static str, &str), cycle: u64) -> Counted {
         let table = if call.0.is_denial() { &self.denials } else { &self.absences };
         table.count(call, cycle)
     }
 
-    /// Ends the refusals for which `is_it` is true. Returns the number of refusals that had not
-    /// ended before.
+    /// Records that the refusals have ended for which `is_it` returns true. Returns the number of
+    /// entries whose end was not recorded before.
     pub(crate) fn end(&self, is_it: impl Fn(&RefusedCall) -> bool) -> usize {
         let all = self.denials.entries.iter().chain(&self.absences.entries);
         let ended = all.filter(|entry| {
@@ -170,9 +183,9 @@ impl Tally {
         ended.count()
     }
 
-    /// Begins new counts, because the rights have changed, and returns them. Refusals from before
-    /// the first poll stay, because the program does not make those calls again. Returns `None` if
-    /// no call was refused yet.
+    /// Begins new counts, because the rights of the program have changed. Returns the new counts,
+    /// or `None` if no call was refused yet. Refusals from before the first poll are copied into
+    /// the new counts, because the program does not repeat the calls of its start.
     pub(crate) fn begin_anew(&self) -> Option<Arc<Self>> {
         if self.denials.is_empty() && self.absences.is_empty() {
             return None;
@@ -183,7 +196,7 @@ impl Tally {
         Some(Arc::clone(next))
     }
 
-    /// The newest counts; `None` if these are the newest.
+    /// Returns the newest counts; `None` if these counts are the newest.
     pub fn newest(&self) -> Option<&Arc<Self>> {
         let mut newest = self.next.get()?;
         while let Some(next) = newest.next.get() {
@@ -192,18 +205,19 @@ impl Tally {
         Some(newest)
     }
 
-    /// The first call of each kind and name whose refusal is a denial.
+    /// Returns the first call of each entry whose refusals are denials.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &RefusedCall> {
         self.denials.entries.iter().filter_map(|entry| entry.what.get())
     }
 
-    /// All entries under the present rights, denials first; those that have ended are included.
+    /// Returns copies of all entries of these counts, denials first. Entries whose refusals have
+    /// ended are included.
     pub fn entries(&self) -> Vec<Refusals> {
         let all = self.denials.entries.iter().chain(&self.absences.entries);
         all.filter_map(Entry::read).collect()
     }
 
-    /// The numbers of refused calls for which there was no entry.
+    /// Returns the numbers of refused calls for which no entry was free.
     pub fn others(&self) -> Others {
         let [denials, absences] =
             [&self.denials, &self.absences].map(|table| table.others.load(Ordering::Relaxed));

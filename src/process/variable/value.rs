@@ -1,7 +1,8 @@
-//! The parts of one variable: its type, its value, its makers and writers, and why a write is
-//! denied.
+//! The parts of one variable: its type, its value, the program that created the variable, and the
+//! last writes. Also the reasons for a denied write.
 //!
-//! The table of all variables is in `variable.rs`. Values of points are in `image/value.rs`.
+//! The table of all variables is in `variable.rs`. The values of points have their own type, in
+//! `image/value.rs`.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::image::Value;
 
-/// The type of a variable, fixed when the variable is created.
+/// The type of a variable. The type is set when the variable is created, and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VariableKind {
@@ -31,7 +32,7 @@ impl std::fmt::Display for VariableKind {
     }
 }
 
-/// A variable's value; the variant is its type.
+/// The value of a variable. The variant of the enum is the type of the variable.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Variable {
     /// True or false.
@@ -43,7 +44,7 @@ pub enum Variable {
 }
 
 impl Variable {
-    /// The type of this value.
+    /// Returns the type of this value.
     pub const fn kind(self) -> VariableKind {
         match self {
             Self::Boolean(_) => VariableKind::Boolean,
@@ -52,8 +53,8 @@ impl Variable {
         }
     }
 
-    /// Whether both values are the same, bit for bit. So a float that is not a number is the same
-    /// as itself.
+    /// Whether both values have the same bits. By this comparison, unlike with `==`, a float that
+    /// is not a number (NaN) equals itself.
     pub fn is_same(self, other: Self) -> bool {
         match (self, other) {
             (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
@@ -61,7 +62,7 @@ impl Variable {
         }
     }
 
-    /// The value of a new variable of type `kind` before the first write.
+    /// Returns the initial value of a variable of type `kind`: false, 0 or 0.0.
     pub const fn initial(kind: VariableKind) -> Self {
         match kind {
             VariableKind::Boolean => Self::Boolean(false),
@@ -70,8 +71,8 @@ impl Variable {
         }
     }
 
-    /// `value` as a variable of type `kind`; `None` if it does not fit. An int must fit 32 bits,
-    /// and a double takes any number.
+    /// Converts `value` to a value of type `kind`. Returns `None` if `value` does not fit this
+    /// type. An int must fit 32 bits. A double accepts any number.
     pub fn from_value(kind: VariableKind, value: Value) -> Option<Self> {
         match (kind, value) {
             (VariableKind::Boolean, Value::Bool(value)) => Some(Self::Boolean(value)),
@@ -93,46 +94,48 @@ impl From<Variable> for Value {
     }
 }
 
-/// The reason why a variable was not written.
+/// The reason why a write of a variable is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// This program has no right to write the variable.
+    /// The configuration does not grant this variable to the program.
     NotGranted,
-    /// The variable exists with this other type, or is declared with it.
+    /// The variable exists with another type, or the configuration declares the variable with
+    /// another type. The field is this other type.
     OtherType(VariableKind),
-    /// This program has made [`MAX_MADE`](super::MAX_MADE) variables already.
+    /// The program has already created [`MAX_MADE`](super::MAX_MADE) variables.
     Quota,
-    /// The table is full, or the name is empty or too long.
+    /// The table of variables is full, or the name is empty or too long.
     Limit,
 }
 
-/// The maker or the writer of a variable: a program or the host.
+/// The creator or the writer of a variable: a program or the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Maker(u64);
 
-/// A committed write of a variable.
+/// A committed write of a variable: the writer and the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// The writer.
+    /// The program or host that wrote the variable.
     pub by: Maker,
-    /// The cycle's instant on the scan's clock.
+    /// The start of the cycle in which the write was committed, on the scan's clock.
     pub at: Duration,
 }
 
-/// The last writes of a variable, by kind of writer. The last write alone is not enough, because an
-/// operator's write would hide the program that makes the variable and will write it again.
+/// The last writes of a variable. The writes by programs are recorded separately from the last
+/// write. Otherwise a write by an operator would hide the program that created the variable and
+/// will write the variable again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Writers {
-    /// The last write; `None` while the variable has its first value.
+    /// The last write by any writer; `None` while the variable has its initial value.
     pub last: Option<Written>,
-    /// The last write by any program.
+    /// The last write by any program; `None` if no program has written the variable.
     pub program: Option<Written>,
-    /// The last write by the program that made the variable; `None` if no program made it.
+    /// The last write by the program that created the variable; `None` if the host created it.
     pub maker: Option<Written>,
 }
 
 impl Writers {
-    /// Records a write; `is_new` if it created the variable.
+    /// Records a committed write. `is_new` is true if this write created the variable.
     pub(super) fn note(&mut self, write: Written, is_new: bool) {
         self.last = Some(write);
         if write.by == Maker::HOST {
@@ -144,18 +147,20 @@ impl Writers {
         }
     }
 
-    /// The known last writes by programs, the newest first. Both may be by one program.
+    /// Returns the recorded writes by programs, newest first: the last write by any program, then
+    /// the last write by the creator. The two writes may be one write.
     pub fn programs(self) -> impl Iterator<Item = Written> {
         self.program.into_iter().chain(self.maker)
     }
 }
 
 impl Maker {
-    /// The configuration or an operator, who have no quota.
+    /// The host, which writes for the configuration or for an operator. No quota applies to the
+    /// host.
     pub const HOST: Self = Self(0);
 
-    /// The maker that stands for a program. `number` is made from the program's name. Two programs
-    /// with the same number would share a quota, but nothing else.
+    /// Creates the value for a program. `number` is computed from the program's name. If two names
+    /// have equal numbers, the two programs share one quota; this has no other effect.
     pub const fn program(number: u64) -> Self {
         Self(if number == 0 { 1 } else { number })
     }
