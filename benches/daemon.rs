@@ -1,7 +1,12 @@
 //! Measurements of the whole daemon: `cargo bench --bench daemon`.
 //!
-//! How long a file that is renamed into the folder takes to its first poll, how long a start with a
-//! hundred plugins takes, and how much memory three idle plugins need.
+//! This benchmark starts the built daemon in a temporary folder and prints three results:
+//! - the time from the rename of a module into the plugin folder to the first poll of the module,
+//! - the time of a start with one hundred plugins, with an empty and with a filled cache,
+//! - the memory of a daemon with three plugins that do nothing.
+//!
+//! `running/mod.rs` starts and ends the daemon. The benchmark checks nothing; `tests/it` has the
+//! tests.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints and may fail")]
 #![allow(unreachable_pub, reason = "nobody outside sees a bench")]
@@ -17,7 +22,7 @@ use camshaft::control::{PluginView, StatusView};
 use camshaft::plugin::ModuleHash;
 use running::{Daemon, drop_in};
 
-/// The quick start's period.
+/// The configuration of the daemon, with the period of the quick start.
 const CONFIG: &str = r#"[scan]
 period = "10ms"
 [plugins]
@@ -36,7 +41,8 @@ fn main() {
     three_idle_plugins(folder.path());
 }
 
-/// From the rename of a module to its first poll, seen from outside.
+/// Measures the time from the rename of a module into the plugin folder to the first poll of the
+/// module. The status of the daemon shows the first poll.
 fn first_poll(daemon: &Daemon, folder: &Path, name: &str, module: &[u8]) -> Duration {
     let started = Instant::now();
     drop_in(folder, name, module);
@@ -46,7 +52,7 @@ fn first_poll(daemon: &Daemon, folder: &Path, name: &str, module: &[u8]) -> Dura
     started.elapsed()
 }
 
-/// A module of about 1 KB that differs from every other `n`.
+/// Makes a module of about 1 KB. Each value of `n` gives other bytes, and so another hash.
 fn module(n: usize) -> Vec<u8> {
     let filler = "x".repeat(800);
     let text = format!(

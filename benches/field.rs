@@ -1,9 +1,12 @@
-//! Measurements of the daemon with a field: `cargo bench --bench field`.
+//! Measurements of the daemon with devices: `cargo bench --bench field`.
 //!
-//! How long a change at a Modbus device takes until the device is written to, beside the same loop as
-//! a script of pymodbus; and what twenty busy Modbus units cost the scan. What is compared is
-//! measured in turns, so that a noisy machine disturbs both alike. The units are in this process:
-//! the wire is loopback, and what they need of the CPU is part of the load.
+//! The first benchmark measures the reaction time: from the change of a register in a Modbus unit
+//! until the daemon writes another register. A script of pymodbus does the same for comparison. The
+//! second benchmark measures how late cycles begin, without and with twenty busy Modbus units.
+//!
+//! The two sides of a comparison are measured in turns, so that a noisy machine disturbs both sides
+//! equally. The units run in the process of this benchmark. The connection is the loopback
+//! interface, and the CPU time of the units is part of the load.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints and may fail")]
 #![allow(unreachable_pub, reason = "nobody outside sees a bench")]
@@ -22,7 +25,7 @@ use std::time::{Duration, Instant};
 use running::{Daemon, LIMIT, drop_in};
 use unit::Units;
 
-/// Copies the first two bytes of the inputs to the outputs.
+/// A program that copies the first two bytes of the input image to the output image.
 const COPY: &str = r#"(module
     (import "env" "wasm_read_input" (func $read (param i32 i32 i32) (result i32)))
     (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
@@ -55,16 +58,17 @@ socket = "control.sock"
     fs::write(folder.join("camshaft.toml"), text).unwrap();
 }
 
-/// What is below `part` of them, in order.
+/// Returns a percentile of the sorted times. `part` is a fraction: 0.99 means the 99th percentile.
 fn percentile(sorted: &[Duration], part: f64) -> Duration {
     sorted[((sorted.len() - 1) as f64 * part) as usize]
 }
 
-/// The script; ended when dropped.
+/// The running script of pymodbus. The drop ends the script.
 struct Script(Child);
 
 impl Script {
-    /// Starts it, where `tests/run` has installed pymodbus.
+    /// Starts the script. Returns `None` if pymodbus is not installed; `tests/run` installs
+    /// pymodbus.
     fn start(port: u16) -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let peers = std::env::var_os("CAMSHAFT_PEERS").map(PathBuf::from);
@@ -85,9 +89,11 @@ impl Drop for Script {
     }
 }
 
-/// One change of register 0 at any time, until register 1 has it.
+/// Measures one reaction: from a change of register 0 until the client writes the same value to
+/// register 1. The change comes at a random time.
 fn react(units: &Units, value: u16) -> Duration {
-    // Longer than all periods, or it would come at the same place in them each time.
+    // The random pause is longer than all periods. A shorter pause would put each change at the
+    // same position in a period.
     sleep(Duration::from_micros(fastrand::u64(20_000..40_000)));
     let started = Instant::now();
     units.input.store(value, Ordering::Release);
@@ -100,7 +106,8 @@ fn react(units: &Units, value: u16) -> Duration {
 }
 
 fn reaction(folder: &Path) {
-    /// Each with another distance between the daemon's polling and its scan.
+    /// Number of starts of the daemon. Each start gives another time shift between the daemon's
+    /// Modbus requests and its scan.
     const ROUNDS: u16 = 10;
     const TIMES: u16 = 100;
     let (ours, theirs) = (Units::serve(), Units::serve());
@@ -143,15 +150,16 @@ point = [
     }
 }
 
-/// How late cycles of 1 ms begin, in nanoseconds: p50 and p99 over some seconds. With the requests
-/// that `units` had in each of these.
+/// Measures the lateness of cycles at a period of 1 ms, over 5 s. Returns p50 and p99 in
+/// nanoseconds, and the number of requests that `units` got in each second.
 fn lateness(folder: &Path, device: &str, units: &Units) -> ([u64; 2], f64) {
     const CYCLES: u64 = 5000;
     configure(folder, "1ms", device);
     let daemon = Daemon::start(folder);
     daemon.wait(|status| status.cycle > 0);
     let (started, before) = (Instant::now(), units.requests.load(Ordering::Relaxed));
-    // Whoever asks all the time disturbs, too.
+    // The benchmark requests the status only after this pause, because status requests in the
+    // meantime would disturb the scan.
     sleep(Duration::from_millis(CYCLES));
     let status = daemon.wait(|status| status.cycle > CYCLES);
     let requests = (units.requests.load(Ordering::Relaxed) - before) as f64;

@@ -1,7 +1,12 @@
-//! Measurements in pairs, so that a noisy machine disturbs both sides alike: `cargo bench`.
+//! Measurements in pairs: `cargo bench`. A noisy machine disturbs both sides of a pair equally.
 //!
-//! Each line names what is measured, both figures and their ratio. Nothing here is a test: what
-//! must hold is tested in `tests/it`; this says how fast it holds.
+//! Each output line names what is measured, both times and their ratio:
+//! - a poll of an empty program through the scan, and a direct call of the same function in wasmer,
+//! - a program with the stop flag (a flag that each loop checks), and the same program without it,
+//! - the stop of an endless poll, and a trap that the program causes itself.
+//!
+//! The benchmark checks no limits. The tests in `tests/it` check what the scan must do, and this
+//! file measures how fast the scan is.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints and may fail")]
 #![allow(unreachable_pub, reason = "nobody outside sees a bench")]
@@ -29,8 +34,8 @@ fn main() {
     runaway();
 }
 
-/// The best of many rounds of `run`, in nanoseconds for each of `count` turns: the least disturbed
-/// one.
+/// Measures the fastest of `rounds` calls of `run`. One call does `count` turns; the result is
+/// nanoseconds for one turn. The fastest round is the round with the least disturbance.
 fn best(rounds: usize, count: u32, mut run: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
     for _ in 0..rounds {
@@ -48,14 +53,15 @@ fn bare(text: &str) -> (wasmer::Store, wasmer::Instance) {
     (store, instance)
 }
 
-/// One empty poll through the scan, everything included, against wasmer's bare typed call.
+/// Compares the complete cost of one empty poll in the scan with a direct typed call of wasmer.
 fn empty_poll() {
     const EMPTY: &str = r#"(module (func (export "poll")))"#;
     const CALLS: u32 = 100_000;
     let (mut store, instance) = bare(EMPTY);
     let poll = instance.exports.get_typed_function::<(), ()>(&store, "poll").unwrap();
-    // Each cycle asks the kernel for the thread's CPU time, and a call after that finds less of
-    // what it needs at hand than one in a tight loop.
+    // Each cycle makes one system call for the CPU time of the thread. After a system call, less
+    // code and data of the poll are in the CPU caches. So the direct call is measured after the
+    // same system call.
     let kernel = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
     let mut apart = || {
         (0..CALLS).for_each(|_| {
@@ -68,7 +74,8 @@ fn empty_poll() {
             std::hint::black_box(kernel());
         });
     };
-    // The same with as many instances as the scan has, which do not all fit the nearest cache.
+    // The direct call again, but with 100 instances, as in the scan with 100 programs. So many
+    // instances do not fit into the first-level cache of the CPU.
     let mut hundred: Vec<_> = (0..100)
         .map(|_| {
             let (store, instance) = bare(EMPTY);
@@ -82,7 +89,8 @@ fn empty_poll() {
         }
     };
 
-    // Emptying the queue of samples is another thread's work, so it is not timed.
+    // In the daemon, another thread empties the queue of samples. So the time for this work is not
+    // measured here.
     let cycles = |rig: &mut Rig, cycles: u32| {
         let mut passed = Duration::ZERO;
         for _ in 0..cycles / 100 {
@@ -153,7 +161,7 @@ const FIB: &str = r#"(module
                      (call $fib (i32.sub (local.get 0) (i32.const 2)))))))
   (func (export "poll") (drop (call $fib (i32.const 27)))))"#;
 
-/// What the stop flag costs a guest.
+/// Compares the run time of two programs with and without the stop flag.
 fn stop_flag() {
     for (name, text) in [("sieve of 1 000 000", SIEVE), ("fib(27)", FIB)] {
         let (mut store, instance) = bare(text);
@@ -175,10 +183,11 @@ fn stop_flag() {
     }
 }
 
-/// When the last guest read beyond its memory: when that came to the signal handler.
+/// The instant at which the signal handler was called for the newest trap of a program. The trap is
+/// a read beyond the end of the memory.
 static TRAPPED_NS: AtomicU64 = AtomicU64::new(0);
 
-/// What wasmer has installed for that.
+/// The signal handler that wasmer has installed for such traps.
 static WASMERS: OnceLock<SigAction> = OnceLock::new();
 
 extern "C" fn trapped(signal: i32, info: *mut siginfo_t, context: *mut c_void) {
@@ -188,22 +197,26 @@ extern "C" fn trapped(signal: i32, info: *mut siginfo_t, context: *mut c_void) {
     }
 }
 
-/// From now on the instants of traps are noted, in front of wasmer's own handler.
+/// Installs a signal handler that stores the instant of each trap and then calls wasmer's handler.
 #[allow(unsafe_code, reason = "a handler that notes the time and passes on all it was given")]
 fn note_traps() {
     let none = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action is no code of ours; no guest runs until there is another again.
+    // SAFETY: the default action runs no code of this process. No program runs until the next call
+    // of `sigaction` has installed a handler again.
     let theirs = unsafe { sigaction(Signal::SIGSEGV, &none) }.unwrap();
     WASMERS.set(theirs).unwrap();
     let ours = SigAction::new(SigHandler::SigAction(trapped), theirs.flags(), theirs.mask());
-    // SAFETY: the handler makes one store and a call of the handler that it replaces, which gets
-    // the same arguments, flags and mask as before.
+    // SAFETY: the new handler does one store, and then calls the replaced handler. The replaced
+    // handler gets the same arguments, flags and mask as before.
     unsafe { sigaction(Signal::SIGSEGV, &ours) }.unwrap();
 }
 
-/// How long after its budget a runaway is stopped, and how long after the flag its cycle is over,
-/// the report of the trap included. Beside it the same from the trap on of a guest that ran for as
-/// long and then trapped by itself: the rest is the stop.
+/// Measures the stop of an endless poll: the time beyond the budget, and the time from the stop
+/// flag to the end of the cycle. The second time contains the report of the trap.
+///
+/// For comparison, another program runs as long and then traps by itself. Its time from the trap to
+/// the end of the cycle also contains the report. The difference of the two times is the cost of
+/// the stop alone.
 fn runaway() {
     const LOOP: &str = r#"(module (func (export "poll") (loop (br 0))))"#;
     const COUNT: &str = r#"(module (memory 1) (func (export "poll") (local i32)
@@ -213,7 +226,8 @@ fn runaway() {
     const TIMES: usize = 500;
     let mut rig = Rig::new(rig::points(), Vec::new());
     let budget = Duration::from_millis(2);
-    // Compiled in advance: the end of a compiler would be a load beside the poll.
+    // Both modules are compiled before the measurement, because a compiler process that ends during
+    // a poll would disturb the measurement.
     let compiled = |text| rig::compiled(&rig::wat(text), Limits::default()).unwrap();
     let (endless, counting) = (compiled(LOOP), compiled(COUNT));
     let mut poll = |module, poll_budget| {
@@ -228,7 +242,7 @@ fn runaway() {
         let trapped_ns = TRAPPED_NS.load(Ordering::Relaxed);
         (passed, since(rig.scan.slot().stopped_ns()), since(trapped_ns))
     };
-    // The first engine installs wasmer's handler.
+    // This first poll makes wasmer install its signal handler. `note_traps` replaces that handler.
     poll(&counting, 10 * budget);
     note_traps();
     let (mut over, mut stopped, mut trapped) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,7 +1,8 @@
-//! A device as the scan has it: its driver, and the driver's present fault.
+//! A device from the point of view of the scan: its driver, and the fault of the driver's last
+//! call.
 //!
-//! `driver/mod.rs` says what a driver is. `reconfigure.rs` exchanges devices when the configuration
-//! changes.
+//! `driver/mod.rs` explains what a driver does. `reconfigure.rs` replaces devices when the
+//! configuration changes.
 
 use std::time::Duration;
 
@@ -12,33 +13,33 @@ use crate::process::image::{Direction, Points};
 /// One device: its driver, and the result of the driver's last call.
 pub(super) struct Device {
     pub(super) driver: Box<dyn Driver>,
-    /// The fault of the driver's read or write in this cycle; `None` if the driver works.
+    /// The fault of the driver's read or write in this cycle. `None` means that the driver works.
     pub(super) fault: Option<Fault>,
 }
 
 impl Device {
-    /// A device that the scan calls once in every `period`. If the scan has not called the device
-    /// for the time `stall`, the device makes its outputs safe by itself.
+    /// Makes a device that the scan calls once in every `period`. If the scan does not call the
+    /// device for the time `stall`, the device makes its outputs safe by itself.
     pub(super) fn new(driver: Box<dyn Driver>, period: Duration, stall: Duration) -> Self {
         let mut device = Self { driver, fault: None };
         device.pace(period, stall);
         device
     }
 
-    /// Sets the period in which the scan calls the device, and the time without a call after which
-    /// the device makes its outputs safe.
+    /// Sets the period in which the scan calls the device. Also sets the time without a call after
+    /// which the device makes its outputs safe.
     pub(super) fn pace(&mut self, period: Duration, stall: Duration) {
         self.driver.pace(period);
         self.driver.supervise(stall);
     }
 
-    /// The facts about the device for the snapshot.
+    /// Returns the facts about the device for the snapshot.
     pub(super) fn fact(&self) -> DeviceFact {
         DeviceFact { fault: self.fault, confirmed: self.driver.is_confirmed() }
     }
 }
 
-/// Fills `notes` with the delivery state of each output, in the order of point ids.
+/// Writes the delivery state of each output into the list `notes`, in the order of point ids.
 pub(super) fn note_deliveries(devices: &[Device], points: &Points, notes: &mut Vec<Delivery>) {
     notes.clear();
     notes.resize(points.ids(), Delivery::Confirmed);

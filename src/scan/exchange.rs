@@ -1,8 +1,8 @@
 //! The exchange between the scan and the daemon: orders, returns, the snapshot and their queues.
 //!
-//! Every queue and list here is bounded and allocated in advance, because the scan may not
-//! allocate. `mod.rs` says what the scan does with an order. [`Ends`] has the scan's ends of the
-//! queues, and [`ScanHandle`] the daemon's ends.
+//! Every queue and list in this file is allocated in advance, because the scan may not allocate
+//! memory. `mod.rs` carries out the orders. [`Ends`] has the scan's ends of the queues, and
+//! [`ScanHandle`] has the daemon's ends.
 //!
 //! ```text
 //! daemon ── Order ────▶ queue ─────────▶ scan, at the beginning of a cycle
@@ -28,121 +28,120 @@ use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Variable, VariableKind, Variables};
 use crate::process::world::World;
 
-/// Room in the queue of orders. There is room for one order for each program, so that all programs
-/// can be installed at once.
+/// Capacity of the queue of orders: one order for each program, so that the daemon can order the
+/// install of all programs at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
 
-/// The most returns in one cycle. At a halt, each seat gives back two versions, and one more
-/// version when its poll fails or its probation ends. Each shadow run gives back its feed once.
+/// The largest number of returns in one cycle. In a halt, each seat returns two versions, and a
+/// third version if a poll fails or a probation ends. Each shadow run returns its feed once.
 pub(super) const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS + MAX_FEEDS;
 
-/// An order to the scan. The scan obeys orders in the sequence of the queue, at the beginning of a
-/// cycle.
+/// An order from the daemon to the scan. The scan carries out orders at the beginning of a cycle,
+/// in the sequence of the queue.
 #[derive(Debug)]
 pub enum Order {
-    /// Seat this program, in place of the program that sits there.
+    /// Put this program on its seat, in place of the program that has the seat now.
     Install(Box<Prepared>),
-    /// Take the program from this seat. The program's outputs become safe.
+    /// Remove the program from this seat. The program's outputs become safe.
     Remove(Seat),
     /// Take over a new configuration. All parts of it take effect between the same two cycles.
     Reconfigure(Box<Reconfiguration>),
-    /// Feed a shadow run with the inputs and results of the running version's polls. The feed comes
-    /// back when one of the two ends, or at once if no other version of the plugin has the seat.
+    /// Record the inputs and results of the running version's polls for a shadow run. The scan
+    /// returns the feed when the version or the run ends, or at once if no other version has the
+    /// seat.
     Shadow(Feed),
-    /// Pass a command to a device and return the answer under this ticket.
+    /// Pass a command to a device, and return the answer of its driver.
     Command {
-        /// The number that comes back with the answer.
+        /// The number that the answer to this order will have.
         ticket: u64,
         /// The index of the device.
         device: usize,
         /// The command for the driver.
         command: Command,
     },
-    /// Write these variables, all or none, and return the answer under this ticket. A variable that
-    /// does not exist yet is created.
+    /// Write these variables. If one write is refused, no variable changes. A variable that does
+    /// not exist yet is created.
     SetVariables {
-        /// The number that comes back with the answer.
+        /// The number that the answer to this order will have.
         ticket: u64,
-        /// Names and values, at most [`crate::process::variable::MAX_VARIABLES`] of them. They come
-        /// back with the answer, because the scan may not free them.
+        /// At most [`crate::process::variable::MAX_VARIABLES`] names with values. The answer
+        /// returns this list, because the scan may not free memory.
         values: Vec<(String, Variable)>,
     },
-    /// Give these variables these values, sorted by name, forget all other variables, and return
-    /// the answer under this ticket. The daemon orders this only while the scan has no program.
+    /// Write these variables and delete all other variables. The daemon gives this order only while
+    /// the scan has no program.
     ResetVariables {
-        /// The number that comes back with the answer.
+        /// The number that the answer to this order will have.
         ticket: u64,
         /// Names and values, sorted by name.
         values: Vec<(String, Variable)>,
     },
-    /// Force a point to this value over the value of its device or program, and return the answer
-    /// under this ticket.
+    /// Force a point: the point has the forced value instead of the value of its device or program.
     Force {
-        /// The number that comes back with the answer.
+        /// The number that the answer to this order will have.
         ticket: u64,
-        /// The point, its value, and the time that the force lasts.
+        /// The point, the forced value, and the end time of the force.
         force: Force,
     },
     /// End the force of this point, or all forces.
     Unforce {
-        /// The number that comes back with the answer.
+        /// The number that the answer to this order will have.
         ticket: u64,
-        /// The point; `None` for all points.
+        /// The point. `None` means all points.
         point: Option<PointId>,
     },
-    /// Take every program out and make every output safe, and end all forces. After this order the
-    /// scan installs no program.
+    /// Remove every program, make every output safe, and end all forces. After this order the scan
+    /// installs no program.
     Halt,
 }
 
-/// The part of a new configuration that concerns the scan. The daemon prepares it, because the scan
-/// may neither open nor free a device. The scan gives it back, filled with the replaced parts.
+/// The part of a new configuration that concerns the scan. The daemon prepares this structure,
+/// because the scan may not open or free a device. The scan returns it with the replaced parts.
 #[derive(Debug, Default)]
 pub struct Reconfiguration {
-    /// The number that comes back with the configuration.
+    /// The number of the order. The returned structure has the same number.
     pub ticket: u64,
     /// The time from one cycle to the next.
     pub period: Duration,
-    /// The time without a cycle after which devices make their outputs safe by themselves. With
-    /// zero they never do so.
+    /// If no cycle begins for this time, devices make their outputs safe. Zero disables this.
     pub stall: Duration,
-    /// New settings for the programs on these seats. The scan skips a seat that is empty.
+    /// The new settings of the programs, by seat. The scan ignores the settings for an empty seat.
     pub settings: Vec<(Seat, Settings)>,
-    /// The new points and devices; `None` if points and devices stay.
+    /// The new points and devices. `None` means that the points and devices do not change.
     pub device_set: Option<DeviceSet>,
-    /// Variables to create with these values. A variable that exists keeps its value.
+    /// Variables to create with these values. The value of an existing variable does not change.
     pub variables: Vec<(String, Variable)>,
     /// Variables that the configuration declares but that only the next start creates. No program
-    /// can create them with another type. The former list comes back in the place of this one.
+    /// can create them with another type. The scan returns the old list in this field.
     pub reserved: Vec<(String, VariableKind)>,
 }
 
-/// The points, and the devices that the points belong to.
+/// The points and devices of one configuration.
 pub struct DeviceSet {
-    /// All points. Points that stay keep their ids and their addresses in the image.
+    /// All points. A point that also exists in the old set has the same id and image address.
     pub points: Arc<Points>,
-    /// All devices; a point's `device` is an index in this list. The list comes back empty.
+    /// All devices; a point's `device` is an index in this list. The scan empties the list.
     pub devices: Vec<Slot>,
-    /// The devices that were replaced or have left. The scan fills this list.
+    /// The devices that were replaced or removed. The scan fills this list.
     pub removed: Vec<RemovedDevice>,
 }
 
-/// A device that was replaced by a new device, or that has left the configuration.
+/// A device that was replaced by a new device, or that was removed from the configuration.
 pub struct RemovedDevice {
-    /// The index of the device in the set before.
+    /// The index of the device in the old set.
     pub place: usize,
-    /// The driver. The daemon drops it on a thread that may wait.
+    /// The driver. The daemon drops it on a thread that may wait for the device.
     pub driver: Box<dyn Driver>,
-    /// The fault of the last write; `None` if it succeeded. The last write makes safe the outputs
-    /// that the device no longer has.
+    /// The fault of the last write; `None` if the write succeeded. This write makes those outputs
+    /// safe that the device no longer has.
     pub fault: Option<Fault>,
 }
 
-/// The origin of a device in the new set.
+/// One device of the new set: an old device or a new device.
 pub enum Slot {
-    /// A device that stays. The number is its index in the set before.
+    /// A device that does not change. The number is its index in the old set.
     Kept(usize),
-    /// A device that was opened anew.
+    /// A device that the daemon has opened for this configuration.
     Opened(Box<dyn Driver>),
 }
 
@@ -156,42 +155,42 @@ impl std::fmt::Debug for DeviceSet {
     }
 }
 
-/// The things that the scan gives back to the daemon: answers, and things that must not be dropped
-/// on the scan's thread.
+/// A message from the scan to the daemon: an answer, or an object that the scan thread must not
+/// free.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the scan may not allocate a box for a program")]
 pub enum Return {
-    /// A program that has left its seat, for any reason.
+    /// A program that no longer has a seat, for any reason.
     Program(Program),
-    /// A program that did not get a seat. The refusal says why: the version before did not hand
-    /// over its state, or the new version did not take it. `None` if the scan is halted or has no
-    /// free seat.
+    /// A program that did not get a seat. The refusal is the reason: the old version did not save
+    /// its state, or the new version did not restore it. `None` means that the scan is halted or
+    /// full.
     Refused(Box<Prepared>, Option<Refusal>),
-    /// A new configuration that is now in force. The structure has the parts that were replaced.
+    /// A new configuration is active. The structure now contains the replaced parts.
     Reconfigured(Box<Reconfiguration>),
-    /// The feed of a shadow run that gets no more frames.
+    /// The feed of a shadow run. The scan will fill no more frames of this feed.
     Feed(Feed),
-    /// The answer to a command, a force or the end of a force.
+    /// The answer to [`Order::Command`], [`Order::Force`] or [`Order::Unforce`].
     Answer {
-        /// The number from the order.
+        /// The ticket of the order.
         ticket: u64,
-        /// Whether the device or the scan accepted the order; the error is the reason why not.
+        /// Success, or the reason why the device or the scan refused the order.
         result: Result<(), &'static str>,
     },
     /// The answer to an [`Order::SetVariables`] or an [`Order::ResetVariables`].
     VariablesSet {
-        /// The number from the order.
+        /// The ticket of the order.
         ticket: u64,
-        /// The values from the order, untouched.
+        /// The list from the order, unchanged.
         values: Vec<(String, Variable)>,
-        /// The cycle that began with the new values.
+        /// The number of the cycle in which the scan carried out the order.
         cycle: u64,
-        /// The reason why no variable was written, if the order failed.
+        /// Success, or the reason why no variable was written.
         result: Result<(), &'static str>,
     },
 }
 
-/// The facts about one program. The facts stay as they are until another instance takes the seat.
+/// The facts about one program that has a seat, or that trapped and has no successor yet.
 #[derive(Debug, Clone)]
 pub struct ProgramFact {
     /// The seat of the program.
@@ -200,83 +199,82 @@ pub struct ProgramFact {
     pub generation: Generation,
     /// The module of the instance.
     pub hash: ModuleHash,
-    /// The number of polls of this instance that returned well.
+    /// Number of polls of this instance that ended without a trap.
     pub polls: u64,
     /// The cycle in which the program took its seat.
     pub since_cycle: u64,
-    /// The time of that cycle, on the scan's clock.
+    /// The instant at which the program took its seat, on the scan's clock.
     pub since: Duration,
-    /// Whether the program lacks an input that it requires. If so, its outputs are safe.
+    /// Whether the program lacks a required input. The outputs of such a program are safe.
     pub degraded: bool,
-    /// Size of the linear memory in bytes. The scan reads it when the program takes its seat, and
-    /// then every [`MEMORY_CYCLES`] cycles.
+    /// Size of the linear memory in bytes. The scan updates this value when the program takes its
+    /// seat, and then every [`MEMORY_CYCLES`] cycles.
     pub memory_bytes: u64,
-    /// The trap that ended the program. A program with a trap is not polled any more.
+    /// The trap that ended the program. The scan never polls a trapped program again.
     pub trap: Option<Arc<Trap>>,
-    /// How the program took its seat.
+    /// The state and variables that the program got when it took its seat.
     pub takeover: Takeover,
     /// Whether the program's probation is over.
     pub is_proven: bool,
-    /// The version before, as long as it is ready to resume.
+    /// The previous version, while it stands by for a rollback.
     pub standby: Option<Generation>,
-    /// The newest version that trapped on probation and was rolled back to this program, or to the
+    /// The newest version that trapped on probation. The rollback returned to this program, or to a
     /// version from which this program took over.
     pub rolled_back: Option<Arc<ProgramFact>>,
 }
 
-/// Number of cycles between two reads of memory sizes. They are read seldom, because reading one
-/// size costs more than a poll.
+/// Number of cycles between two updates of `memory_bytes`. One update takes longer than a poll, so
+/// the scan does not update the size in every cycle.
 pub const MEMORY_CYCLES: u64 = 64;
 
 /// The facts about one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceFact {
-    /// The present fault of the device's driver.
+    /// The fault of the driver's read or write in this cycle; `None` if the driver works.
     pub fault: Option<Fault>,
-    /// Whether the device is known to have the outputs of this cycle.
+    /// Whether the device has confirmed the outputs of this cycle.
     pub confirmed: bool,
 }
 
 /// The state of the scan at the end of one cycle.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The number of the cycle. The first is 1; 0 means that no cycle has ended yet.
+    /// The number of the cycle. The first cycle is 1; 0 means that no cycle has ended yet.
     pub cycle: u64,
-    /// The cycle's instant on the scan's clock.
+    /// The instant of the cycle on the scan's clock.
     pub now: Duration,
-    /// Number of cycles that ended too late.
+    /// Number of cycles that ended after the deadline of the next cycle.
     pub overruns: u64,
-    /// Number of cycles that were left out because of overruns.
+    /// Number of cycles that did not run because a cycle before them was too long.
     pub missed: u64,
-    /// Number of samples that were dropped because their queue was full.
+    /// Number of time measurements that the scan dropped because the sample queue was full.
     pub samples_lost: u64,
-    /// Number of guests' log lines that were dropped because their queue was full.
+    /// Number of log lines of programs that were dropped because the log queue was full.
     pub lines_lost: u64,
-    /// The points that all lists of this snapshot refer to.
+    /// The points. All lists of this snapshot refer to these points.
     pub points: Arc<Points>,
-    /// The inputs that the programs saw.
+    /// The input image that the programs read in this cycle.
     pub inputs: Inputs,
-    /// The outputs that the scan gave to the devices.
+    /// The output image that the scan passed to the devices.
     pub outputs: Vec<u8>,
-    /// The owner of each output, indexed by [`crate::process::image::PointId`].
+    /// The seat that owns each output, indexed by [`crate::process::image::PointId`].
     pub owners: Vec<Option<Seat>>,
     /// The delivery state of each output, indexed by [`crate::process::image::PointId`].
     pub deliveries: Vec<Delivery>,
     /// All variables.
     pub variables: Variables,
-    /// The programs that run, in the order of polling, and after them the programs that trapped.
+    /// The running programs in the order of polling, then the trapped programs.
     pub programs: Roomy<ProgramFact>,
     /// The devices, in the order of [`Points::devices`].
     pub devices: Roomy<DeviceFact>,
-    /// The forces that hold in this cycle.
+    /// The forces that are active in this cycle.
     pub forces: Roomy<Force>,
-    /// Whether the scan has obeyed [`Order::Halt`].
+    /// Whether the scan has carried out [`Order::Halt`].
     pub halted: bool,
 }
 
 impl Snapshot {
-    /// The snapshot before the first cycle, with room for the largest number of programs and
-    /// devices.
+    /// Makes the snapshot before the first cycle. Its lists have their full capacity.
     pub fn first(world: &World) -> Self {
         Self {
             cycle: 0,
@@ -298,13 +296,14 @@ impl Snapshot {
         }
     }
 
-    /// Whether every device is known to have the outputs of this cycle.
+    /// Whether every device has confirmed the outputs of this cycle.
     pub fn is_confirmed(&self) -> bool {
         self.devices.iter().all(|device| device.confirmed)
     }
 }
 
-/// A list whose clones keep its capacity, so that the scan can fill a clone without allocating.
+/// A list whose clones have the capacity of the original, so that filling a clone allocates
+/// nothing.
 #[derive(Debug)]
 pub struct Roomy<T>(Vec<T>);
 
@@ -313,7 +312,7 @@ impl<T> Roomy<T> {
         Self(Vec::with_capacity(capacity))
     }
 
-    /// The inner list. The scan fills it within its capacity.
+    /// The inner list. The scan never fills it beyond its capacity.
     pub(super) fn list(&mut self) -> &mut Vec<T> {
         &mut self.0
     }
@@ -335,43 +334,42 @@ impl<T> std::ops::Deref for Roomy<T> {
     }
 }
 
-/// The scan's ends of the queues. Only the scan's thread uses them.
+/// The scan's ends of the queues. Only the scan's thread uses these ends.
 #[derive(Debug)]
 pub struct Ends {
-    /// The queue of orders. The daemon writes, the scan reads.
+    /// The queue of orders. The daemon writes to this queue, the scan reads from it.
     pub orders: rtrb::Consumer<Order>,
-    /// The queue of answers, and of things that must not be dropped on the scan's thread. The scan
-    /// writes, the daemon reads.
+    /// The queue of returns. The scan writes to this queue, the daemon reads from it.
     pub returns: rtrb::Producer<Return>,
-    /// The queue of measured times. The scan writes; the daemon reads, for the statistics.
+    /// The queue of time measurements. The scan writes to this queue, the daemon reads from it.
     pub samples: rtrb::Producer<Sample>,
-    /// The snapshot of each cycle. The scan writes, the daemon reads.
+    /// The snapshots. The scan writes one in each cycle, the daemon reads the newest.
     pub latest: latest::Writer<Snapshot>,
-    /// Whether a halt is in the queue. If so, the orders in front of it need no cycles of their
-    /// own. The daemon writes, the scan reads.
+    /// Whether a halt is in the queue. If so, the scan carries out all orders in one cycle. The
+    /// daemon writes this flag, the scan reads it.
     pub halting: Arc<AtomicBool>,
-    /// The position of the scan in its cycle. The scan writes, the daemon reads.
+    /// The call that the scan is making now. The scan writes, the daemon reads.
     pub position: Arc<Position>,
 }
 
-/// The daemon's ends of the queues to and from the scan. Only the daemon's loop uses them; [`Ends`]
-/// says for each queue which side writes.
+/// The daemon's ends of the queues. Only the daemon's loop uses these ends. The comments of
+/// [`Ends`] name the writer of each queue.
 #[derive(Debug)]
 pub struct ScanHandle {
-    /// Orders to the scan.
+    /// The queue of orders to the scan.
     pub orders: rtrb::Producer<Order>,
-    /// The queue of answers and things that the scan gives back.
+    /// The queue of returns from the scan.
     pub returns: rtrb::Consumer<Return>,
-    /// The snapshot of the latest cycle.
+    /// The newest snapshot.
     pub latest: latest::Reader<Snapshot>,
-    /// The daemon sets this before it queues an [`Order::Halt`]. The halt then does not wait for
-    /// swaps in front of it.
+    /// The daemon sets this flag before it queues an [`Order::Halt`]. The scan then carries out all
+    /// orders in one cycle, so that swaps do not delay the halt.
     pub halting: Arc<AtomicBool>,
-    /// The position of the scan in its cycle. The scan writes, the daemon reads.
+    /// The call that the scan is making now. The scan writes, the daemon reads.
     pub position: Arc<Position>,
 }
 
-/// Makes the queues between a scan and the daemon, and the queue of measured times.
+/// Makes the queues. The third value is the daemon's end of the queue of time measurements.
 pub fn queues(first: &Snapshot) -> (Ends, ScanHandle, rtrb::Consumer<Sample>) {
     let (orders_in, orders) = rtrb::RingBuffer::new(MAX_ORDERS);
     let (returns, returns_out) = rtrb::RingBuffer::new(MAX_ORDERS + RETURNS_PER_CYCLE);
@@ -387,7 +385,7 @@ pub fn queues(first: &Snapshot) -> (Ends, ScanHandle, rtrb::Consumer<Sample>) {
     )
 }
 
-/// A world with the values of `snapshot`, for a program that is being prepared.
+/// Makes a world with the values of `snapshot`, for `init` of a program outside of the scan.
 pub fn rehearsal(snapshot: &Snapshot, period: Duration) -> Box<World> {
     let log = LogSink::List(Vec::new());
     let points = Arc::clone(&snapshot.points);

@@ -1,9 +1,10 @@
-//! A scan that panics: it first makes its outputs safe, and only then writes the panic's message.
+//! The reaction to a panic of the scan: first all outputs become safe, then the panic's message is
+//! written.
 //!
-//! By default the standard library writes the message of a panic at once, on the panicking thread,
-//! and waits for the reader of stderr. If that reader hangs, the outputs would not become safe.
-//! Panics of other threads are written as usual. `thread.rs` has the scan's thread, which calls
-//! these functions.
+//! The standard library normally writes the message of a panic at once, on the panicking thread.
+//! That write waits for the process that reads stderr. If that process hangs, the scan's thread
+//! would wait too, and the outputs would not become safe. So this file stores the message and
+//! writes it last. Panics of other threads are written as usual. `thread.rs` calls these functions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, Once, PoisonError, mpsc};
@@ -15,18 +16,21 @@ use crate::process::seat::{MAX_PROGRAMS, Seat};
 /// The name of the scan's thread.
 pub(super) const THREAD: &str = "scan";
 
-/// How long the write of the panic's message may take. By then everything else is done.
+/// Time limit for the write of the panic's message. The outputs are already safe before this write.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The newest panic message of the scan's thread. The panic hook writes it on the scan's thread,
-/// and [`write()`] reads it on the same thread.
+/// The newest panic message of the scan's thread. The panic hook stores the message, and
+/// [`write()`] takes the message out. Both run on the scan's thread.
 static WORDS: Mutex<Option<String>> = Mutex::new(None);
 
 impl Scan {
-    /// Writes the safe value of every output to every device; a scan that panicked does nothing
-    /// after this. Returns whether all devices have confirmed the outputs, which may take several
-    /// calls. If a program had borrowed the world when the scan failed, the devices' own watchdogs
-    /// make the outputs safe.
+    /// Writes the safe value of every output to every device. After a panic the scan does only
+    /// this. Returns whether all devices have confirmed the outputs; the caller repeats the call
+    /// until then.
+    ///
+    /// If the scan panicked in the middle of a call into a program, the output image is not
+    /// available here. The function then writes nothing, and the devices' own watchdogs make the
+    /// outputs safe.
     pub fn abandon(&mut self, now: Duration) -> bool {
         let Some(world) = self.world.if_here() else { return false };
         (0..MAX_PROGRAMS as u16).for_each(|seat| world.release_outputs(Seat(seat)));
@@ -34,8 +38,9 @@ impl Scan {
         world.drive();
         let mut is_confirmed = true;
         for device in &mut self.devices {
-            // No part of the daemon reads faults any more. If this driver panics, the next device
-            // still gets its outputs, because this driver may be the cause of the failure.
+            // The fault of this write is ignored, because no part of the daemon reads faults after
+            // a panic of the scan. This driver may have caused that panic. If this driver panics
+            // again here, `catch_unwind` lets the loop go on to the next device.
             let write = || device.driver.write(now, &world.driven);
             let written = catch_unwind(AssertUnwindSafe(write));
             is_confirmed &= written.is_err() || device.driver.is_confirmed();
@@ -43,17 +48,18 @@ impl Scan {
         is_confirmed
     }
 
-    /// Tells every device the time without a cycle after which it makes its outputs safe by itself.
+    /// Sets the time without a cycle after which each device makes its outputs safe by itself.
     pub fn supervise(&mut self, stall: Duration) {
         self.stall = stall;
         self.devices.iter_mut().for_each(|device| device.driver.supervise(stall));
     }
 }
 
-/// Makes the panic hook keep the messages of the scan's thread from now on, instead of writing them
-/// at once.
+/// Replaces the panic hook: from now on, a panic of the scan's thread stores its message in
+/// `WORDS`, and does not write the message at once.
 pub(super) fn keep() {
-    /// The panic hook belongs to the process, so it is replaced once, even if several scans begin.
+    /// Ensures that the hook is replaced only once, because all scans of a process have the same
+    /// panic hook.
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let others = std::panic::take_hook();
@@ -67,12 +73,14 @@ pub(super) fn keep() {
     });
 }
 
-/// Writes the kept message to the log, and waits for the write no longer than [`PATIENCE`].
+/// Writes the stored message to the log, and waits for the end of the write for [`PATIENCE`] at
+/// most.
 pub(super) fn write() {
     let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(words) = words else { return };
     let (written, done) = mpsc::channel();
-    // If no thread can be started, the message is lost. The exit code still shows the panic.
+    // If the thread for the write cannot be started, the message is lost. The exit code of the
+    // process still shows the panic.
     let _ = std::thread::Builder::new().spawn(move || {
         tracing::error!("the scan has panicked, which is a defect: {words}");
         let _ = written.send(());

@@ -1,18 +1,18 @@
-//! The scan: one thread runs cycles, and each cycle carries out orders, reads, runs and writes.
+//! The scan: one thread runs cycles. In each cycle it obeys orders, reads, runs, writes, publishes.
 //!
-//! A cycle never waits and never logs. It allocates only if it swaps, loses or configures a
-//! program, begins a shadow run, or has more points than before. Orders come through one bounded
-//! queue, results go back through another, and each cycle ends with one [`Snapshot`]. The scan does
-//! not decide which program runs; the supervisor does.
+//! A cycle never waits and never logs. A cycle allocates memory only if it swaps or loses a
+//! program, takes over a configuration, begins a shadow run, or has more points than before. The
+//! supervisor, not the scan, decides which programs run.
 //!
 //! ```text
 //! obey (orders) ─▶ read (devices) ─▶ run (programs) ─▶ write (devices) ─▶ publish (Snapshot)
 //! ```
 //!
-//! Next: `pacer.rs` (when a cycle begins), `thread.rs` (the thread), `stats.rs` (how long cycles
-//! take), `exchange.rs` (queues and snapshot), `swap.rs` (how a program takes its seat, and its
-//! probation), `reconfigure.rs` (a new configuration), `require.rs` (programs that lack an input),
-//! `shadow.rs` (the frames of a shadow run), `position.rs` (which call the scan is in).
+//! The queues to and from the daemon are in `exchange.rs`. `thread.rs` has the thread, and
+//! `pacer.rs` computes when a cycle begins. `swap.rs` puts a program on its seat. `reconfigure.rs`
+//! takes over a new configuration. `require.rs` finds programs that lack an input. `shadow.rs`
+//! fills the frames of shadow runs, `stats.rs` collects times, and `position.rs` records which call
+//! the scan makes.
 
 mod device;
 mod exchange;
@@ -48,43 +48,43 @@ use position::Doing;
 use stats::{Sample, What};
 use swap::Seated;
 
-/// The most orders that one cycle obeys. The limit keeps a flood of orders from making a cycle
-/// long.
+/// The largest number of orders that one cycle carries out. With this limit, a long queue of orders
+/// does not make a cycle long.
 const ORDERS_PER_CYCLE: usize = 16;
 
-/// The state on which a cycle works: the world, the programs, the devices and the queues.
+/// The state of the scan: the process image, the programs, the devices and the queues.
 pub struct Scan {
-    /// The process image and what belongs to it. Each call into a program borrows it.
+    /// The process image, the variables and the forces. The scan lends them to a called program.
     world: Lent<World>,
-    /// The running programs, in the order of polling.
+    /// The programs that have a seat, in the order in which the scan polls them.
     programs: Vec<Seated>,
-    /// The time without a cycle after which devices make their outputs safe by themselves. With
-    /// zero they never do so.
+    /// If no cycle begins for this time, each device makes its outputs safe by itself. Zero
+    /// disables this reaction.
     stall: Duration,
-    /// The programs that trapped and have no successor yet.
+    /// Facts about each trapped program, until a new instance takes its seat.
     down: Vec<ProgramFact>,
-    /// The shadow runs of new versions.
+    /// One feed for each shadow run; a feed records the polls of a running version.
     feeds: Vec<Feed>,
     devices: Vec<Device>,
     ends: Ends,
     slot: BudgetSlot,
     keeper: Arc<Timekeeper>,
-    /// Whether the scan has obeyed [`Order::Halt`].
+    /// Whether the scan has carried out [`Order::Halt`].
     halted: bool,
-    /// Whether a program requires an input. The flag may stay true after that program has left.
+    /// Whether any program requires an input. The scan updates the flag when a program gets a seat.
     is_demanding: bool,
-    /// Number of cycles that ended too late. The scan's thread sets it after each cycle.
+    /// Number of cycles that ended after the deadline of the next cycle. `thread.rs` sets this.
     pub overruns: u64,
-    /// Number of cycles that were skipped because of overruns. The scan's thread sets it after each
-    /// cycle.
+    /// Number of cycles that did not run because a cycle before them was too long. `thread.rs` sets
+    /// this number.
     pub missed: u64,
-    /// Number of measured times that were dropped because their queue was full.
+    /// Number of time measurements that the scan dropped because the sample queue was full.
     samples_lost: u64,
 }
 
 impl Scan {
-    /// A scan of `devices` that has not begun. The caller must be the thread that will run the
-    /// scan.
+    /// Makes a scan with these devices and without programs. The thread that will run the cycles
+    /// must call this function, because the budget slot belongs to the calling thread.
     pub fn new(
         world: Box<World>,
         devices: Vec<Box<dyn Driver>>,
@@ -111,7 +111,7 @@ impl Scan {
         }
     }
 
-    /// Runs one cycle at the instant `now`.
+    /// Runs one cycle. `now` is the cycle's instant on the scan's clock.
     pub fn cycle(&mut self, now: Duration) {
         self.obey(now);
         self.read(now);
@@ -120,11 +120,10 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out the waiting orders. The scan stops after the first order that allocates (a swap,
-    /// a restart, a configuration, a shadow run) or that may write many variables. Several new
-    /// programs may be installed in one cycle, because they replace no running program, and because
-    /// a start with many programs is then quick. If a halt is in the queue, the orders in front of
-    /// it are carried out in the same cycle.
+    /// Carries out the orders in the queue. A heavy order allocates memory (a swap, a restart, a
+    /// configuration, a shadow run) or may write many variables. After a heavy order, the remaining
+    /// orders wait for the next cycle. An install on an empty seat is not heavy, so that a start
+    /// with many programs is quick. During a halt, all orders are carried out in one cycle.
     fn obey(&mut self, now: Duration) {
         self.ends.position.begin();
         let world = &mut *self.world;
@@ -150,8 +149,8 @@ impl Scan {
         }
     }
 
-    /// Carries out one order. The answer and all things that must not be dropped here go back to
-    /// the daemon.
+    /// Carries out one order. The scan returns to the daemon the answer, and each object that the
+    /// scan must not free itself.
     fn carry_out(&mut self, order: Order, now: Duration) {
         match order {
             Order::Install(prepared) => self.install(prepared),
@@ -209,7 +208,7 @@ impl Scan {
         }
     }
 
-    /// Writes all of these variables, or none.
+    /// Writes these variables. If one write is refused, no variable changes.
     fn set_variables(&mut self, values: &[(String, Variable)]) -> Result<(), &'static str> {
         let World { variables, now, .. } = &mut *self.world;
         let result = values.iter().try_for_each(|(name, value)| variables.write(name, *value));
@@ -219,27 +218,27 @@ impl Scan {
         }
         result.map_err(|denied| match denied {
             Denied::OtherType(_) => "the variable has another type",
-            // A host's write never gets `Quota` or `NotGranted`, because only programs have them.
+            // `Quota` and `NotGranted` concern programs only. The host never gets them.
             Denied::Limit | Denied::Quota | Denied::NotGranted => {
                 "there are too many variables, or the name is empty or too long"
             }
         })
     }
 
-    /// Whether the scan installs no more programs.
+    /// Whether a halt is queued or carried out. A halting scan installs no program.
     fn is_halting(&self) -> bool {
         self.halted || self.ends.halting.load(Ordering::Relaxed)
     }
 
-    /// Tells the timekeeper the shortest budget: the minimum over all programs on seats and
-    /// `joining`. `joining` is the budget of a program that has no seat yet.
+    /// Reports to the timekeeper the shortest budget of all seated programs and of the program that
+    /// is about to get a seat. `joining` is the budget of that program, or `Duration::MAX`.
     fn promise_budgets(&mut self, joining: Duration) {
         let budgets = self.programs.iter().map(|seated| seated.program.shortest_budget());
         self.slot.shortest(budgets.fold(joining, Duration::min));
         self.keeper.wake();
     }
 
-    /// Copies the newest inputs of every device.
+    /// Copies the newest inputs of every device into the input image, then applies the forces.
     fn read(&mut self, now: Duration) {
         let world = &mut *self.world;
         world.remove_overlay();
@@ -251,7 +250,7 @@ impl Scan {
         world.apply_overlay();
     }
 
-    /// Polls every program whose turn it is.
+    /// Polls every program that is due in this cycle.
     fn run(&mut self, now: Duration) {
         self.end_feeds();
         self.examine(now);
@@ -291,20 +290,19 @@ impl Scan {
         }
     }
 
-    /// Gives every device its outputs.
+    /// Passes the output image of this cycle to every device.
     fn write(&mut self, now: Duration) {
         let world = &mut *self.world;
         world.drive();
         for (device, place) in self.devices.iter_mut().zip(0..) {
             self.ends.position.is_at(Doing::Driver(place));
-            // If a device failed to read and then failed to write, it reports the fault of the
-            // write.
+            // If both the read and the write failed, the device reports the fault of the write.
             device.fault = device.driver.write(now, &world.driven).err().or(device.fault);
         }
         self.ends.position.is_at(Doing::Own);
     }
 
-    /// Publishes the snapshot of this cycle.
+    /// Publishes a snapshot of the state at the end of this cycle.
     fn publish(&mut self) {
         let world = &*self.world;
         if world.cycle.is_multiple_of(MEMORY_CYCLES) {
@@ -324,11 +322,11 @@ impl Scan {
             news.lines_lost = world.log.lost();
             news.halted = halted;
             if !Arc::ptr_eq(&news.points, &world.points) {
-                // The old points are not freed here, because the daemon, which ordered the new
-                // ones, keeps them.
+                // The daemon retains a reference to the old points, so this assignment does not
+                // free them on the scan thread.
                 news.points = Arc::clone(&world.points);
             }
-            // These copies allocate only if there are more points than before.
+            // These copies allocate memory only if there are more points than before.
             news.inputs.bytes.clone_from(&world.inputs.bytes);
             news.inputs.quality.clone_from(&world.inputs.quality);
             news.inputs.good_at.clone_from(&world.inputs.good_at);
@@ -349,12 +347,13 @@ impl Scan {
         });
     }
 
-    /// Tells every device that it will be dropped.
+    /// Prepares every device for its drop, so that all devices can finish at the same time.
     pub fn leave_field(&mut self) {
         self.devices.iter_mut().for_each(|device| device.driver.leave());
     }
 
-    /// Queues one measured time, in nanoseconds. If the queue is full, the time is counted as lost.
+    /// Queues one time measurement of `ns` nanoseconds. If the queue is full, the measurement is
+    /// lost and counted.
     pub fn record(&mut self, what: What, ns: u64) {
         let sample = Sample { what, ns: u32::try_from(ns).unwrap_or(u32::MAX) };
         if self.ends.samples.push(sample).is_err() {
@@ -362,7 +361,7 @@ impl Scan {
         }
     }
 
-    /// The budget slot of the scan's thread, through which the timekeeper stops a poll.
+    /// The budget slot of the scan's thread. The timekeeper uses this slot to stop a poll.
     pub fn slot(&self) -> &BudgetSlot {
         &self.slot
     }
@@ -372,7 +371,7 @@ impl Scan {
         self.world.period
     }
 
-    /// The number of programs on seats.
+    /// The number of programs that have a seat.
     pub fn len(&self) -> usize {
         self.programs.len()
     }
@@ -386,14 +385,14 @@ impl Scan {
         self.programs.iter().position(|seated| seated.program.seat == seat)
     }
 
-    /// Whether the seat has no program, and no program that trapped on it waits for a successor.
+    /// Whether this seat has no program, and no trapped program that waits for a restart.
     fn is_new(&self, seat: Seat) -> bool {
         self.index(seat).is_none() && self.down.iter().all(|fact| fact.seat != seat)
     }
 
     fn give_back(&mut self, thing: Return) {
-        // There is room, because `obey` has checked for it, and because each order and each program
-        // gives back one thing.
+        // The queue has a free slot: `obey` checks the free slots before each order, and each order
+        // and each program returns one thing.
         let full = self.ends.returns.push(thing).is_err();
         debug_assert!(!full, "more came back than there are orders and programs");
     }

@@ -1,9 +1,10 @@
-//! When the next cycle begins: absolute deadlines on a grid, and the rule for a missed deadline.
+//! The start times of cycles: absolute deadlines on a grid, and the rule for a missed deadline.
 //!
-//! A cycle that ends after the next deadline is an overrun. The scan then skips to the next
-//! deadline that is not yet past, and counts the skipped cycles. It never runs two cycles back to
-//! back to catch up, because programs would then see time stand still. This file reads no clock;
-//! the caller, `thread.rs`, does.
+//! A cycle begins at its deadline. A cycle that ends after the deadline of the next cycle is an
+//! overrun. The scan then waits for the first deadline that is not yet past, and counts the skipped
+//! cycles. The scan does not catch up by two cycles directly one after the other. The programs
+//! would see almost no time between two such cycles. This file reads no clock; the caller,
+//! `thread.rs`, does.
 //!
 //! ```text
 //! deadlines   |    |    |    |    |
@@ -12,38 +13,39 @@
 
 use std::time::Duration;
 
-/// The grid of deadlines. It is pure: the caller reads the clock and passes the time.
+/// The grid of deadlines. Its functions read no clock; the caller passes the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Pacer {
     /// The time from one deadline to the next.
     period: Duration,
-    /// Deadline of the current cycle, on the caller's clock.
+    /// The deadline of the current cycle, on the caller's clock.
     deadline: Duration,
     /// Number of cycles that ended after the deadline of the next cycle.
     overruns: u64,
-    /// Number of cycles that were skipped because of overruns.
+    /// Number of cycles that did not run because an overrun covered their deadline.
     missed: u64,
 }
 
 impl Pacer {
-    /// A grid whose first deadline is `start`.
+    /// Makes a grid whose first deadline is `start`.
     pub fn new(start: Duration, period: Duration) -> Self {
         Self { period, deadline: start, overruns: 0, missed: 0 }
     }
 
-    /// Sets the time between deadlines. The change counts from the current deadline on.
+    /// Sets the time between two deadlines. The next deadline is the current deadline plus the new
+    /// period.
     pub fn set_period(&mut self, period: Duration) {
         self.period = period;
     }
 
-    /// The deadline of the current cycle. After [`Pacer::advance`] it is the deadline of the next
-    /// cycle.
+    /// Returns the deadline of the current cycle. After a call of [`Pacer::advance`] this is the
+    /// deadline of the next cycle.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Moves on to the next deadline that is not in the past. `end` is the instant at which the
-    /// current cycle ended.
+    /// Moves to the next deadline that is not in the past, and counts an overrun and the skipped
+    /// cycles. `end` is the instant at which the current cycle ended.
     pub fn advance(&mut self, end: Duration) {
         self.deadline += self.period;
         if end > self.deadline {
@@ -56,12 +58,12 @@ impl Pacer {
         }
     }
 
-    /// The number of cycles that ended after the deadline of the next cycle.
+    /// Returns the number of cycles that ended after the deadline of the next cycle.
     pub fn overruns(&self) -> u64 {
         self.overruns
     }
 
-    /// The number of cycles that were skipped because of overruns.
+    /// Returns the number of cycles that did not run because an overrun covered their deadline.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -71,7 +73,8 @@ impl Pacer {
 mod tests {
     use super::*;
 
-    /// Checks a cycle of a 10 ms grid that was due at 100 ms and ends at `end_ms`.
+    /// Checks the next deadline and the counters after one cycle. The grid has a period of 10 ms,
+    /// the deadline of the cycle is 100 ms, and the cycle ends at `end_ms`.
     fn check(end_ms: u64, next_ms: u64, overruns: u64, missed: u64) {
         let mut pacer = Pacer::new(Duration::from_millis(100), Duration::from_millis(10));
         pacer.advance(Duration::from_millis(end_ms));

@@ -1,7 +1,8 @@
 //! The position of the scan: which program or driver the scan is calling now, and on which thread.
 //!
-//! The scan writes the position, at the cost of one store for each call. The daemon reads it if the
-//! number of cycles has not moved. `daemon/stall.rs` decides what to do about a scan that stands.
+//! The scan writes the position before and after each call, at the cost of one store. The daemon
+//! reads the position if the number of cycles does not increase. `daemon/stall.rs` decides what the
+//! daemon does about a scan that no longer runs cycles.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -10,55 +11,57 @@ use nix::unistd::gettid;
 use crate::plugin::Generation;
 use crate::process::seat::Seat;
 
-/// The callee of the call that the scan has made.
+/// The call that the scan is making now, and which program or driver it calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
-    /// No callee: the scan does its own work, or waits for the next cycle.
+    /// No call: the scan does its own work, or waits for the next cycle.
     Own,
     /// A poll of this program.
     Poll(Seat, Generation),
-    /// `save` of this program, which goes on running afterwards.
+    /// A call of `save` of this program. The program runs on after this call.
     Save(Seat, Generation),
-    /// `save` of the running version, and then `restore` of this program, which takes over from it.
+    /// A hand-over: a call of `save` of the running version, then a call of `restore` of this
+    /// program, which is the new version.
     HandOver(Seat, Generation),
-    /// The driver of the device at this index.
+    /// A call of the driver of the device at this index.
     Driver(u16),
 }
 
-/// Bits of the word for the generation. Even a program that is restarted once a millisecond for 30
-/// years needs fewer bits.
+/// Number of low bits of the packed word that contain the generation. 40 bits are enough for one
+/// restart in each millisecond for 30 years.
 const GENERATION_BITS: u32 = 40;
 
-/// The bits above the generation, for a seat or a device. The 8 highest bits are for the kind of
-/// call.
+/// Number of bits above the generation. These bits contain the seat or the index of the device. The
+/// 8 highest bits of the word contain the kind of call.
 const PLACE_BITS: u32 = 16;
 
-/// The call that the scan is in, its cycle count and its thread. The scan writes, the daemon reads.
+/// What the scan is doing now: its present call, its number of cycles and its thread. The scan
+/// writes these values, the daemon reads them.
 #[derive(Debug, Default)]
 pub struct Position {
-    /// A [`Doing`] packed into one word, so that the daemon never reads half of a value. The scan
-    /// writes, the daemon reads.
+    /// A [`Doing`] packed into one word of 64 bits. The scan writes the word in one store, so the
+    /// daemon never reads parts of two different values.
     doing: AtomicU64,
-    /// The number of cycles that have begun. The scan writes, the daemon reads.
+    /// Number of cycles that have begun. The scan writes, the daemon reads.
     cycles: AtomicU64,
-    /// The kernel's id of the scan's thread; 0 until the thread runs. The scan's thread writes, the
-    /// daemon reads.
+    /// The kernel's id of the scan's thread, or 0 before the thread runs. The scan's thread writes
+    /// this id, the daemon reads it.
     thread: AtomicI32,
 }
 
 impl Position {
-    /// Notes that the calling thread is the scan's thread.
+    /// Stores the id of the calling thread, which is the scan's thread.
     pub(super) fn settle(&self) {
         self.thread.store(gettid().as_raw(), Ordering::Relaxed);
     }
 
-    /// Counts a cycle that begins.
+    /// Adds one to the number of cycles that have begun.
     pub(super) fn begin(&self) {
-        // Only the scan writes the count, so load and store need not be one atomic step.
+        // Only the scan writes this number. So the load and the store may be two separate steps.
         self.cycles.store(self.cycles() + 1, Ordering::Relaxed);
     }
 
-    /// Notes the call that the scan makes now.
+    /// Stores the call that the scan makes now.
     pub(super) fn is_at(&self, doing: Doing) {
         let word = |kind: u64, place: u16, generation: u64| {
             let generation = generation & ((1 << GENERATION_BITS) - 1);
@@ -76,7 +79,7 @@ impl Position {
         self.doing.store(word, Ordering::Relaxed);
     }
 
-    /// The call that the scan is in.
+    /// Returns the call that the scan is making now.
     pub fn doing(&self) -> Doing {
         let word = self.doing.load(Ordering::Relaxed);
         let place = (word >> GENERATION_BITS) as u16;
@@ -90,12 +93,12 @@ impl Position {
         }
     }
 
-    /// The number of cycles that have begun.
+    /// Returns the number of cycles that have begun.
     pub fn cycles(&self) -> u64 {
         self.cycles.load(Ordering::Relaxed)
     }
 
-    /// The kernel's id of the scan's thread; `None` until the thread runs.
+    /// Returns the kernel's id of the scan's thread, or `None` before the thread runs.
     pub fn thread(&self) -> Option<i32> {
         Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
     }

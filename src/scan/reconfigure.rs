@@ -1,10 +1,16 @@
-//! How a new configuration replaces the one before, between two cycles.
+//! The exchange of the configuration in a running scan, between two cycles.
 //!
-//! The daemon prepares all parts of the configuration, opens new devices and frees old ones. All
-//! parts take effect in the same cycle, so no program sees half of a configuration. Devices and
-//! programs without a change go on undisturbed. Points that stay, variables and the memories of
-//! programs keep their values. `config/change.rs` decides which parts of a configuration may change
-//! while the daemon runs.
+//! The daemon prepares all parts of the new configuration, and opens the new devices. The scan puts
+//! these parts in place in one cycle, so no program sees half of a configuration. The scan then
+//! returns the old parts, and the daemon frees them. Devices and programs without a change run on
+//! undisturbed. Variables, the memories of programs, and points that are in both configurations
+//! keep their values. `config/change.rs` decides which parts of a configuration may change while
+//! the daemon runs.
+//!
+//! ```text
+//! daemon ── Order::Reconfigure (new parts) ───▶ scan
+//! daemon ◀── Return::Reconfigured (old parts) ── scan
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +20,7 @@ use crate::plugin::Settings;
 use crate::process::seat::Seat;
 
 impl Scan {
-    /// Takes over a new configuration in this cycle, and gives back the parts that it replaces.
+    /// Activates a new configuration in this cycle, and returns the replaced parts to the daemon.
     pub(super) fn reconfigure(&mut self, mut reconfiguration: Box<Reconfiguration>, now: Duration) {
         let (period, stall) = (reconfiguration.period, reconfiguration.stall);
         self.stall = stall;
@@ -22,8 +28,8 @@ impl Scan {
         world.period = period;
         for (name, value) in &reconfiguration.variables {
             if world.variables.read(name).is_none() {
-                // The daemon has checked that there is room for the variables and that the values
-                // are valid.
+                // This write cannot fail: the daemon has checked the number of variables, their
+                // names and their values.
                 let _ = world.variables.write(name, *value);
             }
             world.variables.take_over(name);
@@ -54,8 +60,8 @@ impl Scan {
         self.give_back(Return::Reconfigured(reconfiguration));
     }
 
-    /// Puts the devices in their new places. A device that leaves or begins anew gets one last
-    /// write. In this write the outputs that the device no longer has are safe.
+    /// Makes the list of devices of the new configuration. A device that was removed or replaced
+    /// gets one last write. In this write, the outputs that the device no longer has are safe.
     fn exchange_devices(&mut self, device_set: &mut DeviceSet, now: Duration) {
         let (period, stall) = (self.period(), self.stall);
         let before = std::mem::take(&mut self.devices);
@@ -73,14 +79,16 @@ impl Scan {
             let Some(Device { mut driver, .. }) = device else { continue };
             let outputs = world.without_device(place, &device_set.points);
             let fault = driver.write(now, &outputs).err();
-            // This was the device's last write. The time after it without a cycle is no stall.
+            // This was the last write to the device. Zero disables the stall reaction, because a
+            // device without a cycle is normal from now on.
             driver.supervise(Duration::ZERO);
             device_set.removed.push(RemovedDevice { place, driver, fault });
         }
     }
 
-    /// Gives the new points to the world and to every program. A program with an entry in
-    /// `settings` is left out here, because [`Scan::reconfigure`] applies its new settings later.
+    /// Passes the new points to the process image and to every program. This function skips each
+    /// program with an entry in `settings`, because [`Scan::reconfigure`] configures those programs
+    /// later.
     fn exchange_points(&mut self, device_set: &mut DeviceSet, settings: &[(Seat, Settings)]) {
         let world = &mut *self.world;
         let points = Arc::clone(&device_set.points);

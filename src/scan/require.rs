@@ -1,9 +1,10 @@
-//! Programs that lack a required input: the scan still polls them, but their outputs are safe.
+//! Required inputs: a program that lacks a required input is polled, but its outputs are safe.
 //!
-//! A program names the inputs that it needs for its work. If one of them has been bad for longer
-//! than the program allows, the program is degraded: nothing that it writes reaches a device. A
-//! program can ask whether it is degraded. It stays the owner of its outputs. `process/overlay.rs`
-//! makes the outputs safe.
+//! The configuration names the inputs that a program requires. If one of these inputs is bad for
+//! longer than the configured timeout, the program is degraded. The scan still polls a degraded
+//! program, but the devices get the safe values instead of the values that the program writes. The
+//! program still owns its outputs, and the program can ask the host whether it is degraded.
+//! `process/overlay.rs` makes the outputs safe.
 
 use std::time::Duration;
 
@@ -11,18 +12,19 @@ use super::Scan;
 use crate::process::image::Class;
 
 impl Scan {
-    /// Finds the programs that lack a required input in this cycle.
+    /// Finds the programs that lack a required input in this cycle, and sets their flag `degraded`.
+    /// The scan calls this once in each cycle, before the polls.
     pub(super) fn examine(&mut self, now: Duration) {
         let world = &mut *self.world;
         if !self.is_demanding && !world.overlay.is_lacking() {
-            // Usually no program requires an input. The early return saves time, because checking
-            // each program costs as much as a poll.
+            // No program requires an input. The check of one program takes as long as a poll, so
+            // the scan returns here and saves that time.
             return;
         }
         for seated in &mut self.programs {
             let settings = &seated.program.settings;
             let qualities = &world.inputs.quality;
-            // A point that has left the configuration counts as bad too.
+            // A point that is not in the configuration any more counts as bad too.
             let is_bad = |quality: Option<&_>| {
                 quality.is_none_or(|q: &crate::process::image::Quality| q.class() == Class::Bad)
             };

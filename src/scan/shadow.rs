@@ -1,17 +1,23 @@
-//! Feeds shadow runs: copies what a program read and did in a poll into frames that were allocated
-//! in advance.
+//! The frames of shadow runs. A frame is a copy of what a program read and wrote in one poll.
 //!
-//! The scan never waits for a shadow run. It allocates only in the cycle in which a shadow run
-//! begins: in that cycle the running version saves its state, as for a hand-over, and goes on
-//! unchanged. `plugin/shadow.rs` has the shadow run, which reads the frames.
+//! A shadow run tests a new version of a plugin on another thread: the new version polls with the
+//! same inputs as the running version. The scan fills the frames, which were allocated in advance,
+//! and never waits for a shadow run. The scan allocates memory only in the cycle in which a shadow
+//! run begins. In that cycle the running version saves its state for the new version, as in a
+//! hand-over, and then runs on unchanged. `plugin/shadow.rs` has the shadow run, which reads the
+//! frames.
+//!
+//! ```text
+//! begin_feed ──▶ in each cycle: feed_before, poll of the running version, feed_after ──▶ end_feed
+//! ```
 
 use super::position::Doing;
 use super::{Return, Scan};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 
 impl Scan {
-    /// Feeds this shadow run from now on, if another version of its plugin runs. Otherwise the feed
-    /// goes back to the daemon at once.
+    /// Starts to record the polls of the running version into this feed. If no other version of the
+    /// plugin runs, the scan returns the feed to the daemon at once.
     pub(super) fn begin_feed(&mut self, mut feed: Feed) {
         let index = self.index(feed.seat).filter(|&index| {
             let program = &self.programs[index].program;
@@ -35,8 +41,8 @@ impl Scan {
         self.lose_if_spent(index);
     }
 
-    /// Gives back to the daemon each feed that is over, whose program is gone, or whose frames do
-    /// not fit the present points.
+    /// Returns to the daemon each feed that can get no more frames. The reason is one of these: the
+    /// shadow run has ended, the running version has lost its seat, or the points have changed.
     pub(super) fn end_feeds(&mut self) {
         for at in (0..self.feeds.len()).rev() {
             let feed = &self.feeds[at];
@@ -48,8 +54,7 @@ impl Scan {
         }
     }
 
-    /// Gives a feed back to the daemon. If the feed does not fit the present points, this is noted
-    /// in it.
+    /// Returns a feed to the daemon. If the points have changed, the feed is marked as outdated.
     fn end_feed(&mut self, feed: Feed) {
         if !feed.fits(&self.world) {
             feed.outdate();
@@ -57,8 +62,8 @@ impl Scan {
         self.give_back(Return::Feed(feed));
     }
 
-    /// Fills the frames with the values that this program is about to read. The caller calls this
-    /// function before the program's poll.
+    /// Copies the variables and outputs before the poll into the frames. The scan calls this
+    /// function directly before the program's poll.
     pub(super) fn feed_before(&mut self, index: usize) {
         let generation = self.programs[index].program.generation;
         for feed in self.feeds.iter_mut().filter(|f| f.generation() == generation) {
@@ -66,8 +71,8 @@ impl Scan {
         }
     }
 
-    /// Fills the frames with the values that this program wrote. The caller calls this function
-    /// after a good poll.
+    /// Copies the inputs and the outputs of the poll into the frames, and sends the frames to the
+    /// shadow runs. The scan calls this function after a poll without a trap.
     pub(super) fn feed_after(&mut self, index: usize) {
         let program = &self.programs[index].program;
         for feed in self.feeds.iter_mut().filter(|f| f.generation() == program.generation) {

@@ -1,86 +1,87 @@
-//! How long cycles and polls took: samples from the scan, collected into histograms on another
-//! thread.
+//! The durations of cycles and polls: time measurements of the scan, collected in histograms.
 //!
-//! The scan only pushes numbers into a bounded queue. This file sorts the numbers into histograms
-//! and reads percentiles, outside of the scan thread. If the queue is full, samples are dropped;
-//! the scan counts them in `Snapshot::samples_lost`.
+//! The scan only puts each measurement into a bounded queue. The daemon takes the measurements from
+//! the queue, adds them to histograms and computes percentiles, on its own thread. If the queue is
+//! full, the scan drops a measurement and counts it in `Snapshot::samples_lost`.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 
-/// Room in the queue. 100 programs at a period of 1 ms make 102 000 samples a second, and the
-/// daemon empties the queue every 100 ms, so at most 10 200 samples wait.
+/// Capacity of the queue. 100 programs at a period of 1 ms make 102 000 samples in a second. The
+/// daemon empties the queue every 100 ms, so at most 10 200 samples are in the queue.
 pub const MAX_SAMPLES: usize = 1 << 15;
 
-/// The longest time that a histogram distinguishes: 60 s. A longer time counts as 60 s.
+/// The longest time that a histogram can store: 60 s. A longer time counts as 60 s.
 const LONGEST_NS: u64 = 60_000_000_000;
 
-/// One measured time.
+/// One time measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// What was measured.
+    /// The kind of time that was measured.
     pub what: What,
-    /// The measured time in nanoseconds. A time above 4 seconds counts as 4.3 seconds.
+    /// The measured time in nanoseconds. A time above 4.29 s, the largest value of this type,
+    /// counts as 4.29 s.
     pub ns: u32,
 }
 
-/// The kind of a sample.
+/// The kind of time that a sample contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// From the deadline of a cycle to its beginning.
+    /// The time from the deadline of a cycle to the beginning of the cycle.
     Lateness,
-    /// From the beginning of a cycle to its end.
+    /// The time from the beginning of a cycle to the end of the cycle.
     Work,
-    /// One poll of the program on this seat.
+    /// The time of one poll of the program on this seat.
     Poll(Seat),
 }
 
-/// Percentiles of one kind of sample, in nanoseconds.
+/// The percentiles of one kind of sample, in nanoseconds, for example for `camshaft status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The number of samples.
+    /// Number of samples.
     pub count: u64,
-    /// The time that half of the samples did not exceed.
+    /// The median: half of the samples are not longer than this time.
     pub p50_ns: u64,
-    /// The time that 99 % of the samples did not exceed.
+    /// 99 % of the samples are not longer than this time.
     pub p99_ns: u64,
-    /// The time that 99.9 % of the samples did not exceed.
+    /// 99.9 % of the samples are not longer than this time.
     pub p999_ns: u64,
-    /// The longest time.
+    /// The longest time of all samples.
     pub max_ns: u64,
 }
 
-/// All histograms since the start.
+/// All histograms, and the queue from which they are filled.
 #[derive(Debug)]
 pub struct Stats {
-    /// The queue from the scan. The scan's thread writes, the daemon's loop reads.
+    /// The queue of samples. The scan's thread writes to this queue, the daemon's loop reads from
+    /// it.
     samples: rtrb::Consumer<Sample>,
-    /// How late cycles began, in nanoseconds.
+    /// The lateness of cycles, in nanoseconds.
     lateness: Histogram<u64>,
-    /// How long cycles took, in nanoseconds.
+    /// The durations of cycles, in nanoseconds.
     work: Histogram<u64>,
-    /// How long polls took, in nanoseconds, by seat. A histogram is made when its seat has its
-    /// first sample.
+    /// The durations of polls, in nanoseconds, indexed by seat. The histogram of a seat is made
+    /// with the first sample of that seat.
     polls: Vec<Option<Histogram<u64>>>,
 }
 
-/// An empty histogram with two significant digits. The error of 1 % is small enough for a time, and
-/// such a histogram takes about 30 KB.
+/// Makes an empty histogram with two significant digits. The error of a value is 1 % at most, and
+/// the histogram takes about 30 KB of memory.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST_NS, 2)
         .expect("the bounds are constants that hdrhistogram takes")
 }
 
 impl Stats {
-    /// Statistics that collect the samples of this queue.
+    /// Makes empty statistics that take their samples from this queue.
     pub fn new(samples: rtrb::Consumer<Sample>) -> Self {
         let polls = std::iter::repeat_with(|| None).take(MAX_PROGRAMS).collect();
         Self { samples, lateness: histogram(), work: histogram(), polls }
     }
 
-    /// Sorts the samples that have come since the last call into the histograms.
+    /// Takes all samples from the queue and adds them to the histograms.
     pub fn collect(&mut self) {
         while let Ok(sample) = self.samples.pop() {
             let histogram = match sample.what {
@@ -95,23 +96,24 @@ impl Stats {
         }
     }
 
-    /// How late cycles began.
+    /// Returns the percentiles of the lateness of cycles.
     pub fn lateness(&self) -> Summary {
         summary(&self.lateness)
     }
 
-    /// How long cycles took.
+    /// Returns the percentiles of the durations of cycles.
     pub fn work(&self) -> Summary {
         summary(&self.work)
     }
 
-    /// How long the polls of one program took.
+    /// Returns the percentiles of the durations of the polls on one seat. Without samples, all
+    /// values are 0.
     pub fn poll(&self, seat: Seat) -> Summary {
         let polls = self.polls.get(usize::from(seat.0)).and_then(Option::as_ref);
         polls.map(summary).unwrap_or_default()
     }
 
-    /// Forgets the samples of a seat whose program has left.
+    /// Deletes the samples of one seat. The daemon calls this function when the seat is free.
     pub fn forget(&mut self, seat: Seat) {
         if let Some(polls) = self.polls.get_mut(usize::from(seat.0)) {
             *polls = None;
@@ -119,7 +121,7 @@ impl Stats {
     }
 }
 
-/// The percentiles of a histogram.
+/// Computes the percentiles of a histogram.
 fn summary(histogram: &Histogram<u64>) -> Summary {
     Summary {
         count: histogram.len(),

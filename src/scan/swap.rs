@@ -1,19 +1,20 @@
-//! How a program takes its seat: a hand-over from the version before, a time of probation, and the
+//! The install of a program on its seat: the hand-over from the old version, the probation and the
 //! rollback.
 //!
-//! A new version takes over between two cycles. The new version gets the state of the running
-//! version if both support that, and the outputs stay as they are. If the hand-over fails, the
-//! running version goes on unchanged. There is one exception: if the running version's `save` was
-//! cut off, that version is lost as after a trap. After a swap the old version stands by until the
-//! new version has passed its probation. If the new version traps before that, the old version is
-//! polled again from the next cycle on.
+//! A new version takes the seat between two cycles. If both versions support a hand-over, the new
+//! version gets the state of the old version. The outputs do not change. If the hand-over fails,
+//! the old version runs on unchanged, with one exception: if its `save` was stopped by its budget
+//! or by a stack overflow, the old version is lost, as after a trap in a poll.
+//!
+//! After the swap, the new version is on probation, and the old version stands by. If the new
+//! version traps on probation, the scan polls the old version again from the next cycle on.
 //!
 //! ```text
-//! install ──▶ on probation, the old version stands by ──▶ proven, the old one is given back
-//!                 └─ trap ──▶ the old version runs again
+//! install ──▶ new version on probation, old version stands by ──▶ proven: old version is returned
+//!                  └─ trap ──▶ rollback: the old version runs again
 //! ```
 //!
-//! The supervisor decides which version is installed; the polls are in `mod.rs`.
+//! The supervisor decides which version is installed. The polls are in `mod.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,41 +27,42 @@ use crate::process::seat::MAX_PROGRAMS;
 use crate::process::variable::{Variable, Writers};
 use crate::process::world::World;
 
-/// A program on its seat.
+/// A program that has a seat, with the facts about its time on the seat.
 #[derive(Debug)]
 pub(super) struct Seated {
     pub(super) program: Program,
-    /// The cycle in which the program took its seat.
+    /// The number of the cycle in which the program took its seat.
     since_cycle: u64,
-    /// The time of that cycle, on the scan's clock.
+    /// The instant at which the program took its seat, on the scan's clock.
     since: Duration,
-    /// Whether the program lacks an input that it requires.
+    /// Whether the program lacks a required input.
     pub(super) degraded: bool,
-    /// Linear memory in bytes, at the last reading.
+    /// Size of the linear memory in bytes, at its last update.
     pub(super) memory_bytes: u64,
-    /// How the program took its seat.
+    /// The state and variables that the program got when it took its seat.
     takeover: Takeover,
     /// Whether the program's probation is over.
     pub(super) is_proven: bool,
-    /// The version before, until this program has passed its probation.
+    /// The old version, which stands by until the probation of this program is over.
     standby: Option<Box<Standby>>,
-    /// The version that trapped on probation and was rolled back to this program, or to the version
-    /// from which this program took over.
+    /// The newest version that trapped on probation. The rollback returned to this program, or to a
+    /// version from which this program took over.
     rolled_back: Option<Arc<ProgramFact>>,
 }
 
-/// The version before, which is ready to resume.
+/// The old version of a program on probation. The scan polls the old version again if the new
+/// version traps.
 #[derive(Debug)]
 struct Standby {
-    /// The program with its facts. The facts are true again when the program resumes.
+    /// The old version with its facts, as they were at the swap.
     seated: Seated,
-    /// All variables at the swap with their writers, by id. The list is empty if the variables are
-    /// not to be restored.
+    /// The values and writers of all variables at the swap, indexed by id. The list is empty if a
+    /// rollback does not restore variables.
     variables: Vec<(Variable, Writers)>,
 }
 
 impl Seated {
-    /// The facts about the program for the snapshot.
+    /// Returns the facts about the program for the snapshot.
     pub(super) fn fact(&self) -> ProgramFact {
         ProgramFact {
             seat: self.program.seat,
@@ -79,14 +81,15 @@ impl Seated {
         }
     }
 
-    /// Whether the program's probation is over, after its poll at `now`.
+    /// Whether the program has passed its probation: enough polls, and enough time until `now`. The
+    /// scan calls this function after each poll of a program on probation.
     pub(super) fn has_proved_itself(&self, now: Duration) -> bool {
         let policy = &self.program.settings.swap;
         self.program.polls >= u64::from(policy.polls)
             && now.saturating_sub(self.since) >= policy.probation
     }
 
-    /// Gives new settings to this program and to the version before, which has the same seat.
+    /// Applies new settings to this program, and to the old version that stands by.
     pub(super) fn configure(&mut self, settings: &Settings, world: &World) {
         self.program.configure(settings.clone(), &world.points);
         if let Some(standby) = &mut self.standby {
@@ -94,8 +97,8 @@ impl Seated {
         }
     }
 
-    /// Makes this program and the version before forget the refusals that they got from the host,
-    /// because these refusals say nothing about the new configuration.
+    /// Clears the list of calls that the host has refused, for this program and for the old version
+    /// that stands by. Under a new configuration the host may accept the same calls.
     pub(super) fn forget_refusals(&mut self) {
         self.program.forget_refusals();
         if let Some(standby) = &mut self.standby {
@@ -105,15 +108,16 @@ impl Seated {
 }
 
 impl Scan {
-    /// Seats a prepared program: on an empty seat, as a restart of the same code, or as a swap to
-    /// new code. If the scan is halting or no seat is left, the program goes back to the daemon
-    /// without a reason.
+    /// Puts a prepared program on its seat: on an empty seat, as a restart of the same code, or as
+    /// a swap to new code. If the scan is halting or all seats are taken, the scan returns the
+    /// program to the daemon without a reason.
     pub(super) fn install(&mut self, mut prepared: Box<Prepared>) {
         let seat = prepared.program.seat;
         let halting = self.is_halting();
-        // The seat may still hold a program of another plugin. This happens if the supervisor
-        // forgot that plugin and gave its seat away while the plugin's install order was in the
-        // queue. The state and the outputs of that program are not for this program.
+        // The seat may have a program of another plugin. This happens if the supervisor deleted
+        // that plugin, and assigned its seat again, while an install order of that plugin was in
+        // the queue. The other program leaves the seat first, so that this program does not get its
+        // state and outputs.
         if let Some(old) = self.index(seat)
             && self.programs[old].program.name != prepared.program.name
             && !halting
@@ -137,8 +141,9 @@ impl Scan {
         }
     }
 
-    /// Replaces a program by a new instance of the same code, which begins without the old state.
-    /// If the old instance was on probation, the version before that instance goes on standing by.
+    /// Replaces a program by a new instance of the same code. The new instance begins without the
+    /// state of the old instance. If the old instance was on probation, the old version still
+    /// stands by.
     fn restart(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let takeover = prepared.bring_variables(&mut self.world.variables);
         let mut program = prepared.program;
@@ -148,18 +153,19 @@ impl Scan {
             program.trace_variables(&self.world.variables, &old.program.take_written());
         }
         self.commit_variables(&program);
-        // The outputs keep their values and still belong to the seat. The settings may have changed
-        // since the old instance was prepared, so outputs that are not granted any more become
-        // safe.
+        // The outputs do not change, and the seat still owns them. The settings may have changed
+        // after the old instance was prepared. So outputs that the new settings do not grant become
+        // safe here.
         self.world.give_up(program.seat, &program.settings.outputs);
         let rolled_back = old.rolled_back.take();
         self.retire(old);
         self.seat(program, takeover, standby, rolled_back);
     }
 
-    /// Passes a standby version on to the new program of the seat, with the settings of the new
-    /// program. With its own old settings the standby version might resume at the wrong place in
-    /// the polling order, and might own outputs that are not granted any more.
+    /// Prepares the standby version for a new program on the seat: the standby version gets the
+    /// settings of the new program. With its old settings, the standby version might have a wrong
+    /// position in the polling order after a rollback. The standby version might also own outputs
+    /// that are not granted any more.
     fn bequeath(&mut self, mut standby: Box<Standby>, program: &Program) -> Box<Standby> {
         if standby.seated.program.settings != program.settings {
             standby.seated.configure(&program.settings, &self.world);
@@ -167,8 +173,8 @@ impl Scan {
         standby
     }
 
-    /// Lets new code take over with the state of the old program. If the hand-over fails, the old
-    /// program goes on, unless its `save` was cut off.
+    /// Replaces a program by new code, which gets the state of the old program. If the hand-over
+    /// fails, the old program runs on, unless its budget or a stack overflow stopped its `save`.
     fn swap(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let policy = prepared.program.settings.swap;
         let before = match policy.rollback_state {
@@ -200,8 +206,9 @@ impl Scan {
         let mut old = self.programs.remove(old);
         let rolled_back = old.rolled_back.take();
         self.world.give_up(program.seat, &program.settings.outputs);
-        // If an older version stands by, a rollback returns to that version, and not to the present
-        // one, which has not passed its probation.
+        // The replaced version may have been on probation itself. Then a rollback returns to the
+        // older version that stood by for it, because the replaced version has not passed its
+        // probation.
         let standby = match old.standby.take() {
             Some(older) if !old.is_proven => {
                 self.retire(old);
@@ -219,15 +226,16 @@ impl Scan {
         self.seat(program, takeover, standby, rolled_back);
     }
 
-    /// Commits the variables that this program has written outside of a poll.
+    /// Commits the variables that this program has written outside of a poll, in `init` or in a
+    /// hand-over.
     fn commit_variables(&mut self, program: &Program) {
         let World { variables, now, .. } = &mut *self.world;
         variables.commit_as(maker(&program.name), *now);
     }
 
-    /// Puts a program on its seat. `rolled_back` is the version that was rolled back to the program
-    /// before this one. This fact is passed on because the rollback may be only a cycle old, and
-    /// the daemon may not have seen it yet.
+    /// Puts a program on its seat. `rolled_back` is the version whose trap brought back the program
+    /// that had this seat until now. The new program passes this fact on, because the rollback may
+    /// be only one cycle old and the daemon may not have seen it yet.
     fn seat(
         &mut self,
         mut program: Program,
@@ -254,7 +262,8 @@ impl Scan {
         self.insert(seated);
     }
 
-    /// Puts a program into the polling order at its rank.
+    /// Inserts a program into the polling order at its rank: first by the configured order, then by
+    /// name.
     pub(super) fn insert(&mut self, seated: Seated) {
         let rank = seated.program.rank();
         let place = self.programs.partition_point(|other| other.program.rank() < rank);
@@ -264,9 +273,9 @@ impl Scan {
         self.promise_budgets(Duration::MAX);
     }
 
-    /// Ends a program's probation and gives back the version before. Some outputs were written only
-    /// by that version, or only by an instance before a restart. These outputs become safe, because
-    /// they would otherwise keep their last value for ever.
+    /// Ends a program's probation and returns the old version to the daemon. The seat may own
+    /// outputs that only the old version, or an instance before a restart, has written. These
+    /// outputs become safe, because no program would change their last value any more.
     pub(super) fn prove(&mut self, index: usize) {
         let seated = &mut self.programs[index];
         seated.is_proven = true;
@@ -277,9 +286,9 @@ impl Scan {
         self.keep_claimed(index);
     }
 
-    /// Handles the trap of a program. If the program is on probation, the version before is polled
-    /// from the next cycle on, and the outputs stay as they are. Otherwise the program leaves its
-    /// seat and its outputs become safe. Returns whether a program is still on the seat.
+    /// Handles the trap of a program. If an old version stands by, the scan polls the old version
+    /// from the next cycle on, and the outputs do not change. Otherwise the program leaves its seat
+    /// and its outputs become safe. Returns whether the seat still has a program.
     pub(super) fn on_trap(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
@@ -291,17 +300,18 @@ impl Scan {
         };
         let Standby { seated: old, variables } = *standby;
         let mut loser = std::mem::replace(seated, old);
-        // An input that one version of the plugin lacks, each version lacks.
+        // Both versions have the same required inputs, so the old version is degraded if the
+        // trapped version was degraded.
         seated.degraded = loser.degraded;
-        // Older rollbacks are dropped here, because otherwise the facts would form a list without
-        // end.
+        // The fact about an older rollback is dropped here. Otherwise each fact would contain an
+        // older fact, and the chain of facts would grow without limit.
         seated.rolled_back = Some(Arc::new(ProgramFact { rolled_back: None, ..fact }));
         if !variables.is_empty() {
             let wrote = loser.program.take_written();
             let world = &mut *self.world;
             for id in wrote {
-                // A variable that the rolled-back version has created has no earlier value, so it
-                // stays.
+                // A variable that the trapped version has created had no value before the swap, so
+                // its value is not changed here.
                 if let Some(&before) = variables.get(usize::from(id)) {
                     world.variables.put_back(id, before);
                 }
@@ -313,7 +323,8 @@ impl Scan {
         true
     }
 
-    /// Handles a `save` that was cut off: the program is lost, as after a trap.
+    /// Handles a `save` that was stopped by its budget or a stack overflow: the program is lost, as
+    /// after a trap in a poll.
     pub(super) fn lose_if_spent(&mut self, index: usize) {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {
@@ -322,22 +333,23 @@ impl Scan {
         }
     }
 
-    /// Makes those outputs of a seat safe that the seat's present program has never claimed.
+    /// Makes those outputs of a seat safe that the present program of the seat has never claimed by
+    /// a write.
     fn keep_claimed(&mut self, index: usize) {
         let Self { programs, world, .. } = self;
         let program = &mut programs[index].program;
         world.give_up_unless(program.seat, |id| program.has_claimed(id));
     }
 
-    /// Takes a program from its seat and makes its outputs safe.
+    /// Removes a program from its seat and makes its outputs safe.
     pub(super) fn release_seat(&mut self, index: usize) {
         let seated = self.programs.remove(index);
         self.world.release_outputs(seated.program.seat);
         self.retire(seated);
     }
 
-    /// Gives back to the daemon a program that must not be dropped here, and the version that
-    /// stands by for it.
+    /// Returns a program and its standby version to the daemon, because the scan thread must not
+    /// free them.
     fn retire(&mut self, seated: Seated) {
         if let Some(standby) = seated.standby {
             self.give_back(Return::Program(standby.seated.program));

@@ -1,8 +1,13 @@
 //! The thread that runs the scan: its priority, its clock, and its reaction to a panic.
 //!
-//! Real-time options are requests: if the system refuses one, the log has one warning, and the scan
-//! runs without that option. `pacer.rs` says when the next cycle begins; `failure.rs` makes the
-//! outputs safe after a panic.
+//! If the system refuses a real-time option of the configuration, the log has one warning, and the
+//! scan runs without that option. `pacer.rs` computes when the next cycle begins, and `failure.rs`
+//! makes the outputs safe after a panic.
+//!
+//! ```text
+//! start ──▶ real-time options ──▶ cycles, until the drop of `Running` ──▶ devices leave
+//!                                    └─ panic ──▶ outputs safe ──▶ message ──▶ exit 70
+//! ```
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,38 +34,40 @@ use crate::patience;
 use crate::plugin::instance::stop::Timekeeper;
 use crate::process::world::World;
 
-/// The process's exit code when the scan panics or stands: "internal software error" of sysexits.h.
+/// The exit code of the process after a panic of the scan, or if the scan runs no cycles any more.
+/// In sysexits.h, this code means "internal software error".
 pub const EXIT_PANIC: i32 = 70;
 
-/// How long a scan that panicked waits until its devices have taken their safe outputs. The restart
-/// of the process waits for this too, and the restarted process writes the outputs again.
+/// Time limit, after a panic of the scan, for the devices to confirm their safe outputs. The limit
+/// is short, because the process restarts only after this time, and then writes the outputs again.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// How long the drop of [`Running`] waits for the scan's thread: for the end of a cycle, and for
-/// the devices, which leave. All devices leave at the same time, and each of them has 1.5 s.
+/// Time limit for the end of the scan's thread in the drop of [`Running`]. In this time the thread
+/// ends its cycle and drops its devices. All devices finish at the same time, each within 1.5 s.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// How the scan is paced and scheduled: the section `[scan]` of the configuration.
+/// The settings of the scan's timing and of its thread: the section `[scan]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The time from one cycle to the next.
     pub period: Duration,
-    /// The `SCHED_FIFO` priority, 1 to 98. The timekeeper gets a priority higher by one. `None`
-    /// means no real-time priority.
+    /// The `SCHED_FIFO` priority of the scan, 1 to 98. The timekeeper gets this priority plus 1.
+    /// `None` means no real-time priority.
     pub priority: Option<u8>,
-    /// The CPUs that the scan may run on. An empty list means all CPUs.
+    /// The numbers of the CPUs that the scan may use. An empty list means all CPUs.
     pub cpus: Vec<u32>,
-    /// Whether to keep all memory of the process in RAM.
+    /// Whether all memory of the process is locked in RAM, so that the system never swaps it to
+    /// disk.
     pub lock_memory: bool,
-    /// The time without a cycle after which devices make their outputs safe by themselves.
+    /// If no cycle begins for this time, each device makes its outputs safe by itself.
     pub stall: Duration,
-    /// The time without a cycle after which the process ends.
+    /// If no cycle begins for this time, the process ends with [`EXIT_PANIC`].
     pub stall_exit: Duration,
 }
 
-/// The parts that the scan takes onto its thread.
+/// The parts from which the new thread makes the scan.
 pub struct ScanParts {
-    /// The world before the first cycle.
+    /// The process image, the variables and the forces before the first cycle.
     pub world: Box<World>,
     /// All devices.
     pub devices: Vec<Box<dyn Driver>>,
@@ -68,46 +75,48 @@ pub struct ScanParts {
     pub ends: Ends,
 }
 
-/// A running scan. The drop ends the thread after the current cycle and waits for the end of the
-/// thread, for `LEAVING` at most. The drop makes no output safe; [`super::Order::Halt`] does.
+/// A handle to the thread of a running scan. The drop of the handle ends the thread after the
+/// current cycle, and waits for the end of the thread for `LEAVING` at most. The drop does not make
+/// outputs safe; [`super::Order::Halt`] does.
 #[derive(Debug)]
 pub struct Running {
-    /// A request to end the thread after its current cycle. The dropping thread writes it, the
-    /// scan's thread reads it.
+    /// A request to end the thread after its current cycle. The drop sets this flag, the scan's
+    /// thread reads it.
     end: Arc<AtomicBool>,
-    /// The scan's thread. `None` after a drop has waited for it, or after [`Running::give_up`].
+    /// The scan's thread. The field is `None` after [`Running::give_up`] or during the drop.
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the timekeeper with a priority above the scan's, because otherwise a runaway poll would
-/// keep the timekeeper from the CPU. If the scan has no real-time priority, the timekeeper still
-/// asks for the lowest one. With it the timekeeper need not wait for the time slice of the thread
-/// that it must stop.
+/// Starts the timekeeper: the thread that stops a poll over its budget. Its priority is above the
+/// priority of the scan, because an endless poll would otherwise keep the timekeeper from the CPU.
+/// If the scan has no real-time priority, the timekeeper still requests the lowest real-time
+/// priority. The timekeeper then need not wait until the time slice of the scan's thread ends.
 ///
 /// # Errors
-/// The system refuses to start a thread.
+/// Returns an error if the system refuses to start a thread.
 pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
     let priority = settings.priority;
     let raise = move || match priority {
         Some(priority) => warn_refused("the timekeeper", prioritise(priority + 1)),
-        // The configuration does not ask for this priority, so a refusal gives no warning.
+        // The configuration does not request this priority, so a refusal causes no warning.
         None => drop(prioritise(1)),
     };
     Timekeeper::start(raise).map(Arc::new)
 }
 
-/// Starts the scan on a thread of its own.
+/// Starts the scan on a new thread, and returns the handle to this thread.
 ///
 /// # Errors
-/// The system refuses to start a thread.
+/// Returns an error if the system refuses to start a thread.
 pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> io::Result<Running> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
     failure::keep();
     let thread = std::thread::Builder::new().name(failure::THREAD.into()).spawn(move || {
         schedule(&settings);
-        // From here on no crate writes to the log on this thread, because a write could wait for
-        // the reader of the log. Messages of the scan go into the snapshot and the queues.
+        // From here on, no code on this thread can write to the log, because a write could wait for
+        // the process that reads the log. The scan reports its events by the snapshot and the
+        // queues.
         let _mute = tracing::dispatcher::set_default(&Dispatch::none());
         parts.ends.position.settle();
         let mut scan = Scan::new(parts.world, parts.devices, parts.ends, keeper);
@@ -115,8 +124,8 @@ pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> i
         let life = AssertUnwindSafe(|| run(&mut scan, settings.period, &MonotonicClock, &ended));
         if catch_unwind(life).is_err() {
             let end = MonotonicClock.now() + LEAVE_TIME;
-            // The loop sleeps between calls, because devices have threads of their own, which need
-            // the CPU.
+            // The loop sleeps for 1 ms between two calls, because the threads of the devices need
+            // the CPU to write the outputs.
             while !scan.abandon(MonotonicClock.now()) && MonotonicClock.now() < end {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -129,7 +138,8 @@ pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> i
     Ok(Running { end, thread: Some(thread) })
 }
 
-/// Runs cycles on the grid of `clock` until `ended` is set.
+/// Runs one cycle in each period until `ended` is set. `clock` is the source of the time, in tests
+/// a simulated clock.
 pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &AtomicBool) {
     let mut pacer = Pacer::new(clock.now(), period);
     while !ended.load(Ordering::Relaxed) {
@@ -149,12 +159,13 @@ pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &Atomic
 }
 
 impl Running {
-    /// Whether the thread still runs.
+    /// Whether the thread of the scan has not ended yet.
     pub fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Makes a later drop not wait for the thread. The thread then runs until the process ends.
+    /// Detaches the thread: a later drop does not end it and does not wait for it. The thread then
+    /// runs until the process ends.
     pub fn give_up(&mut self) {
         self.thread = None;
     }
@@ -169,9 +180,10 @@ impl Drop for Running {
     }
 }
 
-/// Applies the real-time options of `[scan]` to the calling thread.
+/// Applies the real-time options of the section `[scan]` to the calling thread.
 fn schedule(settings: &Settings) {
-    // The slack of timers becomes 1 ns instead of 50 us, so that a cycle begins on time.
+    // The kernel may delay a wake-up by the timer slack. Its default of 50 us is set to 1 ns here,
+    // so that a cycle begins on time.
     let _ = nix::sys::prctl::set_timerslack(1);
     if settings.lock_memory
         && let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
@@ -190,10 +202,10 @@ fn schedule(settings: &Settings) {
     }
 }
 
-/// Gives the calling thread a `SCHED_FIFO` priority.
+/// Sets the `SCHED_FIFO` priority of the calling thread.
 ///
 /// # Errors
-/// The reason why the system refuses the priority, in words.
+/// The error is a text with the reason why the system refuses the priority.
 fn prioritise(priority: u8) -> Result<(), String> {
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
     let priority = priority.try_into().map_err(|_| "a priority of 1 to 98".to_string())?;
@@ -202,7 +214,7 @@ fn prioritise(priority: u8) -> Result<(), String> {
         .map_err(|error| format!("{error:?}"))
 }
 
-/// Warns that a thread runs without the real-time priority that the configuration asks for.
+/// Logs a warning if a thread has not got the real-time priority that the configuration requests.
 fn warn_refused(who: &str, wish: Result<(), String>) {
     if let Err(error) = wish {
         tracing::warn!(
@@ -212,7 +224,7 @@ fn warn_refused(who: &str, wish: Result<(), String>) {
     }
 }
 
-/// Warns that the system refuses a real-time option of the configuration, and says what the option
+/// Logs a warning that the system has refused a real-time option. The warning names what the option
 /// needs.
 fn refused(key: &str, error: &nix::errno::Errno, needs: &str) {
     tracing::warn!(

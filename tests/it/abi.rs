@@ -1,8 +1,9 @@
-//! The contract with a guest, function by function and code by code.
+//! Tests of the host functions that a program may call, function by function and code by code.
 //!
-//! A [`Script`] is a list of calls as text, `wasm_read_input 0 200 8`; it becomes a module that
-//! makes them and keeps each answer. [`Bench`] runs it like a scan does, without the scan. What
-//! needs more than one program in a real scan is in `abi/shared.rs`.
+//! A [`Script`] is a list of calls as text, for example `wasm_read_input 0 200 8`. The test makes a
+//! module from the script; the module makes these calls and stores each return code. A [`Bench`]
+//! runs the module as the scan does, but without a scan. Tests that need several programs in a real
+//! scan are in `abi/shared.rs`.
 
 mod init;
 mod log;

@@ -1,5 +1,8 @@
-//! Who did what: each order to a running daemon is a line in the history, with the user and the
-//! values before and after.
+//! Tests of the audit: the history has one line for each order to a running daemon.
+//!
+//! The line names the user who gave the order, and the values before and after the order. These
+//! tests run a real daemon and the command line. Receipts that are not orders are tested in
+//! `history.rs`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,8 +1,9 @@
-//! Budgets are CPU time: load beside the scan stops no healthy program, and nothing saves a
-//! runaway.
+//! Tests of CPU budgets: a busy machine stops no healthy program, and an endless poll is always
+//! stopped.
 //!
-//! In this process, without real-time priority, with as many other busy threads as there are CPUs
-//! and two at least. How hostile modules fare in a whole daemon is in `hostile.rs`.
+//! A budget counts CPU time, not wall-clock time. The scan runs in the process of the test, without
+//! real-time priority. At the same time there are as many busy threads as CPUs, and at least two.
+//! Hostile modules in a whole daemon are tested in `hostile.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

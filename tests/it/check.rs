@@ -1,5 +1,8 @@
-//! What `camshaft check` says of configurations and modules that are no mistake by any rule and
-//! nearly surely one all the same; and who else says so.
+//! Tests of the warnings of `camshaft check`.
+//!
+//! Some configurations and modules break no rule, but are almost certainly mistakes. `check` prints
+//! a note about each of them. The tests compare the exact text, and also check that the log and the
+//! status of a daemon show the same notes.
 
 use std::fs;
 use std::path::Path;

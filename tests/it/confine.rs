@@ -1,4 +1,8 @@
-//! The compile worker: what it takes away from itself, as the system shows it and as it finds out.
+//! Tests of the sandbox of the compile worker, a child process that compiles untrusted modules.
+//!
+//! The worker gives up its rights before it gets a job. One test reads these limits from `/proc`.
+//! The other tests let a worker try what it must not reach, and check that the kernel refuses each
+//! attempt.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

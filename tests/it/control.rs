@@ -1,4 +1,8 @@
-//! The control socket and the command line, with a daemon that is played by the test.
+//! Tests of the control socket and of the command line, without a real daemon.
+//!
+//! A [`Stage`] is a simulated daemon: it listens on a real socket and answers with fixed facts. The
+//! client is tested in `control/client.rs`, the text of the commands in `control/command.rs`, and
+//! hostile clients in `control/hostile.rs`.
 
 mod client;
 mod command;

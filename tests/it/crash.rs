@@ -1,7 +1,10 @@
-//! Crash reports: made of real crashes, and run again from the report alone.
+//! Tests of crash reports: a report is made from a real trap, and a replay repeats the trap from
+//! the report alone.
 //!
-//! At the border of the scan here; through the whole daemon in `crash/daemon.rs`, of damaged and
-//! forged reports in `crash/damage.rs`; what a report may cost its reader, in `crash/bounds.rs`.
+//! This file tests reports at the border of the scan. The other tests are in three files:
+//! - `crash/daemon.rs`: reports of a whole daemon,
+//! - `crash/damage.rs`: damaged and forged reports,
+//! - `crash/bounds.rs`: limits for the memory and the time that a replay may take.
 
 use std::time::Duration;
 

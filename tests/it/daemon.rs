@@ -1,7 +1,8 @@
-//! The whole daemon in a temporary folder: the built binary on a configuration of its own.
+//! A whole daemon for tests: the built binary with its own configuration in a temporary folder.
 //!
-//! It starts, asks, waits and ends; what should be true is the tests' business. Where it lives is in
-//! `daemon/plant.rs`; `daemon/witness.rs` has the well-behaved program that every plant runs.
+//! This file starts a daemon, sends requests to it, waits for states and ends it. It contains no
+//! tests; other files use it. `daemon/plant.rs` makes the folder with the configuration.
+//! `daemon/witness.rs` has the program that runs in every such daemon and detects disturbances.
 
 use std::fs;
 use std::path::{Path, PathBuf};

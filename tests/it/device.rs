@@ -1,4 +1,8 @@
-//! Devices with a thread of their own, seen from the scan's side, against real files and peers.
+//! Tests of devices that have their own thread, with real files and real peers on the other side.
+//!
+//! A [`Bench`] opens the device of a configuration and calls its driver as the scan does. Each
+//! driver has a file in the folder `device`. The only test in this file checks the example
+//! configurations.
 
 use std::path::Path;
 use std::sync::Arc;

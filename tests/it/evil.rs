@@ -1,7 +1,9 @@
-//! Modules that mean no good, and what is to become of each.
+//! The list of hostile modules, each with the reaction that the daemon must show.
 //!
-//! Those that fail in a poll first write 100 into `evil.mark`, which must never be seen there. What
-//! is done with them is in `hostile.rs`; names and words are what an operator has to find.
+//! A module that fails in a poll first writes 100 to the output `evil.mark`. The tests check that
+//! this value never appears, because the writes of a failed poll must be dropped. The list also
+//! contains the words that the operator must find in the log. `hostile.rs` runs these modules in a
+//! daemon.
 
 use camshaft::plugin::module::offer::{Offer, offers};
 

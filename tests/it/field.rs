@@ -1,8 +1,9 @@
-//! Other points and devices in a running scan: what stays is not touched, what goes is safe, what
-//! comes is there from the first cycle on.
+//! Tests of a reload that changes points and devices while the scan runs.
 //!
-//! How a file with other points is found to be good or not is in the library's own tests, and a row
-//! of such files in `weather/config.rs`.
+//! Points and devices that exist in both configurations must not be disturbed. The outputs of a
+//! removed device must become safe, and a new point must exist from the first cycle on. The check
+//! of the configuration file itself is tested in the unit tests of the library. Many edits in a row
+//! are tested in `weather/config.rs`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,8 @@
-//! The watched folder on a real file system: everything that people and tools do to files, what is
-//! reported of it, and what is not.
+//! Tests of the watch on the plugin folder, on a real file system.
+//!
+//! The tests do what people and tools do with files: copy, rename, truncate, link, delete. They
+//! check which changes the watch reports, and that it reports no others. `folder/bench.rs` makes
+//! the folder; special cases are in the other files of the folder `folder`.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Write};

@@ -1,5 +1,9 @@
-//! What stands over values: forces, substitutes, outputs on their way to safe, programs that lack
-//! what they require. Precedence is safe, force, program.
+//! Tests of the process overlay: the values that replace the values of devices and programs.
+//!
+//! These values are forces, substitutes for bad inputs, and safe values. An output can become safe
+//! after a hold time, or because a program lacks a required input. The precedence is: safe value,
+//! then force, then program. The orders of an operator to a whole daemon are tested in
+//! `force/daemon.rs`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

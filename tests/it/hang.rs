@@ -1,9 +1,10 @@
-//! Something that the daemon uses gives no answer: whoever reads its log, or a file system. The
-//! scan goes on, plugins are swapped and restarted, people are answered, the watchdog is fed, and
-//! SIGTERM ends it in time.
+//! Tests of a daemon that uses something which gives no answer, for example a file system or a full
+//! pipe of the log.
 //!
-//! Files are in `hang/file.rs`, the log is in `hang/log.rs`, systemd's side in `hang/manager.rs`; an
-//! end during the start is in `hang/start.rs`.
+//! In every case the scan must run on, plugins must still be swapped and restarted, requests must
+//! get answers, and the daemon must feed the watchdog. SIGTERM must end the daemon in time. Files
+//! are tested in `hang/file.rs`, the log in `hang/log.rs`, and an end during the start in
+//! `hang/start.rs`. `hang/manager.rs` simulates systemd.
 
 mod binary;
 mod device;

@@ -1,4 +1,8 @@
-//! Receipts of a real daemon: the story of a plugin, told after restarts and by the binary.
+//! Tests of the history: the receipts about each plugin, which the daemon stores in its journal.
+//!
+//! A real daemon runs a plugin through installs, traps, quarantine and rollbacks. The tests then
+//! compare the history with these events, also after restarts, kills and damage of the files. The
+//! receipts of orders are tested in `audit.rs`.
 
 use std::fs;
 

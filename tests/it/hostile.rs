@@ -1,7 +1,8 @@
-//! Hostile modules dropped into the folder of a running daemon, and what they must not do.
+//! Tests with hostile modules in the plugin folder of a running daemon.
 //!
-//! Beside them the witness of `daemon/witness.rs` is polled every millisecond, and must not notice.
-//! The modules and their fates are in `evil.rs`.
+//! The modules and the expected reactions are listed in `evil.rs`. At the same time the daemon runs
+//! the witness of `daemon/witness.rs`, a program that is polled every millisecond. The tests check
+//! that no hostile module disturbs the witness.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

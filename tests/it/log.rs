@@ -1,4 +1,7 @@
-//! What the log looks like in a file. There is one log in a process, so each case runs in a child.
+//! Tests of the log output in a file: as text and as JSON, with its levels and without colours.
+//!
+//! A process has only one log. So each test starts a child process, which writes a log with the
+//! settings of the test. The test then reads the file that was the child's stderr.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

@@ -1,8 +1,9 @@
-//! How long a test that searches or storms goes on, and from which seed.
+//! The duration and the seed of tests that search at random or put the daemon under load.
 //!
-//! CI runs the short form. `tests/run --long` gives such tests the time and the seed of its
-//! arguments, by the two variables that are read here. Every such test prints its seed when it
-//! fails.
+//! CI runs the short form of these tests. `tests/run --long` runs the long form: it passes the
+//! duration in `CAMSHAFT_TIME` and the seed in `CAMSHAFT_SEED`, and the functions of this file read
+//! these variables. Each of these tests prints its seed when it fails, so that the run can be
+//! repeated.
 
 use std::time::Duration;
 

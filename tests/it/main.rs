@@ -1,4 +1,8 @@
-//! Everything that needs more than one module: one binary, so that it is linked once.
+//! The integration tests. Each file next to this file is one module of tests or of tools for tests.
+//!
+//! All tests are in one binary, so that the library is linked only once. Run all tests of a file
+//! with `cargo test --test it NAME`, where NAME is the module, for example `cargo test --test it
+//! swap`.
 
 #![allow(unreachable_pub, reason = "nobody outside sees a test")]
 #![allow(clippy::unwrap_used, reason = "clippy exempts only functions marked as tests")]

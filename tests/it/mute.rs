@@ -1,6 +1,7 @@
-//! The scan's thread writes no log, whatever guests do: to write is to wait for whoever reads.
+//! Tests that the scan thread never writes to the log, not even for bad calls of a program.
 //!
-//! The kernel counts the writes of each thread, by whatever way they come about.
+//! A write could wait for the process that reads the log, and the scan must never wait. The kernel
+//! counts the write calls of each thread. The test compares this count before and after bad calls.
 
 use std::fs;
 

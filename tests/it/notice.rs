@@ -1,6 +1,8 @@
-//! `NOTICE` names the parts whose licence wants that, and no others.
+//! Tests of the file `NOTICE`: it must name each library whose licence requires a notice, and no
+//! other library.
 //!
-//! Which licences are allowed at all stands in `deny.toml`, which CI reads.
+//! The list of libraries and licences comes from `cargo metadata`. Which licences are allowed at
+//! all is written in `deny.toml`; CI checks that file.
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,5 +1,8 @@
-//! Verbs that read what strangers have sent: they run in a child with bounds, look as if they did
-//! not, and end with a word where a file is too much for them.
+//! Tests of commands that read files from unknown sources, such as modules and crash reports.
+//!
+//! Such a command does its work in a child process with limits for CPU time and memory. The output
+//! must look as if there were no child process. If a file needs more than a limit allows, the
+//! command must end with a clear message.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,8 @@
-//! The scan allocates nothing in a cycle without a swap or a trap, whatever guests and devices do.
+//! Tests that a cycle allocates no memory, except in the cases that invariant 1 of `src/lib.rs`
+//! names.
+//!
+//! The tests count the allocations of each cycle while programs use all host functions and while
+//! devices fail. A cycle with a swap or a trap may allocate, but the next cycle may not.
 
 use std::sync::Arc;
 use std::time::Duration;

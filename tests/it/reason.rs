@@ -1,4 +1,8 @@
-//! What is said of a program that fails: words that help its author, wherever they are shown.
+//! Tests of the messages about a program that fails.
+//!
+//! A message must help the author of the program to find the mistake: it names the cause, the
+//! function and the configuration key of a limit. The tests check the messages in the status, in
+//! the history, in the log and in the answers of the command line.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,8 @@
-//! Recipes against real modules: what passes, what is reported, and how it reads.
+//! Tests of recipes, which `camshaft test` runs. A recipe lists inputs and expected outputs of a
+//! module.
+//!
+//! The tests check which recipes pass, which differences the report names, and that the report is
+//! also correct as JSON. Limits of CPU time and memory are tested in `offline.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;

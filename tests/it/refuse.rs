@@ -1,4 +1,9 @@
-//! Files that are not run: each is refused with its reason and its remedy, and hurts nobody.
+//! Tests of files that the daemon refuses to run, because they are no valid modules or break a
+//! limit.
+//!
+//! Each refusal must have a reason and a remedy, and must not disturb the log. Modules that were
+//! damaged in a copy are tested in `refuse/damage.rs`. `refuse/forge.rs` builds modules that no
+//! compiler makes.
 
 mod damage;
 mod forge;

@@ -1,4 +1,9 @@
-//! Refused calls, lost outputs and old variables in a whole daemon: what people see of them.
+//! Tests of calls that the host refuses to a program in a whole daemon, and of outputs that it
+//! loses.
+//!
+//! The tests check what the status, the log and the history show about a refusal.
+//! `refused/writer.rs` tests which other program the message names, and `refused/over.rs` tests
+//! that a refusal disappears from the status when its cause has ended.
 
 mod over;
 mod writer;

@@ -1,4 +1,7 @@
-//! One test for each defect that was found in a running daemon, named after it.
+//! Regression tests: one test for each defect that was found in a running daemon.
+//!
+//! The name of each test says what is correct now. A test is put here if the defect fits no other
+//! file of this folder.
 
 use std::fs;
 use std::io::{Read, Write};

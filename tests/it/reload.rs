@@ -1,7 +1,9 @@
-//! A new configuration in a running scan, and the commands that show it and ask for it.
+//! Tests of a reload in a running daemon, and of the commands `reload` and `diff`.
 //!
-//! Fifty edits of which many are wrong are in `weather/config.rs`, what differs between two files
-//! in the library's own tests.
+//! A reload reads the configuration file again and changes the scan between two cycles. Fifty edits
+//! in a row, many of them wrong, are tested in `weather/config.rs`. The comparison of two
+//! configurations is tested in the unit tests of the library. `reload/gone.rs` tests devices that a
+//! reload removes.
 
 mod gone;
 

@@ -1,9 +1,10 @@
-//! What outlives the daemon, with the real binary: retained values over restarts, kills, damage and
-//! resets; disks that are full or fail (`retain/disk.rs`); and recovery (`retain/recovery.rs`).
+//! Tests of retained variables: values that must survive the end of the daemon.
 //!
-//! The keeper counts in two variables that must always agree, and begins at [`FIRST`]: a mixture of
-//! two writes and a silent zero would both be seen. Cuts and changes at every byte of the files are
-//! tested beside their code, in `src/retain/tests.rs`.
+//! The tests restart and kill a real daemon, damage its files and reset it. Its program counts in
+//! two variables that must always be equal, and starts at [`FIRST`]. So a test detects a mixture of
+//! two writes, and also a value that was silently set to 0. Full and failing disks are tested in
+//! `retain/disk.rs`, and recovery in `retain/recovery.rs`. The unit tests in `src/retain/tests.rs`
+//! damage the files at every byte.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,8 @@
-//! A scan on the bench: real modules, simulated time, and its handle in the test's hands.
+//! A scan for tests: real modules and simulated time.
+//!
+//! A [`Rig`] has a real scan and the daemon's ends of its queues. The test gives orders, runs
+//! single cycles and reads the snapshot after each cycle. This file contains no tests; many other
+//! files use it, and so does `benches/side_by_side.rs`.
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};

@@ -1,4 +1,8 @@
-//! Rights and values in a whole daemon: what a plugin without a right is told, and what people see.
+//! Tests of write permissions and of variable values in a whole daemon.
+//!
+//! A plugin writes a variable without permission, and then gets the permission by a reload. The
+//! tests check what the plugin gets as an answer, and what the status shows. Values from the
+//! command line must be stored exactly or be refused.
 
 use std::fs;
 use std::process::Output;

@@ -1,6 +1,8 @@
-//! Back to the version before: by itself on probation, by hand afterwards.
+//! Tests of rollbacks in a whole daemon: the return to a previous version of a plugin.
 //!
-//! With a real daemon and the binary. What the scan does is tested in `swap.rs`.
+//! The daemon returns by itself if a version traps on probation, and later by an order of the
+//! operator. The tests use the real binary, also for deploys, quarantine and releases. The part of
+//! the scan in a rollback is tested in `swap.rs`.
 
 use std::fs;
 use std::path::Path;

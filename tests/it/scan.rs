@@ -1,4 +1,8 @@
-//! The scan with real modules and simulated time.
+//! Tests of the scan with real modules and simulated time, through the interface that the daemon
+//! uses.
+//!
+//! They test polling, the stop of endless polls, settings, variables and safe outputs. Swaps and
+//! rollbacks are tested in `swap.rs`, points and devices that change in `field.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

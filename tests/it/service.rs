@@ -1,5 +1,8 @@
-//! The daemon as a service: what it tells a real notification socket. That a scan which stands still
-//! starves the watchdog is tested in `systemd.rs`.
+//! Tests of the daemon as a systemd service, with a real notification socket.
+//!
+//! The test has the other end of the socket and reads what the daemon sends: ready, watchdog,
+//! reloading and stopping. `systemd.rs` tests that the watchdog gets no message if the scan runs no
+//! cycles.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;

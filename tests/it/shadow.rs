@@ -1,6 +1,9 @@
-//! A new version polls in the shadow of the running one before it may take over.
+//! Tests of shadow runs: a new version is polled beside the running version before it may take
+//! over.
 //!
-//! At the border of the scan, with real modules and simulated time; at the end with a real daemon.
+//! Most tests use real modules, a scan and simulated time. They check when a new version is
+//! admitted and when it is refused, and that the running version misses no poll. The last test uses
+//! a real daemon.
 
 use std::process::Command;
 use std::sync::Arc;

@@ -1,12 +1,17 @@
-//! A seeded simulation: the real scan, the real supervisor and simulated devices in simulated time,
-//! with everything going wrong at random, and the invariants of `lib.rs` asserted in every cycle.
+//! A simulation with random faults: the real scan, the real supervisor, and simulated devices and
+//! time.
 //!
-//! `simulation/house.rs` makes the trouble, `daemon.rs` carries it about, `guest.rs` is the program
-//! in the versions of `version.rs`, and `model.rs` a shadow of the scan that says what should come
-//! of it; `plant.rs` does the same for the devices. `invariants.rs` compares, `swaps.rs` what a swap
-//! and a rollback must keep. `state.rs` has what outlives a trap and a kill, `shadows.rs` the shadow
-//! runs. A failure prints its seed:
-//! `CAMSHAFT_SEED=7 cargo test --release --test it simulation` repeats it.
+//! In every cycle the test checks the invariants of `src/lib.rs`. The files of the folder
+//! `simulation`:
+//! - `house.rs` makes the random events: new files, orders of the operator and faults of devices.
+//! - `daemon.rs` plays the part of the daemon, and passes each order to the scan and to the model.
+//! - `model.rs` computes what the scan should do, and `plant.rs` what the devices should do.
+//! - `guest.rs` is the program that runs in the scan, and `version.rs` makes its versions.
+//! - `invariants.rs` compares the scan with the model. `swaps.rs` checks swaps and rollbacks.
+//! - `state.rs` checks what survives a trap and a kill. `shadows.rs` makes the shadow runs.
+//!
+//! A failed run prints its seed. This command repeats the run with the seed 7: `CAMSHAFT_SEED=7
+//! cargo test --release --test it simulation`
 
 mod daemon;
 mod guest;

@@ -1,8 +1,9 @@
-//! A scan that stands: devices make their outputs safe by themselves, the daemon says where it
-//! stands, and ends.
+//! Tests of a stall: the scan runs no cycles any more.
 //!
-//! Here a real scan on its own thread is stopped in three ways while real drivers serve real peers;
-//! in `stall/daemon.rs` it is the scan of a whole daemon, stopped by the sim driver and by ptrace.
+//! The devices must make their outputs safe by themselves. The daemon must report which call the
+//! scan is in, and then end. In this file a real scan with real drivers and peers is stopped in
+//! three ways: in a driver, at a lock and at a memory page. `stall/daemon.rs` stops the scan of a
+//! whole daemon, by the sim driver and by ptrace.
 
 use std::fs;
 use std::path::Path;

@@ -1,11 +1,12 @@
-//! A healthy program beside everything that charges it for time in which it did not run.
+//! Test that a healthy program is never stopped because of time in which it did not run.
 //!
-//! Millions of polls of a few microseconds, each with a budget of [`BUDGET`], while the process is
-//! stopped and goes on, every CPU is busy, pages come and go, and signals rain on the scan's thread
-//! from within and without. None of them may be stopped. Between the storms there are runaways, on
-//! a machine that is quiet again: each must be stopped within its budget and a millisecond. What a
-//! host does to a virtual machine cannot be made here; the unit tests of `instance/stop/inquiry.rs`
-//! have its figures.
+//! The test makes millions of polls of a few microseconds, each with a budget of [`BUDGET`]. During
+//! the polls the process is stopped and continued, every CPU is busy, memory pages are removed, and
+//! signals arrive at the scan's thread. None of the polls may be stopped.
+//!
+//! Between these phases the machine is quiet, and the test runs endless polls. Each of them must be
+//! stopped within its budget plus 1 ms. The delays that a host causes in a virtual machine cannot
+//! be made here. The unit tests of `instance/stop/inquiry.rs` use recorded figures of such delays.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};

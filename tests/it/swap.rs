@@ -1,7 +1,8 @@
-//! A new version takes over: with the state of the old one, on probation, and back again.
+//! Tests of swaps in the scan: the hand-over of the state, the probation and the rollback.
 //!
-//! At the border of the scan, with real modules and simulated time. Swaps of a whole daemon are in
-//! `weather/swap.rs`, random ones in `simulation.rs`.
+//! The tests use real modules and simulated time, and look at the scan through the interface of the
+//! daemon. Swaps in a whole daemon are tested in `weather/swap.rs`, random swaps in
+//! `simulation.rs`.
 
 use std::time::{Duration, Instant};
 

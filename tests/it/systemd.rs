@@ -1,6 +1,9 @@
-//! The service manager's side: what arrives at a real notification socket, and what systemd's own
-//! tools say about the unit. No manager is started; that the sandbox lets the daemon work is argued
-//! in the unit's comments and checked here against systemd's list of system calls.
+//! Tests of the messages to systemd, and of the unit file of the service.
+//!
+//! The tests read what arrives at a real notification socket, and run the tools of systemd that
+//! check a unit file. They do not start a systemd manager. The comments of the unit file explain
+//! why its sandbox lets the daemon work. A test here compares the sandbox with systemd's list of
+//! system calls.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -1,9 +1,10 @@
-//! The rules of the house as a test: floors, walls, headers, sizes, unsafe code, who names which
-//! library.
+//! Tests of the rules for the source code: which module may use which other module, the size of
+//! files and functions, headers, unsafe code, and which file may use which library.
 //!
-//! Each rule is a function from a file's path and text to findings, and is itself tested with text
-//! that breaks it. Rules look at words and braces only; the compiler and clippy do the rest. What a
-//! rule has to let pass stands in a list here, with its reason.
+//! Each rule is a function from the path and the text of a file to a list of findings. Each rule is
+//! itself tested with text that breaks it, in `tidy/broken.rs`. A rule looks only at words and
+//! braces; the compiler and clippy check the rest. Exceptions to a rule are in lists in this file,
+//! each with a reason.
 
 use std::fs;
 use std::path::{Path, PathBuf};

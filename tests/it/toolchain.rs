@@ -1,5 +1,8 @@
-//! Plugins as users build them, with real compilers, run in a real scan; and the demo plugins with
-//! their recipes.
+//! Tests with plugins that real compilers build, as users build them: C++, Zig, AssemblyScript and
+//! Go.
+//!
+//! Each built module runs in a real scan and must read inputs, write outputs and log. The tests
+//! also run the demo plugins of this repository with their recipes.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,10 +1,11 @@
-//! Bad weather: the daemon's surroundings fail or shake, and the scan goes on.
+//! Tests of a whole daemon while its environment fails or disturbs it.
 //!
-//! Each test lets something happen beside the witness of `daemon/witness.rs`, and then looks whether
-//! it was polled in every cycle and whether the daemon's state is right. Here are processes and
-//! signals; files are in
-//! `weather/disk.rs`, the plugin folder in `weather/folder.rs`, the configuration in `weather/config.rs`, memory in `weather/memory.rs`, a thousand swaps in
-//! `weather/swap.rs`. Modules are harmless here, `hostile.rs` has the others.
+//! Each test makes one disturbance while the witness of `daemon/witness.rs` runs in the scan. Then
+//! the test checks that the witness was polled in every cycle, and that the state of the daemon is
+//! correct. This file has the tests with processes and signals. The folder `weather` has the
+//! others: `disk.rs` (files), `folder.rs` (the plugin folder), `config.rs` (the configuration),
+//! `memory.rs` (memory) and `swap.rs` (thousands of swaps). The modules in these tests are
+//! harmless; `hostile.rs` has hostile ones.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,4 +1,9 @@
-//! What runs before the first poll: the start section, `_initialize` and `init`.
+//! Tests of what runs before the first poll of a program: the start section, `_initialize` and
+//! `init`.
+//!
+//! The tests check the order of these calls, what a program may do in them, and that a trap in one
+//! of them refuses the program. They also check the common budget and the limits for memory and
+//! tables.
 
 use super::*;
 

@@ -1,4 +1,7 @@
-//! Log lines: levels, text that is cut or no text at all, and the rate limit.
+//! Tests of the host function `wasm_log`, with which a program writes log lines.
+//!
+//! The tests check the levels, the text (a long text is cut, and a text that is not UTF-8 is
+//! refused) and the rate limit. What the log looks like in a file is tested in `log.rs`.
 
 use super::*;
 

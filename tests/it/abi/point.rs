@@ -1,4 +1,7 @@
-//! Points by name, with their scaling and quality.
+//! Tests of the host functions that find, read and write points by name.
+//!
+//! The tests check the scaling of values, the types and ranges, and the quality of a point. The
+//! functions that address bytes of the image directly are tested in `abi/value.rs`.
 
 use super::*;
 

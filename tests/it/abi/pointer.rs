@@ -1,4 +1,7 @@
-//! Bad pointers and lengths, to every function: a code, no trap, and nothing changed.
+//! Tests of every host function with wrong pointers and lengths.
+//!
+//! A wrong pointer must give an error code. It must not trap, and it must change nothing. A table
+//! lists every function with a pointer; one test checks that the table is complete.
 
 use camshaft::plugin::module::offer::{self, Offer};
 

@@ -1,4 +1,9 @@
-//! Who may write which variable, and what no output may be.
+//! Tests of permissions: which program may write which variable, and which values an output may
+//! have.
+//!
+//! A program without the permission gets an error code, in a poll, in `init` and in `restore`. A
+//! float output must never be infinite or NaN. The same rules in a whole daemon are tested in
+//! `right.rs`.
 
 use camshaft::process::grant::{VariableGrant, VariableNames};
 use camshaft::scan::Order;

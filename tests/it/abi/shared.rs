@@ -1,4 +1,8 @@
-//! What several programs share, in a real scan: variables, outputs, and who owns them.
+//! Tests of what several programs share in a real scan: variables, outputs and the owners of
+//! outputs.
+//!
+//! A program sees what earlier programs committed in the same cycle. An output has one owner at a
+//! time. If a poll traps, other programs see nothing of its writes.
 
 use camshaft::process::image::Value;
 use camshaft::process::line::Message;

@@ -1,4 +1,7 @@
-//! The clock and the count of cycles.
+//! Tests of the clock that a program sees, and of the number of the cycle.
+//!
+//! The clock shows the instant of the cycle, so the time does not change during a poll. The clocks
+//! of WASI must show the same instant as the host function `wasm_current_time`.
 
 use super::*;
 

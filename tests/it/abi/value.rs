@@ -1,4 +1,7 @@
-//! The images by address, and variables: every code, and what a poll leaves behind.
+//! Tests of the host functions for the images (by byte address) and for variables.
+//!
+//! The tests check every return code, the limits for names and numbers of variables, and that a
+//! trapped poll changes nothing. Points by name are tested in `abi/point.rs`.
 
 use camshaft::process::grant::Grant;
 use camshaft::process::image::PointId;

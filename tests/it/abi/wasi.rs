@@ -1,4 +1,8 @@
-//! WASI preview 1 as far as it goes: printing, random numbers, and the ways to end.
+//! Tests of the part of WASI preview 1 that the host offers.
+//!
+//! The tests check printed lines, which go into the log, random numbers, and the two ways in which
+//! a program can end itself: `proc_exit` and `abort`. Pointers of WASI functions are tested in
+//! `abi/pointer.rs`.
 
 use super::*;
 

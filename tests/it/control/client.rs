@@ -1,4 +1,7 @@
-//! The client and the server agree, and say no in the right words.
+//! Tests of the client for the control socket, against the simulated daemon of `control.rs`.
+//!
+//! The client and the server must agree: data arrives as it was sent, and orders arrive as they
+//! were given. A refused request must give the client the right error message.
 
 use std::os::unix::fs::PermissionsExt;
 

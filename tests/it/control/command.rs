@@ -1,4 +1,7 @@
-//! The binary: exact text, exit codes.
+//! Tests of the command line: the exact text of each command, and its exit code.
+//!
+//! The tests run the built binary against the simulated daemon of `control.rs`. So each text comes
+//! from known facts, and the test can compare every character.
 
 use std::io::Read;
 

@@ -1,4 +1,7 @@
-//! Clients that are stuck, noisy or hostile: they are shut out and nobody else notices.
+//! Tests of clients of the control socket that are stuck, send too much or send wrong data.
+//!
+//! The server must close the connection of such a client or answer with an error. Other clients
+//! must not notice the hostile client.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

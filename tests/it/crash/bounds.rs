@@ -1,5 +1,8 @@
-//! What a report from a stranger may cost its reader: its limits, its lists and its tape are
-//! bounded.
+//! Tests of the limits for a replay of a crash report from an unknown source.
+//!
+//! A report may be made to harm the computer that replays it. So its lists, its limits and its tape
+//! (the record of the program's calls to the host) are bounded. A report beyond a bound must be
+//! refused.
 
 use allocation_counter::measure;
 use camshaft::plugin::Limits;

@@ -1,4 +1,7 @@
-//! Crashes in a whole daemon: one report for many of the same, and the command line plays it.
+//! Tests of crash reports of a whole daemon.
+//!
+//! If the same crash happens many times, the daemon must write only one report. The command line
+//! must be able to replay that report. The folder of the reports must have a bounded size.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,4 +1,7 @@
-//! Reports that were damaged are refused; what was forged, with a right checksum, is found out.
+//! Tests of damaged and forged crash reports.
+//!
+//! A damaged report must be refused, because its checksum is wrong. A forged report has a correct
+//! checksum but a changed content. The replay must detect the forgery and must not panic.
 
 use super::*;
 

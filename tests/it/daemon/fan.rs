@@ -1,5 +1,7 @@
-//! An output in a file beside those of the plant, and the program that writes it: what it is shows
-//! without asking the daemon.
+//! A simulated fan for the daemon of the tests: an output in a file, and a program that writes it.
+//!
+//! The tests can read the value of the output directly from the file, without a request to the
+//! daemon. This works even if the daemon gives no answer. This file contains no tests.
 
 use std::fs;
 

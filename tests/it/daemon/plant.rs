@@ -1,4 +1,8 @@
-//! Where a daemon lives: its configuration, its plugin folder, its cache, and mounts if need be.
+//! The folder in which a daemon of the tests runs.
+//!
+//! The folder contains the configuration, the plugin folder, the cache and the state directory. A
+//! part of the folder can be a mounted file system of its own. `daemon.rs` starts the daemon. This
+//! file contains no tests.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;

@@ -1,4 +1,7 @@
-//! A folder through FUSE, which gives no answer while its server is stopped.
+//! A folder on a FUSE file system that can be made to hang.
+//!
+//! While the server of the file system is stopped, every call on a file in this folder waits. The
+//! tests in the folder `hang` put files of the daemon there. This file contains no tests.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,8 +1,9 @@
-//! The well-behaved program, and whether it suffers from what happens beside it.
+//! The witness: a well-behaved program that runs beside the disturbances of a test.
 //!
-//! It watches from within the scan what no observer outside could: whether it was polled in every
-//! cycle, and what others left in the outputs. The machine has other work too, so cycles that were
-//! missed are compared with times in which nothing happened.
+//! The witness sees from inside the scan what an outside observer cannot see: whether it was polled
+//! in every cycle, and whether a failed program left a value in an output. The machine also has
+//! other work, so a cycle can be missed without a defect. The tests therefore compare the number of
+//! missed cycles with a time without a disturbance.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

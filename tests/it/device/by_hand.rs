@@ -1,4 +1,8 @@
-//! `camshaft modbus read`, `write` and `scan` against pymodbus: exact text and exit codes.
+//! Tests of the commands `camshaft modbus read`, `write` and `scan`, with which a person tests a
+//! bus.
+//!
+//! The other side is pymodbus, a Modbus implementation that is independent of this project. The
+//! tests compare the exact text and the exit codes.
 
 use std::process::Command;
 

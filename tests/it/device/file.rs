@@ -1,4 +1,7 @@
-//! Files whose text is a number.
+//! Tests of the file driver: each point is a file whose text is a number, for example in `/sys`.
+//!
+//! The tests check values that change, files that are removed or contain no number, and files that
+//! give no answer. They also check that a failed write is repeated.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,7 @@
-//! GPIO lines: real chips of the kernel's gpio-sim, and no chip at all.
+//! Tests of the GPIO driver with chips of the kernel's gpio-sim, and without any chip.
+//!
+//! The tests with a chip are ignored in a normal run, because they need gpio-sim. On a kernel
+//! without gpio-sim they start a virtual machine with another kernel.
 
 use std::fs;
 use std::path::Path;

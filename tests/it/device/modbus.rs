@@ -1,4 +1,7 @@
-//! Units on a bus: replies that are late, damaged or refused, units that are gone, outputs.
+//! Tests of the Modbus client: units on a bus, their replies and their outputs.
+//!
+//! The tests check replies that are late, damaged or refused, units that do not answer, and when an
+//! output counts as confirmed. Random faults over a long time are tested in `device/weather.rs`.
 
 use std::time::{Duration, Instant};
 

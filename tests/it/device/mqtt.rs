@@ -1,4 +1,7 @@
-//! A broker: values go out, commands come in, against a real Mosquitto.
+//! Tests of the MQTT driver against a real Mosquitto broker.
+//!
+//! The driver publishes the values of points, and takes commands from topics. The tests check which
+//! values are published and when, and which commands are refused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,7 +1,8 @@
-//! Peers that we did not write: the scripts of `tests/peers`, most of them of pymodbus, and mbpoll.
+//! The independent programs that the tests use as peers: scripts of `tests/peers`, and mbpoll.
 //!
-//! A script is a process that is spoken with in lines of JSON. What is asked of it and what has to
-//! come of that is in the tests beside this file.
+//! Most scripts use pymodbus. Each script is a process that reads and writes lines of JSON. This
+//! file starts and ends these processes; the requests and the expected answers are in the test
+//! files of this folder.
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};

@@ -1,15 +1,18 @@
-//! Bad weather between a Modbus client and a server: every way in which a reply can be late, lost,
-//! mixed up or broken, by a seeded schedule.
+//! A proxy between a Modbus client and a server, which makes replies late, lost, mixed up or
+//! broken.
 //!
-//! The client speaks Modbus TCP or, with [`Wire::Rtu`], frames of the serial line through TCP. The
-//! server behind is a real one. Like a gateway to a serial line, the proxy does what it is asked in
-//! the order in which that came: it can be late with a write, but it never does an older one after
-//! a newer one, because it forgets what came over a connection when there is another. What it
-//! breaks can be found out: bytes of values are left alone where Modbus TCP, which has no checksum,
-//! gives nobody a chance.
+//! The faults come from a random schedule with a seed. The client speaks Modbus TCP or, with
+//! [`Wire::Rtu`], frames of the serial line through TCP. The server is a real Modbus server.
 //!
-//! Here is who carries requests and replies. What can happen to them is in `proxy/fate.rs`, how
-//! they are written in `proxy/frame.rs`.
+//! The proxy forwards requests in the order in which they arrived, like a gateway to a serial line.
+//! A write can be late, but the proxy never forwards an older write after a newer write: when a new
+//! connection opens, the proxy drops all requests of the old connection.
+//!
+//! The proxy breaks only what a client can detect. Modbus TCP has no checksum, so a client cannot
+//! detect a changed value. The proxy therefore never changes the bytes of values in Modbus TCP.
+//!
+//! This file forwards requests and replies. `proxy/fate.rs` chooses the faults, and
+//! `proxy/frame.rs` reads and writes the frames.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

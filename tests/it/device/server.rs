@@ -1,10 +1,13 @@
-//! Modbus TCP, this side asked: by pymodbus, by mbpoll, and by a client here that sends whatever it
-//! likes.
+//! Tests of the Modbus server of the daemon, which other controllers and displays can read and
+//! write.
 //!
-//! Here is the bench: a server that shows a plant and takes commands, that client, and what the
-//! server tells about itself. What it answers is in `server/value.rs` and, to those who speak
-//! Modbus well, in `server/peer.rs`; whom it lets in and puts up with is in `server/strangers.rs`,
-//! what may stand in its configuration in `server/mistakes.rs`.
+//! The clients are pymodbus, mbpoll and a client in this file that can send wrong frames. This file
+//! has a bench with a server and points, and tests what the server reports about itself. The other
+//! tests are in the folder `device/server`:
+//! - `value.rs` tests the values in the answers.
+//! - `peer.rs` tests the answers to correct clients.
+//! - `strangers.rs` tests who may connect, and clients that send wrong frames.
+//! - `mistakes.rs` tests mistakes in the configuration of the server.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,8 +1,8 @@
-//! The whole daemon keeps the level of a tank behind a Modbus server that somebody else has
-//! written.
+//! Tests of a whole daemon that controls the level of a simulated tank over Modbus.
 //!
-//! The controller is `plugins/tank.wasm`, the tank `tests/peers/tank.py`. The driver alone is tried
-//! in `modbus.rs`.
+//! The controller is the program `plugins/tank.wasm`. The tank is the script `tests/peers/tank.py`,
+//! which uses an independent Modbus server. The Modbus driver alone is tested in
+//! `device/modbus.rs`.
 
 use std::net::TcpListener;
 use std::path::Path;

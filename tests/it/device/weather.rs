@@ -1,9 +1,13 @@
-//! The Modbus client in bad weather: no wrong value is ever good, outputs are as the client says, a
-//! dead unit costs the others little, and everything comes back by itself.
+//! Tests of the Modbus client on a bad connection, with the faults of `device/proxy.rs`.
 //!
-//! The registers prove themselves (`tests/peers/modbus_server.py`): a value says which register of
-//! which unit it is, with which function it was read, and when. `CAMSHAFT_REQUESTS` sets how many
-//! requests go through a storm, `CAMSHAFT_SEED` which storm it is.
+//! A wrong value must never have good quality. The device must have the outputs that the client
+//! reports as confirmed. A unit that does not answer must not delay the other units much. When the
+//! faults end, the client must recover by itself.
+//!
+//! The server is `tests/peers/modbus_server.py`. The value of each register contains the number of
+//! the register and of the unit, the function code and the time of the read. So a test can check
+//! each value. `CAMSHAFT_REQUESTS` sets the number of requests, and `CAMSHAFT_SEED` sets the
+//! faults.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,7 @@
-//! A watched folder in a temporary directory, and its reports as short texts.
+//! A watched plugin folder in a temporary directory, for the tests of `folder.rs`.
+//!
+//! The bench collects the reports of the watch as short texts, for example `a is one`, so that a
+//! test can compare them. This file contains no tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};

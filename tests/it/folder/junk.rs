@@ -1,4 +1,7 @@
-//! A folder full of other things: no plugin is hidden by them, or that is said.
+//! Tests of a plugin folder with many other files.
+//!
+//! The watch examines a limited number of files. Other files must not hide a plugin. If there are
+//! more plugins than the limit, the watch must report this.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;

@@ -1,4 +1,7 @@
-//! A link in the folder leads to a file system that gives no answer.
+//! Test of a symbolic link in the plugin folder that leads to a file system which gives no answer.
+//!
+//! The watch must refuse only this one link, and must still report changes of the other files. The
+//! file system is `daemon/share.rs`. The test needs the rights of root.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,8 @@
-//! The folder's name leads elsewhere: to an empty mount point, to a deploy, and back.
+//! Tests of a plugin folder whose name suddenly leads to another folder.
+//!
+//! If the new folder is empty, for example a mount point after an unmount, the plugin folder counts
+//! as lost, and no plugin is removed. If the new folder has files, it is a deploy. The tests also
+//! check how the loss ends.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,7 @@
-//! Copies that take their time: what is there meanwhile may be a valid module with half its data.
+//! Tests of files that are copied slowly into the plugin folder.
+//!
+//! During the copy, the incomplete file can look like a valid module that lacks half of its data.
+//! The watch must wait until the file is complete.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -1,4 +1,7 @@
-//! Forces as an operator orders and sees them, on a running daemon.
+//! Tests of forces in a running daemon, as an operator sets and sees them.
+//!
+//! A force has an owner, a reason and an end time; the command line must show all of them. A wrong
+//! order must be refused with a clear message. The values in the scan are tested in `force.rs`.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! The program itself lies on a file system that gives no answer: no compile worker can be started.
+//! Test with a daemon whose own binary lies on a file system that gives no answer.
+//!
+//! The daemon then cannot start a compile worker, because the worker is the same binary. The scan
+//! and all other parts of the daemon must run on.
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;

@@ -1,5 +1,7 @@
-//! A file that the configuration of a device names gives no answer, or is a pipe: neither a start
-//! nor a reload waits for it, and the next reload is taken.
+//! Tests of a device whose configuration names a file that gives no answer, or a pipe.
+//!
+//! A start and a reload must not wait for this file, and the next reload must work. The tests with
+//! a hanging file use `daemon/share.rs`.
 
 use std::fs;
 use std::io::Write;

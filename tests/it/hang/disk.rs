@@ -1,4 +1,7 @@
-//! The state directory gives no answer, and people are told what that means for them.
+//! Tests of a state directory that gives no answer.
+//!
+//! The status, the log and the answers to orders must say what this means for the operator, for
+//! example that a version could not be stored. Swaps of plugins must still work.
 
 use std::process::{Command, Stdio};
 use std::thread;

@@ -1,4 +1,7 @@
-//! A journald that does not read, already when the daemon starts.
+//! Test of a journald that does not read its socket when the daemon starts.
+//!
+//! At its start the daemon checks whether journald listens at this socket. The check must not wait
+//! for free space in the socket. A journald that hangs later is tested in `hang/log.rs`.
 
 use std::os::unix::net::UnixDatagram;
 

@@ -1,4 +1,7 @@
-//! What still hangs when the outputs are safe: the end is an orderly one, and comes in time.
+//! Tests of the end of a daemon while a file gives no answer.
+//!
+//! After SIGTERM the daemon first makes its outputs safe. It must then end within its time limits,
+//! and the next start must see an orderly end.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,5 +1,8 @@
-//! A file system gives no answer, or a pipe lies in the place of a file. Each case is one of the
-//! places where the daemon has files, and the last is all of them at once.
+//! Tests of files of the daemon on a file system that gives no answer, and of pipes in place of
+//! files.
+//!
+//! Each test uses one place where the daemon has files, for example the configuration, the cache or
+//! the state directory. The last of the tests with a hanging file system uses all places at once.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,8 @@
-//! Nobody reads the log: a pipe, a terminal, the journal.
+//! Tests of a log that no process reads: a full pipe, a stopped terminal, and a journald that
+//! hangs.
+//!
+//! The daemon must run on. Log lines that do not fit into the bounded queue are dropped and
+//! counted, and the daemon must report the number of these lines later.
 
 use std::fs;
 use std::io::{PipeWriter, Read, Write};

@@ -1,4 +1,8 @@
-//! The service manager, which kills a daemon whose watchdog is not fed in time.
+//! A simulated service manager, which counts the watchdog messages of a daemon.
+//!
+//! As systemd does, it treats the daemon as failed if a message is more than the watchdog time
+//! late. The tests in this folder use it to check that a daemon is never late. This file contains
+//! no tests.
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
-//! SIGTERM comes while the start waits for a file system that gives no answer: it ends in time and
-//! in order, wherever it waits. It was heard only when the start was over.
+//! Tests of SIGTERM during a start that waits for a file system which gives no answer.
+//!
+//! The daemon must end in time and in order, in each phase of the start. In an old version the
+//! signal had no effect before the end of the start; these tests prevent the return of that defect.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;

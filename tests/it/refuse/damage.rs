@@ -1,4 +1,7 @@
-//! A good module that was damaged on its way: cut off anywhere, or with flipped bits.
+//! Tests of modules that were damaged in a copy: cut off at any byte, or with changed bits.
+//!
+//! A damaged module must be refused, or must run within its limits. In no case may it harm the
+//! process that runs it. Hostile modules in a whole daemon are tested in `hostile.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,7 @@
-//! Modules that no tool would write, made byte by byte.
+//! Tools that build modules byte by byte, for modules that no compiler would make.
+//!
+//! `refuse.rs` uses them to exceed each limit of a module, for example the number of types or the
+//! length of a name. This file contains no tests.
 
 /// A number as WebAssembly has it: LEB128.
 pub fn leb(mut value: u32) -> Vec<u8> {

@@ -1,5 +1,7 @@
-//! Refusals that are over: what is there by now, what has changed and what goes well again are not
-//! told as if they were so.
+//! Tests of refusals whose cause has ended.
+//!
+//! Examples: the missing variable now exists, a reload has added the point, or the same call now
+//! succeeds. The status must not show such a refusal as a present one.
 
 use super::*;
 

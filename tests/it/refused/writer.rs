@@ -1,5 +1,7 @@
-//! Who has what a program is refused: the writer of a variable that has another type, and the owner
-//! of an output.
+//! Tests of the messages that name another program as the cause of a refusal.
+//!
+//! The cause can be the writer of a variable that has another type, or the owner of an output. The
+//! message must name the right program, and a way out for the operator.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
-//! Devices that a reload removes have their last outputs, or those are named, also when the daemon
-//! is stopped right behind the reload: its next start does not know these devices.
+//! Tests of devices that a reload has removed, if the daemon stops directly after the reload.
+//!
+//! Such a device must get its last outputs before the daemon ends. If it does not, the log must
+//! name the outputs, because the next start does not know this device any more.
 
 use std::fs;
 use std::thread;

@@ -1,4 +1,7 @@
-//! Disks that are full or take no writes: an alarm, and the machine goes on.
+//! Tests of retained variables on a disk that is full, refuses writes or gives no answer.
+//!
+//! The daemon must raise an alarm, and the scan must run on. A disk that gives no answer must not
+//! delay the start of a program for long. Damaged files are tested in `retain.rs`.
 
 use std::fs;
 use std::time::{Duration, Instant};

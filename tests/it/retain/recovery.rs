@@ -1,4 +1,7 @@
-//! Recovery: after three abnormal ends, or when asked for, no plugin is run before somebody says so.
+//! Tests of recovery: a start of the daemon in which it runs no plugin.
+//!
+//! The daemon starts in recovery after three abnormal ends, or if the operator requests recovery.
+//! It runs no plugin before the operator orders so. A power cut does not count as an abnormal end.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,7 @@
-//! Probes in a process of their own: what hangs is ended, what aborts has ended, and both are told.
+//! Child processes for the attempts of the sandbox tests.
+//!
+//! An attempt can hang or abort the process that makes it, so each attempt runs in a child process.
+//! The parent ends a child that hangs, and reports a hang or an abort as a finding.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

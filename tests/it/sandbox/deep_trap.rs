@@ -1,5 +1,7 @@
-//! A trap costs the scan at most a millisecond, however deep the stack is and however long the
-//! names of the functions on it are.
+//! Test of the time that one trap costs the scan: 1 ms at most.
+//!
+//! The limit must hold at any depth of the stack, and for any length of the names of the functions
+//! on the stack. The backtrace of the trap contains these functions.
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,8 @@
-//! The search over depths: every operation, near the end of the stack in steps of one frame, in
-//! every call of the contract, with both compilers.
+//! The search near the end of the stack: can a trap at any depth harm another program?
+//!
+//! The search tries every operation of `operation.rs` at every depth near the end of the stack, in
+//! steps of one frame. It repeats this in every exported function that the host calls, with both
+//! compilers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,5 +1,8 @@
-//! The module whose recursion ends in an operation: where, which, how deep and with what frames, it
-//! reads from variables, so that one compilation serves for all.
+//! The module for the search over depths: it recurses to a given depth and then performs an
+//! operation.
+//!
+//! The module reads from variables which operation it performs, in which call, at which depth and
+//! with which size of frames. So one compiled module is enough for all attempts.
 
 use camshaft::plugin::module::compile::Artifact;
 use camshaft::plugin::module::offer::offers;

@@ -1,8 +1,8 @@
-//! Every instruction that the validator admits, with its operands: from wasmparser's own list, so
-//! that none is forgotten.
+//! The list of all instructions that the validator accepts, with the types of their operands.
 //!
-//! The types of the operands follow from the name. What has operands of its own kind (control,
-//! calls, variables) is not written from here; [`is_plain`] tells the two apart.
+//! The list comes from the library wasmparser, so that no instruction is missing. The types of the
+//! operands follow from the name of the instruction. This does not work for instructions with
+//! special operands (control, calls, variables); [`is_plain`] returns false for them.
 
 use wasmer::sys::wasmparser;
 

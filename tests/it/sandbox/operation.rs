@@ -1,4 +1,7 @@
-//! What a guest does at the bottom of a deep recursion, and how that ends where there is room.
+//! The list of operations that a program performs at the end of a deep recursion.
+//!
+//! Each operation has its expected result when the stack has enough room: a certain trap, or a
+//! normal return. `depth.rs` tries all operations. This file contains no tests.
 
 use camshaft::plugin::module::offer::{ENV, offers};
 use serde::{Deserialize, Serialize};

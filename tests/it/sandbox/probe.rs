@@ -1,7 +1,8 @@
-//! One probe: a guest does an operation at a certain depth of its stack, in a certain call; then
-//! another program on another thread has to poll and to trap as ever.
+//! One attempt (a probe) of the search over depths.
 //!
-//! A probe can hang or end the process that it is in, so it is made in a child (`child.rs`).
+//! A program performs one operation at a certain depth of its stack, in a certain call. Afterwards
+//! another program on another thread must still poll and trap as before; see `witness.rs`. A probe
+//! can hang or end its process, so it runs in a child process (`child.rs`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

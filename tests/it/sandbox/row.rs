@@ -1,8 +1,10 @@
-//! The search over straight code: rows of one instruction and mixtures of all, none of which may
-//! take a poll more than a millisecond beyond its budget.
+//! The search over straight code, which has no loop: no code may take longer than its budget plus 1
+//! ms.
 //!
-//! The time is the CPU time of the thread around a cycle, because a budget is one. A row that takes
-//! too long is tried again: only if it does so every time has the guest to do with it.
+//! The search tries long rows of one instruction, and mixtures of all instructions. It measures the
+//! CPU time of the thread in a cycle, because a budget also counts CPU time. A row that takes too
+//! long is tried again. Only if the row is too slow every time, the cause is the program and the
+//! test fails.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};

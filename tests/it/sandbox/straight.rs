@@ -1,5 +1,7 @@
-//! Straight code, without a loop and without recursion: every instruction as a piece of text that
-//! can stand in a row, and the module around such a row.
+//! Straight code for the search in `row.rs`: code without loops and without recursion.
+//!
+//! Each instruction of `instruction.rs` becomes a piece of text that can be repeated in a row. This
+//! file also has the module around such a row.
 
 use camshaft::plugin::module::offer::{Offer, offers};
 

@@ -1,4 +1,7 @@
-//! Another program on another thread, which has to poll and to trap as ever.
+//! The witness of the sandbox tests: another program on another thread.
+//!
+//! After each probe, the witness must poll and trap as before. If it does not, the probe has harmed
+//! another program, and the witness returns an error that says what is wrong.
 
 use camshaft::plugin::Settings;
 use camshaft::process::image::Value;

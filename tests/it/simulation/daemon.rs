@@ -1,5 +1,7 @@
-//! The daemon of the simulation, around the real supervisor: it does as `daemon.rs` does, with the
-//! compile worker's answers coming late or never, and gives every order to scan and model alike.
+//! The daemon of the simulation: it connects the real supervisor with the scan and the model.
+//!
+//! It does what `src/daemon.rs` does. The answers of its simulated compile worker can be late, or
+//! can be missing. It passes each order to the scan and to the model.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,12 +1,15 @@
-//! The program of the simulation, twice: as a module, and as what it ought to do.
+//! The program of the simulation, in two forms: a module for the scan, and a description of the
+//! expected results for the model.
 //!
-//! One poll reads its orders, the clock, sensors and the last outputs, writes shared variables and a
-//! few outputs, and traps now and then, in one of four places. Everything that the host answers is
-//! folded into one number, which ends up in a variable: a wrong code anywhere shows there. It counts
-//! its polls twice: in its memory, which only a hand-over carries on, and in a variable.
+//! In one poll the program reads its orders, the clock, sensors and the last outputs. It writes
+//! shared variables and a few outputs, and sometimes traps, in one of four places. It combines all
+//! answers of the host in one number and writes this number into a variable, so a wrong answer is
+//! always visible. It counts its polls twice: in its memory, which only a hand-over preserves, and
+//! in a variable.
 //!
-//! An instance learns who it is from what it may read: of the inputs `cmd0` to `cmd7` only its own
-//! is granted. So one module serves every name. What makes versions differ is in `version.rs`.
+//! One module serves for all names of plugins. An instance finds its name by its permissions: of
+//! the inputs `cmd0` to `cmd7` it may read only its own. `version.rs` makes the versions of the
+//! program.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

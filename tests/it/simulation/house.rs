@@ -1,6 +1,7 @@
-//! The world around the scan of the simulation: a folder, an operator and devices that fail.
+//! The environment of the simulated scan: a plugin folder, an operator, and devices that fail.
 //!
-//! What the daemon makes of it is in `daemon.rs`.
+//! This file makes the random events. What the simulated daemon does with these events is in
+//! `simulation/daemon.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

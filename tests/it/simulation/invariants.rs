@@ -1,8 +1,9 @@
-//! What must be true after every cycle of the simulation.
+//! The checks after every cycle of the simulation.
 //!
-//! First the whole snapshot is compared with the model. Then each invariant of `lib.rs` is asserted
-//! again from the news alone, as far as it can be: so a mistake that scan and model share is seen,
-//! and what is broken has a name.
+//! First, the complete snapshot of the scan is compared with the model. Second, each invariant of
+//! `src/lib.rs` is checked again with the snapshot alone, as far as this is possible. The second
+//! check finds a mistake that the scan and the model have in common, and it names the broken
+//! invariant.
 
 use std::sync::Arc;
 use std::time::Duration;

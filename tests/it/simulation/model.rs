@@ -1,8 +1,9 @@
-//! What the scan ought to do, written from the documentation: a shadow of it, in plain lists.
+//! The model of the scan: it computes what the scan should do, in plain lists.
 //!
-//! It is given the same orders as the scan and ends every cycle with the world that the scan should
-//! then show. It knows no engine, no buffers and no time limits. Who sits where, and who stands by,
-//! is in `model/seat.rs`.
+//! The model was written from the documentation, and not from the code of the scan. It gets the
+//! same orders as the scan. After every cycle it has the state that the scan should show. It has no
+//! WebAssembly engine, no buffers and no time limits. Seats and standby versions are in
+//! `model/seat.rs`.
 
 mod feed;
 mod field;

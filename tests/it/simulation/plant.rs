@@ -1,8 +1,10 @@
-//! The field of the simulation: the points, two simulated devices, and what they ought to do.
+//! The field of the simulation: the points, two simulated devices, and their expected behaviour.
 //!
-//! [`Mirror`] is written from the documentation of `driver::Injection`, not from the driver: plain
-//! lists instead of rings, whole images instead of spans. Values that it cannot know (noise, ramp,
-//! garbage) are taken from the scan's own news and only checked for what is promised about them.
+//! [`Mirror`] computes the expected behaviour. It was written from the documentation of
+//! `driver::Injection`, and not from the driver: it has plain lists instead of rings, and whole
+//! images instead of spans. It cannot predict some values (noise, ramp, garbage). It takes these
+//! values from the snapshot of the scan, and only checks what the documentation promises about
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
-//! Shadow runs of the simulation, as far as the scan knows them: feeds that begin, are filled, and
-//! come back. What a shadow makes of its frames is tested in `shadow.rs` of the tests.
+//! The shadow runs of the simulation, from the point of view of the scan.
+//!
+//! Feeds begin, are filled and are returned at random. This file does not test what a shadow run
+//! does with its frames; `shadow.rs` has these tests.
 
 use std::sync::Arc;
 

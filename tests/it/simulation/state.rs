@@ -1,5 +1,7 @@
-//! What outlives a program and a daemon in the simulation: reports of traps, each played again, and
-//! retained variables, with the power cut while they are written.
+//! The parts of the simulation that survive a trap or the end of the daemon.
+//!
+//! These parts are the crash reports, each of which is replayed, and the retained variables. The
+//! simulation cuts the power while the retained variables are being written.
 
 use std::fs;
 use std::path::PathBuf;

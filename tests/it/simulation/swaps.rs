@@ -1,8 +1,9 @@
-//! What a swap and a rollback must keep, from the news alone.
+//! Checks of what a swap and a rollback must preserve, with the snapshot alone.
 //!
-//! Each program counts its polls in its memory and in a variable, and publishes both. The first
-//! count goes on with the state of the version before, or with its own after a rollback; the second
-//! always goes on, unless a rollback puts it back.
+//! Each program counts its polls in its memory and in a variable, and publishes both numbers. After
+//! a swap, the first number continues with the state of the old version; after a rollback, with the
+//! program's own state. The second number always continues, unless a rollback restores the
+//! variable.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
-//! The versions of the program of the simulation: one text, filled in differently.
+//! The versions of the program of the simulation: one text with different values filled in.
 //!
-//! What a version does is in `guest.rs`, twice with `guest.wat` and `hand_over.wat`.
+//! What a version does is described in `guest.rs`, and programmed in `guest.wat` and
+//! `hand_over.wat`. So each version exists twice, once for the model and once for the scan.
 
 /// What makes one version of the program different from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
-//! What an operator of the simulation may wish of a program: its settings, at random.
+//! Random settings for a program of the simulation, as an operator could request them.
 //!
-//! Who asks for them, and when, is in `house.rs`.
+//! The settings contain the swap policy, the order, the permissions and the budgets. `house.rs`
+//! decides when the operator requests new settings.
 
 use std::sync::Arc;
 use std::time::Duration;

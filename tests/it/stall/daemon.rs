@@ -1,4 +1,7 @@
-//! The scan of a whole daemon stands: in a driver that hangs, or held by ptrace in a poll.
+//! Tests of a stall in a whole daemon: its scan stops in a driver that hangs, or in a poll.
+//!
+//! The driver is the sim driver. For the stop in a poll, the test holds the scan's thread by
+//! ptrace. The tests check the outputs, the messages of the daemon, its exit and its next start.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,7 @@
-//! Ways to stop a thread in the middle of its work, and to let it go on.
+//! Gates: ways to stop a thread in the middle of its work, and to let the thread continue later.
+//!
+//! A gate can wait for a message in a driver, for a lock that another thread holds, or for a memory
+//! page. The tests of `stall.rs` use the gates. This file contains no tests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;

@@ -1,5 +1,7 @@
-//! A real scan on its own thread, with devices of a configuration, a program that writes all
-//! outputs, and a gate in its way.
+//! A real scan on its own thread, for the tests of `stall.rs`.
+//!
+//! The scan has the devices of a configuration, a program that writes all outputs, and a gate
+//! (`gate.rs`) at which the scan can be stopped. This file contains no tests.
 
 use std::path::Path;
 use std::sync::Arc;

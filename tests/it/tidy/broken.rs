@@ -1,4 +1,7 @@
-//! Each rule on snippets that keep it and snippets that break it.
+//! Tests of the rules themselves: each rule is applied to short texts.
+//!
+//! One text obeys the rule, and the rule must find nothing. Another text breaks the rule, and the
+//! rule must report the break. The rules are in `tidy.rs` and in the other files of this folder.
 
 use super::{
     FLOORS, INVARIANTS, Rule, circles, columns, drivers, file_name, file_size, floors,

@@ -1,7 +1,8 @@
-//! Files that comments name: each of them must be there.
+//! The rule about files that a comment names: each of these files must exist.
 //!
-//! A comment names a file by its path from the root, from `src/`, or from a folder that its own
-//! file lies in. A file that moves takes its readers along only if its name moves in the comments.
+//! A comment names a file by its path from the root, from `src/`, or from a folder that contains
+//! the file with the comment. Without this rule, a comment would still name the old place after a
+//! file has moved.
 
 /// The files in backquotes that the comments of this file name, and that are not there.
 pub(super) fn strangers(path: &str, text: &str, is_there: &dyn Fn(&str) -> bool) -> Vec<String> {

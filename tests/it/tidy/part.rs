@@ -1,6 +1,8 @@
-//! The daemon is its parts: few fields, a loop of one call an arm, a look of few calls.
+//! The rule about the struct `Daemon`: it has few fields, its loop makes one call for each event,
+//! and its function `look` makes few calls.
 //!
-//! The rule reads `src/daemon.rs` alone. Which part may use which other one is a rule of rooms.
+//! The rule reads only `src/daemon.rs`. Which part of the daemon may use which other part is
+//! checked by the rule in `wall.rs`.
 
 use super::source::{functions, scrubbed};
 

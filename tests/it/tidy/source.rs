@@ -1,6 +1,7 @@
-//! Reads Rust source as far as the rules need it: words, functions, test modules.
+//! A simple reader of Rust source for the rules: it finds words, functions and test modules.
 //!
-//! No parser: it knows comments, literals and braces, and nothing of the grammar.
+//! It is not a parser. It recognises comments, literals and braces, but does not know the grammar
+//! of Rust.
 
 /// What follows `word` in `line`, if it stands there as a word of its own.
 pub(super) fn after_word<'a>(line: &'a str, word: &str) -> Option<&'a str> {

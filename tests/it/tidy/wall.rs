@@ -1,7 +1,9 @@
-//! Walls inside a module: the floors of its rooms, and no circle of files.
+//! The rules about dependencies inside a module: the order of its parts, and no cycle between
+//! files.
 //!
-//! Only code counts here, comments do not: a doc may name what stands above it. A file and the
-//! folder of its name are one thing, so a file may know its parts, and these may know the file.
+//! Only code counts for these rules. A comment may name a file of a higher part. A file and the
+//! folder with the same name count as one unit. So a file may use the files of its folder, and
+//! these files may use the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,7 @@
-//! Words that the house does not use: private ones in the code, and vague ones in comments.
+//! The rule about words that must not be used: private words in code, and vague words in comments.
 //!
-//! What stands in strings is compared with the tests that quote it, and is left alone here.
+//! A private word is a name that is known only in this code. A vague word hides which part acts.
+//! Texts in strings are not checked here, because other tests compare these texts.
 
 use super::source::scrubbed;
 

@@ -1,4 +1,7 @@
-//! Bad weather for the configuration: fifty edits, of which many are wrong.
+//! Test of a configuration that is edited fifty times while the daemon runs; many edits are wrong.
+//!
+//! The daemon must refuse each wrong edit and miss no cycle. At the end, the last correct edit must
+//! be active.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,4 +1,7 @@
-//! Bad weather for files: the cache and the disk.
+//! Tests of the cache and of the disk of a running daemon.
+//!
+//! The cache is damaged, the disk becomes full or read-only, and files of the history are damaged.
+//! The scan must run on, and the daemon must report the problem.
 
 use std::fs;
 use std::io::Write;

@@ -1,5 +1,7 @@
-//! Bad weather for the plugin folder: it goes, it is another, it does not answer, it is full of
-//! other things.
+//! Tests of a plugin folder that is removed, replaced, unmounted or full of other files, or hangs.
+//!
+//! The plugins must run on, and the daemon must report the problem. The watch on the folder alone
+//! is tested in `folder.rs`.
 
 use std::fs;
 use std::process::Command;
@@ -211,8 +213,8 @@ fn a_folder_without_events_says_why_and_is_looked_at() {
     }
 }
 
-/// A copy that stalls where a section ends: what is there by then is a valid module, whose
-/// constants are zero.
+/// A copy that stalls where a section ends: what is there by then is a valid module, whose constants
+/// are zero.
 #[test]
 fn half_a_copy_is_neither_run_nor_refused() {
     use std::io::Write;
@@ -221,8 +223,7 @@ fn half_a_copy_is_neither_run_nor_refused() {
     daemon.wait_running("version", &hash);
     let whole = version(2);
     let text = whole.windows(9).position(|window| window == b"version 2").unwrap();
-    // The section's identity, its size, the number of its segments; a segment's mode, place and
-    // size.
+    // The section's identity, its size, the number of its segments; a segment's mode, place and size.
     let data = text - (1 + 1 + 1 + 1 + 4 + 1);
     assert_eq!(whole[data], 11, "a data section begins here");
     let mut file = fs::File::create(daemon.file("version")).unwrap();

@@ -1,4 +1,7 @@
-//! Bad weather for memory: the system takes the daemon's own code away.
+//! Test of a system that is short of memory and removes the pages of the daemon's code from RAM.
+//!
+//! The pages must then be read from the disk again, during a poll too. This wait is no fault of a
+//! program, so no program may be stopped for it. The test needs the rights of root.
 
 use std::fs::{self, File};
 use std::process::Command;

@@ -1,4 +1,8 @@
-//! Swap after swap at a period of a millisecond.
+//! Tests of swaps in a whole daemon: thousands of swaps, one directly after the other, at a period
+//! of 1 ms, and a restart during the compilation of other plugins.
+//!
+//! The swaps must not disturb the witness, and must not leave open files or memory mappings behind.
+//! Swaps in the scan alone are tested in `swap.rs`.
 
 use std::time::{Duration, Instant};
 
