@@ -80,7 +80,7 @@ struct Failed {
 }
 
 /// The result of a verb. The verb has already printed its output.
-type Outcome = Result<(), Failed>;
+type CommandResult = Result<(), Failed>;
 
 impl Failed {
     /// Makes a failure from an exit code and a message.
@@ -148,7 +148,7 @@ fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
 
 /// Runs a verb in this process. A call without a verb runs the daemon if `config/camshaft.toml`
 /// exists.
-fn perform(verb: Option<Verb>) -> Outcome {
+fn perform(verb: Option<Verb>) -> CommandResult {
     match verb {
         None if check::is_config_here() => run(Path::new(CONFIG), false),
         None => Err(Failed::new(
@@ -171,7 +171,7 @@ fn perform(verb: Option<Verb>) -> Outcome {
 }
 
 /// Runs the verbs that may wait: for the daemon, for a device, for a compile worker or for Ctrl-C.
-async fn ask(verb: Verb) -> Outcome {
+async fn ask(verb: Verb) -> CommandResult {
     let mut screen = Screen::new();
     let screen = &mut screen;
     match verb {
@@ -227,7 +227,7 @@ fn client(reach: Reach) -> Client {
 }
 
 /// Runs the daemon until a signal stops it.
-fn run(config: &Path, no_plugins: bool) -> Outcome {
+fn run(config: &Path, no_plugins: bool) -> CommandResult {
     daemon::run(config, no_plugins).map_err(|error| match error.downcast::<Problems>() {
         Ok(problems) => outcome::wrong(&problems),
         Err(error) => failure(error),
@@ -235,7 +235,7 @@ fn run(config: &Path, no_plugins: bool) -> Outcome {
 }
 
 /// Runs a module against recipes, and prints the report.
-fn test(what: &Test) -> Outcome {
+fn test(what: &Test) -> CommandResult {
     let Test { module, recipes, budget, config, json } = what;
     let compile_service = compile_service(limits(config.as_deref())?)?;
     let report = recipe::run(&compile_service, module, recipes, *budget).map_err(failure)?;

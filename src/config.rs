@@ -57,7 +57,7 @@ mod tests;
 mod variable;
 mod word;
 
-pub use change::{Change, Effect, How, Place, changes, has_other_field};
+pub use change::{Change, ConfigPlace, Effect, How, changes, has_other_field};
 pub use control::{ControlSettings, likely_sockets};
 pub use crash::CrashSettings;
 pub use device::Device;
@@ -73,7 +73,7 @@ pub use state::StateSettings;
 
 use device::{devices, try_devices};
 use file::ConfigFile;
-use problem::Report;
+use problem::ProblemReport;
 use surroundings::Surroundings;
 
 /// The whole configuration of a daemon: checked, and with all defaults filled in.
@@ -134,7 +134,7 @@ fn parse_with(
     before: &Points,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Config, Problems> {
-    let report = Report::new(text);
+    let report = ProblemReport::new(text);
     let is_root = nix::unistd::geteuid().is_root();
     let here = Surroundings { folder: surroundings::folder(path), env, before, is_root };
     let config = read::document(text, &report, ConfigFile::read)
@@ -151,7 +151,7 @@ fn decide(
     file: &ConfigFile<'_>,
     path: &Path,
     here: &Surroundings<'_>,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> Option<Config> {
     let (times, thread) = scan::scan(&file.scan, report);
     let (rules, places) = plugins::plugins(&file.plugins, times.period, here, report);

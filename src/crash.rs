@@ -35,7 +35,7 @@ use crate::plugin::trace::record::{PostMortem, Start};
 use crate::plugin::trace::tape;
 use crate::plugin::{Compiler, Limits, ModuleHash, Settings, Trap};
 use crate::process::grant::Grant;
-use crate::process::image::{Direction, Kind, Point, PointId, Points};
+use crate::process::image::{Direction, Point, PointId, PointKind, Points};
 
 pub use history::{Cycle, history};
 pub use store::{MAX_FILES, MAX_FOLDER_BYTES, ReportStore};
@@ -130,7 +130,7 @@ struct PointHead {
     name: String,
     direction: Direction,
     #[serde(rename = "type")]
-    kind: Kind,
+    kind: PointKind,
     byte: u32,
     bit: u8,
     scale: f64,
@@ -178,7 +178,7 @@ struct Lengths {
 
 /// A report: the head and the parts.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct CrashReport {
     /// The head.
     pub head: Head,
     /// The bytes of the module. `None` if its file could not be read, or was too large for a
@@ -211,7 +211,7 @@ pub struct About {
     pub path: PathBuf,
 }
 
-impl Report {
+impl CrashReport {
     /// Makes a report from the post-mortem of a program. The report contains `module` only if its
     /// hash is correct and its size is at most `MAX_MODULE`.
     pub fn new(

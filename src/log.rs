@@ -212,9 +212,9 @@ impl Writing {
 }
 
 /// An output for lines. It records for each line whether it could be written.
-struct Place<W>(W, Arc<Writing>);
+struct LogOutput<W>(W, Arc<Writing>);
 
-impl<W: Write> Write for Place<W> {
+impl<W: Write> Write for LogOutput<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -256,11 +256,11 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     let writing = Arc::<Writing>::default();
     let (output, lost, writer, warning) = match (socket, settings.format) {
         (Some(Ok(socket)), _) => {
-            let (queue, writer) = queue(Place(socket, Arc::clone(&writing)));
+            let (queue, writer) = queue(LogOutput(socket, Arc::clone(&writing)));
             (Datagrams(queue.clone()).boxed(), queue.error_counter(), writer, None)
         }
         (failed, format) => {
-            let (queue, writer) = queue(Place(io::stderr(), Arc::clone(&writing)));
+            let (queue, writer) = queue(LogOutput(io::stderr(), Arc::clone(&writing)));
             let lost = queue.error_counter();
             let output = if format == Format::Json { json(queue) } else { text(queue) };
             (output, lost, writer, failed.and_then(Result::err))
@@ -372,13 +372,13 @@ mod tests {
     fn lines_that_cannot_be_written_are_counted() {
         let writing = Arc::<Writing>::default();
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let (mut queue, writer) = queue(Place(full, Arc::clone(&writing)));
+        let (mut queue, writer) = queue(LogOutput(full, Arc::clone(&writing)));
         (0..3).for_each(|_| queue.write_all(b"a line\n").unwrap());
         // The drop waits until the queued lines are written.
         drop(writer);
         assert_eq!(writing.refused.load(Ordering::Relaxed), 3);
         assert_eq!(writing.unwritten(), None, "what would be said of them could not be written");
-        Place(Vec::new(), Arc::clone(&writing)).write_all(b"a line\n").unwrap();
+        LogOutput(Vec::new(), Arc::clone(&writing)).write_all(b"a line\n").unwrap();
         let unwritten = writing.unwritten().unwrap();
         assert_eq!(unwritten.lines, 3);
         assert!(unwritten.to_string().contains("No space left"), "{unwritten}");

@@ -38,7 +38,7 @@ pub struct Name<K> {
 }
 
 /// A kind of thing that has a name: a plugin, a device, a point or a variable.
-pub trait Kind {
+pub trait NameKind {
     /// The word for the kind with its article, for messages.
     const A_THING: &'static str;
 }
@@ -47,7 +47,7 @@ pub trait Kind {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfPlugin;
 
-impl Kind for OfPlugin {
+impl NameKind for OfPlugin {
     const A_THING: &'static str = "a plugin";
 }
 
@@ -58,7 +58,7 @@ pub type PluginName = Name<OfPlugin>;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfDevice;
 
-impl Kind for OfDevice {
+impl NameKind for OfDevice {
     const A_THING: &'static str = "a device";
 }
 
@@ -69,7 +69,7 @@ pub type DeviceName = Name<OfDevice>;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfPoint;
 
-impl Kind for OfPoint {
+impl NameKind for OfPoint {
     const A_THING: &'static str = "a point";
 }
 
@@ -80,7 +80,7 @@ pub type PointName = Name<OfPoint>;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfVariable;
 
-impl Kind for OfVariable {
+impl NameKind for OfVariable {
     const A_THING: &'static str = "a variable";
 }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::plugin::instance::program::{Preparation, Program, Request};
+use crate::plugin::instance::program::{NewProgram, Preparation, Program};
 use crate::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
 use crate::plugin::module::compile::{Artifact, CompileService};
 use crate::plugin::{Generation, Limits, ModuleHash, Settings, read_module};
@@ -43,7 +43,7 @@ use crate::process::world::World;
 use crate::text::counted;
 
 use file::{Pass, Recipe};
-pub use report::{Failure, Mismatch, Outcome, Report};
+pub use report::{Failure, Mismatch, RecipeResult, TestReport};
 
 /// The scan period that a module gets from `wasm_cycle`: the period of the quick start. The times
 /// of passes need not be multiples of this period.
@@ -60,7 +60,7 @@ pub fn run(
     module: &Path,
     recipes: &[PathBuf],
     budget: Duration,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<TestReport> {
     let read = |path: &PathBuf| Ok((path.display().to_string(), Recipe::read(path)?));
     let recipes = recipes.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let name = module.display().to_string();
@@ -78,7 +78,7 @@ pub fn run(
         keeper: Arc::new(keeper),
     };
     let outcomes = recipes.into_iter().map(|(name, recipe)| bench.play(name, recipe)).collect();
-    Ok(Report::new(name, outcomes))
+    Ok(TestReport::new(name, outcomes))
 }
 
 /// A compiled module with all settings that are needed to run it.
@@ -99,21 +99,21 @@ struct Bench {
 
 impl Bench {
     /// Runs a recipe on a new instance of the module.
-    fn play(&self, name: String, recipe: Recipe) -> Outcome {
+    fn play(&self, name: String, recipe: Recipe) -> RecipeResult {
         let Recipe { points, variables, clear_outputs, passes } = recipe;
         let points = Arc::new(points);
         let world = || {
             let log = LogSink::List(Vec::new());
             Box::new(World::new(Arc::clone(&points), variables.clone(), PERIOD, log))
         };
-        let request = Request {
+        let request = NewProgram {
             name: Arc::clone(&self.plugin),
             seat: Seat(0),
             hash: self.hash,
             generation: Generation(1),
             settings: self.settings.clone(),
         };
-        let mut outcome = Outcome::new(name, passes.len());
+        let mut outcome = RecipeResult::new(name, passes.len());
         let Preparation { result, lines, .. } =
             Program::prepare(request, &self.artifact, world(), &self.limits, &self.keeper);
         let mut prepared = match result {

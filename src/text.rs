@@ -6,7 +6,7 @@
 
 mod fixed;
 
-pub use fixed::Text;
+pub use fixed::FixedText;
 
 /// Returns the text with all control and formatting characters escaped. Names, messages and reasons
 /// may come from an unknown source, and such characters could disturb a terminal or a log. No

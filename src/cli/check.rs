@@ -24,10 +24,10 @@ use super::args::CONFIG;
 use super::screen::Screen;
 use super::table::Style;
 use super::unit::bytes;
-use super::{Exit, Failed, Outcome, compile_service, outcome};
+use super::{CommandResult, Exit, Failed, compile_service, outcome};
 use crate::config::{self, Config, Problems};
 use crate::patience::{self, PATIENCE};
-use crate::plugin::module::check::Report;
+use crate::plugin::module::check::ModuleReport;
 use crate::plugin::module::compile::CompileService;
 use crate::plugin::{Limits, Refusal, read_module};
 use crate::text::{legible, nearest};
@@ -66,7 +66,7 @@ enum Verdict {
         /// were used.
         limits_of: Option<String>,
         /// Facts about the module, if the module can be used.
-        report: Option<Report>,
+        report: Option<ModuleReport>,
         /// The reason why the module cannot be used.
         refusal: Option<Refusal>,
         /// Notes on properties that are valid but are probably mistakes.
@@ -100,7 +100,7 @@ pub(super) async fn check(
     config: Option<&Path>,
     json: bool,
     screen: &mut Screen,
-) -> Outcome {
+) -> CommandResult {
     if files.is_empty() {
         files.push(config.unwrap_or(Path::new(CONFIG)).to_path_buf());
     }
@@ -274,7 +274,7 @@ fn lines_of(notes: &[String]) -> String {
 }
 
 /// Returns the facts of a module in one line.
-fn describe(report: &Report) -> String {
+fn describe(report: &ModuleReport) -> String {
     let imports = match report.imports.len() {
         0 => "imports nothing".into(),
         _ => format!("imports {}", report.imports.join(", ")),

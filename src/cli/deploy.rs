@@ -27,7 +27,7 @@ use super::plugin::swap_times;
 use super::remark::{self, losses, refusals};
 use super::screen::Screen;
 use super::unit::short;
-use super::{Exit, Failed, Outcome, client};
+use super::{CommandResult, Exit, Failed, client};
 use crate::control::client::Client;
 use crate::control::{PluginState, PluginView};
 use crate::file;
@@ -43,7 +43,7 @@ const MOST_MODULE_BYTES: u64 = 1 << 30;
 const REPLACED: Duration = Duration::from_secs(3);
 
 /// Runs the verb `camshaft deploy`. If the version already runs, only the probation is waited for.
-pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> Outcome {
+pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> CommandResult {
     let (client, shown) = (client(what.reach), what.file.display().to_string());
     let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{shown}: {error}"));
     let name = match what.name {
@@ -77,7 +77,7 @@ fn name_of(file: &Path) -> Result<PluginName, String> {
 }
 
 /// Runs the verb `camshaft rollback`.
-pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
+pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> CommandResult {
     let client = client(what.reach);
     let before = client.plugin(&what.name).await?;
     let hash = client.roll_back(&what.name, what.to.as_deref(), what.even_bad).await?;
@@ -85,7 +85,7 @@ pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> Outcome {
 }
 
 /// Runs the verb `camshaft remove`, and waits until the plugin is out of the scan.
-pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> CommandResult {
     let client = client(reach);
     client.remove(&name).await?;
     // A plugin that is held stays in the list even without a file.
@@ -130,7 +130,7 @@ impl<'w> Wait<'w> {
     }
 
     /// Waits until the version runs, or until it is certain that it does not run.
-    async fn for_fate(self, screen: &mut Screen) -> Outcome {
+    async fn for_fate(self, screen: &mut Screen) -> CommandResult {
         let (name, version) = (self.name, short(self.hash));
         let wanted = format!("version {version} to run");
         let replaced = Cell::new(None);
@@ -204,7 +204,7 @@ impl<'w> Wait<'w> {
     }
 
     /// Waits for the end of the probation, if the user has given `--wait`.
-    async fn for_proof(self, view: &PluginView, screen: &mut Screen) -> Outcome {
+    async fn for_proof(self, view: &PluginView, screen: &mut Screen) -> CommandResult {
         let (name, version) = (self.name, short(self.hash));
         let Some(left) = view.probation_left.filter(|_| self.how.wait) else { return Ok(()) };
         let period = self.client.status().await?.period_us;

@@ -15,7 +15,7 @@ use super::args::{Force, List, Unforce};
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_s, value};
-use super::{Outcome, client};
+use super::{CommandResult, client};
 use crate::control::client::Client;
 use crate::control::{ForceOrder, ForceView};
 
@@ -23,7 +23,7 @@ use Side::{Left, Right};
 
 /// Runs the verb `camshaft force`. An output can be forced while it is safe; the text then says
 /// that the force waits.
-pub(super) async fn force(what: Force, screen: &mut Screen) -> Outcome {
+pub(super) async fn force(what: Force, screen: &mut Screen) -> CommandResult {
     let Force { point, value, lasting, forever, owner, reason, reach } = what;
     let owner = owner.unwrap_or_else(user);
     let for_ms = (!forever).then(|| u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX));
@@ -51,7 +51,7 @@ pub(super) async fn fault(
     settings: Vec<(String, serde_json::Value)>,
     client: &Client,
     screen: &mut Screen,
-) -> Outcome {
+) -> CommandResult {
     let Some(kind) = kind else {
         client.clear(device).await?;
         return Ok(screen.print(&format!("{device}: fault ended\n"))?);
@@ -69,7 +69,7 @@ pub(super) async fn fault(
 }
 
 /// Runs the verb `camshaft unforce`.
-pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
+pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> CommandResult {
     client(what.reach).unforce(what.point.as_deref()).await?;
     let said = match what.point {
         Some(point) => format!("{point}: not forced any more\n"),
@@ -79,7 +79,7 @@ pub(super) async fn unforce(what: Unforce, screen: &mut Screen) -> Outcome {
 }
 
 /// Runs the verb `camshaft forces`.
-pub(super) async fn forces(list: List, screen: &mut Screen) -> Outcome {
+pub(super) async fn forces(list: List, screen: &mut Screen) -> CommandResult {
     let views = client(list.reach).forces().await?;
     Ok(screen.show(&views[..], list.json, table)?)
 }

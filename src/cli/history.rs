@@ -16,10 +16,10 @@ use super::plugin::swap_times;
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::short;
-use super::{Outcome, client};
+use super::{CommandResult, client};
 use crate::control::{By, Event, Receipt, Who};
 use crate::journal::Entry;
-use crate::plugin::shadow::Report;
+use crate::plugin::shadow::ShadowReport;
 
 use Side::{Left, Right};
 
@@ -27,7 +27,7 @@ use Side::{Left, Right};
 pub(super) async fn history(
     History { name, limit, list }: History,
     screen: &mut Screen,
-) -> Outcome {
+) -> CommandResult {
     let receipts = client(list.reach).history(name.as_deref(), limit).await?;
     Ok(screen.show(&receipts[..], list.json, table)?)
 }
@@ -105,7 +105,7 @@ fn told(receipt: &Receipt) -> (Style, &'static str, String) {
 }
 
 /// Returns the result of a shadow run; an empty text without a shadow run.
-fn tried(shadow: Option<&Report>) -> String {
+fn tried(shadow: Option<&ShadowReport>) -> String {
     shadow.map(|report| format!("; {report}")).unwrap_or_default()
 }
 

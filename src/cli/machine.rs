@@ -15,13 +15,13 @@ use super::args::List;
 use super::remark::stall;
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
-use super::{Outcome, client};
+use super::{CommandResult, client};
 use crate::control::client::Client;
 use crate::control::{ChangeView, PluginState, PluginView, Want};
 use crate::text::legible;
 
 /// Runs the verb `camshaft restart --cold`.
-pub(super) async fn restart_cold(client: &Client, screen: &mut Screen) -> Outcome {
+pub(super) async fn restart_cold(client: &Client, screen: &mut Screen) -> CommandResult {
     client.restart_cold().await?;
     let starts = starts(client, screen).await;
     Ok(screen.print(&format!("restarted cold: variables have their initial values, {starts}"))?)
@@ -60,26 +60,26 @@ fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
 }
 
 /// Runs the verb `camshaft reset --retain`.
-pub(super) async fn reset_retain(client: &Client, screen: &mut Screen) -> Outcome {
+pub(super) async fn reset_retain(client: &Client, screen: &mut Screen) -> CommandResult {
     client.reset_retain().await?;
     Ok(screen.print("retained variables have their initial values, also on disk\n")?)
 }
 
 /// Runs the verb `camshaft recover`.
-pub(super) async fn recover(client: &Client, screen: &mut Screen) -> Outcome {
+pub(super) async fn recover(client: &Client, screen: &mut Screen) -> CommandResult {
     client.recover().await?;
     let starts = starts(client, screen).await;
     Ok(screen.print(&format!("recovery is over: {starts}"))?)
 }
 
 /// Runs the verb `camshaft reload`.
-pub(super) async fn reload(list: List, screen: &mut Screen) -> Outcome {
+pub(super) async fn reload(list: List, screen: &mut Screen) -> CommandResult {
     let changes = client(list.reach).reload().await?;
     Ok(screen.show(&changes[..], list.json, |changes, paint| table(changes, "IS", paint))?)
 }
 
 /// Runs the verb `camshaft diff`.
-pub(super) async fn diff(list: List, screen: &mut Screen) -> Outcome {
+pub(super) async fn diff(list: List, screen: &mut Screen) -> CommandResult {
     let changes = client(list.reach).diff().await?;
     Ok(screen.show(&changes[..], list.json, |changes, paint| table(changes, "WOULD BE", paint))?)
 }

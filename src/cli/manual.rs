@@ -8,11 +8,11 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use super::Outcome;
+use super::CommandResult;
 use super::args::Args;
 
 /// Runs the verb `camshaft completions`.
-pub(super) fn completions(shell: clap_complete::Shell) -> Outcome {
+pub(super) fn completions(shell: clap_complete::Shell) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "camshaft", &mut script);
     Ok(io::stdout().write_all(&script)?)
@@ -20,7 +20,7 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Outcome {
 
 /// Runs the verb `camshaft man`: prints the man page, or writes the pages of all verbs into a
 /// folder.
-pub(super) fn man(dir: Option<&Path>) -> Outcome {
+pub(super) fn man(dir: Option<&Path>) -> CommandResult {
     match dir {
         Some(dir) => Ok(clap_mangen::generate_to(Args::command(), dir)?),
         None => {

@@ -12,13 +12,13 @@ mod grammar;
 mod table;
 mod work;
 
-use super::Outcome;
+use super::CommandResult;
 use super::screen::Screen;
 
 pub(super) use grammar::Modbus;
 
 /// Runs one of the Modbus verbs.
-pub(super) async fn modbus(verb: Modbus, screen: &mut Screen) -> Outcome {
+pub(super) async fn modbus(verb: Modbus, screen: &mut Screen) -> CommandResult {
     match verb {
         Modbus::Read(what) => work::read(what, screen).await,
         Modbus::Write(what) => work::write(what, screen).await,

@@ -19,7 +19,7 @@ use super::remark::{remarks, stall};
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{bytes, percentiles, short, time_us};
-use super::{Outcome, client};
+use super::{CommandResult, client};
 use crate::control::client::Client;
 use crate::control::{PluginState, PluginView, SwapView};
 use crate::text::{counted, legible};
@@ -27,7 +27,7 @@ use crate::text::{counted, legible};
 use Side::{Left, Right};
 
 /// Runs the verb `camshaft plugins`.
-pub(super) async fn plugins(list: List, screen: &mut Screen) -> Outcome {
+pub(super) async fn plugins(list: List, screen: &mut Screen) -> CommandResult {
     let client = client(list.reach);
     if list.json {
         let views = client.plugins().await?;
@@ -41,7 +41,7 @@ pub(super) async fn plugins(list: List, screen: &mut Screen) -> Outcome {
 }
 
 /// Runs the verb `camshaft hold`, and waits until the program is out of the scan.
-pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> CommandResult {
     let client = client(reach);
     client.act(&name, "hold").await?;
     let is_held = |view: &PluginView| (view.state == PluginState::Held).then_some(true);
@@ -50,7 +50,7 @@ pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> O
 
 /// Runs the verb `camshaft restart NAME`. Waits until a new instance runs, or until the daemon
 /// gives a reason why no new instance runs.
-pub(super) async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+pub(super) async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> CommandResult {
     let client = client(reach);
     let before = client.plugin(&name).await?.map(|view| view.generation);
     client.act(&name, "restart").await?;
@@ -70,7 +70,7 @@ async fn settle(
     wanted: &str,
     judge: impl Fn(&PluginView) -> Option<bool>,
     screen: &mut Screen,
-) -> Outcome {
+) -> CommandResult {
     let judge = |view: Option<&PluginView>| Some((judge(view?)?, view.cloned()));
     let seen = match outcome::watch(client, name, ORDER_TIME, judge).await? {
         Ok((true, Some(view))) => {

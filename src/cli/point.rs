@@ -15,7 +15,7 @@ use super::args::List;
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_ms, value};
-use super::{Exit, Failed, Outcome, client};
+use super::{CommandResult, Exit, Failed, client};
 use crate::control::client::Client;
 use crate::control::{PointView, SafeView, VarView};
 use crate::driver::Delivery;
@@ -25,19 +25,24 @@ use crate::text::nearest;
 use Side::{Left, Right};
 
 /// Runs the verb `camshaft points`.
-pub(super) async fn points(list: List, screen: &mut Screen) -> Outcome {
+pub(super) async fn points(list: List, screen: &mut Screen) -> CommandResult {
     let views = client(list.reach).points().await?;
     Ok(screen.show(&views[..], list.json, point_table)?)
 }
 
 /// Runs the verb `camshaft vars`.
-pub(super) async fn vars(list: List, screen: &mut Screen) -> Outcome {
+pub(super) async fn vars(list: List, screen: &mut Screen) -> CommandResult {
     let views = client(list.reach).vars().await?;
     Ok(screen.show(&views[..], list.json, variable_table)?)
 }
 
 /// Runs the verb `camshaft set`. If a point and a variable have the same name, the point is set.
-pub(super) async fn set(name: &str, value: Value, client: &Client, screen: &mut Screen) -> Outcome {
+pub(super) async fn set(
+    name: &str,
+    value: Value,
+    client: &Client,
+    screen: &mut Screen,
+) -> CommandResult {
     let (points, vars) = (client.points().await?, client.vars().await?);
     let is_point = points.iter().any(|point| point.name == name);
     let is_var = vars.iter().any(|var| var.name == name);

@@ -16,7 +16,7 @@ use super::args::Named;
 use super::deploy::on_probation;
 use super::outcome::{self, is_seated};
 use super::screen::Screen;
-use super::{Exit, Failed, Outcome, client};
+use super::{CommandResult, Exit, Failed, client};
 use crate::control::{PluginState, PluginView, Want};
 use crate::text::legible;
 
@@ -25,7 +25,7 @@ use crate::text::legible;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs the verb `camshaft release`.
-pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -> Outcome {
+pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -> CommandResult {
     let client = client(reach);
     let before = client.plugin(&name).await?;
     client.act(&name, "release").await?;

@@ -6,8 +6,8 @@
 use super::args::Replay;
 use super::screen::Screen;
 use super::table::{Paint, Side, Style, Table};
-use super::{Exit, Failed, Outcome, compile_service, failure, limits};
-use crate::crash::{self, Judgement, Report, Verdict};
+use super::{CommandResult, Exit, Failed, compile_service, failure, limits};
+use crate::crash::{self, CrashReport, Judgement, Verdict};
 use crate::plugin::read_module;
 use crate::plugin::trace::backtrace::Frame;
 use crate::text::{counted, legible, legible_up_to, times};
@@ -20,14 +20,14 @@ const MAX_CELL: usize = 120;
 
 /// Runs the verb `camshaft replay`: replays a report and prints the result. If the trap does not
 /// happen again, the exit code is 1.
-pub(super) fn replay(what: &Replay) -> Outcome {
+pub(super) fn replay(what: &Replay) -> CommandResult {
     let Replay { report, module, cycles, json, .. } = what;
     let compile_service = compile_service(limits(what.config.as_deref())?)?;
     let name = report.display();
     let failed = |why: &dyn std::fmt::Display| {
         Failed::new(Exit::Failure, format!("{name}: {}", legible(&why.to_string())))
     };
-    let report = Report::read(report).map_err(|why| failed(&why))?;
+    let report = CrashReport::read(report).map_err(|why| failed(&why))?;
     let module =
         match module {
             Some(file) => Some(read_module(file, &compile_service.limits).map_err(|error| {

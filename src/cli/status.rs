@@ -24,7 +24,7 @@ use super::remark::stall;
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_s, bytes, percentiles, time_us, value};
-use super::{Outcome, client};
+use super::{CommandResult, client};
 use crate::control::client::Client;
 use crate::control::{DeviceView, PluginState, StatusView};
 use crate::process::image::Value;
@@ -37,7 +37,7 @@ use Side::{Left, Right};
 const REDRAW: Duration = Duration::from_millis(500);
 
 /// Runs the verb `camshaft status`.
-pub(super) async fn status(list: List, screen: &mut Screen) -> Outcome {
+pub(super) async fn status(list: List, screen: &mut Screen) -> CommandResult {
     let view = client(list.reach).status().await?;
     Ok(screen.show(&view, list.json, picture)?)
 }
@@ -45,7 +45,7 @@ pub(super) async fn status(list: List, screen: &mut Screen) -> Outcome {
 /// Runs the verb `camshaft status --watch`: redraws the status until Ctrl-C. If the daemon stops
 /// during this time, the error is shown until a daemon answers again. If no daemon answers the
 /// first request, the verb fails.
-pub(super) async fn watch(client: &Client, screen: &mut Screen) -> Outcome {
+pub(super) async fn watch(client: &Client, screen: &mut Screen) -> CommandResult {
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let draw = async {
         let mut frame = picture(&client.status().await?, screen.paint);

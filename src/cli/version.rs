@@ -14,13 +14,13 @@ use super::args::List;
 use super::screen::Screen;
 use super::table::{Cell, Paint, Side, Style, Table};
 use super::unit::{age_s, short};
-use super::{Outcome, client};
+use super::{CommandResult, client};
 use crate::control::{Soundness, VersionView};
 
 use Side::{Left, Right};
 
 /// Runs the verb `camshaft versions`.
-pub(super) async fn versions(name: &str, list: List, screen: &mut Screen) -> Outcome {
+pub(super) async fn versions(name: &str, list: List, screen: &mut Screen) -> CommandResult {
     let views = client(list.reach).versions(name).await?;
     Ok(screen.show(&views[..], list.json, table)?)
 }

@@ -32,7 +32,7 @@ use crate::process::image::{Direction, Point, Points};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The key or entry that differs.
-    pub place: Place,
+    pub place: ConfigPlace,
     /// Whether the key or entry was added, removed or changed.
     pub how: How,
     /// What the daemon must do to apply the change.
@@ -41,7 +41,7 @@ pub struct Change {
 
 /// A place in a configuration: a key or an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum ConfigPlace {
     /// A key with its section, such as `scan.period`.
     Key(&'static str),
     /// The entry of this plugin, or one key of this entry.
@@ -54,7 +54,7 @@ pub enum Place {
     Variable(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ConfigPlace {
     /// Writes the name of a place, such as `plugin[tank].every`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -149,8 +149,8 @@ const SECTIONS: [&str; 12] = [
 /// difference only for plugins that both configurations have.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut all = Vec::new();
-    note(&mut all, Effect::Live, old.live.keys(&new.live), Place::Key);
-    note(&mut all, Effect::Restart, old.fixed.keys(&new.fixed), Place::Key);
+    note(&mut all, Effect::Live, old.live.keys(&new.live), ConfigPlace::Key);
+    note(&mut all, Effect::Restart, old.fixed.keys(&new.fixed), ConfigPlace::Key);
     programs(old, new, &mut all);
     devices(old, new, &mut all);
     variables(old, new, &mut all);
@@ -158,7 +158,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         // Programs know points by address. If a point has moved, an address refers to another
         // value. A change that may depend on addresses is therefore not applied. The log level is
         // the only key that cannot depend on addresses.
-        for change in all.iter_mut().filter(|change| change.place != Place::Key("log.level")) {
+        for change in all.iter_mut().filter(|change| change.place != ConfigPlace::Key("log.level"))
+        {
             change.effect = Effect::Restart;
         }
     }
@@ -173,14 +174,14 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
 /// new point counts as moved if it occupies the address of a point with another type. The old point
 /// may have been removed by an earlier reload.
 pub(super) fn has_moved(changes: &[Change]) -> bool {
-    changes.iter().any(|change| matches!(change.place, Place::Point(..)))
+    changes.iter().any(|change| matches!(change.place, ConfigPlace::Point(..)))
 }
 
 /// Whether the set of devices changes: their settings, their order, their points or the sizes of
 /// the images.
 pub fn has_other_field(changes: &[Change]) -> bool {
-    let is_field = |place: &Place| {
-        matches!(place, Place::Device(..) | Place::Key("device.order" | "device.bytes"))
+    let is_field = |place: &ConfigPlace| {
+        matches!(place, ConfigPlace::Device(..) | ConfigPlace::Key("device.order" | "device.bytes"))
     };
     changes.iter().any(|change| change.is_live() && is_field(&change.place))
 }
@@ -189,7 +190,7 @@ pub fn has_other_field(changes: &[Change]) -> bool {
 /// of points, the direction, type and address are compared.
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.live.devices.iter().map(|device| &*device.name)) {
-        let place = |key| Place::Device(name.to_owned(), key);
+        let place = |key| ConfigPlace::Device(name.to_owned(), key);
         let (Some((a, theirs)), Some((b, ours))) = (device(old, name), device(new, name)) else {
             let listed = |config| device(config, name).map(drop);
             all.extend(entry(Effect::Device, place(None), listed(old), listed(new)));
@@ -205,18 +206,18 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let bytes = |config: &Config| {
         [Direction::In, Direction::Out].map(|direction| config.live.points.image_bytes(direction))
     };
-    let is_other_field = all.iter().any(|change| matches!(change.place, Place::Device(..)));
+    let is_other_field = all.iter().any(|change| matches!(change.place, ConfigPlace::Device(..)));
     let keys = [
         ("device.order", order(old, new) != order(new, old)),
         // A device that was added or removed also changes the size of an image. The list of
         // differences then contains only the device, and no separate difference of the size.
         ("device.bytes", !is_other_field && bytes(old) != bytes(new)),
     ];
-    note(all, Effect::Live, keys, Place::Key);
+    note(all, Effect::Live, keys, ConfigPlace::Key);
     for (_, point) in new.live.points.iter() {
         let Some((_, before)) = old.live.points.known(&point.name) else {
             let taken = [("address", is_on_another(point, &old.live.points))];
-            note(all, Effect::Restart, taken, |key| Place::Point(point.name.clone(), key));
+            note(all, Effect::Restart, taken, |key| ConfigPlace::Point(point.name.clone(), key));
             continue;
         };
         let keys = [
@@ -224,7 +225,7 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
             ("type", before.kind != point.kind),
             ("address", (before.byte, before.bit) != (point.byte, point.bit)),
         ];
-        note(all, Effect::Restart, keys, |key| Place::Point(point.name.clone(), key));
+        note(all, Effect::Restart, keys, |key| ConfigPlace::Point(point.name.clone(), key));
     }
 }
 
@@ -266,7 +267,7 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
             true => Effect::Live,
             false => Effect::Restart,
         };
-        all.extend(entry(effect, Place::Variable(name.to_owned()), a, b));
+        all.extend(entry(effect, ConfigPlace::Variable(name.to_owned()), a, b));
     }
 }
 
@@ -274,7 +275,7 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
 /// absent entry is `None` in `old` or `new`.
 fn entry<T: PartialEq>(
     effect: Effect,
-    place: Place,
+    place: ConfigPlace,
     old: Option<T>,
     new: Option<T>,
 ) -> Option<Change> {
@@ -294,7 +295,7 @@ fn note<K, const N: usize>(
     all: &mut Vec<Change>,
     effect: Effect,
     keys: [(K, bool); N],
-    place: impl Fn(K) -> Place,
+    place: impl Fn(K) -> ConfigPlace,
 ) {
     let differing = keys.into_iter().filter(|(_, differs)| *differs);
     let change = |key| Change { place: place(key), how: How::Changed, effect };
@@ -304,7 +305,7 @@ fn note<K, const N: usize>(
 /// Adds the differences of the entries `[[plugin]]` to `all`.
 fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.live.programs.iter().map(|(name, _)| &**name)) {
-        let place = |key| Place::Plugin(name.to_owned(), key);
+        let place = |key| ConfigPlace::Plugin(name.to_owned(), key);
         let listed = |config: &Config| has(config, name).then_some(());
         all.extend(entry(Effect::Live, place(None), listed(old), listed(new)));
         if !has(old, name) || !has(new, name) {

@@ -10,7 +10,7 @@ use std::ops::{Deref, RangeInclusive};
 use std::time::Duration;
 
 use super::file::Maybe;
-use super::problem::{Report, Said};
+use super::problem::{ProblemReport, Said};
 
 /// The shortest budget. Below 10 us, the work to stop a program costs as much as the program.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_micros(10);
@@ -22,7 +22,7 @@ pub(super) fn ranged<T: PartialOrd + Copy>(
     range: RangeInclusive<T>,
     default: T,
     show: impl Fn(T) -> String,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> T {
     let Some(said) = said else { return default };
     if range.contains(&said.value) {
@@ -49,7 +49,7 @@ pub(super) fn once<'f>(
     name: &'f Said<impl Deref<Target = str>>,
     lines: &mut HashMap<&'f str, usize>,
     what: &str,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> bool {
     if let Some(first) = lines.get(&*name.value) {
         let found = format!("a second {what} {:?}, the first is on line {first}", &*name.value);
@@ -66,7 +66,7 @@ pub(super) fn budget(
     said: &Maybe<Duration>,
     period: Duration,
     default: Duration,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> Duration {
     match said {
         Some(said) if said.value > period => {

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::file::ControlFile;
-use super::problem::Report;
+use super::problem::ProblemReport;
 use super::surroundings::{Surroundings, folder_in};
 use super::word::ModeWord;
 
@@ -56,7 +56,7 @@ fn sockets(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
 pub(super) fn control(
     file: &ControlFile,
     here: &Surroundings<'_>,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> ControlSettings {
     let socket = here.path(&file.socket, sockets(here.env).remove(0));
     let bytes = socket.as_os_str().len();

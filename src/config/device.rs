@@ -22,7 +22,7 @@ use std::time::Instant;
 use super::check::once;
 use super::driver::{offset_of, understand};
 use super::file::{DeviceFile, PointFile};
-use super::problem::Report;
+use super::problem::ProblemReport;
 use super::surroundings::Surroundings;
 use crate::driver::{self, MAX_DEVICES};
 use crate::name::DeviceName;
@@ -43,7 +43,7 @@ pub struct Device {
 pub(super) fn devices(
     files: &[DeviceFile<'_>],
     here: &Surroundings<'_>,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> Vec<Device> {
     let mut lines = HashMap::new();
     let mut all = Vec::new();
@@ -68,7 +68,7 @@ pub(super) fn try_devices(
     files: &[DeviceFile<'_>],
     devices: &[Device],
     points: &Arc<Points>,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) {
     let mut wires = HashMap::new();
     let end = Instant::now() + PATIENCE;

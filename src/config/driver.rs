@@ -20,7 +20,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
 use super::file::DeviceFile;
-use super::problem::Report;
+use super::problem::ProblemReport;
 use super::read::split;
 use crate::driver::Config;
 use crate::text::nearest;
@@ -33,7 +33,7 @@ use crate::text::nearest;
 pub(super) fn understand(
     device: &DeviceFile<'_>,
     folder: &Path,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> Option<Config> {
     let driver = device.driver.as_ref()?;
     let mut table = device.rest.value.clone();
@@ -141,7 +141,7 @@ fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
 
 /// Reports an error of serde in the driver's keys. Returns the key of the device that contains the
 /// mistake, so that the caller can remove the key and continue.
-fn explain(device: &DeviceFile<'_>, error: &Error, report: &Report<'_>) -> Option<String> {
+fn explain(device: &DeviceFile<'_>, error: &Error, report: &ProblemReport<'_>) -> Option<String> {
     let line = match error.span() {
         Some(span) if span.start > 0 => report.line(span.start),
         _ => device.rest.line,

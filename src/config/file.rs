@@ -19,11 +19,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Said;
 use super::read::Section;
-use super::word::{Address, Bytes, Cpus, GrantWord, ModeWord, OnBadWord, SafeWord, Text};
+use super::word::{Address, Bytes, Cpus, DurationText, GrantWord, ModeWord, OnBadWord, SafeWord};
 use crate::log::{Format, Level};
 use crate::name::{self, DeviceName, Name, PluginName, PointName, VariableName};
 use crate::plugin::{Compiler, RollbackState};
-use crate::process::image::{Direction, Kind, Value};
+use crate::process::image::{Direction, PointKind, Value};
 use crate::process::variable::VariableKind;
 use crate::retain::{OnCorrupt, OnReadonly};
 use crate::supervisor::OnQuarantine;
@@ -145,7 +145,7 @@ pub(super) struct PointFile<'t> {
     pub(super) place: Said<()>,
     pub(super) name: Maybe<PointName>,
     pub(super) direction: Maybe<Direction>,
-    pub(super) kind: Maybe<Kind>,
+    pub(super) kind: Maybe<PointKind>,
     pub(super) address: Maybe<Address>,
     pub(super) scale: Maybe<f64>,
     pub(super) offset: Maybe<f64>,
@@ -357,7 +357,7 @@ impl VariableFile {
 }
 
 /// Reads the name of an entry. An invalid name is reported, and the entry then has no name.
-fn name<K: name::Kind>(entry: &mut Section<'_, '_>) -> Maybe<Name<K>> {
+fn name<K: name::NameKind>(entry: &mut Section<'_, '_>) -> Maybe<Name<K>> {
     let text: Said<String> = entry.need("name", NAME)?;
     match text.value.parse() {
         Ok(value) => Some(Said { value, line: text.line, key: text.key }),
@@ -370,6 +370,6 @@ fn name<K: name::Kind>(entry: &mut Section<'_, '_>) -> Maybe<Name<K>> {
 
 /// Reads a key whose value is a duration.
 fn duration(section: &mut Section<'_, '_>, key: &'static str) -> Maybe<Duration> {
-    let text: Said<Text> = section.take(key, DURATION)?;
+    let text: Said<DurationText> = section.take(key, DURATION)?;
     Some(Said { value: text.value.0, line: text.line, key: text.key })
 }

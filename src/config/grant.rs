@@ -36,7 +36,7 @@ use super::check::{budget, once, ranged, show_duration, show_number};
 use super::file::{Maybe, ProgramFile};
 use super::plugins::PluginRules;
 use super::points::Names;
-use super::problem::{Report, Said};
+use super::problem::{ProblemReport, Said};
 use crate::name::PluginName;
 use crate::plugin::Settings;
 use crate::process::grant::{Grant, VariableGrant, VariableNames};
@@ -82,7 +82,7 @@ pub(super) fn programs(
     names: &Names<'_>,
     plugins: &PluginRules,
     period: Duration,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> Programs {
     let mut lines = HashMap::new();
     let mut granter = Granter { names, owners: HashMap::new(), report };
@@ -161,7 +161,7 @@ impl Config {
 
 /// Returns the names in a list of variables, and reports names that are not well-formed. A name
 /// need not exist yet, because a program may make the variable later.
-fn variables(list: &Said<Vec<Spanned<String>>>, report: &Report<'_>) -> VariableNames {
+fn variables(list: &Said<Vec<Spanned<String>>>, report: &ProblemReport<'_>) -> VariableNames {
     if list.value.len() > MAX_VARIABLES {
         let found = format!("{} names", list.value.len());
         report.wrong_at(list, found, format!("at most {MAX_VARIABLES}, as many as can be"));
@@ -194,7 +194,7 @@ fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
 
 /// Returns the time limit for required inputs. Reports a limit without the key `requires`, because
 /// such a limit has no effect.
-fn requires_timeout(program: &ProgramFile, report: &Report<'_>) -> Duration {
+fn requires_timeout(program: &ProgramFile, report: &ProblemReport<'_>) -> Duration {
     if let (Some(said), None) = (&program.requires_timeout, &program.requires) {
         let found = "a timeout without `requires`";
         report.wrong_at(said, found, "`requires` with the names of inputs beside it");
@@ -208,7 +208,7 @@ struct Granter<'f, 'r, 't> {
     names: &'f Names<'f>,
     /// The owner of each granted output: the plugin's name and the line of the grant.
     owners: HashMap<PointId, (String, usize)>,
-    report: &'r Report<'t>,
+    report: &'r ProblemReport<'t>,
 }
 
 impl Granter<'_, '_, '_> {
@@ -286,7 +286,7 @@ impl Granter<'_, '_, '_> {
 
 /// Checks that the sum of all explicit budgets fits into one period. The key `every` is ignored
 /// here. In the worst case all programs are polled in the same cycle.
-fn sum_budgets(file: &[ProgramFile], period: Duration, report: &Report<'_>) {
+fn sum_budgets(file: &[ProgramFile], period: Duration, report: &ProblemReport<'_>) {
     let most = period * MOST_BUDGETS_PERCENT / 100;
     let mut sum = Duration::ZERO;
     let mut last = None;

@@ -16,9 +16,9 @@ use std::ops::Range;
 
 use super::file::{DeviceFile, Maybe, PointFile, WindowFile};
 use super::points::understand;
-use super::problem::{Report, Said};
+use super::problem::{ProblemReport, Said};
 use super::word::Address;
-use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point};
+use crate::process::image::{Direction, MAX_IMAGE_BYTES, MAX_POINTS, Point, PointKind};
 
 /// All points with their addresses. The contents are not usable after a problem was reported.
 pub(super) struct Layout {
@@ -31,12 +31,12 @@ pub(super) struct Layout {
 struct Item<'f, 't> {
     file: &'f PointFile<'t>,
     point: Point,
-    place: Place,
+    place: Placement,
 }
 
 /// How a point gets its address.
 #[derive(PartialEq)]
-enum Place {
+enum Placement {
     /// The file gives no address, so the layout chooses one.
     Automatic,
     /// The file gives an address, and the point has it.
@@ -46,7 +46,7 @@ enum Place {
 }
 
 /// Chooses the addresses of all points.
-pub(super) fn place(devices: &[DeviceFile<'_>], report: &Report<'_>) -> Layout {
+pub(super) fn place(devices: &[DeviceFile<'_>], report: &ProblemReport<'_>) -> Layout {
     let mut items = Vec::new();
     let all = devices
         .iter()
@@ -54,7 +54,8 @@ pub(super) fn place(devices: &[DeviceFile<'_>], report: &Report<'_>) -> Layout {
         .flat_map(|(device, file)| file.points.iter().map(move |point| (device, point)));
     for (device, file) in all.take(MAX_POINTS) {
         if let Some(point) = understand(file, device, report) {
-            let place = if file.address.is_some() { Place::Refused } else { Place::Automatic };
+            let place =
+                if file.address.is_some() { Placement::Refused } else { Placement::Automatic };
             items.push(Item { file, point, place });
         }
     }
@@ -68,7 +69,7 @@ fn place_in(
     direction: Direction,
     devices: &[DeviceFile<'_>],
     items: &mut [Item<'_, '_>],
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> usize {
     // The points with an address are placed first, for all devices. No automatic address can then
     // occupy their bytes.
@@ -87,9 +88,9 @@ fn place_in(
             .filter(|item| item.point.device == device && item.point.direction == direction);
         for item in own {
             match item.place {
-                Place::Automatic => window.place_next(item, &mut taken, report),
-                Place::Fixed => window.check(item, report),
-                Place::Refused => {}
+                Placement::Automatic => window.place_next(item, &mut taken, report),
+                Placement::Fixed => window.check(item, report),
+                Placement::Refused => {}
             }
         }
         start = window.end();
@@ -100,12 +101,17 @@ fn place_in(
 
 /// Gives a point the address from the file. Reports an address that is outside of the image, that
 /// is occupied, or that has a bit although the point is not a bool.
-fn place_fixed(index: usize, items: &mut [Item<'_, '_>], taken: &mut Taken, report: &Report<'_>) {
+fn place_fixed(
+    index: usize,
+    items: &mut [Item<'_, '_>],
+    taken: &mut Taken,
+    report: &ProblemReport<'_>,
+) {
     let Item { file, point, place } = &mut items[index];
     let Some(said) = &file.address else { return };
     let Address { byte, bit } = said.value;
     let found = show(said);
-    if bit.is_some() && point.kind != Kind::Bool {
+    if bit.is_some() && point.kind != PointKind::Bool {
         let right = format!("a byte address such as {byte}, because only a bool has a bit");
         return report.wrong_at(said, found, right);
     }
@@ -118,13 +124,13 @@ fn place_fixed(index: usize, items: &mut [Item<'_, '_>], taken: &mut Taken, repo
     point.byte = byte as u32;
     point.bit = bit.unwrap_or(0);
     if taken.is_free(point) {
-        *place = Place::Fixed;
+        *place = Placement::Fixed;
         return taken.mark(point);
     }
     let this = &items[index].point;
     let other = items[..index]
         .iter()
-        .find(|other| other.place == Place::Fixed && overlap(&other.point, this))
+        .find(|other| other.place == Placement::Fixed && overlap(&other.point, this))
         .expect("only fixed points before this one have taken a place");
     let (name, line) = (&other.point.name, other.file.place.line);
     let found = format!("{found}, which overlaps `{name}` on line {line}");
@@ -190,7 +196,7 @@ struct Window {
 impl Window {
     /// Returns the window that the file gives, or a window that begins at `after`. Returns `None`
     /// after it has reported a problem.
-    fn of(file: &WindowFile, after: u32, report: &Report<'_>) -> Option<Self> {
+    fn of(file: &WindowFile, after: u32, report: &ProblemReport<'_>) -> Option<Self> {
         let limit = u64::from(MAX_IMAGE_BYTES);
         let bounded = |said: &Maybe<u64>, most: u64| match said {
             Some(said) if said.value > most => {
@@ -227,7 +233,7 @@ impl Window {
     }
 
     /// Checks that a point with an address is inside this window.
-    fn check(&mut self, item: &Item<'_, '_>, report: &Report<'_>) {
+    fn check(&mut self, item: &Item<'_, '_>, report: &ProblemReport<'_>) {
         let (start, end) = (item.point.byte, item.point.byte + item.point.kind.size());
         self.used = self.used.max(end);
         if self.is_given && (start < self.bytes.start || end > self.bytes.end) {
@@ -238,16 +244,21 @@ impl Window {
     }
 
     /// Gives a point the next free address in this window. Reports a window without a free address.
-    fn place_next(&mut self, item: &mut Item<'_, '_>, taken: &mut Taken, report: &Report<'_>) {
+    fn place_next(
+        &mut self,
+        item: &mut Item<'_, '_>,
+        taken: &mut Taken,
+        report: &ProblemReport<'_>,
+    ) {
         let point = &mut item.point;
         let size = point.kind.size();
         let class = match point.kind {
-            Kind::Bool => 0,
+            PointKind::Bool => 0,
             _ => 1 + size.trailing_zeros() as usize,
         };
         point.byte = self.next[class].next_multiple_of(size);
         while point.byte + size <= self.bytes.end {
-            for bit in 0..if point.kind == Kind::Bool { 8 } else { 1 } {
+            for bit in 0..if point.kind == PointKind::Bool { 8 } else { 1 } {
                 point.bit = bit;
                 if taken.is_free(point) {
                     taken.mark(point);

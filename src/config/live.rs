@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use super::Config;
-use super::change::{Change, Effect, Place, has_moved, has_other_field};
+use super::change::{Change, ConfigPlace, Effect, has_moved, has_other_field};
 use super::control::ControlSettings;
 use super::crash::CrashSettings;
 use super::device::Device;
@@ -196,7 +196,7 @@ impl Config {
             (self.live.points, self.live.devices) = (before.points, before.devices);
         }
         for waiting in changes.iter().filter(|change| change.effect == Effect::Restart) {
-            if let Place::Variable(name) = &waiting.place {
+            if let ConfigPlace::Variable(name) = &waiting.place {
                 self.live.variables.retain(|(ours, _)| ours != name);
                 self.live
                     .variables

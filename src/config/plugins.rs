@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use super::check::{LEAST_BUDGET, budget, ranged, show_duration, show_number};
 use super::file::{Maybe, PluginsFile};
-use super::problem::{Report, Said};
+use super::problem::{ProblemReport, Said};
 use super::restart::restart;
 use super::surroundings::Surroundings;
 use super::swap::swap;
@@ -104,7 +104,7 @@ pub(super) fn plugins(
     file: &PluginsFile,
     period: Duration,
     here: &Surroundings<'_>,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> (PluginRules, PluginPlaces) {
     let rules = PluginRules {
         grant_all: file.grant.as_ref().is_none_or(|said| said.value == GrantWord::All),
@@ -131,7 +131,7 @@ fn usual_cache(here: &Surroundings<'_>) -> PathBuf {
 }
 
 /// Returns the limits of a module and of its instance.
-fn limits(file: &PluginsFile, report: &Report<'_>) -> Limits {
+fn limits(file: &PluginsFile, report: &ProblemReport<'_>) -> Limits {
     let bytes = |said: &Maybe<_>, range, default| {
         let said = said.as_ref().map(|said: &Said<Bytes>| Said {
             value: said.value.0,

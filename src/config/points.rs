@@ -32,10 +32,10 @@ use toml::de::ValueDeserializer;
 
 use super::check::{once, ranged, show_duration};
 use super::file::{ConfigFile, Maybe, PointFile};
-use super::problem::{Report, Said};
+use super::problem::{ProblemReport, Said};
 use super::word::{HoldWord, KeepWord, OnBadWord, SafeWord};
 use crate::process::image::{
-    Direction, Freshness, Kind, MAX_POINTS, OnBad, Point, PointId, Points, Safe, Unfit, Value,
+    Direction, Freshness, MAX_POINTS, OnBad, Point, PointId, PointKind, Points, Safe, Unfit, Value,
 };
 
 /// The id and the direction of a point. Both are known even if another key of the point is wrong.
@@ -54,7 +54,7 @@ pub(super) type Names<'f> = HashMap<&'f str, Named>;
 pub(super) fn names<'f>(
     file: &'f ConfigFile<'_>,
     before: &Points,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> Names<'f> {
     let mut names = Names::new();
     let mut lines = HashMap::new();
@@ -96,7 +96,7 @@ pub(super) fn names<'f>(
 pub(super) fn understand(
     file: &PointFile<'_>,
     device: usize,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> Option<Point> {
     let (direction, kind) = (file.direction.as_ref(), file.kind.as_ref());
     let name = file.name.as_ref().map_or("", |name| &*name.value);
@@ -128,13 +128,13 @@ pub(super) fn understand(
 
 /// The scale of a point: a finite number other than 0, 1 by default. A scale of 0 would make every
 /// value the same.
-fn scale(file: &PointFile<'_>, kind: Kind, report: &Report<'_>) -> f64 {
+fn scale(file: &PointFile<'_>, kind: PointKind, report: &ProblemReport<'_>) -> f64 {
     let expected = "a finite number other than 0";
     factor(&file.scale, kind, f64::is_normal, expected, report).unwrap_or(1.0)
 }
 
 /// The offset of a point: a finite number, 0 by default.
-fn offset(file: &PointFile<'_>, kind: Kind, report: &Report<'_>) -> f64 {
+fn offset(file: &PointFile<'_>, kind: PointKind, report: &ProblemReport<'_>) -> f64 {
     factor(&file.offset, kind, f64::is_finite, "a finite number", report).unwrap_or(0.0)
 }
 
@@ -142,14 +142,14 @@ fn offset(file: &PointFile<'_>, kind: Kind, report: &Report<'_>) -> f64 {
 /// the problem is reported with what is `expected`. A point of the type bool cannot have one.
 fn factor(
     said: &Maybe<f64>,
-    kind: Kind,
+    kind: PointKind,
     is_right: fn(f64) -> bool,
     expected: &str,
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> Option<f64> {
     let said = said.as_ref()?;
     let expected = match kind {
-        Kind::Bool => "no scaling: the point is a bool",
+        PointKind::Bool => "no scaling: the point is a bool",
         _ if is_right(said.value) => return Some(said.value),
         _ => expected,
     };
@@ -158,11 +158,11 @@ fn factor(
 }
 
 /// Returns the safe value of an output. For a number, the file must have the key `safe`.
-fn safe(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Safe {
+fn safe(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> Safe {
     match &file.safe {
         // An output of type bool is safe when it is false: it then moves, lights or heats nothing.
         // For a number, the code cannot know a safe value.
-        None if point.kind == Kind::Bool => Safe::Value(Value::Bool(false)),
+        None if point.kind == PointKind::Bool => Safe::Value(Value::Bool(false)),
         None => {
             let key = format!("{}.safe", file.place.key);
             let right = "safe = a value or \"hold\", because an output of numbers has no default";
@@ -185,7 +185,7 @@ const MOST_HOLD_FOR: Duration = Duration::from_secs(3600);
 const AGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(24 * 3600);
 
 /// Returns the time for which an output keeps its value before it becomes safe.
-fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duration {
+fn hold_for(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> Duration {
     if point.safe == Safe::Hold {
         let right = "with a value in `safe`; with \"hold\" the output is never made safe";
         unwanted(&file.hold_for, "`hold_for` with safe = \"hold\"", right, report);
@@ -196,7 +196,7 @@ fn hold_for(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> Duratio
 
 /// Returns the ages at which an input becomes stale and then bad. `bad_after` must not be shorter
 /// than `stale_after`.
-fn freshness(file: &PointFile<'_>, report: &Report<'_>) -> Freshness {
+fn freshness(file: &PointFile<'_>, report: &ProblemReport<'_>) -> Freshness {
     let age = |said: &Maybe<Duration>| {
         said.as_ref().map(|_| ranged(said, AGE, *AGE.end(), show_duration, report))
     };
@@ -212,7 +212,7 @@ fn freshness(file: &PointFile<'_>, report: &Report<'_>) -> Freshness {
 
 /// Returns the value that programs read while the input is bad: the last good value, or a
 /// configured value.
-fn on_bad(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> OnBad {
+fn on_bad(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> OnBad {
     match &file.on_bad {
         None | Some(Said { value: OnBadWord::Keep(KeepWord::Keep), .. }) => OnBad::Keep,
         Some(said @ Said { value: OnBadWord::Value(value), .. }) => {
@@ -224,7 +224,7 @@ fn on_bad(file: &PointFile<'_>, point: &Point, report: &Report<'_>) -> OnBad {
 
 /// Checks the first value of an input. The value is not stored here, because `driver.rs` passes it
 /// to the driver.
-fn initial(file: &PointFile<'_>, point: &Point, report: &Report<'_>) {
+fn initial(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) {
     let Some(said) = &file.initial else { return };
     if point.direction == Direction::Out {
         return unwanted(&file.initial, "`initial` on an output", "on an input", report);
@@ -239,17 +239,17 @@ fn initial(file: &PointFile<'_>, point: &Point, report: &Report<'_>) {
 }
 
 /// Reports a key that a point of this kind must not have.
-fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &Report<'_>) {
+fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &ProblemReport<'_>) {
     if let Some(said) = said {
         report.wrong_at(said, found, format!("this key {right}"));
     }
 }
 
 /// Reports a value that the type of the point cannot represent.
-fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &Report<'_>) {
+fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &ProblemReport<'_>) {
     let right = match point.encode(value) {
         Ok(_) => return,
-        Err(Unfit::WrongType(Kind::Bool)) => "true or false, for type bool".to_owned(),
+        Err(Unfit::WrongType(PointKind::Bool)) => "true or false, for type bool".to_owned(),
         Err(Unfit::WrongType(kind)) => format!("a number, for type {kind}"),
         Err(Unfit::OutOfRange(kind)) if point.scale == 1.0 && point.offset == 0.0 => {
             format!("a number that type {kind} can hold")

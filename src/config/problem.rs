@@ -4,7 +4,8 @@
 //! Example of a message: `c.toml:7: scan.period: expected from 100us to 1s, found 2s`.
 //!
 //! This file checks nothing. `read.rs` and the files of the sections report problems to a
-//! [`Report`]. At the end, `load` returns [`Problems`] if the report has at least one problem.
+//! [`ProblemReport`]. At the end, `load` returns [`Problems`] if the report has at least one
+//! problem.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -107,7 +108,7 @@ pub(super) struct Said<T> {
 }
 
 /// Collects the problems of one file, so that the user gets all of them in one run.
-pub(super) struct Report<'t> {
+pub(super) struct ProblemReport<'t> {
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
     /// Offset and line of the last search for a line number. The next search starts there, because
@@ -116,7 +117,7 @@ pub(super) struct Report<'t> {
     is_late: Cell<bool>,
 }
 
-impl<'t> Report<'t> {
+impl<'t> ProblemReport<'t> {
     /// Makes a report without problems for the file with this text.
     pub(super) fn new(text: &'t str) -> Self {
         let (last, is_late) = (Cell::new((0, 1)), Cell::new(false));

@@ -11,12 +11,12 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::problem::{Report, Said};
+use super::problem::{ProblemReport, Said};
 
 /// A table of the file. When a key is read, it is removed from the table. The keys that remain at
 /// the end are unknown.
 pub(super) struct Section<'a, 't> {
-    pub(super) report: &'a Report<'t>,
+    pub(super) report: &'a ProblemReport<'t>,
     table: DeTable<'t>,
     /// Line of the table's header.
     pub(super) line: usize,
@@ -31,7 +31,7 @@ pub(super) struct Section<'a, 't> {
 /// read.
 pub(super) fn document<'a, 't, T>(
     text: &'t str,
-    report: &'a Report<'t>,
+    report: &'a ProblemReport<'t>,
     read: impl FnOnce(&mut Section<'a, 't>) -> T,
 ) -> Option<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -55,7 +55,7 @@ pub(super) fn split(message: &str) -> (&str, Option<&str>) {
 
 impl<'a, 't> Section<'a, 't> {
     /// Makes a section in which no key has been read yet.
-    fn new(report: &'a Report<'t>, table: DeTable<'t>, line: usize, key: String) -> Self {
+    fn new(report: &'a ProblemReport<'t>, table: DeTable<'t>, line: usize, key: String) -> Self {
         Self { report, table, line, key, known: Vec::new() }
     }
 

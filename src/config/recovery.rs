@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::check::{ranged, show_duration, show_number};
 use super::file::RecoveryFile;
-use super::problem::Report;
+use super::problem::ProblemReport;
 
 /// The settings of `[recovery]`: the limits after which plugins wait for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ const ENDS: RangeInclusive<u64> = 0..=100;
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// Returns the settings of `[recovery]`.
-pub(super) fn recovery(file: &RecoveryFile, report: &Report<'_>) -> RecoverySettings {
+pub(super) fn recovery(file: &RecoveryFile, report: &ProblemReport<'_>) -> RecoverySettings {
     let default = RecoverySettings::default();
     let count = |said, default: u32| {
         // The cast is safe: ENDS ends far below u32::MAX.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use super::check::{ranged, show_duration, show_number};
 use super::file::RestartFile;
-use super::problem::Report;
+use super::problem::ProblemReport;
 use crate::supervisor::RestartPolicy;
 
 /// Range of `plugins.restart.within`. Consider a program that traps at each of its starts. With a
@@ -48,7 +48,7 @@ const TRAPS: RangeInclusive<u64> = 1..=100;
 
 /// Returns the settings of `[plugins.restart]`. Reports a longest wait that is shorter than the
 /// first wait.
-pub(super) fn restart(file: &RestartFile, report: &Report<'_>) -> RestartPolicy {
+pub(super) fn restart(file: &RestartFile, report: &ProblemReport<'_>) -> RestartPolicy {
     let default = RestartPolicy::default();
     let first = ranged(&file.first, FIRST, default.delay, show_duration, report);
     let max = ranged(&file.max, MAX, default.delay_max.max(first), show_duration, report);

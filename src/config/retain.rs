@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::check::{ranged, show_duration};
 use super::file::{RetainFile, VariableFile};
-use super::problem::Report;
+use super::problem::ProblemReport;
 use crate::process::variable::Variable;
 use crate::retain::{OnCorrupt, OnReadonly};
 
@@ -50,7 +50,7 @@ pub(super) fn retain(
     file: &RetainFile,
     variables: &[VariableFile],
     declared: &[(String, Variable)],
-    report: &Report<'_>,
+    report: &ProblemReport<'_>,
 ) -> RetainSettings {
     let is_retained = |name: &str| {
         let is_it = |variable: &&VariableFile| {

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use super::check::{ranged, show_duration, show_number};
 use super::file::ScanFile;
-use super::problem::{Report, Said};
+use super::problem::{ProblemReport, Said};
 use super::word::Cpus;
 
 /// The times of the scan. A reload can change these times.
@@ -95,7 +95,7 @@ const PRIORITY: RangeInclusive<u32> = 1..=98;
 const CPU: RangeInclusive<u32> = 0..=1023;
 
 /// Returns the settings of `[scan]`. Without `scan.priority` the scan has no real-time scheduling.
-pub(super) fn scan(file: &ScanFile, report: &Report<'_>) -> (ScanTimes, ScanThread) {
+pub(super) fn scan(file: &ScanFile, report: &ProblemReport<'_>) -> (ScanTimes, ScanThread) {
     let mut cpus = match &file.cpu {
         None => Vec::new(),
         Some(Said { value: Cpus::One(cpu), .. }) => vec![*cpu],

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use super::check::{budget, ranged, show_duration, show_number};
 use super::file::SwapFile;
-use super::problem::Report;
+use super::problem::ProblemReport;
 use crate::plugin::SwapPolicy;
 
 /// Range of `plugins.swap.probation`, up to one hour. A version without a trap for an hour is no
@@ -40,7 +40,7 @@ const PROBATION_POLLS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 const SHADOW: RangeInclusive<u64> = 0..=100_000;
 
 /// Returns the settings of `[plugins.swap]`. The budget cannot exceed `period`, the scan period.
-pub(super) fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> SwapPolicy {
+pub(super) fn swap(file: &SwapFile, period: Duration, report: &ProblemReport<'_>) -> SwapPolicy {
     let default = SwapPolicy::default();
     let polls = ranged(&file.polls, PROBATION_POLLS, default.polls.into(), show_number, report);
     let shadow = ranged(&file.shadow, SHADOW, default.shadow.into(), show_number, report);
@@ -58,7 +58,7 @@ pub(super) fn swap(file: &SwapFile, period: Duration, report: &Report<'_>) -> Sw
 
 /// Returns the share of the poll budget that a new version may use in the shadow run, such as 0.7.
 /// In the shadow run, 99 of 100 polls must end within this share (p99).
-fn admit_ratio(file: &SwapFile, default: f64, report: &Report<'_>) -> f64 {
+fn admit_ratio(file: &SwapFile, default: f64, report: &ProblemReport<'_>) -> f64 {
     let Some(said) = &file.admit_ratio else { return default };
     if said.value > 0.0 && said.value <= 1.0 {
         return said.value;

@@ -9,7 +9,7 @@ use super::*;
 use crate::log;
 use crate::plugin::{Compiler, Limits, RollbackState, SwapPolicy};
 use crate::process::grant::Grant;
-use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, Point, PointId, Safe, Value};
+use crate::process::image::{Direction, MAX_IMAGE_BYTES, Point, PointId, PointKind, Safe, Value};
 use crate::process::variable::Variable;
 use crate::retain::{OnCorrupt, OnReadonly};
 use crate::scan::thread;
@@ -221,11 +221,11 @@ fn the_examples_load() {
         (point.direction, point.kind, point.byte, point.bit, point.safe)
     };
     let (off, hold) = (Safe::Value(Value::Bool(false)), Safe::Hold);
-    assert_eq!(place("tank.level"), (Direction::In, Kind::F64, 0, 0, hold));
-    assert_eq!(place("button.estop_ok"), (Direction::In, Kind::Bool, 8, 2, hold));
+    assert_eq!(place("tank.level"), (Direction::In, PointKind::F64, 0, 0, hold));
+    assert_eq!(place("button.estop_ok"), (Direction::In, PointKind::Bool, 8, 2, hold));
     let shut = Safe::Value(Value::Real(0.0));
-    assert_eq!(place("tank.inflow"), (Direction::Out, Kind::F64, 0, 0, shut));
-    assert_eq!(place("lamp"), (Direction::Out, Kind::Bool, 8, 1, off));
+    assert_eq!(place("tank.inflow"), (Direction::Out, PointKind::F64, 0, 0, shut));
+    assert_eq!(place("lamp"), (Direction::Out, PointKind::Bool, 8, 1, off));
     assert_eq!(quick.live.variables, [("tank.setpoint".to_owned(), Variable::Double(60.0))]);
 
     let path = folder.join("production.toml");
@@ -512,7 +512,7 @@ fn a_point_that_moves_keeps_other_changes_back() {
     let changes_of_all = changes(&good(&base), &good(&replaced));
     let live: Vec<_> = changes_of_all.iter().filter(|change| change.is_live()).collect();
     assert_eq!(live.iter().map(ToString::to_string).collect::<Vec<_>>(), ["log.level changed"]);
-    assert!(changes_of_all.iter().any(|change| change.place == Place::Key("scan.period")));
+    assert!(changes_of_all.iter().any(|change| change.place == ConfigPlace::Key("scan.period")));
 }
 
 /// The order of plugins is compared only among the plugins that both files have.

@@ -19,13 +19,16 @@ use std::collections::HashMap;
 
 use super::check::once;
 use super::file::VariableFile;
-use super::problem::{Report, Said};
+use super::problem::{ProblemReport, Said};
 use crate::process::image::Value;
 use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 
 /// Returns the declared variables with their first values, in the order of the file. Reports names
 /// that occur twice, and variables above the limit.
-pub(super) fn variables(file: &[VariableFile], report: &Report<'_>) -> Vec<(String, Variable)> {
+pub(super) fn variables(
+    file: &[VariableFile],
+    report: &ProblemReport<'_>,
+) -> Vec<(String, Variable)> {
     let mut lines = HashMap::new();
     let mut all = Vec::new();
     for (index, variable) in file.iter().enumerate() {
@@ -47,7 +50,11 @@ pub(super) fn variables(file: &[VariableFile], report: &Report<'_>) -> Vec<(Stri
 
 /// Returns the first value of a variable. Returns `None` after it has reported a value that does
 /// not fit the type.
-fn understood(kind: VariableKind, said: &Said<Value>, report: &Report<'_>) -> Option<Variable> {
+fn understood(
+    kind: VariableKind,
+    said: &Said<Value>,
+    report: &ProblemReport<'_>,
+) -> Option<Variable> {
     let value = Variable::from_value(kind, said.value).filter(|_| said.value.is_finite());
     if value.is_none() {
         let right = match kind {

@@ -78,9 +78,9 @@ pub(super) struct Address {
 }
 
 /// A duration, written as text such as `10ms`.
-pub(super) struct Text(pub(super) Duration);
+pub(super) struct DurationText(pub(super) Duration);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for DurationText {
     /// Reads a text such as `10ms` with the crate humantime.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;

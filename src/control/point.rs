@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::driver::Delivery;
-use crate::process::image::{Class, Direction, Kind, Quality, Safe, Value};
+use crate::process::image::{Class, Direction, PointKind, Quality, Safe, Value};
 use crate::process::variable::VariableKind;
 
 /// The view of one point.
@@ -18,7 +18,7 @@ pub struct PointView {
     pub direction: Direction,
     /// The type of the point in the process image.
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: PointKind,
     /// The byte address in the input image or output image. For a bool the bit follows, such as
     /// `8.1`.
     pub address: String,
@@ -114,7 +114,7 @@ mod tests {
             let point = PointView {
                 name: "p".into(),
                 direction: Direction::Out,
-                kind: Kind::F64,
+                kind: PointKind::F64,
                 address: "8".into(),
                 value,
                 unit: "°C".into(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ordered::{Ordered, Who};
 use super::plugin::SwapView;
 use crate::plugin::Trap;
-use crate::plugin::shadow::Report;
+use crate::plugin::shadow::ShadowReport;
 
 /// Something that happened to a plugin, or an order of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub enum Event {
         swap: SwapView,
         /// The result of the version's shadow run; absent if there was no shadow run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        shadow: Option<Report>,
+        shadow: Option<ShadowReport>,
     },
     /// A new instance of the same version took over: after a trap, or by an operator's order.
     Restarted {
@@ -66,7 +66,7 @@ pub enum Event {
         count: u64,
         /// The result of the version's shadow run; absent if there was no shadow run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        shadow: Option<Report>,
+        shadow: Option<ShadowReport>,
         /// The user whose deploy was refused. Absent if the file came into the plugin folder
         /// without a deploy.
         #[serde(default, skip_serializing_if = "Option::is_none")]

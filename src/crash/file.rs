@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{FORMAT, Head, PictureHead, Report, StartHead, VERSION};
+use super::{CrashReport, FORMAT, Head, PictureHead, StartHead, VERSION};
 use crate::file;
 use crate::plugin::ModuleHash;
 use crate::plugin::trace::checkpoint::Picture;
@@ -46,7 +46,7 @@ struct Identity {
     camshaft: String,
 }
 
-impl Report {
+impl CrashReport {
     /// Writes the report to `to`.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{PointHead, Report};
+use super::{CrashReport, PointHead};
 use crate::plugin::trace::tape::{Called, Section, name};
 use crate::process::call::Phase;
 use crate::process::image::{Class, Direction, Point, Value};
@@ -37,7 +37,7 @@ pub struct Cycle {
 ///
 /// # Errors
 /// When the tape is not valid. The error is the reason, as text.
-pub fn history(report: &Report, most: usize) -> Result<Vec<Cycle>, String> {
+pub fn history(report: &CrashReport, most: usize) -> Result<Vec<Cycle>, String> {
     let mut last = VecDeque::new();
     for section in report.sections() {
         let (_, section) = section?;

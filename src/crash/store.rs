@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::Report;
+use super::CrashReport;
 use crate::state::put_whole;
 
 /// The maximum number of reports in the folder. It is enough if every plugin of a plant crashes in
@@ -44,7 +44,7 @@ impl ReportStore {
     ///
     /// # Errors
     /// When the report cannot be written. No part of the report remains in the folder then.
-    pub fn put(&self, report: &Report) -> io::Result<PathBuf> {
+    pub fn put(&self, report: &CrashReport) -> io::Result<PathBuf> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let head = &report.head;

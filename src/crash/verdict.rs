@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 
 use super::brought::lowered;
-use super::{Cycle, Head, Report, StartHead, history, join};
+use super::{CrashReport, Cycle, Head, StartHead, history, join};
 use crate::plugin::instance::stop::Timekeeper;
 use crate::plugin::module::compile::CompileService;
 use crate::plugin::replay::{self, Ending, Played, Recording};
@@ -73,7 +73,7 @@ pub struct Judgement {
 /// module cannot be run.
 pub fn replay(
     compile_service: &CompileService,
-    report: &Report,
+    report: &CrashReport,
     module: Option<Vec<u8>>,
     cycles: usize,
 ) -> anyhow::Result<Judgement> {
@@ -124,7 +124,7 @@ pub fn replay(
 }
 
 /// Returns the recording to play. `None` if the tape cannot be played.
-fn recording(report: &Report) -> anyhow::Result<Option<Recording>> {
+fn recording(report: &CrashReport) -> anyhow::Result<Option<Recording>> {
     let head = &report.head;
     let (from, noted) = match &head.start {
         StartHead::Birth => (0, None),
@@ -149,7 +149,10 @@ fn recording(report: &Report) -> anyhow::Result<Option<Recording>> {
 
 /// Returns the module of the report or, if the report contains none, the given module. The hash of
 /// the module must be the hash in the report.
-fn the_module(report: &Report, module: Option<Vec<u8>>) -> anyhow::Result<(ModuleHash, Vec<u8>)> {
+fn the_module(
+    report: &CrashReport,
+    module: Option<Vec<u8>>,
+) -> anyhow::Result<(ModuleHash, Vec<u8>)> {
     let head = &report.head;
     let Some(module) = report.module.clone().or(module) else {
         bail!(

@@ -32,7 +32,7 @@ use crate::plugin::ModuleHash;
 use crate::process::image::Value;
 use crate::text::legible_up_to;
 use draft::Draft;
-use open::{Open, Outcome};
+use open::{AnsweredCall, Open};
 use rows::Rows;
 
 /// The longest list of a reload's changes in one line of the history, in bytes. The log and
@@ -63,7 +63,7 @@ pub(super) struct Obeyed {
     /// The number of the order in the list [`Open`].
     number: u64,
     /// The answer, and the channel to the sender of the order.
-    outcome: Outcome,
+    outcome: AnsweredCall,
 }
 
 impl Audit {

@@ -57,7 +57,7 @@ use super::micros;
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
 use crate::control::SwapView;
-use crate::plugin::instance::program::Request;
+use crate::plugin::instance::program::NewProgram;
 use crate::plugin::shadow::Feed;
 use crate::plugin::{Generation, ModuleHash, Refusal};
 use crate::process::seat::Seat;
@@ -166,7 +166,7 @@ impl Plugins {
                     return;
                 };
                 let (name, seat) = (name.into(), entry.seat);
-                let request = Request { name, seat, hash, generation, settings };
+                let request = NewProgram { name, seat, hash, generation, settings };
                 entry.loading.replace(self.loader.load(request, module, world, is_tried));
             }
             // The prepared program moves from the roster into the queue to the scan.

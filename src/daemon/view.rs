@@ -9,7 +9,7 @@ use super::{Daemon, micros};
 use crate::control::{PointView, SafeView, StatusView, VarView};
 use crate::driver::Delivery;
 use crate::plugin::module::cache::Cache;
-use crate::process::image::{Direction, Kind, Point, PointId, Quality};
+use crate::process::image::{Direction, Point, PointId, PointKind, Quality};
 use crate::process::variable::{Maker, Variable};
 
 impl Daemon {
@@ -95,7 +95,7 @@ impl Daemon {
                 direction: point.direction,
                 kind: point.kind,
                 address: match point.kind {
-                    Kind::Bool => format!("{}.{}", point.byte, point.bit),
+                    PointKind::Bool => format!("{}.{}", point.byte, point.bit),
                     _ => point.byte.to_string(),
                 },
                 value: point.read(image),

@@ -17,8 +17,8 @@ pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::
 
 /// Reads a duration from text with its unit.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    struct Text;
-    impl Visitor<'_> for Text {
+    struct DurationVisitor;
+    impl Visitor<'_> for DurationVisitor {
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +31,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
             })
         }
     }
-    from.deserialize_str(Text)
+    from.deserialize_str(DurationVisitor)
 }
 
 /// Reads an optional duration from text with its unit. A field names this function in

@@ -84,7 +84,7 @@ pub struct Config {
     pub period: Duration,
     /// The key `at` of each point. The key of the map is the name of the point.
     #[serde(default)]
-    pub at: BTreeMap<String, At>,
+    pub at: BTreeMap<String, FileAddress>,
 }
 
 fn second() -> Duration {
@@ -94,7 +94,7 @@ fn second() -> Duration {
 /// The key `at` of a point.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct At {
+pub struct FileAddress {
     /// The absolute path of the file. The path may contain one `*`.
     pub path: PathBuf,
 }
@@ -106,7 +106,7 @@ struct Files {
     inputs: Vec<Spot>,
     outputs: Vec<Spot>,
     /// The calls in progress: at most one call for each spot.
-    work: JoinSet<io::Result<Outcome>>,
+    work: JoinSet<io::Result<FileResult>>,
     /// Whether the trouble of a spot has changed after the status was updated last.
     is_news: bool,
 }
@@ -131,7 +131,7 @@ struct Spot {
 
 /// The result of a successful call.
 #[derive(Debug)]
-enum Outcome {
+enum FileResult {
     /// A read has succeeded. The field is the raw value.
     Read(Raw),
     /// A write has succeeded. The fields are the raw value and the identity of the file.
@@ -216,7 +216,7 @@ impl Files {
         self.find_hanging();
         for spot in self.inputs.iter_mut().filter(|spot| spot.work.is_none()) {
             let kind = spot.point.kind;
-            spot.start(&mut self.work, move |path| number::read(path, kind).map(Outcome::Read));
+            spot.start(&mut self.work, move |path| number::read(path, kind).map(FileResult::Read));
         }
     }
 
@@ -234,7 +234,7 @@ impl Files {
             let kind = spot.point.kind;
             spot.start(&mut self.work, move |path| {
                 let file = number::write(path, kind, wanted)?;
-                Ok(Outcome::Written(wanted, file))
+                Ok(FileResult::Written(wanted, file))
             });
         }
     }
@@ -246,13 +246,13 @@ impl Files {
         for spot in &mut self.outputs {
             spot.tried = None;
             if spot.work.is_none() && spot.written.is_some() {
-                spot.start(&mut self.work, |path| number::look(path).map(Outcome::Seen));
+                spot.start(&mut self.work, |path| number::look(path).map(FileResult::Seen));
             }
         }
     }
 
     /// Processes the result of a call that has ended or panicked.
-    fn take(&mut self, ended: Result<(Id, io::Result<Outcome>), JoinError>, side: &mut Side) {
+    fn take(&mut self, ended: Result<(Id, io::Result<FileResult>), JoinError>, side: &mut Side) {
         let (work, outcome) =
             ended.unwrap_or_else(|panic| (panic.id(), Err(io::Error::other(panic))));
         let mut spots = self.inputs.iter_mut().chain(&mut self.outputs);
@@ -262,16 +262,16 @@ impl Files {
         let trouble = outcome.as_ref().err().map(why);
         self.is_news |= spot.trouble.changes_to(trouble);
         match outcome {
-            Ok(Outcome::Read(raw)) => side.put(spot.id, raw),
-            Ok(Outcome::Written(raw, file)) => {
+            Ok(FileResult::Read(raw)) => side.put(spot.id, raw),
+            Ok(FileResult::Written(raw, file)) => {
                 spot.written = Some(file);
                 side.confirm(spot.id, raw);
             }
-            Ok(Outcome::Seen(file)) if spot.written == Some(file) => {}
+            Ok(FileResult::Seen(file)) if spot.written == Some(file) => {}
             Err(error) if spot.point.direction == Direction::In => {
                 side.spoil(spot.id, quality(&error));
             }
-            Ok(Outcome::Seen(_)) | Err(_) => {
+            Ok(FileResult::Seen(_)) | Err(_) => {
                 spot.written = None;
                 side.doubt(spot.id);
             }
@@ -339,8 +339,8 @@ impl Spot {
     /// Starts a call on a thread that may wait. Records the call in the spot.
     fn start(
         &mut self,
-        all: &mut JoinSet<io::Result<Outcome>>,
-        work: impl FnOnce(&Path) -> io::Result<Outcome> + Send + 'static,
+        all: &mut JoinSet<io::Result<FileResult>>,
+        work: impl FnOnce(&Path) -> io::Result<FileResult> + Send + 'static,
     ) {
         let path = Arc::clone(&self.path);
         self.work = Some(all.spawn_blocking(move || work(&path)).id());
@@ -375,7 +375,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, MonotonicClock};
     use crate::driver::Driver;
-    use crate::process::image::Kind;
+    use crate::process::image::PointKind;
 
     /// A driver that sends two facts for each write. The first fact is whether the previous value
     /// still counts as confirmed during the write. The second fact is whether the new value counts
@@ -410,7 +410,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fan");
         std::fs::write(&path, "0").unwrap();
-        let point = Point::new("fan", Direction::Out, Kind::U8);
+        let point = Point::new("fan", Direction::Out, PointKind::U8);
         let points = Arc::new(Points::new(vec![point.clone()], 0, 1));
         let files = Files {
             period: Duration::from_secs(1),

@@ -71,7 +71,7 @@ pub struct Config {
     pub period: Duration,
     /// The key `at` of each point. The key of the map is the name of the point.
     #[serde(default)]
-    pub at: BTreeMap<String, At>,
+    pub at: BTreeMap<String, LineAddress>,
 }
 
 impl Settings for Config {
@@ -93,7 +93,7 @@ fn ten_milliseconds() -> Duration {
 /// The key `at` of a point.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct At {
+pub struct LineAddress {
     /// The name of the line. If `chip` is set, the line must be on that chip.
     pub line: Option<String>,
     /// The label or the name of the chip.

@@ -62,10 +62,10 @@ use crate::logged::OnChange;
 use crate::process::image::{Freshness, Points};
 use broker::Broker;
 use command::Commands;
-pub use config::{At, Config, Message, Publication};
+pub use config::{Config, Message, Publication, TopicAddress};
 use credential::Credentials;
 use line::Ledger;
-pub use publish::Text;
+pub use publish::MessageForm;
 use pulse::Pulse;
 use session::{Dialect, State};
 

@@ -41,7 +41,7 @@ struct Calls {
 
 /// The place of one call. The thread of the call drops it when the call has its answer.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct CallSlot {
     places: Places,
     /// The number of the call in the list of calls.
     number: u64,
@@ -60,7 +60,7 @@ impl Places {
 
     /// Waits for a free place until `end`. If the calls in all places hang, returns an error at
     /// once.
-    pub(super) fn take(&self, end: Instant) -> io::Result<Place> {
+    pub(super) fn take(&self, end: Instant) -> io::Result<CallSlot> {
         loop {
             if let Ok(permit) = self.0.free.try_acquire() {
                 permit.forget();
@@ -74,7 +74,7 @@ impl Places {
     }
 
     /// Waits for a free place. If the calls in all places hang, returns an error at once.
-    pub(super) async fn wait(&self) -> io::Result<Place> {
+    pub(super) async fn wait(&self) -> io::Result<CallSlot> {
         if self.hang() {
             return Err(self.taken());
         }
@@ -83,12 +83,12 @@ impl Places {
     }
 
     /// Makes the place for a call that begins now. The caller has already taken its permit.
-    fn place(&self) -> Place {
+    fn place(&self) -> CallSlot {
         let mut calls = self.calls();
         calls.last += 1;
         let number = calls.last;
         calls.begun.insert(number, Instant::now());
-        Place { places: self.clone(), number }
+        CallSlot { places: self.clone(), number }
     }
 
     /// Whether all places are taken by calls without an answer for [`PATIENCE`] or longer.
@@ -120,7 +120,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for CallSlot {
     fn drop(&mut self) {
         self.places.calls().begun.remove(&self.number);
         self.places.0.free.add_permits(1);

@@ -32,8 +32,8 @@ use crate::process::seat::Seat;
 use crate::process::variable::Variables;
 use crate::process::world::World;
 
-pub use report::{Difference, MAX_DIFFERENCES, Report};
-pub use run::{Outcome, Shadow};
+pub use report::{Difference, MAX_DIFFERENCES, ShadowReport};
+pub use run::{Shadow, ShadowOutcome};
 
 /// Largest number of shadow runs at one time; further shadow runs wait until one of these has
 /// ended. The limit exists because each run needs memory for its own frames. Also, the scan copies

@@ -78,4 +78,4 @@ impl From<Denied> for Code {
 
 /// The result of a function of the contract: `Ok` means [`Code::Success`], and `Err` contains the
 /// error code.
-pub(crate) type Outcome = Result<(), Code>;
+pub(crate) type CallResult = Result<(), Code>;

@@ -45,7 +45,7 @@ pub enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are the types")]
-pub enum Kind {
+pub enum PointKind {
     Bool,
     U8,
     I8,
@@ -59,7 +59,7 @@ pub enum Kind {
     F64,
 }
 
-impl Kind {
+impl PointKind {
     /// Returns the number of bytes that a value of this type takes. A bool takes one bit of one
     /// byte.
     pub const fn size(self) -> u32 {
@@ -91,7 +91,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for PointKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bool => "bool",
@@ -114,16 +114,16 @@ impl fmt::Display for Kind {
 pub enum Unfit {
     /// The point is a bool and the value is a number, or the point is a number and the value is a
     /// bool.
-    WrongType(Kind),
+    WrongType(PointKind),
     /// The raw number, computed from the value by the reverse of the scaling, is outside the range
     /// of the type or is not a finite number.
-    OutOfRange(Kind),
+    OutOfRange(PointKind),
 }
 
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WrongType(Kind::Bool) => f.write_str("a bool is wanted: true or false"),
+            Self::WrongType(PointKind::Bool) => f.write_str("a bool is wanted: true or false"),
             Self::WrongType(kind) => write!(f, "a number is wanted, for type {kind}"),
             Self::OutOfRange(kind) => write!(f, "the value does not fit type {kind}"),
         }
@@ -241,7 +241,9 @@ impl Points {
             for byte in point.bytes() {
                 owners[byte].push(id);
             }
-            if point.direction == Direction::Out && matches!(point.kind, Kind::F32 | Kind::F64) {
+            if point.direction == Direction::Out
+                && matches!(point.kind, PointKind::F32 | PointKind::F64)
+            {
                 points.float_outputs.push(id);
             }
             points.all[id.index()] = Some(point);

@@ -6,7 +6,7 @@
 
 use super::refused::RefusedCall;
 use super::seat::Seat;
-use crate::text::Text;
+use crate::text::FixedText;
 
 /// Longest text of one log line, in bytes; a longer text is cut to this length.
 pub const MAX_LOG_BYTES: usize = 1024;
@@ -51,11 +51,11 @@ pub enum Message {
         /// The level of the line.
         level: Level,
         /// The source file of the guest that logged the line; may be empty.
-        file: Text<MAX_FILE_BYTES>,
+        file: FixedText<MAX_FILE_BYTES>,
         /// The line number in that source file; 0 if unknown.
         line: u32,
         /// The text that the guest has logged.
-        text: Text<MAX_LOG_BYTES>,
+        text: FixedText<MAX_LOG_BYTES>,
     },
     /// The number of lines that were dropped, because the guest has logged more lines than its rate
     /// limit allows.

@@ -14,7 +14,7 @@ use std::mem::discriminant;
 use super::call::{Code, MAX_STATE_BYTES, Phase};
 use super::seat::Seat;
 use super::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
-use crate::text::Text;
+use crate::text::FixedText;
 pub(crate) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 
@@ -219,7 +219,7 @@ pub struct RefusedCall {
     /// The name of the called function, for example `wasm_point_find`.
     pub call: &'static str,
     /// The name of the point or variable; empty if the call is not about a point or variable.
-    pub name: Text<MAX_NAME_BYTES>,
+    pub name: FixedText<MAX_NAME_BYTES>,
 }
 
 impl RefusedCall {

@@ -9,7 +9,9 @@ use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::named::Named;
-use crate::process::image::{Direction, Kind, MAX_IMAGE_BYTES, MAX_POINTS, Point, Points, Value};
+use crate::process::image::{
+    Direction, MAX_IMAGE_BYTES, MAX_POINTS, Point, PointKind, Points, Value,
+};
 use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
 
 /// The keys of a recipe, without its passes.
@@ -63,7 +65,7 @@ impl Head {
                 point.bytes()
             );
             ensure!(
-                point.bit == 0 || point.kind == Kind::Bool,
+                point.bit == 0 || point.kind == PointKind::Bool,
                 "points: `{name}` is a {}, which has no bits; write its address as \"{}\"",
                 point.kind,
                 point.byte
@@ -145,7 +147,7 @@ struct DeclaredPoint {
     name: String,
     direction: Direction,
     #[serde(rename = "type")]
-    kind: Kind,
+    kind: PointKind,
     address: Address,
     #[serde(default = "plain_scale")]
     scale: f64,

@@ -1,7 +1,7 @@
 //! The results of recipes, as text for people and as JSON for other programs.
 //!
-//! `camshaft test` prints the text: the `Display` of [`Report`]. This file compares the bytes of
-//! outputs. `recipe.rs` compares variables and messages.
+//! `camshaft test` prints the text: the `Display` of [`TestReport`]. This file compares the bytes
+//! of outputs. `recipe.rs` compares variables and messages.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,20 +24,20 @@ const MAX_FAILURES: usize = 16;
 
 /// The results of a module in all its recipes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct TestReport {
     /// Path of the file of the module.
     pub module: String,
     /// The results of the recipes, in the order of the command line.
-    pub recipes: Vec<Outcome>,
+    pub recipes: Vec<RecipeResult>,
     /// Number of recipes in which all results were as expected.
     pub passed: usize,
     /// Number of recipes in which a result was not as expected.
     pub failed: usize,
 }
 
-impl Report {
+impl TestReport {
     /// Makes the report, and counts the recipes that passed and failed.
-    pub(super) fn new(module: String, recipes: Vec<Outcome>) -> Self {
+    pub(super) fn new(module: String, recipes: Vec<RecipeResult>) -> Self {
         let passed = recipes.iter().filter(|outcome| outcome.is_good()).count();
         let failed = recipes.len() - passed;
         Self { module, recipes, passed, failed }
@@ -51,7 +51,7 @@ impl Report {
 
 /// The result of one recipe.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct RecipeResult {
     /// Path of the recipe's file.
     pub recipe: String,
     /// Number of passes in the recipe.
@@ -67,7 +67,7 @@ pub struct Outcome {
     pub refusal: Option<String>,
 }
 
-impl Outcome {
+impl RecipeResult {
     /// Makes the result of a recipe before its first pass. The recipe has `passes` passes.
     pub(super) fn new(recipe: String, passes: usize) -> Self {
         Self { recipe, passes, played: 0, failed: 0, failures: Vec::new(), refusal: None }
@@ -216,7 +216,7 @@ fn counted_passes(number: usize) -> String {
     if number == 1 { "1 pass".into() } else { format!("{number} passes") }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for RecipeResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { recipe, passes, .. } = self;
         if self.is_good() {
@@ -244,7 +244,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for TestReport {
     /// Writes the result of each recipe. The last line is `N passed, M failed`. Its numbers count
     /// recipes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

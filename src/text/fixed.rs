@@ -7,19 +7,19 @@ use std::fmt;
 /// A short text in an array of `N` bytes, so no memory is allocated. Guests log such texts inside a
 /// scan cycle.
 #[derive(Clone, Copy)]
-pub struct Text<const N: usize> {
+pub struct FixedText<const N: usize> {
     bytes: [u8; N],
     /// The number of bytes in use.
     len: usize,
 }
 
-impl<const N: usize> Default for Text<N> {
+impl<const N: usize> Default for FixedText<N> {
     fn default() -> Self {
         Self { bytes: [0; N], len: 0 }
     }
 }
 
-impl<const N: usize> Text<N> {
+impl<const N: usize> FixedText<N> {
     /// Returns the text. If the text was cut off inside a character, the result ends before that
     /// character.
     pub fn as_str(&self) -> &str {
@@ -49,7 +49,7 @@ impl<const N: usize> Text<N> {
     }
 }
 
-impl<const N: usize> fmt::Debug for Text<N> {
+impl<const N: usize> fmt::Debug for FixedText<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_str().fmt(f)
     }

@@ -19,11 +19,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use camshaft::plugin::instance::program::{Preparation, Prepared, Program, Request};
+use camshaft::plugin::instance::program::{NewProgram, Preparation, Prepared, Program};
 use camshaft::plugin::instance::stop::{BudgetSlot, Timekeeper, now_ns};
 use camshaft::plugin::module::offer::{self, Offer};
 use camshaft::plugin::{Generation, Limits, Refusal, Settings, Trap};
-use camshaft::process::image::{Direction, Kind, Points, Quality, Safe};
+use camshaft::process::image::{Direction, PointKind, Points, Quality, Safe};
 use camshaft::process::lent::Lent;
 use camshaft::process::line::{Line, LogSink, Message};
 use camshaft::process::refused::Why;
@@ -201,16 +201,16 @@ fn points() -> Arc<Points> {
     use Direction::{In, Out};
     let at = |name, direction, kind, byte, bit| point(name, direction, kind, byte, bit, Safe::Hold);
     let mut all = vec![
-        at("level", In, Kind::F64, 0, 0),
-        at("button", In, Kind::Bool, 8, 0),
-        at("small", In, Kind::I16, 10, 0),
-        at("big", In, Kind::U32, 12, 0),
-        at("valve", Out, Kind::F64, 0, 0),
-        at("motor", Out, Kind::Bool, 8, 0),
-        at("lamp", Out, Kind::Bool, 8, 1),
-        at("small.out", Out, Kind::I8, 9, 0),
-        at("scaled", Out, Kind::I16, 10, 0),
-        at("flow", Out, Kind::F32, 12, 0),
+        at("level", In, PointKind::F64, 0, 0),
+        at("button", In, PointKind::Bool, 8, 0),
+        at("small", In, PointKind::I16, 10, 0),
+        at("big", In, PointKind::U32, 12, 0),
+        at("valve", Out, PointKind::F64, 0, 0),
+        at("motor", Out, PointKind::Bool, 8, 0),
+        at("lamp", Out, PointKind::Bool, 8, 1),
+        at("small.out", Out, PointKind::I8, 9, 0),
+        at("scaled", Out, PointKind::I16, 10, 0),
+        at("flow", Out, PointKind::F32, 12, 0),
     ];
     for scaled in [2, 8] {
         (all[scaled].scale, all[scaled].offset) = (0.5, 10.0);
@@ -276,7 +276,7 @@ impl Bench {
         copy.now = world.now;
         copy.inputs.clone_from(&world.inputs);
         let generation = Generation(1);
-        let request = Request { name, seat, hash, generation, settings };
+        let request = NewProgram { name, seat, hash, generation, settings };
         Program::prepare(request, &artifact, Box::new(copy), &limits, &self.keeper)
     }
 

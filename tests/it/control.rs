@@ -21,9 +21,9 @@ use camshaft::control::{
 };
 use camshaft::driver::Delivery;
 use camshaft::journal::Entry;
-use camshaft::plugin::shadow::{Difference, Report};
+use camshaft::plugin::shadow::{Difference, ShadowReport};
 use camshaft::plugin::{ModuleHash, Trap};
-use camshaft::process::image::{Class, Direction, Kind, Quality, Safe, Value};
+use camshaft::process::image::{Class, Direction, PointKind, Quality, Safe, Value};
 use camshaft::process::variable::VariableKind;
 use camshaft::scan::stats::Summary;
 use tokio::sync::{mpsc, oneshot};
@@ -329,7 +329,7 @@ fn points() -> Vec<PointView> {
     let input = PointView {
         name: "tank.level".into(),
         direction: Direction::In,
-        kind: Kind::F64,
+        kind: PointKind::F64,
         address: "0".into(),
         value: Value::Real(42.123_456),
         unit: "%".into(),
@@ -357,7 +357,7 @@ fn points() -> Vec<PointView> {
     let lamp = PointView {
         name: "lamp".into(),
         direction: Direction::Out,
-        kind: Kind::Bool,
+        kind: PointKind::Bool,
         address: "8.1".into(),
         value: Value::Bool(true),
         unit: String::new(),
@@ -386,8 +386,8 @@ fn vars() -> Vec<VarView> {
 }
 
 /// What a shadow run found: two differences in thirty polls.
-fn tried() -> Report {
-    Report {
+fn tried() -> ShadowReport {
+    ShadowReport {
         polls: 30,
         compared: 30,
         differing: 2,
@@ -398,7 +398,7 @@ fn tried() -> Report {
             running: "5".into(),
             shadow: "6".into(),
         }],
-        ..Report::default()
+        ..ShadowReport::default()
     }
 }
 

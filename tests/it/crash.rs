@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use camshaft::crash::{self, About, Judgement, Report, Verdict};
+use camshaft::crash::{self, About, CrashReport, Judgement, Verdict};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::plugin::instance::program::Program;
 use camshaft::plugin::trace::record::PostMortem;
@@ -157,7 +157,7 @@ fn about(rig: &Rig, hash: ModuleHash, settings: &Settings) -> About {
 
 /// A report as it is in its file.
 fn written(rig: &Rig, about: About, post_mortem: PostMortem, module: Option<&[u8]>) -> Vec<u8> {
-    let report = Report::new(about, post_mortem, &rig.points, module.map(<[u8]>::to_vec));
+    let report = CrashReport::new(about, post_mortem, &rig.points, module.map(<[u8]>::to_vec));
     let mut bytes = Vec::new();
     report.write(&mut bytes).unwrap();
     bytes
@@ -171,7 +171,7 @@ pub fn report_bytes(rig: &Rig, program: Program, module: Option<&[u8]>) -> Vec<u
 
 /// Plays a report as it comes from a file.
 pub fn play(bytes: &[u8]) -> Judgement {
-    let report = Report::parse(bytes).unwrap();
+    let report = CrashReport::parse(bytes).unwrap();
     crash::replay(&compile_service(report.head.limits), &report, None, 1000).unwrap()
 }
 
@@ -393,7 +393,7 @@ fn a_report_without_its_module_wants_it() {
     let mut rig = running(&module);
     let program = run_out(&mut rig, 10);
     let bytes = report_bytes(&rig, program, Some(b"another version lies there by now"));
-    let report = Report::parse(&bytes).unwrap();
+    let report = CrashReport::parse(&bytes).unwrap();
     assert!(report.module.is_none());
     let compile_service = compile_service(rig.limits);
     let replay = |module: Option<&[u8]>| {

@@ -8,12 +8,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use camshaft::crash::{self, Report};
+use camshaft::crash::{self, CrashReport};
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::plugin::Settings;
 use camshaft::process::grant::Grant;
 use camshaft::process::image::{
-    Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value,
+    Direction, Inputs, Point, PointId, PointKind, Points, Quality, Safe, Value,
 };
 use camshaft::process::overlay::Force;
 use camshaft::process::seat::Seat;
@@ -92,13 +92,13 @@ const SAFE: Safe = Safe::Value(Value::Int(77));
 /// An u32.
 fn word(name: &str, direction: Direction, byte: u32) -> Point {
     let safe = if direction == Direction::Out { SAFE } else { Safe::Hold };
-    point(name, direction, Kind::U32, byte, 0, safe)
+    point(name, direction, PointKind::U32, byte, 0, safe)
 }
 
 /// `out.at`, `out.code` and `out.count`, and those after them; all of one device.
 fn table(count: bool, more: Vec<(u16, Point)>) -> Arc<Points> {
     let out = Direction::Out;
-    let code = point("out.code", out, Kind::U8, 8, 0, Safe::Value(Value::Int(77)));
+    let code = point("out.code", out, PointKind::U8, 8, 0, Safe::Value(Value::Int(77)));
     let mut all = vec![(0, word("out.at", out, 0)), (1, code)];
     all.extend(count.then(|| (2, word("out.count", out, 4))));
     all.extend(more);
@@ -263,7 +263,7 @@ fn a_device_that_begins_anew_hears_nothing_new_before() {
 fn a_new_output_that_holds_begins_at_0() {
     let table = |held: bool| {
         let mut all = vec![(PointId(0), word("out.at", Direction::Out, 8))];
-        let hold = point("out.hold", Direction::Out, Kind::U32, 0, 0, Safe::Hold);
+        let hold = point("out.hold", Direction::Out, PointKind::U32, 0, 0, Safe::Hold);
         all.extend(held.then_some((PointId(1), hold)));
         Arc::new(Points::numbered(all, 2, vec!["panel".into()], [0, 12]))
     };
@@ -293,7 +293,7 @@ fn a_report_names_points_by_their_ids() {
         _ => None,
     });
     let program = program.expect("it has trapped");
-    let report = Report::parse(&report_bytes(&rig, program, None)).unwrap();
+    let report = CrashReport::parse(&report_bytes(&rig, program, None)).unwrap();
     let cycles = crash::history(&report, 3).unwrap();
     assert!(cycles[1].did.contains(&"out.count=2".to_string()), "{cycles:?}");
 }
@@ -301,7 +301,7 @@ fn a_report_names_points_by_their_ids() {
 #[test]
 fn an_output_that_nobody_owns_follows_its_safe_value() {
     let table = |safe| {
-        let all = vec![point("out.a", Direction::Out, Kind::U32, 0, 0, safe)];
+        let all = vec![point("out.a", Direction::Out, PointKind::U32, 0, 0, safe)];
         Arc::new(Points::new(all, 0, 4))
     };
     let int = |n| Safe::Value(Value::Int(n));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use camshaft::driver::{Command, Driver, Fault};
 use camshaft::plugin::Settings;
 use camshaft::process::image::{
-    Direction, Freshness, Inputs, Kind, OnBad, Point, PointId, Points, Quality, Safe, Value,
+    Direction, Freshness, Inputs, OnBad, Point, PointId, PointKind, Points, Quality, Safe, Value,
 };
 use camshaft::process::overlay::{Force, MAX_FORCES};
 use camshaft::process::seat::Seat;
@@ -32,15 +32,15 @@ fn points(on_bad: OnBad) -> Arc<Points> {
     use Direction::{In, Out};
     let ms = |ms| Some(Duration::from_millis(ms));
     let freshness = Freshness { stale_after: ms(1000), bad_after: ms(2000) };
-    let level = Point { on_bad, freshness, ..point("level", In, Kind::I32, 0, 0, Safe::Hold) };
+    let level = Point { on_bad, freshness, ..point("level", In, PointKind::I32, 0, 0, Safe::Hold) };
     let pump = Point {
         hold_for: Duration::from_millis(50),
-        ..point("pump", Out, Kind::I32, 8, 0, Safe::Value(Value::Int(-1)))
+        ..point("pump", Out, PointKind::I32, 8, 0, Safe::Value(Value::Int(-1)))
     };
     let all = vec![
         level,
-        point("valve", Out, Kind::I32, 0, 0, Safe::Value(Value::Int(7))),
-        point("lamp", Out, Kind::I32, 4, 0, Safe::Hold),
+        point("valve", Out, PointKind::I32, 0, 0, Safe::Value(Value::Int(7))),
+        point("lamp", Out, PointKind::I32, 4, 0, Safe::Hold),
         pump,
     ];
     Arc::new(Points::new(all, 4, 12))
@@ -239,7 +239,7 @@ fn safe_outranks_a_force_and_a_swap_does_not_end_it() {
 fn there_is_room_for_so_many_forces_and_no_more() {
     use Direction::In;
     let many = (0..=MAX_FORCES as u32)
-        .map(|n| point(&format!("i{n}"), In, Kind::U8, n, 0, Safe::Hold))
+        .map(|n| point(&format!("i{n}"), In, PointKind::U8, n, 0, Safe::Hold))
         .collect();
     let points = Arc::new(Points::new(many, MAX_FORCES + 1, 0));
     let mut rig = Rig::new(points, Vec::new());

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use camshaft::plugin::Limits;
-use camshaft::recipe::{self, Report};
+use camshaft::recipe::{self, TestReport};
 
 use crate::rig::{compile_service, wat};
 
@@ -52,7 +52,7 @@ const DEMO: &str = r#"(module
       (i32.const 100) (i32.const 7)))))"#;
 
 /// Runs `module` against recipes, which get the names `0.json`, `1.json` and so on.
-fn run(module: &str, recipes: &[&str]) -> anyhow::Result<Report> {
+fn run(module: &str, recipes: &[&str]) -> anyhow::Result<TestReport> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("demo.wasm");
     std::fs::write(&file, wat(module))?;
@@ -65,7 +65,7 @@ fn run(module: &str, recipes: &[&str]) -> anyhow::Result<Report> {
 }
 
 /// The report with the folder's name taken out.
-fn shown(report: &Report) -> String {
+fn shown(report: &TestReport) -> String {
     let folder = PathBuf::from(&report.module);
     let folder = format!("{}/", folder.parent().expect("it is in a folder").display());
     report.to_string().replace(&folder, "")

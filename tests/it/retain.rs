@@ -249,8 +249,12 @@ fn damage_costs_a_generation_or_raises_an_alarm_or_refuses_the_start() {
     println!("{code:?} {error}");
     assert_eq!(code, Some(1));
     let path = state.join(FILES[0]).display().to_string();
-    for part in ["on_corrupt is \"refuse\"", &path, "its 4 bytes are not a file of retained values", "delete"]
-    {
+    for part in [
+        "on_corrupt is \"refuse\"",
+        &path,
+        "its 4 bytes are not a file of retained values",
+        "delete",
+    ] {
         assert!(error.contains(part), "{part}: {error}");
     }
 

@@ -9,11 +9,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use camshaft::driver::Driver;
-use camshaft::plugin::instance::program::{Preparation, Prepared, Program, Request};
+use camshaft::plugin::instance::program::{NewProgram, Preparation, Prepared, Program};
 use camshaft::plugin::instance::stop::Timekeeper;
 use camshaft::plugin::module::compile::{Artifact, CompileService};
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
-use camshaft::process::image::{Direction, Kind, Point, Points, Safe, Value};
+use camshaft::process::image::{Direction, Point, PointKind, Points, Safe, Value};
 use camshaft::process::line::{Line, LogSink};
 use camshaft::process::seat::Seat;
 use camshaft::process::variable::{Variable, Variables};
@@ -53,7 +53,7 @@ pub fn wat(text: &str) -> Vec<u8> {
 pub fn point(
     name: &str,
     direction: Direction,
-    kind: Kind,
+    kind: PointKind,
     byte: u32,
     bit: u8,
     safe: Safe,
@@ -67,12 +67,12 @@ pub fn points() -> Arc<Points> {
     use Direction::{In, Out};
     let off = Safe::Value(Value::Bool(false));
     let all = vec![
-        point("in.level", In, Kind::F64, 0, 0, Safe::Hold),
-        point("in.button", In, Kind::Bool, 8, 0, Safe::Hold),
-        point("out.valve", Out, Kind::F64, 0, 0, Safe::Value(Value::Real(7.5))),
-        point("out.motor", Out, Kind::Bool, 8, 0, off),
-        point("out.lamp", Out, Kind::Bool, 8, 1, Safe::Hold),
-        point("out.count", Out, Kind::U32, 12, 0, Safe::Value(Value::Int(0))),
+        point("in.level", In, PointKind::F64, 0, 0, Safe::Hold),
+        point("in.button", In, PointKind::Bool, 8, 0, Safe::Hold),
+        point("out.valve", Out, PointKind::F64, 0, 0, Safe::Value(Value::Real(7.5))),
+        point("out.motor", Out, PointKind::Bool, 8, 0, off),
+        point("out.lamp", Out, PointKind::Bool, 8, 1, Safe::Hold),
+        point("out.count", Out, PointKind::U32, 12, 0, Safe::Value(Value::Int(0))),
     ];
     Arc::new(Points::new(all, 16, 16))
 }
@@ -198,7 +198,7 @@ impl Rig {
         self.generation += 1;
         let mut world = scan::rehearsal(self.handle.latest.read(), PERIOD);
         world.is_recorded = self.is_recorded;
-        let request = Request {
+        let request = NewProgram {
             name: name.into(),
             seat: Seat(seat),
             hash: *hash,

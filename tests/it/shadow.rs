@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camshaft::control::{Event, PluginState};
-use camshaft::plugin::shadow::{Difference, Frames, Outcome, Report, Shadow};
+use camshaft::plugin::shadow::{Difference, Frames, Shadow, ShadowOutcome, ShadowReport};
 use camshaft::plugin::{Settings, SwapPolicy};
 use camshaft::process::image::Value;
 use camshaft::process::seat::Seat;
@@ -92,7 +92,7 @@ fn tried(
     module: &[u8],
     settings: Settings,
     happens: impl FnMut(&mut Rig, i128),
-) -> Outcome {
+) -> ShadowOutcome {
     let shadow = shadow(rig, module, settings);
     let (feed, frames) = shadow.feed();
     rig.order(Order::Shadow(feed));
@@ -105,7 +105,7 @@ fn beside(
     shadow: Shadow,
     frames: Frames,
     mut happens: impl FnMut(&mut Rig, i128),
-) -> Outcome {
+) -> ShadowOutcome {
     let wanted = Arc::new(());
     let (keeper, wants) = (Arc::clone(&rig.keeper), Arc::downgrade(&wanted));
     let thread = std::thread::spawn(move || shadow.run(frames, &keeper, &wants));
@@ -131,7 +131,7 @@ fn feeds_returned(rig: &mut Rig) -> usize {
 }
 
 /// The same, and the running version notices nothing.
-fn tried_quietly(rig: &mut Rig, module: &[u8], settings: Settings) -> Outcome {
+fn tried_quietly(rig: &mut Rig, module: &[u8], settings: Settings) -> ShadowOutcome {
     let before = count(rig);
     let (mut cycles, mut counts) = (0, before);
     let outcome = tried(rig, module, settings, |rig, n| {
@@ -145,7 +145,7 @@ fn tried_quietly(rig: &mut Rig, module: &[u8], settings: Settings) -> Outcome {
     outcome
 }
 
-fn refusal(outcome: &Outcome) -> &str {
+fn refusal(outcome: &ShadowOutcome) -> &str {
     &outcome.result.as_ref().expect_err("it is refused").reason
 }
 
@@ -153,13 +153,13 @@ fn refusal(outcome: &Outcome) -> &str {
 fn an_equal_version_with_a_state_is_admitted() {
     let outcome = tried_quietly(&mut running(""), &version("nop"), settings());
     outcome.result.expect("it is admitted");
-    let Report { p99_ns, .. } = outcome.report;
-    let expected = Report {
+    let ShadowReport { p99_ns, .. } = outcome.report;
+    let expected = ShadowReport {
         polls: POLLS.into(),
         compared: POLLS.into(),
         p99_ns,
         state_bytes: Some(4),
-        ..Report::default()
+        ..ShadowReport::default()
     };
     assert_eq!(outcome.report, expected);
     assert!((100..5_000_000).contains(&p99_ns), "{p99_ns} ns");
@@ -249,7 +249,8 @@ fn an_output_that_only_one_of_them_writes_is_a_difference() {
     assert!(refusal(&outcome).ends_with("shadow true"), "{}", refusal(&outcome));
     // It would keep its value in the swap, and become safe after the probation.
     let outcome = tried_quietly(&mut running(MOTOR), &version(""), settings());
-    let expected = "out.motor in cycle 50: running true, shadow never written, would become safe: false";
+    let expected =
+        "out.motor in cycle 50: running true, shadow never written, would become safe: false";
     assert!(refusal(&outcome).ends_with(expected), "{}", refusal(&outcome));
     assert_eq!(outcome.report.differing, 1);
 }
@@ -356,7 +357,10 @@ fn a_shadow_run_ends_with_the_version_that_it_watches() {
     outcome.result.expect("that is not its fault");
     let report = &outcome.report;
     assert_eq!((report.polls, report.differing), (5, 0), "{report:?}");
-    assert!(report.cut_short.as_ref().unwrap().contains("the running version has ended"), "{report:?}");
+    assert!(
+        report.cut_short.as_ref().unwrap().contains("the running version has ended"),
+        "{report:?}"
+    );
     // It traps.
     let mortal = "(if (i32.eq (global.get $polls) (i32.const 35)) (then (unreachable)))";
     let outcome = tried(&mut running(mortal), &version("nop"), settings(), |_, _| {});

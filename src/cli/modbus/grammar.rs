@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::cli::help::{MODBUS_READ_HELP, MODBUS_SCAN_HELP, MODBUS_WRITE_HELP};
 use crate::cli::value::value;
 use crate::driver::modbus::client::line::{Parity, Target};
-use crate::driver::modbus::wire::register::Order;
+use crate::driver::modbus::wire::register::WordOrder;
 use crate::driver::modbus::wire::table::Table;
-use crate::process::image::{Kind, Value};
+use crate::process::image::{PointKind, Value};
 
 /// The addresses that a unit can have (Modbus over serial line 1.02, 2.2).
 const UNITS: std::ops::RangeInclusive<i64> = 1..=247;
@@ -71,7 +71,7 @@ pub(in crate::cli) struct Reading {
     pub(super) unit: u8,
     /// Type of the values in registers, such as i16, u32 or f32
     #[arg(long = "type", value_name = "TYPE", default_value = "u16", value_parser = number)]
-    pub(super) kind: Kind,
+    pub(super) kind: PointKind,
     /// Print JSON, for programs
     #[arg(long)]
     pub(super) json: bool,
@@ -95,10 +95,10 @@ pub(in crate::cli) struct Writing {
     pub(super) unit: u8,
     /// Type of the value in registers, such as i16, u32 or f32
     #[arg(long = "type", value_name = "TYPE", default_value = "u16", value_parser = number)]
-    pub(super) kind: Kind,
+    pub(super) kind: PointKind,
     /// Order of its bytes on the wire, A the most significant, such as CDAB
-    #[arg(long, value_parser = word::<Order>)]
-    pub(super) order: Option<Order>,
+    #[arg(long, value_parser = word::<WordOrder>)]
+    pub(super) order: Option<WordOrder>,
     /// Use function code 5 or 6, for devices without function codes 15 and 16
     #[arg(long)]
     pub(super) single: bool,
@@ -126,9 +126,11 @@ fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 /// Parses the type of a value in registers: a type of 16 bits or more.
-fn number(text: &str) -> Result<Kind, String> {
+fn number(text: &str) -> Result<PointKind, String> {
     match word(text)? {
-        Kind::Bool | Kind::U8 | Kind::I8 => Err("wanted is a type of 16 bits or more".into()),
+        PointKind::Bool | PointKind::U8 | PointKind::I8 => {
+            Err("wanted is a type of 16 bits or more".into())
+        }
         kind => Ok(kind),
     }
 }
@@ -150,7 +152,7 @@ mod tests {
     fn words_are_those_of_the_configuration() {
         assert_eq!(word::<Table>("holding"), Ok(Table::Holding));
         assert!(word::<Table>("register").unwrap_err().contains("`holding`"));
-        assert_eq!(number("f32"), Ok(Kind::F32));
+        assert_eq!(number("f32"), Ok(PointKind::F32));
         assert!(number("bool").is_err() && number("f16").is_err());
         assert!(writable("input").unwrap_err().contains("cannot be written"));
     }

@@ -14,17 +14,22 @@
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::Outcome;
+use crate::cli::CommandResult;
 use crate::cli::screen::Screen;
 use crate::cli::table::{Cell, Paint, Side, Table as Columns};
 use crate::cli::unit::time_us;
-use crate::driver::modbus::wire::register::{Layout, Order};
-use crate::process::image::{Direction, Kind, Point, Value};
+use crate::driver::modbus::wire::register::{Layout, WordOrder};
+use crate::process::image::{Direction, Point, PointKind, Value};
 
 use Side::{Left, Right};
 
 /// Prints bits, each with its address.
-pub(super) fn show_bits(address: u16, bits: &[bool], json: bool, screen: &mut Screen) -> Outcome {
+pub(super) fn show_bits(
+    address: u16,
+    bits: &[bool],
+    json: bool,
+    screen: &mut Screen,
+) -> CommandResult {
     let bits = (address..=u16::MAX).zip(bits);
     if json {
         let bits = bits.map(|(address, value)| json!({ "address": address, "value": value }));
@@ -40,21 +45,21 @@ struct Row<'r> {
     address: u16,
     registers: &'r [u16],
     /// The value for each byte order; `None` if the bytes are a float that is not finite.
-    values: Vec<(Order, Option<Value>)>,
+    values: Vec<(WordOrder, Option<Value>)>,
 }
 
 /// Divides the registers into values of this type. Returns one row for each value.
-fn rows(address: u16, registers: &[u16], kind: Kind) -> impl Iterator<Item = Row<'_>> {
+fn rows(address: u16, registers: &[u16], kind: PointKind) -> impl Iterator<Item = Row<'_>> {
     let width = kind.size() as usize / 2;
     let point = Point::new("", Direction::In, kind);
     let starts = (address..=u16::MAX).step_by(width);
     starts.zip(registers.chunks_exact(width)).map(move |(address, registers)| {
-        let value = |order: &Order| {
+        let value = |order: &WordOrder| {
             let layout = Layout::new(kind, Some(*order), None, None).ok();
             let raw = layout.and_then(|layout| layout.read(registers).ok());
             (*order, raw.map(|raw| point.value_of(&raw)))
         };
-        let values = Order::of(width).iter().map(value).collect();
+        let values = WordOrder::of(width).iter().map(value).collect();
         Row { address, registers, values }
     })
 }
@@ -63,10 +68,10 @@ fn rows(address: u16, registers: &[u16], kind: Kind) -> impl Iterator<Item = Row
 pub(super) fn show_registers(
     address: u16,
     registers: &[u16],
-    kind: Kind,
+    kind: PointKind,
     json: bool,
     screen: &mut Screen,
-) -> Outcome {
+) -> CommandResult {
     let rows = rows(address, registers, kind);
     if json {
         let row = |row: Row<'_>| {
@@ -80,8 +85,8 @@ pub(super) fn show_registers(
 }
 
 /// Returns a table with one column for each byte order of this type.
-fn side_by_side<'r>(rows: impl Iterator<Item = Row<'r>>, kind: Kind, paint: Paint) -> String {
-    match Order::of(kind.size() as usize / 2) {
+fn side_by_side<'r>(rows: impl Iterator<Item = Row<'r>>, kind: PointKind, paint: Paint) -> String {
+    match WordOrder::of(kind.size() as usize / 2) {
         [a, b] => table(["ADDRESS", "HEX", a.word(), b.word()], rows, paint),
         [a, b, c, d] => {
             table(["ADDRESS", "HEX", a.word(), b.word(), c.word(), d.word()], rows, paint)
@@ -133,7 +138,7 @@ pub(super) struct Found {
 }
 
 /// Prints the units that answered. Without such a unit, only the JSON output is printed.
-pub(super) fn show_units(found: &[Found], json: bool, screen: &mut Screen) -> Outcome {
+pub(super) fn show_units(found: &[Found], json: bool, screen: &mut Screen) -> CommandResult {
     if json {
         return Ok(screen.json(&found)?);
     }
@@ -155,24 +160,24 @@ mod tests {
     /// The table has one column for each byte order.
     #[test]
     fn orders_stand_side_by_side() {
-        fn check(registers: &[u16], kind: Kind, expected: &str) {
+        fn check(registers: &[u16], kind: PointKind, expected: &str) {
             let text = side_by_side(rows(7, registers, kind), kind, Paint(false));
             assert_eq!(text, expected, "{registers:x?} as {kind}");
         }
         check(
             &[0x0102, 0xffff],
-            Kind::I16,
+            PointKind::I16,
             "ADDRESS   HEX   AB   BA\n      7  0102  258  513\n      8  ffff   -1   -1\n",
         );
         check(
             &[0x422a, 0x0000],
-            Kind::F32,
+            PointKind::F32,
             "ADDRESS        HEX  ABCD          CDAB          BADC          DCBA\n      \
              7  422a 0000  42.5  2.373519e-41  1.723066e-13  1.515925e-41\n",
         );
         check(
             &[0x7fc0, 0x0000],
-            Kind::U32,
+            PointKind::U32,
             "ADDRESS        HEX        ABCD   CDAB        BADC   DCBA\n      \
              7  7fc0 0000  2143289344  32704  3229548544  49279\n",
         );

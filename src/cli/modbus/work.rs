@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::grammar::{Bus, Reading, Scanning, Writing};
 use super::table::{Found, hex, show_bits, show_registers, show_units};
 use crate::cli::screen::Screen;
-use crate::cli::{Exit, Failed, Outcome};
+use crate::cli::{CommandResult, Exit, Failed};
 use crate::driver::modbus::client::line::{Line, Serial, Target};
 use crate::driver::modbus::client::transport::Transport;
 use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS};
-use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError, exception};
+use crate::driver::modbus::wire::request::{Ask, Reply, UnitRequest, WireError, exception};
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Point, Value};
 
@@ -52,14 +52,14 @@ async fn open(line: &Line) -> Result<Transport, Failed> {
 }
 
 /// Sends one request and returns the reply. An error names the line and the unit.
-async fn ask(bus: &Bus, request: &Request) -> Result<Reply, Failed> {
+async fn ask(bus: &Bus, request: &UnitRequest) -> Result<Reply, Failed> {
     let line = bus.line()?;
     let reply = open(&line).await?.transact(request).await;
     reply.map_err(|why| failed(format!("{}, unit {}: {why}", line.target, request.unit)))
 }
 
 /// Runs the verb `read`: sends one request, and prints the values in each possible byte order.
-pub(super) async fn read(what: Reading, screen: &mut Screen) -> Outcome {
+pub(super) async fn read(what: Reading, screen: &mut Screen) -> CommandResult {
     let Reading { bus, table, address, count, unit, kind, json } = what;
     let (most, width) = (table.most(), (kind.size() as u16 / 2).max(1));
     let count = count.unwrap_or(if table.is_bits() { 1 } else { width });
@@ -75,7 +75,7 @@ pub(super) async fn read(what: Reading, screen: &mut Screen) -> Outcome {
         let message = format!("a {kind} takes {width} registers; {count} are no whole number");
         return Err(Failed::new(Exit::Usage, message));
     }
-    let request = Request { unit, ask: Ask::Read { table, address, count } };
+    let request = UnitRequest { unit, ask: Ask::Read { table, address, count } };
     match ask(&bus, &request).await? {
         Reply::Bits(bits) => show_bits(address, &bits, json, screen),
         Reply::Registers(registers) => show_registers(address, &registers, kind, json, screen),
@@ -84,7 +84,7 @@ pub(super) async fn read(what: Reading, screen: &mut Screen) -> Outcome {
 }
 
 /// Runs the verb `write`: writes one value, and prints what the unit has acknowledged.
-pub(super) async fn write(what: Writing, screen: &mut Screen) -> Outcome {
+pub(super) async fn write(what: Writing, screen: &mut Screen) -> CommandResult {
     let Writing { bus, table, address, value, unit, kind, order, single } = what;
     let usage = |message: String| Failed::new(Exit::Usage, message);
     let (ask_for, registers) = if table == Table::Coil {
@@ -106,7 +106,7 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> Outcome {
         }
         (Ask::WriteRegisters { address, values: values.clone(), single }, values)
     };
-    ask(&bus, &Request { unit, ask: ask_for }).await?;
+    ask(&bus, &UnitRequest { unit, ask: ask_for }).await?;
     let hex = match registers.is_empty() {
         true => String::new(),
         false => format!(" ({})", hex(&registers)),
@@ -117,7 +117,7 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> Outcome {
 
 /// Runs the verb `scan`: reads one register of each unit. A unit that answers with an exception
 /// exists too.
-pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
+pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> CommandResult {
     let Scanning { bus, from, to, json } = what;
     let mut line = bus.line()?;
     line.timeout = Some(bus.timeout.unwrap_or(SCAN_TIMEOUT));
@@ -126,7 +126,7 @@ pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> Outcome {
     for unit in from..=to {
         let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
         let started = Instant::now();
-        let outcome = transport.transact(&Request { unit, ask }).await;
+        let outcome = transport.transact(&UnitRequest { unit, ask }).await;
         let answer = match outcome {
             Ok(_) => "answers".to_owned(),
             // Exceptions 10 and 11 come from a gateway: no device with this address answers behind

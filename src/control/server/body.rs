@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::{MAX_RECEIPTS, SetBody};
 use super::answer::{Refused, invalid};
-use crate::name::{Kind, Name};
+use crate::name::{Name, NameKind};
 use crate::process::image::Value;
 
 /// The largest JSON body, in bytes. The longest useful body, a fault with all its settings, has a
@@ -60,7 +60,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AnyName {
 /// A name in the path that is checked against the naming rule of its kind: plugin, point or device.
 pub(super) struct Named<K>(pub(super) Name<K>);
 
-impl<S: Send + Sync, K: Kind> FromRequestParts<S> for Named<K> {
+impl<S: Send + Sync, K: NameKind> FromRequestParts<S> for Named<K> {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {

@@ -32,11 +32,11 @@ struct One {
     /// The user, the thing that the order is about, and the value before the order.
     draft: Draft,
     /// The outcome of the order; `None` until the answer arrives.
-    outcome: Option<Outcome>,
+    outcome: Option<AnsweredCall>,
 }
 
 /// The answer to an order, and the channel to the sender of the order.
-pub(super) type Outcome = (Reply, oneshot::Sender<Reply>);
+pub(super) type AnsweredCall = (Reply, oneshot::Sender<Reply>);
 
 impl Open {
     /// Adds an order to the list. Returns the number of the order.
@@ -48,7 +48,7 @@ impl Open {
 
     /// Stores the answer to the order with this number. A refused order gets no line, so its
     /// outcome is returned at once and the caller sends the answer.
-    pub(super) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Outcome> {
+    pub(super) fn settle(&mut self, number: u64, outcome: AnsweredCall) -> Option<AnsweredCall> {
         let at = self.orders.iter().position(|one| one.number == number)?;
         if !has_changed(self.orders[at].draft.ordered.order, &outcome.0) {
             self.orders.remove(at);
@@ -60,7 +60,7 @@ impl Open {
 
     /// Removes and returns the next order that can be recorded. Such an order has its answer, and
     /// no earlier order about the same thing is open.
-    pub(super) fn next(&mut self) -> Option<(Draft, Outcome)> {
+    pub(super) fn next(&mut self) -> Option<(Draft, AnsweredCall)> {
         let is_next = |at: &usize| {
             let (one, mut earlier) = (&self.orders[*at], self.orders[..*at].iter());
             let is_first = !earlier.any(|other| other.draft.meets(&one.draft));
@@ -78,7 +78,7 @@ impl Open {
     }
 
     /// Removes and returns all orders, when the daemon stops.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Draft, Option<Outcome>)> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Draft, Option<AnsweredCall>)> {
         std::mem::take(&mut self.orders).into_iter().map(|one| (one.draft, one.outcome))
     }
 }
@@ -104,7 +104,7 @@ mod tests {
         Draft::of(OrderKind::Set, &None).target(target, Some(old.to_owned()), Some(new))
     }
 
-    fn outcome() -> Outcome {
+    fn outcome() -> AnsweredCall {
         (Ok(Response::Done), oneshot::channel().0)
     }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::Plugins;
 use crate::config::Config;
-use crate::crash::{About, Report, ReportStore};
+use crate::crash::{About, CrashReport, ReportStore};
 use crate::patience::{PATIENCE, Places, wait_in};
 use crate::plugin::instance::program::Program;
 use crate::plugin::module::folder::reread;
@@ -41,7 +41,7 @@ const MAX_REMEMBERED: usize = 64;
 
 /// The key of a trap. Two traps with the same key are the same trap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Kind {
+struct TrapKey {
     /// The name of the plugin.
     name: String,
     /// The module that trapped.
@@ -52,7 +52,7 @@ struct Kind {
     offset: Option<u32>,
 }
 
-impl Kind {
+impl TrapKey {
     /// Returns the key of a trap. A program that exceeded its budget is stopped at a different
     /// position each time, so its key has no function and no position.
     fn of(name: &str, hash: ModuleHash, trap: &Trap, is_over: bool) -> Self {
@@ -70,7 +70,7 @@ pub(in crate::daemon) struct Crashes {
     /// One permit for each report that is being written.
     under_way: Arc<Semaphore>,
     /// The traps that were reported, with the time of each report.
-    reported: HashMap<Kind, Instant>,
+    reported: HashMap<TrapKey, Instant>,
     /// The reports that are being written: plugin, module and path. The thread sets the path after
     /// the report is written.
     writing: Vec<(String, ModuleHash, Arc<OnceLock<String>>)>,
@@ -97,7 +97,7 @@ impl Crashes {
 
     /// Whether the trap gets a report now. After a report, the same trap gets no further report for
     /// [`PAUSE`].
-    fn is_news(&mut self, kind: Kind, now: Instant) -> bool {
+    fn is_news(&mut self, kind: TrapKey, now: Instant) -> bool {
         self.reported.retain(|_, at| now.duration_since(*at) < PAUSE);
         if self.reported.contains_key(&kind) || self.reported.len() == MAX_REMEMBERED {
             return false;
@@ -113,7 +113,7 @@ impl Plugins {
         // A program that was stopped or replaced has no trap and needs no report.
         let Some(trap) = program.trap() else { return };
         let (kind, polls) =
-            (Kind::of(&program.name, program.hash, trap, program.is_over()), program.polls);
+            (TrapKey::of(&program.name, program.hash, trap, program.is_over()), program.polls);
         let settings = program.settings.clone();
         let about = About { polls, settings, ..self.about(&program.name, program.hash, config) };
         self.report(about, kind, || program.post_mortem(), config);
@@ -127,7 +127,7 @@ impl Plugins {
         post_mortem: PostMortem,
         config: &Config,
     ) {
-        let kind = Kind::of(name, hash, &post_mortem.trap, post_mortem.is_over);
+        let kind = TrapKey::of(name, hash, &post_mortem.trap, post_mortem.is_over);
         self.report(self.about(name, hash, config), kind, || Some(post_mortem), config);
     }
 
@@ -166,7 +166,7 @@ impl Plugins {
     fn report(
         &mut self,
         about: About,
-        kind: Kind,
+        kind: TrapKey,
         post_mortem: impl FnOnce() -> Option<PostMortem> + Send + 'static,
         config: &Config,
     ) {
@@ -198,7 +198,7 @@ impl Plugins {
             let (path, most) = (about.path.clone(), about.limits.module_bytes);
             let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
             let module = if is_there { read() } else { None };
-            let report = Report::new(about, post_mortem, &points, module);
+            let report = CrashReport::new(about, post_mortem, &points, module);
             match store.put(&report) {
                 Ok(path) => {
                     let report = path.display();
@@ -226,7 +226,8 @@ mod tests {
     fn the_same_trap_is_news_once_in_ten_minutes_and_floods_are_none() {
         let mut crashes = Crashes::new(PathBuf::new());
         let hash = ModuleHash::of(b"");
-        let kind = |offset| Kind { name: "p".into(), hash, function: None, offset: Some(offset) };
+        let kind =
+            |offset| TrapKey { name: "p".into(), hash, function: None, offset: Some(offset) };
         let start = Instant::now();
         assert!(crashes.is_news(kind(1), start));
         assert!(!crashes.is_news(kind(1), start + PAUSE / 2));

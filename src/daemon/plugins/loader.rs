@@ -21,13 +21,13 @@ use tokio::time::Instant;
 use super::call::{READING, STATE, in_time};
 use crate::control::Who;
 use crate::daemon::Event;
-use crate::plugin::instance::program::{Preparation, Prepared, Program, Request};
+use crate::plugin::instance::program::{NewProgram, Preparation, Prepared, Program};
 use crate::plugin::instance::stop::Timekeeper;
 use crate::plugin::module::compile::{Artifact, CompileService};
 use crate::plugin::module::folder;
 use crate::plugin::module::note::Note;
 use crate::plugin::module::versions::Versions;
-use crate::plugin::shadow::{MAX_SHADOWS, Outcome, Report, Shadow};
+use crate::plugin::shadow::{MAX_SHADOWS, Shadow, ShadowOutcome, ShadowReport};
 use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{Generation, ModuleHash, Refusal};
 use crate::process::line::Line;
@@ -54,12 +54,12 @@ pub(in crate::daemon) enum Module {
     Compiled(Arc<[u8]>, Artifact),
     /// No bytes in memory, because the module was refused or has not run since the start. The
     /// loader reads the bytes from the first of these places that has them.
-    Away(Vec<Place>),
+    Away(Vec<ModuleSource>),
 }
 
 /// A place where the bytes of a module may be stored.
 #[derive(Debug, Clone)]
-pub(in crate::daemon) enum Place {
+pub(in crate::daemon) enum ModuleSource {
     /// The stored versions of the plugin with this name.
     Kept(Versions, String),
     /// The file with this path.
@@ -124,7 +124,7 @@ pub(in crate::daemon) struct Loaded {
     /// The report data of a guest that trapped in its `init`.
     pub(in crate::daemon) post_mortem: Option<Box<PostMortem>>,
     /// The report of the shadow run, if there was one.
-    pub(in crate::daemon) shadow: Option<Report>,
+    pub(in crate::daemon) shadow: Option<ShadowReport>,
     /// Warnings about unusual properties of the module.
     pub(in crate::daemon) notes: Vec<Note>,
     /// The module with its artifact, for the next preparation; `None` if it was not compiled.
@@ -167,7 +167,7 @@ impl Loader {
     /// is true, the program first polls in the shadow of the running version.
     pub(in crate::daemon) fn load(
         &self,
-        request: Request,
+        request: NewProgram,
         module: Module,
         world: Box<World>,
         is_tried: bool,
@@ -197,7 +197,7 @@ impl Loader {
     /// Does the work of one preparation: compiles, prepares, and makes the shadow run.
     async fn work(
         &self,
-        request: Request,
+        request: NewProgram,
         module: Module,
         world: Box<World>,
         is_tried: bool,
@@ -250,36 +250,41 @@ impl Loader {
     }
 
     /// Lets an extra instance poll in the shadow of the running version.
-    async fn attempt(&self, request: Request, artifact: Artifact, world: Box<World>) -> Outcome {
+    async fn attempt(
+        &self,
+        request: NewProgram,
+        artifact: Artifact,
+        world: Box<World>,
+    ) -> ShadowOutcome {
         let _permit = self.trying.acquire().await;
         // The task owns `wanted`. When the task ends, the shadow run detects the drop and ends too.
         let wanted = Arc::new(());
         let (loader, wants) = (self.clone(), Arc::downgrade(&wanted));
         let work = move || {
             let once = || loader.attempt_once(request.clone(), &artifact, world.twin(), &wants);
-            let is_over = |outcome: &Outcome| !outcome.is_unproved;
+            let is_over = |outcome: &ShadowOutcome| !outcome.is_unproved;
             let last = MAX_ATTEMPTS - 1;
             (0..last).map(|_| once()).find(is_over).unwrap_or_else(once)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
             let refusal = Refusal::new("its shadow run panicked", "please report this module");
-            Outcome::refused(refusal, None)
+            ShadowOutcome::refused(refusal, None)
         })
     }
 
     /// Makes one shadow run, with a new instance for this run.
     fn attempt_once(
         &self,
-        request: Request,
+        request: NewProgram,
         artifact: &Artifact,
         world: Box<World>,
         wanted: &Weak<()>,
-    ) -> Outcome {
+    ) -> ShadowOutcome {
         let (limits, twin) = (&self.compile_service.limits, world.twin());
         let made = Program::prepare(request, artifact, twin, limits, &self.keeper);
         let shadow = match made.result {
             Ok(prepared) => Shadow::new(prepared, world),
-            Err(refusal) => return Outcome::refused(refusal, made.post_mortem),
+            Err(refusal) => return ShadowOutcome::refused(refusal, made.post_mortem),
         };
         let (feed, frames) = shadow.feed();
         // The send fails only while the daemon stops, when the receiver is dropped.
@@ -315,7 +320,7 @@ impl Loader {
 
     async fn prepare(
         &self,
-        request: Request,
+        request: NewProgram,
         artifact: Artifact,
         world: Box<World>,
     ) -> Preparation {
@@ -334,13 +339,17 @@ impl Loader {
 }
 
 /// Reads a module from the first of these places that has its bytes.
-async fn fetch(places: Vec<Place>, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
+async fn fetch(
+    places: Vec<ModuleSource>,
+    most: u64,
+    hash: ModuleHash,
+) -> Result<Arc<[u8]>, Refusal> {
     let nowhere = Refusal::new("its bytes are not stored any more", "deploy its file again");
     let mut refusal = nowhere.of_lost_bytes();
     for place in places {
         let found = match place {
-            Place::Kept(versions, name) => read_kept(versions, name, hash).await,
-            Place::File(path) => reread(path, most, hash).await,
+            ModuleSource::Kept(versions, name) => read_kept(versions, name, hash).await,
+            ModuleSource::File(path) => reread(path, most, hash).await,
         };
         match found {
             Ok(bytes) => return Ok(bytes),
@@ -426,8 +435,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (versions, hash) = (Versions::new(dir.path().join("versions")), ModuleHash::of(b"it"));
         let file = dir.path().join("tank.wasm");
-        let places = [Place::Kept(versions.clone(), "tank".into()), Place::File(file.clone())];
-        let found = async |places: &[Place]| {
+        let places =
+            [ModuleSource::Kept(versions.clone(), "tank".into()), ModuleSource::File(file.clone())];
+        let found = async |places: &[ModuleSource]| {
             let found = fetch(places.to_vec(), 100, hash).await;
             found.map(|bytes| bytes.to_vec()).map_err(|refusal| {
                 assert!(refusal.is_accidental && refusal.is_lost, "{refusal}");

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::Plugins;
-use super::loader::{Module, Place};
+use super::loader::{Module, ModuleSource};
 use crate::config::Config;
 use crate::control::{Code, Failure, Soundness};
 use crate::plugin::ModuleHash;
@@ -128,8 +128,8 @@ impl Plugins {
         // If the list of stored versions is not known, the loader searches the disk.
         let is_kept = self.store.of(name).contains(&hash) || self.store.doubt(name).is_some();
         let versions = self.store.versions.as_ref().filter(|_| is_kept);
-        let kept = versions.map(|versions| Place::Kept(versions.clone(), name.to_owned()));
+        let kept = versions.map(|versions| ModuleSource::Kept(versions.clone(), name.to_owned()));
         let file = is_file.then(|| config.fixed.plugins.dir.join(format!("{name}.wasm")));
-        Module::Away(kept.into_iter().chain(file.map(Place::File)).collect())
+        Module::Away(kept.into_iter().chain(file.map(ModuleSource::File)).collect())
     }
 }

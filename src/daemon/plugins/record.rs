@@ -20,7 +20,7 @@ use super::version::Versions;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::{By, Event, Ordered, Receipt, SwapView, Who};
 use crate::journal::{Entry, Journal};
-use crate::plugin::shadow::Report;
+use crate::plugin::shadow::ShadowReport;
 use crate::plugin::{Generation, ModuleHash, Refusal, Trap};
 use crate::scan::ProgramFact;
 use crate::state::Folder;
@@ -71,12 +71,12 @@ struct PluginHistory {
     /// The remaining history lines for orders to hold, to release and to restart the plugin.
     orders: LineStore,
     /// The report of the last shadow run, until its version takes over or is refused.
-    tried: Option<(ModuleHash, Report)>,
+    tried: Option<(ModuleHash, ShadowReport)>,
 }
 
 impl PluginHistory {
     /// Removes and returns the report of this version's shadow run, if the report exists.
-    fn shadow_of(&mut self, hash: ModuleHash) -> Option<Report> {
+    fn shadow_of(&mut self, hash: ModuleHash) -> Option<ShadowReport> {
         self.tried.take_if(|(tried, _)| *tried == hash).map(|(_, report)| report)
     }
 }
@@ -125,7 +125,7 @@ impl Record {
     }
 
     /// Stores the report of this version's shadow run.
-    pub(in crate::daemon) fn tried(&mut self, name: &str, hash: ModuleHash, report: Report) {
+    pub(in crate::daemon) fn tried(&mut self, name: &str, hash: ModuleHash, report: ShadowReport) {
         self.history(name).tried = Some((hash, report));
     }
 

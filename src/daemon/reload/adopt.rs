@@ -8,7 +8,7 @@
 use tokio::sync::oneshot;
 
 use super::{Flight, view};
-use crate::config::{Change, Config, Place};
+use crate::config::{Change, Config, ConfigPlace};
 use crate::control::{Reply, Response};
 use crate::daemon::Daemon;
 use crate::plugin::Settings;
@@ -38,7 +38,8 @@ impl Daemon {
         tracing::info!("{outcome}");
         // Declarations of variables that wait for a restart must be reserved in the scan. The scan
         // also gets an order if a reservation must end.
-        let has_reserved = fixed.iter().any(|change| matches!(change.place, Place::Variable(_)));
+        let has_reserved =
+            fixed.iter().any(|change| matches!(change.place, ConfigPlace::Variable(_)));
         let had_reserved = !self.link.reserved.0.is_empty();
         if !live.is_empty() || has_reserved || had_reserved {
             self.adopt(new, changes, reconfiguration, reply);

@@ -14,7 +14,7 @@ use std::time::Instant;
 use tokio::task::spawn_blocking;
 
 use super::unread::Unread;
-use crate::config::{self, Change, Config, Device, Place};
+use crate::config::{self, Change, Config, ConfigPlace, Device};
 use crate::driver::export::Exports;
 use crate::driver::{self, Plan};
 use crate::patience::PATIENCE;
@@ -55,7 +55,7 @@ impl Planned {
             return Ok(None);
         }
         let is_changed = |name: &str| {
-            let is_it = |place: &Place| matches!(place, Place::Device(device, _) if device == name);
+            let is_it = |place: &ConfigPlace| matches!(place, ConfigPlace::Device(device, _) if device == name);
             changes.iter().any(|change| change.is_live() && is_it(&change.place))
         };
         let end = Instant::now() + PATIENCE;

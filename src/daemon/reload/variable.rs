@@ -5,7 +5,7 @@
 //! declaration with another type is refused. A cold restart deletes the variables that only
 //! programs have created. Declarations that wait for a restart are handled in `reload/adopt.rs`.
 
-use crate::config::{Change, Config, Place};
+use crate::config::{Change, Config, ConfigPlace};
 use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 use crate::scan::Snapshot;
 
@@ -21,7 +21,7 @@ pub(super) fn variables<'w>(
 ) -> Result<Vec<(String, Variable)>, String> {
     let present = &news.variables;
     let is_live = |name: &str| {
-        let is_it = |place: &Place| matches!(place, Place::Variable(variable) if variable == name);
+        let is_it = |place: &ConfigPlace| matches!(place, ConfigPlace::Variable(variable) if variable == name);
         changes.iter().any(|change| change.is_live() && is_it(&change.place))
     };
     let declared = new.live.variables.iter().filter(|(name, _)| is_live(name));

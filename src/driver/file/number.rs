@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::process::image::{Direction, Kind, Point, Raw, Value};
+use crate::process::image::{Direction, Point, PointKind, Raw, Value};
 
 /// The maximum length of the first line in bytes. The limit is more than the digits of the longest
 /// number of any type. A longer line is refused, because its first bytes alone may be a different
@@ -65,7 +65,7 @@ fn find(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Reads the number in a file and returns its raw bytes.
-pub(super) fn read(path: &Path, kind: Kind) -> io::Result<Raw> {
+pub(super) fn read(path: &Path, kind: PointKind) -> io::Result<Raw> {
     let wrong = |message| io::Error::new(io::ErrorKind::InvalidData, message);
     let mut start = Vec::new();
     File::open(find(path)?)?.take(MAX_LINE as u64 + 1).read_to_end(&mut start)?;
@@ -78,19 +78,19 @@ pub(super) fn read(path: &Path, kind: Kind) -> io::Result<Raw> {
 }
 
 /// Converts text to the raw bytes of a number. A bool is false for 0 and true for any other number.
-fn parse(text: &str, kind: Kind) -> Option<Raw> {
+fn parse(text: &str, kind: PointKind) -> Option<Raw> {
     let plain = |kind| Point::new("", Direction::In, kind);
     let text = text.trim();
     let value = match kind {
-        Kind::Bool => Value::Bool(text.parse::<i64>().ok()? != 0),
-        Kind::F32 | Kind::F64 => Value::Real(text.parse().ok()?),
+        PointKind::Bool => Value::Bool(text.parse::<i64>().ok()? != 0),
+        PointKind::F32 | PointKind::F64 => Value::Real(text.parse().ok()?),
         _ => Value::Int(text.parse().ok()?),
     };
     plain(kind).raw_of(value).ok()
 }
 
 /// Writes a number. Returns the identity of the file that was written.
-pub(super) fn write(path: &Path, kind: Kind, raw: Raw) -> io::Result<Identity> {
+pub(super) fn write(path: &Path, kind: PointKind, raw: Raw) -> io::Result<Identity> {
     let text = match Point::new("", Direction::Out, kind).value_of(&raw) {
         Value::Bool(on) => u8::from(on).to_string(),
         number => number.to_string(),
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn numbers_are_of_their_type() {
-        fn check(text: &str, kind: Kind, expected: Option<&[u8]>) {
+        fn check(text: &str, kind: PointKind, expected: Option<&[u8]>) {
             let raw = parse(text, kind);
             let expected = expected.map(|bytes| {
                 let mut raw = [0; 8];
@@ -143,14 +143,14 @@ mod tests {
             });
             assert_eq!(raw, expected, "{text:?} as {kind}");
         }
-        check("42500\n", Kind::I32, Some(&42_500i32.to_le_bytes()));
-        check(" -3 ", Kind::I8, Some(&[0xfd]));
-        check("300", Kind::U8, None);
-        check("1.5", Kind::F64, Some(&1.5f64.to_le_bytes()));
-        check("nan", Kind::F64, None);
-        check("1", Kind::Bool, Some(&[1]));
-        check("0", Kind::Bool, Some(&[0]));
-        check("", Kind::I32, None);
-        check("12 apples", Kind::I32, None);
+        check("42500\n", PointKind::I32, Some(&42_500i32.to_le_bytes()));
+        check(" -3 ", PointKind::I8, Some(&[0xfd]));
+        check("300", PointKind::U8, None);
+        check("1.5", PointKind::F64, Some(&1.5f64.to_le_bytes()));
+        check("nan", PointKind::F64, None);
+        check("1", PointKind::Bool, Some(&[1]));
+        check("0", PointKind::Bool, Some(&[0]));
+        check("", PointKind::I32, None);
+        check("12 apples", PointKind::I32, None);
     }
 }

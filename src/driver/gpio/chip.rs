@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use gpiocdev::line::Info;
 use gpiocdev::{Error, chip};
 
-use super::line::Place;
+use super::line::LinePlace;
 
 /// A chip and its lines.
 #[derive(Debug, Default)]
@@ -46,10 +46,10 @@ impl Survey {
     ///
     /// # Errors
     /// A text with the reason: no line fits, or two lines fit.
-    pub(super) fn find(&self, place: &Place) -> Result<(&Chip, &Info), String> {
+    pub(super) fn find(&self, place: &LinePlace) -> Result<(&Chip, &Info), String> {
         let (chip, what) = match place {
-            Place::Named(chip, line) => (chip.as_ref(), format!("line {line:?}")),
-            Place::Numbered(chip, offset) => (Some(chip), format!("line {offset}")),
+            LinePlace::Named(chip, line) => (chip.as_ref(), format!("line {line:?}")),
+            LinePlace::Numbered(chip, offset) => (Some(chip), format!("line {offset}")),
         };
         let chips: Vec<_> =
             self.chips.iter().filter(|known| chip.is_none_or(|chip| known.is(chip))).collect();
@@ -85,12 +85,12 @@ impl Survey {
 /// fit.
 fn one<'c>(
     chips: &[&'c Chip],
-    place: &Place,
+    place: &LinePlace,
     what: &str,
 ) -> Result<Option<(&'c Chip, &'c Info)>, String> {
     let is_it = |info: &Info| match place {
-        Place::Named(_, name) => info.name == *name,
-        Place::Numbered(_, offset) => info.offset == *offset,
+        LinePlace::Named(_, name) => info.name == *name,
+        LinePlace::Numbered(_, offset) => info.offset == *offset,
     };
     let on = |chip: &&'c Chip| {
         let chip = *chip;
@@ -162,8 +162,8 @@ mod tests {
         let check = |chip: Option<&str>, line: Result<u32, &str>, expected: Result<&str, &str>| {
             let chip = chip.map(str::to_owned);
             let place = match line {
-                Ok(offset) => Place::Numbered(chip.unwrap(), offset),
-                Err(name) => Place::Named(chip, name.to_owned()),
+                Ok(offset) => LinePlace::Numbered(chip.unwrap(), offset),
+                Err(name) => LinePlace::Named(chip, name.to_owned()),
             };
             let found =
                 survey.find(&place).map(|(chip, info)| format!("{}:{}", chip.name, info.offset));
@@ -190,11 +190,11 @@ mod tests {
     fn what_could_not_be_looked_at_is_told_with_what_is_not_there() {
         let soc = || chip(0, "soc", &["A", "B"]);
         let refused = || vec!["/dev/gpiochip1: EACCES".to_owned()];
-        let check = |chips: Vec<Chip>, refused: Vec<String>, place: Place, expected: &str| {
+        let check = |chips: Vec<Chip>, refused: Vec<String>, place: LinePlace, expected: &str| {
             let why = Survey { chips, refused }.find(&place).map(|_| ()).unwrap_err();
             assert_eq!(why, expected, "{place:?}");
         };
-        let named = |chip: Option<&str>| Place::Named(chip.map(str::to_owned), "GPIO17".into());
+        let named = |chip: Option<&str>| LinePlace::Named(chip.map(str::to_owned), "GPIO17".into());
         let absent = "there is no line \"GPIO17\"";
         check(vec![soc()], vec![], named(None), absent);
         check(vec![soc()], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
@@ -209,7 +209,7 @@ mod tests {
         // A line on a chip that could be opened is found, even if another chip could not be opened.
         assert!(
             Survey { chips: vec![soc()], refused: refused() }
-                .find(&Place::Named(None, "A".into()))
+                .find(&LinePlace::Named(None, "A".into()))
                 .is_ok()
         );
     }

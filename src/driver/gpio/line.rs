@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use gpiocdev::line::{self as kernel, EdgeDetection, EdgeEvent, Offset};
 
-use super::{At, Edge, Mode};
+use super::{Edge, LineAddress, Mode};
 use crate::driver::{OpenError, Part};
-use crate::process::image::{Direction, Kind, Point, PointId, Raw};
+use crate::process::image::{Direction, Point, PointId, PointKind, Raw};
 
 /// The range of `debounce`. The kernel counts in microseconds. For times above the maximum, a
 /// program can do the debouncing.
@@ -24,7 +24,7 @@ const MAX_NAME: usize = 31;
 
 /// The place of a line, as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LinePlace {
     /// A line with this name. If a chip is named, the line must be on that chip; otherwise it may
     /// be on any chip.
     Named(Option<String>, String),
@@ -32,7 +32,7 @@ pub(super) enum Place {
     Numbered(String, Offset),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LinePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(None, line) => write!(f, "line {line:?}"),
@@ -49,7 +49,7 @@ pub(super) struct Line {
     /// The point's name.
     pub(super) name: String,
     pub(super) direction: Direction,
-    pub(super) place: Place,
+    pub(super) place: LinePlace,
     /// The settings for the kernel's request.
     config: kernel::Config,
     /// Whether the line is requested without edge detection. Without edge detection, the level is
@@ -114,7 +114,7 @@ enum Latch {
 impl Line {
     /// Plans the line of `point` from the key `at` of the point. Returns an error if two keys
     /// contradict each other or a value is out of range.
-    pub(super) fn plan(id: PointId, point: &Point, at: &At) -> Result<Self, OpenError> {
+    pub(super) fn plan(id: PointId, point: &Point, at: &LineAddress) -> Result<Self, OpenError> {
         let wrong = |key: &str, found: &dyn std::fmt::Display, wanted: &str| {
             OpenError::at(&point.name, key, found.to_string(), wanted)
         };
@@ -123,7 +123,7 @@ impl Line {
             bias: at.bias.map(Into::into),
             ..kernel::Config::default()
         };
-        let (mut sense, mut kind) = (Sense::Level, Kind::Bool);
+        let (mut sense, mut kind) = (Sense::Level, PointKind::Bool);
         if point.direction == Direction::Out {
             let only_in = [
                 ("mode", at.mode.is_some()),
@@ -149,7 +149,7 @@ impl Line {
                 .map_err(|(key, found, wanted)| OpenError::at(&point.name, key, found, wanted))?;
             config.edge_detection = Some(edge_detection(mode, at.edge.unwrap_or_default()));
             if sense == Sense::Counter {
-                kind = Kind::U32;
+                kind = PointKind::U32;
             }
         }
         if point.kind != kind {
@@ -329,7 +329,7 @@ fn edge_detection(mode: Mode, edge: Edge) -> EdgeDetection {
 }
 
 /// The place of the line that the key `at` of a point names.
-fn place(point: &Point, at: &At) -> Result<Place, OpenError> {
+fn place(point: &Point, at: &LineAddress) -> Result<LinePlace, OpenError> {
     for (key, name) in [("line", &at.line), ("chip", &at.chip)] {
         if let Some(name) = name
             && !(1..=MAX_NAME).contains(&name.len())
@@ -339,8 +339,8 @@ fn place(point: &Point, at: &At) -> Result<Place, OpenError> {
         }
     }
     match (&at.line, &at.chip, at.offset) {
-        (Some(line), chip, None) => Ok(Place::Named(chip.clone(), line.clone())),
-        (None, Some(chip), Some(offset)) => Ok(Place::Numbered(chip.clone(), offset)),
+        (Some(line), chip, None) => Ok(LinePlace::Named(chip.clone(), line.clone())),
+        (None, Some(chip), Some(offset)) => Ok(LinePlace::Numbered(chip.clone(), offset)),
         (Some(_), _, Some(_)) => Err(OpenError::at(
             &point.name,
             "offset",

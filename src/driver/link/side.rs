@@ -283,7 +283,7 @@ mod tests {
     use super::*;
     use crate::driver::Driver;
     use crate::driver::link::{Link, Serve};
-    use crate::process::image::{Direction, Freshness, Kind};
+    use crate::process::image::{Direction, Freshness, PointKind};
 
     /// A driver that compares two outputs. The scan always changes both outputs together.
     struct Twins {
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn what_is_no_finite_number_is_no_measurement() {
         fn check(scale: f64, values: &[f64], expected: (Quality, f64)) {
-            let point = Point { scale, ..Point::new("a", Direction::In, Kind::F64) };
+            let point = Point { scale, ..Point::new("a", Direction::In, PointKind::F64) };
             let points = Arc::new(Points::new(vec![point], 8, 0));
             let giver = Giver(values.to_vec());
             let mut link = Link::start(&points, 0, Freshness::default(), giver).unwrap();
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn outputs_asked_for_together_are_of_one_cycle() {
-        let point = |name, byte| Point { byte, ..Point::new(name, Direction::Out, Kind::U8) };
+        let point = |name, byte| Point { byte, ..Point::new(name, Direction::Out, PointKind::U8) };
         let points = Arc::new(Points::new(vec![point("a", 0), point("b", 1)], 0, 2));
         let (told, heard) = std::sync::mpsc::channel();
         let twins = Twins { outputs: [PointId(0), PointId(1)], told };
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn a_stall_and_its_end_wake_the_device() {
         let safe = Safe::Value(crate::process::image::Value::Int(9));
-        let point = Point { safe, ..Point::new("p", Direction::Out, Kind::U8) };
+        let point = Point { safe, ..Point::new("p", Direction::Out, PointKind::U8) };
         let points = Arc::new(Points::new(vec![point], 0, 1));
         let (told, heard) = std::sync::mpsc::channel();
         let mut link = Link::start(&points, 0, Freshness::default(), Echo(told)).unwrap();

@@ -63,7 +63,7 @@ use serde::Deserialize;
 
 use crate::driver::export::Exports;
 use crate::driver::link::Link;
-use crate::driver::modbus::wire::register::{Byte, Order};
+use crate::driver::modbus::wire::register::{Byte, WordOrder};
 use crate::driver::modbus::wire::table::Table;
 use crate::driver::{Location, OpenError, Plan, Settings, duration};
 use crate::process::image::{PointId, Points};
@@ -107,7 +107,7 @@ pub struct Config {
     pub heartbeat: Option<HeartbeatConfig>,
     /// The key `at` of each point. The key of this map is the name of the point.
     #[serde(default)]
-    pub at: BTreeMap<String, At>,
+    pub at: BTreeMap<String, DataAddress>,
 }
 
 impl Settings for Config {
@@ -218,7 +218,7 @@ fn holding() -> Table {
 /// `client/place.rs` checks which keys can be used together.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct At {
+pub struct DataAddress {
     /// The name of the group that reads an input.
     pub group: Option<String>,
     /// The name of the unit of an output or of a diagnostic input.
@@ -232,7 +232,7 @@ pub struct At {
     #[serde(rename = "ref")]
     pub reference: Option<String>,
     /// The order of the bytes on the wire.
-    pub order: Option<Order>,
+    pub order: Option<WordOrder>,
     /// The half of the register that contains a number of 8 bits.
     pub byte: Option<Byte>,
     /// The bit of the register that contains a bool. Bit 0 is the lowest bit.

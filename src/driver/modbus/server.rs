@@ -43,7 +43,7 @@ use tokio::sync::mpsc;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
-pub use command::{At, Expires};
+pub use command::{CommandAddress, Expires};
 pub use shown::{OnBad, Show};
 pub use source::Source;
 
@@ -103,7 +103,7 @@ pub struct Config {
     pub show: Vec<Show>,
     /// The key `at` of each point, by the name of the point: where and how clients write the point.
     #[serde(default)]
-    pub at: BTreeMap<String, At>,
+    pub at: BTreeMap<String, CommandAddress>,
 }
 
 impl Settings for Config {

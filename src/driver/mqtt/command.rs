@@ -22,7 +22,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
 use crate::driver::link::Side;
 use crate::logged::OnChange;
-use crate::process::image::{Kind, Point, PointId, Quality, Value, exact};
+use crate::process::image::{Point, PointId, PointKind, Quality, Value, exact};
 
 /// The maximum length of a command's payload, in bytes. A JSON object with a number and a time
 /// needs about 100 bytes.
@@ -204,14 +204,14 @@ impl Command {
 /// NaN, which the next check refuses. For a bool point, 0 and 1 become `false` and `true`.
 fn whole(value: Value, point: &Point) -> Value {
     let is_plain = point.scale == 1.0 && point.offset == 0.0;
-    let is_integer = !matches!(point.kind, Kind::Bool | Kind::F32 | Kind::F64);
+    let is_integer = !matches!(point.kind, PointKind::Bool | PointKind::F32 | PointKind::F64);
     match value {
         // `Point::raw_of` checks the range later. Up to 2^63 a double is exact enough for it.
         Value::Real(real) if is_integer && is_plain => match real.fract() == 0.0 {
             true => Value::Int(real as i128),
             false => Value::Real(f64::NAN),
         },
-        Value::Int(int) if point.kind == Kind::Bool && (0..=1).contains(&int) => {
+        Value::Int(int) if point.kind == PointKind::Bool && (0..=1).contains(&int) => {
             Value::Bool(int == 1)
         }
         value => value,
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_command_counts_for_the_shortest_of_its_limits() {
         fn check(age_s: i64, meant_s: Option<u64>, expected_s: Option<u64>) {
-            let point = Point::new("p", Direction::In, Kind::F64);
+            let point = Point::new("p", Direction::In, PointKind::F64);
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
             let sent = Some(SystemTime::UNIX_EPOCH + Duration::from_secs((1000 - age_s) as u64));
             let said =
@@ -320,17 +320,17 @@ mod tests {
             let raw = point.raw_of(whole(value, &point)).ok();
             assert_eq!(raw.map(|raw| point.value_of(&raw)), expected, "{kind} {value}");
         };
-        check(Kind::U8, Value::Real(2.0), Some(Value::Int(2)));
-        check(Kind::U8, Value::Real(2.5), None);
-        check(Kind::U8, Value::Int(256), None);
-        check(Kind::U8, Value::Real(1e30), None);
-        check(Kind::F64, Value::Real(f64::NAN), None);
-        check(Kind::F32, Value::Real(f64::INFINITY), None);
-        check(Kind::I64, "-9223372036854775809".parse().unwrap(), None);
-        check(Kind::Bool, Value::Int(1), Some(Value::Bool(true)));
-        check(Kind::Bool, Value::Int(2), None);
-        check(Kind::F32, Value::Int(3), Some(Value::Real(3.0)));
-        check(Kind::F32, Value::Real(1e300), None);
-        check(Kind::I32, Value::Bool(true), None);
+        check(PointKind::U8, Value::Real(2.0), Some(Value::Int(2)));
+        check(PointKind::U8, Value::Real(2.5), None);
+        check(PointKind::U8, Value::Int(256), None);
+        check(PointKind::U8, Value::Real(1e30), None);
+        check(PointKind::F64, Value::Real(f64::NAN), None);
+        check(PointKind::F32, Value::Real(f64::INFINITY), None);
+        check(PointKind::I64, "-9223372036854775809".parse().unwrap(), None);
+        check(PointKind::Bool, Value::Int(1), Some(Value::Bool(true)));
+        check(PointKind::Bool, Value::Int(2), None);
+        check(PointKind::F32, Value::Int(3), Some(Value::Real(3.0)));
+        check(PointKind::F32, Value::Real(1e300), None);
+        check(PointKind::I32, Value::Bool(true), None);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::publish::Text;
+use super::publish::MessageForm;
 use super::sparkplug;
 use crate::driver::duration;
 
@@ -55,7 +55,7 @@ pub struct Config {
     /// The key `at` of each point, by the name of the point. This key defines how commands to the
     /// point arrive.
     #[serde(default)]
-    pub at: BTreeMap<String, At>,
+    pub at: BTreeMap<String, TopicAddress>,
 }
 
 fn half_a_minute() -> Duration {
@@ -101,7 +101,7 @@ pub struct Publication {
     /// Whether the broker retains the last message for clients that subscribe later.
     pub retain: Option<bool>,
     /// The format of the payload.
-    pub payload: Option<Text>,
+    pub payload: Option<MessageForm>,
     /// A number counts as changed when it differs from the last sent number by more than this.
     pub deadband: Option<f64>,
     /// The shortest time between two messages of this value.
@@ -118,7 +118,7 @@ pub struct Publication {
 /// The key `at` of a point: how commands to this point arrive.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct At {
+pub struct TopicAddress {
     /// The topic of the commands to this point. With Sparkplug it must not be set.
     pub topic: Option<String>,
     /// The name of the metric in Sparkplug. The default is the name of the point.

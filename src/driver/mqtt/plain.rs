@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::command::{Commands, MAX_TEXT, Said};
 use super::line::{FULL, Line, Outgoing};
-use super::publish::{Item, Text};
+use super::publish::{Item, MessageForm};
 use super::session::{Dialect, Heard};
 use super::{Message, qos};
 use crate::driver::Part;
@@ -47,7 +47,7 @@ pub(super) struct Topic {
     /// Whether the broker retains the last message of this topic.
     pub(super) retain: bool,
     /// The format of the payload.
-    pub(super) text: Text,
+    pub(super) text: MessageForm,
 }
 
 /// The subscription to the topic of one command. Subscriptions have the order of the commands.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::command::Command;
-use super::config::{At, Config, Message, Publication};
+use super::config::{Config, Message, Publication, TopicAddress};
 use super::plain::{Plain, Subscription, Topic};
 use super::publish::{Item, Rule};
 use super::session::Dialect;
@@ -76,7 +76,7 @@ struct Ours<'c> {
     id: PointId,
     point: &'c Point,
     /// The key `at` of the point, from the configuration.
-    at: &'c At,
+    at: &'c TopicAddress,
 }
 
 /// Checks that a point of this device can be a command: it must be an input with a key `at`.

@@ -17,7 +17,7 @@ use crate::process::image::{Class, Quality, Value};
 /// The format of the payload, if each value has its own message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Text {
+pub enum MessageForm {
     /// JSON: `{"value":1.5,"quality":"good","opc_ua":0,"time":"2026-11-26T18:00:00.000Z"}`
     #[default]
     Json,
@@ -123,7 +123,7 @@ impl Spoken {
     }
 }
 
-impl Text {
+impl MessageForm {
     /// Returns the payload for a value.
     pub(super) fn write(self, shown: &Shown) -> Vec<u8> {
         /// The fields of the JSON payload. A consumer can use the quality as a word or as an OPC UA
@@ -209,11 +209,11 @@ mod tests {
 
     #[test]
     fn bad_values_are_said_as_such() {
-        fn check(text: Text, value: Value, quality: Quality, expected: &str) {
+        fn check(text: MessageForm, value: Value, quality: Quality, expected: &str) {
             let payload = text.write(&shown(value, quality));
             assert_eq!(String::from_utf8(payload).unwrap(), expected);
         }
-        let (json, value) = (Text::Json, Text::Value);
+        let (json, value) = (MessageForm::Json, MessageForm::Value);
         let good = r#"{"value":1.5,"quality":"good","opc_ua":0,"time":"1970-01-01T00:00:01.500Z"}"#;
         check(json, Value::Real(1.5), Quality::Good, good);
         let bad = good.replace("1.5,", "7,").replace("good", "no_comm");

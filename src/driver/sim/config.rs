@@ -183,7 +183,7 @@ impl Plan {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanFile {
-    kind: Kind,
+    kind: PlanKind,
     #[serde(default, with = "duration")]
     after: Duration,
     #[serde(default, deserialize_with = "duration::some")]
@@ -196,7 +196,7 @@ struct PlanFile {
 /// The kind of a planned failure, with the spelling of the file.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum PlanKind {
     Disconnect,
     Freeze,
     Slow,
@@ -209,16 +209,20 @@ impl TryFrom<PlanFile> for Plan {
 
     fn try_from(file: PlanFile) -> Result<Self, Self::Error> {
         let injection = match (file.kind, file.delay, file.seed) {
-            (Kind::Hang, None, None) => match file.r#for {
+            (PlanKind::Hang, None, None) => match file.r#for {
                 Some(lasting) if lasting <= MOST_HANG => Injection::Hang { lasting },
                 _ => return Err("kind `hang` wants `for`, such as \"1s\", at most a minute"),
             },
-            (Kind::Disconnect, None, None) => Injection::Disconnect,
-            (Kind::Freeze, None, None) => Injection::Freeze,
-            (Kind::Slow, Some(delay), None) => Injection::Slow { delay },
-            (Kind::Garbage, None, seed) => Injection::Garbage { seed: seed.unwrap_or_default() },
-            (Kind::Slow, None, _) => return Err("kind `slow` wants `delay`, such as \"200ms\""),
-            (Kind::Slow, _, Some(_)) => return Err("`seed` belongs to kind `garbage` only"),
+            (PlanKind::Disconnect, None, None) => Injection::Disconnect,
+            (PlanKind::Freeze, None, None) => Injection::Freeze,
+            (PlanKind::Slow, Some(delay), None) => Injection::Slow { delay },
+            (PlanKind::Garbage, None, seed) => {
+                Injection::Garbage { seed: seed.unwrap_or_default() }
+            }
+            (PlanKind::Slow, None, _) => {
+                return Err("kind `slow` wants `delay`, such as \"200ms\"");
+            }
+            (PlanKind::Slow, _, Some(_)) => return Err("`seed` belongs to kind `garbage` only"),
             (_, Some(_), _) => return Err("`delay` belongs to kind `slow` only"),
             (_, None, Some(_)) => return Err("`seed` belongs to kind `garbage` only"),
         };

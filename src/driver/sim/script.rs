@@ -24,7 +24,7 @@ use super::config;
 use super::wiring::Wiring;
 use crate::driver::OpenError;
 use crate::file;
-use crate::process::image::{Kind, Point, PointId, Points, Value};
+use crate::process::image::{Point, PointId, PointKind, Points, Value};
 
 /// The maximum size of the file in bytes. A file with one row a second for a day and a dozen points
 /// has 5 MB.
@@ -212,9 +212,9 @@ fn parse_cell(cell: &str, point: &Point) -> Result<Value, String> {
         return Err("the first row has a value for every point".into());
     }
     let value = match (point.kind, cell) {
-        (Kind::Bool, "true" | "1") => Value::Bool(true),
-        (Kind::Bool, "false" | "0") => Value::Bool(false),
-        (Kind::Bool, _) => return Err("true or false is wanted".into()),
+        (PointKind::Bool, "true" | "1") => Value::Bool(true),
+        (PointKind::Bool, "false" | "0") => Value::Bool(false),
+        (PointKind::Bool, _) => return Err("true or false is wanted".into()),
         _ => match (cell.parse(), cell.parse()) {
             (Ok(whole), _) => Value::Int(whole),
             (_, Ok(number)) => Value::Real(number),

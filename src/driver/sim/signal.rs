@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::config;
 use super::wiring::{Wiring, fits, within};
 use crate::driver::OpenError;
-use crate::process::image::{Kind, Point, PointId, Points, Value};
+use crate::process::image::{Point, PointId, PointKind, Points, Value};
 
 /// A generator and the input that it drives.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Signal {
         let share = self.shape.at(elapsed);
         let point = &points[self.point];
         let value = match point.kind {
-            Kind::Bool => Value::Bool(share > 0.5),
+            PointKind::Bool => Value::Bool(share > 0.5),
             // Rounding could exceed an end of the range by the last bit. With the clamp, the
             // `expect` below cannot fail.
             _ => {
@@ -96,7 +96,7 @@ fn range(key: &str, point: &Point, low: f64, high: f64) -> Result<(f64, f64), Op
         let wanted = "low must not be above high";
         return Err(OpenError::new(low_key, format!("{low} is above {high}"), wanted));
     }
-    if point.kind != Kind::Bool {
+    if point.kind != PointKind::Bool {
         fits(&low_key, point, Value::Real(low))?;
         fits(&high_key, point, Value::Real(high))?;
     }

@@ -4,7 +4,7 @@
 //! values.
 
 use super::*;
-use crate::process::image::{Direction, Kind, Point, PointId, Quality, Value};
+use crate::process::image::{Direction, Point, PointId, PointKind, Quality, Value};
 
 /// The ids of the points of the test device. Each id is the index of its point in [`points`].
 pub(super) const BOOL_IN: PointId = PointId(0);
@@ -28,15 +28,15 @@ pub(super) fn points() -> Arc<Points> {
     };
     use Direction::{In, Out};
     let all = vec![
-        point("bool.in", In, Kind::Bool, 1, 3, 0),
-        point("int.in", In, Kind::I16, 2, 0, 0),
-        point("f32.in", In, Kind::F32, 4, 0, 0),
-        point("f64.in", In, Kind::F64, 8, 0, 0),
-        point("bool.out", Out, Kind::Bool, 0, 6, 0),
-        point("int.out", Out, Kind::I16, 1, 0, 0),
-        point("f64.out", Out, Kind::F64, 3, 0, 0),
-        point("foreign.in", In, Kind::Bool, 1, 0, 1),
-        point("foreign.out", Out, Kind::Bool, 0, 0, 1),
+        point("bool.in", In, PointKind::Bool, 1, 3, 0),
+        point("int.in", In, PointKind::I16, 2, 0, 0),
+        point("f32.in", In, PointKind::F32, 4, 0, 0),
+        point("f64.in", In, PointKind::F64, 8, 0, 0),
+        point("bool.out", Out, PointKind::Bool, 0, 6, 0),
+        point("int.out", Out, PointKind::I16, 1, 0, 0),
+        point("f64.out", Out, PointKind::F64, 3, 0, 0),
+        point("foreign.in", In, PointKind::Bool, 1, 0, 1),
+        point("foreign.out", Out, PointKind::Bool, 0, 0, 1),
     ];
     Arc::new(Points::new(all, 17, 12))
 }

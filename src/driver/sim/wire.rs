@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::delay::Delay;
 use crate::driver::{Fault, Injection};
-use crate::process::image::{Direction, Inputs, Kind, Point, PointId, Points, Quality};
+use crate::process::image::{Direction, Inputs, Point, PointId, PointKind, Points, Quality};
 
 /// The share of random floats that are NaN or infinite: one of this many. With random bits alone,
 /// such floats would be too rare for practice (one in 2048 for f64).
@@ -210,12 +210,12 @@ impl Wire {
 
 /// Fills the bytes or the bit of `point` with random data.
 fn babble(random: &mut fastrand::Rng, point: &Point, image: &mut [u8]) {
-    let is_float = matches!(point.kind, Kind::F32 | Kind::F64);
+    let is_float = matches!(point.kind, PointKind::F32 | PointKind::F64);
     let mut bits = random.u64(..).to_le_bytes();
     if is_float && random.u32(..NOT_A_NUMBER_ONE_IN) == 0 {
         let worst = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][random.usize(..3)];
         match point.kind {
-            Kind::F32 => bits[..4].copy_from_slice(&(worst as f32).to_le_bytes()),
+            PointKind::F32 => bits[..4].copy_from_slice(&(worst as f32).to_le_bytes()),
             _ => bits = worst.to_le_bytes(),
         }
     }

@@ -20,12 +20,12 @@ use std::sync::Arc;
 
 use super::guest::Guest;
 use super::memory::Memory;
-use crate::process::call::{Code, Outcome, Phase};
+use crate::process::call::{CallResult, Code, Phase};
 use crate::process::image::{Direction, Points};
 use crate::process::line::{Level, MAX_FILE_BYTES, MAX_LOG_BYTES, Message};
 use crate::process::refused::Why;
 use crate::process::variable::{MAX_NAME_BYTES, Variable, VariableKind};
-use crate::text::Text;
+use crate::text::FixedText;
 
 /// Reads the name of a variable or point from the guest's memory.
 fn name<'a>(
@@ -39,20 +39,20 @@ fn name<'a>(
     std::str::from_utf8(buffer).map_err(|_| Code::Error)
 }
 
-/// Reads a text from the guest's memory. A text that is too long for `Text` is cut.
-fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<Text<N>, Code> {
+/// Reads a text from the guest's memory. A text that is too long for `FixedText` is cut.
+fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<FixedText<N>, Code> {
     memory.check(at, len)?;
     let mut buffer = [0; N];
     let taken = &mut buffer[..N.min(len as usize)];
     memory.read(at, taken)?;
     match std::str::from_utf8(taken) {
         Ok(_) => {}
-        // The cut may have split the last character. This is no error: `Text::as_str` returns the
-        // text without the incomplete character.
+        // The cut may have split the last character. This is no error: `FixedText::as_str` returns
+        // the text without the incomplete character.
         Err(error) if error.error_len().is_none() && len as usize > N => {}
         Err(_) => return Err(Code::Error),
     }
-    let mut text = Text::default();
+    let mut text = FixedText::default();
     text.push(taken);
     Ok(text)
 }
@@ -65,7 +65,7 @@ pub(super) fn log(
     (file, file_len): (u32, u32),
     line: i32,
     (msg, msg_len): (u32, u32),
-) -> Outcome {
+) -> CallResult {
     let level = match level {
         0 => Level::Error,
         1 => Level::Warn,
@@ -97,7 +97,7 @@ pub(super) fn read_input(
     address: u32,
     buf: u32,
     len: u32,
-) -> Outcome {
+) -> CallResult {
     let range = range(address, len, guest.world.inputs.bytes.len())?;
     if !guest.may_read(range.clone()) {
         let points = Arc::clone(&guest.world.points);
@@ -116,7 +116,7 @@ pub(super) fn read_output(
     address: u32,
     buf: u32,
     len: u32,
-) -> Outcome {
+) -> CallResult {
     let range = range(address, len, guest.world.driven.len())?;
     memory.write(buf, &guest.world.driven[range])
 }
@@ -132,7 +132,7 @@ pub(super) fn write_output(
     address: u32,
     data: u32,
     len: u32,
-) -> Outcome {
+) -> CallResult {
     let range = range(address, len, guest.world.outputs.len())?;
     memory.check(data, len)?;
     if guest.phase != Phase::Poll {
@@ -164,7 +164,7 @@ pub(super) fn write_output(
 /// Checks that the program can claim every output in these bytes. If the program cannot claim one
 /// of these outputs, the function counts a refused call for that output, returns an error and
 /// claims no output.
-fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Outcome {
+fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> CallResult {
     let mut ids = bytes.flat_map(|byte| points.at(Direction::Out, byte));
     match ids.find(|&&id| !guest.may_claim(id)) {
         Some(&refused) => {
@@ -209,7 +209,7 @@ pub(super) fn current_time(
     memory: &Memory<'_>,
     secs: u32,
     nanos: u32,
-) -> Outcome {
+) -> CallResult {
     memory.check(nanos, 4)?;
     let now = guest.world.now;
     memory.write(secs, &now.as_secs().to_le_bytes())?;
@@ -224,7 +224,7 @@ pub(super) fn variable_read(
     (at, len): (u32, u32),
     value: u32,
     kind: VariableKind,
-) -> Outcome {
+) -> CallResult {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
     let Some(variable) = guest.world.variables.read(name) else {
@@ -248,7 +248,7 @@ pub(super) fn variable_write(
     memory: &Memory<'_>,
     (at, len): (u32, u32),
     value: Variable,
-) -> Outcome {
+) -> CallResult {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
     if guest.phase == Phase::Save {
@@ -259,7 +259,12 @@ pub(super) fn variable_write(
 
 /// `wasm_cycle(count, period_us)`: writes the number of the cycle and the scan period in
 /// microseconds into the guest's memory.
-pub(super) fn cycle(guest: &mut Guest, memory: &Memory<'_>, count: u32, period_us: u32) -> Outcome {
+pub(super) fn cycle(
+    guest: &mut Guest,
+    memory: &Memory<'_>,
+    count: u32,
+    period_us: u32,
+) -> CallResult {
     memory.check(period_us, 4)?;
     let (cycle, period) = (guest.world.cycle, guest.world.period);
     memory.write(count, &cycle.to_le_bytes())?;
@@ -286,7 +291,12 @@ pub(super) fn abort_message(memory: &Memory<'_>, at: u32) -> String {
 
 /// `wasm_state_write(data, len)`: appends bytes to the saved state. The call is refused outside of
 /// `save`.
-pub(super) fn state_write(guest: &mut Guest, memory: &Memory<'_>, data: u32, len: u32) -> Outcome {
+pub(super) fn state_write(
+    guest: &mut Guest,
+    memory: &Memory<'_>,
+    data: u32,
+    len: u32,
+) -> CallResult {
     if guest.phase != Phase::Save {
         return Err(Code::Denied);
     }
@@ -306,7 +316,7 @@ pub(super) fn state_read(
     buf: u32,
     len: u32,
     read: u32,
-) -> Outcome {
+) -> CallResult {
     if guest.phase != Phase::Restore {
         return Err(Code::Denied);
     }

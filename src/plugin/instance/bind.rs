@@ -24,7 +24,7 @@ use crate::plugin::module::offer::wasi::{BAD_DESCRIPTOR, UNSUPPORTED, WASI, WORK
 use crate::plugin::module::offer::{ENV, Offer};
 use crate::plugin::trace::player::Player;
 use crate::plugin::trace::tape::{Tag, Tape};
-use crate::process::call::{Code, Outcome};
+use crate::process::call::{CallResult, Code};
 use crate::process::image::Value;
 use crate::process::variable::{Variable, VariableKind};
 
@@ -50,7 +50,7 @@ fn env(
     mut context: Context<'_>,
     tag: Tag,
     words: &[u64],
-    call: impl FnOnce(&mut Guest, &Memory<'_>) -> Outcome,
+    call: impl FnOnce(&mut Guest, &Memory<'_>) -> CallResult,
 ) -> i32 {
     let (host, store) = context.data_and_store_mut();
     let Host { guest, memory, tape, .. } = host;
@@ -70,7 +70,7 @@ fn unpointed(
     mut context: Context<'_>,
     tag: Tag,
     words: &[u64],
-    call: impl FnOnce(&mut Guest, ()) -> Outcome,
+    call: impl FnOnce(&mut Guest, ()) -> CallResult,
 ) -> i32 {
     let host = context.data_mut();
     host.tape.call(tag, words);

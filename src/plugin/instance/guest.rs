@@ -27,7 +27,7 @@ use crate::process::scratch::Scratch;
 use crate::process::seat::Seat;
 use crate::process::variable::{Denied, MAX_VARIABLES, Maker, Variable, Variables};
 use crate::process::world::World;
-use crate::text::Text;
+use crate::text::FixedText;
 use refuse::Refused;
 
 /// The reason why a guest ended itself, by the host function that the guest called.
@@ -55,7 +55,7 @@ pub(in crate::plugin) struct Guest {
     pub(super) random: fastrand::Rng,
     /// The beginning of a log line that the guest has written with `fd_write`. The text is stored
     /// here until the guest writes the end of the line.
-    pub(super) printed: Text<MAX_LOG_BYTES>,
+    pub(super) printed: FixedText<MAX_LOG_BYTES>,
     /// The log level of the line in `printed`. The descriptor in `fd_write` determines the level.
     pub(super) printed_level: Level,
     pub(super) scratch: Scratch,
@@ -89,7 +89,7 @@ impl Guest {
             seat,
             exit_reason: None,
             random: fastrand::Rng::with_seed(seed),
-            printed: Text::default(),
+            printed: FixedText::default(),
             printed_level: Level::Info,
             scratch: Scratch::new(points.image_bytes(Direction::Out)),
             state: State::default(),
@@ -232,7 +232,7 @@ impl Guest {
         if !self.printed.is_empty() {
             let level = self.printed_level;
             let text = std::mem::take(&mut self.printed);
-            self.say(Message::Said { level, file: Text::default(), line: 0, text });
+            self.say(Message::Said { level, file: FixedText::default(), line: 0, text });
         }
     }
 

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use wasmer::MemoryView;
 
 use crate::plugin::trace::tape::Tape;
-use crate::process::call::{Code, Outcome};
+use crate::process::call::{CallResult, Code};
 
 /// The linear memory of a guest, during one call of a host function.
 ///
@@ -29,7 +29,7 @@ impl<'a> Memory<'a> {
     }
 
     /// Copies bytes at address `at` of the memory into `buffer`.
-    pub(super) fn read(&self, at: u32, buffer: &mut [u8]) -> Outcome {
+    pub(super) fn read(&self, at: u32, buffer: &mut [u8]) -> CallResult {
         self.check_all(at, buffer)?;
         self.view.read(at.into(), buffer).map_err(|_| Code::Error)?;
         self.tape.borrow_mut().taken(at, buffer);
@@ -38,7 +38,7 @@ impl<'a> Memory<'a> {
 
     /// Copies `bytes` into the memory at address `at`. If not all bytes fit into the memory,
     /// nothing is copied.
-    pub(super) fn write(&self, at: u32, bytes: &[u8]) -> Outcome {
+    pub(super) fn write(&self, at: u32, bytes: &[u8]) -> CallResult {
         self.check_all(at, bytes)?;
         self.view.write(at.into(), bytes).map_err(|_| Code::Error)?;
         self.tape.borrow_mut().given(at, bytes);
@@ -46,13 +46,13 @@ impl<'a> Memory<'a> {
     }
 
     /// Checks that `len` bytes at address `at` lie within the memory.
-    pub(super) fn check(&self, at: u32, len: u32) -> Outcome {
+    pub(super) fn check(&self, at: u32, len: u32) -> CallResult {
         let end = u64::from(at) + u64::from(len);
         (end <= self.view.data_size()).then_some(()).ok_or(Code::Error)
     }
 
     /// Checks that a range at address `at`, as long as `bytes`, lies within the memory.
-    fn check_all(&self, at: u32, bytes: &[u8]) -> Outcome {
+    fn check_all(&self, at: u32, bytes: &[u8]) -> CallResult {
         self.check(at, u32::try_from(bytes.len()).map_err(|_| Code::Error)?)
     }
 }
@@ -105,7 +105,7 @@ pub(super) mod tests {
     fn what_does_not_lie_within_the_memory_is_refused_as_a_whole() {
         let mut page = Page::new(&[(PAGE - 4, b"last")]);
         let before = page.bytes();
-        let mut check = |at: u32, len: usize, expected: Outcome| {
+        let mut check = |at: u32, len: usize, expected: CallResult| {
             page.with(|memory| {
                 assert_eq!(memory.check(at, len as u32), expected, "{len} bytes at {at}");
                 let mut buffer = vec![7; len];

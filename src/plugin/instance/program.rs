@@ -25,7 +25,7 @@ use crate::process::world::World;
 
 /// A request to prepare a program, with the identity and the settings of the new program.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct NewProgram {
     /// The plugin's name.
     pub name: Arc<str>,
     /// The program's seat in the scan.
@@ -164,7 +164,7 @@ impl Program {
     /// `world` is a copy of the scan's latest world. Its log is a list, which this function moves
     /// into the result.
     pub fn prepare(
-        request: Request,
+        request: NewProgram,
         artifact: &Artifact,
         world: Box<World>,
         limits: &Limits,
@@ -201,8 +201,8 @@ impl Program {
         Preparation { result, lines, post_mortem }
     }
 
-    fn new(request: Request, instance: Instance) -> Self {
-        let Request { name, seat, hash, generation, settings } = request;
+    fn new(request: NewProgram, instance: Instance) -> Self {
+        let NewProgram { name, seat, hash, generation, settings } = request;
         Self { name, seat, hash, generation, settings, polls: 0, instance }
     }
 

@@ -33,7 +33,7 @@ const PAGE: u64 = 64 << 10;
 
 /// The report about a valid module. `camshaft check` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct ModuleReport {
     /// The version of the contract that the module needs: 0 or 1.
     pub abi: u8,
     /// Number of functions that the module defines itself.
@@ -66,7 +66,11 @@ fn features() -> WasmFeatures {
 ///
 /// # Errors
 /// The first reason to refuse the module.
-pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result<Report, Refusal> {
+pub(super) fn check(
+    bytes: &[u8],
+    limits: &Limits,
+    compiler: Compiler,
+) -> Result<ModuleReport, Refusal> {
     header(bytes)?;
     let mut size = Size::default();
     let mut outline = Outline::default();
@@ -80,7 +84,7 @@ pub(super) fn check(bytes: &[u8], limits: &Limits, compiler: Compiler) -> Result
     frame::check(bytes, compiler)?;
     outline.imports_are_offered()?;
     outline.exports_are_right()?;
-    Ok(Report { notes: note::notes(bytes), ..outline.report() })
+    Ok(ModuleReport { notes: note::notes(bytes), ..outline.report() })
 }
 
 /// The first 8 bytes of every module: the magic number and the version of the format.
@@ -302,12 +306,12 @@ impl Outline {
             .ok_or_else(|| Refusal::new("a type index is out of range", "copy the whole file"))
     }
 
-    fn report(&self) -> Report {
+    fn report(&self) -> ModuleReport {
         let newer = |(_, name, _): &(String, String, TypeRef)| {
             offer::VERSION_1.iter().any(|offer| offer.name == name)
         };
         let known = ["_initialize", "init", "memory", "poll", "restore", "save"];
-        Report {
+        ModuleReport {
             abi: self.imports.iter().any(newer).into(),
             functions: self.own_functions,
             memory_bytes: self.memories.first().map_or(0, |memory| memory.initial * PAGE),

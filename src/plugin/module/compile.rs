@@ -28,7 +28,7 @@ pub use artifact::Artifact;
 use worker::Worker;
 
 use super::cache::Cache;
-use super::check::{self, Report};
+use super::check::{self, ModuleReport};
 use super::flag::StopFlag;
 use super::{malformed, routine};
 use crate::confine::Death;
@@ -69,7 +69,7 @@ enum Wanted {
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     /// The module is good: the report about it, and the length of the artifact in bytes.
-    Done(Report, usize),
+    Done(ModuleReport, usize),
     /// The module is refused.
     Refused(Refusal),
     /// The rights that the worker still has, because the system could not take them from it.
@@ -128,7 +128,7 @@ impl CompileService {
     ///
     /// # Errors
     /// Those of [`CompileService::artifact`].
-    pub async fn check(&self, module: &[u8]) -> Result<Report, Refusal> {
+    pub async fn check(&self, module: &[u8]) -> Result<ModuleReport, Refusal> {
         Ok(self.work(module, Wanted::Report).await?.0)
     }
 
@@ -155,7 +155,11 @@ impl CompileService {
 
     /// Runs a worker, and repeats this if the worker is killed from outside. Before each repetition
     /// there is a pause. There are at most [`MAX_ATTEMPTS`] workers in all.
-    async fn work(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Refusal> {
+    async fn work(
+        &self,
+        module: &[u8],
+        wanted: Wanted,
+    ) -> Result<(ModuleReport, Vec<u8>), Refusal> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..MAX_ATTEMPTS {
             match self.attempt(module, wanted).await {
@@ -171,7 +175,11 @@ impl CompileService {
     }
 
     /// Runs one worker with a time limit, and decides from its end what has failed.
-    async fn attempt(&self, module: &[u8], wanted: Wanted) -> Result<(Report, Vec<u8>), Failed> {
+    async fn attempt(
+        &self,
+        module: &[u8],
+        wanted: Wanted,
+    ) -> Result<(ModuleReport, Vec<u8>), Failed> {
         let limit = self.limits.module_bytes;
         if module.len() as u64 > limit {
             return Err(Failed::ByFault(Refusal::new(
@@ -257,7 +265,7 @@ enum Failed {
 
 /// Divides the worker's output into answer and artifact. Returns `None` if the output is
 /// incomplete, because the worker was killed while it wrote.
-fn parse(output: &[u8]) -> Option<Result<(Report, Vec<u8>), Refusal>> {
+fn parse(output: &[u8]) -> Option<Result<(ModuleReport, Vec<u8>), Refusal>> {
     let end = output.iter().position(|&byte| byte == b'\n')?;
     match serde_json::from_slice(&output[..end]).ok()? {
         Answer::Done(report, len) => {
@@ -341,7 +349,7 @@ pub fn worker() -> ExitCode {
 }
 
 /// Checks the module in the worker and, if the job requests an artifact, compiles the module.
-fn work(job: Job, module: &[u8]) -> Result<(Report, Vec<u8>), Refusal> {
+fn work(job: Job, module: &[u8]) -> Result<(ModuleReport, Vec<u8>), Refusal> {
     let report = check::check(module, &job.limits, job.compiler)?;
     if job.wanted == Wanted::Report {
         return Ok((report, Vec::new()));

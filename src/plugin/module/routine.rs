@@ -217,12 +217,12 @@ impl Outline {
 
 /// The memory or the table that a routine changes.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum BulkTarget {
     Memory,
     Table(u32),
 }
 
-impl Place {
+impl BulkTarget {
     /// Writes code that pushes the size of the memory or table on the stack, in bytes or elements,
     /// as an i64.
     fn size(self, code: &mut InstructionSink<'_>) {
@@ -271,16 +271,16 @@ fn body(operation: Operation) -> Function {
         Operation::TableSet(table) => element(table, |code| {
             code.local_get(0).local_get(1).table_set(table);
         }),
-        Operation::MemoryFill => fill(Place::Memory, |code| {
+        Operation::MemoryFill => fill(BulkTarget::Memory, |code| {
             code.memory_fill(0);
         }),
-        Operation::TableFill(table) => fill(Place::Table(table), |code| {
+        Operation::TableFill(table) => fill(BulkTarget::Table(table), |code| {
             code.table_fill(table);
         }),
-        Operation::MemoryCopy => copy([Place::Memory; 2], |code| {
+        Operation::MemoryCopy => copy([BulkTarget::Memory; 2], |code| {
             code.memory_copy(0, 0);
         }),
-        Operation::TableCopy(to, from) => copy([to, from].map(Place::Table), |code| {
+        Operation::TableCopy(to, from) => copy([to, from].map(BulkTarget::Table), |code| {
             code.table_copy(to, from);
         }),
     }
@@ -298,7 +298,7 @@ fn element(table: u32, work: impl Fn(&mut InstructionSink<'_>)) -> Function {
 }
 
 /// Makes the routine `fill(destination, value, length)`, which fills the range from its start.
-fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
+fn fill(place: BulkTarget, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let [destination, value, length, piece] = [0, 1, 2, 3];
     let mut function = Function::new([(1, ValType::I32)]);
     let code = &mut function.instructions();
@@ -315,7 +315,7 @@ fn fill(place: Place, whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
 /// Makes the routine `copy(destination, source, length)`. If the two ranges overlap, the direction
 /// matters: the routine copies from the start or from the end, so that no piece is overwritten
 /// before it is copied.
-fn copy([to, from]: [Place; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
+fn copy([to, from]: [BulkTarget; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Function {
     let [destination, source, length, piece] = [0, 1, 2, 3];
     let mut function = Function::new([(1, ValType::I32)]);
     let code = &mut function.instructions();
@@ -340,7 +340,7 @@ fn copy([to, from]: [Place; 2], whole: impl Fn(&mut InstructionSink<'_>)) -> Fun
 }
 
 /// Writes code for `piece = min(length, most); length -= piece`.
-fn next_piece(code: &mut InstructionSink<'_>, place: Place, length: u32, piece: u32) {
+fn next_piece(code: &mut InstructionSink<'_>, place: BulkTarget, length: u32, piece: u32) {
     let most = place.piece();
     code.local_get(length).i32_const(most);
     code.local_get(length).i32_const(most).i32_lt_u().select().local_set(piece);

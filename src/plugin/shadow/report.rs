@@ -17,7 +17,7 @@ pub const MAX_DIFFERENCES: usize = 8;
 /// The measured values and differences of one shadow run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Report {
+pub struct ShadowReport {
     /// Number of polls of the new version that ended without a trap.
     pub polls: u64,
     /// Number of polls whose outputs were compared. After the first skipped poll, no more outputs
@@ -58,7 +58,7 @@ impl fmt::Display for Difference {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ShadowReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let p99 = Duration::from_nanos(self.p99_ns);
         write!(f, "shadow run of {}, p99 {p99:.1?}, ", counted(self.polls, "poll"))?;

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::{Refusal, Trap};
-use super::report::{Difference, MAX_DIFFERENCES, Report};
+use super::report::{Difference, MAX_DIFFERENCES, ShadowReport};
 use super::{Feed, Frame, Frames, feed};
 use crate::clock::{Clock, MonotonicClock};
 use crate::plugin::instance::program::{Prepared, Saved, refused_hand_over};
@@ -38,7 +38,7 @@ pub struct Shadow {
     prepared: Prepared,
     /// The world of the instance.
     world: Lent<World>,
-    report: Report,
+    report: ShadowReport,
     /// CPU time of each poll, in nanoseconds.
     times_ns: Vec<u64>,
     /// Number of the running version's poll in the last frame.
@@ -51,9 +51,9 @@ pub struct Shadow {
 
 /// The result of a shadow run.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ShadowOutcome {
     /// The report of the run.
-    pub report: Report,
+    pub report: ShadowReport,
     /// `Ok` if the version may take over; otherwise the refusal with its reason.
     pub result: Result<(), Refusal>,
     /// Whether the version is refused only because polls were skipped. In this case another shadow
@@ -63,10 +63,15 @@ pub struct Outcome {
     pub post_mortem: Option<Box<PostMortem>>,
 }
 
-impl Outcome {
+impl ShadowOutcome {
     /// Makes the result of a shadow run that could not begin.
     pub fn refused(refusal: Refusal, post_mortem: Option<Box<PostMortem>>) -> Self {
-        Self { report: Report::default(), result: Err(refusal), is_unproved: false, post_mortem }
+        Self {
+            report: ShadowReport::default(),
+            result: Err(refusal),
+            is_unproved: false,
+            post_mortem,
+        }
     }
 }
 
@@ -77,7 +82,7 @@ impl Shadow {
         Self {
             prepared,
             world: Lent::new(world),
-            report: Report::default(),
+            report: ShadowReport::default(),
             times_ns: Vec::new(),
             seen: 0,
             differs: false,
@@ -101,7 +106,7 @@ impl Shadow {
         mut frames: Frames,
         keeper: &Arc<Timekeeper>,
         wanted: &Weak<()>,
-    ) -> Outcome {
+    ) -> ShadowOutcome {
         let slot = keeper.slot();
         slot.shortest(self.prepared.program.shortest_budget());
         keeper.wake();
@@ -143,7 +148,7 @@ impl Shadow {
         }
         let result = self.judge();
         let is_unproved = self.is_unproved() && self.report.differing == 0;
-        Outcome { report: self.report, result, is_unproved, post_mortem: None }
+        ShadowOutcome { report: self.report, result, is_unproved, post_mortem: None }
     }
 
     /// Returns the time from one poll to the next.
@@ -346,10 +351,10 @@ impl Shadow {
         Ok(())
     }
 
-    fn refused(mut self, refusal: Refusal) -> Outcome {
+    fn refused(mut self, refusal: Refusal) -> ShadowOutcome {
         self.report.p99_ns = p99(&mut self.times_ns);
         let post_mortem = self.prepared.program.post_mortem().map(Box::new);
-        Outcome { report: self.report, result: Err(refusal), is_unproved: false, post_mortem }
+        ShadowOutcome { report: self.report, result: Err(refusal), is_unproved: false, post_mortem }
     }
 }
 
@@ -370,7 +375,7 @@ fn is_same(point: &Point, one: &[u8], other: &[u8]) -> bool {
     point.bytes().all(|at| (one[at] ^ other[at]) & point.mask() == 0)
 }
 
-fn note(report: &mut Report, frame: &Frame, point: &Point, shadow: String) {
+fn note(report: &mut ShadowReport, frame: &Frame, point: &Point, shadow: String) {
     if report.differences.len() < MAX_DIFFERENCES {
         let running = point.read(&frame.outputs).to_string();
         let (point, cycle) = (point.name.clone(), frame.cycle);

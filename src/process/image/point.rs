@@ -12,7 +12,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Direction, Freshness, Kind, OnBad, Safe, Unfit, Value};
+use super::{Direction, Freshness, OnBad, PointKind, Safe, Unfit, Value};
 
 /// A point: an input or output value with a name in the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Point {
     /// Whether the point is in the input image or in the output image.
     pub direction: Direction,
     /// Type of the raw value in the image.
-    pub kind: Kind,
+    pub kind: PointKind,
     /// Address of the first byte in the image.
     pub byte: u32,
     /// Number of the bit in the byte, 0 to 7, for a bool; 0 for every other type.
@@ -54,7 +54,7 @@ pub type Raw = [u8; 8];
 impl Point {
     /// Creates a point at byte 0 of an image, of device 0. The point has no scaling. The safe
     /// setting is `Hold`.
-    pub fn new(name: impl Into<String>, direction: Direction, kind: Kind) -> Self {
+    pub fn new(name: impl Into<String>, direction: Direction, kind: PointKind) -> Self {
         Self {
             name: name.into(),
             direction,
@@ -81,7 +81,7 @@ impl Point {
     /// Returns a mask with the bit of a bool; all bits for every other type.
     pub fn mask(&self) -> u8 {
         match self.kind {
-            Kind::Bool => 1 << self.bit,
+            PointKind::Bool => 1 << self.bit,
             _ => 0xff,
         }
     }
@@ -100,12 +100,12 @@ impl Point {
     pub fn value_of(&self, raw: &Raw) -> Value {
         let bytes = &raw[..self.kind.size() as usize];
         match self.kind {
-            Kind::Bool => Value::Bool(raw[0] != 0),
-            Kind::F32 => {
+            PointKind::Bool => Value::Bool(raw[0] != 0),
+            PointKind::F32 => {
                 let raw = f32::from_le_bytes(bytes.try_into().expect("an f32 has four bytes"));
                 Value::Real(self.scaled(f64::from(raw)))
             }
-            Kind::F64 => Value::Real(self.scaled(f64::from_le_bytes(*raw))),
+            PointKind::F64 => Value::Real(self.scaled(f64::from_le_bytes(*raw))),
             _ if self.is_plain() => Value::Int(self.raw_int(bytes)),
             _ => Value::Real(self.scaled(self.raw_int(bytes) as f64)),
         }
@@ -126,7 +126,7 @@ impl Point {
         i128::from_le_bytes(wide)
     }
 
-    /// Returns the bytes of `value`, as the image contains them. Only the first [`Kind::size`]
+    /// Returns the bytes of `value`, as the image contains them. Only the first [`PointKind::size`]
     /// bytes count. For a bool, the bit is at the position [`Point::bit`] of the first byte.
     ///
     /// For an integer type with scaling, the raw number is rounded; a half is rounded to the even
@@ -138,8 +138,8 @@ impl Point {
     pub fn encode(&self, value: Value) -> Result<[u8; 8], Unfit> {
         let mut bytes = [0u8; 8];
         match (self.kind, value) {
-            (Kind::Bool, Value::Bool(on)) => bytes[0] = u8::from(on) << self.bit,
-            (Kind::Bool, _) | (_, Value::Bool(_)) => return Err(Unfit::WrongType(self.kind)),
+            (PointKind::Bool, Value::Bool(on)) => bytes[0] = u8::from(on) << self.bit,
+            (PointKind::Bool, _) | (_, Value::Bool(_)) => return Err(Unfit::WrongType(self.kind)),
             (_, Value::Int(raw)) if self.is_plain() && self.kind.range().is_some() => {
                 bytes = self.encode_int(raw)?;
             }
@@ -150,11 +150,11 @@ impl Point {
                     return Err(Unfit::OutOfRange(kind));
                 }
                 match kind {
-                    Kind::F64 => bytes = raw.to_le_bytes(),
-                    Kind::F32 if (raw as f32).is_finite() => {
+                    PointKind::F64 => bytes = raw.to_le_bytes(),
+                    PointKind::F32 if (raw as f32).is_finite() => {
                         bytes[..4].copy_from_slice(&(raw as f32).to_le_bytes());
                     }
-                    Kind::F32 => return Err(Unfit::OutOfRange(kind)),
+                    PointKind::F32 => return Err(Unfit::OutOfRange(kind)),
                     _ => bytes = self.encode_int(raw.round_ties_even() as i128)?,
                 }
             }
@@ -191,7 +191,7 @@ impl Point {
         let mut raw = [0; 8];
         let bytes = &image[self.bytes()];
         match self.kind {
-            Kind::Bool => raw[0] = u8::from(bytes[0] & self.mask() != 0),
+            PointKind::Bool => raw[0] = u8::from(bytes[0] & self.mask() != 0),
             _ => raw[..bytes.len()].copy_from_slice(bytes),
         }
         raw
@@ -201,7 +201,7 @@ impl Point {
     pub fn put_raw(&self, image: &mut [u8], raw: &Raw) {
         let at = self.bytes();
         match self.kind {
-            Kind::Bool => {
+            PointKind::Bool => {
                 let bit = if raw[0] == 0 { 0 } else { self.mask() };
                 image[at.start] = image[at.start] & !self.mask() | bit;
             }
@@ -218,7 +218,7 @@ impl Point {
     /// The errors of [`Point::encode`].
     pub fn raw_of(&self, value: Value) -> Result<Raw, Unfit> {
         let mut raw = self.encode(value)?;
-        if self.kind == Kind::Bool {
+        if self.kind == PointKind::Bool {
             raw[0] >>= self.bit;
         }
         // The bytes after the value are set to zero. Then two equal values always have equal raw
@@ -258,13 +258,19 @@ impl Point {
 mod tests {
     use super::*;
 
-    fn point(kind: Kind, scale: f64, offset: f64) -> Point {
-        let bit = if kind == Kind::Bool { 3 } else { 0 };
+    fn point(kind: PointKind, scale: f64, offset: f64) -> Point {
+        let bit = if kind == PointKind::Bool { 3 } else { 0 };
         Point { byte: 1, bit, scale, offset, ..Point::new("p", Direction::Out, kind) }
     }
 
     /// Writes `value` into a point and reads it again.
-    fn check(kind: Kind, scale: f64, offset: f64, value: Value, expected: Result<Value, Unfit>) {
+    fn check(
+        kind: PointKind,
+        scale: f64,
+        offset: f64,
+        value: Value,
+        expected: Result<Value, Unfit>,
+    ) {
         let point = point(kind, scale, offset);
         let mut image = [0u8; 10];
         let written = point.write(&mut image, value);
@@ -281,28 +287,28 @@ mod tests {
     #[test]
     fn values_survive_the_image() {
         use Value::{Bool, Int, Real};
-        check(Kind::Bool, 1.0, 0.0, Bool(true), Ok(Bool(true)));
-        check(Kind::Bool, 1.0, 0.0, Int(1), Err(Unfit::WrongType(Kind::Bool)));
-        check(Kind::U8, 1.0, 0.0, Bool(true), Err(Unfit::WrongType(Kind::U8)));
-        check(Kind::U8, 1.0, 0.0, Int(255), Ok(Int(255)));
-        check(Kind::U8, 1.0, 0.0, Int(256), Err(Unfit::OutOfRange(Kind::U8)));
-        check(Kind::U8, 1.0, 0.0, Int(-1), Err(Unfit::OutOfRange(Kind::U8)));
-        check(Kind::I16, 1.0, 0.0, Int(-2), Ok(Int(-2)));
-        check(Kind::I16, 0.1, 0.0, Real(-12.3), Ok(Real(-12.3)));
-        check(Kind::U16, 0.5, 10.0, Real(10.75), Ok(Real(11.0)));
-        check(Kind::U16, 0.5, 10.0, Real(9.0), Err(Unfit::OutOfRange(Kind::U16)));
-        check(Kind::U64, 1.0, 0.0, Int(u64::MAX.into()), Ok(Int(u64::MAX.into())));
-        check(Kind::I64, 1.0, 0.0, Int(i64::MIN.into()), Ok(Int(i64::MIN.into())));
-        check(Kind::F32, 1.0, 0.0, Real(1e300), Err(Unfit::OutOfRange(Kind::F32)));
-        check(Kind::F64, 1.0, 0.0, Real(f64::NAN), Err(Unfit::OutOfRange(Kind::F64)));
-        check(Kind::F64, 1.0, 0.0, Int(3), Ok(Real(3.0)));
-        check(Kind::I32, 1.0, 0.0, Real(2.5), Ok(Int(2)));
+        check(PointKind::Bool, 1.0, 0.0, Bool(true), Ok(Bool(true)));
+        check(PointKind::Bool, 1.0, 0.0, Int(1), Err(Unfit::WrongType(PointKind::Bool)));
+        check(PointKind::U8, 1.0, 0.0, Bool(true), Err(Unfit::WrongType(PointKind::U8)));
+        check(PointKind::U8, 1.0, 0.0, Int(255), Ok(Int(255)));
+        check(PointKind::U8, 1.0, 0.0, Int(256), Err(Unfit::OutOfRange(PointKind::U8)));
+        check(PointKind::U8, 1.0, 0.0, Int(-1), Err(Unfit::OutOfRange(PointKind::U8)));
+        check(PointKind::I16, 1.0, 0.0, Int(-2), Ok(Int(-2)));
+        check(PointKind::I16, 0.1, 0.0, Real(-12.3), Ok(Real(-12.3)));
+        check(PointKind::U16, 0.5, 10.0, Real(10.75), Ok(Real(11.0)));
+        check(PointKind::U16, 0.5, 10.0, Real(9.0), Err(Unfit::OutOfRange(PointKind::U16)));
+        check(PointKind::U64, 1.0, 0.0, Int(u64::MAX.into()), Ok(Int(u64::MAX.into())));
+        check(PointKind::I64, 1.0, 0.0, Int(i64::MIN.into()), Ok(Int(i64::MIN.into())));
+        check(PointKind::F32, 1.0, 0.0, Real(1e300), Err(Unfit::OutOfRange(PointKind::F32)));
+        check(PointKind::F64, 1.0, 0.0, Real(f64::NAN), Err(Unfit::OutOfRange(PointKind::F64)));
+        check(PointKind::F64, 1.0, 0.0, Int(3), Ok(Real(3.0)));
+        check(PointKind::I32, 1.0, 0.0, Real(2.5), Ok(Int(2)));
     }
 
     #[test]
     fn a_bool_leaves_its_neighbours_alone() {
         let mut image = [0, 0b1111_0111, 0];
-        point(Kind::Bool, 1.0, 0.0).write(&mut image, Value::Bool(true)).unwrap();
+        point(PointKind::Bool, 1.0, 0.0).write(&mut image, Value::Bool(true)).unwrap();
         assert_eq!(image, [0, 0xff, 0]);
     }
 }

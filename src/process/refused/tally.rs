@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{MAX_ENTRIES, RefusedCall, Text, Why};
+use super::{FixedText, MAX_ENTRIES, RefusedCall, Why};
 
 /// The counts of refused calls of one instance, for one set of rights. If a new configuration
 /// changes the rights, new counts begin. The scan's thread writes the counts; any thread may read
@@ -131,7 +131,7 @@ impl Table {
     fn count(&self, (why, call, name): (Why, &'static str, &str), cycle: u64) -> Counted {
         for entry in &self.entries {
             let what = entry.what.get_or_init(|| {
-                let mut text = Text::default();
+                let mut text = FixedText::default();
                 text.push(name.as_bytes());
                 RefusedCall { why, call, name: text }
             });

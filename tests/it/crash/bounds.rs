@@ -43,7 +43,7 @@ fn rows(count: usize) -> Vec<u8> {
 
 #[test]
 fn a_longer_tape_than_is_ever_written_is_refused() {
-    let why = Report::parse(&with_tape(&bytes(), &rows(41_000))).unwrap_err();
+    let why = CrashReport::parse(&with_tape(&bytes(), &rows(41_000))).unwrap_err();
     assert_eq!(why, "its tape has 984000 bytes; expected at most 131123");
 }
 
@@ -53,7 +53,7 @@ fn the_longest_tape_of_rows_takes_no_more_memory_than_its_bytes() {
     let most = 3 * report.len() as u64 + LEAST;
     let mut cycles = Vec::new();
     let found = measure(|| {
-        let report = Report::parse(&report).unwrap();
+        let report = CrashReport::parse(&report).unwrap();
         cycles = crash::history(&report, 3).unwrap();
     });
     assert_eq!(cycles.iter().map(|cycle| cycle.cycle).collect::<Vec<_>>(), [97, 98, 99]);
@@ -68,7 +68,7 @@ fn the_lists_of_a_head_are_counted() {
         let many = format!("{start}{}", format!("{entry},").repeat(most));
         let forged = with_head(&bytes, &start, &many);
         let mut why = String::new();
-        let found = measure(|| why = Report::parse(&forged).unwrap_err());
+        let found = measure(|| why = CrashReport::parse(&forged).unwrap_err());
         let expected = format!("expected a list of at most {most} entries");
         assert!(why.contains(&expected), "{list}: {why}");
         let most = 3 * forged.len() as u64 + (12 << 20);
@@ -79,9 +79,9 @@ fn the_lists_of_a_head_are_counted() {
     check("functions", "\"\"", 256);
     // A report of which all inputs are granted has no list of them.
     let granted = with_head(&bytes, "\"inputs\":null", "\"inputs\":[\"in.level\"]");
-    assert_eq!(Report::parse(&granted).unwrap().head.inputs, Some(vec!["in.level".into()]));
+    assert_eq!(CrashReport::parse(&granted).unwrap().head.inputs, Some(vec!["in.level".into()]));
     let many = format!("\"inputs\":[{}\"\"]", "\"\",".repeat(1 << 16));
-    let why = Report::parse(&with_head(&bytes, "\"inputs\":null", &many)).unwrap_err();
+    let why = CrashReport::parse(&with_head(&bytes, "\"inputs\":null", &many)).unwrap_err();
     assert!(why.contains("expected a list of at most 65536 entries"), "{why}");
 }
 
@@ -92,7 +92,7 @@ fn limits_of_a_report_are_lowered_to_those_of_its_reader() {
     assert!(judgement.lowered.is_empty(), "{:?}", judgement.lowered);
     let more = with_head(&bytes, "\"memory_bytes\":16777216", "\"memory_bytes\":4294967296");
     let more = with_head(&more, "\"stack_bytes\":65536", "\"stack_bytes\":104857600");
-    let report = Report::parse(&more).unwrap();
+    let report = CrashReport::parse(&more).unwrap();
     let judgement = crash::replay(&compile_service(Limits::default()), &report, None, 1).unwrap();
     let lowered = [
         "plugins.memory: 4294967296 in the report, 16777216 here",
@@ -115,7 +115,7 @@ fn a_module_that_needs_more_is_refused_unless_its_reader_allows_it() {
     let prepared = rig.prepare("p", 3, &module, settings()).unwrap();
     rig.order(Order::Install(Box::new(prepared)));
     let program = run_out(&mut rig, 10);
-    let report = Report::parse(&report_bytes(&rig, program, Some(&module))).unwrap();
+    let report = CrashReport::parse(&report_bytes(&rig, program, Some(&module))).unwrap();
     let play = |limits| crash::replay(&compile_service(limits), &report, None, 1);
     let why = format!("{:#}", play(Limits::default()).unwrap_err());
     let expected = "its limits were lowered (plugins.memory: 33554432 in the report, 16777216 here): \
@@ -133,6 +133,6 @@ fn a_budget_that_no_configuration_has_is_refused() {
         let at = head.find(&format!("\"{budget}\":{{\"secs\":0")).unwrap();
         let old = &head[at..at + budget.len() + 12];
         let forged = with_head(&bytes, old, &old.replace("secs\":0", "secs\":61"));
-        assert_eq!(Report::parse(&forged).unwrap_err(), "its limits are out of range");
+        assert_eq!(CrashReport::parse(&forged).unwrap_err(), "its limits are out of range");
     }
 }

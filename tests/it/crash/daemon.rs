@@ -103,7 +103,7 @@ fn the_folder_is_bounded() {
     let module = module("1", "", &in_poll(5, "unreachable"));
     let mut rig = running(&module);
     let program = run_out(&mut rig, 10);
-    let mut report = Report::parse(&report_bytes(&rig, program, Some(&module))).unwrap();
+    let mut report = CrashReport::parse(&report_bytes(&rig, program, Some(&module))).unwrap();
     let mut put = |cycle, padding| {
         report.head.trap.cycle = cycle;
         report.module = Some(vec![0; padding]);

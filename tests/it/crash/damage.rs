@@ -42,21 +42,21 @@ fn forge(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
 #[test]
 fn what_is_cut_or_flipped_is_refused() {
     let bytes = bytes();
-    assert!(Report::parse(&bytes).is_ok());
+    assert!(CrashReport::parse(&bytes).is_ok());
     for at in (0..bytes.len()).step_by(37).chain(0..100).chain(bytes.len() - 100..bytes.len()) {
-        let why = Report::parse(&bytes[..at]).unwrap_err();
+        let why = CrashReport::parse(&bytes[..at]).unwrap_err();
         assert!(why.contains("cut") || why.contains("no crash report"), "cut at {at}: {why}");
         let mut flipped = bytes.clone();
         flipped[at] ^= 1 << (at % 8);
-        let why = Report::parse(&flipped).unwrap_err();
+        let why = CrashReport::parse(&flipped).unwrap_err();
         assert!(why.contains("damaged") || why.contains("no crash report"), "flip at {at}: {why}");
     }
-    assert_eq!(Report::parse(b"\0asm").unwrap_err(), "it is no crash report");
+    assert_eq!(CrashReport::parse(b"\0asm").unwrap_err(), "it is no crash report");
     let newer = String::from_utf8_lossy(&bytes).find("\"version\":1").unwrap();
     let mut newer_bytes = bytes.clone();
     newer_bytes[newer + 10] = b'9';
     seal(&mut newer_bytes);
-    let why = Report::parse(&newer_bytes).unwrap_err();
+    let why = CrashReport::parse(&newer_bytes).unwrap_err();
     assert!(why.contains("version 9 of the format"), "{why}");
 }
 
@@ -70,7 +70,7 @@ fn bad_bytes_with_a_right_checksum_make_nobody_panic() {
             let mut forged = bytes.clone();
             forged[at] ^= flip;
             seal(&mut forged);
-            match Report::parse(&forged) {
+            match CrashReport::parse(&forged) {
                 Ok(report) => {
                     taken += 1;
                     let _ = crash::history(&report, 1000);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use camshaft::driver::Part;
 use camshaft::driver::export::Export;
-use camshaft::process::image::{Direction, Inputs, Kind, Point, Points, Quality, Value};
+use camshaft::process::image::{Direction, Inputs, Point, PointKind, Points, Quality, Value};
 
 use super::{Bench, PATIENCE};
 use mosquitto::Mosquitto;
@@ -38,11 +38,11 @@ impl Plant {
     fn with(name: &str) -> Self {
         let point = |name, kind, byte| Point { byte, ..Point::new(name, Direction::In, kind) };
         let all = vec![
-            point("tank.level", Kind::F64, 0),
-            point("count", Kind::I8, 8),
-            point("door", Kind::Bool, 9),
-            point("speed", Kind::I16, 10),
-            point(name, Kind::U64, 16),
+            point("tank.level", PointKind::F64, 0),
+            point("count", PointKind::I8, 8),
+            point("door", PointKind::Bool, 9),
+            point("speed", PointKind::I16, 10),
+            point(name, PointKind::U64, 16),
         ];
         let points = Arc::new(Points::new(all, 24, 0));
         let mut inputs = Inputs::unread(&points);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use camshaft::plugin::instance::program::{Prepared, Program, Request};
+use camshaft::plugin::instance::program::{NewProgram, Prepared, Program};
 use camshaft::plugin::instance::stop::{Timekeeper, now_ns};
 use camshaft::plugin::module::compile::CompileService;
 use camshaft::plugin::{Compiler, Generation, Limits, ModuleHash, Refusal, Settings};
@@ -85,7 +85,7 @@ fn run(
         Box::new(World::new(points(), Variables::default(), PERIOD, log))
     };
     let settings = Settings { poll_budget: Duration::from_millis(1), ..Settings::default() };
-    let request = Request {
+    let request = NewProgram {
         name: "damaged".into(),
         seat: Seat(0),
         hash,

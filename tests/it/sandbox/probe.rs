@@ -315,10 +315,10 @@ impl Bench {
             path: "plugins/p.wasm".into(),
         };
         let module = Some(guest.bytes.clone());
-        let report = crash::Report::new(about, post_mortem, &self.rig.points, module);
+        let report = crash::CrashReport::new(about, post_mortem, &self.rig.points, module);
         let mut bytes = Vec::new();
         report.write(&mut bytes).expect("a vector takes all");
-        let report = crash::Report::parse(&bytes).expect("it is whole");
+        let report = crash::CrashReport::parse(&bytes).expect("it is whole");
         let judgement =
             crash::replay(&self.compile_service, &report, None, 10).expect("it can be played");
         (judgement.verdict != Verdict::Reproduced).then_some(judgement.words)

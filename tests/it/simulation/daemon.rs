@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use camshaft::driver::Command;
-use camshaft::plugin::instance::program::{Program, Request};
+use camshaft::plugin::instance::program::{NewProgram, Program};
 use camshaft::plugin::{Generation, ModuleHash, Refusal};
 use camshaft::process::seat::Seat;
 use camshaft::process::variable::Variable;
@@ -279,7 +279,7 @@ impl House {
         let settings = self.settings[name].clone();
         let module = self.modules.iter().find(|m| m.hash == hash).expect("one of ours");
         let request =
-            Request { name: name.into(), seat, hash, generation, settings: settings.clone() };
+            NewProgram { name: name.into(), seat, hash, generation, settings: settings.clone() };
         let news = self.rig.handle.latest.read();
         let chain = news.variables.read(CHAIN);
         let inputs = news.inputs.bytes.clone();

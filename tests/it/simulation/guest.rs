@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use camshaft::plugin::Settings;
 use camshaft::process::grant::{Grant, VariableGrant};
-use camshaft::process::image::{Class, Direction, Kind, Point, PointId, Points};
+use camshaft::process::image::{Class, Direction, Point, PointId, PointKind, Points};
 use camshaft::process::seat::Seat;
 use camshaft::process::variable::Variable;
 
@@ -103,8 +103,8 @@ struct Poll<'a> {
 }
 
 impl Instance {
-    /// After `init`, which found these inputs and `chain` like this; and the variable that it wrote,
-    /// if it may.
+    /// After `init`, which found these inputs and `chain` like this; and the variable that it
+    /// wrote, if it may.
     pub fn new(
         id: usize,
         version: Version,
@@ -363,7 +363,7 @@ impl Poll<'_> {
         let points = Arc::clone(&self.world.points);
         let point = &points[id];
         let r = self.r;
-        let raw = if point.kind == Kind::Bool {
+        let raw = if point.kind == PointKind::Bool {
             // As an int it is of another type.
             if r >> turn & 1 == 0 { Err(4) } else { Ok(bit(point, r >> (turn + 16) & 1 != 0)) }
         } else {
@@ -454,7 +454,7 @@ impl Poll<'_> {
 /// The float outputs, by address.
 fn floats(points: &Points) -> Vec<(PointId, &Point)> {
     let floats = points.iter().filter(|(_, point)| {
-        point.direction == Direction::Out && matches!(point.kind, Kind::F32 | Kind::F64)
+        point.direction == Direction::Out && matches!(point.kind, PointKind::F32 | PointKind::F64)
     });
     let mut floats: Vec<_> = floats.collect();
     floats.sort_by_key(|(_, point)| point.byte);
@@ -477,14 +477,14 @@ fn bit(point: &Point, on: bool) -> Vec<u8> {
 }
 
 /// The bytes of a number, or code 1 if the type cannot hold it.
-fn encode(kind: Kind, number: i32) -> Result<Vec<u8>, i32> {
+fn encode(kind: PointKind, number: i32) -> Result<Vec<u8>, i32> {
     let bytes = match kind {
-        Kind::U8 => u8::try_from(number).map(|n| n.to_le_bytes().to_vec()),
-        Kind::I16 => i16::try_from(number).map(|n| n.to_le_bytes().to_vec()),
-        Kind::U32 => u32::try_from(number).map(|n| n.to_le_bytes().to_vec()),
-        Kind::I32 => Ok(number.to_le_bytes().to_vec()),
-        Kind::F32 => Ok((number as f32).to_le_bytes().to_vec()),
-        Kind::F64 => Ok(f64::from(number).to_le_bytes().to_vec()),
+        PointKind::U8 => u8::try_from(number).map(|n| n.to_le_bytes().to_vec()),
+        PointKind::I16 => i16::try_from(number).map(|n| n.to_le_bytes().to_vec()),
+        PointKind::U32 => u32::try_from(number).map(|n| n.to_le_bytes().to_vec()),
+        PointKind::I32 => Ok(number.to_le_bytes().to_vec()),
+        PointKind::F32 => Ok((number as f32).to_le_bytes().to_vec()),
+        PointKind::F64 => Ok(f64::from(number).to_le_bytes().to_vec()),
         other => panic!("there is no output of type {other}"),
     };
     bytes.map_err(|_| 1)

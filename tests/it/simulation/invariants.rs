@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use camshaft::driver::{Fault, Injection};
 use camshaft::plugin::Generation;
-use camshaft::process::image::{Direction, Kind, Points, Quality, Safe};
+use camshaft::process::image::{Direction, PointKind, Points, Quality, Safe};
 use camshaft::process::line::Message;
 use camshaft::process::refused::{RefusedCall, Why};
 use camshaft::process::seat::Seat;
@@ -210,7 +210,7 @@ fn assert_nothing_became_0(before: &Before, news: &Snapshot, model: &Model) {
             continue;
         }
         let value = point.read(&news.outputs);
-        let is_float = matches!(point.kind, Kind::F32 | Kind::F64);
+        let is_float = matches!(point.kind, PointKind::F32 | PointKind::F64);
         assert!(!is_float || is_finite(&news.outputs[point.bytes()]), "{} is {value}", point.name);
         let is_new = before.points.get(id).is_none();
         if news.owners[id.index()].is_none() {

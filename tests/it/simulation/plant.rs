@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use camshaft::driver::{self, Command, Driver, Fault, Injection, sim};
 use camshaft::process::image::{
-    Direction, Inputs, Kind, Point, PointId, Points, Quality, Safe, Value,
+    Direction, Inputs, Point, PointId, PointKind, Points, Quality, Safe, Value,
 };
 
 use crate::rig::point;
@@ -46,12 +46,12 @@ fn annex_point(n: u32) -> Point {
     use Direction::{In, Out};
     let safe = |value| Safe::Value(value);
     let point = match n {
-        0 => point("x0", Out, Kind::U32, 24, 0, safe(Value::Int(77))),
-        1 => point("x1", Out, Kind::I16, 28, 0, Safe::Hold),
-        2 => point("x2", Out, Kind::Bool, 30, 2, safe(Value::Bool(true))),
-        3 => point("x3", Out, Kind::F64, 32, 0, safe(Value::Real(3.5))),
-        4 => point("y0", In, Kind::U32, 56, 0, Safe::Hold),
-        5 => point("y1", In, Kind::Bool, 60, 1, Safe::Hold),
+        0 => point("x0", Out, PointKind::U32, 24, 0, safe(Value::Int(77))),
+        1 => point("x1", Out, PointKind::I16, 28, 0, Safe::Hold),
+        2 => point("x2", Out, PointKind::Bool, 30, 2, safe(Value::Bool(true))),
+        3 => point("x3", Out, PointKind::F64, 32, 0, safe(Value::Real(3.5))),
+        4 => point("y0", In, PointKind::U32, 56, 0, Safe::Hold),
+        5 => point("y1", In, PointKind::Bool, 60, 1, Safe::Hold),
         _ => unreachable!("there are no more"),
     };
     Point { device: ANNEX, ..point }
@@ -90,29 +90,29 @@ pub fn points() -> Arc<Points> {
     let safe = |value| Safe::Value(value);
     let on = |device, point: Point| Point { device, ..point };
     let mut all: Vec<Point> = (0..PROGRAMS as u32)
-        .map(|n| on(0, point(&format!("cmd{n}"), In, Kind::U32, 4 * n, 0, Hold)))
+        .map(|n| on(0, point(&format!("cmd{n}"), In, PointKind::U32, 4 * n, 0, Hold)))
         .collect();
     all.extend([
-        on(1, point("back", In, Kind::I32, 32, 0, Hold)),
-        on(1, point("lamp", In, Kind::Bool, 36, 3, Hold)),
-        on(1, point("ramp", In, Kind::I16, 40, 0, Hold)),
-        on(1, point("noise", In, Kind::F64, 48, 0, Hold)),
+        on(1, point("back", In, PointKind::I32, 32, 0, Hold)),
+        on(1, point("lamp", In, PointKind::Bool, 36, 3, Hold)),
+        on(1, point("ramp", In, PointKind::I16, 40, 0, Hold)),
+        on(1, point("noise", In, PointKind::F64, 48, 0, Hold)),
         // No safe value is 0, so that a 0 gives itself away. Two bools of two devices in one byte.
         // This one keeps its value for a while.
         on(
             0,
             Point {
                 hold_for: Duration::from_millis(70),
-                ..point("q0", Out, Kind::U8, 0, 0, safe(Value::Int(11)))
+                ..point("q0", Out, PointKind::U8, 0, 0, safe(Value::Int(11)))
             },
         ),
-        on(0, point("q1", Out, Kind::I16, 2, 0, safe(Value::Int(-222)))),
-        on(0, point("q2", Out, Kind::Bool, 1, 0, safe(Value::Bool(true)))),
-        on(1, point("q3", Out, Kind::Bool, 1, 5, Hold)),
-        on(1, point("q4", Out, Kind::I32, 4, 0, safe(Value::Int(44_444)))),
-        on(1, point("q5", Out, Kind::U32, 8, 0, Hold)),
-        on(1, point("q6", Out, Kind::F32, 12, 0, Hold)),
-        on(1, point("q7", Out, Kind::F64, 16, 0, safe(Value::Real(6.5)))),
+        on(0, point("q1", Out, PointKind::I16, 2, 0, safe(Value::Int(-222)))),
+        on(0, point("q2", Out, PointKind::Bool, 1, 0, safe(Value::Bool(true)))),
+        on(1, point("q3", Out, PointKind::Bool, 1, 5, Hold)),
+        on(1, point("q4", Out, PointKind::I32, 4, 0, safe(Value::Int(44_444)))),
+        on(1, point("q5", Out, PointKind::U32, 8, 0, Hold)),
+        on(1, point("q6", Out, PointKind::F32, 12, 0, Hold)),
+        on(1, point("q7", Out, PointKind::F64, 16, 0, safe(Value::Real(6.5)))),
     ]);
     Arc::new(Points::new(all, 56, OUT_BYTES))
 }

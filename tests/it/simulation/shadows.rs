@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use camshaft::plugin::Generation;
-use camshaft::plugin::instance::program::{Program, Request};
+use camshaft::plugin::instance::program::{NewProgram, Program};
 use camshaft::plugin::shadow::{Frames, Shadow};
 use camshaft::scan::{self, Order};
 
@@ -30,7 +30,7 @@ impl House {
         // Nobody else has this number, and it is never seated.
         let generation = Generation(u64::MAX);
         let hash = module.hash;
-        let request = Request { name: name.into(), seat, hash, generation, settings };
+        let request = NewProgram { name: name.into(), seat, hash, generation, settings };
         let Rig { limits, keeper, handle, .. } = &mut self.rig;
         let news = handle.latest.read();
         let world = scan::rehearsal(news, PERIOD);

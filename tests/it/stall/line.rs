@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use camshaft::config;
 use camshaft::driver::export::exports;
 use camshaft::driver::{self, Driver, Monitor, Part};
-use camshaft::plugin::instance::program::{Program, Request};
+use camshaft::plugin::instance::program::{NewProgram, Program};
 use camshaft::plugin::{Generation, Limits, Settings};
 use camshaft::process::line::LogSink;
 use camshaft::process::seat::Seat;
@@ -74,7 +74,7 @@ impl Line {
         let (hash, artifact) = compiled(&wat(SEVENS), limits).unwrap();
         let world = scan::rehearsal(handle.latest.read(), PERIOD);
         let settings = Settings { poll_budget: PERIOD, ..Settings::default() };
-        let request = Request {
+        let request = NewProgram {
             name: "sevens".into(),
             seat: Seat(0),
             hash,

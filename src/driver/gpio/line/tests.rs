@@ -11,17 +11,18 @@ use crate::driver::gpio::{Board, Config, Drive};
 use crate::process::image::Points;
 
 /// Plans one point with this key `at`.
-fn plan(direction: Direction, kind: Kind, at: At) -> Result<Line, OpenError> {
+fn plan(direction: Direction, kind: PointKind, at: LineAddress) -> Result<Line, OpenError> {
     Line::plan(PointId(0), &Point::new("p", direction, kind), &at)
 }
 
-fn at_17() -> At {
-    At { line: Some("GPIO17".into()), ..At::default() }
+fn at_17() -> LineAddress {
+    LineAddress { line: Some("GPIO17".into()), ..LineAddress::default() }
 }
 
 fn input(mode: Mode, edge: Edge) -> Line {
-    let kind = if mode == Mode::Counter { Kind::U32 } else { Kind::Bool };
-    plan(Direction::In, kind, At { mode: Some(mode), edge: Some(edge), ..at_17() }).unwrap()
+    let kind = if mode == Mode::Counter { PointKind::U32 } else { PointKind::Bool };
+    plan(Direction::In, kind, LineAddress { mode: Some(mode), edge: Some(edge), ..at_17() })
+        .unwrap()
 }
 
 fn event(line_seqno: u32) -> EdgeEvent {
@@ -118,14 +119,14 @@ fn a_latched_line_asks_for_one_sort_of_edge() {
     assert_eq!(asked(Mode::Latched, Edge::Rising), Some(EdgeDetection::RisingEdge));
     assert_eq!(asked(Mode::Latched, Edge::Falling), Some(EdgeDetection::FallingEdge));
     assert_eq!(asked(Mode::Counter, Edge::Both), Some(EdgeDetection::BothEdges));
-    let level = plan(Direction::In, Kind::Bool, at_17()).unwrap();
+    let level = plan(Direction::In, PointKind::Bool, at_17()).unwrap();
     assert_eq!(level.config().edge_detection, Some(EdgeDetection::BothEdges));
 }
 
 #[test]
 fn only_a_level_gives_up_edges_and_wants_them_again() {
-    let at = At { debounce: Some(Duration::from_millis(1)), ..at_17() };
-    let mut level = plan(Direction::In, Kind::Bool, at).unwrap();
+    let at = LineAddress { debounce: Some(Duration::from_millis(1)), ..at_17() };
+    let mut level = plan(Direction::In, PointKind::Bool, at).unwrap();
     assert!(level.give_up_edges());
     assert!(!level.give_up_edges(), "they are given up already");
     assert_eq!(level.config().edge_detection, None);
@@ -138,55 +139,59 @@ fn only_a_level_gives_up_edges_and_wants_them_again() {
         assert_eq!(line.config().edge_detection, Some(EdgeDetection::RisingEdge));
         assert_eq!(line.needs_edges(), Some("mode"));
     }
-    let mut relay = plan(Direction::Out, Kind::Bool, at_17()).unwrap();
+    let mut relay = plan(Direction::Out, PointKind::Bool, at_17()).unwrap();
     assert!(!relay.give_up_edges());
     assert_eq!(relay.needs_edges(), None);
 }
 
 #[test]
 fn mistakes_name_the_key() {
-    fn check(direction: Direction, kind: Kind, at: At, expected: &str) {
+    fn check(direction: Direction, kind: PointKind, at: LineAddress, expected: &str) {
         let error = plan(direction, kind, at).unwrap_err();
         assert_eq!(error.to_string(), format!("point[p].at{expected}"));
     }
     use Direction::{In, Out};
-    let numbered =
-        |chip: Option<&str>, offset| At { chip: chip.map(str::to_owned), offset, ..At::default() };
+    let numbered = |chip: Option<&str>, offset| LineAddress {
+        chip: chip.map(str::to_owned),
+        offset,
+        ..LineAddress::default()
+    };
     let places = [
-        (At::default(), ".line: nothing; a line, or a chip and an offset"),
+        (LineAddress::default(), ".line: nothing; a line, or a chip and an offset"),
         (numbered(Some("soc"), None), ".line: nothing; a line, or a chip and an offset"),
         (numbered(None, Some(3)), ".chip: nothing; the chip that the offset is on"),
         (numbered(Some(""), Some(3)), ".chip: \"\"; a name of 1 to 31 bytes"),
         (
-            At { offset: Some(3), ..at_17() },
+            LineAddress { offset: Some(3), ..at_17() },
             ".offset: both the name of a line and an offset; only one of the two",
         ),
     ];
     for (at, expected) in places {
-        check(In, Kind::Bool, at, expected);
+        check(In, PointKind::Bool, at, expected);
     }
-    let mode = |mode, edge| At { mode: Some(mode), edge, ..at_17() };
-    let debounce = |micros| At { debounce: Some(Duration::from_micros(micros)), ..at_17() };
-    let drive = At { drive: Some(Drive::OpenDrain), ..at_17() };
-    check(In, Kind::U8, at_17(), ": type u8 of the point; type bool for this line");
+    let mode = |mode, edge| LineAddress { mode: Some(mode), edge, ..at_17() };
+    let debounce =
+        |micros| LineAddress { debounce: Some(Duration::from_micros(micros)), ..at_17() };
+    let drive = LineAddress { drive: Some(Drive::OpenDrain), ..at_17() };
+    check(In, PointKind::U8, at_17(), ": type u8 of the point; type bool for this line");
     let counter = ": type bool of the point; type u32 for this line";
-    check(In, Kind::Bool, mode(Mode::Counter, None), counter);
-    check(Out, Kind::U32, at_17(), ": type u32 of the point; type bool for this line");
-    check(In, Kind::Bool, drive, ".drive: an input; this key at outputs only");
+    check(In, PointKind::Bool, mode(Mode::Counter, None), counter);
+    check(Out, PointKind::U32, at_17(), ": type u32 of the point; type bool for this line");
+    check(In, PointKind::Bool, drive, ".drive: an input; this key at outputs only");
     let counter = mode(Mode::Counter, None);
-    check(Out, Kind::Bool, counter, ".mode: an output; this key at inputs only");
-    check(Out, Kind::Bool, debounce(5), ".debounce: an output; this key at inputs only");
-    check(In, Kind::Bool, debounce(0), ".debounce: 0ns; from 1us to 1s");
-    check(In, Kind::Bool, debounce(1_000_001), ".debounce: 1.000001s; from 1us to 1s");
+    check(Out, PointKind::Bool, counter, ".mode: an output; this key at inputs only");
+    check(Out, PointKind::Bool, debounce(5), ".debounce: an output; this key at inputs only");
+    check(In, PointKind::Bool, debounce(0), ".debounce: 0ns; from 1us to 1s");
+    check(In, PointKind::Bool, debounce(1_000_001), ".debounce: 1.000001s; from 1us to 1s");
     let edge = ".edge: a level; this key with mode latched or counter";
-    check(In, Kind::Bool, mode(Mode::Level, Some(Edge::Rising)), edge);
+    check(In, PointKind::Bool, mode(Mode::Level, Some(Edge::Rising)), edge);
     let edge = ".edge: both; rising for pulses, or falling for dips";
-    check(In, Kind::Bool, mode(Mode::Latched, Some(Edge::Both)), edge);
+    check(In, PointKind::Bool, mode(Mode::Latched, Some(Edge::Both)), edge);
 }
 
 #[test]
 fn two_points_have_two_lines() {
-    let point = |name| Point::new(name, Direction::In, Kind::Bool);
+    let point = |name| Point::new(name, Direction::In, PointKind::Bool);
     let mut second = point("b");
     second.byte = 1;
     let points = Arc::new(Points::new(vec![point("a"), second], 2, 0));

@@ -16,7 +16,7 @@ use super::silence::Silence;
 use super::unit::Unit;
 use super::write::Write;
 use crate::driver::link::Side;
-use crate::driver::modbus::wire::request::{Ask, Request};
+use crate::driver::modbus::wire::request::{Ask, UnitRequest};
 use crate::driver::modbus::wire::table::Table;
 use crate::driver::{Fault, Part};
 use crate::logged::OnChange;
@@ -86,13 +86,13 @@ pub(super) struct Beat {
 
 impl Beat {
     /// Returns the request that writes the current value of the heartbeat.
-    pub(super) fn request(&self) -> Request {
+    pub(super) fn request(&self) -> UnitRequest {
         let Self { address, on, .. } = *self;
         let ask = match self.table {
             Table::Coil => Ask::WriteCoil { address, on, single: true },
             _ => Ask::WriteRegisters { address, values: vec![on.into()], single: true },
         };
-        Request { unit: self.unit_id, ask }
+        UnitRequest { unit: self.unit_id, ask }
     }
 }
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
-use super::session::Outcome;
+use super::session::ExchangeResult;
 use crate::driver::modbus::wire::request::WireError;
-use crate::process::image::{Direction, Kind, Point, Raw, Value};
+use crate::process::image::{Direction, Point, PointKind, Raw, Value};
 
 /// The longest round trip that the histogram can represent, in microseconds. It is 60 s, the
 /// longest timeout that can be configured.
@@ -44,10 +44,10 @@ pub enum Diagnostic {
 
 impl Diagnostic {
     /// Whether a point of this type can show this diagnostic value.
-    pub(super) const fn fits(self, kind: Kind) -> bool {
+    pub(super) const fn fits(self, kind: PointKind) -> bool {
         match self {
-            Self::Online => matches!(kind, Kind::Bool),
-            _ => matches!(kind, Kind::U32 | Kind::U64 | Kind::F64),
+            Self::Online => matches!(kind, PointKind::Bool),
+            _ => matches!(kind, PointKind::U32 | PointKind::U64 | PointKind::F64),
         }
     }
 
@@ -98,7 +98,7 @@ impl Counters {
     }
 
     /// Counts one request: its outcome, its round-trip time, and the time that it occupied the bus.
-    pub(super) fn count(&mut self, outcome: &Outcome, round_trip: Duration, busy: Duration) {
+    pub(super) fn count(&mut self, outcome: &ExchangeResult, round_trip: Duration, busy: Duration) {
         self.requests += 1;
         self.busy += busy;
         if let None | Some(WireError::Exception(_)) = outcome.error() {
@@ -153,7 +153,7 @@ impl Counters {
     }
 
     /// Returns the diagnostic value `what` as the raw value of a point of type `kind`.
-    pub(super) fn raw(&self, what: Diagnostic, kind: Kind, is_online: bool) -> Raw {
+    pub(super) fn raw(&self, what: Diagnostic, kind: PointKind, is_online: bool) -> Raw {
         let number = match what {
             Diagnostic::Online => return [u8::from(is_online), 0, 0, 0, 0, 0, 0, 0],
             Diagnostic::Requests => self.requests,
@@ -163,9 +163,9 @@ impl Counters {
             Diagnostic::RttUs => self.round_trips.value_at_quantile(0.5),
             Diagnostic::LoadPercent => self.load_percent.round() as u64,
         };
-        let number = if kind == Kind::U32 { number.min(u32::MAX.into()) } else { number };
+        let number = if kind == PointKind::U32 { number.min(u32::MAX.into()) } else { number };
         let value = match (what, kind) {
-            (Diagnostic::LoadPercent, Kind::F64) => Value::Real(self.load_percent),
+            (Diagnostic::LoadPercent, PointKind::F64) => Value::Real(self.load_percent),
             _ => Value::Int(number.into()),
         };
         Point::new("", Direction::In, kind).raw_of(value).unwrap_or_default()
@@ -182,12 +182,12 @@ mod tests {
         let mut counters = Counters::new();
         let ms = Duration::from_millis;
         for (outcome, rtt, busy) in [
-            (Outcome::Reply(Reply::Written), 4, 5),
-            (Outcome::Failed(WireError::Exception(2)), 6, 7),
-            (Outcome::Failed(WireError::Exception(2)), 6, 7),
-            (Outcome::Failed(WireError::Timeout), 6, 500),
-            (Outcome::Failed(WireError::Crc), 6, 10),
-            (Outcome::Failed(WireError::Garbage("")), 6, 11),
+            (ExchangeResult::Reply(Reply::Written), 4, 5),
+            (ExchangeResult::Failed(WireError::Exception(2)), 6, 7),
+            (ExchangeResult::Failed(WireError::Exception(2)), 6, 7),
+            (ExchangeResult::Failed(WireError::Timeout), 6, 500),
+            (ExchangeResult::Failed(WireError::Crc), 6, 10),
+            (ExchangeResult::Failed(WireError::Garbage("")), 6, 11),
         ] {
             counters.count(&outcome, ms(rtt), ms(busy));
         }
@@ -205,12 +205,12 @@ mod tests {
         }
         assert!((5900.0..6200.0).contains(&facts["rtt_max_us"]), "{facts:?}");
         let raw = |what, kind| counters.raw(what, kind, true);
-        assert_eq!(raw(Diagnostic::Online, Kind::Bool)[0], 1);
-        assert_eq!(raw(Diagnostic::Crc, Kind::U32), 2u64.to_le_bytes());
-        assert_eq!(raw(Diagnostic::Exceptions, Kind::F64), 2f64.to_le_bytes());
+        assert_eq!(raw(Diagnostic::Online, PointKind::Bool)[0], 1);
+        assert_eq!(raw(Diagnostic::Crc, PointKind::U32), 2u64.to_le_bytes());
+        assert_eq!(raw(Diagnostic::Exceptions, PointKind::F64), 2f64.to_le_bytes());
         counters.load_percent = 0.75;
         let raw = |kind| counters.raw(Diagnostic::LoadPercent, kind, true);
-        assert_eq!(raw(Kind::F64), 0.75f64.to_le_bytes());
-        assert_eq!(raw(Kind::U32)[0], 1);
+        assert_eq!(raw(PointKind::F64), 0.75f64.to_le_bytes());
+        assert_eq!(raw(PointKind::U32)[0], 1);
     }
 }

@@ -19,11 +19,11 @@ use super::line::Target;
 use super::read::Read;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, Refusal, SILENT_AGAIN};
 use super::schedule::{Cycles, Job, again};
-use super::session::{Outcome, Over, Session};
+use super::session::{ExchangeResult, Over, Session};
 use super::silence::Silence;
 use super::unit::Unit;
 use crate::driver::link::Side;
-use crate::driver::modbus::wire::request::{Request, WireError};
+use crate::driver::modbus::wire::request::{UnitRequest, WireError};
 use crate::process::image::Quality;
 
 impl Client {
@@ -57,7 +57,7 @@ impl Client {
         }
         // A doubtful reply may belong to another request. The driver makes the read again as soon
         // as the reply to this read can be trusted.
-        read.is_made = outcome != Outcome::Failed(WireError::Doubtful);
+        read.is_made = outcome != ExchangeResult::Failed(WireError::Doubtful);
         let is_online = self.units[unit].breaker.is_online();
         if read.is_made {
             let (due, missed) = again(read.due, read.period, now);
@@ -105,7 +105,7 @@ impl Client {
         if outcome.reply().is_some() && self.writes[n].readback {
             outcome = self.ask(unit, &check, self.retries, session).await?;
             if outcome.reply().is_some_and(|read| !self.writes[n].is_there(wanted, read)) {
-                outcome = Outcome::Failed(WireError::Differs);
+                outcome = ExchangeResult::Failed(WireError::Differs);
             }
         }
         let side = &mut *session.side;
@@ -120,8 +120,8 @@ impl Client {
             );
         }
         match &outcome {
-            Outcome::Reply(_) => side.confirm(id, wanted),
-            Outcome::Failed(error) => {
+            ExchangeResult::Reply(_) => side.confirm(id, wanted),
+            ExchangeResult::Failed(error) => {
                 write.put_off(wanted, now, now - started, error);
                 side.doubt(id);
             }
@@ -178,10 +178,10 @@ impl Client {
     async fn ask(
         &mut self,
         unit: usize,
-        request: &Request,
+        request: &UnitRequest,
         retries: u8,
         session: &mut Session<'_>,
-    ) -> Result<Outcome, Over> {
+    ) -> Result<ExchangeResult, Over> {
         let mut retries = retries;
         loop {
             let started = Instant::now();
@@ -219,7 +219,7 @@ impl Client {
         &mut self,
         unit: usize,
         is_missed: bool,
-        outcome: &Outcome,
+        outcome: &ExchangeResult,
     ) -> Result<(), Over> {
         if outcome.error() != Some(&WireError::Timeout) {
             (self.silence, self.backoff) = (Silence::default(), BACKOFF.0);
@@ -304,13 +304,13 @@ impl Client {
 /// Applies a reply to the points of a read. A missing reply or a busy unit does not change the
 /// points, so their values age. Returns whether the failure of this read has changed; the caller
 /// logs a change.
-fn on_reply(read: &mut Read, outcome: &Outcome, now: Duration, side: &mut Side) -> bool {
+fn on_reply(read: &mut Read, outcome: &ExchangeResult, now: Duration, side: &mut Side) -> bool {
     let trouble = match outcome {
-        Outcome::Reply(reply) => {
+        ExchangeResult::Reply(reply) => {
             read.take(reply, side);
             None
         }
-        Outcome::Failed(WireError::Exception(code)) => match Refusal::of(*code) {
+        ExchangeResult::Failed(WireError::Exception(code)) => match Refusal::of(*code) {
             Refusal::Config => {
                 read.spoil(Quality::Config, side);
                 read.due = now + CONFIG_AGAIN;
@@ -326,19 +326,19 @@ fn on_reply(read: &mut Read, outcome: &Outcome, now: Duration, side: &mut Side) 
             }
             Refusal::Absent => return false,
         },
-        Outcome::Failed(_) => return false,
+        ExchangeResult::Failed(_) => return false,
     };
     read.trouble.changes_to(trouble)
 }
 
 /// Returns the error in words. Returns an empty text for a reply.
-fn why(outcome: &Outcome) -> String {
+fn why(outcome: &ExchangeResult) -> String {
     outcome.error().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Whether the outcome counts as a missing reply. It counts if no reply came, if the reply made no
 /// sense, or if a gateway does not reach the unit.
-fn is_silence(outcome: &Outcome) -> bool {
+fn is_silence(outcome: &ExchangeResult) -> bool {
     match outcome.error() {
         None | Some(WireError::Doubtful) => false,
         Some(WireError::Exception(code)) => Refusal::of(*code) == Refusal::Absent,

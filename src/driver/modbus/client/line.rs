@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::driver::modbus::wire::request::Request;
+use crate::driver::modbus::wire::request::UnitRequest;
 
 /// The port that IANA has assigned to Modbus TCP. It is the default port of `tcp://host`.
 const PORT: u16 = 502;
@@ -175,7 +175,7 @@ impl Line {
 
     /// Returns the time for which a request and its reply are on the line. The time that the unit
     /// needs to answer is not included.
-    pub fn time(&self, request: &Request) -> Duration {
+    pub fn time(&self, request: &UnitRequest) -> Duration {
         // The frame of the reply has three more bytes: the unit, and the checksum of two bytes.
         let sent = request.rtu().map_or(0, |frame| frame.len());
         self.serial.map_or(Duration::ZERO, |serial| serial.time(sent + request.reply_len() + 3))
@@ -183,14 +183,14 @@ impl Line {
 
     /// Returns how long to wait for the reply. The wait begins when the driver starts to send the
     /// request.
-    pub fn timeout(&self, request: &Request) -> Duration {
+    pub fn timeout(&self, request: &UnitRequest) -> Duration {
         let thought = if self.serial.is_some() { SERIAL_THOUGHT } else { TCP_TIMEOUT };
         self.time(request) + self.timeout.unwrap_or(thought)
     }
 
     /// Returns the maximum time for which a request without a reply occupies the bus. This time is
     /// the timeout. On a line without transaction numbers, a pause of the same length follows.
-    pub fn cost_of_silence(&self, request: &Request) -> Duration {
+    pub fn cost_of_silence(&self, request: &UnitRequest) -> Duration {
         self.timeout(request) * if self.is_rtu() { 2 } else { 1 }
     }
 }
@@ -228,7 +228,7 @@ mod tests {
             let target = "rtu:///dev/null".parse().unwrap();
             let line = Line { serial: Some(serial), ..Line::new(target) };
             let ask = Ask::Read { table: Table::Holding, address: 0, count: 10 };
-            let request = Request { unit: 1, ask };
+            let request = UnitRequest { unit: 1, ask };
             let times = (line.gap().as_micros(), line.time(&request).as_micros());
             assert_eq!(times, (gap_us, time_us), "{baud} {parity:?}");
             let waits = line.timeout(&request).as_micros();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::bus::{Beat, Client};
 use super::line::Line;
-use crate::driver::modbus::wire::request::Request;
+use crate::driver::modbus::wire::request::UnitRequest;
 
 /// The maximum planned load of a line. Above this load, one lost frame makes all later requests
 /// late.
@@ -21,7 +21,7 @@ pub(super) const MOST: f64 = 0.8;
 pub(super) fn load(client: &Client) -> Option<f64> {
     client.line.serial?;
     let pause = |unit: usize| client.units[unit].turnaround;
-    let share = |request: &Request, unit, period: Duration| {
+    let share = |request: &UnitRequest, unit, period: Duration| {
         time(&client.line, request, pause(unit)).as_secs_f64() / period.as_secs_f64()
     };
     let reads = client.reads.iter().map(|read| share(&read.request, read.unit, read.period));
@@ -35,6 +35,6 @@ pub(super) fn load(client: &Client) -> Option<f64> {
 }
 
 /// Returns the time for which a request occupies the line.
-fn time(line: &Line, request: &Request, turnaround: Duration) -> Duration {
+fn time(line: &Line, request: &UnitRequest, turnaround: Duration) -> Duration {
     line.time(request) + line.gap() + line.gap().max(turnaround)
 }

@@ -26,7 +26,7 @@
 
 use tokio::time::Instant;
 
-use crate::driver::modbus::wire::request::{Request, WireError};
+use crate::driver::modbus::wire::request::{UnitRequest, WireError};
 
 /// The maximum number of outstanding replies in the list. The client waits for each reply as long
 /// as a unit may take. Therefore, after eight newer missing replies, an older reply no longer
@@ -38,7 +38,7 @@ const MAX_OUTSTANDING: usize = 8;
 struct OutstandingReply {
     /// The transaction number of the request.
     tid: u16,
-    request: Request,
+    request: UnitRequest,
     /// The time after which the reply counts as lost. After this time, the entry is removed as soon
     /// as the unit answers a request that cannot be confused with this request.
     until: Instant,
@@ -55,7 +55,7 @@ pub(super) struct OutstandingReplies(Vec<OutstandingReply>);
 
 impl OutstandingReplies {
     /// Records that `request` had no reply in time. Its reply may still come until `until`.
-    pub(super) fn add(&mut self, tid: u16, request: Request, until: Instant) {
+    pub(super) fn add(&mut self, tid: u16, request: UnitRequest, until: Instant) {
         self.0.truncate(MAX_OUTSTANDING - 1);
         self.0.insert(0, OutstandingReply { tid, request, until, is_open: false, has_come: false });
     }
@@ -65,7 +65,7 @@ impl OutstandingReplies {
     /// request.
     pub(super) fn settle(
         &mut self,
-        request: &Request,
+        request: &UnitRequest,
         is_exception: bool,
         now: Instant,
         latest: Instant,
@@ -91,7 +91,7 @@ impl OutstandingReplies {
 
     /// Returns the time until which a late reply may come that could be taken for the reply to
     /// `request`. Returns `None` if `request` does not have to wait.
-    pub(super) fn busy_until(&self, request: &Request) -> Option<Instant> {
+    pub(super) fn busy_until(&self, request: &UnitRequest) -> Option<Instant> {
         let is_like = |reply: &&OutstandingReply| {
             reply.request == *request || request.is_mistakable_for(&reply.request, true)
         };
@@ -113,7 +113,7 @@ impl OutstandingReplies {
     /// function code.
     pub(super) fn could_be_one(&self, unit: u8, bytes: &[u8]) -> bool {
         let is_garbage =
-            |request: &Request| matches!(request.reply(bytes), Err(WireError::Garbage(_)));
+            |request: &UnitRequest| matches!(request.reply(bytes), Err(WireError::Garbage(_)));
         self.0.iter().any(|reply| reply.request.unit == unit && !is_garbage(&reply.request))
     }
 
@@ -136,15 +136,15 @@ mod tests {
     use crate::driver::modbus::wire::request::Ask;
     use crate::driver::modbus::wire::table::Table;
 
-    fn read(unit: u8, address: u16) -> Request {
-        Request { unit, ask: Ask::Read { table: Table::Holding, address, count: 2 } }
+    fn read(unit: u8, address: u16) -> UnitRequest {
+        UnitRequest { unit, ask: Ask::Read { table: Table::Holding, address, count: 2 } }
     }
 
     const S: Duration = Duration::from_secs(1);
 
     /// Makes a list of outstanding replies to these requests. The transaction numbers begin with 1.
     /// Each reply may come until 3 s after `start`.
-    fn outstanding(start: Instant, requests: &[Request]) -> OutstandingReplies {
+    fn outstanding(start: Instant, requests: &[UnitRequest]) -> OutstandingReplies {
         let mut outstanding = OutstandingReplies::default();
         for (tid, request) in (1..).zip(requests) {
             outstanding.add(tid, request.clone(), start + 3 * S);
@@ -156,7 +156,7 @@ mod tests {
     fn a_reply_that_may_be_anothers_is_doubted_once_and_then_waited_for() {
         let start = Instant::now();
         let mut outstanding = outstanding(start, &[read(1, 0)]);
-        let asked = |outstanding: &mut OutstandingReplies, request: &Request, at: u32| {
+        let asked = |outstanding: &mut OutstandingReplies, request: &UnitRequest, at: u32| {
             outstanding.settle(request, false, start + S * at, start + S * (at + 3))
         };
         assert_eq!(outstanding.busy_until(&read(1, 10)), None, "it may be tried");
@@ -171,7 +171,7 @@ mod tests {
         }
         let input = Ask::Read { table: Table::Input, address: 0, count: 2 };
         assert_eq!(
-            outstanding.busy_until(&Request { unit: 1, ask: input }),
+            outstanding.busy_until(&UnitRequest { unit: 1, ask: input }),
             None,
             "another function"
         );
@@ -209,7 +209,7 @@ mod tests {
     fn what_has_another_shape_is_not_doubted_and_ends_only_what_is_old() {
         let start = Instant::now();
         let write = Ask::WriteRegisters { address: 0, values: vec![1], single: true };
-        let write = Request { unit: 1, ask: write };
+        let write = UnitRequest { unit: 1, ask: write };
         let mut outstanding = outstanding(start, &[read(1, 0)]);
         assert!(!outstanding.settle(&write, false, start + S, start + 4 * S));
         assert!(outstanding.settle(&read(1, 10), false, start + 2 * S, start + 5 * S));
@@ -221,9 +221,9 @@ mod tests {
         assert!(outstanding.settle(&read(1, 10), false, start + 60 * S, start + 63 * S));
         // All exceptions have the same length, so a late exception could answer any request with an
         // equal function code.
-        let mut outstanding = self::outstanding(start, &[Request { unit: 1, ..read(1, 0) }]);
+        let mut outstanding = self::outstanding(start, &[UnitRequest { unit: 1, ..read(1, 0) }]);
         let longer = Ask::Read { table: Table::Holding, address: 10, count: 9 };
-        let longer = Request { unit: 1, ask: longer };
+        let longer = UnitRequest { unit: 1, ask: longer };
         assert!(!outstanding.settle(&longer, false, start + S, start + 4 * S));
         assert!(outstanding.settle(&longer, true, start + S, start + 4 * S));
     }

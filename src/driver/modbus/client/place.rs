@@ -7,14 +7,14 @@
 //! two keys could differ by one. A read of the wrong address returns a value that looks valid.
 //! `wire/register.rs` describes the layout of a value in registers.
 
-use super::At;
+use super::DataAddress;
 use crate::driver::modbus::wire::register::{Layout, Misfit};
 use crate::driver::modbus::wire::table::Table;
-use crate::process::image::{Direction, Kind};
+use crate::process::image::{Direction, PointKind};
 
 /// The place of a point on its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct DataPlace {
     pub(super) table: Table,
     pub(super) address: u16,
     /// The layout of the value in registers; `None` in a table of bits.
@@ -34,7 +34,7 @@ pub(super) enum Use {
 
 impl Use {
     /// Returns the purpose of a point with this key `at` and this direction.
-    pub(super) const fn of(at: &At, direction: Direction) -> Self {
+    pub(super) const fn of(at: &DataAddress, direction: Direction) -> Self {
         match (direction, at.diagnostic) {
             (Direction::Out, _) => Self::Write,
             (Direction::In, Some(_)) => Self::Diagnostic,
@@ -78,7 +78,7 @@ impl Use {
     ///
     /// # Errors
     /// The first key that is not allowed.
-    pub(super) fn allow(self, at: &At) -> Result<(), Misfit> {
+    pub(super) fn allow(self, at: &DataAddress) -> Result<(), Misfit> {
         let said = [
             ("group", at.group.is_some()),
             ("unit", at.unit.is_some()),
@@ -103,18 +103,22 @@ impl Use {
     }
 }
 
-impl Place {
+impl DataPlace {
     /// Makes the place that `at` describes. `table` is the table that the group or the key `table`
     /// names. `None` means that the default table is used.
     ///
     /// # Errors
     /// When `at` has no address, has two addresses, or has an address that cannot exist.
-    pub(super) fn new(at: &At, table: Option<Table>, kind: Kind) -> Result<Self, Misfit> {
+    pub(super) fn new(
+        at: &DataAddress,
+        table: Option<Table>,
+        kind: PointKind,
+    ) -> Result<Self, Misfit> {
         let misfit = |key, found: String, wanted: &str| {
             Err(Misfit { key, found, wanted: wanted.to_owned() })
         };
         let usual =
-            if kind == Kind::Bool && at.bit.is_none() { Table::Coil } else { Table::Holding };
+            if kind == PointKind::Bool && at.bit.is_none() { Table::Coil } else { Table::Holding };
         let (table, address) = match (at.address, &at.reference) {
             (Some(_), Some(_)) => {
                 return misfit("ref", "both `ref` and `address`".into(), "only one of the two");
@@ -147,7 +151,7 @@ impl Place {
             }
             return Ok(Self { table, address, layout: Some(layout) });
         }
-        if kind != Kind::Bool {
+        if kind != PointKind::Bool {
             let found = format!("table {} for a {kind}", table.word());
             return misfit("table", found, "a table of registers");
         }
@@ -204,25 +208,46 @@ mod tests {
 
     #[test]
     fn a_place_is_said_once_and_fits() {
-        fn check(at: At, table: Option<Table>, kind: Kind, expected: Result<(Table, u16), &str>) {
-            let place = Place::new(&at, table, kind);
+        fn check(
+            at: DataAddress,
+            table: Option<Table>,
+            kind: PointKind,
+            expected: Result<(Table, u16), &str>,
+        ) {
+            let place = DataPlace::new(&at, table, kind);
             let place = place.as_ref().map(|place| (place.table, place.address));
             assert_eq!(place.map_err(|misfit| misfit.key), expected, "{at:?} {table:?} {kind}");
         }
-        let at = |address| At { address: Some(address), ..At::default() };
-        let by_ref = |text: &str| At { reference: Some(text.into()), ..At::default() };
-        check(at(7), None, Kind::U16, Ok((Table::Holding, 7)));
-        check(at(7), None, Kind::Bool, Ok((Table::Coil, 7)));
-        check(At { bit: Some(3), ..at(7) }, None, Kind::Bool, Ok((Table::Holding, 7)));
-        check(at(7), Some(Table::Input), Kind::F32, Ok((Table::Input, 7)));
-        check(by_ref("40008"), None, Kind::U16, Ok((Table::Holding, 7)));
-        check(by_ref("30008"), Some(Table::Holding), Kind::U16, Err("ref"));
-        check(At { address: Some(7), ..by_ref("40008") }, None, Kind::U16, Err("ref"));
-        check(At::default(), None, Kind::U16, Err("address"));
-        check(at(65535), None, Kind::U16, Ok((Table::Holding, 65535)));
-        check(at(65535), None, Kind::U32, Err("address"));
-        check(at(7), Some(Table::Coil), Kind::U16, Err("table"));
-        check(At { bit: Some(3), ..at(7) }, Some(Table::Coil), Kind::Bool, Err("bit"));
-        check(at(7), Some(Table::Holding), Kind::Bool, Err("bit"));
+        let at = |address| DataAddress { address: Some(address), ..DataAddress::default() };
+        let by_ref =
+            |text: &str| DataAddress { reference: Some(text.into()), ..DataAddress::default() };
+        check(at(7), None, PointKind::U16, Ok((Table::Holding, 7)));
+        check(at(7), None, PointKind::Bool, Ok((Table::Coil, 7)));
+        check(
+            DataAddress { bit: Some(3), ..at(7) },
+            None,
+            PointKind::Bool,
+            Ok((Table::Holding, 7)),
+        );
+        check(at(7), Some(Table::Input), PointKind::F32, Ok((Table::Input, 7)));
+        check(by_ref("40008"), None, PointKind::U16, Ok((Table::Holding, 7)));
+        check(by_ref("30008"), Some(Table::Holding), PointKind::U16, Err("ref"));
+        check(
+            DataAddress { address: Some(7), ..by_ref("40008") },
+            None,
+            PointKind::U16,
+            Err("ref"),
+        );
+        check(DataAddress::default(), None, PointKind::U16, Err("address"));
+        check(at(65535), None, PointKind::U16, Ok((Table::Holding, 65535)));
+        check(at(65535), None, PointKind::U32, Err("address"));
+        check(at(7), Some(Table::Coil), PointKind::U16, Err("table"));
+        check(
+            DataAddress { bit: Some(3), ..at(7) },
+            Some(Table::Coil),
+            PointKind::Bool,
+            Err("bit"),
+        );
+        check(at(7), Some(Table::Holding), PointKind::Bool, Err("bit"));
     }
 }

@@ -13,16 +13,16 @@ use super::breaker::Breaker;
 use super::bus::{BACKOFF, Client};
 use super::diagnostic::Counters;
 use super::load::{MOST, load};
-use super::place::{Place, Use};
+use super::place::{DataPlace, Use};
 use super::read::{Read, Spot, gather};
 use super::schedule::Schedule;
 use super::silence::Silence;
 use super::unit::Unit;
 use super::write::{Policy, Write};
-use super::{At, Config, GroupConfig, UnitConfig, When};
+use super::{Config, DataAddress, GroupConfig, UnitConfig, When};
 use crate::driver::OpenError;
 use crate::driver::modbus::wire::register::Misfit;
-use crate::driver::modbus::wire::request::{Ask, Request};
+use crate::driver::modbus::wire::request::{Ask, UnitRequest};
 use crate::driver::modbus::wire::table::Table;
 use crate::logged::OnChange;
 use crate::process::image::{Point, PointId, Points, Safe};
@@ -55,7 +55,7 @@ impl Client {
             told: OnChange::default(),
             planned_load: None,
         };
-        let mut inputs: Vec<Vec<(PointId, Place)>> = vec![Vec::new(); config.group.len()];
+        let mut inputs: Vec<Vec<(PointId, DataPlace)>> = vec![Vec::new(); config.group.len()];
         for (id, point) in points.iter().filter(|(_, point)| point.device == device) {
             let wanted = "{ group = \"...\", address = ... } or { unit = \"...\", ... }";
             let at = config.at.get(&point.name);
@@ -86,8 +86,8 @@ impl Client {
         &mut self,
         config: &Config,
         (id, point): (PointId, &Point),
-        at: &At,
-        inputs: &mut [Vec<(PointId, Place)>],
+        at: &DataAddress,
+        inputs: &mut [Vec<(PointId, DataPlace)>],
     ) -> Result<(), Misfit> {
         let purpose = Use::of(at, point.direction);
         purpose.allow(at)?;
@@ -95,7 +95,7 @@ impl Client {
             (Use::Read, _) => {
                 let names: Vec<_> = config.group.iter().map(|group| &*group.name).collect();
                 let group = find("group", at.group.as_deref(), &names)?;
-                let place = Place::new(at, Some(config.group[group].table), point.kind)?;
+                let place = DataPlace::new(at, Some(config.group[group].table), point.kind)?;
                 inputs[group].push((id, place));
             }
             (Use::Write, _) => {
@@ -116,9 +116,14 @@ impl Client {
     }
 
     /// Combines the places of a group into as few reads as possible, and adds these reads.
-    fn add_reads(&mut self, config: &Config, group: &GroupConfig, places: Vec<(PointId, Place)>) {
+    fn add_reads(
+        &mut self,
+        config: &Config,
+        group: &GroupConfig,
+        places: Vec<(PointId, DataPlace)>,
+    ) {
         let unit = config.unit.iter().position(|unit| unit.name == group.unit).unwrap_or_default();
-        let range = |place: &Place| {
+        let range = |place: &DataPlace| {
             let start = u32::from(place.address);
             start..start + u32::from(place.count())
         };
@@ -133,14 +138,14 @@ impl Client {
                 let place = range(place);
                 request.start <= place.start && place.end <= request.end
             });
-            let spot = |(id, place): &(PointId, Place)| Spot {
+            let spot = |(id, place): &(PointId, DataPlace)| Spot {
                 id: *id,
                 offset: usize::from(place.address - address),
                 layout: place.layout,
             };
             self.reads.push(Read {
                 unit,
-                request: Request { unit: config.unit[unit].id, ask },
+                request: UnitRequest { unit: config.unit[unit].id, ask },
                 period: group.period,
                 due: Duration::ZERO,
                 is_made: false,
@@ -189,7 +194,7 @@ impl Client {
             let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
             let probe_request = read.map(|read| read.request.clone());
             let probe_request = probe_request.or_else(|| write().map(Write::read_request));
-            let probe_request = probe_request.unwrap_or(Request { unit: said.id, ask });
+            let probe_request = probe_request.unwrap_or(UnitRequest { unit: said.id, ask });
             let cost = self.line.cost_of_silence(&probe_request);
             self.units.push(Unit {
                 name: said.name.clone(),
@@ -213,11 +218,11 @@ fn write(
     said: &UnitConfig,
     id: PointId,
     point: &Point,
-    at: &At,
+    at: &DataAddress,
 ) -> Result<Write, Misfit> {
     let misfit =
         |key, found: String, wanted: &str| Err(Misfit { key, found, wanted: wanted.to_owned() });
-    let place = Place::new(at, at.table, point.kind)?;
+    let place = DataPlace::new(at, at.table, point.kind)?;
     if !matches!(place.table, Table::Coil | Table::Holding) {
         let found = format!("table {}", place.table.word());
         return misfit("table", found, "\"coil\" or \"holding\": others cannot be written");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::driver::Part;
 use crate::driver::link::Side;
 use crate::driver::modbus::wire::register::Layout;
-use crate::driver::modbus::wire::request::{Reply, Request};
+use crate::driver::modbus::wire::request::{Reply, UnitRequest};
 use crate::logged::OnChange;
 use crate::process::image::{Freshness, PointId, Quality};
 
@@ -20,7 +20,7 @@ use crate::process::image::{Freshness, PointId, Quality};
 pub(super) struct Read {
     /// The index of the unit in the list of units.
     pub(super) unit: usize,
-    pub(super) request: Request,
+    pub(super) request: UnitRequest,
     pub(super) period: Duration,
     /// The time when the read is due next.
     pub(super) due: Duration,

@@ -21,7 +21,7 @@ use super::session::Session;
 use super::silence::Silence;
 use super::transport::Transport;
 use crate::driver::link::{Serve, Side};
-use crate::driver::modbus::wire::request::Request;
+use crate::driver::modbus::wire::request::UnitRequest;
 
 impl Serve for Client {
     async fn serve(&mut self, side: &mut Side) {
@@ -131,7 +131,7 @@ impl Client {
         let now = self.now();
         // A job waits as long as its reply could be confused with a late reply. The other jobs do
         // not wait for this job.
-        let free = |at: Duration, request: &dyn Fn() -> Request| {
+        let free = |at: Duration, request: &dyn Fn() -> UnitRequest| {
             let busy =
                 if transport.is_busy() { transport.busy_for(&request()) } else { Duration::ZERO };
             if busy.is_zero() { at } else { at.max(now + busy) }

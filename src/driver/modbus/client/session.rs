@@ -3,12 +3,12 @@
 //!
 //! A job needs the transport and the link, so `exchange.rs` passes both together as one
 //! [`Session`]. If the connection ends, the job ends at once with [`Over`]. Every other result of a
-//! request is an [`Outcome`], and `exchange.rs` decides what follows from it. `transport.rs`
+//! request is an [`ExchangeResult`], and `exchange.rs` decides what follows from it. `transport.rs`
 //! handles the bytes and the times.
 
 use super::transport::Transport;
 use crate::driver::link::Side;
-use crate::driver::modbus::wire::request::{Reply, Request, WireError};
+use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError};
 
 /// An open connection: the transport to the units, and the link to the scan.
 pub(super) struct Session<'s> {
@@ -21,11 +21,11 @@ impl Session<'_> {
     ///
     /// # Errors
     /// When the connection has ended.
-    pub(super) async fn transact(&mut self, request: &Request) -> Result<Outcome, Over> {
+    pub(super) async fn transact(&mut self, request: &UnitRequest) -> Result<ExchangeResult, Over> {
         match self.transport.transact(request).await {
-            Ok(reply) => Ok(Outcome::Reply(reply)),
+            Ok(reply) => Ok(ExchangeResult::Reply(reply)),
             Err(WireError::Closed(why)) => Err(Over(why)),
-            Err(error) => Ok(Outcome::Failed(error)),
+            Err(error) => Ok(ExchangeResult::Failed(error)),
         }
     }
 }
@@ -36,14 +36,14 @@ pub(super) struct Over(pub(super) String);
 
 /// The outcome of a request on a connection that has not ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ExchangeResult {
     /// The unit has done what the request asked for.
     Reply(Reply),
     /// There is no valid reply, or the unit has refused the request.
     Failed(WireError),
 }
 
-impl Outcome {
+impl ExchangeResult {
     /// Returns the reply. Returns `None` if the request has failed.
     pub(super) const fn reply(&self) -> Option<&Reply> {
         match self {

@@ -5,8 +5,8 @@
 //! read the same register, even with two types, so such a configuration is allowed. Two writers of
 //! one register are an error, which `plan.rs` refuses.
 
-use super::place::{Place, Use};
-use super::{At, Config};
+use super::place::{DataPlace, Use};
+use super::{Config, DataAddress};
 use crate::driver::Location;
 use crate::driver::location::word;
 use crate::process::image::{Point, PointId, Points};
@@ -26,7 +26,7 @@ pub(super) fn locations(
 }
 
 /// Returns the place of a point that is read or written. Returns `None` for a diagnostic input.
-fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<Location> {
+fn place(config: &Config, device: usize, point: &Point, at: &DataAddress) -> Option<Location> {
     let (unit, table) = match Use::of(at, point.direction) {
         Use::Read => {
             let group = config.group.iter().find(|group| Some(&group.name) == at.group.as_ref())?;
@@ -35,7 +35,7 @@ fn place(config: &Config, device: usize, point: &Point, at: &At) -> Option<Locat
         Use::Write => (at.unit.as_ref()?, at.table),
         Use::Diagnostic => return None,
     };
-    let Place { table, address, layout } = Place::new(at, table, point.kind).ok()?;
+    let DataPlace { table, address, layout } = DataPlace::new(at, table, point.kind).ok()?;
     let part = layout.and_then(|layout| layout.part());
     let first = u32::from(address);
     let end = first + layout.map_or(1, |layout| layout.registers() as u32);

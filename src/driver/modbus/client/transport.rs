@@ -18,7 +18,7 @@ use tokio_serial::SerialPortBuilderExt;
 
 use super::line::{Line, Parity, Serial, Target};
 use super::outstanding::OutstandingReplies;
-use crate::driver::modbus::wire::request::{Reply, Request, WireError, crc};
+use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError, crc};
 use crate::driver::tcp::set_up;
 
 /// The length of the longest frame in bytes: 260 over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).
@@ -96,7 +96,7 @@ impl Transport {
 
     /// Returns how long a late reply may still come that could be taken for the reply to this
     /// request. The caller should not send the request during this time.
-    pub fn busy_for(&self, request: &Request) -> Duration {
+    pub fn busy_for(&self, request: &UnitRequest) -> Duration {
         let busy_until = self.outstanding.busy_until(request);
         busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
@@ -133,7 +133,7 @@ impl Transport {
     /// # Errors
     /// When no valid reply to this request comes, or when the unit refuses the request. After
     /// [`WireError::Closed`] the transport cannot be used any more.
-    pub async fn transact(&mut self, request: &Request) -> Result<Reply, WireError> {
+    pub async fn transact(&mut self, request: &UnitRequest) -> Result<Reply, WireError> {
         self.quiet_until(Instant::now() + self.busy_for(request));
         // A sleep of tokio can take up to 1 ms even if its time is already over. Therefore the code
         // sleeps only until a time in the future.
@@ -181,7 +181,7 @@ impl Transport {
     /// request.
     async fn transact_tcp(
         &mut self,
-        request: &Request,
+        request: &UnitRequest,
         started: Instant,
     ) -> Result<Reply, WireError> {
         self.tid = self.tid.wrapping_add(1);
@@ -234,7 +234,7 @@ impl Transport {
     /// Sends a request in a frame of the serial line, and waits for the reply.
     async fn transact_rtu(
         &mut self,
-        request: &Request,
+        request: &UnitRequest,
         started: Instant,
     ) -> Result<Reply, WireError> {
         // Bytes that have arrived since the last reply belong to no request, so they are dropped.
@@ -249,7 +249,7 @@ impl Transport {
     /// request, or the length of an exception.
     async fn receive_rtu(
         &mut self,
-        request: &Request,
+        request: &UnitRequest,
         deadline: Instant,
     ) -> Result<Vec<u8>, WireError> {
         let mut frame = Vec::with_capacity(MAX_FRAME);
@@ -260,7 +260,7 @@ impl Transport {
                     return Err(WireError::Garbage("another unit"));
                 }
                 [_, function, ..] if function == request.function() => 3 + request.reply_len(),
-                // The frame is an exception, or `Request::reply` refuses it later.
+                // The frame is an exception, or `UnitRequest::reply` refuses it later.
                 _ => 5,
             };
             if frame.len() >= length {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::breaker::{Breaker, Health};
 use super::diagnostic::Counters;
 use crate::driver::Part;
-use crate::driver::modbus::wire::request::{Kind, Request};
+use crate::driver::modbus::wire::request::{RequestKind, UnitRequest};
 
 /// One unit of a bus.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Unit {
     /// The time between two probes of the unit, if the driver sends it no other request.
     pub(super) probe: Duration,
     /// The request of a probe, which is used only if the unit has no reads.
-    pub(super) probe_request: Request,
+    pub(super) probe_request: UnitRequest,
     pub(super) breaker: Breaker,
     pub(super) counters: Counters,
     /// The time of the last request to the unit, of any kind.
@@ -32,14 +32,14 @@ pub(super) struct Unit {
     /// The kinds of request that the unit has answered. The set is cleared when a connection is
     /// made and when the unit goes offline. The set cannot grow without limit, because the client
     /// has a fixed number of requests for the unit.
-    pub(super) answered: HashSet<Kind>,
+    pub(super) answered: HashSet<RequestKind>,
 }
 
 impl Unit {
     /// Whether a missing reply to `request` shows that the unit is absent. Many units do not answer
     /// requests for addresses that do not exist. If the unit has answered requests of other kinds
     /// but never one of this kind, the missing reply shows nothing.
-    pub(super) fn is_missed_by(&self, request: &Request) -> bool {
+    pub(super) fn is_missed_by(&self, request: &UnitRequest) -> bool {
         self.answered.is_empty() || self.answered.contains(&request.kind())
     }
 

@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use super::place::Place;
+use super::place::DataPlace;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, DEVICE_AGAIN, Refusal, SILENT_AGAIN};
 use crate::driver::modbus::wire::register::MAX_REGISTERS;
-use crate::driver::modbus::wire::request::{Ask, Reply, Request, WireError};
+use crate::driver::modbus::wire::request::{Ask, Reply, UnitRequest, WireError};
 use crate::logged::OnChange;
 use crate::process::image::{PointId, Raw};
 
@@ -37,7 +37,7 @@ pub(super) struct Write {
     pub(super) unit: usize,
     /// The unit's address on the bus.
     pub(super) unit_id: u8,
-    pub(super) place: Place,
+    pub(super) place: DataPlace,
     pub(super) policy: Policy,
     /// Whether to write with function codes 5 and 6 instead of 15 and 16.
     pub(super) single: bool,
@@ -119,8 +119,8 @@ impl Write {
     }
 
     /// Returns the request that writes this value.
-    pub(super) fn request(&self, raw: Raw) -> Request {
-        let Place { address, layout, .. } = self.place;
+    pub(super) fn request(&self, raw: Raw) -> UnitRequest {
+        let DataPlace { address, layout, .. } = self.place;
         let ask = match layout {
             None => Ask::WriteCoil { address, on: raw[0] != 0, single: self.single },
             Some(layout) => {
@@ -130,14 +130,14 @@ impl Write {
                 Ask::WriteRegisters { address, values, single: self.single }
             }
         };
-        Request { unit: self.unit_id, ask }
+        UnitRequest { unit: self.unit_id, ask }
     }
 
     /// Returns the request that reads the output back from the unit.
-    pub(super) fn read_request(&self) -> Request {
-        let Place { table, address, .. } = self.place;
+    pub(super) fn read_request(&self) -> UnitRequest {
+        let DataPlace { table, address, .. } = self.place;
         let ask = Ask::Read { table, address, count: self.place.count() };
-        Request { unit: self.unit_id, ask }
+        UnitRequest { unit: self.unit_id, ask }
     }
 
     /// Whether the reply `read` shows that the unit has the value `raw`.
@@ -156,17 +156,17 @@ impl Write {
 mod tests {
     use super::*;
     use crate::driver::modbus::wire::table::Table;
-    use crate::process::image::{Direction, Kind, Point, Points};
+    use crate::process::image::{Direction, Point, PointKind, Points};
 
     const MS: Duration = Duration::from_millis(1);
 
     fn write(policy: Policy) -> Write {
-        let points = Points::new(vec![Point::new("p", Direction::Out, Kind::Bool)], 0, 1);
+        let points = Points::new(vec![Point::new("p", Direction::Out, PointKind::Bool)], 0, 1);
         Write {
             id: points.find("p").unwrap(),
             unit: 0,
             unit_id: 1,
-            place: Place { table: Table::Coil, address: 0, layout: None },
+            place: DataPlace { table: Table::Coil, address: 0, layout: None },
             policy,
             single: true,
             readback: false,

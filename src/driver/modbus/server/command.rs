@@ -16,9 +16,9 @@ use super::map::Form;
 use super::seen::{Instead, Seen};
 use super::shown::form;
 use crate::driver::OpenError;
-use crate::driver::modbus::wire::register::{Byte, Order};
+use crate::driver::modbus::wire::register::{Byte, WordOrder};
 use crate::driver::modbus::wire::table::Table;
-use crate::process::image::{Direction, Freshness, Kind, Point, PointId, Quality, Raw, Value};
+use crate::process::image::{Direction, Freshness, Point, PointId, PointKind, Quality, Raw, Value};
 
 /// The range of `expires`. No client can repeat a command over a network faster than every 10 ms. A
 /// command that is valid for more than a day practically never expires.
@@ -33,13 +33,13 @@ const STEP: f64 = 1e-6;
 /// The key `at` of a point: where clients write the point, and which values are accepted.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct At {
+pub struct CommandAddress {
     /// The table of the point: `coil` or `holding`.
     pub table: Table,
     /// The address of the point's coil or first register, counted from 0.
     pub address: u16,
     /// The order of the bytes in the registers.
-    pub order: Option<Order>,
+    pub order: Option<WordOrder>,
     /// The half of a register that contains the point.
     pub byte: Option<Byte>,
     /// The bit of a register that contains the point.
@@ -66,8 +66,8 @@ pub enum Expires {
 
 impl<'de> Deserialize<'de> for Expires {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
+        struct ExpiresVisitor;
+        impl Visitor<'_> for ExpiresVisitor {
             type Value = Expires;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for Expires {
                 }
             }
         }
-        from.deserialize_str(Text)
+        from.deserialize_str(ExpiresVisitor)
     }
 }
 
@@ -106,7 +106,11 @@ impl Command {
     ///
     /// # Errors
     /// When clients cannot write the point as the keys describe it.
-    pub(super) fn plan(id: PointId, point: &Point, at: &At) -> Result<(Self, Form), OpenError> {
+    pub(super) fn plan(
+        id: PointId,
+        point: &Point,
+        at: &CommandAddress,
+    ) -> Result<(Self, Form), OpenError> {
         let wrong =
             |key: &str, found: &str, wanted: &str| OpenError::at(&point.name, key, found, wanted);
         if point.direction == Direction::Out {
@@ -122,7 +126,7 @@ impl Command {
         let expires = expires(point, at, &wrong)?;
         for (key, limit) in [("min", at.min), ("max", at.max)] {
             let Some(limit) = limit else { continue };
-            if point.kind == Kind::Bool || point.raw_of(limit).is_err() {
+            if point.kind == PointKind::Bool || point.raw_of(limit).is_err() {
                 let wanted = format!("a number that fits type {}", point.kind);
                 return Err(wrong(key, &limit.to_string(), &wanted));
             }
@@ -152,7 +156,7 @@ impl Command {
     /// value at a limit is accepted despite rounding: 1023 * 0.1 is a little more than 102.3.
     pub(super) fn is_in_range(&self, raw: &Raw) -> bool {
         let value = number(self.point.value_of(raw));
-        let is_float = matches!(self.point.kind, Kind::F32 | Kind::F64);
+        let is_float = matches!(self.point.kind, PointKind::F32 | PointKind::F64);
         let slack = if is_float { 0.0 } else { self.point.scale.abs() * STEP };
         self.point.is_finite(raw)
             && self.min.is_none_or(|min| value >= number(min) - slack)
@@ -195,7 +199,7 @@ fn number(value: Value) -> f64 {
 /// Checks the key `expires` of a point. Returns `None` if the command never expires.
 fn expires(
     point: &Point,
-    at: &At,
+    at: &CommandAddress,
     wrong: &impl Fn(&str, &str, &str) -> OpenError,
 ) -> Result<Option<Duration>, OpenError> {
     if point.freshness.bad_after.is_some() {
@@ -222,8 +226,8 @@ mod tests {
     #[test]
     fn a_range_is_in_the_unit_of_the_point() {
         let point =
-            Point { scale: 0.1, offset: -10.0, ..Point::new("c", Direction::In, Kind::U16) };
-        let at = At {
+            Point { scale: 0.1, offset: -10.0, ..Point::new("c", Direction::In, PointKind::U16) };
+        let at = CommandAddress {
             table: Table::Holding,
             address: 0,
             order: None,
@@ -245,14 +249,14 @@ mod tests {
         check(305, true);
         check(306, false);
         check(0xffff, false);
-        let point = Point { scale: 0.1, ..Point::new("c", Direction::In, Kind::U16) };
-        let at = At { max: Some(Value::Real(102.3)), min: None, ..at };
+        let point = Point { scale: 0.1, ..Point::new("c", Direction::In, PointKind::U16) };
+        let at = CommandAddress { max: Some(Value::Real(102.3)), min: None, ..at };
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();
         assert!(command.is_in_range(&[0xff, 3, 0, 0, 0, 0, 0, 0]), "1023");
         assert!(!command.is_in_range(&[0, 4, 0, 0, 0, 0, 0, 0]), "1024");
         // Without a limit, every number is accepted that is finite after scale and offset.
-        let point = Point { scale: 1e10, ..Point::new("c", Direction::In, Kind::F64) };
-        let at = At { max: None, ..at };
+        let point = Point { scale: 1e10, ..Point::new("c", Direction::In, PointKind::F64) };
+        let at = CommandAddress { max: None, ..at };
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();
         for (raw, expected) in [(1e290, true), (1e300, false), (f64::NAN, false)] {
             assert_eq!(command.is_in_range(&raw.to_le_bytes()), expected, "{raw}");
@@ -263,7 +267,7 @@ mod tests {
     fn a_command_is_believed_for_a_while() {
         let mut command = Command {
             id: PointId(0),
-            point: Point::new("c", Direction::In, Kind::Bool),
+            point: Point::new("c", Direction::In, PointKind::Bool),
             min: None,
             max: None,
             expires: Some(Duration::from_secs(10)),

@@ -167,8 +167,8 @@ impl<T: Item> Map<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::modbus::wire::register::{Byte, Order};
-    use crate::process::image::Kind;
+    use crate::driver::modbus::wire::register::{Byte, WordOrder};
+    use crate::process::image::PointKind;
 
     impl Item for u8 {
         /// Even items may share a register with even items, and odd items with odd items.
@@ -177,16 +177,16 @@ mod tests {
         }
     }
 
-    fn whole(kind: Kind) -> Form {
+    fn whole(kind: PointKind) -> Form {
         Form::Registers(Layout::new(kind, None, None, None).unwrap())
     }
 
     fn half(byte: Byte) -> Form {
-        Form::Registers(Layout::new(Kind::U8, None, Some(byte), None).unwrap())
+        Form::Registers(Layout::new(PointKind::U8, None, Some(byte), None).unwrap())
     }
 
     fn bit(bit: u8) -> Form {
-        Form::Registers(Layout::new(Kind::Bool, None, None, Some(bit)).unwrap())
+        Form::Registers(Layout::new(PointKind::Bool, None, None, Some(bit)).unwrap())
     }
 
     #[test]
@@ -195,30 +195,33 @@ mod tests {
         let mut add = |at, form, item, expected: Result<(), Clash<u8>>| {
             assert_eq!(map.add((Table::Input, at), form, item), expected, "{item}");
         };
-        add(10, whole(Kind::U32), 1, Ok(()));
-        add(10, whole(Kind::U16), 2, Err(Clash::With(1)));
-        add(11, whole(Kind::U16), 3, Err(Clash::With(1)));
-        add(9, whole(Kind::U32), 4, Err(Clash::With(1)));
-        add(8, whole(Kind::U64), 5, Err(Clash::With(1)));
-        add(8, whole(Kind::F32), 6, Ok(()));
+        add(10, whole(PointKind::U32), 1, Ok(()));
+        add(10, whole(PointKind::U16), 2, Err(Clash::With(1)));
+        add(11, whole(PointKind::U16), 3, Err(Clash::With(1)));
+        add(9, whole(PointKind::U32), 4, Err(Clash::With(1)));
+        add(8, whole(PointKind::U64), 5, Err(Clash::With(1)));
+        add(8, whole(PointKind::F32), 6, Ok(()));
         add(12, bit(3), 7, Ok(()));
         add(12, bit(4), 9, Ok(()));
         add(12, bit(5), 8, Err(Clash::With(7)));
         add(12, bit(3), 9, Err(Clash::With(7)));
         add(12, half(Byte::Lo), 11, Err(Clash::With(7)));
         add(12, half(Byte::Hi), 11, Ok(()));
-        add(12, whole(Kind::U16), 12, Err(Clash::With(7)));
-        add(0xffff, whole(Kind::U16), 13, Ok(()));
-        add(0xffff, whole(Kind::U32), 14, Err(Clash::Beyond));
-        assert_eq!(map.add((Table::Holding, 10), whole(Kind::U64), 15), Ok(()));
+        add(12, whole(PointKind::U16), 12, Err(Clash::With(7)));
+        add(0xffff, whole(PointKind::U16), 13, Ok(()));
+        add(0xffff, whole(PointKind::U32), 14, Err(Clash::Beyond));
+        assert_eq!(map.add((Table::Holding, 10), whole(PointKind::U64), 15), Ok(()));
     }
 
     #[test]
     fn only_whole_values_without_holes_are_found() {
         let mut map = Map::new();
-        for (at, form, item) in
-            [(4, whole(Kind::U32), 1), (6, bit(0), 2), (6, bit(9), 4), (8, whole(Kind::F64), 5)]
-        {
+        for (at, form, item) in [
+            (4, whole(PointKind::U32), 1),
+            (6, bit(0), 2),
+            (6, bit(9), 4),
+            (8, whole(PointKind::F64), 5),
+        ] {
             map.add((Table::Holding, at), form, item).unwrap();
         }
         let check = |start, count, expected: Option<&[(usize, u8)]>| {
@@ -248,8 +251,8 @@ mod tests {
 
     #[test]
     fn values_survive_their_cells() {
-        let order = Layout::new(Kind::U32, Some(Order::Cdab), None, None).unwrap();
-        for form in [Form::Registers(order), whole(Kind::U32)] {
+        let order = Layout::new(PointKind::U32, Some(WordOrder::Cdab), None, None).unwrap();
+        for form in [Form::Registers(order), whole(PointKind::U32)] {
             let (raw, mut cells) = ([1, 2, 3, 4, 0, 0, 0, 0], [0; 2]);
             form.put(raw, &mut cells);
             assert_eq!(form.take(&cells), Ok(raw));

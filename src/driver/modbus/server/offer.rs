@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::Config;
 use super::command::Command;
 use super::map::{self, Clash, Form, Map, Slot};
-use super::request::{Exception, Request, cells_read, cells_written, refused};
+use super::request::{Exception, ServerRequest, cells_read, cells_written, refused};
 use super::shown::Shown;
 use crate::driver::OpenError;
 use crate::driver::export::Export;
@@ -173,12 +173,12 @@ impl Offer {
         now: Duration,
         take: &mut dyn FnMut(PointId, Raw),
     ) -> Vec<u8> {
-        let done = Request::parse(pdu).and_then(|request| match request {
-            Request::Read { table, start, count } => {
+        let done = ServerRequest::parse(pdu).and_then(|request| match request {
+            ServerRequest::Read { table, start, count } => {
                 let cells = self.read((table, start, usize::from(count)), export, now)?;
                 Ok(cells_read(pdu[0], table, &cells))
             }
-            Request::Write { table, start, cells } => {
+            ServerRequest::Write { table, start, cells } => {
                 for (n, raw) in self.commands_in(table, start, &cells)? {
                     self.commands[n].take(raw, now);
                     take(self.commands[n].id, raw);

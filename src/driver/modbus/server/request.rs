@@ -29,7 +29,7 @@ pub(super) enum Exception {
 
 /// A parsed request. A cell is a register, or a bit that is 0 or 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum ServerRequest {
     /// Read `count` cells from the address `start` on.
     Read { table: Table, start: u16, count: u16 },
     /// Write all these cells from the address `start` on, or none of them.
@@ -39,7 +39,7 @@ pub(super) enum Request {
 /// The value that switches a single coil on. The value 0 switches the coil off.
 const ON: u16 = 0xff00;
 
-impl Request {
+impl ServerRequest {
     /// Parses a request, which begins with its function code.
     ///
     /// # Errors
@@ -87,26 +87,26 @@ fn end(start: u16, count: u16) -> Result<(), Exception> {
 }
 
 /// Parses a read, without its function code.
-fn read(table: Table, rest: &[u8]) -> Result<Request, Exception> {
+fn read(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     let [start, count] = only_numbers(rest)?;
     limit(count, table.most())?;
     end(start, count)?;
-    Ok(Request::Read { table, start, count })
+    Ok(ServerRequest::Read { table, start, count })
 }
 
 /// Parses a write of one cell, without its function code.
-fn write_one(table: Table, rest: &[u8]) -> Result<Request, Exception> {
+fn write_one(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     let [start, cell] = only_numbers(rest)?;
     let cell = match (table.is_bits(), cell) {
         (true, ON) => 1,
         (true, 0) | (false, _) => cell,
         _ => return Err(Exception::Value),
     };
-    Ok(Request::Write { table, start, cells: vec![cell] })
+    Ok(ServerRequest::Write { table, start, cells: vec![cell] })
 }
 
 /// Parses a write of several cells, without its function code.
-fn write(table: Table, rest: &[u8]) -> Result<Request, Exception> {
+fn write(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     let ([start, count], rest) = numbers(rest)?;
     limit(count, table.most_written())?;
     let (&said, data) = rest.split_first().ok_or(Exception::Value)?;
@@ -122,7 +122,7 @@ fn write(table: Table, rest: &[u8]) -> Result<Request, Exception> {
         true => (0..usize::from(count)).map(|n| u16::from(data[n / 8] >> (n % 8) & 1)).collect(),
         false => data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect(),
     };
-    Ok(Request::Write { table, start, cells })
+    Ok(ServerRequest::Write { table, start, cells })
 }
 
 /// Makes the answer to a read. The cells are the values that were read.
@@ -156,12 +156,12 @@ mod tests {
 
     #[test]
     fn requests_are_understood_or_refused() {
-        fn check(pdu: &[u8], expected: Result<Request, Exception>) {
-            assert_eq!(Request::parse(pdu), expected, "{pdu:02x?}");
+        fn check(pdu: &[u8], expected: Result<ServerRequest, Exception>) {
+            assert_eq!(ServerRequest::parse(pdu), expected, "{pdu:02x?}");
         }
-        let read = |table, start, count| Ok(Request::Read { table, start, count });
+        let read = |table, start, count| Ok(ServerRequest::Read { table, start, count });
         let write = |table, start, cells: &[u16]| {
-            Ok(Request::Write { table, start, cells: cells.to_vec() })
+            Ok(ServerRequest::Write { table, start, cells: cells.to_vec() })
         };
         check(&[1, 0, 5, 7, 0xd0], read(Table::Coil, 5, 2000));
         check(&[2, 0xff, 0xff, 0, 1], read(Table::Discrete, 0xffff, 1));

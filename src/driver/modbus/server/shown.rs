@@ -13,9 +13,9 @@ use super::map::Form;
 use super::seen::{Instead, Seen};
 use crate::driver::OpenError;
 use crate::driver::export::Export;
-use crate::driver::modbus::wire::register::{Byte, Layout, Order};
+use crate::driver::modbus::wire::register::{Byte, Layout, WordOrder};
 use crate::driver::modbus::wire::table::Table;
-use crate::process::image::{Direction, Kind, Point, Points, Quality, Value};
+use crate::process::image::{Direction, Point, PointKind, Points, Quality, Value};
 
 /// The age after which an export is outdated. An export is a copy of the controller's values, which
 /// the daemon renews up to fifty times a second. An older export shows that the scan stands, so
@@ -34,9 +34,9 @@ pub struct Show {
     pub address: u16,
     /// The type of the value in its registers. In a table of bits, the type is always bool.
     #[serde(rename = "type")]
-    pub kind: Option<Kind>,
+    pub kind: Option<PointKind>,
     /// The order of the bytes in the registers.
-    pub order: Option<Order>,
+    pub order: Option<WordOrder>,
     /// The half of a register that contains the value.
     pub byte: Option<Byte>,
     /// The bit of a register that contains the value.
@@ -87,8 +87,8 @@ pub(super) struct Shown {
 /// fit.
 pub(super) fn form(
     table: Table,
-    kind: Kind,
-    (order, byte, bit): (Option<Order>, Option<Byte>, Option<u8>),
+    kind: PointKind,
+    (order, byte, bit): (Option<WordOrder>, Option<Byte>, Option<u8>),
     wrong: &impl Fn(&str, &str, &str) -> OpenError,
 ) -> Result<Form, OpenError> {
     if !table.is_bits() {
@@ -99,7 +99,7 @@ pub(super) fn form(
     }
     let needless = [("order", order.is_some()), ("byte", byte.is_some()), ("bit", bit.is_some())];
     match needless.iter().find(|(_, is_there)| *is_there) {
-        _ if kind != Kind::Bool => {
+        _ if kind != PointKind::Bool => {
             let found = format!("a {kind} in a table of bits");
             Err(wrong("type", &found, "a bool there, or the table \"input\" or \"holding\""))
         }
@@ -118,19 +118,22 @@ impl Shown {
             OpenError::new(format!("show[{n}].{key}"), found, wanted)
         };
         let kind = match show.kind {
-            None if show.table.is_bits() => Kind::Bool,
+            None if show.table.is_bits() => PointKind::Bool,
             None => return Err(wrong("type", "nothing", "its type in registers, such as \"f32\"")),
             Some(kind) => kind,
         };
         let form = form(show.table, kind, (show.order, show.byte, show.bit), &wrong)?;
         if let Some(point) = points.find(&show.name).map(|id| &points[id])
-            && (point.kind == Kind::Bool) != (kind == Kind::Bool)
+            && (point.kind == PointKind::Bool) != (kind == PointKind::Bool)
         {
             let found = format!("{kind} for {}, which is a {}", show.name, point.kind);
             return Err(wrong("type", &found, "a bool for a bool, a number for a number"));
         }
         let is_scaled = show.scale != 1.0 || show.offset != 0.0;
-        if !show.scale.is_normal() || !show.offset.is_finite() || is_scaled && kind == Kind::Bool {
+        if !show.scale.is_normal()
+            || !show.offset.is_finite()
+            || is_scaled && kind == PointKind::Bool
+        {
             let found = format!("{} and offset {} for a {kind}", show.scale, show.offset);
             return Err(wrong("scale", &found, "finite numbers, a scale other than 0, no bool"));
         }
@@ -177,10 +180,10 @@ impl Shown {
 fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw> {
     let mut raw = [0; 8];
     match (wire.kind, value) {
-        (Kind::F32, Value::Real(nan)) if nan.is_nan() => {
+        (PointKind::F32, Value::Real(nan)) if nan.is_nan() => {
             raw[..4].copy_from_slice(&f32::NAN.to_le_bytes());
         }
-        (Kind::F64, Value::Real(nan)) if nan.is_nan() => raw = f64::NAN.to_le_bytes(),
+        (PointKind::F64, Value::Real(nan)) if nan.is_nan() => raw = f64::NAN.to_le_bytes(),
         _ => raw = wire.raw_of(value).ok()?,
     }
     Some(raw)

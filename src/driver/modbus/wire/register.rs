@@ -4,7 +4,7 @@
 //! A register has 16 bits, and its high byte is sent first (Modbus application protocol 1.1b3,
 //! 4.2). The protocol does not define values wider than 16 bits, so each device has its own byte
 //! order. Terms such as "big endian" and "swapped" have a different meaning in every tool.
-//! Therefore an [`Order`] lists the bytes in the order in which they are sent on the wire. The
+//! Therefore an [`WordOrder`] lists the bytes in the order in which they are sent on the wire. The
 //! letter A is the most significant byte of the value. Example: the u32 value 0x01020304.
 //!
 //! | order | first register | second register |
@@ -19,7 +19,7 @@
 
 use serde::Deserialize;
 
-use crate::process::image::{Kind, Raw};
+use crate::process::image::{PointKind, Raw};
 
 /// The number of registers of the widest value, which has 64 bits.
 pub const MAX_REGISTERS: usize = 4;
@@ -29,7 +29,7 @@ pub const MAX_REGISTERS: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "each is named by what it is")]
-pub enum Order {
+pub enum WordOrder {
     Ab,
     Ba,
     Abcd,
@@ -42,7 +42,7 @@ pub enum Order {
     Hgfedcba,
 }
 
-impl Order {
+impl WordOrder {
     /// Returns all orders for a value that occupies this number of registers. The first order is
     /// the default.
     pub const fn of(registers: usize) -> &'static [Self] {
@@ -91,7 +91,7 @@ pub enum Byte {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// All bits of one to four registers, in this byte order.
-    Whole(Order),
+    Whole(WordOrder),
     /// One byte of one register.
     Half(Byte),
     /// One bit of one register. Bit 0 is the lowest bit.
@@ -102,7 +102,7 @@ enum Part {
 /// that the value occupies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    kind: Kind,
+    kind: PointKind,
     part: Part,
 }
 
@@ -128,8 +128,8 @@ impl Layout {
     /// # Errors
     /// When a key is missing or does not fit the type.
     pub fn new(
-        kind: Kind,
-        order: Option<Order>,
+        kind: PointKind,
+        order: Option<WordOrder>,
         byte: Option<Byte>,
         bit: Option<u8>,
     ) -> Result<Self, Misfit> {
@@ -137,10 +137,10 @@ impl Layout {
             Err(Misfit { key, found, wanted: wanted.to_owned() })
         };
         let width = kind.size() as usize / 2;
-        if let (Some(bit), true) = (bit, kind != Kind::Bool) {
+        if let (Some(bit), true) = (bit, kind != PointKind::Bool) {
             return misfit("bit", format!("{bit} for a {kind}"), "a bit for a bool only");
         }
-        if byte.is_some() && !matches!(kind, Kind::U8 | Kind::I8) {
+        if byte.is_some() && !matches!(kind, PointKind::U8 | PointKind::I8) {
             return misfit("byte", format!("a half for a {kind}"), "a half for u8 and i8 only");
         }
         if let (Some(order), true) = (order, width == 0) {
@@ -148,23 +148,23 @@ impl Layout {
             return misfit("order", found, "an order for types of 16 bits and more");
         }
         let part = match (kind, byte, bit) {
-            (Kind::Bool, _, Some(bit @ 0..=15)) => Part::Bit(bit),
-            (Kind::Bool, _, Some(bit)) => {
+            (PointKind::Bool, _, Some(bit @ 0..=15)) => Part::Bit(bit),
+            (PointKind::Bool, _, Some(bit)) => {
                 return misfit("bit", bit.to_string(), "from 0, the lowest, to 15");
             }
-            (Kind::Bool, _, None) => {
+            (PointKind::Bool, _, None) => {
                 return misfit("bit", "nothing".into(), "the bit of the register, 0 to 15");
             }
             (_, Some(byte), _) => Part::Half(byte),
-            (Kind::U8 | Kind::I8, None, _) => {
+            (PointKind::U8 | PointKind::I8, None, _) => {
                 return misfit("byte", "nothing".into(), "\"hi\" or \"lo\"");
             }
-            _ => Part::Whole(order.unwrap_or(Order::of(width)[0])),
+            _ => Part::Whole(order.unwrap_or(WordOrder::of(width)[0])),
         };
         if let Part::Whole(order) = part
-            && !Order::of(width).contains(&order)
+            && !WordOrder::of(width).contains(&order)
         {
-            let words: Vec<_> = Order::of(width).iter().map(|order| order.word()).collect();
+            let words: Vec<_> = WordOrder::of(width).iter().map(|order| order.word()).collect();
             let found = format!("{:?} for a {kind}", order.word());
             return misfit("order", found, &words.join(", "));
         }
@@ -218,8 +218,8 @@ impl Layout {
             }
         }
         let is_finite = match self.kind {
-            Kind::F32 => f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]).is_finite(),
-            Kind::F64 => f64::from_le_bytes(raw).is_finite(),
+            PointKind::F32 => f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]).is_finite(),
+            PointKind::F64 => f64::from_le_bytes(raw).is_finite(),
             _ => true,
         };
         if is_finite { Ok(raw) } else { Err(NotFinite) }
@@ -268,44 +268,49 @@ mod tests {
         assert!(over[registers.len()..].iter().all(|r| *r == 0xffff), "{layout:?} wrote beside");
     }
 
-    fn whole(kind: Kind, order: Option<Order>) -> Result<Layout, Misfit> {
+    fn whole(kind: PointKind, order: Option<WordOrder>) -> Result<Layout, Misfit> {
         Layout::new(kind, order, None, None)
     }
 
     #[test]
     fn orders_are_what_their_letters_say() {
-        fn check_order(kind: Kind, order: Option<Order>, registers: &[u16], value: &[u8]) {
+        fn check_order(kind: PointKind, order: Option<WordOrder>, registers: &[u16], value: &[u8]) {
             check(whole(kind, order), registers, value, registers);
         }
         let (narrow, wide) = (0x0102_u16.to_le_bytes(), 0x0102_0304_u32.to_le_bytes());
-        check_order(Kind::U16, None, &[0x0102], &narrow);
-        check_order(Kind::U16, Some(Order::Ab), &[0x0102], &narrow);
-        check_order(Kind::I16, Some(Order::Ba), &[0x0201], &narrow);
-        check_order(Kind::I16, None, &[0xfffe], &(-2i16).to_le_bytes());
-        check_order(Kind::U32, None, &[0x0102, 0x0304], &wide);
-        check_order(Kind::U32, Some(Order::Abcd), &[0x0102, 0x0304], &wide);
-        check_order(Kind::I32, Some(Order::Cdab), &[0x0304, 0x0102], &wide);
-        check_order(Kind::U32, Some(Order::Badc), &[0x0201, 0x0403], &wide);
-        check_order(Kind::U32, Some(Order::Dcba), &[0x0403, 0x0201], &wide);
-        check_order(Kind::F32, None, &[0x3fc0, 0x0000], &1.5f32.to_le_bytes());
-        check_order(Kind::F32, Some(Order::Cdab), &[0x0000, 0x3fc0], &1.5f32.to_le_bytes());
+        check_order(PointKind::U16, None, &[0x0102], &narrow);
+        check_order(PointKind::U16, Some(WordOrder::Ab), &[0x0102], &narrow);
+        check_order(PointKind::I16, Some(WordOrder::Ba), &[0x0201], &narrow);
+        check_order(PointKind::I16, None, &[0xfffe], &(-2i16).to_le_bytes());
+        check_order(PointKind::U32, None, &[0x0102, 0x0304], &wide);
+        check_order(PointKind::U32, Some(WordOrder::Abcd), &[0x0102, 0x0304], &wide);
+        check_order(PointKind::I32, Some(WordOrder::Cdab), &[0x0304, 0x0102], &wide);
+        check_order(PointKind::U32, Some(WordOrder::Badc), &[0x0201, 0x0403], &wide);
+        check_order(PointKind::U32, Some(WordOrder::Dcba), &[0x0403, 0x0201], &wide);
+        check_order(PointKind::F32, None, &[0x3fc0, 0x0000], &1.5f32.to_le_bytes());
+        check_order(
+            PointKind::F32,
+            Some(WordOrder::Cdab),
+            &[0x0000, 0x3fc0],
+            &1.5f32.to_le_bytes(),
+        );
         let widest = 0x0102_0304_0506_0708_u64.to_le_bytes();
-        check_order(Kind::U64, None, &[0x0102, 0x0304, 0x0506, 0x0708], &widest);
+        check_order(PointKind::U64, None, &[0x0102, 0x0304, 0x0506, 0x0708], &widest);
         let ghefcdab = [0x0708, 0x0506, 0x0304, 0x0102];
-        check_order(Kind::I64, Some(Order::Ghefcdab), &ghefcdab, &widest);
+        check_order(PointKind::I64, Some(WordOrder::Ghefcdab), &ghefcdab, &widest);
         let badcfehg = [0x0201, 0x0403, 0x0605, 0x0807];
-        check_order(Kind::U64, Some(Order::Badcfehg), &badcfehg, &widest);
+        check_order(PointKind::U64, Some(WordOrder::Badcfehg), &badcfehg, &widest);
         let hgfedcba = [0x0807, 0x0605, 0x0403, 0x0201];
-        check_order(Kind::U64, Some(Order::Hgfedcba), &hgfedcba, &widest);
-        check_order(Kind::F64, None, &[0xbff8, 0, 0, 0], &(-1.5f64).to_le_bytes());
+        check_order(PointKind::U64, Some(WordOrder::Hgfedcba), &hgfedcba, &widest);
+        check_order(PointKind::F64, None, &[0xbff8, 0, 0, 0], &(-1.5f64).to_le_bytes());
     }
 
     #[test]
     fn parts_leave_the_rest_alone() {
         let half = |kind, byte| Layout::new(kind, None, Some(byte), None);
-        let bit = |bit| Layout::new(Kind::Bool, None, None, Some(bit));
-        check(half(Kind::U8, Byte::Hi), &[0x1234], &[0x12], &[0x12ff]);
-        check(half(Kind::I8, Byte::Lo), &[0x1280], &[0x80], &[0xff80]);
+        let bit = |bit| Layout::new(PointKind::Bool, None, None, Some(bit));
+        check(half(PointKind::U8, Byte::Hi), &[0x1234], &[0x12], &[0x12ff]);
+        check(half(PointKind::I8, Byte::Lo), &[0x1280], &[0x80], &[0xff80]);
         check(bit(0), &[0x0001], &[1], &[0xffff]);
         check(bit(0), &[0xfffe], &[0], &[0xfffe]);
         check(bit(15), &[0x8000], &[1], &[0xffff]);
@@ -315,10 +320,10 @@ mod tests {
     #[test]
     fn what_is_no_number_is_no_value() {
         let read = |kind, registers: &[u16]| whole(kind, None).unwrap().read(registers);
-        assert_eq!(read(Kind::F32, &[0x7fc0, 0]), Err(NotFinite));
-        assert_eq!(read(Kind::F32, &[0xff80, 0]), Err(NotFinite));
-        assert_eq!(read(Kind::F64, &[0x7ff0, 0, 0, 0]), Err(NotFinite));
-        assert_eq!(read(Kind::U32, &[0x7fc0, 0]), Ok(raw(&[0, 0, 0xc0, 0x7f])));
+        assert_eq!(read(PointKind::F32, &[0x7fc0, 0]), Err(NotFinite));
+        assert_eq!(read(PointKind::F32, &[0xff80, 0]), Err(NotFinite));
+        assert_eq!(read(PointKind::F64, &[0x7ff0, 0, 0, 0]), Err(NotFinite));
+        assert_eq!(read(PointKind::U32, &[0x7fc0, 0]), Ok(raw(&[0, 0, 0xc0, 0x7f])));
     }
 
     #[test]
@@ -329,21 +334,25 @@ mod tests {
         }
         let half = |kind| Layout::new(kind, None, Some(Byte::Lo), None);
         let bit = |kind, bit| Layout::new(kind, None, None, Some(bit));
-        check(whole(Kind::U32, Some(Order::Ba)), "order", "ABCD, CDAB, BADC, DCBA");
-        check(whole(Kind::U16, Some(Order::Abcd)), "order", "AB, BA");
-        check(whole(Kind::U8, Some(Order::Ab)), "order", "an order for types of 16 bits and more");
-        check(whole(Kind::U8, None), "byte", "\"hi\" or \"lo\"");
-        check(half(Kind::U16), "byte", "a half for u8 and i8 only");
-        check(bit(Kind::U16, 1), "bit", "a bit for a bool only");
-        check(bit(Kind::Bool, 16), "bit", "from 0, the lowest, to 15");
-        check(whole(Kind::Bool, None), "bit", "the bit of the register, 0 to 15");
+        check(whole(PointKind::U32, Some(WordOrder::Ba)), "order", "ABCD, CDAB, BADC, DCBA");
+        check(whole(PointKind::U16, Some(WordOrder::Abcd)), "order", "AB, BA");
+        check(
+            whole(PointKind::U8, Some(WordOrder::Ab)),
+            "order",
+            "an order for types of 16 bits and more",
+        );
+        check(whole(PointKind::U8, None), "byte", "\"hi\" or \"lo\"");
+        check(half(PointKind::U16), "byte", "a half for u8 and i8 only");
+        check(bit(PointKind::U16, 1), "bit", "a bit for a bool only");
+        check(bit(PointKind::Bool, 16), "bit", "from 0, the lowest, to 15");
+        check(whole(PointKind::Bool, None), "bit", "the bit of the register, 0 to 15");
     }
 
     #[test]
     fn orders_are_named_as_in_the_configuration() {
-        for order in [1, 2, 4].into_iter().flat_map(Order::of) {
+        for order in [1, 2, 4].into_iter().flat_map(WordOrder::of) {
             let json = format!("{:?}", order.word());
-            assert_eq!(serde_json::from_str::<Order>(&json).unwrap(), *order);
+            assert_eq!(serde_json::from_str::<WordOrder>(&json).unwrap(), *order);
         }
     }
 }

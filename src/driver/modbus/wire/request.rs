@@ -54,7 +54,7 @@ pub enum Ask {
 
 /// One request to one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct UnitRequest {
     /// The unit's address on the bus.
     pub unit: u8,
     /// The content of the request: what the unit has to do.
@@ -127,11 +127,11 @@ pub const fn exception(code: u8) -> &'static str {
 
 /// The kind of a request: its unit, its function code and its first address. Two requests of one
 /// kind can have different counts or values.
-pub(in crate::driver::modbus) type Kind = (u8, u8, u16);
+pub(in crate::driver::modbus) type RequestKind = (u8, u8, u16);
 
-impl Request {
+impl UnitRequest {
     /// Returns the kind of the request.
-    pub(in crate::driver::modbus) const fn kind(&self) -> Kind {
+    pub(in crate::driver::modbus) const fn kind(&self) -> RequestKind {
         let (Ask::Read { address, .. }
         | Ask::WriteCoil { address, .. }
         | Ask::WriteRegisters { address, .. }) = self.ask;
@@ -292,22 +292,22 @@ pub fn crc(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    fn read(table: Table, count: u16) -> Request {
-        Request { unit: 4, ask: Ask::Read { table, address: 10, count } }
+    fn read(table: Table, count: u16) -> UnitRequest {
+        UnitRequest { unit: 4, ask: Ask::Read { table, address: 10, count } }
     }
 
-    fn write(values: &[u16], single: bool) -> Request {
+    fn write(values: &[u16], single: bool) -> UnitRequest {
         let ask = Ask::WriteRegisters { address: 10, values: values.to_vec(), single };
-        Request { unit: 4, ask }
+        UnitRequest { unit: 4, ask }
     }
 
-    fn coil(on: bool, single: bool) -> Request {
-        Request { unit: 4, ask: Ask::WriteCoil { address: 10, on, single } }
+    fn coil(on: bool, single: bool) -> UnitRequest {
+        UnitRequest { unit: 4, ask: Ask::WriteCoil { address: 10, on, single } }
     }
 
     #[test]
     fn requests_are_those_of_the_specification() {
-        fn check(request: Request, from_function: &[u8]) {
+        fn check(request: UnitRequest, from_function: &[u8]) {
             let rtu = request.rtu().unwrap();
             assert_eq!(rtu[1..rtu.len() - 2], *from_function, "{request:?}");
             assert_eq!((rtu[0], crc(&rtu)), (4, 0), "{request:?}: {rtu:x?}");
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_exactly_what_was_asked_for() {
-        fn check(request: Request, bytes: &[u8], expected: Result<Reply, WireError>) {
+        fn check(request: UnitRequest, bytes: &[u8], expected: Result<Reply, WireError>) {
             assert_eq!(request.reply(bytes), expected, "{bytes:x?} to {request:?}");
         }
         let garbage = |what| Err(WireError::Garbage(what));
@@ -385,16 +385,16 @@ mod tests {
     fn some_replies_cannot_be_told_apart() {
         let at = |address, count| {
             let ask = Ask::Read { table: Table::Holding, address, count };
-            Request { unit: 4, ask }
+            UnitRequest { unit: 4, ask }
         };
-        fn check(one: &Request, other: &Request, by_values: bool, by_exception: bool) {
+        fn check(one: &UnitRequest, other: &UnitRequest, by_values: bool, by_exception: bool) {
             let is_mistakable = |is_exception| one.is_mistakable_for(other, is_exception);
             assert_eq!((is_mistakable(false), is_mistakable(true)), (by_values, by_exception));
         }
         check(&at(1, 2), &at(3, 2), true, true);
         check(&at(1, 2), &at(1, 2), false, false); // it would be right as well
         check(&at(1, 2), &at(3, 3), false, true);
-        check(&at(1, 2), &Request { unit: 5, ..at(3, 2) }, false, false);
+        check(&at(1, 2), &UnitRequest { unit: 5, ..at(3, 2) }, false, false);
         check(&write(&[1], true), &write(&[2], true), false, true); // the echo has the value
         check(&write(&[1], false), &write(&[2], false), true, true);
         check(&coil(true, false), &coil(false, false), true, true);

@@ -9,7 +9,7 @@ use std::fmt;
 
 use prost::Message;
 
-use crate::process::image::{Kind, Point, Quality, Value};
+use crate::process::image::{Point, PointKind, Quality, Value};
 
 /// The data type of a metric. The numbers are those of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
@@ -119,21 +119,21 @@ impl DataType {
     /// Returns the data type for the values of a point. A point with a scale or an offset has the
     /// type `Double`.
     pub(super) fn of(point: &Point) -> Self {
-        if point.kind != Kind::Bool && (point.scale != 1.0 || point.offset != 0.0) {
+        if point.kind != PointKind::Bool && (point.scale != 1.0 || point.offset != 0.0) {
             return Self::Double;
         }
         match point.kind {
-            Kind::Bool => Self::Boolean,
-            Kind::U8 => Self::UInt8,
-            Kind::I8 => Self::Int8,
-            Kind::U16 => Self::UInt16,
-            Kind::I16 => Self::Int16,
-            Kind::U32 => Self::UInt32,
-            Kind::I32 => Self::Int32,
-            Kind::U64 => Self::UInt64,
-            Kind::I64 => Self::Int64,
-            Kind::F32 => Self::Float,
-            Kind::F64 => Self::Double,
+            PointKind::Bool => Self::Boolean,
+            PointKind::U8 => Self::UInt8,
+            PointKind::I8 => Self::Int8,
+            PointKind::U16 => Self::UInt16,
+            PointKind::I16 => Self::Int16,
+            PointKind::U32 => Self::UInt32,
+            PointKind::I32 => Self::Int32,
+            PointKind::U64 => Self::UInt64,
+            PointKind::I64 => Self::Int64,
+            PointKind::F32 => Self::Float,
+            PointKind::F64 => Self::Double,
         }
     }
 

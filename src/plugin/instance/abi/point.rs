@@ -5,7 +5,7 @@
 use super::name;
 use crate::plugin::instance::guest::Guest;
 use crate::plugin::instance::memory::Memory;
-use crate::process::call::{Code, Outcome, Phase};
+use crate::process::call::{CallResult, Code, Phase};
 use crate::process::image::{Direction, PointId, Unfit, Value};
 use crate::process::refused::Why;
 use crate::process::variable::{MAX_NAME_BYTES, VariableKind};
@@ -17,7 +17,7 @@ pub(in super::super) fn find(
     memory: &Memory<'_>,
     (at, len): (u32, u32),
     id: u32,
-) -> Outcome {
+) -> CallResult {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
     // The refusal is logged. Without a log line, the author would not know why a program that
@@ -48,7 +48,7 @@ pub(in super::super) fn read(
     value: u32,
     quality: u32,
     kind: VariableKind,
-) -> Outcome {
+) -> CallResult {
     let id = point_of(guest, id)?;
     let readable = guest.may_read_point(id);
     let world = &*guest.world;
@@ -94,7 +94,7 @@ pub(in super::super) fn quality(
     id: i32,
     status: u32,
     age_ms: u32,
-) -> Outcome {
+) -> CallResult {
     let id = point_of(guest, id)?;
     let readable = guest.may_read_point(id);
     let world = &*guest.world;
@@ -118,7 +118,11 @@ pub(in super::super) fn quality(
 /// `wasm_degraded(degraded)`: writes 1 into the guest's memory if a required input of the program
 /// has had bad quality for longer than the configured time, otherwise 0. While the value is 1, the
 /// program's outputs have their safe values, and values that the program writes have no effect.
-pub(in super::super) fn degraded(guest: &mut Guest, memory: &Memory<'_>, degraded: u32) -> Outcome {
+pub(in super::super) fn degraded(
+    guest: &mut Guest,
+    memory: &Memory<'_>,
+    degraded: u32,
+) -> CallResult {
     let seat = guest.seat;
     let world = &*guest.world;
     let is_so = world.overlay.degraded(seat, world.now).is_some();
@@ -126,7 +130,7 @@ pub(in super::super) fn degraded(guest: &mut Guest, memory: &Memory<'_>, degrade
 }
 
 /// `wasm_point_write_*(id, value)`: writes an output point.
-pub(in super::super) fn write(guest: &mut Guest, id: i32, value: Value) -> Outcome {
+pub(in super::super) fn write(guest: &mut Guest, id: i32, value: Value) -> CallResult {
     let id = point_of(guest, id)?;
     let phase = guest.phase;
     let point = &guest.world.points[id];

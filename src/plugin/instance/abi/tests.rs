@@ -12,7 +12,7 @@ use crate::plugin::instance::memory::tests::{PAGE, Page};
 use crate::plugin::instance::state::State;
 use crate::plugin::instance::wasi::{self, Errno};
 use crate::process::grant::{Grant, VariableGrant, VariableNames};
-use crate::process::image::{Kind, Point, PointId, Value};
+use crate::process::image::{Point, PointId, PointKind, Value};
 use crate::process::lent::Lent;
 use crate::process::line::LogSink;
 use crate::process::seat::Seat;
@@ -28,7 +28,7 @@ const DATA: &[(u32, &[u8])] = &[(100, b"flagspeed.level"), (120, &[100, 0, 0, 0,
 
 /// A function of the contract with four numbers as its arguments. The function uses as many of the
 /// numbers as it has parameters.
-type Call = fn(&mut Guest, &Memory<'_>, [u32; 4]) -> Outcome;
+type Call = fn(&mut Guest, &Memory<'_>, [u32; 4]) -> CallResult;
 
 const CALLS: [(&str, Call); 24] = [
     ("log", |g, m, [a, b, c, d]| log(g, m, 2, (a, b), 7, (c, d))),
@@ -65,7 +65,7 @@ const CALLS: [(&str, Call); 24] = [
 
 /// Converts every error number of WASI to one code of the contract, because these tests only check
 /// whether a call was refused.
-fn errno(result: Result<(), Errno>) -> Outcome {
+fn errno(result: Result<(), Errno>) -> CallResult {
     result.map_err(|_| Code::Error)
 }
 
@@ -76,11 +76,11 @@ fn world() -> Lent<World> {
     let at =
         |name, direction, kind, byte, bit| Point { byte, bit, ..Point::new(name, direction, kind) };
     let points = vec![
-        at("level", In, Kind::F64, 0, 0),
-        at("button", In, Kind::Bool, 8, 0),
-        at("valve", Out, Kind::F64, 0, 0),
-        at("motor", Out, Kind::Bool, 8, 0),
-        at("lamp", Out, Kind::Bool, 9, 1),
+        at("level", In, PointKind::F64, 0, 0),
+        at("button", In, PointKind::Bool, 8, 0),
+        at("valve", Out, PointKind::F64, 0, 0),
+        at("motor", Out, PointKind::Bool, 8, 0),
+        at("lamp", Out, PointKind::Bool, 9, 1),
     ];
     let points = Arc::new(Points::new(points, IMAGE as usize, IMAGE as usize));
     let mut variables = Variables::default();

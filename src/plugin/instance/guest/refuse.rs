@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::Guest;
 use crate::plugin::trace::tape;
-use crate::process::call::{Code, Outcome, Phase};
+use crate::process::call::{CallResult, Code, Phase};
 use crate::process::image::PointId;
 use crate::process::line::{Line, Message};
 use crate::process::refused::{Counted, RefusedCall, Tally, Why};
@@ -99,7 +99,7 @@ impl Guest {
 
     /// Ends the present call and returns the code for the guest. If the call was refused and the
     /// refusal is not counted yet, it is counted here by function and code, without a name.
-    pub(in super::super) fn end_call(&mut self, result: Outcome) -> i32 {
+    pub(in super::super) fn end_call(&mut self, result: CallResult) -> i32 {
         match result {
             Ok(()) => self.end_mistake(),
             Err(code) if !self.refused.is_counted => {

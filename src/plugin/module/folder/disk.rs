@@ -16,7 +16,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::settle::{Entry, Kind, Listing, Outcome, Sample};
+use super::settle::{Entry, EntryKind, Listing, ReadResult, Sample};
 use super::wait::Wait;
 use super::{FileName, Overlooked};
 use crate::plugin::ModuleHash;
@@ -65,10 +65,10 @@ fn has_suffix(name: &[u8]) -> bool {
 }
 
 /// The reason why a file with this name cannot be a plugin.
-fn misnamed(file: &OsStr) -> Kind {
+fn misnamed(file: &OsStr) -> EntryKind {
     match file.as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
-        true => Kind::Misnamed,
-        false => Kind::Missuffixed,
+        true => EntryKind::Misnamed,
+        false => EntryKind::Missuffixed,
     }
 }
 
@@ -128,7 +128,7 @@ pub(super) fn list<'a>(
 }
 
 /// The kind of an entry that is a link and was not followed.
-const LINK: Kind = Kind::Other("a link");
+const LINK: EntryKind = EntryKind::Other("a link");
 
 /// Takes a sample of `path`; returns `None` if no file has this path. A file that cannot be
 /// examined counts as an existing file, because its removal is not proved.
@@ -137,7 +137,7 @@ fn sample(path: &Path) -> Option<Sample> {
         Ok(meta) => Some(Sample::of(&meta)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            let kind = Kind::Unreadable(error.to_string());
+            let kind = EntryKind::Unreadable(error.to_string());
             Some(Sample { stamp: Stamp::default(), kind })
         }
     }
@@ -152,43 +152,45 @@ impl Sample {
     fn of(meta: &Metadata) -> Self {
         let kind = meta.file_type();
         let kind = if kind.is_file() {
-            Kind::File
+            EntryKind::File
         } else if kind.is_dir() {
-            Kind::Other("a directory")
+            EntryKind::Other("a directory")
         } else if kind.is_symlink() {
             LINK
         } else if kind.is_fifo() {
-            Kind::Other("a named pipe")
+            EntryKind::Other("a named pipe")
         } else if kind.is_socket() {
-            Kind::Other("a socket")
+            EntryKind::Other("a socket")
         } else {
-            Kind::Other("a device")
+            EntryKind::Other("a device")
         };
         Self { stamp: Stamp::from(meta), kind }
     }
 }
 
-/// Reads the sampled file once. The outcome is [`Outcome::Moved`], without bytes, in each of these
-/// cases: another file or a link is now at `path`, or the file changes while it is read.
-pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
+/// Reads the sampled file once. The outcome is [`ReadResult::Moved`], without bytes, in each of
+/// these cases: another file or a link is now at `path`, or the file changes while it is read.
+pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> ReadResult {
     outcome(try_read(path, expected, wait, (OFlag::O_NOFOLLOW, sample)))
 }
 
 /// Reads the file to which a link leads. The outcome is that of [`read`], except that the link is
 /// followed.
-pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> Outcome {
+pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> ReadResult {
     outcome(try_read(path, expected, wait, (OFlag::empty(), |path| led_to(path).ok())))
 }
 
 /// Makes the outcome from the result of a reading.
-fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> Outcome {
+fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> ReadResult {
     // The system reports ELOOP if the path is a link now. The flags of `open` do not allow a link.
     let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::ELOOP as i32);
     match read {
-        Ok(Some(bytes)) => Outcome::Bytes(ModuleHash::of(&bytes), bytes),
-        Ok(None) => Outcome::Moved,
-        Err(error) if error.kind() == io::ErrorKind::NotFound || is_link(&error) => Outcome::Moved,
-        Err(error) => Outcome::Failed(error.to_string()),
+        Ok(Some(bytes)) => ReadResult::Bytes(ModuleHash::of(&bytes), bytes),
+        Ok(None) => ReadResult::Moved,
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_link(&error) => {
+            ReadResult::Moved
+        }
+        Err(error) => ReadResult::Failed(error.to_string()),
     }
 }
 
@@ -303,7 +305,10 @@ mod tests {
         // search it causes a similar error.
         let long = dir.path().join("x".repeat(300));
         let kind = sample(&long).expect("nobody knows that it is gone").kind;
-        assert!(matches!(&kind, Kind::Unreadable(why) if why.contains("too long")), "{kind:?}");
+        assert!(
+            matches!(&kind, EntryKind::Unreadable(why) if why.contains("too long")),
+            "{kind:?}"
+        );
     }
 
     #[test]
@@ -313,20 +318,20 @@ mod tests {
         fs::write(&path, b"one").unwrap();
         let before = sample(&path).unwrap();
         let first = read(&path, &before, &Wait::default());
-        assert!(matches!(first, Outcome::Bytes(of, _) if of == ModuleHash::of(b"one")));
+        assert!(matches!(first, ReadResult::Bytes(of, _) if of == ModuleHash::of(b"one")));
         fs::write(&path, b"longer").unwrap();
-        assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
+        assert!(matches!(read(&path, &before, &Wait::default()), ReadResult::Moved));
         fs::remove_file(&path).unwrap();
-        assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
+        assert!(matches!(read(&path, &before, &Wait::default()), ReadResult::Moved));
         // A link may lead to a file system that does not answer. So `read` does not follow it.
         let file = dir.path().join("b.wasm");
         fs::write(&file, b"led to").unwrap();
         std::os::unix::fs::symlink(&file, &path).unwrap();
         let lead = led_to(&path).unwrap();
         assert_eq!(sample(&path).unwrap().kind, LINK);
-        assert!(matches!(read(&path, &lead, &Wait::default()), Outcome::Moved));
+        assert!(matches!(read(&path, &lead, &Wait::default()), ReadResult::Moved));
         let led = read_link(&path, &lead, &Wait::default());
-        assert!(matches!(led, Outcome::Bytes(of, _) if of == ModuleHash::of(b"led to")));
+        assert!(matches!(led, ReadResult::Bytes(of, _) if of == ModuleHash::of(b"led to")));
         fs::remove_file(&path).unwrap();
         // If the file has grown beyond the limit, it is not read at all.
         fs::write(&path, b"longer").unwrap();
@@ -337,8 +342,8 @@ mod tests {
         fs::remove_file(&path).unwrap();
         // If a pipe has replaced the file, the reading returns at once and does not block.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(read(&path, &before, &Wait::default()), Outcome::Moved));
-        assert_eq!(sample(&path).unwrap().kind, Kind::Other("a named pipe"));
+        assert!(matches!(read(&path, &before, &Wait::default()), ReadResult::Moved));
+        assert_eq!(sample(&path).unwrap().kind, EntryKind::Other("a named pipe"));
         assert_eq!(reread(&path, 5).unwrap_err().to_string(), "it is not a file any more");
     }
 }

@@ -23,7 +23,7 @@ use super::hint::{Inbox, Mail, Watcher, start_watcher};
 use super::home::{Home, Identity};
 use super::link::Links;
 use super::names::Names;
-use super::settle::{Kind, Listing, Order, Table};
+use super::settle::{EntryKind, Listing, SettleStep, Table};
 use super::wait::Wait;
 use super::{Change, Loss, Overlooked, disk};
 use crate::clock::{Clock, MonotonicClock};
@@ -171,7 +171,7 @@ impl<R: FnMut(Change)> Keeper<R> {
         let is_other = self.home.get().is_some_and(|home| home != identity);
         // Only files count here. An empty mount point may contain other entries, for example
         // directories.
-        let has_files = listing.entries.values().any(|entry| entry.sample.kind == Kind::File);
+        let has_files = listing.entries.values().any(|entry| entry.sample.kind == EntryKind::File);
         let is_empty = !has_files && self.table.holds_plugins();
         if is_other && is_empty && !mail.accepted {
             return self.on_loss(Loss::Exchanged);
@@ -184,8 +184,8 @@ impl<R: FnMut(Change)> Keeper<R> {
         mail.refused.iter().for_each(|name| self.table.refused(name, now));
         for order in self.table.look(now, listing, &mail.hints) {
             let change = match order {
-                Order::Tell(change) => Some(change),
-                Order::Read { name, path, sample } => {
+                SettleStep::Tell(change) => Some(change),
+                SettleStep::Read { name, path, sample } => {
                     let outcome = match self.links.has(&path) {
                         true => wait.step(|| self.links.read(&path, &sample)),
                         false => Some(wait.step(|| disk::read(&path, &sample, &wait))),

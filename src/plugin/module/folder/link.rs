@@ -19,10 +19,10 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::disk;
-use super::settle::{Listing, Outcome, Sample};
+use super::settle::{Listing, ReadResult, Sample};
 use crate::patience::PATIENCE;
 use crate::stamp::Stamp;
-use worker::{Answer, Look, Order, Silence, Work, Worker};
+use worker::{Answer, Look, PendingCall, Silence, Work, Worker};
 
 /// Most links without an answer at one time. Each of them blocks a thread. The number is higher
 /// than the number of disks in a machine. When it is reached, no other link is followed, and every
@@ -96,7 +96,7 @@ struct Reading {
     path: PathBuf,
     sample: Sample,
     since: Instant,
-    order: Order,
+    order: PendingCall,
 }
 
 impl Links {
@@ -210,7 +210,7 @@ impl Links {
     /// Reads the file to which a link leads, if it is still the sampled file. Each call has a time
     /// limit, and all readings of a pass over the folder together have one too. Returns `None` if
     /// the reading has not ended; the caller asks again at the next pass.
-    pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Option<Outcome> {
+    pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Option<ReadResult> {
         let is_it = |reading: &Reading| reading.path == path && reading.sample == *sample;
         let (since, order) = match self.reading.iter().position(is_it) {
             Some(at) => {
@@ -221,7 +221,7 @@ impl Links {
             None if Instant::now() >= self.end => return None,
             None => match self.order(Work::Read(path.to_owned(), sample.clone())) {
                 Ok(order) => (Instant::now(), order),
-                Err(why) => return Some(Outcome::Failed(why)),
+                Err(why) => return Some(ReadResult::Failed(why)),
             },
         };
         match order.answer(self.limit, self.end) {
@@ -236,7 +236,7 @@ impl Links {
             }
             _ => {
                 self.fall_silent(path, order, Duration::ZERO);
-                Some(Outcome::Failed(NO_ANSWER.to_owned()))
+                Some(ReadResult::Failed(NO_ANSWER.to_owned()))
             }
         }
     }
@@ -259,7 +259,7 @@ impl Links {
     }
 
     /// Sends this work to the link thread, and starts a thread if there is none.
-    fn order(&mut self, work: Work) -> Result<Order, String> {
+    fn order(&mut self, work: Work) -> Result<PendingCall, String> {
         if self.silent.len() + self.reading.len() >= MAX_SILENT {
             return Err(format!(
                 "it is a link, and is not followed while {MAX_SILENT} others have no answer"
@@ -276,7 +276,7 @@ impl Links {
 
     /// Records a link without an answer, which counts as silent after the time `after`. The thread
     /// stays blocked in its call, and further links get a new thread.
-    fn fall_silent(&mut self, path: &Path, order: Order, after: Duration) {
+    fn fall_silent(&mut self, path: &Path, order: PendingCall, after: Duration) {
         self.worker = None;
         let stamp = self.found.get(path).map(|link| link.stamp);
         let (path, counts_from) = (path.to_owned(), Instant::now() + after);
@@ -318,7 +318,7 @@ mod tests {
     use nix::unistd::mkfifo;
 
     use super::super::disk::list;
-    use super::super::settle::Kind;
+    use super::super::settle::EntryKind;
     use super::super::wait::Wait;
     use super::*;
 
@@ -334,7 +334,7 @@ mod tests {
         disk::led_to(path)
     }
 
-    fn kinds(dir: &Path, links: &mut Links) -> BTreeMap<String, Kind> {
+    fn kinds(dir: &Path, links: &mut Links) -> BTreeMap<String, EntryKind> {
         let mut listing = list(dir, std::iter::empty(), &Wait::default()).unwrap();
         links.follow(&mut listing);
         listing
@@ -357,13 +357,13 @@ mod tests {
             symlink(at(lead), at(&format!("{name}.wasm"))).unwrap();
         }
         let mut links = Links::with(look, LIMIT);
-        let silent = Kind::Unreadable(NO_ANSWER.to_owned());
-        let check = |found: BTreeMap<String, Kind>| {
+        let silent = EntryKind::Unreadable(NO_ANSWER.to_owned());
+        let check = |found: BTreeMap<String, EntryKind>| {
             assert_eq!(
                 (&found["a"], &found["c"], &found["file"]),
-                (&Kind::File, &Kind::File, &Kind::File)
+                (&EntryKind::File, &EntryKind::File, &EntryKind::File)
             );
-            assert!(matches!(&found["d"], Kind::Unreadable(why) if why.contains("No such")));
+            assert!(matches!(&found["d"], EntryKind::Unreadable(why) if why.contains("No such")));
             found["b"].clone()
         };
         assert_eq!(check(kinds(dir.path(), &mut links)), silent);
@@ -376,7 +376,7 @@ mod tests {
         // A new link with the same name may lead to another file, so it is followed.
         fs::rename(at("b.wasm"), at("e.wasm")).unwrap();
         symlink(at("lead"), at("b.wasm")).unwrap();
-        assert_eq!(check(kinds(dir.path(), &mut links)), Kind::File);
+        assert_eq!(check(kinds(dir.path(), &mut links)), EntryKind::File);
         // Now the file system of the silent link answers.
         fs::remove_file(at("e.wasm")).unwrap();
         drop(File::options().write(true).open(at("pipe")).unwrap());
@@ -387,7 +387,7 @@ mod tests {
         }
         let sample = disk::led_to(&at("a.wasm")).unwrap();
         assert!(links.has(&at("a.wasm")) && !links.has(&at("file.wasm")));
-        assert!(matches!(links.read(&at("a.wasm"), &sample), Some(Outcome::Bytes(..))));
+        assert!(matches!(links.read(&at("a.wasm"), &sample), Some(ReadResult::Bytes(..))));
     }
 
     /// Each link that does not answer blocks a thread, so their number has a limit.
@@ -403,7 +403,7 @@ mod tests {
         let found = kinds(dir.path(), &mut links);
         let last = &found[&format!("{MAX_SILENT:02}")];
         let why = "it is a link, and is not followed while 16 others have no answer";
-        assert_eq!(*last, Kind::Unreadable(why.to_owned()));
+        assert_eq!(*last, EntryKind::Unreadable(why.to_owned()));
         assert_eq!(links.silent.len(), MAX_SILENT);
         drop(File::options().read(true).write(true).open(pipe).unwrap());
     }
@@ -429,21 +429,21 @@ mod tests {
             symlink(dir.path().join("lead"), dir.path().join(format!("{name}.wasm"))).unwrap();
         }
         let mut links = Links::with(look_late, 2 * LATE);
-        let is_file = |found: &BTreeMap<String, Kind>| -> Vec<_> {
-            names.iter().filter(|name| found[**name] == Kind::File).copied().collect()
+        let is_file = |found: &BTreeMap<String, EntryKind>| -> Vec<_> {
+            names.iter().filter(|name| found[**name] == EntryKind::File).copied().collect()
         };
         let started = Instant::now();
         let found = kinds(dir.path(), &mut links);
         assert!(started.elapsed() < 2 * LATE + ALL_IMPATIENCE + LATE, "{:?}", started.elapsed());
         let first = is_file(&found);
         assert!(!first.is_empty() && first.len() < names.len(), "{found:?}");
-        let why = Kind::Unreadable(NOT_REACHED.to_owned());
-        assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
+        let why = EntryKind::Unreadable(NOT_REACHED.to_owned());
+        assert!(found.values().all(|kind| *kind == EntryKind::File || *kind == why), "{found:?}");
         assert!(links.lateness() > Duration::ZERO);
         // In the next pass over the folder the other links come first. The links of the first pass
         // keep their state.
         let found = kinds(dir.path(), &mut links);
-        assert!(found.values().all(|kind| *kind == Kind::File || *kind == why), "{found:?}");
+        assert!(found.values().all(|kind| *kind == EntryKind::File || *kind == why), "{found:?}");
         let second = is_file(&found);
         assert!(second.len() > first.len() && second.starts_with(&first), "{first:?}, {second:?}");
     }
@@ -466,17 +466,17 @@ mod tests {
         File::create(&file).unwrap().set_len(256 << 20).unwrap();
         symlink(&file, &link).unwrap();
         let mut links = Links::with(disk::led_to, PATIENCE);
-        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        assert_eq!(kinds(dir.path(), &mut links)["a"], EntryKind::File);
         let sample = disk::led_to(&link).unwrap();
         links.end = Instant::now();
         assert!(links.read(&link, &sample).is_none() && links.reading.is_empty());
         begin(&mut links, &link, &sample);
-        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        assert_eq!(kinds(dir.path(), &mut links)["a"], EntryKind::File);
         let started = Instant::now();
         loop {
             links.end = Instant::now();
             if let Some(outcome) = links.read(&link, &sample) {
-                assert!(matches!(outcome, Outcome::Bytes(..)), "{outcome:?}");
+                assert!(matches!(outcome, ReadResult::Bytes(..)), "{outcome:?}");
                 break;
             }
             assert!(links.reading.len() == 1 && started.elapsed() < 12 * PATIENCE);
@@ -484,7 +484,7 @@ mod tests {
         // If the file has been replaced, the thread does not wait for its reading.
         begin(&mut links, &link, &sample);
         fs::write(&file, "another").unwrap();
-        assert_eq!(kinds(dir.path(), &mut links)["a"], Kind::File);
+        assert_eq!(kinds(dir.path(), &mut links)["a"], EntryKind::File);
         assert_eq!((links.reading.len(), links.silent.len()), (0, 1));
     }
 }

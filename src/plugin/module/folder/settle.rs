@@ -55,12 +55,12 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) stamp: Stamp,
-    pub(super) kind: Kind,
+    pub(super) kind: EntryKind,
 }
 
 /// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     /// A regular file, or a link to a regular file.
     File,
     /// Another kind of entry. The text names the kind, for example "a directory".
@@ -83,12 +83,12 @@ impl Entry {
     pub(super) fn lead_to(&mut self, found: Result<Sample, String>) {
         match found {
             Ok(sample) => self.sample = sample,
-            Err(why) => self.sample.kind = Kind::Unreadable(why),
+            Err(why) => self.sample.kind = EntryKind::Unreadable(why),
         }
     }
 }
 
-impl Kind {
+impl EntryKind {
     /// Whether an entry of this kind reserves its name, so that another file whose name differs
     /// only in upper and lower case is refused.
     fn is_claim(&self) -> bool {
@@ -109,7 +109,7 @@ pub(super) enum Hint {
 
 /// The outcome of reading a file.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum ReadResult {
     /// The hash of the contents, and the contents.
     Bytes(ModuleHash, Arc<[u8]>),
     /// The file changed between its sample and the end of the reading.
@@ -121,7 +121,7 @@ pub(super) enum Outcome {
 /// An order of the table to the folder's thread. The thread carries out the orders of a pass over
 /// the folder one after the other.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum SettleStep {
     Tell(Change),
     /// Read the file, and pass the outcome to [`Table::read`].
     Read {
@@ -174,13 +174,13 @@ impl Table {
         now: Duration,
         listing: Listing,
         hints: &BTreeMap<PluginName, Hint>,
-    ) -> Vec<Order> {
+    ) -> Vec<SettleStep> {
         let Listing { mut entries, overlooked, .. } = listing;
         let mut orders = Vec::new();
         self.rows.retain(|name, row| {
             let stays = entries.contains_key(name) || !row.is_gone(now);
             if !stays && row.told.is_some() {
-                orders.push(Order::Tell(Change::Gone { name: name.clone() }));
+                orders.push(SettleStep::Tell(Change::Gone { name: name.clone() }));
             }
             stays
         });
@@ -226,7 +226,7 @@ impl Table {
         &mut self,
         now: Duration,
         name: &PluginName,
-        outcome: Outcome,
+        outcome: ReadResult,
     ) -> Option<Change> {
         self.rows.get_mut(&**name)?.read(now, name, outcome)
     }
@@ -262,12 +262,12 @@ impl Table {
             let lower = name.to_ascii_lowercase();
             let holder = claims.get(&lower).filter(|holder| ***holder != **name);
             if let Some(holder) = holder {
-                entry.sample.kind = Kind::Rival(holder.clone());
+                entry.sample.kind = EntryKind::Rival(holder.clone());
                 continue;
             }
-            if entry.sample.kind == Kind::File && !placed.contains(name) {
+            if entry.sample.kind == EntryKind::File && !placed.contains(name) {
                 if placed.len() >= MAX_PLUGINS {
-                    entry.sample.kind = Kind::Surplus;
+                    entry.sample.kind = EntryKind::Surplus;
                     continue;
                 }
                 placed.insert(name.clone());

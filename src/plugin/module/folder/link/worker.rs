@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use super::super::disk;
-use super::super::settle::{Outcome, Sample};
+use super::super::settle::{ReadResult, Sample};
 use super::super::wait::Wait;
 
 /// A function that takes a sample of the file to which a link leads. Tests use slow functions.
@@ -61,12 +61,12 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) enum Answer {
     Looked(io::Result<Sample>),
-    Read(Outcome),
+    Read(ReadResult),
 }
 
 /// An order that was sent to the link thread. The folder's thread waits here for the answers.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct PendingCall {
     pub(super) answers: Receiver<Answer>,
     wait: Arc<Wait>,
     /// This field is dropped together with the order. By this, the link thread knows that the job
@@ -87,10 +87,11 @@ impl Worker {
 
     /// Sends this work to the link thread. Returns the order, and whether the thread has accepted
     /// the work. A thread that has panicked accepts no work, and its order gets no answer.
-    pub(super) fn give(&self, work: Work) -> (Order, bool) {
+    pub(super) fn give(&self, work: Work) -> (PendingCall, bool) {
         let (answers, wanted) = (channel(), Arc::new(()));
         let job = Job { work, answers: answers.0, wanted: Arc::downgrade(&wanted) };
-        let order = Order { answers: answers.1, wait: Arc::clone(&self.wait), _wanted: wanted };
+        let order =
+            PendingCall { answers: answers.1, wait: Arc::clone(&self.wait), _wanted: wanted };
         (order, self.jobs.send(job).is_ok())
     }
 }
@@ -115,7 +116,7 @@ impl Job {
     }
 }
 
-impl Order {
+impl PendingCall {
     /// Waits for the next answer. The wait fails if a call lasts longer than `limit`, or if no
     /// answer comes before the time `end`.
     pub(super) fn answer(&self, limit: Duration, end: Instant) -> Result<Answer, Silence> {

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Hint, Kind, Order, Outcome, Sample};
+use super::{EntryKind, Hint, ReadResult, Sample, SettleStep};
 use crate::name::PluginName;
 use crate::plugin::module::folder::{Change, FileName, MAX_PLUGINS, misnamed};
 use crate::plugin::{ModuleHash, Refusal};
@@ -143,7 +143,7 @@ impl Row {
 
     /// Whether the file counts towards the limit of plugins.
     pub(super) fn has_place(&self) -> bool {
-        self.sample.kind == Kind::File || self.was_present
+        self.sample.kind == EntryKind::File || self.was_present
     }
 
     /// Records that the file is missing. Returns whether the file has been missing for the grace
@@ -204,7 +204,7 @@ impl Row {
 
     /// The settling time: how long the samples must be equal.
     fn settling(&self) -> Duration {
-        let is_begun = self.sample.kind == Kind::File && self.sample.stamp.bytes == 0;
+        let is_begun = self.sample.kind == EntryKind::File && self.sample.stamp.bytes == 0;
         match self.writer {
             Writer::Open => WRITER_CAP,
             // Files of /proc have the size 0, but are not empty. So the long time for empty files
@@ -240,17 +240,22 @@ impl Row {
 
     /// Makes the order for a settled file: to read the file, or to report a refusal without a
     /// reading.
-    pub(super) fn take(&mut self, now: Duration, name: &FileName, max_bytes: u64) -> Option<Order> {
+    pub(super) fn take(
+        &mut self,
+        now: Duration,
+        name: &FileName,
+        max_bytes: u64,
+    ) -> Option<SettleStep> {
         let refusal = match (refusal(name, &self.sample, max_bytes), name) {
             (None, FileName::Plugin(name)) => {
                 let (path, sample) = (self.path.clone(), self.sample.clone());
-                return Some(Order::Read { name: name.clone(), path, sample });
+                return Some(SettleStep::Read { name: name.clone(), path, sample });
             }
             (None, FileName::Misnamed(quoted)) => misnamed(quoted),
             (Some(refusal), _) => refusal,
         };
         self.phase = Phase::Settled { read_again_at: None };
-        self.refuse(now, name.clone(), refusal).map(Order::Tell)
+        self.refuse(now, name.clone(), refusal).map(SettleStep::Tell)
     }
 
     /// Makes the report of a refusal, unless the same refusal was the last report.
@@ -261,7 +266,7 @@ impl Row {
         }
         self.told = Some(Told::Refused(refusal.clone()));
         let path = self.path.clone();
-        let is_rival = matches!(self.sample.kind, Kind::Rival(_));
+        let is_rival = matches!(self.sample.kind, EntryKind::Rival(_));
         Some(Change::Refused { name, path, refusal, is_rival })
     }
 
@@ -279,17 +284,17 @@ impl Row {
         &mut self,
         now: Duration,
         name: &PluginName,
-        outcome: Outcome,
+        outcome: ReadResult,
     ) -> Option<Change> {
         match outcome {
-            Outcome::Moved if self.failures < MAX_MOVES => {
+            ReadResult::Moved if self.failures < MAX_MOVES => {
                 self.failures += 1;
                 self.phase = Phase::Settling { same_since: now, size_since: now };
                 None
             }
-            Outcome::Moved => self.fail(now, name, unsteady()),
-            Outcome::Failed(error) => self.fail(now, name, unreadable(&error)),
-            Outcome::Bytes(hash, bytes) => {
+            ReadResult::Moved => self.fail(now, name, unsteady()),
+            ReadResult::Failed(error) => self.fail(now, name, unreadable(&error)),
+            ReadResult::Bytes(hash, bytes) => {
                 let is_first = matches!(self.phase, Phase::Settling { .. });
                 let is_known = self.told == Some(Told::Present(hash));
                 self.failures = 0;
@@ -323,28 +328,28 @@ fn unsteady() -> Refusal {
 fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
     let bytes = sample.stamp.bytes;
     Some(match &sample.kind {
-        Kind::File if bytes <= max_bytes => return None,
-        Kind::File => Refusal::new(
+        EntryKind::File if bytes <= max_bytes => return None,
+        EntryKind::File => Refusal::new(
             format!("the file has {bytes} bytes"),
             format!(
                 "at most {max_bytes} are allowed; strip debug sections, or raise the limit: \
                  plugins.module in the configuration"
             ),
         ),
-        Kind::Other(what) => {
+        EntryKind::Other(what) => {
             Refusal::new(format!("it is {what}"), "put a regular file there, or a link to one")
         }
-        Kind::Unreadable(error) => unreadable(error),
-        Kind::Misnamed => misnamed(name),
-        Kind::Missuffixed => Refusal::new(
+        EntryKind::Unreadable(error) => unreadable(error),
+        EntryKind::Misnamed => misnamed(name),
+        EntryKind::Missuffixed => Refusal::new(
             "its name ends in .wasm, but not in small letters",
             "rename it, so that its name ends in .wasm",
         ),
-        Kind::Rival(holder) => Refusal::new(
+        EntryKind::Rival(holder) => Refusal::new(
             format!("its name differs from {holder} only in upper and lower case"),
             "rename or remove one of them",
         ),
-        Kind::Surplus => Refusal::new(
+        EntryKind::Surplus => Refusal::new(
             format!("the folder holds {MAX_PLUGINS} plugins already"),
             "remove one; this file takes its place then",
         ),

@@ -64,18 +64,18 @@ impl Sim {
         let hints = hints.iter().map(|(name, hint)| (name.parse().unwrap(), *hint)).collect();
         for order in self.table.look(now, listing, &hints) {
             let change = match order {
-                Order::Tell(change) => Some(change),
-                Order::Read { name, sample, .. } => {
+                SettleStep::Tell(change) => Some(change),
+                SettleStep::Read { name, sample, .. } => {
                     self.readings += 1;
                     assert_eq!(sample, self.files[&*name].0.sample);
                     let bytes = self.files[&*name].1.as_bytes();
                     let outcome = if let Some(error) = self.error {
-                        Outcome::Failed(error.to_owned())
+                        ReadResult::Failed(error.to_owned())
                     } else if self.moving > 0 {
                         self.moving -= 1;
-                        Outcome::Moved
+                        ReadResult::Moved
                     } else {
-                        Outcome::Bytes(ModuleHash::of(bytes), bytes.into())
+                        ReadResult::Bytes(ModuleHash::of(bytes), bytes.into())
                     };
                     self.table.read(now, &name, outcome)
                 }
@@ -90,7 +90,7 @@ impl Sim {
     fn write(&mut self, name: &str, text: &'static str) -> &mut Self {
         let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
         let inode = inode.unwrap_or_else(|| self.next_inode());
-        self.put(name, text, inode, Kind::File);
+        self.put(name, text, inode, EntryKind::File);
         self.look(&[]);
         self
     }
@@ -99,7 +99,7 @@ impl Sim {
     fn write_heard(&mut self, name: &str, text: &'static str, hint: Hint) -> &mut Self {
         let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
         let inode = inode.unwrap_or_else(|| self.next_inode());
-        self.put(name, text, inode, Kind::File);
+        self.put(name, text, inode, EntryKind::File);
         self.look(&[(name, hint)]);
         self
     }
@@ -119,13 +119,13 @@ impl Sim {
     /// Puts a complete file into the folder by a renaming.
     fn rename_in(&mut self, name: &str, text: &'static str) -> &mut Self {
         let inode = self.next_inode();
-        self.put(name, text, inode, Kind::File);
+        self.put(name, text, inode, EntryKind::File);
         self.look(&[(name, Hint::Renamed)]);
         self
     }
 
     /// Puts an entry into the folder that is not a regular file.
-    fn odd(&mut self, name: &str, kind: Kind) -> &mut Self {
+    fn odd(&mut self, name: &str, kind: EntryKind) -> &mut Self {
         let inode = self.next_inode();
         self.put(name, "", inode, kind);
         self.look(&[]);
@@ -138,7 +138,7 @@ impl Sim {
         self
     }
 
-    fn put(&mut self, name: &str, text: &'static str, inode: u64, kind: Kind) {
+    fn put(&mut self, name: &str, text: &'static str, inode: u64, kind: EntryKind) {
         let time = (0, i64::try_from(self.now).unwrap());
         let bytes = text.len() as u64;
         let stamp = Stamp { device: 1, inode, bytes, modified: time, changed: time };
@@ -268,16 +268,16 @@ fn while_the_folder_is_lost_nothing_is_gone() {
 
 #[test]
 fn what_cannot_be_a_module_is_refused_once_and_unread() {
-    let check = |kind: Kind, expected: &str| {
+    let check = |kind: EntryKind, expected: &str| {
         let mut sim = Sim::new();
         sim.odd("a", kind.clone()).until(1_000).odd("a", kind);
         sim.reported(&[&format!("100 a refused: {expected}")]);
         assert_eq!(sim.readings, 0);
     };
-    check(Kind::Other("a named pipe"), "it is a named pipe");
-    check(Kind::Unreadable("no such file".to_owned()), "it cannot be read: no such file");
-    check(Kind::Misnamed, "a is no name for a plugin");
-    check(Kind::Missuffixed, "its name ends in .wasm, but not in small letters");
+    check(EntryKind::Other("a named pipe"), "it is a named pipe");
+    check(EntryKind::Unreadable("no such file".to_owned()), "it cannot be read: no such file");
+    check(EntryKind::Misnamed, "a is no name for a plugin");
+    check(EntryKind::Missuffixed, "its name ends in .wasm, but not in small letters");
 }
 
 #[test]
@@ -330,8 +330,8 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
     ]);
     // If both files exist from the start, the older file gets the name.
     let mut sim = Sim::new();
-    sim.put("tank", "new", 1, Kind::File);
-    sim.put("TANK", "old", 2, Kind::File);
+    sim.put("tank", "new", 1, EntryKind::File);
+    sim.put("TANK", "old", 2, EntryKind::File);
     sim.files.get_mut("tank").unwrap().0.sample.stamp.modified = (1, 0);
     sim.look(&[]);
     sim.reported(&[
@@ -344,7 +344,7 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
 fn plugins_are_limited_and_the_next_in_line_moves_up() {
     let mut sim = Sim::new();
     for n in 0..3 * MAX_PLUGINS {
-        sim.put(&format!("p{n:03}"), "one", n as u64, Kind::File);
+        sim.put(&format!("p{n:03}"), "one", n as u64, EntryKind::File);
     }
     sim.look(&[]);
     sim.until(1_000);
@@ -429,7 +429,7 @@ fn a_refused_file_that_grows_is_given_time() {
     sim.reported(&["100 a is 1 since 0", "11100 a is 12 since 11000"]);
     // If another file replaces the refused file, the other file settles in the usual time too.
     let mut sim = Sim::new();
-    sim.write("a", "1").until(200).refuse("a").put("a", "12", 99, Kind::File);
+    sim.write("a", "1").until(200).refuse("a").put("a", "12", 99, EntryKind::File);
     sim.look(&[]);
     sim.reported(&["100 a is 1 since 0", "300 a is 12 since 200"]);
 }
@@ -449,7 +449,7 @@ fn a_file_that_always_moves_is_refused() {
 fn what_is_no_file_takes_no_place_from_plugins() {
     let mut sim = Sim::new();
     for n in 0..600 {
-        sim.put(&format!("junk{n}"), "", n, Kind::Unreadable("no such file".to_owned()));
+        sim.put(&format!("junk{n}"), "", n, EntryKind::Unreadable("no such file".to_owned()));
     }
     sim.look(&[]);
     sim.until(1_000);
@@ -459,7 +459,7 @@ fn what_is_no_file_takes_no_place_from_plugins() {
     sim.write("zz", "one").reported(&["1100 zz is one since 1000"]);
     // A plugin whose file cannot be read for a while still counts as a plugin.
     sim.log.clear();
-    sim.odd("zz", Kind::Unreadable("an error".to_owned()));
+    sim.odd("zz", EntryKind::Unreadable("an error".to_owned()));
     sim.reported(&["6100 zz refused: it cannot be read: an error"]);
     sim.log.clear();
     sim.remove("junk0");
