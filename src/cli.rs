@@ -139,7 +139,7 @@ fn report(outcome: Result<ExitCode, Failed>) -> ExitCode {
         Ok(code) => code,
         Err(Failed { exit, message }) => {
             if !message.is_empty() {
-                screen::say_last(legible_lines(&message));
+                screen::print_last(legible_lines(&message));
             }
             ExitCode::from(exit as u8)
         }

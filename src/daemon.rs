@@ -119,8 +119,8 @@ impl Daemon {
                 }
                 Event::Call(call) => self.answer(call),
                 Event::Obeyed(obeyed) => self.obeyed(*obeyed),
-                Event::Tick => self.look(),
-                Event::Flush => self.field.keep(&mut self.link),
+                Event::Tick => self.follow_the_scan(),
+                Event::Flush => self.field.write_changed(&mut self.link),
                 Event::Reload(cause) => self.reload(cause),
                 Event::Stop => break,
             }
@@ -141,12 +141,12 @@ impl Daemon {
     /// 4. Record what happened to plugins, forces and orders in the history.
     /// 5. Report changes to the log and to systemd. This step is last, because it reports the
     ///    results of all steps before.
-    fn look(&mut self) {
+    fn follow_the_scan(&mut self) {
         self.watch_the_scan();
         self.take_all_back();
         self.pursue_orders();
         self.settle();
-        self.tell();
+        self.report();
     }
 
     /// Handles everything that the scan has returned: programs, answers, log lines of guests, and
@@ -155,14 +155,14 @@ impl Daemon {
         while let Ok(thing) = self.link.handle.returns.pop() {
             self.take_back(thing);
         }
-        self.say_lines();
+        self.log_lines();
         self.link.stats.collect();
     }
 
     /// Writes the log lines of guests to the log. The scan has put the lines into a queue.
-    fn say_lines(&mut self) {
+    fn log_lines(&mut self) {
         while let Ok(line) = self.link.lines.pop() {
-            self.plugins.say(&line, &self.config, &self.link);
+            self.plugins.log_line(&line, &self.config, &self.link);
         }
     }
 
@@ -180,18 +180,18 @@ impl Daemon {
         self.settle_forces();
         self.pursue_audit();
         self.plugins.forget_the_gone(&mut self.link);
-        self.plugins.keep_the_good(&self.config, &mut self.link);
+        self.plugins.store_good_versions(&self.config, &mut self.link);
     }
 
     /// Reports changes to the devices that show values, to the log and to systemd.
-    fn tell(&mut self) {
-        let stands = self.link.stall.is_on();
-        self.field.devices.show(self.link.news(), stands);
-        self.service.tell_the_operator(&mut self.link);
-        self.plugins.tell_of_owners(&self.config, &mut self.link);
-        self.plugins.tell_of_lacks(&self.config, &mut self.link);
+    fn report(&mut self) {
+        let is_stalled = self.link.stall.is_on();
+        self.field.devices.show(self.link.news(), is_stalled);
+        self.service.log_changes(&mut self.link);
+        self.plugins.log_owners(&self.config, &mut self.link);
+        self.plugins.log_lacks(&self.config, &mut self.link);
         self.plugins.watch_the_folder(&self.config);
-        self.service.tell_the_manager(&self.plugins, &self.field, &mut self.link);
+        self.service.notify_systemd(&self.plugins, &self.field, &mut self.link);
     }
 
     /// Handles one thing that the scan has returned. A refused or ended program is dropped here or

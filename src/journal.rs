@@ -125,9 +125,9 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
 
     /// Checks whether the disk still answers, and records it for [`Journal::trouble`]. The daemon
     /// calls this function every few seconds. The call never waits.
-    pub fn look(&self) {
+    pub fn check_lateness(&self) {
         if let Ok(writer) = &self.writer {
-            writer.look();
+            writer.check_lateness();
         }
     }
 

@@ -268,7 +268,7 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(Legible(output));
     tracing::subscriber::set_global_default(subscriber).context("the log was started before")?;
-    std::panic::set_hook(Box::new(say_panic));
+    std::panic::set_hook(Box::new(log_panic));
     if let Some(error) = warning {
         tracing::warn!(%error, "journald cannot be reached ({error}); the log goes to stderr");
     }
@@ -277,7 +277,7 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
 
 /// Logs the message of a panic. The default hook would write the message to stderr. If stderr is
 /// not read, the thread that panicked would then wait.
-fn say_panic(panic: &std::panic::PanicHookInfo<'_>) {
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let backtrace = match backtrace.status() {
         BacktraceStatus::Captured => format!("\n{backtrace}"),

@@ -74,16 +74,16 @@ fn wait_with<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (tell, told) = sync_channel(1);
+    let (sender, receiver) = sync_channel(1);
     thread::Builder::new().name("disk".into()).spawn(move || {
         let panicked = |_| Err(io::Error::other("the thread that made the call has panicked"));
         let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
         // The place is freed before the answer is sent: the caller may need a place again at once.
         drop(place);
         // If the caller does not wait any more, the send fails, and the answer is dropped.
-        let _ = tell.send(answer);
+        let _ = sender.send(answer);
     })?;
-    told.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
+    receiver.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
 /// Takes one of `places`, does `work` on a blocking thread of the runtime, and waits for its

@@ -218,7 +218,7 @@ pub struct Found {
 }
 
 /// Finds the newest complete generation. This function only reads.
-pub fn look(folder: &Path) -> Found {
+pub fn find(folder: &Path) -> Found {
     let mut found = Found::default();
     for (place, name) in FILES.into_iter().enumerate() {
         let path = folder.join(name);

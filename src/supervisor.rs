@@ -133,7 +133,7 @@ pub struct Fact<'a> {
 pub enum Action {
     /// Compile the module and make an instance, outside of the scan. The daemon always answers with
     /// [`Supervisor::prepared`]. The module is the file's module, the module that ran last, or a
-    /// stored module (see [`Supervisor::keep`]).
+    /// stored module (see [`Supervisor::set_stored`]).
     Prepare {
         /// The plugin.
         name: String,
@@ -163,7 +163,7 @@ pub enum Action {
         generation: Generation,
     },
     /// Write one log line.
-    Tell {
+    Log {
         /// The plugin.
         name: String,
         /// The event to log.
@@ -315,9 +315,9 @@ impl Supervisor {
 
     /// Records the stored versions. `good` are good versions that have not trapped since they were
     /// good, best first. `ran` is the version that ran when the daemon ended.
-    pub fn keep(&mut self, name: &str, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
+    pub fn set_stored(&mut self, name: &str, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         if let Some(plugin) = self.plugins.get_mut(name) {
-            plugin.keep(good, ran);
+            plugin.set_stored(good, ran);
         }
     }
 

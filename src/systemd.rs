@@ -90,7 +90,7 @@ impl Notifier {
     /// the first full cycle, and at the end of **every** reload. If a reload was refused, `status`
     /// contains the reason.
     pub fn ready(&mut self, status: &str) {
-        self.say("READY=1", status);
+        self.announce("READY=1", status);
     }
 
     /// Reports that the daemon reads its configuration again. The daemon must call `ready` after
@@ -108,7 +108,7 @@ impl Notifier {
 
     /// Reports that the daemon has begun its orderly stop, with a status text.
     pub fn stopping(&mut self, status: &str) {
-        self.say("STOPPING=1", status);
+        self.announce("STOPPING=1", status);
     }
 
     /// Sets the text that `systemctl status` shows. The function sends only a changed text, so the
@@ -124,7 +124,7 @@ impl Notifier {
     }
 
     /// Sends a state of the daemon and the status text in one message.
-    fn say(&mut self, state: &str, status: &str) {
+    fn announce(&mut self, state: &str, status: &str) {
         self.status = one_line(status);
         self.post(format!("{state}\nSTATUS={}", self.status));
     }

@@ -46,7 +46,7 @@ fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
         (Left, "DETAILS"),
     ]);
     for Entry { time, what: receipt, .. } in receipts {
-        let (style, kind, details) = told(receipt);
+        let (style, kind, details) = words(receipt);
         table.row([
             time.replace('T', " ").trim_end_matches('Z').into(),
             receipt.plugin.as_deref().map_or_else(|| "-".into(), Cell::from),
@@ -60,7 +60,7 @@ fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
 }
 
 /// Returns the style of an event, its name, and its details as a sentence.
-fn told(receipt: &Receipt) -> (Style, &'static str, String) {
+fn words(receipt: &Receipt) -> (Style, &'static str, String) {
     let old = receipt.old_hash.as_deref().map(short);
     match &receipt.event {
         Event::Started { swap: times } => (Style::Good, "started", swap_times(times)),

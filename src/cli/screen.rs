@@ -160,7 +160,7 @@ fn cut(frame: &str, width: usize) -> String {
 /// Writes the error that ends the process. If the pipe is full or the terminal is stopped, a write
 /// never returns. A separate thread therefore writes the message, and the process waits only for a
 /// limited time. The exit code reports the failure even without the message.
-pub(super) fn say_last(message: String) {
+pub(super) fn print_last(message: String) {
     let (written, done) = mpsc::channel();
     let write = move || {
         let _ = writeln!(io::stderr(), "error: {message}");

@@ -1,6 +1,6 @@
 //! The view of a plugin's versions, for `camshaft versions` and the JSON answers.
 //!
-//! `daemon/plugins/version.rs` and `daemon/plugins/keep.rs` collect the facts. The view of the
+//! `daemon/plugins/version.rs` and `daemon/plugins/store.rs` collect the facts. The view of the
 //! plugin itself is in `plugin.rs`. The rules for all views are in `status.rs`.
 
 use serde::{Deserialize, Serialize};

@@ -292,7 +292,7 @@ impl Daemon {
     /// Writes an order into the history and into the log.
     fn enter(&mut self, draft: Draft) {
         let Draft { plugin, hash, old_hash, ordered, .. } = draft;
-        say(&self.plugins.record.ordered(plugin, hash, old_hash, ordered));
+        log(&self.plugins.record.ordered(plugin, hash, old_hash, ordered));
     }
 }
 
@@ -331,7 +331,7 @@ fn changed(changes: &[ChangeView]) -> String {
 }
 
 /// Logs an order. If the order takes control from the programs, the log line is a warning.
-fn say(receipt: &Receipt) {
+fn log(receipt: &Receipt) {
     use OrderKind as Kind;
     let Event::Ordered(ordered) = &receipt.event else { return };
     let sentence = ordered.sentence(receipt.hash.as_deref(), receipt.old_hash.as_deref());

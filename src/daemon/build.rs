@@ -23,7 +23,7 @@ use super::field::{Devices, Field, Forces};
 use super::link::{Reserved, ScanLink, Stall};
 use super::plugins::{Beginning, Crashes, Loader, Owners, PluginFolder, Plugins, Roster, Store};
 use super::reload::{self, Reload};
-use super::service::{Service, Told};
+use super::service::{Logged, Service};
 use super::stop::{STOPPED_BUT, halt, leave_in_time, unconfirmed};
 use super::{Daemon, Event, TICK};
 use crate::config::{self, Config};
@@ -122,7 +122,7 @@ fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
 
 /// Ends a start that has not touched the field yet.
 fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
-    say_the_end();
+    log_the_end();
     leave_in_time(None);
     beginning.end();
     Ok(())
@@ -131,7 +131,7 @@ fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
 /// Ends a start whose scan already runs. The outputs are safe, because no program has run. The
 /// function waits until the devices have confirmed their outputs.
 async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result<()> {
-    say_the_end();
+    log_the_end();
     let (scan, handle, ..) = &mut opened.scanning;
     let confirmed = halt(handle, drop).await;
     let trouble =
@@ -147,7 +147,7 @@ async fn leave_scan(mut opened: Opened, beginning: &Beginning) -> anyhow::Result
 }
 
 /// Reports to the log and to systemd that a signal has ended the start.
-fn say_the_end() {
+fn log_the_end() {
     const WORDS: &str = "stopping during the start: no program has run";
     Notifier::from_env().stopping(WORDS);
     tracing::info!("{WORDS}");
@@ -191,7 +191,7 @@ async fn prepare(
 ) -> anyhow::Result<(CompileService, PluginFolder)> {
     let all = Arc::clone(&config);
     let compile_service = off(move || compile_service(&all)).await?;
-    tokio::spawn(say_what_is_open(compile_service.clone()));
+    tokio::spawn(log_open_rights(compile_service.clone()));
     introduce(&config);
     Ok((compile_service, watch_folder(&config, &events).await?))
 }
@@ -245,7 +245,7 @@ fn assemble(
         notifier: Notifier::from_env(),
         watchdog: Watchdog::from_env(),
         started: Instant::now(),
-        told: Told::default(),
+        logged: Logged::default(),
         is_ready: false,
     };
     let (reload, audit) = (Reload::default(), Audit::new(events));
@@ -312,7 +312,7 @@ fn start_scan(
 /// Logs once which limits of the compile worker this system does not support. The daemon still
 /// runs: each limit only bounds the effect of a compiler defect, and no module that uses such a
 /// defect is known.
-async fn say_what_is_open(compile_service: CompileService) {
+async fn log_open_rights(compile_service: CompileService) {
     let open = compile_service.confinement().await;
     if !open.is_empty() {
         let open = open.join("; ");

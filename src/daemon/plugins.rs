@@ -21,7 +21,6 @@ mod crash;
 mod deploy;
 mod folder;
 mod hold;
-mod keep;
 mod lack;
 mod line;
 mod loader;
@@ -34,13 +33,13 @@ pub(super) mod recovery;
 mod refused;
 mod roster;
 mod shadow;
+mod store;
 mod verdict;
 mod version;
 mod view;
 
 pub(super) use crash::Crashes;
 pub(super) use folder::PluginFolder;
-pub(super) use keep::Store;
 pub(super) use loader::{Loaded, Loader};
 pub(super) use owner::Owners;
 pub(super) use rate::{LineStore, Lines};
@@ -48,6 +47,7 @@ pub(super) use record::Record;
 pub(super) use recovery::{Beginning, Recovery};
 pub(super) use refused::{is_seated, writers};
 pub(super) use roster::Roster;
+pub(super) use store::Store;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ use crate::scan::{MAX_ORDERS, Order, ProgramFact};
 use crate::supervisor::{Action, Fact, Note, Supervisor};
 
 use roster::{Ordered, Ready};
-use verdict::tell;
+use verdict::log_note;
 
 /// All data of the daemon about plugins.
 pub(super) struct Plugins {
@@ -96,9 +96,9 @@ pub(super) struct Plugins {
 impl Plugins {
     /// Handles the result of a preparation: logs it, stores the module, and informs the supervisor.
     pub(super) fn loaded(&mut self, loaded: Loaded, config: &Config, link: &mut ScanLink) {
-        self.tell_of_shadow(&loaded);
-        self.say_notes(&loaded);
-        loaded.lines.iter().for_each(|line| self.say(line, config, link));
+        self.log_shadow(&loaded);
+        self.log_notes(&loaded);
+        loaded.lines.iter().for_each(|line| self.log_line(line, config, link));
         if let Some(post_mortem) = loaded.post_mortem {
             self.report_failed_start(&loaded.name, loaded.hash, *post_mortem, config);
         }
@@ -205,7 +205,7 @@ impl Plugins {
                     let _ = link.handle.orders.push(Order::Remove(entry.seat));
                 }
             }
-            Action::Tell { name, note } => self.note(&name, &note, link),
+            Action::Log { name, note } => self.note(&name, &note, link),
         }
     }
 
@@ -234,7 +234,7 @@ impl Plugins {
 
     /// Logs an event of the supervisor and adds it to the plugin's history.
     pub(in crate::daemon) fn note(&mut self, name: &str, note: &Note, link: &mut ScanLink) {
-        tell(name, note, &self.supervisor);
+        log_note(name, note, &self.supervisor);
         // A swap or trap is recorded first, because the event is its consequence.
         self.settle_swaps(link);
         let quarantined = self.supervisor.quarantined(name);

@@ -297,7 +297,7 @@ impl Daemon {
             && refused.said.elapsed() >= REMINDER
         {
             refused.said = Instant::now();
-            say_refused(&refused.why);
+            log_refused(&refused.why);
         }
         self.reload.past.retain(|points| Arc::strong_count(points) > 1);
         self.reload.leaving.forget_the_ended();
@@ -317,7 +317,7 @@ impl Reload {
     /// Refuses a file: logs the reason. If a file gave no answer in time, the next try is
     /// scheduled.
     fn refuse(&mut self, Unread { why, is_late }: Unread) {
-        say_refused(&why);
+        log_refused(&why);
         let said = Instant::now();
         self.refused = Some(Refused { why, said, again: is_late.then_some(said + AGAIN) });
     }
@@ -329,7 +329,7 @@ fn not_now(stands: &Failure) -> Unread {
 }
 
 /// Logs that the file is refused.
-fn say_refused(why: &str) {
+fn log_refused(why: &str) {
     // Each problem gets its own log line, because the log would escape a line break inside a line.
     for why in why.lines() {
         tracing::error!("the configuration stays as it was: {why}");

@@ -37,7 +37,7 @@ pub(super) struct Service {
     pub(super) started: Instant,
     /// The facts that were last logged. The daemon compares new facts with these facts and logs
     /// only changes.
-    pub(super) told: Told,
+    pub(super) logged: Logged,
     /// Whether systemd got the message that the daemon is ready. The daemon sends this message
     /// after the first cycle.
     pub(super) is_ready: bool,
@@ -50,7 +50,7 @@ const OVERRUN_PAUSE: Duration = Duration::from_secs(10);
 /// The facts that were last logged. The daemon compares new facts with these facts and logs only
 /// changes.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Logged {
     /// The last logged fault of each device; devices without a fault are not in the map.
     faults: BTreeMap<String, Fault>,
     /// The time since which some outputs are not confirmed, and whether a line about them was
@@ -79,11 +79,11 @@ struct Counts {
 /// needs, and short enough for an operator who waits for the line.
 const DOUBT: Duration = Duration::from_secs(2);
 
-impl Told {
+impl Logged {
     /// Logs how many lines of this log were lost. The line is written as soon as the log works
     /// again.
-    fn tell_of_this_log(&mut self, log: &log::Handle) {
-        self.unread.tell(
+    fn log_lost_lines(&mut self, log: &log::Handle) {
+        self.unread.report(
             Instant::now(),
             || log.lost(),
             |lost| {
@@ -92,7 +92,7 @@ impl Told {
             },
         );
         let unwritten = log.unwritten();
-        self.unwritten.tell(unwritten.map(|all| all.lines), |lost| {
+        self.unwritten.report(unwritten.map(|all| all.lines), |lost| {
             let why = unwritten.map(|all| all.to_string()).unwrap_or_default();
             let lines = counted(lost, "line");
             tracing::warn!(lost, "lost {lines} of this log that could not be written: {why}");
@@ -100,7 +100,7 @@ impl Told {
     }
 
     /// Logs each new fault of a device, each change of a fault, and the end of a fault.
-    fn tell_of_faults(&mut self, news: &Snapshot) {
+    fn log_faults(&mut self, news: &Snapshot) {
         // The map has the fault as it was last logged. A line is logged only if the fault has
         // changed.
         for (name, fact) in news.points.devices().iter().zip(news.devices.iter()) {
@@ -119,7 +119,7 @@ impl Told {
     }
 
     /// Logs the number of overruns and of lost guests' lines since the last such log line.
-    fn tell_of_overruns(&mut self, news: &Snapshot) {
+    fn log_overruns(&mut self, news: &Snapshot) {
         let before = *self.counts.last();
         let Snapshot { overruns, missed, lines_lost, .. } = *news;
         let counts = Counts { overruns, missed, lines_lost };
@@ -144,7 +144,7 @@ impl Told {
     }
 
     /// Logs when outputs are not confirmed any more, and when all outputs are confirmed again.
-    fn tell_of_doubt(&mut self, news: &Snapshot) {
+    fn log_unconfirmed(&mut self, news: &Snapshot) {
         let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
         // The first check without confirmation only starts the timer. The line comes after `DOUBT`.
         match (is_fine, self.doubt) {
@@ -169,21 +169,16 @@ impl Told {
 
 impl Service {
     /// Logs all changes of the log itself, the devices and the scan.
-    pub(super) fn tell_the_operator(&mut self, link: &mut ScanLink) {
-        let (news, told) = (link.news(), &mut self.told);
-        told.tell_of_this_log(&self.log);
-        told.tell_of_faults(news);
-        told.tell_of_doubt(news);
-        told.tell_of_overruns(news);
+    pub(super) fn log_changes(&mut self, link: &mut ScanLink) {
+        let (news, logged) = (link.news(), &mut self.logged);
+        logged.log_lost_lines(&self.log);
+        logged.log_faults(news);
+        logged.log_unconfirmed(news);
+        logged.log_overruns(news);
     }
 
     /// Sends three things to systemd: the ready message, the status line and the watchdog message.
-    pub(super) fn tell_the_manager(
-        &mut self,
-        plugins: &Plugins,
-        field: &Field,
-        link: &mut ScanLink,
-    ) {
+    pub(super) fn notify_systemd(&mut self, plugins: &Plugins, field: &Field, link: &mut ScanLink) {
         // The status line begins with the most important facts: a stall, recovery, forces.
         let news = link.news();
         let cycle = news.cycle;

@@ -37,8 +37,8 @@ impl Daemon {
         let cycle = self.link.news().cycle;
         let Live { scan, points, .. } = &self.config.live;
         let words = |doing| words(doing, points, &self.plugins);
-        self.link.stall.look(cycle, (scan.stall, scan.stall_exit), words);
-        self.field.devices.tell_of_stalls();
+        self.link.stall.update(cycle, (scan.stall, scan.stall_exit), words);
+        self.field.devices.log_stalls();
     }
 
     /// Returns the version that caused the stall: the scan called it when the stall began, and the

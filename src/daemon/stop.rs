@@ -63,10 +63,10 @@ impl Daemon {
         self.link.stall.begin_exit();
         leave_in_time(trouble.clone());
         self.plugins.recovery.end();
-        self.say_lines();
+        self.log_lines();
         self.close_audit();
         self.end_forces();
-        self.field.keep_last(&mut self.link).await;
+        self.field.write_last(&mut self.link).await;
         self.plugins.record.save_last().await;
         if !confirmed {
             // The thread of a scan that hangs never ends. The exit of the process ends it.

@@ -241,12 +241,12 @@ impl Files {
 
     /// Checks the outputs: allows another attempt after a failed write, and starts a check of each
     /// written file.
-    fn look_after(&mut self) {
+    fn check_outputs(&mut self) {
         self.find_hanging();
         for spot in &mut self.outputs {
             spot.tried = None;
             if spot.work.is_none() && spot.written.is_some() {
-                spot.start(&mut self.work, |path| number::look(path).map(FileResult::Seen));
+                spot.start(&mut self.work, |path| number::identity(path).map(FileResult::Seen));
             }
         }
     }
@@ -307,7 +307,7 @@ impl Serve for Files {
             self.publish(side);
             tokio::select! {
                 _ = readings.tick(), if !self.inputs.is_empty() => self.read(),
-                _ = looks.tick(), if !self.outputs.is_empty() => self.look_after(),
+                _ = looks.tick(), if !self.outputs.is_empty() => self.check_outputs(),
                 Some(ended) = self.work.join_next_with_id() => {
                     self.take(ended, side);
                     while let Some(ended) = self.work.try_join_next_with_id() {

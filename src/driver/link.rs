@@ -195,7 +195,7 @@ impl Link {
             Reading { raw: [0; 8], quality: Quality::Waiting, good_at: None, ends_at: None };
         let (confirmed, reading) = (vec![None; outputs.len()], vec![unread; inputs.len()]);
         let first = News { fault: None, inputs: reading, confirmed };
-        let (told, news) = latest::latest(&first);
+        let (news_writer, news) = latest::latest(&first);
         let wanted = vec![[0; 8]; outputs.len()];
         let (wants, wishes) = latest::latest(&Wants(wanted.clone()));
         let (heard, bell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
@@ -211,7 +211,7 @@ impl Link {
             is_down: AtomicBool::new(false),
         });
         let ids = [inputs.iter().map(|(id, _)| *id).collect(), outputs.clone()];
-        let side = Side::new(points, ids, first, (told, wishes, heard), &shared, &monitor);
+        let side = Side::new(points, ids, first, (news_writer, wishes, heard), &shared, &monitor);
         let name = points.devices().get(device).cloned().unwrap_or_default();
         let thread = thread::start(name, side, worker, Arc::clone(&shared), bell.try_clone()?)?;
         Ok(Self {

@@ -89,7 +89,7 @@ impl WriterHandle {
 
     /// Checks whether the present write takes too long, and records it as trouble. The thread
     /// cannot record it, because the thread waits for that write.
-    pub(super) fn look(&self) {
+    pub(super) fn check_lateness(&self) {
         // The lock is held until the trouble is recorded. The end of the write needs the same lock.
         // So the thread always clears the trouble after it was recorded here.
         let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);

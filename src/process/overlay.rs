@@ -233,7 +233,7 @@ impl Overlay {
         quality: &mut [Quality],
     ) {
         self.end_leaving(now, points, owners, outputs);
-        self.keep(now, points, owners, driven);
+        self.fill_kept(now, points, owners, driven);
         driven.copy_from_slice(outputs);
         self.forced.drain(..).for_each(|id| quality[id.index()] = Quality::Good);
         for at in 0..self.forces.len() {
@@ -273,7 +273,13 @@ impl Overlay {
     /// Fills the list `kept` with the outputs of programs that lack a required input. Each output
     /// gets its safe value. An output whose hold time still runs, or whose safe setting is `Hold`,
     /// gets the value that its device has now.
-    fn keep(&mut self, now: Duration, points: &Points, owners: &[Option<Seat>], driven: &[u8]) {
+    fn fill_kept(
+        &mut self,
+        now: Duration,
+        points: &Points,
+        owners: &[Option<Seat>],
+        driven: &[u8],
+    ) {
         if self.lacking.is_empty() {
             return;
         }

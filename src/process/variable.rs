@@ -283,9 +283,9 @@ impl Variables {
             }
         }
         self.ends.truncate(count.into());
-        keep(&mut self.values, &new);
-        keep(&mut self.makers, &new);
-        keep(&mut self.writers, &new);
+        drop_removed(&mut self.values, &new);
+        drop_removed(&mut self.makers, &new);
+        drop_removed(&mut self.writers, &new);
         self.noted.truncate(count.into());
         self.by_name.retain(|id| new[usize::from(*id)].is_some());
         for id in &mut self.by_name {
@@ -377,7 +377,7 @@ impl Variables {
 }
 
 /// Removes from `list` every entry whose id has no new id in `new`.
-fn keep<T>(list: &mut Vec<T>, new: &[Option<u16>]) {
+fn drop_removed<T>(list: &mut Vec<T>, new: &[Option<u16>]) {
     let mut new = new.iter();
     list.retain(|_| new.next().is_some_and(Option::is_some));
 }

@@ -32,7 +32,7 @@ fn written(generations: i32) -> (tempfile::TempDir, Store) {
 
 #[track_caller]
 fn newest(dir: &Path, number: i32, damaged: usize, what: &str) {
-    let found = look(dir);
+    let found = find(dir);
     assert_eq!(found.damaged.len(), damaged, "{what}: {:?}", found.damaged);
     let (_, generation) = found.newest.unwrap_or_else(|| panic!("{what}: nothing"));
     assert_eq!((generation.number, generation.values), (number as u64, values(number)), "{what}");
@@ -40,13 +40,13 @@ fn newest(dir: &Path, number: i32, damaged: usize, what: &str) {
 
 #[test]
 fn generations_take_turns_and_count_the_wear() {
-    assert!(look(Path::new("/nowhere")).newest.is_none());
+    assert!(find(Path::new("/nowhere")).newest.is_none());
     let (dir, _) = written(0);
-    assert!(look(dir.path()).damaged.is_empty());
+    assert!(find(dir.path()).damaged.is_empty());
     for generations in 1..=5 {
         let (dir, store) = written(generations);
         newest(dir.path(), generations, 0, "whole");
-        let found = look(dir.path());
+        let found = find(dir.path());
         let size = encode(1, 0, pairs(&values(1))).len() as u64;
         let wear = (generations as u64, generations as u64 * size);
         assert_eq!((store.writes, store.bytes), wear);
@@ -99,14 +99,14 @@ fn with_no_whole_file_nothing_is_guessed() {
     let (dir, store) = written(2);
     fs::write(dir.path().join(FILES[0]), b"").unwrap();
     fs::write(dir.path().join(FILES[1]), b"camshaft retain\n").unwrap();
-    let found = look(dir.path());
+    let found = find(dir.path());
     assert!(found.newest.is_none());
     let damage: Vec<_> = found.damaged.iter().map(|(_, damage)| damage.clone()).collect();
     assert_eq!(damage, [Damage::Foreign(0), Damage::Foreign(16)]);
     let mut store = Store::new(Arc::clone(&store.folder), &found);
-    assert_eq!(look(dir.path()).damaged.len(), 2, "a start touches nothing: it would wait for it");
+    assert_eq!(find(dir.path()).damaged.len(), 2, "a start touches nothing: it would wait for it");
     store.write([("kept", Variable::Int(7))].into_iter()).unwrap();
-    let found = look(dir.path());
+    let found = find(dir.path());
     assert!(found.newest.is_some() && found.damaged.is_empty());
     for name in FILES {
         assert!(dir.path().join(name).with_added_extension("damaged").exists(), "{name}");

@@ -57,7 +57,7 @@ impl Scan {
 
 /// Replaces the panic hook: from now on, a panic of the scan's thread stores its message in
 /// `WORDS`, and does not write the message at once.
-pub(super) fn keep() {
+pub(super) fn store_panics() {
     /// Ensures that the hook is replaced only once, because all scans of a process have the same
     /// panic hook.
     static ONCE: Once = Once::new();

@@ -244,7 +244,7 @@ impl Scan {
         rolled_back: Option<Arc<ProgramFact>>,
     ) {
         if takeover.variables_dropped > 0 {
-            program.tell_lost_writes(&mut self.world);
+            program.report_lost_writes(&mut self.world);
         }
         let (since_cycle, since) = (self.world.cycle, self.world.now);
         self.down.retain(|fact| fact.seat != program.seat);

@@ -111,7 +111,7 @@ pub fn timekeeper(settings: &Settings) -> io::Result<Arc<Timekeeper>> {
 pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> io::Result<Running> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
-    failure::keep();
+    failure::store_panics();
     let thread = std::thread::Builder::new().name(failure::THREAD.into()).spawn(move || {
         schedule(&settings);
         // From here on, no code on this thread can write to the log, because a write could wait for

@@ -128,7 +128,7 @@ pub(super) struct Plugin {
     /// Reason why the present file was not taken over.
     refusal: Option<Refusal>,
     /// The module whose quarantine was logged last.
-    told: Option<ModuleHash>,
+    noted: Option<ModuleHash>,
     /// The stored version that is made in place of the file's version, as last logged. The flag is
     /// true if the log has also reported that this version runs.
     stand_in: Option<(ModuleHash, bool)>,
@@ -158,8 +158,8 @@ impl Turn<'_> {
         self.context.actions.push(order(self.name.to_owned()));
     }
 
-    fn tell(&mut self, note: Note) {
-        self.order(|name| Action::Tell { name, note });
+    fn note(&mut self, note: Note) {
+        self.order(|name| Action::Log { name, note });
     }
 }
 
@@ -181,7 +181,7 @@ impl Plugin {
             self.restart = false;
         }
         self.forget_failure();
-        self.told = None;
+        self.noted = None;
         self.stand_in = None;
         self.file = file;
     }
@@ -216,8 +216,8 @@ impl Plugin {
         }
     }
 
-    /// Takes the versions that [`Supervisor::keep`](super::Supervisor::keep) names.
-    pub(super) fn keep(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
+    /// Takes the versions that [`Supervisor::set_stored`](super::Supervisor::set_stored) names.
+    pub(super) fn set_stored(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
         if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
             // An attempt with `ran` may have failed before its stored bytes were known.
@@ -232,7 +232,7 @@ impl Plugin {
         if self.history.hash == Some(hash) {
             self.history = History::default();
         }
-        self.told = None;
+        self.noted = None;
     }
 
     /// Takes the result of making an instance. Returns whether the plugin expects this instance.
@@ -273,7 +273,7 @@ impl Plugin {
             self.stop(turn);
             return;
         }
-        self.tell_of_quarantine(turn);
+        self.note_quarantine(turn);
         if self.runs_what_is_bad(turn) {
             // The install order of the bad module was in the queue when its last trap came. The
             // next instance is discarded, because the stop order could remove the next instance
@@ -322,12 +322,12 @@ impl Plugin {
     }
 
     /// Logs one time that a stored version is being made that has not run in this process yet.
-    fn tell_of_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
+    fn note_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
-        let is_told = self.stand_in.is_some_and(|(told, _)| told == hash);
-        if is_other && !is_told {
+        let is_noted = self.stand_in.is_some_and(|(noted, _)| noted == hash);
+        if is_other && !is_noted {
             self.stand_in = Some((hash, false));
-            turn.tell(Note::TriedInstead { of: self.file_hash(), hash });
+            turn.note(Note::TriedInstead { of: self.file_hash(), hash });
         }
     }
 
@@ -338,7 +338,7 @@ impl Plugin {
             return;
         }
         self.restart &= !self.renews(hash);
-        self.tell_of_stand_in(hash, turn);
+        self.note_stand_in(hash, turn);
         turn.context.generation.0 += 1;
         let generation = turn.context.generation;
         self.next = Next::Preparing(Version { hash, generation });
@@ -388,12 +388,12 @@ impl Plugin {
     }
 
     /// Logs one time that the file's module does not run because it was in quarantine before.
-    fn tell_of_quarantine(&mut self, turn: &mut Turn<'_>) {
+    fn note_quarantine(&mut self, turn: &mut Turn<'_>) {
         let Some(hash) = self.file_hash() else { return };
-        let why = turn.context.quarantine.why(turn.name, hash).filter(|_| self.told != Some(hash));
+        let why = turn.context.quarantine.why(turn.name, hash).filter(|_| self.noted != Some(hash));
         if let Some(why) = why.map(str::to_owned) {
-            self.told = Some(hash);
-            turn.tell(Note::StillQuarantined { hash, why });
+            self.noted = Some(hash);
+            turn.note(Note::StillQuarantined { hash, why });
         }
     }
 }

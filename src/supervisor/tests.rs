@@ -74,11 +74,13 @@ impl Run {
                 supervisor.release("a").unwrap();
             }
             ["restart"] => supervisor.restart("a").unwrap(),
-            ["keep", good, "ran", ran] => supervisor.keep("a", vec![hash(good)], Some(hash(ran))),
-            ["keep", ref good @ ..] => {
-                supervisor.keep("a", good.iter().map(|text| hash(text)).collect(), None);
+            ["keep", good, "ran", ran] => {
+                supervisor.set_stored("a", vec![hash(good)], Some(hash(ran)))
             }
-            ["ran", text] => supervisor.keep("a", vec![], Some(hash(text))),
+            ["keep", ref good @ ..] => {
+                supervisor.set_stored("a", good.iter().map(|text| hash(text)).collect(), None);
+            }
+            ["ran", text] => supervisor.set_stored("a", vec![], Some(hash(text))),
             ["recall", text] => supervisor.recall("a", hash(text), "it trapped".into()),
             ["three", "traps"] => supervisor.set_policy(RestartPolicy { traps: 3, ..policy }),
             ["one", "trap"] => supervisor.set_policy(RestartPolicy { traps: 1, ..policy }),
@@ -153,7 +155,7 @@ fn brief(action: &Action) -> String {
         Action::Install { generation, .. } => format!("install {}", generation.0),
         Action::Stop { .. } => "stop".into(),
         Action::Discard { generation, .. } => format!("discard {}", generation.0),
-        Action::Tell { note, .. } => match note {
+        Action::Log { note, .. } => match note {
             Note::Started(version) => format!("'runs {}'", version.generation.0),
             Note::Restarting { trap, of, delay } => {
                 format!("'trap {trap}/{of} {}ms'", delay.as_millis())

@@ -99,7 +99,7 @@ fn count(values: &[(String, Variable)]) -> i32 {
 /// Number and count of the newest generation on disk.
 #[track_caller]
 fn newest(state: &Path) -> Option<(u64, i32)> {
-    let found = retain::look(state);
+    let found = retain::find(state);
     assert!(found.damaged.is_empty(), "{:?}", found.damaged);
     found.newest.map(|(_, generation)| (generation.number, count(&generation.values)))
 }
@@ -231,7 +231,7 @@ fn damage_costs_a_generation_or_raises_an_alarm_or_refuses_the_start() {
         let bytes = fs::read(state.join(FILES[1 - place])).unwrap();
         count(&retain::decode(&bytes).unwrap().values)
     };
-    let place = retain::look(&state).newest.unwrap().0;
+    let place = retain::find(&state).newest.unwrap().0;
     let expected = older(place);
     fs::write(state.join(FILES[place]), b"torn").unwrap();
     let daemon = Daemon::idle(plant, &["--no-plugins"]);

@@ -43,15 +43,15 @@ impl Stop {
             (SignalKind::user_defined2(), || None),
             (SignalKind::from_raw(nix::libc::SIGXFSZ), || None),
         ];
-        let (tell, told) = watch::channel(false);
+        let (sender, receiver) = watch::channel(false);
         for (kind, make) in all {
             let mut signals = signal(kind).context("signals cannot be listened to")?;
-            let (events, tell) = (events.clone(), tell.clone());
+            let (events, sender) = (events.clone(), sender.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
                     let Some(event) = make() else { continue };
                     if matches!(event, Event::Stop) {
-                        tell.send_replace(true);
+                        sender.send_replace(true);
                     }
                     if events.send(event).await.is_err() {
                         break;
@@ -59,15 +59,15 @@ impl Stop {
                 }
             });
         }
-        Ok(Self(told))
+        Ok(Self(receiver))
     }
 
     /// Runs a step of the start and returns its result. Returns `None` if SIGTERM or SIGINT comes
     /// first. In that case the caller drops the unfinished step.
     pub(super) async fn or<T>(&self, step: impl Future<Output = T> + Unpin) -> Option<T> {
-        let mut told = self.0.clone();
+        let mut receiver = self.0.clone();
         let stop = async {
-            if told.wait_for(|is_told| *is_told).await.is_err() {
+            if receiver.wait_for(|is_stopped| *is_stopped).await.is_err() {
                 // The tasks that receive signals have ended, so no signal can come.
                 pending::<()>().await;
             }
@@ -98,15 +98,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_step_counts_until_the_daemon_is_told_to_stop() {
-        let (tell, told) = watch::channel(false);
-        let stop = Stop(told);
+        let (sender, receiver) = watch::channel(false);
+        let stop = Stop(receiver);
         assert_eq!(stop.or(pin!(async { 1 })).await, Some(1));
         let hangs = pin!(pending::<()>());
-        let (given_up, _) = tokio::join!(stop.or(hangs), async { tell.send_replace(true) });
+        let (given_up, _) = tokio::join!(stop.or(hangs), async { sender.send_replace(true) });
         assert_eq!(given_up, None);
         assert_eq!(stop.or(pin!(async { 1 })).await, None, "no further step is taken");
-        let (tell, told) = watch::channel(false);
-        drop(tell);
-        assert_eq!(Stop(told).or(pin!(async { 1 })).await, Some(1));
+        let (sender, receiver) = watch::channel(false);
+        drop(sender);
+        assert_eq!(Stop(receiver).or(pin!(async { 1 })).await, Some(1));
     }
 }

@@ -40,15 +40,15 @@ pub(in crate::daemon) struct Devices {
     monitors: BTreeMap<String, Monitor>,
     /// The last logged state of each device's watchdog, by name: the number of trips, and whether
     /// the watchdog was tripped.
-    told: BTreeMap<String, (u64, bool)>,
+    logged: BTreeMap<String, (u64, bool)>,
 }
 
 impl Devices {
     /// Returns the state without devices.
     pub(in crate::daemon) fn new() -> Self {
         let (shown, exports) = exports();
-        let (last, monitors, told) = ((0, Duration::ZERO), BTreeMap::new(), BTreeMap::new());
-        Self { shown, exports, last, monitors, told }
+        let (last, monitors, logged) = ((0, Duration::ZERO), BTreeMap::new(), BTreeMap::new());
+        Self { shown, exports, last, monitors, logged }
     }
 
     /// Returns the receiver that a driver gets when it is opened. The device needs it to show
@@ -64,13 +64,13 @@ impl Devices {
             None => self.monitors.remove(name),
         };
         // A new device has a new watchdog, so its count of trips starts again at 0.
-        self.told.remove(name);
+        self.logged.remove(name);
     }
 
     /// Removes the data of all devices for which `is_there` returns false.
     pub(in crate::daemon) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         self.monitors.retain(|name, _| is_there(name));
-        self.told.retain(|name, _| is_there(name));
+        self.logged.retain(|name, _| is_there(name));
     }
 
     /// Returns the parts of a device, such as the units on a bus; empty if its driver reports no
@@ -89,15 +89,15 @@ impl Devices {
 
     /// Logs which devices have begun to make their outputs safe because of a stall, and which
     /// devices obey the scan again.
-    pub(in crate::daemon) fn tell_of_stalls(&mut self) {
+    pub(in crate::daemon) fn log_stalls(&mut self) {
         for (name, watchdog) in self.monitors.iter().map(|(name, it)| (name, it.watchdog())) {
             let outputs = watchdog.outputs();
             if outputs == 0 {
                 continue;
             }
             let (trips, is_tripped) = (watchdog.trips(), watchdog.is_tripped());
-            let (told, was_tripped) = self.told.entry(name.clone()).or_default();
-            if trips > *told {
+            let (logged, was_tripped) = self.logged.entry(name.clone()).or_default();
+            if trips > *logged {
                 tracing::error!(
                     device = name,
                     outputs,
@@ -105,10 +105,10 @@ impl Devices {
                      safe value, {outputs}, are made safe"
                 );
             }
-            if !is_tripped && (*was_tripped || trips > *told) {
+            if !is_tripped && (*was_tripped || trips > *logged) {
                 tracing::warn!(device = name, "device {name}: the scan controls its outputs again");
             }
-            (*told, *was_tripped) = (trips, is_tripped);
+            (*logged, *was_tripped) = (trips, is_tripped);
         }
     }
 

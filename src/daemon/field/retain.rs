@@ -105,7 +105,7 @@ impl Retain {
             );
         }
         let place = folder.path().to_path_buf();
-        let found = patience::wait(PATIENCE, move || Ok(retain::look(&place)))
+        let found = patience::wait(PATIENCE, move || Ok(retain::find(&place)))
             .with_context(|| format!("retained variables in {}", folder.path().display()))?;
         let store = Store::new(Arc::clone(folder), &found);
         let mut retain = Self { variables: settings.variables.clone().into(), ..Self::default() };
@@ -370,7 +370,7 @@ fn pair_of<'v>(((name, _), value): (&'v (String, Variable), &Variable)) -> (&'v 
 impl Field {
     /// Starts to write the retained variables of the newest snapshot. The function does nothing if
     /// the values have not changed, or if a write is in progress.
-    pub(in crate::daemon) fn keep(&mut self, link: &mut ScanLink) {
+    pub(in crate::daemon) fn write_changed(&mut self, link: &mut ScanLink) {
         self.retain.collect();
         if self.retain.store.is_some()
             && !self.retain.is_writing()
@@ -381,7 +381,7 @@ impl Field {
     }
 
     /// Writes the retained variables of the last snapshot, and waits for the end of the write.
-    pub(in crate::daemon) async fn keep_last(&mut self, link: &mut ScanLink) {
+    pub(in crate::daemon) async fn write_last(&mut self, link: &mut ScanLink) {
         self.retain.write_last(&link.news().variables).await;
     }
 }
@@ -394,7 +394,7 @@ mod tests {
     fn retain() -> (Retain, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        let found = retain::look(dir.path());
+        let found = retain::find(dir.path());
         let variables = vec![("count".to_owned(), Variable::Int(0))];
         let store = Some(Store::new(folder, &found));
         (Retain { variables: variables.into(), store, ..Retain::default() }, dir)

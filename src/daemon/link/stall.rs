@@ -49,7 +49,7 @@ impl Stillness {
 
     /// Compares the present count with the count of the last check. If the count is 0, the scan has
     /// not begun yet, and no time is counted.
-    fn look(&mut self, count: u64, now: Instant) {
+    fn update(&mut self, count: u64, now: Instant) {
         let passed = now.saturating_duration_since(self.looked_at).min(MOST_BETWEEN_LOOKS);
         self.looked_at = now;
         self.still =
@@ -85,21 +85,21 @@ impl Stall {
 
     /// Checks whether the scan has moved, and logs the begin and the end of a stall. The pair has
     /// the limits `scan.stall` and `scan.stall_exit`. `words` converts a step of the scan to text.
-    pub(in crate::daemon) fn look(
+    pub(in crate::daemon) fn update(
         &mut self,
         cycle: u64,
         (stall, stall_exit): (Duration, Duration),
         words: impl Fn(Doing) -> String,
     ) {
-        self.stillness.look(cycle, Instant::now());
+        self.stillness.update(cycle, Instant::now());
         self.forced_exit.allow(stall_exit);
-        let stands = self.stillness.still >= stall;
-        if stands && !self.is_on() {
+        let is_stalled = self.stillness.still >= stall;
+        if is_stalled && !self.is_on() {
             let doing = words(self.at());
-            place::say(&self.position, cycle, &doing, stall_exit);
+            place::log_stall(&self.position, cycle, &doing, stall_exit);
             self.doing = Some(doing);
             self.found = self.at();
-        } else if !stands && let Some(doing) = self.doing.take() {
+        } else if !is_stalled && let Some(doing) = self.doing.take() {
             tracing::warn!(cycle, "the scan moves again; it had stood, {doing}");
         }
     }
@@ -171,7 +171,7 @@ mod tests {
         let start = Instant::now();
         let mut stillness = Stillness::new();
         let mut check = |count, at_ms: u64, still_ms| {
-            stillness.look(count, start + Duration::from_millis(at_ms));
+            stillness.update(count, start + Duration::from_millis(at_ms));
             // `new` has read the clock a moment before or after `start`, so a small difference is
             // allowed.
             let still = stillness.still.as_millis().abs_diff(still_ms);

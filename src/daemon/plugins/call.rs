@@ -183,14 +183,14 @@ mod tests {
     #[tokio::test]
     async fn what_was_given_up_is_not_done_later() {
         let (hold, held) = channel();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let before_it = ends(move |commit| {
             hang(&held)?;
             let result = commit.make(|| Ok(()));
-            tell.send(result.is_ok()).map_err(io::Error::other)
+            sender.send(result.is_ok()).map_err(io::Error::other)
         });
         assert!(matches!(before_it.await, Ended::NotDone(_)));
         hold.send(()).unwrap();
-        assert!(!told.recv().unwrap(), "it was not done");
+        assert!(!receiver.recv().unwrap(), "it was not done");
     }
 }

@@ -200,7 +200,7 @@ impl Plugins {
                 self.folder.overlooked = overlooked;
             }
             Change::FolderLost(loss) => {
-                self.tell_of_loss(&loss, config);
+                self.log_loss(&loss, config);
                 self.folder.lost = Some(loss);
             }
             Change::FolderBack => {
@@ -241,7 +241,7 @@ impl Plugins {
         let late = self.folder.watch.lateness();
         let before = std::mem::replace(&mut self.folder.late, late.clone());
         match (before, late) {
-            (None, Some(loss)) => self.tell_of_loss(&loss, config),
+            (None, Some(loss)) => self.log_loss(&loss, config),
             (Some(_), None) => {
                 let folder = config.fixed.plugins.dir.display();
                 tracing::info!(%folder, "{folder} answers again");
@@ -258,7 +258,7 @@ impl Plugins {
     }
 
     /// Logs that the folder is lost, and whether plugins continue to run.
-    fn tell_of_loss(&self, loss: &Loss, config: &Config) {
+    fn log_loss(&self, loss: &Loss, config: &Config) {
         let folder = config.fixed.plugins.dir.display();
         let runs = match self.supervisor.plugins().any(|(_, view)| view.running.is_some()) {
             true => "running programs continue",

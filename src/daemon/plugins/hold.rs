@@ -27,7 +27,7 @@ impl Plugins {
         self.supervisor.hold(name).map_err(refused)?;
         self.record.held(name, By::Operator, who.clone());
         self.recovery.forget(name);
-        say(name, "held", who);
+        log_order(name, "held", who);
         Ok(())
     }
 
@@ -53,7 +53,7 @@ impl Plugins {
         let ended = self.supervisor.release(name).map_err(refused)?;
         self.record.released(name, By::Operator, ended == Released::Forgiven, who.clone());
         self.recovery.forget(name);
-        say(name, "released", who);
+        log_order(name, "released", who);
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Plugins {
 }
 
 /// Logs that a plugin is held or released, with the user who gave the order.
-fn say(name: &str, what: &str, who: Option<Who>) {
+fn log_order(name: &str, what: &str, who: Option<Who>) {
     let who = who.map_or_else(|| "the operator".into(), |who| who.to_string());
     tracing::info!(plugin = name, who, "{name} is {what} by {who}");
 }

@@ -15,11 +15,11 @@ use crate::process::image::Class;
 impl Plugins {
     /// Logs which programs now have a bad required input, and which programs have good inputs
     /// again.
-    pub(in crate::daemon) fn tell_of_lacks(&mut self, config: &Config, link: &mut ScanLink) {
-        let (news, told) = (link.news(), &mut self.lacks);
+    pub(in crate::daemon) fn log_lacks(&mut self, config: &Config, link: &mut ScanLink) {
+        let (news, logged) = (link.news(), &mut self.lacks);
         for (name, fact) in self.roster.seats.programs(news) {
-            // Only a change is logged. `told` has the programs whose bad input is already logged.
-            let before = told.contains(name);
+            // Only a change is logged. `logged` has the programs whose bad input is already logged.
+            let before = logged.contains(name);
             if fact.degraded && !before {
                 let required = config.settings(name).requires;
                 let bad = required.iter().filter(|id| {
@@ -38,16 +38,16 @@ impl Plugins {
                     bad,
                     "{name} requires {bad}, which {are} bad: its outputs are safe until {back}"
                 );
-                told.insert(name.clone());
+                logged.insert(name.clone());
             } else if !fact.degraded && before {
                 tracing::info!(
                     plugin = &**name,
                     "{name}: all required inputs are good again; its outputs count again"
                 );
-                told.remove(name);
+                logged.remove(name);
             }
         }
         // A removed plugin cannot get a good input, so its entry is dropped here.
-        told.retain(|name| self.roster.get(name).is_some());
+        logged.retain(|name| self.roster.get(name).is_some());
     }
 }

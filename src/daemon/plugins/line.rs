@@ -19,7 +19,7 @@ use crate::text::{counted, legible, nearest};
 
 impl Plugins {
     /// Logs a line that a guest has written, or a line about a refused call of a guest.
-    pub(in crate::daemon) fn say(&self, line: &Line, config: &Config, link: &ScanLink) {
+    pub(in crate::daemon) fn log_line(&self, line: &Line, config: &Config, link: &ScanLink) {
         let Some(name) = self.roster.name(line.seat) else { return };
         let cycle = line.cycle;
         match &line.message {
@@ -47,7 +47,7 @@ impl Plugins {
                     counted(*lines, "log line")
                 );
             }
-            Message::Refused(call) => self.say_refused(name, cycle, call, config, link),
+            Message::Refused(call) => self.log_refused(name, cycle, call, config, link),
             Message::OthersRefused { is_denial: true } => tracing::warn!(
                 plugin = &**name,
                 cycle,
@@ -64,7 +64,7 @@ impl Plugins {
     }
 
     /// Logs the first refused call of each kind and name, with the error code that the guest got.
-    fn say_refused(
+    fn log_refused(
         &self,
         name: &str,
         cycle: u64,

@@ -418,7 +418,7 @@ mod tests {
         assert!(kinds.iter().all(|kind| is_lost((*kind).into())));
         let dir = tempfile::tempdir().unwrap();
         let (versions, hash) = (Versions::new(dir.path().into()), ModuleHash::of(b"it"));
-        versions.keep("tank", b"it", |_, _| Some(0)).unwrap();
+        versions.store("tank", b"it", |_, _| Some(0)).unwrap();
         let kept = std::fs::read_dir(dir.path().join("tank")).unwrap().next().unwrap().unwrap();
         let file = std::fs::File::options().write(true).open(kept.path()).unwrap();
         file.set_len(1 << 30).unwrap();
@@ -447,7 +447,7 @@ mod tests {
         std::fs::write(&file, "other").unwrap();
         let why = found(&places).await.unwrap_err();
         assert!(why.ends_with("has other bytes now"), "{why}");
-        versions.keep("tank", b"it", |_, _| Some(0)).unwrap();
+        versions.store("tank", b"it", |_, _| Some(0)).unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
         for kept in std::fs::read_dir(dir.path().join("versions/tank")).unwrap() {
             std::fs::write(kept.unwrap().path(), "damaged").unwrap();

@@ -10,7 +10,7 @@ use super::loader::Loaded;
 impl Plugins {
     /// Logs the warnings of a module one time. The warnings are also logged if the module does not
     /// run, because a warning may explain the reason.
-    pub(in crate::daemon) fn say_notes(&mut self, loaded: &Loaded) {
+    pub(in crate::daemon) fn log_notes(&mut self, loaded: &Loaded) {
         let (name, hash) = (&*loaded.name, loaded.hash);
         if !self.roster.learn(hash, &loaded.notes) {
             return;

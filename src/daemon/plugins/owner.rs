@@ -26,7 +26,7 @@ pub(in crate::daemon) struct Owners {
     /// Whether the log has reported that the point has no owner any more, by the id of the point.
     lost: Vec<bool>,
     /// The time of the last log line about owners.
-    told_at: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 impl Owners {
@@ -55,9 +55,9 @@ const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 
 impl Plugins {
     /// Logs which outputs have a new owner, and which outputs have no owner any more.
-    pub(in crate::daemon) fn tell_of_owners(&mut self, config: &Config, link: &mut ScanLink) {
+    pub(in crate::daemon) fn log_owners(&mut self, config: &Config, link: &mut ScanLink) {
         let (news, owners) = (link.news(), &mut self.owners);
-        if owners.told_at.is_some_and(|at| at.elapsed() < OWNERS_PAUSE) {
+        if owners.logged_at.is_some_and(|at| at.elapsed() < OWNERS_PAUSE) {
             return;
         }
         owners.last.resize(news.owners.len(), None);
@@ -110,7 +110,7 @@ impl Plugins {
             *last = Some(Arc::clone(owner));
         }
         if lines > 0 {
-            owners.told_at = Some(Instant::now());
+            owners.logged_at = Some(Instant::now());
         }
     }
 }

@@ -8,7 +8,7 @@
 //! start.
 //!
 //! The supervisor chooses the version (`supervisor/plugin/target.rs`). `version.rs` knows which
-//! versions are good, and `keep.rs` knows which versions are on the disk.
+//! versions are good, and `store.rs` knows which versions are on the disk.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Plugins {
                 kept.iter().filter(is_it).copied().collect::<Vec<_>>()
             };
             let good = [of(Soundness::Good), of(Soundness::Doubtful)].concat();
-            self.supervisor.keep(&name, good, versions.ran(&name));
+            self.supervisor.set_stored(&name, good, versions.ran(&name));
         }
         (self.store.is_stale, self.store.offered) = (false, versions.changes);
     }
@@ -58,7 +58,7 @@ impl Plugins {
         // yet.
         let Some(files) = self.folder.watch.names() else { return };
         if self.folder.is_in_doubt(&files) {
-            return self.tell_of_an_empty_folder(config);
+            return self.log_empty_folder(config);
         }
         let is_there = |name: &str| files.contains(name) || self.supervisor.plugin(name).is_some();
         for name in self.record.versions.forget_what_ran(is_there) {
@@ -103,7 +103,7 @@ impl Plugins {
     }
 
     /// Logs one time that the plugin folder may be an empty mount point.
-    fn tell_of_an_empty_folder(&mut self, config: &Config) {
+    fn log_empty_folder(&mut self, config: &Config) {
         if self.folder.is_told_empty {
             return;
         }

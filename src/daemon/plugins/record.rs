@@ -92,7 +92,7 @@ impl Record {
     /// Writes the record of versions if it has changed, and checks whether the disk of the journal
     /// answers.
     pub(in crate::daemon) fn save(&mut self, now: Duration) {
-        self.journal.look();
+        self.journal.check_lateness();
         self.versions.save(self.journal.last_seq(), now);
     }
 

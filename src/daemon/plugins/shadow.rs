@@ -50,7 +50,7 @@ impl Plugins {
     }
 
     /// Logs the report of a shadow run, and stores the report for the receipt.
-    pub(in crate::daemon) fn tell_of_shadow(&mut self, loaded: &Loaded) {
+    pub(in crate::daemon) fn log_shadow(&mut self, loaded: &Loaded) {
         let (Some(report), name) = (&loaded.shadow, &*loaded.name) else { return };
         match report.differing > 0 || report.dropped > 0 || report.cut_short.is_some() {
             true => tracing::warn!(plugin = name, "{name}: {report}"),

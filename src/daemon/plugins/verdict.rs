@@ -12,7 +12,7 @@ use crate::plugin::{ModuleHash, Refusal, Trap};
 use crate::supervisor::{Note, State, Supervisor};
 
 /// Logs an event of the supervisor.
-pub(in crate::daemon) fn tell(name: &str, note: &Note, supervisor: &Supervisor) {
+pub(in crate::daemon) fn log_note(name: &str, note: &Note, supervisor: &Supervisor) {
     let view = supervisor.plugin(name);
     let file = view.as_ref().and_then(|view| view.file);
     // A line about a version that is not in the file must not name the file.

@@ -10,7 +10,7 @@
 //! The record is computed from the receipts of the journal, and it remains when the journal has
 //! dropped old receipts. A file in the state directory has the record and the number of the last
 //! receipt in it. The next start adds only the later receipts. Next: `version/one.rs` (the record
-//! of one version), `version/disk.rs` (the file), `keep.rs` (which versions are on the disk),
+//! of one version), `version/disk.rs` (the file), `store.rs` (which versions are on the disk),
 //! `recall.rs` (which version runs after a start).
 
 use std::collections::BTreeMap;

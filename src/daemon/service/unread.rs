@@ -27,9 +27,14 @@ pub(super) struct Unread {
 
 impl Unread {
     /// Logs the number of dropped lines, as soon as the log has a reader again. `dropped()` returns
-    /// the number of dropped lines since the start. `say(n)` logs that n lines were lost. If
-    /// `dropped()` returns a larger number after `say`, the new line was dropped too.
-    pub(super) fn tell(&mut self, now: Instant, dropped: impl Fn() -> u64, say: impl FnOnce(u64)) {
+    /// the number of dropped lines since the start. `log(n)` logs that n lines were lost. If
+    /// `dropped()` returns a larger number after `log`, the new line was dropped too.
+    pub(super) fn report(
+        &mut self,
+        now: Instant,
+        dropped: impl Fn() -> u64,
+        log: impl FnOnce(u64),
+    ) {
         let is_quiet = self.tried_at.is_none_or(|at| now - at >= UNREAD_PAUSE);
         let before = dropped();
         let lost = before - self.known - self.attempts;
@@ -37,8 +42,8 @@ impl Unread {
             return;
         }
         self.tried_at = Some(now);
-        say(lost);
-        // The count is the same as before `say`, so the log has accepted the line. The log has a
+        log(lost);
+        // The count is the same as before `log`, so the log has accepted the line. The log has a
         // reader again.
         if dropped() == before {
             (self.known, self.attempts) = (before, 0);
@@ -62,14 +67,14 @@ pub(super) struct Unwritten {
 impl Unwritten {
     /// Logs the number of lost lines that are not reported yet. `all` is the number of lost lines
     /// since the start, or `None` while the output cannot be written. In that case nothing is
-    /// logged, because each attempt would be one more lost line. `say(n)` logs that n lines were
+    /// logged, because each attempt would be one more lost line. `log(n)` logs that n lines were
     /// lost.
-    pub(super) fn tell(&mut self, all: Option<u64>, say: impl FnOnce(u64)) {
+    pub(super) fn report(&mut self, all: Option<u64>, log: impl FnOnce(u64)) {
         let Some(all) = all else { return };
         if self.said == all {
             self.known = all;
         } else if all > self.known {
-            say(all - self.known);
+            log(all - self.known);
             self.said = all;
         }
     }
@@ -85,39 +90,39 @@ mod tests {
     fn lines_that_nobody_read_are_said_when_somebody_reads_again() {
         let (dropped, is_read) = (Cell::new(0), Cell::new(false));
         let said = Cell::new(None);
-        let say = |lost| match is_read.get() {
+        let log = |lost| match is_read.get() {
             true => said.set(Some(lost)),
             false => dropped.set(dropped.get() + 1),
         };
         let mut unread = Unread::default();
         let mut now = Instant::now();
-        let mut tell = || {
+        let mut report = || {
             now += UNREAD_PAUSE;
-            unread.tell(now, || dropped.get(), say);
+            unread.report(now, || dropped.get(), log);
             said.take()
         };
-        assert_eq!(tell(), None, "none is lost");
+        assert_eq!(report(), None, "none is lost");
         dropped.set(100);
-        assert_eq!(tell(), None);
-        assert_eq!((tell(), dropped.get()), (None, 102), "two attempts were lost too");
+        assert_eq!(report(), None);
+        assert_eq!((report(), dropped.get()), (None, 102), "two attempts were lost too");
         is_read.set(true);
-        assert_eq!(tell(), Some(100));
-        assert_eq!(tell(), None, "it is said once");
+        assert_eq!(report(), Some(100));
+        assert_eq!(report(), None, "it is said once");
         dropped.set(105);
-        assert_eq!(tell(), Some(3));
+        assert_eq!(report(), Some(3));
     }
 
     #[test]
     fn lines_that_could_not_be_written_are_said_once() {
         let mut unwritten = Unwritten::default();
-        let mut tell = |all| {
+        let mut report = |all| {
             let mut said = None;
-            unwritten.tell(all, |lines| said = Some(lines));
+            unwritten.report(all, |lines| said = Some(lines));
             said
         };
-        assert_eq!([Some(0), None, Some(3)].map(&mut tell), [None, None, Some(3)]);
-        assert_eq!([Some(3), None, Some(5)].map(&mut tell), [None, None, Some(2)]);
+        assert_eq!([Some(0), None, Some(3)].map(&mut report), [None, None, Some(3)]);
+        assert_eq!([Some(3), None, Some(5)].map(&mut report), [None, None, Some(2)]);
         // The line that reported the first three lost lines was lost too.
-        assert_eq!([None, Some(6), Some(6), Some(6)].map(tell), [None, Some(3), None, None]);
+        assert_eq!([None, Some(6), Some(6), Some(6)].map(report), [None, Some(3), None, None]);
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn write(path: &Path, kind: PointKind, raw: Raw) -> io::Result<Identi
 }
 
 /// Returns the identity of the file to which the path leads now.
-pub(super) fn look(path: &Path) -> io::Result<Identity> {
+pub(super) fn identity(path: &Path) -> io::Result<Identity> {
     Ok(fs::metadata(find(path)?)?.into())
 }
 

@@ -153,7 +153,7 @@ impl Board {
         side.publish();
         let beats = side.beats();
         self.lines.iter_mut().for_each(|line| line.published(beats));
-        self.say();
+        self.log_trouble();
         if is_shown_again {
             self.shown_at = Some(Instant::now());
             side.show(self.lines.iter().map(Line::part).collect());
@@ -161,7 +161,7 @@ impl Board {
     }
 
     /// Logs the trouble of lines, if the trouble has changed.
-    fn say(&mut self) {
+    fn log_trouble(&mut self) {
         let device = &self.device;
         let all = self.lines.len();
         let count = |is_held: bool, what: &str| {

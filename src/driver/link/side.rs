@@ -46,7 +46,7 @@ pub(in crate::driver) struct Side {
     /// The newest data about the device. `publish` copies these data to the scan.
     news: News,
     /// The buffer of published data. The scan reads this buffer.
-    told: Writer<News>,
+    news_writer: Writer<News>,
     /// The buffer of the outputs that the scan wants. The scan writes this buffer.
     wishes: Reader<Wants>,
     bell: Bell,
@@ -72,7 +72,7 @@ impl Side {
         points: &Arc<Points>,
         [inputs, outputs]: [Vec<PointId>; 2],
         news: News,
-        (told, wishes, bell): (Writer<News>, Reader<Wants>, OwnedFd),
+        (news_writer, wishes, bell): (Writer<News>, Reader<Wants>, OwnedFd),
         shared: &Arc<Shared>,
         monitor: &Monitor,
     ) -> Self {
@@ -91,7 +91,7 @@ impl Side {
             places: numbered(&inputs).into_iter().chain(numbered(&outputs)).collect(),
             outputs,
             news,
-            told,
+            news_writer,
             wishes,
             bell: Bell::Unused(bell),
             shared: Arc::clone(shared),
@@ -165,7 +165,7 @@ impl Side {
 
     /// Publishes all collected data to the scan. The scan sees all these data in the same cycle.
     pub(in crate::driver) fn publish(&mut self) {
-        let Self { news, told, wishes, shared, safe, .. } = self;
+        let Self { news, news_writer, wishes, shared, safe, .. } = self;
         // The turn is read before the wanted outputs. Therefore the wanted outputs belong to this
         // turn or to a newer turn.
         let turn = shared.turn.load(Ordering::Acquire);
@@ -177,7 +177,7 @@ impl Side {
         let missing = wants.zip(&news.confirmed).filter(|(want, has)| **has != Some(*want));
         shared.watchdog.note_missing(missing.count());
         shared.heard.store(turn, Ordering::Release);
-        told.publish(|old| old.clone_from(news));
+        news_writer.publish(|old| old.clone_from(news));
     }
 
     /// The value that an output should have. This is the value from the scan or, in a stall, the
@@ -288,7 +288,7 @@ mod tests {
     /// A driver that compares two outputs. The scan always changes both outputs together.
     struct Twins {
         outputs: [PointId; 2],
-        told: std::sync::mpsc::Sender<bool>,
+        news_writer: std::sync::mpsc::Sender<bool>,
     }
 
     impl Serve for Twins {
@@ -298,7 +298,7 @@ mod tests {
                 let both = side.wanted_together(self.outputs.into_iter());
                 both[0] == both[1]
             });
-            self.told.send(are_equal).unwrap();
+            self.news_writer.send(are_equal).unwrap();
             std::future::pending::<()>().await;
         }
     }
@@ -346,8 +346,8 @@ mod tests {
     fn outputs_asked_for_together_are_of_one_cycle() {
         let point = |name, byte| Point { byte, ..Point::new(name, Direction::Out, PointKind::U8) };
         let points = Arc::new(Points::new(vec![point("a", 0), point("b", 1)], 0, 2));
-        let (told, heard) = std::sync::mpsc::channel();
-        let twins = Twins { outputs: [PointId(0), PointId(1)], told };
+        let (news_writer, heard) = std::sync::mpsc::channel();
+        let twins = Twins { outputs: [PointId(0), PointId(1)], news_writer };
         let mut link = Link::start(&points, 0, Freshness::default(), twins).unwrap();
         let verdict = (0u32..).find_map(|n| {
             link.write(Duration::ZERO, &[n as u8; 2]).unwrap();
@@ -373,8 +373,8 @@ mod tests {
         let safe = Safe::Value(crate::process::image::Value::Int(9));
         let point = Point { safe, ..Point::new("p", Direction::Out, PointKind::U8) };
         let points = Arc::new(Points::new(vec![point], 0, 1));
-        let (told, heard) = std::sync::mpsc::channel();
-        let mut link = Link::start(&points, 0, Freshness::default(), Echo(told)).unwrap();
+        let (news_writer, heard) = std::sync::mpsc::channel();
+        let mut link = Link::start(&points, 0, Freshness::default(), Echo(news_writer)).unwrap();
         link.supervise(Duration::from_millis(50));
         // The driver may also be woken without a change, and then reports the same value again.
         let is_woken_for = |byte: u8| {

@@ -75,7 +75,7 @@ const BIND_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_sec
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// The time between two updates of the status.
-const TELL: Duration = Duration::from_secs(1);
+const REPORT_PERIOD: Duration = Duration::from_secs(1);
 
 /// The shortest time between two log lines about refused clients.
 const COMPLAIN: Duration = Duration::from_secs(60);
@@ -238,7 +238,7 @@ impl Server {
         let (asks, mut inbox) = mpsc::channel(self.config.max_clients);
         let mut tasks = JoinSet::new();
         let address = listener.local_addr().unwrap_or(self.config.listen);
-        let mut tell = interval(TELL);
+        let mut report = interval(REPORT_PERIOD);
         loop {
             tokio::select! {
                 arrived = listener.accept() => match arrived {
@@ -251,7 +251,7 @@ impl Server {
                 },
                 Some(ask) = inbox.recv() => self.answer(ask, side),
                 Some(ended) = tasks.join_next_with_id() => self.tally.leave(ended),
-                _ = tell.tick() => self.tell(address, side),
+                _ = report.tick() => self.report(address, side),
             }
         }
     }
@@ -298,7 +298,7 @@ impl Server {
     }
 
     /// Updates the status. Logs if more names in `show` than before have no point and no variable.
-    fn tell(&mut self, address: SocketAddr, side: &mut Side) {
+    fn report(&mut self, address: SocketAddr, side: &mut Side) {
         let export = self.exports.borrow().clone();
         let unknown: Vec<_> = match export.cycle {
             0 => Vec::new(),

@@ -48,7 +48,7 @@ pub(super) struct Command {
     /// Whether a refusal of this command was logged on this connection.
     is_said: OnChange<bool>,
     /// Whether a value was received after the last publication to the scan.
-    is_untold: bool,
+    is_new: bool,
 }
 
 /// All commands of a device, and the counts for the status.
@@ -77,7 +77,7 @@ pub(super) struct Said {
 
 /// The JSON payload of a command: `{"value": 1.5, "time": "2026-11-28T08:00:00Z"}`.
 #[derive(Deserialize)]
-struct Told {
+struct CommandPayload {
     #[serde(deserialize_with = "exact")]
     value: Value,
     /// The time of sending, in the format of RFC 3339.
@@ -92,12 +92,12 @@ impl Commands {
     /// Carries out command number `at`, or refuses it and counts the refusal.
     pub(super) fn take(&mut self, at: usize, said: Result<Said, String>, side: &mut Side) {
         let command = &mut self.all[at];
-        let was_untold = command.is_untold;
+        let was_untold = command.is_new;
         match said.and_then(|said| command.take(said, side)) {
             Ok(()) => self.superseded += u64::from(was_untold),
             Err(why) => {
                 self.refused += 1;
-                command.say(&why);
+                command.log_refusal(&why);
                 command.refused = Some(why);
             }
         }
@@ -112,8 +112,8 @@ impl Commands {
     }
 
     /// Records that all received values were published to the scan.
-    pub(super) fn told(&mut self) {
-        self.all.iter_mut().for_each(|command| command.is_untold = false);
+    pub(super) fn were_published(&mut self) {
+        self.all.iter_mut().for_each(|command| command.is_new = false);
     }
 
     /// Begins a connection. The first refusal on each connection is logged.
@@ -143,7 +143,7 @@ impl Command {
             denied: None,
             has_value: false,
             is_said: OnChange::default(),
-            is_untold: false,
+            is_new: false,
         }
     }
 
@@ -151,7 +151,7 @@ impl Command {
     pub(super) fn deny(&mut self, why: &str, side: &mut Side) {
         side.spoil(self.id, Quality::Config);
         let why = format!("the broker refuses the subscription: {why}");
-        self.say(&why);
+        self.log_refusal(&why);
         self.denied = Some(why);
     }
 
@@ -165,7 +165,7 @@ impl Command {
     }
 
     /// Logs the first refusal on each connection.
-    fn say(&mut self, why: &str) {
+    fn log_refusal(&mut self, why: &str) {
         if self.is_said.changes_to(true) {
             let (point, topic) = (&self.point.name, &self.address);
             tracing::warn!(point, topic, "a command to {point} on {topic} is refused: {why}");
@@ -183,7 +183,7 @@ impl Command {
         side.put_until(self.id, raw, MonotonicClock.now() + left);
         self.refused = None;
         self.has_value = true;
-        self.is_untold = true;
+        self.is_new = true;
         Ok(())
     }
 
@@ -234,9 +234,9 @@ impl Said {
             let value = text.parse().map_err(|_| no_value())?;
             return Ok(Self { value, sent: None, expires });
         }
-        let told: Told = serde_json::from_str(text).map_err(|_| no_value())?;
-        let sent = told.time.as_deref().map(instant).transpose()?;
-        Ok(Self { value: told.value, sent, expires })
+        let were_published: CommandPayload = serde_json::from_str(text).map_err(|_| no_value())?;
+        let sent = were_published.time.as_deref().map(instant).transpose()?;
+        Ok(Self { value: were_published.value, sent, expires })
     }
 }
 

@@ -60,12 +60,12 @@ pub(super) struct Ledger {
     /// The number and topic of each sent message that the broker has not acknowledged yet.
     under_way: Vec<(u16, String)>,
     /// Whether a refused message was logged on this connection.
-    is_said: OnChange<bool>,
+    is_sent: OnChange<bool>,
 }
 
 impl Line<'_> {
     /// Passes a message to the library. Returns `false` if the queue has no room.
-    pub(super) fn say(&mut self, said: Outgoing<'_>) -> bool {
+    pub(super) fn send(&mut self, said: Outgoing<'_>) -> bool {
         if !self.has_room(1) {
             return false;
         }
@@ -124,7 +124,7 @@ impl Ledger {
     /// Counts a message that the broker refuses, and logs the first such message of a connection.
     fn deny(&mut self, topic: &str, why: &str) {
         self.denied += 1;
-        if self.is_said.changes_to(true) {
+        if self.is_sent.changes_to(true) {
             tracing::warn!(topic, "the broker does not take messages on {topic}: {why}");
         }
     }
@@ -137,8 +137,8 @@ mod tests {
     use super::*;
 
     /// Sends a message on a topic.
-    fn say(ledger: &mut Ledger, client: &AsyncClient, topic: &str, qos: u8) -> bool {
-        Line { client, ledger }.say(Outgoing { topic, qos, retain: false, payload: vec![] })
+    fn send(ledger: &mut Ledger, client: &AsyncClient, topic: &str, qos: u8) -> bool {
+        Line { client, ledger }.send(Outgoing { topic, qos, retain: false, payload: vec![] })
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
         let (client, _events) = AsyncClient::builder(options).capacity(QUEUE).build();
         let mut ledger = Ledger::default();
         for (topic, qos) in [("a", 1), ("b", 0), ("c", 1)] {
-            assert!(say(&mut ledger, &client, topic, qos));
+            assert!(send(&mut ledger, &client, topic, qos));
         }
         for number in [1, 0, 2] {
             ledger.sent(&Sent::Publish(number));
@@ -165,7 +165,7 @@ mod tests {
         let options = MqttOptions::new("c", rumqttc::Broker::tcp("127.0.0.1", 1));
         let (client, _events) = AsyncClient::builder(options).capacity(QUEUE).build();
         let mut ledger = Ledger::default();
-        let taken = (0..QUEUE + 3).filter(|_| say(&mut ledger, &client, "t", 0)).count();
+        let taken = (0..QUEUE + 3).filter(|_| send(&mut ledger, &client, "t", 0)).count();
         assert_eq!((taken, ledger.published), (QUEUE, QUEUE as u64));
         let has_room =
             |ledger: &mut Ledger, count| Line { client: &client, ledger }.has_room(count);

@@ -156,7 +156,7 @@ impl Dialect for Plain {
         if let Some(birth) = self.birth.as_ref().filter(|_| !self.is_born) {
             let Message { topic, payload, qos, retain } = birth;
             let payload = payload.as_bytes().to_vec();
-            if !line.say(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
+            if !line.send(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
                 return Some(now + FULL);
             }
         }
@@ -169,7 +169,7 @@ impl Dialect for Plain {
             let Some(shown) = shown else { continue };
             if item.due(&shown, now).is_some_and(|due| due <= now) {
                 let (topic, payload) = (&item.address, text.write(&shown));
-                if !line.say(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
+                if !line.send(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
                     // The next call begins with this topic, for which the queue had no room.
                     self.topics.rotate_left(at);
                     self.waiting =

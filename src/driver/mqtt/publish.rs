@@ -129,7 +129,7 @@ impl MessageForm {
         /// The fields of the JSON payload. A consumer can use the quality as a word or as an OPC UA
         /// status code.
         #[derive(Serialize)]
-        struct Told {
+        struct Payload {
             value: Option<Value>,
             quality: &'static str,
             opc_ua: u32,
@@ -142,8 +142,8 @@ impl MessageForm {
                 // An input that was never read has the value null. A 0 would look like a reading.
                 let is_read = quality != Quality::Waiting;
                 let (value, time) = (is_read.then_some(value), is_read.then(|| time(at)));
-                let told = Told { value, quality: word, opc_ua, time };
-                serde_json::to_vec(&told).expect("numbers and words are always JSON")
+                let payload = Payload { value, quality: word, opc_ua, time };
+                serde_json::to_vec(&payload).expect("numbers and words are always JSON")
             }
             Self::Value if shown.quality.class() == Class::Bad => shown.quality.word().into(),
             Self::Value => shown.value.to_string().into(),

@@ -168,7 +168,7 @@ impl Mqtt {
         let mut step = pin!(step(Box::new(events)));
         let mut shows = interval(SHOW);
         shows.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut look, mut tell): (Option<Instant>, Option<Instant>) = (None, None);
+        let (mut publish, mut report_at): (Option<Instant>, Option<Instant>) = (None, None);
         let at = |instant: Option<Instant>| sleep_until(instant.unwrap_or_else(Instant::now));
         loop {
             let alarm = self.pulse.map(|pulse| pulse.next());
@@ -176,22 +176,22 @@ impl Mqtt {
                 (events, event) = &mut step => {
                     step.set(self::step(events));
                     match self.happen(event, &client, side) {
-                        Ok(true) => look = Some(Instant::now()),
+                        Ok(true) => publish = Some(Instant::now()),
                         Ok(false) => {}
                         Err(loss) => return loss,
                     }
-                    tell = tell.or_else(|| Some(Instant::now() + SETTLE));
+                    report_at = report_at.or_else(|| Some(Instant::now() + SETTLE));
                 }
                 () = at(alarm), if alarm.is_some() => {
                     if let Err(loss) = self.examine(&client) {
                         return loss;
                     }
                 }
-                () = changed(&mut self.exports) => look = Some(Instant::now()),
-                () = at(look), if look.is_some() => look = self.look(&client),
-                () = at(tell), if tell.is_some() => {
-                    tell = None;
-                    self.commands.told();
+                () = changed(&mut self.exports) => publish = Some(Instant::now()),
+                () = at(publish), if publish.is_some() => publish = self.publish(&client),
+                () = at(report_at), if report_at.is_some() => {
+                    report_at = None;
+                    self.commands.were_published();
                     side.publish();
                 }
                 _ = shows.tick() => self.show(side),
@@ -230,7 +230,7 @@ impl Mqtt {
     }
 
     /// Sends the values that are due, and returns the time of the next call.
-    fn look(&mut self, client: &AsyncClient) -> Option<Instant> {
+    fn publish(&mut self, client: &AsyncClient) -> Option<Instant> {
         if self.state != State::Connected {
             return None;
         }
@@ -344,7 +344,7 @@ impl Mqtt {
         }
         self.state = State::Lost;
         self.dialect.forget();
-        self.commands.told();
+        self.commands.were_published();
         side.fault(Some(Fault::Disconnected));
         side.publish();
         self.show(side);

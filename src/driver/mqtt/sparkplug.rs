@@ -135,13 +135,13 @@ impl Node {
             Some(Metric { name, datatype: Some(datatype as u32), ..metric })
         };
         let metrics: Vec<_> = (0..self.metrics.len()).filter_map(born).collect();
-        let is_said = if self.config.device.is_some() {
-            self.say('N', "BIRTH", node, line) && self.say('D', "BIRTH", metrics, line)
+        let is_sent = if self.config.device.is_some() {
+            self.send('N', "BIRTH", node, line) && self.send('D', "BIRTH", metrics, line)
         } else {
             node.extend(metrics);
-            self.say('N', "BIRTH", node, line)
+            self.send('N', "BIRTH", node, line)
         };
-        if is_said {
+        if is_sent {
             for item in &mut self.metrics {
                 if let Some(shown) = export.find(&item.name) {
                     item.said(&shown, now);
@@ -149,7 +149,7 @@ impl Node {
             }
             (self.born, self.born_at) = (Some(types), Some(now));
         }
-        is_said
+        is_sent
     }
 
     /// Returns the time at which the next metric is due, if no value changes before.
@@ -159,13 +159,13 @@ impl Node {
     }
 
     /// Sends a message with the next seq number. Returns `false` if the queue has no room.
-    fn say(&mut self, sort: char, verb: &str, metrics: Vec<Metric>, line: &mut Line) -> bool {
+    fn send(&mut self, sort: char, verb: &str, metrics: Vec<Metric>, line: &mut Line) -> bool {
         let (timestamp, seq) = (Some(millis(SystemTime::now())), Some(self.seq.into()));
         let payload = Payload { timestamp, metrics, seq }.encode_to_vec();
         let topic = self.config.topic(sort, verb);
-        let is_said = line.say(Outgoing { topic: &topic, qos: 0, retain: false, payload });
-        self.seq = self.seq.wrapping_add(u8::from(is_said));
-        is_said
+        let is_sent = line.send(Outgoing { topic: &topic, qos: 0, retain: false, payload });
+        self.seq = self.seq.wrapping_add(u8::from(is_sent));
+        is_sent
     }
 
     /// Sends the metrics that are due. Returns `false` if the queue has no room.
@@ -186,7 +186,7 @@ impl Node {
                 said.push((at, shown));
             }
         }
-        if !data.is_empty() && !self.say(self.config.sort(), "DATA", data, line) {
+        if !data.is_empty() && !self.send(self.config.sort(), "DATA", data, line) {
             self.waiting = said.len();
             return false;
         }

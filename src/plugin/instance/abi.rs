@@ -76,7 +76,7 @@ pub(super) fn log(
     };
     let file = text::<MAX_FILE_BYTES>(memory, file, file_len)?;
     let text = text::<MAX_LOG_BYTES>(memory, msg, msg_len)?;
-    guest.say(Message::Said { level, file, line: line.cast_unsigned(), text });
+    guest.log(Message::Said { level, file, line: line.cast_unsigned(), text });
     Ok(())
 }
 

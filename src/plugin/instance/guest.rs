@@ -219,10 +219,10 @@ impl Guest {
 
     /// Logs a line of the guest, unless the guest has exceeded the rate limit. If earlier lines
     /// were dropped, first logs their number.
-    pub(super) fn say(&mut self, message: Message) {
+    pub(super) fn log(&mut self, message: Message) {
         let now = self.world.now;
         if self.pace.allows(now) {
-            self.tell_dropped();
+            self.report_dropped();
             self.push(message);
         }
     }
@@ -232,12 +232,12 @@ impl Guest {
         if !self.printed.is_empty() {
             let level = self.printed_level;
             let text = std::mem::take(&mut self.printed);
-            self.say(Message::Said { level, file: FixedText::default(), line: 0, text });
+            self.log(Message::Said { level, file: FixedText::default(), line: 0, text });
         }
     }
 
     /// Logs the number of dropped lines, if lines were dropped.
-    fn tell_dropped(&mut self) {
+    fn report_dropped(&mut self) {
         if self.pace.dropped > 0 {
             let message = Message::Dropped(std::mem::take(&mut self.pace.dropped));
             self.push(message);
@@ -261,7 +261,7 @@ impl Guest {
             world.variables.commit_as(self.maker, world.now);
         }
         if self.pace.dropped > 0 && self.pace.has_allowance(world.now) {
-            self.tell_dropped();
+            self.report_dropped();
         }
     }
 
@@ -283,7 +283,7 @@ impl Guest {
     /// are retained.
     pub(super) fn discard(&mut self) {
         self.flush();
-        self.tell_dropped();
+        self.report_dropped();
         self.scratch.clear();
         self.world.variables.revert();
     }

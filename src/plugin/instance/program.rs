@@ -89,7 +89,7 @@ impl Prepared {
     /// Between `init` and the swap, another program may have made one of the variables with another
     /// type, or the rights of the program may have changed. In these cases the write is lost and
     /// the variable retains its value. The lost write is counted as a refused call, although `init`
-    /// got the answer that the write had succeeded. [`Program::tell_lost_writes`] logs the lost
+    /// got the answer that the write had succeeded. [`Program::report_lost_writes`] logs the lost
     /// writes.
     pub fn bring_variables(&mut self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
@@ -322,8 +322,8 @@ impl Program {
     }
 
     /// Logs the lost writes: writes of the program's `init` that could not be repeated at the swap.
-    pub fn tell_lost_writes(&mut self, world: &mut World) {
-        self.instance.guest().tell_lost_writes(world);
+    pub fn report_lost_writes(&mut self, world: &mut World) {
+        self.instance.guest().report_lost_writes(world);
     }
 
     /// Replaces the settings. The caller must release outputs that the new settings no longer

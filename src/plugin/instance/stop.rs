@@ -128,7 +128,7 @@ struct Watched {
 impl Watched {
     /// Checks the running call of this thread, and stops the call if it has used up its CPU time.
     /// Returns the time of the next check.
-    fn look(&self, now_ns: u64, inquiry: &mut Inquiry) -> u64 {
+    fn check(&self, now_ns: u64, inquiry: &mut Inquiry) -> u64 {
         let shortest = self.shortest_ns.load(Ordering::Relaxed);
         // SAFETY: the instance of a running call exists. If the call ends during this check, its
         // instance exists until the end of the check, because `Timekeeper::release` delays the drop
@@ -153,7 +153,7 @@ impl Watched {
         if used < allowed {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
-        if let Finding::LookIn(pause_ns) = inquiry.look(&self.witness, started, cpu_ns) {
+        if let Finding::CheckIn(pause_ns) = inquiry.check(&self.witness, started, cpu_ns) {
             // If the thread runs on another CPU at this moment, the timekeeper does not sleep. A
             // sleep was measured to end 17 us late, and one stretch of the inquiry then takes 42 us
             // instead of 25 us.
@@ -248,7 +248,7 @@ pub struct Timekeeper {
 struct Shared {
     /// Counter that is incremented at the beginning and at the end of each check, so its value is
     /// odd during a check. The timekeeper writes the counter; [`Timekeeper::release`] reads it.
-    looks: AtomicU64,
+    checks: AtomicU64,
     /// Whether the [`Timekeeper`] was dropped. The dropping thread writes this flag, the
     /// timekeeper's thread reads it.
     ended: AtomicBool,
@@ -268,7 +268,7 @@ impl Timekeeper {
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name("timekeeper".into()).spawn(move || {
             on_start();
-            keep(&theirs, arrived);
+            run(&theirs, arrived);
         })?;
         Ok(Self { arrivals: Mutex::new(arrivals), shared, thread: Some(thread) })
     }
@@ -309,11 +309,11 @@ impl Timekeeper {
     /// An instance is dropped only after this wait. The wait lasts until the end of the
     /// timekeeper's present check, so an instance must not be dropped on the scan's thread.
     pub(super) fn release(&self) {
-        // This fence works together with the fence in `keep`. If the counter is even here, the next
+        // This fence works together with the fence in `run`. If the counter is even here, the next
         // check begins after the call has ended, and finds no running call.
         fence(Ordering::SeqCst);
-        let looks = self.shared.looks.load(Ordering::Relaxed);
-        while looks % 2 == 1 && self.shared.looks.load(Ordering::Acquire) == looks {
+        let checks = self.shared.checks.load(Ordering::Relaxed);
+        while checks % 2 == 1 && self.shared.checks.load(Ordering::Acquire) == checks {
             thread::sleep(Duration::from_nanos(SHORTEST_SLEEP_NS));
         }
     }
@@ -332,7 +332,7 @@ impl Drop for Timekeeper {
 }
 
 /// The loop of the timekeeper's thread: checks all slots, then sleeps until the next check is due.
-fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
+fn run(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
     // The timer slack of this thread is set to 1 ns instead of the usual 50 us, so that the thread
     // wakes on time. If the operating system refuses this setting, calls are stopped a little
     // later.
@@ -342,14 +342,14 @@ fn keep(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
         slots.retain(|(slot, _): &(Weak<Watched>, Inquiry)| slot.strong_count() > 0);
         let arrivals = std::iter::from_fn(|| arrived.pop().ok());
         slots.extend(arrivals.map(|slot| (slot, Inquiry::default())));
-        shared.looks.fetch_add(1, Ordering::Relaxed);
+        shared.checks.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let now = now_ns();
-        let looks = slots
+        let checks = slots
             .iter_mut()
-            .filter_map(|(slot, inquiry)| slot.upgrade().map(|slot| slot.look(now, inquiry)));
-        let next = looks.min().unwrap_or(NEVER_NS);
-        shared.looks.fetch_add(1, Ordering::Release);
+            .filter_map(|(slot, inquiry)| slot.upgrade().map(|slot| slot.check(now, inquiry)));
+        let next = checks.min().unwrap_or(NEVER_NS);
+        shared.checks.fetch_add(1, Ordering::Release);
         let pause = Duration::from_nanos(next.saturating_sub(now_ns()));
         // For a pause of zero the thread does not call sleep, because even a sleep of zero takes 18
         // us.

@@ -100,7 +100,7 @@ impl Versions {
     /// # Errors
     /// The name breaks the rules for plugins, the module is larger than `MOST_BYTES`, or the file
     /// system reports an error. On an error, the older versions are still stored.
-    pub fn keep(
+    pub fn store(
         &self,
         name: &str,
         module: &[u8],
@@ -342,15 +342,15 @@ mod tests {
         let versions = Versions::new(dir.path().join("versions"));
         assert_eq!(versions.list("a").unwrap(), []);
         for module in [b"1", b"2", b"3", b"3", b"1", b"4", b"5", b"6"] {
-            versions.keep("a", module, |_, _| Some(0)).unwrap();
+            versions.store("a", module, |_, _| Some(0)).unwrap();
         }
-        versions.keep("b", b"1", |_, _| Some(0)).unwrap();
+        versions.store("b", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("a").unwrap(), hashes(&[b"6", b"5", b"4", b"1", b"3"]));
         assert_eq!(versions.list("b").unwrap(), hashes(&[b"1"]));
         assert_eq!(versions.read("a", ModuleHash::of(b"1")).unwrap(), b"1");
         let gone = versions.read("a", ModuleHash::of(b"2")).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
-        assert!(versions.keep("../a", b"1", |_, _| Some(0)).is_err());
+        assert!(versions.store("../a", b"1", |_, _| Some(0)).is_err());
         assert_eq!(versions.list("../a").unwrap(), []);
         fs::write(dir.path().join("versions/stray"), b"").unwrap();
         let all = versions.all().unwrap().kept;
@@ -372,7 +372,7 @@ mod tests {
     fn a_damaged_file_is_written_anew() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        let keep = || versions.keep("a", b"1", |_, _| Some(0)).unwrap().expect("there is room");
+        let keep = || versions.store("a", b"1", |_, _| Some(0)).unwrap().expect("there is room");
         let files = || fs::read_dir(dir.path().join("a")).unwrap().map(|file| file.unwrap().path());
         assert!(!keep().is_empty());
         assert!(keep().is_empty(), "it is there");
@@ -392,7 +392,7 @@ mod tests {
         let versions = Versions::new(dir.path().into());
         let old = |n: usize| dir.path().join(format!("old{n}"));
         (0..3 * MOST_NAMES).for_each(|n| fs::create_dir(old(n)).unwrap());
-        versions.keep("z", b"1", |_, _| Some(0)).unwrap();
+        versions.store("z", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.all().unwrap().kept["z"], hashes(&[b"1"]));
         // If too many plugins have versions, only the plugins with the newest versions are listed.
         for n in 0..MOST_NAMES {
@@ -411,7 +411,7 @@ mod tests {
     fn what_cannot_be_read_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        versions.keep("good", b"1", |_, _| Some(0)).unwrap();
+        versions.store("good", b"1", |_, _| Some(0)).unwrap();
         fs::write(dir.path().join("stray"), b"").unwrap();
         // Root can read files of any mode. But no user can follow a link that leads to itself.
         std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
@@ -436,7 +436,7 @@ mod tests {
             Some(if is_of(b'0'..=b'9') { 2 } else { u8::from(is_of(b'a'..=b'z')) })
         };
         let check = |keep: &[u8], is_kept, expected: &[&[u8]]| {
-            assert_eq!(versions.keep("p", keep, rank).unwrap().is_some(), is_kept, "{keep:?}");
+            assert_eq!(versions.store("p", keep, rank).unwrap().is_some(), is_kept, "{keep:?}");
             assert_eq!(versions.list("p").unwrap(), hashes(expected), "{keep:?}");
         };
         check(b"1", true, &[b"1"]);
@@ -458,7 +458,7 @@ mod tests {
     fn a_damaged_version_is_none_and_strangers_are_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        versions.keep("a", b"good", |_, _| Some(0)).unwrap();
+        versions.store("a", b"good", |_, _| Some(0)).unwrap();
         let all = kept(&dir.path().join("a")).unwrap();
         fs::write(&all[0].path, b"goof").unwrap();
         for name in ["x", "1-2.wasm", ".0000000002-aa.wasm.tmp", "-.wasm"] {
@@ -474,16 +474,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
         fs::write(dir.path().join("README"), b"").unwrap();
-        versions.keep("old", b"1", |_, _| Some(0)).unwrap();
+        versions.store("old", b"1", |_, _| Some(0)).unwrap();
         let hash = ModuleHash::of(b"0");
         fs::create_dir(dir.path().join(format!("old/0000000000-{hash:#}.wasm"))).unwrap();
-        versions.keep("old", b"2", |_, _| Some(0)).unwrap();
-        versions.keep("old", b"1", |_, _| Some(0)).unwrap();
+        versions.store("old", b"2", |_, _| Some(0)).unwrap();
+        versions.store("old", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("old").unwrap(), hashes(&[b"1", b"2"]));
         // The limit of all versions together is also enforced.
         let large = vec![0; MOST_BYTES as usize];
         let only_large = |name: &str, _| (name == "large").then_some(0);
-        assert!(versions.keep("large", &large, only_large).unwrap().is_some());
+        assert!(versions.store("large", &large, only_large).unwrap().is_some());
         assert_eq!(versions.list("old").unwrap(), []);
     }
 
@@ -491,7 +491,7 @@ mod tests {
     fn a_version_that_has_grown_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().into());
-        versions.keep("a", b"small", |_, _| Some(0)).unwrap();
+        versions.store("a", b"small", |_, _| Some(0)).unwrap();
         let path = kept(&dir.path().join("a")).unwrap().remove(0).path;
         // The file is sparse, so it occupies no space on the disk. The length of the file is larger
         // than the memory of the machine.
@@ -500,7 +500,7 @@ mod tests {
         assert!(error.ends_with("it has more than 67108864 bytes"), "{error}");
         // The oversized file does not prevent the removal of other versions, and can be removed
         // itself.
-        versions.keep("b", b"other", |_, _| Some(0)).unwrap();
+        versions.store("b", b"other", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("a").unwrap(), []);
     }
 
@@ -513,26 +513,26 @@ mod tests {
         let bad = ModuleHash::of(&[8]);
         let rank = |_: &str, hash: ModuleHash| Some(if hash == bad { 0 } else { 2 });
         for n in 5..9u8 {
-            versions.keep("other", &[n], rank).unwrap();
+            versions.store("other", &[n], rank).unwrap();
         }
         let kept = hashes(&[&[8], &[7], &[6], &[5]]);
         assert_eq!(versions.list("other").unwrap(), kept);
         let most = MOST_BYTES as usize;
         assert!(
-            versions.keep("large", &vec![0; most], rank).unwrap().is_none(),
+            versions.store("large", &vec![0; most], rank).unwrap().is_none(),
             "there is one byte less"
         );
         assert_eq!(versions.list("other").unwrap(), kept, "and nothing left in vain");
-        assert!(versions.keep("large", &vec![0; most - 1], rank).unwrap().is_some());
+        assert!(versions.store("large", &vec![0; most - 1], rank).unwrap().is_some());
         assert_eq!(versions.list("other").unwrap(), hashes(&[&[7]]));
         // The limit applies to a single plugin too. Versions of a plugin that does not exist any
         // more are removed first.
-        assert!(versions.keep("large", b"x", rank).unwrap().is_some());
+        assert!(versions.store("large", b"x", rank).unwrap().is_some());
         assert_eq!(versions.list("large").unwrap(), hashes(&[b"x"]));
         let is_there = |name: &str, _| (name == "large").then_some(2);
-        assert!(versions.keep("large", &vec![1; most], is_there).unwrap().is_some());
+        assert!(versions.store("large", &vec![1; most], is_there).unwrap().is_some());
         assert!(!dir.path().join("other").exists(), "no empty folder stays");
-        versions.keep("large", &vec![1; most + 1], rank).unwrap_err();
+        versions.store("large", &vec![1; most + 1], rank).unwrap_err();
     }
 
     /// The version that was stored last is the newest version. Clocks and time stamps do not
@@ -543,7 +543,7 @@ mod tests {
         let versions = Versions::new(dir.path().into());
         let half = |n: u8| vec![n; MOST_BYTES as usize / 2];
         for (name, module) in [("a", vec![1]), ("b", half(2)), ("a", half(3)), ("b", vec![4])] {
-            assert!(versions.keep(name, &module, |_, _| Some(0)).unwrap().is_some());
+            assert!(versions.store(name, &module, |_, _| Some(0)).unwrap().is_some());
         }
         let names = ["a", "b"].map(|name| versions.list(name).unwrap().len());
         assert_eq!(names, [1, 1], "each has lost the older one");

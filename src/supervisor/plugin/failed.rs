@@ -15,7 +15,7 @@ impl Plugin {
     /// it can be made.
     pub(super) fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
         let hash = version.hash;
-        turn.tell(Note::Refused { hash, refusal: refusal.clone() });
+        turn.note(Note::Refused { hash, refusal: refusal.clone() });
         if self.file == File::Bytes(hash) {
             self.refusal = Some(refusal.clone());
         }
@@ -32,7 +32,7 @@ impl Plugin {
     /// Records that the module is tried again after a wait, and reports the wait.
     fn postpone(&mut self, hash: ModuleHash, refusal: Refusal, turn: &mut Turn<'_>) {
         let delay = self.refused.for_now(hash, refusal, turn.now, turn.policy);
-        turn.tell(Note::Retrying { hash, delay });
+        turn.note(Note::Retrying { hash, delay });
     }
 
     /// Handles an instance that was ordered into the scan but that no snapshot showed in time.
@@ -51,9 +51,9 @@ impl Plugin {
             self.refused.forget(hash);
             if self.file_hash() == Some(hash) {
                 // From now on, the quarantine is the reason why the file does not run.
-                (self.refusal, self.told) = (None, Some(hash));
+                (self.refusal, self.noted) = (None, Some(hash));
             }
-            turn.tell(Note::GivenUp { hash, why });
+            turn.note(Note::GivenUp { hash, why });
         }
     }
 }

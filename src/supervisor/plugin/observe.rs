@@ -57,7 +57,7 @@ impl Plugin {
             // After a rollback, the previous instance is not logged as a new start.
             if newest == fact.generation {
                 self.restart = false;
-                turn.tell(Note::Started(version));
+                turn.note(Note::Started(version));
             }
             // A stored version runs now, so modules that failed too often can be put in quarantine.
             if self.file_hash() != Some(version.hash) {
@@ -65,7 +65,7 @@ impl Plugin {
             }
             if self.stand_in == Some((version.hash, false)) {
                 self.stand_in = Some((version.hash, true));
-                turn.tell(Note::StandsIn { of: self.file_hash(), hash: version.hash });
+                turn.note(Note::StandsIn { of: self.file_hash(), hash: version.hash });
             }
         }
         if let Some(trap) = &fact.trap {
@@ -117,8 +117,8 @@ impl Plugin {
             };
             let why = format!("trapped on probation: {trap}");
             turn.context.quarantine.add(turn.name, from, why);
-            self.told = self.told.or(self.file_hash().filter(|file| *file == from));
-            turn.tell(note);
+            self.noted = self.noted.or(self.file_hash().filter(|file| *file == from));
+            turn.note(note);
         }
     }
 
@@ -131,7 +131,7 @@ impl Plugin {
             let trap = Arc::new(Trap { kind, function: None, offset: None, cycle: 0 });
             self.trapped(seen.generation, &trap, turn);
         } else {
-            turn.tell(Note::Stopped);
+            turn.note(Note::Stopped);
         }
         self.seen = None;
         self.ordered.retain(|version| version.generation > seen.generation);
@@ -163,7 +163,7 @@ impl Plugin {
             // module is restarted only if the other module cannot be made.
             Verdict::Restart { .. } if is_replaced => {}
             Verdict::Restart { trap, delay } => {
-                turn.tell(Note::Restarting { trap, of: turn.policy.traps, delay });
+                turn.note(Note::Restarting { trap, of: turn.policy.traps, delay });
             }
             Verdict::Quarantine { traps } => {
                 let trap = trap.explained();
@@ -172,8 +172,8 @@ impl Plugin {
                     _ => format!("{traps} traps in a short time, the last: {trap}"),
                 };
                 turn.context.quarantine.add(turn.name, hash, why);
-                self.told = self.told.or(self.file_hash().filter(|file| *file == hash));
-                turn.tell(Note::Quarantined { hash, traps });
+                self.noted = self.noted.or(self.file_hash().filter(|file| *file == hash));
+                turn.note(Note::Quarantined { hash, traps });
             }
         }
     }

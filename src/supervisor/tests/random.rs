@@ -154,7 +154,7 @@ impl World {
                 self.forgive(name);
             }
             6 | 10..20 if supervisor.restart(name).is_ok() => self.forgive(name),
-            7 => self.keep(supervisor, name),
+            7 => self.set_stored(supervisor, name),
             8 => {
                 self.put(name, OnDisk::Unusable);
                 supervisor.folder_refused(name, Refusal::new("no", "")).unwrap();
@@ -171,11 +171,11 @@ impl World {
     }
 
     /// Offers stored versions. Some stored versions trap, and some cannot be loaded.
-    fn keep(&mut self, supervisor: &mut Supervisor, name: &'static str) {
+    fn set_stored(&mut self, supervisor: &mut Supervisor, name: &'static str) {
         let percent = if self.chance(50) { 0 } else { 50 };
         let kept = FILES.into_iter().filter(|_| self.chance(percent)).map(hash);
         let kept: Vec<ModuleHash> = kept.collect();
-        supervisor.keep(name, kept.clone(), self.ran.get(name).copied());
+        supervisor.set_stored(name, kept.clone(), self.ran.get(name).copied());
         if supervisor.plugin(name).is_some() {
             self.kept.insert(name, kept);
         }
@@ -205,7 +205,7 @@ impl World {
                 }
             }
             let kept = self.kept.get(name).cloned().unwrap_or_default();
-            supervisor.keep(name, kept, self.ran.get(name).copied());
+            supervisor.set_stored(name, kept, self.ran.get(name).copied());
         }
     }
 
@@ -331,15 +331,15 @@ impl World {
                     *is_discarded |= instance.generation == generation;
                 }
             }
-            Action::Tell { note: Note::Quarantined { .. }, .. } => self.count("quarantine"),
-            Action::Tell { note: Note::GivenUp { .. }, .. } => self.count("given up"),
-            Action::Tell { note: Note::Restarting { .. }, .. } => self.count("restart"),
-            Action::Tell { note: Note::StandsIn { .. }, .. } => self.count("stands in"),
-            Action::Tell { name, note: Note::TriedInstead { hash, .. } } => {
+            Action::Log { note: Note::Quarantined { .. }, .. } => self.count("quarantine"),
+            Action::Log { note: Note::GivenUp { .. }, .. } => self.count("given up"),
+            Action::Log { note: Note::Restarting { .. }, .. } => self.count("restart"),
+            Action::Log { note: Note::StandsIn { .. }, .. } => self.count("stands in"),
+            Action::Log { name, note: Note::TriedInstead { hash, .. } } => {
                 let is_kept = self.kept.get(&*name).is_some_and(|kept| kept.contains(&hash));
                 assert!(is_kept || self.ran.get(&*name) == Some(&hash), "{name}");
             }
-            Action::Tell { .. } => {}
+            Action::Log { .. } => {}
         }
     }
 

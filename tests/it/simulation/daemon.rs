@@ -145,7 +145,7 @@ impl House {
             kept.retain(|hash| *hash != running.hash);
             kept.insert(0, running.hash);
         }
-        self.supervisor.keep(name, kept.clone(), None);
+        self.supervisor.set_stored(name, kept.clone(), None);
     }
 
     /// Modules that ran, as the supervisor knows, and that it is about to see taken back in favour
@@ -248,13 +248,13 @@ impl House {
                     self.order(Order::Remove(seat), model::Order::Remove(seat));
                 }
             }
-            Action::Tell { name, note: Note::StandsIn { of, hash } } => {
+            Action::Log { name, note: Note::StandsIn { of, hash } } => {
                 let name = known(&name);
                 assert!(self.proven[name].contains(&hash), "{name} never was good");
                 assert_eq!(self.on_quarantine, OnQuarantine::LastGood, "{name}");
                 self.note("stands in", format_args!("{name}: {hash} instead of {of:?}"));
             }
-            Action::Tell { name, note } => {
+            Action::Log { name, note } => {
                 if let Note::Quarantined { hash, .. } | Note::GivenUp { hash, .. } = note {
                     self.banned.push((known(&name), hash));
                 }

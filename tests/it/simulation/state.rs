@@ -10,7 +10,7 @@ use std::sync::Arc;
 use camshaft::crash::Verdict;
 use camshaft::plugin::instance::program::Program;
 use camshaft::process::variable::Variable;
-use camshaft::retain::{Store, look};
+use camshaft::retain::{Store, find};
 use camshaft::state::Folder;
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ impl Disk {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("there is room for one");
         let folder = Arc::new(Folder::open(dir.path()).expect("it is ours"));
-        let store = Store::new(Arc::clone(&folder), &look(dir.path()));
+        let store = Store::new(Arc::clone(&folder), &find(dir.path()));
         Self { folder, store, kept: Vec::new(), dir }
     }
 
@@ -67,7 +67,7 @@ impl Disk {
                 false => bytes[at] ^= 1 << random.u32(..8),
             }
             fs::write(path, bytes).unwrap();
-            let found = look(self.dir.path());
+            let found = find(self.dir.path());
             assert_eq!(found.damaged.len(), 1, "it is seen: {found:?}");
             self.store = Store::new(Arc::clone(&self.folder), &found);
         } else {
@@ -78,7 +78,7 @@ impl Disk {
 
     /// What a start finds is what was last written whole.
     fn assert_whole(&self) {
-        let newest = look(self.dir.path()).newest.map(|(_, generation)| generation.values);
+        let newest = find(self.dir.path()).newest.map(|(_, generation)| generation.values);
         let found = newest.unwrap_or_default();
         let found: Vec<_> = found.iter().map(|(name, value)| (&**name, *value)).collect();
         assert!(

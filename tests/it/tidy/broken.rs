@@ -194,8 +194,8 @@ fn a_part_of_the_daemon_knows_lower_parts_only() {
 fn a_daemon_that_grows_is_found() {
     let daemon = |fields: usize, calls: usize, arm: &str| {
         format!(
-            "struct Daemon {{\n{}}}\nfn look() {{\n{}}}\nfn live() {{\n    match event {{\n        \
-             Event::Tick => self.look(),\n{arm}    }}\n    self.one();\n    self.two();\n}}\n",
+            "struct Daemon {{\n{}}}\nfn follow_the_scan() {{\n{}}}\nfn live() {{\n    match event {{\n        \
+             Event::Tick => self.follow_the_scan(),\n{arm}    }}\n    self.one();\n    self.two();\n}}\n",
             "    /// What: it is.\n    one: Part,\n".repeat(fields),
             "    self.call();\n".repeat(calls),
         )
@@ -208,12 +208,15 @@ fn a_daemon_that_grows_is_found() {
     check(&daemon(1, 7, ""), &["5: 7 calls; 6 are allowed"]);
     let one = "        Event::Stop => {\n            self.stop();\n        }\n";
     check(&daemon(1, 1, one), &[]);
-    let two =
-        "        Event::Stop => {\n            self.look();\n            self.stop();\n        }\n";
+    let two = "        Event::Stop => {\n            self.follow_the_scan();\n            self.stop();\n        }\n";
     check(&daemon(1, 1, two), &["11: an arm of the loop is one call"]);
     check(
         "struct Demon;",
-        &["1: there is no `struct Daemon`", "1: there is no `look`", "1: there is no `live`"],
+        &[
+            "1: there is no `struct Daemon`",
+            "1: there is no `follow_the_scan`",
+            "1: there is no `live`",
+        ],
     );
     assert!(parts("src/scan/mod.rs", "").is_empty());
 }

@@ -1,5 +1,5 @@
 //! The rule about the struct `Daemon`: it has few fields, its loop makes one call for each event,
-//! and its function `look` makes few calls.
+//! and its function `follow_the_scan` makes few calls.
 //!
 //! The rule reads only `src/daemon.rs`. Which part of the daemon may use which other part is
 //! checked by the rule in `wall.rs`.
@@ -10,8 +10,8 @@ use super::source::{functions, scrubbed};
 const DAEMON: &str = "src/daemon.rs";
 /// The configuration, the five parts of the design, and two more.
 const MAX_FIELDS: usize = 8;
-/// More calls in a look hide the order in which they must come.
-const MAX_LOOK_CALLS: usize = 6;
+/// More calls in this function hide the order in which they must come.
+const MAX_FOLLOW_CALLS: usize = 6;
 
 /// What `src/daemon.rs` has too much of.
 pub(super) fn parts(path: &str, text: &str) -> Vec<String> {
@@ -36,12 +36,12 @@ pub(super) fn parts(path: &str, text: &str) -> Vec<String> {
         let found = all.into_iter().find(|function| function.name == name)?;
         Some((found.line, &lines[found.line - 1..found.line - 1 + found.lines]))
     };
-    match body("look") {
-        None => findings.push("1: there is no `look`".to_string()),
+    match body("follow_the_scan") {
+        None => findings.push("1: there is no `follow_the_scan`".to_string()),
         Some((line, body)) => {
             let calls = body.iter().filter(|line| line.trim_end().ends_with(';')).count();
-            if calls > MAX_LOOK_CALLS {
-                findings.push(format!("{line}: {calls} calls; {MAX_LOOK_CALLS} are allowed"));
+            if calls > MAX_FOLLOW_CALLS {
+                findings.push(format!("{line}: {calls} calls; {MAX_FOLLOW_CALLS} are allowed"));
             }
         }
     }

@@ -20,9 +20,9 @@ const MOST_BYTES: u64 = 4096;
 const MOST_FRAMES: usize = 12;
 
 /// Logs the stall with the location of the scan's thread.
-pub(super) fn say(position: &Position, cycle: u64, doing: &str, stall_exit: Duration) {
+pub(super) fn log_stall(position: &Position, cycle: u64, doing: &str, stall_exit: Duration) {
     let (doing, thread) = (doing.to_owned(), position.thread().unwrap_or_default());
-    let tell = move |place: &str| {
+    let log = move |place: &str| {
         tracing::error!(
             cycle,
             thread,
@@ -30,11 +30,11 @@ pub(super) fn say(position: &Position, cycle: u64, doing: &str, stall_exit: Dura
              safe, and the process ends with exit code 70 if the stall lasts for {stall_exit:?}"
         );
     };
-    let said = tell.clone();
-    let looks = move || said(&of(thread));
+    let log_later = log.clone();
+    let find = move || log_later(&of(thread));
     // If no thread can be started, the line is logged without the location.
-    if std::thread::Builder::new().name("stall".into()).spawn(looks).is_err() {
-        tell(&format!("thread {thread}"));
+    if std::thread::Builder::new().name("stall".into()).spawn(find).is_err() {
+        log(&format!("thread {thread}"));
     }
 }
 

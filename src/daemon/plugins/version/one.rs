@@ -1,7 +1,7 @@
 //! The record of one version of one plugin: plain data, and the functions that change them.
 //!
 //! `version.rs` decides which receipt changes which data; `version/disk.rs` writes the record to
-//! the disk. The record does not show whether the version is stored on the disk; `keep.rs` knows
+//! the disk. The record does not show whether the version is stored on the disk; `store.rs` knows
 //! this.
 
 use std::time::Duration;

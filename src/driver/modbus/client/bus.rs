@@ -59,7 +59,7 @@ pub(super) struct Client {
     pub(super) unconnected: Option<String>,
     /// The last logged reason why there was no connection. `None` after the first reply over a new
     /// connection.
-    pub(super) told: OnChange<Option<String>>,
+    pub(super) trouble_logged: OnChange<Option<String>>,
     /// The planned load of the serial line, where 1 means all of its time. `None` if the speed of
     /// the line is not known.
     pub(super) planned_load: Option<f64>,
@@ -114,8 +114,8 @@ impl Client {
 
     /// Logs the new connection. `exchange.rs` calls this function after the first reply, because a
     /// connection without a reply is of no use.
-    pub(super) fn tell_connected(&mut self) {
-        if self.told.changes_to(None) {
+    pub(super) fn log_connected(&mut self) {
+        if self.trouble_logged.changes_to(None) {
             let (name, target) = (&self.name, &self.line.target);
             tracing::info!(device = name, "device {name}: connected to {target}");
         }

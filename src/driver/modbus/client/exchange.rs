@@ -68,7 +68,7 @@ impl Client {
         let read = &mut self.reads[n];
         let is_mute_anew = read.is_mute_anew(is_online);
         if on_reply(read, &outcome, now, side) || is_mute_anew {
-            say(&self.name, &self.reads[n].name, outcome.error());
+            log_result(&self.name, &self.reads[n].name, outcome.error());
         }
         self.settle(unit, side);
         side.publish();
@@ -128,7 +128,7 @@ impl Client {
         }
         let trouble = outcome.error().map(ToString::to_string);
         if write.trouble.changes_to(trouble) {
-            say(&self.name, &self.writes[n].name, outcome.error());
+            log_result(&self.name, &self.writes[n].name, outcome.error());
         }
         side.publish();
         Ok(())
@@ -151,7 +151,7 @@ impl Client {
         if let Some(beat) = &mut self.beat
             && beat.trouble.changes_to(trouble)
         {
-            say(&self.name, "the heartbeat", outcome.error());
+            log_result(&self.name, "the heartbeat", outcome.error());
         }
         Ok(())
     }
@@ -223,7 +223,7 @@ impl Client {
     ) -> Result<(), Over> {
         if outcome.error() != Some(&WireError::Timeout) {
             (self.silence, self.backoff) = (Silence::default(), BACKOFF.0);
-            self.tell_connected();
+            self.log_connected();
             return Ok(());
         }
         if !is_missed {
@@ -347,7 +347,7 @@ fn is_silence(outcome: &ExchangeResult) -> bool {
 }
 
 /// Logs that a read, a write or the heartbeat fails, or that it works again.
-fn say(device: &str, what: &str, error: Option<&WireError>) {
+fn log_result(device: &str, what: &str, error: Option<&WireError>) {
     match error {
         Some(error) => tracing::warn!(device, "device {device}: {what}: {error}"),
         None => tracing::info!(device, "device {device}: {what}: works again"),

@@ -52,7 +52,7 @@ impl Client {
             backoff: BACKOFF.0,
             connections: 0,
             unconnected: None,
-            told: OnChange::default(),
+            trouble_logged: OnChange::default(),
             planned_load: None,
         };
         let mut inputs: Vec<Vec<(PointId, DataPlace)>> = vec![Vec::new(); config.group.len()];

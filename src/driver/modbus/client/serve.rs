@@ -91,7 +91,7 @@ impl Client {
     /// Records that the connection is lost, or that an attempt to connect has failed. All outputs
     /// become unconfirmed.
     fn lost(&mut self, why: String, side: &mut Side) {
-        if self.told.changes_to(Some(why.clone())) {
+        if self.trouble_logged.changes_to(Some(why.clone())) {
             let (name, target) = (&self.name, &self.line.target);
             tracing::warn!(device = name, "device {name}: no connection to {target}: {why}");
         }

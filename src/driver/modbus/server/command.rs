@@ -174,7 +174,7 @@ impl Command {
     }
 
     /// Returns the value and the quality of the command at the time `now`.
-    pub(super) fn look(&self, now: Duration) -> Seen {
+    pub(super) fn seen(&self, now: Duration) -> Seen {
         let Some((raw, at)) = self.written else { return Seen::nothing(Quality::Waiting) };
         let quality = self.freshness().judge(Quality::Good, now.saturating_sub(at));
         Seen { raw: Some(raw), quality }
@@ -275,11 +275,11 @@ mod tests {
             written: None,
         };
         let at = Duration::from_secs;
-        assert_eq!(command.look(at(1)), Seen::nothing(Quality::Waiting));
+        assert_eq!(command.seen(at(1)), Seen::nothing(Quality::Waiting));
         command.take([1; 8], at(5));
-        assert_eq!(command.look(at(14)), Seen { raw: Some([1; 8]), quality: Quality::Good });
-        assert_eq!(command.look(at(15)).quality, Quality::NoComm);
+        assert_eq!(command.seen(at(14)), Seen { raw: Some([1; 8]), quality: Quality::Good });
+        assert_eq!(command.seen(at(15)).quality, Quality::NoComm);
         command.take([1; 8], at(16));
-        assert_eq!(command.look(at(16)).quality, Quality::Good);
+        assert_eq!(command.seen(at(16)).quality, Quality::Good);
     }
 }

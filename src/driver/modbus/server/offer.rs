@@ -216,14 +216,14 @@ impl Offer {
         match item {
             Item::Shown(n) => {
                 let shown = &self.shown[n];
-                shown.look(export, now).answer(shown.instead, shown.has_companion)
+                shown.seen(export, now).answer(shown.instead, shown.has_companion)
             }
-            Item::ShownQuality(n) => Ok(self.shown[n].look(export, now).companion(table)),
+            Item::ShownQuality(n) => Ok(self.shown[n].seen(export, now).companion(table)),
             Item::Command(n) => {
                 let command = &self.commands[n];
-                command.look(now).answer(command.instead(), command.has_companion)
+                command.seen(now).answer(command.instead(), command.has_companion)
             }
-            Item::CommandQuality(n) => Ok(self.commands[n].look(now).companion(table)),
+            Item::CommandQuality(n) => Ok(self.commands[n].seen(now).companion(table)),
         }
     }
 

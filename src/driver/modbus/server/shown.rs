@@ -157,7 +157,7 @@ impl Shown {
     }
 
     /// Returns the value and its quality at the time `now`.
-    pub(super) fn look(&self, export: &Export, now: Duration) -> Seen {
+    pub(super) fn seen(&self, export: &Export, now: Duration) -> Seen {
         let Some(shown) = export.find(&self.name).filter(|_| export.cycle > 0) else {
             return Seen::nothing(Quality::Waiting);
         };

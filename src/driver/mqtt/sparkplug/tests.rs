@@ -70,7 +70,7 @@ fn a_birth_is_said_whole_or_not_at_all() {
     let (mut desk, mut node, now) = (Desk::new(), node("c", "none"), Instant::now());
     for _ in 1..QUEUE {
         let other = Outgoing { topic: "other", qos: 0, retain: false, payload: vec![] };
-        assert!(desk.line().say(other));
+        assert!(desk.line().send(other));
     }
     let before = desk.ledger.published;
     // The queue has room for the NBIRTH, but not also for the DBIRTH.

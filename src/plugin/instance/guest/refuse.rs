@@ -161,7 +161,7 @@ impl Guest {
     }
 
     /// Logs the lost writes of the guest's start.
-    pub(in super::super) fn tell_lost_writes(&mut self, world: &mut World) {
+    pub(in super::super) fn report_lost_writes(&mut self, world: &mut World) {
         let has_lost_more = std::mem::take(&mut self.refused.has_lost_more);
         let dropped = self.tally().calls().filter(|call| matches!(call.why, Why::Dropped(..)));
         let dropped = dropped.map(|call| Message::Refused(call.clone()));

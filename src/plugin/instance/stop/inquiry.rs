@@ -137,7 +137,7 @@ pub(super) enum Finding {
     Late,
     /// The answers do not prove yet that the call is late. The timekeeper checks the call again
     /// after this number of nanoseconds.
-    LookIn(u64),
+    CheckIn(u64),
 }
 
 impl Default for Inquiry {
@@ -150,7 +150,7 @@ impl Inquiry {
     /// Checks the call that began at `started_ns`. `cpu_ns` is the present CPU time of the call's
     /// thread. The function reads the answer to the last question, and sends the next question when
     /// the thread has run long enough.
-    pub(super) fn look(&mut self, witness: &Witness, started_ns: u64, cpu_ns: u64) -> Finding {
+    pub(super) fn check(&mut self, witness: &Witness, started_ns: u64, cpu_ns: u64) -> Finding {
         if self.call_ns != started_ns {
             *self = Self { call_ns: started_ns, ..Self::default() };
         }
@@ -163,7 +163,7 @@ impl Inquiry {
                     question.again_cpu_ns = cpu_ns;
                     witness.ask_again(question.number);
                 }
-                return Finding::LookIn(STRETCH_NS);
+                return Finding::CheckIn(STRETCH_NS);
             };
             self.evidence.take(question.cpu_ns, answer);
             self.open = None;
@@ -174,11 +174,11 @@ impl Inquiry {
         let own = self.evidence.last.map(|last| cpu_ns.saturating_sub(last.ended_cpu_ns));
         if let Some(rest) = own.and_then(|own| STRETCH_NS.checked_sub(own)).filter(|rest| *rest > 0)
         {
-            return Finding::LookIn(rest.max(SHORTEST_PAUSE_NS));
+            return Finding::CheckIn(rest.max(SHORTEST_PAUSE_NS));
         }
         let number = witness.ask();
         self.open = Some(Question { number, cpu_ns, again_cpu_ns: cpu_ns });
-        Finding::LookIn(STRETCH_NS)
+        Finding::CheckIn(STRETCH_NS)
     }
 }
 
@@ -293,7 +293,7 @@ mod tests {
         let witness = Witness::this_thread();
         let mut inquiry = Inquiry { call_ns: 1, ..Inquiry::default() };
         inquiry.evidence.steady_ns = ENOUGH_NS;
-        assert_eq!(inquiry.look(&witness, 2, 0), Finding::LookIn(STRETCH_NS));
+        assert_eq!(inquiry.check(&witness, 2, 0), Finding::CheckIn(STRETCH_NS));
         assert!(!inquiry.evidence.is_proof());
     }
 }

@@ -55,19 +55,19 @@ impl Worker {
             .env_clear()
             .kill_on_drop(true);
         let (parent, ended) = mpsc::channel();
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let started = timeout(PATIENCE, async {
             let permit = STARTING.acquire().await;
             spawn_blocking(move || {
                 let child = command.spawn();
                 drop(permit);
-                if tell.send(child).is_ok() {
+                if sender.send(child).is_ok() {
                     // No message is ever sent. The call returns when the owner drops the worker,
                     // which closes the channel.
                     let _ = ended.recv();
                 }
             });
-            told.await.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked")))
+            receiver.await.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked")))
         });
         let child = started.await.unwrap_or_else(|_| {
             let silent = patience::no_answer(PATIENCE);

@@ -128,7 +128,7 @@ impl<R: FnMut(Change)> Keeper<R> {
                 self.hints = Hints::Untried;
             }
             let begun = MonotonicClock.now();
-            self.look(&mail);
+            self.pass(&mail);
             let now = MonotonicClock.now();
             let is_lost = self.lost.is_some();
             let rescan = now + if is_lost { RESCAN_LOST } else { RESCAN };
@@ -139,14 +139,14 @@ impl<R: FnMut(Change)> Keeper<R> {
     }
 
     /// Makes one pass over the folder, and records how long the steps of the pass take.
-    fn look(&mut self, mail: &Mail) {
+    fn pass(&mut self, mail: &Mail) {
         self.compare(mail);
         // If the folder is lost, the links were not followed in this pass. In that case the waiting
         // time of a link shows nothing about the file system, and is not recorded.
         if self.lost.is_none() {
             self.wait.is_behind(self.links.lateness());
         }
-        self.wait.look_has_ended();
+        self.wait.pass_has_ended();
     }
 
     /// Compares the folder with the earlier reports, and reports the changes.
@@ -182,9 +182,9 @@ impl<R: FnMut(Change)> Keeper<R> {
         }
         let now = MonotonicClock.now();
         mail.refused.iter().for_each(|name| self.table.refused(name, now));
-        for order in self.table.look(now, listing, &mail.hints) {
+        for order in self.table.pass(now, listing, &mail.hints) {
             let change = match order {
-                SettleStep::Tell(change) => Some(change),
+                SettleStep::Report(change) => Some(change),
                 SettleStep::Read { name, path, sample } => {
                     let outcome = match self.links.has(&path) {
                         true => wait.step(|| self.links.read(&path, &sample)),
@@ -197,7 +197,7 @@ impl<R: FnMut(Change)> Keeper<R> {
             };
             change.into_iter().for_each(|change| (self.report)(change));
         }
-        self.tell_of_overlooked();
+        self.report_overlooked();
         match self.table.overlooked().files {
             0 => self.names.set(self.table.names()),
             _ => self.names.forget(),
@@ -226,11 +226,11 @@ impl<R: FnMut(Change)> Keeper<R> {
 
     /// Reports how many files are overlooked. The report is made only if the number has changed and
     /// the last report is at least [`OVERLOOKED_PAUSE`] old.
-    fn tell_of_overlooked(&mut self) {
-        let (now, (told, at)) = (MonotonicClock.now(), &self.overlooked);
+    fn report_overlooked(&mut self) {
+        let (now, (reported, at)) = (MonotonicClock.now(), &self.overlooked);
         let found = self.table.overlooked();
-        let is_due = found.files == 0 || told.files == 0 || now >= *at + OVERLOOKED_PAUSE;
-        if found.files != told.files && is_due {
+        let is_due = found.files == 0 || reported.files == 0 || now >= *at + OVERLOOKED_PAUSE;
+        if found.files != reported.files && is_due {
             self.overlooked = (found.clone(), now);
             (self.report)(Change::Overlooked(found.clone()));
         }
@@ -297,7 +297,7 @@ mod tests {
             if begun.elapsed() > Duration::from_secs(60) {
                 return false;
             }
-            keeper.look(&Mail::default());
+            keeper.pass(&Mail::default());
         }
         true
     }
@@ -310,15 +310,15 @@ mod tests {
         // If the folder is missing, the attempt to list it is the only step of the pass over the
         // folder.
         let (mut keeper_of_nothing, wait) = keeper(dir.path().join("nothing"));
-        keeper_of_nothing.look(&Mail::default());
+        keeper_of_nothing.pass(&Mail::default());
         assert!(wait.slowest_step() > Duration::ZERO);
 
         let (mut keeper, wait) = keeper(dir.path().to_owned());
-        keeper.look(&Mail::default());
+        keeper.pass(&Mail::default());
         assert!(wait.slowest_step() < LONG || forgets(&mut keeper, &wait));
         let link = dir.path().join("link.wasm");
         symlink(dir.path(), &link).unwrap();
-        keeper.look(&Mail::default());
+        keeper.pass(&Mail::default());
         assert!(wait.slowest_step() >= LONG, "to follow links is a step");
         fs::remove_file(link).unwrap();
         assert!(forgets(&mut keeper, &wait), "a look has its end");
@@ -327,7 +327,7 @@ mod tests {
         File::create(&file).unwrap().set_len(512 << 20).unwrap();
         let mut mail = Mail::default();
         mail.hints.insert("file".parse().unwrap(), Hint::Renamed);
-        keeper.look(&mail);
+        keeper.pass(&mail);
         assert!(wait.slowest_step() >= LONG, "to read a file is a step");
         fs::remove_file(file).unwrap();
         assert!(forgets(&mut keeper, &wait));

@@ -22,7 +22,7 @@ use super::disk;
 use super::settle::{Listing, ReadResult, Sample};
 use crate::patience::PATIENCE;
 use crate::stamp::Stamp;
-use worker::{Answer, Look, PendingCall, Silence, Work, Worker};
+use worker::{Answer, Examine, PendingCall, Silence, Work, Worker};
 
 /// Most links without an answer at one time. Each of them blocks a thread. The number is higher
 /// than the number of disks in a machine. When it is reached, no other link is followed, and every
@@ -58,7 +58,7 @@ pub(super) struct Links {
     end: Instant,
     /// The link thread, if one is running and not blocked.
     worker: Option<Worker>,
-    look: Look,
+    examine: Examine,
     /// The time limit of one call.
     limit: Duration,
 }
@@ -104,9 +104,9 @@ impl Links {
         Self::with(disk::led_to, PATIENCE)
     }
 
-    pub(super) fn with(look: Look, limit: Duration) -> Self {
+    pub(super) fn with(examine: Examine, limit: Duration) -> Self {
         let (found, silent, reading) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { found, silent, reading, end: Instant::now(), worker: None, look, limit }
+        Self { found, silent, reading, end: Instant::now(), worker: None, examine, limit }
     }
 
     /// Follows the links of a listing, and puts the samples of their files into the listing. A link
@@ -123,7 +123,7 @@ impl Links {
         }
         self.silent.retain(Silent::has_no_answer);
         let paths = self.turns();
-        let answers = self.look(&paths);
+        let answers = self.examine(&paths);
         for (path, lead) in paths.iter().zip(answers) {
             if let Some(link) = self.found.get_mut(path) {
                 link.has_led(lead);
@@ -161,12 +161,12 @@ impl Links {
 
     /// Returns, for each link, the sample of the file to which it leads, or the reason why the file
     /// is unknown. The result is `None` for a link that was not followed because the time was over.
-    fn look(&mut self, paths: &[PathBuf]) -> Vec<Option<Result<Sample, String>>> {
+    fn examine(&mut self, paths: &[PathBuf]) -> Vec<Option<Result<Sample, String>>> {
         let end = Instant::now() + self.limit + ALL_IMPATIENCE;
         let (mut found, mut limit) = (Vec::new(), self.limit);
         while found.len() < paths.len() {
             let rest = &paths[found.len()..];
-            let order = match self.order(Work::Look(rest.to_vec())) {
+            let order = match self.order(Work::Examine(rest.to_vec())) {
                 Ok(order) => order,
                 Err(why) => {
                     found.resize(paths.len(), Some(Err(why)));
@@ -175,11 +175,11 @@ impl Links {
             };
             for path in rest {
                 match order.answer(limit, end) {
-                    Ok(Answer::Looked(sample)) => {
+                    Ok(Answer::Examined(sample)) => {
                         found.push(Some(sample.map_err(|error| error.to_string())));
                         continue;
                     }
-                    Err(Silence::Look) => {
+                    Err(Silence::Examine) => {
                         found.resize(paths.len(), None);
                         self.fall_silent(path, order, self.limit);
                     }
@@ -226,7 +226,7 @@ impl Links {
         };
         match order.answer(self.limit, self.end) {
             Ok(Answer::Read(outcome)) => Some(outcome),
-            Err(Silence::Look) => {
+            Err(Silence::Examine) => {
                 // The busy thread continues its reading. The field is cleared, so other links get a
                 // new thread.
                 self.worker = None;
@@ -267,7 +267,7 @@ impl Links {
         }
         let worker = match self.worker.take() {
             Some(worker) => worker,
-            None => Worker::start(self.look).map_err(|error| error.to_string())?,
+            None => Worker::start(self.examine).map_err(|error| error.to_string())?,
         };
         let (order, is_taken) = worker.give(work);
         self.worker = is_taken.then_some(worker);
@@ -326,7 +326,7 @@ mod tests {
 
     /// Follows a link as the daemon does. But if the link leads to a pipe, the call blocks until
     /// the test writes into the pipe.
-    fn look(path: &Path) -> io::Result<Sample> {
+    fn examine(path: &Path) -> io::Result<Sample> {
         let lead = fs::read_link(path)?;
         if lead.ends_with("pipe") {
             File::open(lead)?;
@@ -356,7 +356,7 @@ mod tests {
         for (name, lead) in [("a", "lead"), ("b", "pipe"), ("c", "lead"), ("d", "nothing")] {
             symlink(at(lead), at(&format!("{name}.wasm"))).unwrap();
         }
-        let mut links = Links::with(look, LIMIT);
+        let mut links = Links::with(examine, LIMIT);
         let silent = EntryKind::Unreadable(NO_ANSWER.to_owned());
         let check = |found: BTreeMap<String, EntryKind>| {
             assert_eq!(
@@ -399,7 +399,7 @@ mod tests {
         for n in 0..=MAX_SILENT {
             symlink(&pipe, dir.path().join(format!("{n:02}.wasm"))).unwrap();
         }
-        let mut links = Links::with(look, LIMIT);
+        let mut links = Links::with(examine, LIMIT);
         let found = kinds(dir.path(), &mut links);
         let last = &found[&format!("{MAX_SILENT:02}")];
         let why = "it is a link, and is not followed while 16 others have no answer";
@@ -409,7 +409,7 @@ mod tests {
     }
 
     /// Answers so slowly that a pass over the folder has no time for three links.
-    fn look_late(path: &Path) -> io::Result<Sample> {
+    fn examine_late(path: &Path) -> io::Result<Sample> {
         let begun = Instant::now();
         while begun.elapsed() < (LIMIT + ALL_IMPATIENCE) / 2 {
             thread::yield_now();
@@ -428,7 +428,7 @@ mod tests {
         for name in names {
             symlink(dir.path().join("lead"), dir.path().join(format!("{name}.wasm"))).unwrap();
         }
-        let mut links = Links::with(look_late, 2 * LATE);
+        let mut links = Links::with(examine_late, 2 * LATE);
         let is_file = |found: &BTreeMap<String, EntryKind>| -> Vec<_> {
             names.iter().filter(|name| found[**name] == EntryKind::File).copied().collect()
         };

@@ -122,7 +122,7 @@ pub(super) enum ReadResult {
 /// the folder one after the other.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SettleStep {
-    Tell(Change),
+    Report(Change),
     /// Read the file, and pass the outcome to [`Table::read`].
     Read {
         name: PluginName,
@@ -164,12 +164,12 @@ impl Table {
 
     /// Whether the folder has a file that was reported, and that was not reported as gone later.
     pub(super) fn holds_plugins(&self) -> bool {
-        self.rows.values().any(|row| row.told.is_some())
+        self.rows.values().any(|row| row.reported.is_some())
     }
 
     /// Compares the listing of a pass over the folder with the known files, and returns the orders
     /// for the thread. `hints` contains the events about files since the last pass.
-    pub(super) fn look(
+    pub(super) fn pass(
         &mut self,
         now: Duration,
         listing: Listing,
@@ -179,8 +179,8 @@ impl Table {
         let mut orders = Vec::new();
         self.rows.retain(|name, row| {
             let stays = entries.contains_key(name) || !row.is_gone(now);
-            if !stays && row.told.is_some() {
-                orders.push(SettleStep::Tell(Change::Gone { name: name.clone() }));
+            if !stays && row.reported.is_some() {
+                orders.push(SettleStep::Report(Change::Gone { name: name.clone() }));
             }
             stays
         });
@@ -211,7 +211,7 @@ impl Table {
             return None;
         }
         let (name, row) = self.rows.remove_entry(name)?;
-        row.told.is_some().then_some(Change::Gone { name })
+        row.reported.is_some().then_some(Change::Gone { name })
     }
 
     /// Records that the reported contents of this file are not a valid module.
@@ -221,7 +221,7 @@ impl Table {
         }
     }
 
-    /// Processes the outcome of a reading that [`Table::look`] has ordered.
+    /// Processes the outcome of a reading that [`Table::pass`] has ordered.
     pub(super) fn read(
         &mut self,
         now: Duration,

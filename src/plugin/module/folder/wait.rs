@@ -61,7 +61,7 @@ impl Wait {
 
     /// Records the end of a pass over the folder. The steps after this call belong to the next
     /// pass.
-    pub(super) fn look_has_ended(&self) {
+    pub(super) fn pass_has_ended(&self) {
         self.before.store(self.slowest.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
@@ -131,10 +131,10 @@ mod tests {
         });
         wait.step(|| ());
         assert!(is_slow());
-        wait.look_has_ended();
+        wait.pass_has_ended();
         assert!(is_slow(), "until a whole look was quick");
         wait.step(|| ());
-        wait.look_has_ended();
+        wait.pass_has_ended();
         assert!(!is_slow());
         wait.is_behind(long);
         assert!(is_slow(), "what waits over looks is as slow");

@@ -16,14 +16,14 @@ use super::super::settle::{ReadResult, Sample};
 use super::super::wait::Wait;
 
 /// A function that takes a sample of the file to which a link leads. Tests use slow functions.
-pub(super) type Look = fn(&Path) -> io::Result<Sample>;
+pub(super) type Examine = fn(&Path) -> io::Result<Sample>;
 
 /// The reason why the folder's thread stops waiting for an answer.
 pub(super) enum Silence {
     /// A call has reached its time limit.
     Call,
     /// The pass over the folder has reached its time limit.
-    Look,
+    Examine,
 }
 
 /// The link thread. The thread ends when this value is dropped and the present call has returned.
@@ -52,7 +52,7 @@ struct Job {
 pub(super) enum Work {
     /// Follow these links, one after the other. Each link gets an answer with the sample of its
     /// file.
-    Look(Vec<PathBuf>),
+    Examine(Vec<PathBuf>),
     /// Read the file to which this link leads, if the file still has this sample.
     Read(PathBuf, Sample),
 }
@@ -60,7 +60,7 @@ pub(super) enum Work {
 /// The answer of the link thread about one link.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Looked(io::Result<Sample>),
+    Examined(io::Result<Sample>),
     Read(ReadResult),
 }
 
@@ -75,12 +75,12 @@ pub(super) struct PendingCall {
 }
 
 impl Worker {
-    /// Starts the link thread, which uses `look` to follow links.
-    pub(super) fn start(look: Look) -> io::Result<Self> {
+    /// Starts the link thread, which uses `examine` to follow links.
+    pub(super) fn start(examine: Examine) -> io::Result<Self> {
         let (jobs, orders) = channel();
         let wait = Arc::<Wait>::default();
         let calls = Arc::clone(&wait);
-        let work = move || orders.into_iter().for_each(|job: Job| job.work(look, &calls));
+        let work = move || orders.into_iter().for_each(|job: Job| job.work(examine, &calls));
         thread::Builder::new().name("link".to_owned()).spawn(work)?;
         Ok(Self { jobs, wait })
     }
@@ -98,20 +98,20 @@ impl Worker {
 
 impl Job {
     /// Carries out the job. This function runs on the link thread.
-    fn work(self, look: Look, wait: &Wait) {
+    fn work(self, examine: Examine, wait: &Wait) {
         let Self { work, answers, wanted } = self;
         // The send fails if the folder's thread has given up the order. A failed send is no error.
-        let tell = |answer| drop(answers.send(answer));
+        let answer = |answer| drop(answers.send(answer));
         match work {
-            Work::Look(paths) => {
+            Work::Examine(paths) => {
                 for path in paths {
                     if wanted.strong_count() == 0 {
                         break;
                     }
-                    tell(Answer::Looked(wait.during(|| look(&path))));
+                    answer(Answer::Examined(wait.during(|| examine(&path))));
                 }
             }
-            Work::Read(path, sample) => tell(Answer::Read(disk::read_link(&path, &sample, wait))),
+            Work::Read(path, sample) => answer(Answer::Read(disk::read_link(&path, &sample, wait))),
         }
     }
 }
@@ -127,7 +127,7 @@ impl PendingCall {
                 Ok(answer) => return Ok(answer),
                 Err(RecvTimeoutError::Disconnected) => return Err(Silence::Call),
                 Err(_) if self.wait.lasts() >= limit => return Err(Silence::Call),
-                Err(_) if Instant::now() >= end => return Err(Silence::Look),
+                Err(_) if Instant::now() >= end => return Err(Silence::Examine),
                 Err(_) => {}
             }
         }

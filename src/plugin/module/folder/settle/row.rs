@@ -82,7 +82,7 @@ pub(super) struct Row {
     /// The time when the file was first found missing; `None` if the file exists.
     pub(super) absent_since: Option<Duration>,
     /// The last report about the file. An equal report is not repeated.
-    pub(super) told: Option<Told>,
+    pub(super) reported: Option<Reported>,
     /// Whether the file's contents were ever reported. A file with reported contents counts as a
     /// plugin even while it cannot be read.
     was_present: bool,
@@ -119,7 +119,7 @@ enum Phase {
 
 /// The last report about a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Reported {
     Present(ModuleHash),
     Refused(Refusal),
 }
@@ -132,7 +132,7 @@ impl Row {
             detected: now,
             phase: Phase::Settling { same_since: now, size_since: now },
             absent_since: None,
-            told: None,
+            reported: None,
             was_present: false,
             writer: Writer::Unknown,
             refused_at: None,
@@ -255,16 +255,16 @@ impl Row {
             (Some(refusal), _) => refusal,
         };
         self.phase = Phase::Settled { read_again_at: None };
-        self.refuse(now, name.clone(), refusal).map(SettleStep::Tell)
+        self.refuse(now, name.clone(), refusal).map(SettleStep::Report)
     }
 
     /// Makes the report of a refusal, unless the same refusal was the last report.
     fn refuse(&mut self, now: Duration, name: FileName, refusal: Refusal) -> Option<Change> {
         self.refused_at = Some(now);
-        if matches!(&self.told, Some(Told::Refused(told)) if *told == refusal) {
+        if matches!(&self.reported, Some(Reported::Refused(reported)) if *reported == refusal) {
             return None;
         }
-        self.told = Some(Told::Refused(refusal.clone()));
+        self.reported = Some(Reported::Refused(refusal.clone()));
         let path = self.path.clone();
         let is_rival = matches!(self.sample.kind, EntryKind::Rival(_));
         Some(Change::Refused { name, path, refusal, is_rival })
@@ -296,7 +296,7 @@ impl Row {
             ReadResult::Failed(error) => self.fail(now, name, unreadable(&error)),
             ReadResult::Bytes(hash, bytes) => {
                 let is_first = matches!(self.phase, Phase::Settling { .. });
-                let is_known = self.told == Some(Told::Present(hash));
+                let is_known = self.reported == Some(Reported::Present(hash));
                 self.failures = 0;
                 let again = is_first || !is_known;
                 self.phase =
@@ -307,7 +307,7 @@ impl Row {
                 if !is_first {
                     self.detected = now;
                 }
-                self.told = Some(Told::Present(hash));
+                self.reported = Some(Reported::Present(hash));
                 self.was_present = true;
                 let (name, path, detected) = (name.clone(), self.path.clone(), self.detected);
                 Some(Change::Present { name, path, hash, bytes, detected })

@@ -46,7 +46,7 @@ impl Sim {
         while let Some(due) = self.due().filter(|due| *due <= ms) {
             assert!(due >= self.now, "due in the past means a busy loop");
             self.now = due;
-            self.look(&[]);
+            self.pass(&[]);
             assert!(self.due() != Some(due), "nothing came of the look at {due}");
         }
         self.now = ms;
@@ -57,14 +57,14 @@ impl Sim {
         self.table.due().map(|due| u64::try_from(due.as_millis()).unwrap())
     }
 
-    fn look(&mut self, hints: &[(&str, Hint)]) {
+    fn pass(&mut self, hints: &[(&str, Hint)]) {
         let now = Duration::from_millis(self.now);
         let entries = self.files.iter().map(|(name, (entry, _))| (named(name), entry.clone()));
         let listing = Listing { entries: entries.collect(), ..Listing::default() };
         let hints = hints.iter().map(|(name, hint)| (name.parse().unwrap(), *hint)).collect();
-        for order in self.table.look(now, listing, &hints) {
+        for order in self.table.pass(now, listing, &hints) {
             let change = match order {
-                SettleStep::Tell(change) => Some(change),
+                SettleStep::Report(change) => Some(change),
                 SettleStep::Read { name, sample, .. } => {
                     self.readings += 1;
                     assert_eq!(sample, self.files[&*name].0.sample);
@@ -91,7 +91,7 @@ impl Sim {
         let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
         let inode = inode.unwrap_or_else(|| self.next_inode());
         self.put(name, text, inode, EntryKind::File);
-        self.look(&[]);
+        self.pass(&[]);
         self
     }
 
@@ -100,13 +100,13 @@ impl Sim {
         let inode = self.files.get(name).map(|(entry, _)| entry.sample.stamp.inode);
         let inode = inode.unwrap_or_else(|| self.next_inode());
         self.put(name, text, inode, EntryKind::File);
-        self.look(&[(name, hint)]);
+        self.pass(&[(name, hint)]);
         self
     }
 
     /// Reports the event that the file was closed.
     fn close(&mut self, name: &str) -> &mut Self {
-        self.look(&[(name, Hint::Closed)]);
+        self.pass(&[(name, Hint::Closed)]);
         self
     }
 
@@ -120,7 +120,7 @@ impl Sim {
     fn rename_in(&mut self, name: &str, text: &'static str) -> &mut Self {
         let inode = self.next_inode();
         self.put(name, text, inode, EntryKind::File);
-        self.look(&[(name, Hint::Renamed)]);
+        self.pass(&[(name, Hint::Renamed)]);
         self
     }
 
@@ -128,13 +128,13 @@ impl Sim {
     fn odd(&mut self, name: &str, kind: EntryKind) -> &mut Self {
         let inode = self.next_inode();
         self.put(name, "", inode, kind);
-        self.look(&[]);
+        self.pass(&[]);
         self
     }
 
     fn remove(&mut self, name: &str) -> &mut Self {
         self.files.remove(name).expect("the test put it there");
-        self.look(&[]);
+        self.pass(&[]);
         self
     }
 
@@ -183,7 +183,7 @@ fn a_file_renamed_in_is_settled_at_once() {
     Sim::new().until(50).rename_in("a", "one").reported(&["50 a is one since 50"]);
     // The first pass over the folder that found the file was made before the hint came.
     let mut sim = Sim::new();
-    sim.write("a", "one").until(2).look(&[("a", Hint::Renamed)]);
+    sim.write("a", "one").until(2).pass(&[("a", Hint::Renamed)]);
     sim.reported(&["2 a is one since 0"]);
 }
 
@@ -262,7 +262,7 @@ fn while_the_folder_is_lost_nothing_is_gone() {
     sim.write("a", "one").until(1_000).remove("a").until(1_400);
     sim.table.pause();
     sim.now = 60_000;
-    sim.look(&[]);
+    sim.pass(&[]);
     sim.reported(&["100 a is one since 0", "60500 a gone"]);
 }
 
@@ -333,7 +333,7 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
     sim.put("tank", "new", 1, EntryKind::File);
     sim.put("TANK", "old", 2, EntryKind::File);
     sim.files.get_mut("tank").unwrap().0.sample.stamp.modified = (1, 0);
-    sim.look(&[]);
+    sim.pass(&[]);
     sim.reported(&[
         "100 TANK is old since 0",
         "100 tank refused: its name differs from TANK only in upper and lower case",
@@ -346,7 +346,7 @@ fn plugins_are_limited_and_the_next_in_line_moves_up() {
     for n in 0..3 * MAX_PLUGINS {
         sim.put(&format!("p{n:03}"), "one", n as u64, EntryKind::File);
     }
-    sim.look(&[]);
+    sim.pass(&[]);
     sim.until(1_000);
     let count = |sim: &Sim, text| sim.log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(count(&sim, "is one"), MAX_PLUGINS);
@@ -379,7 +379,7 @@ fn a_file_that_is_open_for_writing_is_not_settled() {
     sim.reported(&["3100 a is 12 since 0"]);
     // The second write leaves no trace in the sample, because the file system's clock did not tick.
     let mut sim = Sim::new();
-    sim.write_heard("a", "one", Hint::Closed).until(1_000).look(&[("a", Hint::Written)]);
+    sim.write_heard("a", "one", Hint::Closed).until(1_000).pass(&[("a", Hint::Written)]);
     sim.files.get_mut("a").unwrap().1 = "two";
     sim.until(4_000).close("a").reported(&["100 a is one since 0", "4000 a is two since 1000"]);
 }
@@ -430,7 +430,7 @@ fn a_refused_file_that_grows_is_given_time() {
     // If another file replaces the refused file, the other file settles in the usual time too.
     let mut sim = Sim::new();
     sim.write("a", "1").until(200).refuse("a").put("a", "12", 99, EntryKind::File);
-    sim.look(&[]);
+    sim.pass(&[]);
     sim.reported(&["100 a is 1 since 0", "300 a is 12 since 200"]);
 }
 
@@ -451,7 +451,7 @@ fn what_is_no_file_takes_no_place_from_plugins() {
     for n in 0..600 {
         sim.put(&format!("junk{n}"), "", n, EntryKind::Unreadable("no such file".to_owned()));
     }
-    sim.look(&[]);
+    sim.pass(&[]);
     sim.until(1_000);
     assert_eq!(sim.log.len(), MAX_REFUSED);
     assert_eq!(sim.table.overlooked().files, 600 - MAX_REFUSED);

@@ -1,7 +1,7 @@
 //! The list of a plugin's versions for the operator: the stored versions, and the versions that
 //! have only a record.
 //!
-//! `version.rs` records whether each version is good, and `keep.rs` knows which versions are on the
+//! `version.rs` records whether each version is good, and `store.rs` knows which versions are on the
 //! disk. This file combines the records and the list of stored versions, and changes nothing. The
 //! rollback to one of the versions is in `back.rs`.
 

@@ -2,7 +2,7 @@
 //! lowest rank are deleted first.
 //!
 //! All functions here are pure. `plugin/module/versions.rs` decides which versions are deleted;
-//! `keep.rs` passes these ranks to that file.
+//! `store.rs` passes these ranks to that file.
 
 use std::collections::{BTreeSet, HashMap};
 

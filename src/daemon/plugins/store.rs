@@ -7,8 +7,8 @@
 //! ```
 //! One thread at a time uses the disk, so the loop never waits for the disk.
 //! `plugin/module/versions.rs` writes versions to the disk; `version.rs` records whether each
-//! version is good. Next: `keep/back.rs` (a rollback by an operator), `keep/choose.rs` (which
-//! version the rollback uses), `keep/list.rs` (the list for the operator), `keep/worth.rs` (which
+//! version is good. Next: `store/back.rs` (a rollback by an operator), `store/choose.rs` (which
+//! version the rollback uses), `store/list.rs` (the list for the operator), `store/worth.rs` (which
 //! version is deleted first), `recall.rs` (which version runs if the file is bad). If a version
 //! traps on probation, the scan itself rolls it back.
 
@@ -196,11 +196,11 @@ impl Store {
         }
         // The check for a late list comes last. If the process was suspended, the list may already
         // be in `news`.
-        self.look_for_lateness();
+        self.check_lateness();
     }
 
     /// Records a list request that is not answered within [`PATIENCE`].
-    fn look_for_lateness(&mut self) {
+    fn check_lateness(&mut self) {
         let is_late = |at: &mut Duration| MonotonicClock.now() >= *at + PATIENCE;
         if self.asked.take_if(is_late).is_some() {
             self.is_not_listed(&no_answer(PATIENCE));
@@ -248,7 +248,7 @@ impl Store {
 
     /// Stores the bytes of a version on the disk, unless the stored versions are of higher worth.
     /// `found` is the quality of this version, `worth` is the quality of all other versions.
-    fn keep(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
+    fn store(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
         let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
@@ -269,7 +269,7 @@ impl Store {
                 false => worth.get(of).map(|worth| rank(worth.get(&kept).copied())),
             };
             // The sends below fail only while the daemon stops, when the receiver is dropped.
-            match versions.keep(&name, &module, rank) {
+            match versions.store(&name, &module, rank) {
                 Ok(Some(changed)) => {
                     for name in changed {
                         let _ = sender.send(match versions.list(&name) {
@@ -300,7 +300,7 @@ impl Store {
 impl Plugins {
     /// Stores the versions that have passed their probation, and informs the supervisor about the
     /// stored versions.
-    pub(in crate::daemon) fn keep_the_good(&mut self, config: &Config, link: &mut ScanLink) {
+    pub(in crate::daemon) fn store_good_versions(&mut self, config: &Config, link: &mut ScanLink) {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());
         let (news, now) = (link.news(), MonotonicClock.now());
@@ -355,7 +355,7 @@ impl Plugins {
                 Arc::new(worth(&self.store, &self.supervisor, files.as_deref(), versions))
             };
             let worth = Arc::clone(known.get_or_insert_with(worth));
-            self.store.keep(Arc::clone(name), bytes, found, worth);
+            self.store.store(Arc::clone(name), bytes, found, worth);
         }
         self.offer_kept(config);
         self.record.save(now);
@@ -404,13 +404,13 @@ mod tests {
         fs::write(&place, "in the way").unwrap();
         let mut store = Store::new(Some(Versions::new(place.clone())));
         let bytes: Arc<[u8]> = Arc::from(&b"bytes"[..]);
-        store.keep("tank".into(), Arc::clone(&bytes), Soundness::Good, Arc::default());
+        store.store("tank".into(), Arc::clone(&bytes), Soundness::Good, Arc::default());
         soon(&mut store, |store| store.missed.contains_key("tank")).await;
         let now = MonotonicClock.now();
         assert!(!store.is_due("tank", now) && store.is_due("tank", now + KEEP_AGAIN));
         assert!(!store.is_due("pump", now + KEEP_AGAIN));
         fs::remove_file(&place).unwrap();
-        store.keep("tank".into(), bytes, Soundness::Good, Arc::default());
+        store.store("tank".into(), bytes, Soundness::Good, Arc::default());
         soon(&mut store, |store| !store.of("tank").is_empty()).await;
         assert_eq!(store.of("tank"), [ModuleHash::of(b"bytes")]);
         assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
@@ -472,7 +472,7 @@ mod tests {
             let module: Arc<[u8]> = Arc::from([bytes]);
             let worth = Arc::new(Worth::from([("tank".to_owned(), known.clone())]));
             known.insert(ModuleHash::of(&module), found);
-            store.keep("tank".into(), module, found, worth);
+            store.store("tank".into(), module, found, worth);
         };
         for (n, bytes) in (1..=5).enumerate() {
             keep(&mut store, bytes, Soundness::Good);
