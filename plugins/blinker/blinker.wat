@@ -1,8 +1,8 @@
-;; blinker: the point `lamp` changes every 500 ms.
+;; blinker: switches the point `lamp` on or off every 500 ms.
 ;;
-;; Keeps no state but the point's id: whether the lamp is lit follows from the clock alone, so a
-;; swap or a restart does not disturb the rhythm. A missing point is logged once and looked for
-;; again in every poll.
+;; The only stored state is the id of the point. The clock alone decides whether the lamp is on: a
+;; swap or a restart does not disturb the rhythm. If the point is missing, the program logs this
+;; once and searches the point again in every poll.
 (module $blinker
   (import "env" "wasm_log"
     (func $wasm_log (param i32 i32 i32 i32 i32 i32) (result i32)))
@@ -21,19 +21,19 @@
   (data (i32.const 128) "lamp is not ours to write")
 
   (global $found (mut i32) (i32.const 0))
-  ;; The host's code that was last complained about; 0 while all is well.
+  ;; The code of the last failed call that was logged; 0 while calls succeed.
   (global $complaint (mut i32) (i32.const 0))
 
-  ;; Logs a text unless `code` was the last one to be complained about.
+  ;; Logs a text, except if the last logged failure had the same `code`.
   (func $complain (param $code i32) (param $text i32) (param $len i32)
     (if (i32.ne (local.get $code) (global.get $complaint))
       (then
         (global.set $complaint (local.get $code))
         (drop (call $wasm_log
-          (i32.const 0) (i32.const 32) (i32.const 19) (i32.const 0) ;; WAT does not know its lines
+          (i32.const 0) (i32.const 32) (i32.const 19) (i32.const 0) ;; WAT has no line numbers
           (local.get $text) (local.get $len))))))
 
-  ;; Looks for the point until it is found.
+  ;; Searches the point until it is found.
   (func $find (local $code i32)
     (if (i32.eqz (global.get $found))
       (then
@@ -42,7 +42,7 @@
           (then (call $complain (local.get $code) (i32.const 64) (i32.const 45)))
           (else (global.set $found (i32.const 1)))))))
 
-  ;; 1 in the second half of every second of the clock, otherwise 0.
+  ;; Returns 1 in the second half of every second of the clock, otherwise 0.
   (func $is_lit (result i32)
     (drop (call $wasm_current_time (i32.const 0) (i32.const 8)))
     (i32.ge_u (i32.load (i32.const 8)) (i32.const 500000000)))

@@ -1,12 +1,12 @@
 //! motor: a start/stop latch with emergency stop.
 //!
-//! Reads the points `button.start`, `button.stop` and `button.estop_ok` (true while the emergency
-//! stop circuit is healthy), writes the point `motor.run`. The motor starts when the start button
-//! goes down, and only then: a button that was already down when this program began, or when an
-//! emergency stop ended, starts nothing. Stopping wins over starting. An input that cannot be
-//! believed stops the motor. It logs when the motor's state changes, not in every cycle.
+//! Inputs: `button.start`, `button.stop` and `button.estop_ok` (true while the emergency stop is
+//! healthy). Output: `motor.run`. The motor starts only at a rising edge of the start button. A
+//! button that is already pressed when the program starts, or when an emergency stop ends, does not
+//! start the motor. The stop button has priority over the start button. An input without good
+//! quality stops the motor. The program logs changes of its state, not every cycle.
 //!
-//! This is ordinary control. A machine that can hurt someone needs an emergency stop in hardware.
+//! This program is no safety function. A dangerous machine needs an emergency stop in hardware.
 
 #![no_std]
 
@@ -14,13 +14,13 @@ use camshaft_guest::{
     error, info, point, program, read_state, warn, write_state, Point, Program, Stateful,
 };
 
-/// First byte of the saved state; counts up whenever its layout changes.
+/// First byte of the saved state. Increase it when the layout of the state changes.
 const STATE_VERSION: u8 = 1;
 
-/// What the motor does, and why.
+/// The state of the motor and the reason for it.
 ///
 /// ```text
-///            start goes down
+///            start pressed  
 ///   Stopped ----------------> Running          any ---- circuit open ---> Tripped
 ///      ^                         |             any ---- bad input ------> Blind
 ///      '--------- stop ----------'
@@ -28,17 +28,17 @@ const STATE_VERSION: u8 = 1;
 /// ```
 #[derive(Clone, Copy, PartialEq)]
 enum State {
-    /// Off, and ready to start.
+    /// The motor is off and ready to start.
     Stopped,
-    /// On.
+    /// The motor is on.
     Running,
-    /// Off, because the emergency stop circuit is open.
+    /// The motor is off, because the emergency stop circuit is open.
     Tripped,
-    /// Off, because an input is bad or missing.
+    /// The motor is off, because an input is bad or missing.
     Blind,
 }
 
-/// The buttons at one instant.
+/// The states of the buttons in one poll.
 struct Buttons {
     start: bool,
     stop: bool,
@@ -50,12 +50,12 @@ struct Motor {
     stop: Option<Point<bool>>,
     estop_ok: Option<Point<bool>>,
     run: Option<Point<bool>>,
-    /// Whether missing points were logged: once is enough.
+    /// Whether the missing points were logged. They are logged only once.
     has_complained: bool,
-    /// Whether the last write was refused.
+    /// Whether the host refused the last write of `motor.run`.
     is_refused: bool,
     state: State,
-    /// Whether the start button was down in the last poll. True at first: see the top of the file.
+    /// Whether the start button was pressed in the last poll. Starts as true: see the file header.
     was_down: bool,
 }
 
@@ -73,7 +73,7 @@ impl Motor {
         }
     }
 
-    /// Looks for the points that were not found so far.
+    /// Searches the points that were not found before.
     fn find_points(&mut self) {
         self.start = self.start.or_else(|| point("button.start").ok());
         self.stop = self.stop.or_else(|| point("button.stop").ok());
@@ -106,7 +106,7 @@ impl Motor {
         }
     }
 
-    /// The buttons, if every one of them can be believed.
+    /// Returns the states of the buttons if all three inputs are good.
     fn buttons(&self) -> Option<Buttons> {
         Some(Buttons {
             start: self.start?.good()?,
@@ -115,7 +115,7 @@ impl Motor {
         })
     }
 
-    /// The latch itself.
+    /// Returns the next state of the latch.
     fn next(&mut self) -> State {
         let buttons = match self.buttons() {
             Some(buttons) => buttons,
@@ -137,7 +137,7 @@ impl Motor {
         }
     }
 
-    /// One log line for each change of state.
+    /// Changes the state, and logs one line if the new state differs.
     fn enter(&mut self, next: State) {
         match (self.state, next) {
             (old, new) if old == new => {}
@@ -177,7 +177,7 @@ impl Program for Motor {
 impl Stateful for Motor {
     fn save(&self) {
         let state = [STATE_VERSION, (self.state == State::Running).into(), self.was_down.into()];
-        // A refused write leaves a short state, which the next version does not take.
+        // If the host refuses the write, the state is too short, and the next version ignores it.
         let _ = write_state(&state);
     }
 

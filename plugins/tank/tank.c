@@ -1,34 +1,34 @@
-/* tank: keeps the level of a tank at its setpoint by moving the inflow valve.
+/* tank: controls the level of a tank to a setpoint with the inflow valve.
  *
- * Reads the point `tank.level` (% full), writes the point `tank.inflow` (% open), and takes the
- * variable `tank.setpoint` (% full; created with DEFAULT_SETPOINT if nobody has). A PI controller
- * whose integral stops growing while the valve is at its end. Whenever the level cannot be
- * believed, the valve is closed. It logs when its state changes, not in every cycle.
+ * Input: the point `tank.level` (% full). Output: the point `tank.inflow` (% open). Setpoint: the
+ * variable `tank.setpoint` (% full); if it does not exist, it is created with DEFAULT_SETPOINT.
+ * The program is a PI controller with anti-windup at both ends of the valve. While the level is
+ * bad, the valve is closed. The program logs changes of its state, not every cycle.
  */
 #include "../sdk/camshaft.h"
 
-/* Half full and a bit: far from both ends, so a first look at the demo shows it working. */
+/* The default setpoint in %: far from empty and full, so the demo visibly controls the level. */
 static const double DEFAULT_SETPOINT = 60.0;
 
-/* Valve % per % of level: an error of 25 % opens the valve fully. */
+/* Proportional gain in valve % per level %: an error of 25 % opens the valve fully. */
 static const double GAIN = 4.0;
 
-/* Valve % per % of level and second: an integral time of 16 s, slower than a tank fills. */
+/* Integral gain in valve % per level % and second: integral time 16 s, slower than a tank fills. */
 static const double INTEGRAL_GAIN = 0.25;
 
-/* The longest time between two polls that the integral believes, in seconds: after a pause the
- * plant has done things that this program did not see. */
+/* The longest time between two polls that the integral uses, in seconds. After a longer pause this
+ * program does not know what the level did in the meantime. */
 static const double LONGEST_STEP = 1.0;
 
-/* First byte of the saved state; counts up whenever its layout changes. */
+/* First byte of the saved state. Increase it when the layout of the state changes. */
 static const uint8_t STATE_VERSION = 1;
 
-/* Why the valve stands where it stands; each poll decides afresh, so any may follow any.
+/* The reason for the valve position. Each poll decides again: any state may follow any state.
  *
  *                      .-> NO_POINT     a point was not found                     valve closed
- *   STARTING --poll----+-> NO_LEVEL     the level cannot be believed              valve closed
- *                      +-> REFUSED      the host does not let us move the valve
- *                      '-> CONTROLLING  all is well                               valve as computed
+ *   STARTING --poll----+-> NO_LEVEL     the level is bad or not readable          valve closed
+ *                      +-> REFUSED      the host refuses to move the valve
+ *                      '-> CONTROLLING  level and valve are available             valve as computed
  */
 enum state { STARTING, NO_POINT, NO_LEVEL, REFUSED, CONTROLLING };
 
@@ -36,7 +36,7 @@ static enum state state = STARTING;
 static uint32_t level_point = CAMSHAFT_NO_POINT;
 static uint32_t inflow_point = CAMSHAFT_NO_POINT;
 static double integral;     /* valve %, 0 to 100 */
-static bool has_polled;     /* whether last_poll is true */
+static bool has_polled;     /* whether last_poll is valid */
 static uint64_t last_poll;  /* ns */
 static bool has_setpoint_complaint;
 
@@ -50,7 +50,7 @@ static bool find_points(void) {
     return level_point != CAMSHAFT_NO_POINT && inflow_point != CAMSHAFT_NO_POINT;
 }
 
-/* One log line for each change of state. */
+/* Changes the state, and logs one line if the new state differs. */
 static void enter(enum state next) {
     if (next == state) return;
     state = next;
@@ -68,7 +68,7 @@ static void enter(enum state next) {
     }
 }
 
-/* Seconds since the last poll: 0 at the first, never more than LONGEST_STEP. */
+/* Returns the seconds since the last poll: 0 in the first poll, and at most LONGEST_STEP. */
 static double step_seconds(void) {
     uint64_t now = camshaft_now_ns();
     double step = has_polled ? (double)(now - last_poll) / 1e9 : 0.0;
@@ -77,12 +77,12 @@ static double step_seconds(void) {
     return clamp(step, 0.0, LONGEST_STEP);
 }
 
-/* What the operator wants, within 0 to 100 %; the default when the variable cannot tell. */
+/* Returns the setpoint, limited to 0 to 100 %, or the default if the variable is not valid. */
 static double setpoint(void) {
     double wanted = DEFAULT_SETPOINT;
     int32_t code = CAMSHAFT_READ_DOUBLE("tank.setpoint", &wanted);
     if (code == CAMSHAFT_UNKNOWN) {
-        /* If this fails the default counts all the same, and the next poll tries again. */
+        /* If this write fails, the default is still used, and the next poll writes again. */
         (void)CAMSHAFT_WRITE_DOUBLE("tank.setpoint", DEFAULT_SETPOINT);
     } else if (code == CAMSHAFT_OTHER_TYPE && !has_setpoint_complaint) {
         has_setpoint_complaint = true;
@@ -91,21 +91,21 @@ static double setpoint(void) {
     return wanted == wanted ? clamp(wanted, 0.0, 100.0) : DEFAULT_SETPOINT;
 }
 
-/* The level in %; false when it cannot be believed. An uncertain level is still controlled on: the
- * tank is slow, and the host makes a level that stays away bad. */
+/* Reads the level in %; false if the level is bad or not readable. An uncertain level is used: the
+ * tank is slow, and the host marks the level as bad if no new value arrives. */
 static bool read_level(double *level) {
     uint8_t quality = CAMSHAFT_BAD;
     int32_t code = wasm_point_read_double(level_point, level, &quality);
     return code == CAMSHAFT_OK && quality != CAMSHAFT_BAD && *level == *level;
 }
 
-/* The valve's position in % for this error of the level. */
+/* Returns the valve position in % for this control error. */
 static double control(double error, double seconds) {
     double step = INTEGRAL_GAIN * error * seconds;
     double demand = GAIN * error + integral + step;
     double valve = clamp(demand, 0.0, 100.0);
-    /* Anti-windup: beyond an end of the valve the error can only push further out, so the integral
-     * stays as it is. */
+    /* Anti-windup: if the demand is beyond an end of the valve, the integral does not
+     * change. */
     if (demand == valve) integral = clamp(integral + step, 0.0, 100.0);
     return valve;
 }
@@ -122,12 +122,12 @@ CAMSHAFT_EXPORT("poll") void poll(void) {
     bool is_known = read_level(&level);
     double valve = is_known ? control(wanted - level, seconds) : 0.0;
     bool is_written = wasm_point_write_double(inflow_point, valve) == CAMSHAFT_OK;
-    /* Without a level or a valve there is nothing to learn from the error. */
+    /* Without a valid level or a working valve, the control error has no meaning. */
     if (!is_known || !is_written) integral = 0.0;
     enter(!is_found ? NO_POINT : !is_written ? REFUSED : !is_known ? NO_LEVEL : CONTROLLING);
 }
 
-/* The integral goes along to the next version, so that the valve does not jump at a swap. */
+/* The next version gets the integral, so that the valve does not jump at a swap. */
 CAMSHAFT_EXPORT("save") void save(void) {
     (void)wasm_state_write(&STATE_VERSION, sizeof STATE_VERSION);
     (void)wasm_state_write(&integral, sizeof integral);

@@ -1,6 +1,6 @@
-//! What a Camshaft plugin in Rust needs: safe, without `std`, without allocation.
+//! The SDK for Camshaft plugins in Rust: safe, without `std`, and without memory allocation.
 //!
-//! A plugin is a struct that implements [`Program`], handed to the host by [`program!`]:
+//! A plugin is a struct that implements [`Program`]. The macro [`program!`] exports it to the host:
 //!
 //! ```ignore
 //! #![no_std]
@@ -29,13 +29,13 @@
 //! program!(Doorbell = Doorbell { button: None, lamp: None });
 //! ```
 //!
-//! In `Cargo.toml`: `crate-type = ["cdylib"]`, this crate with the feature `panic-handler`, and
-//! in the profile `panic = "abort"`. Then
+//! `Cargo.toml` needs `crate-type = ["cdylib"]`, this crate with the feature `panic-handler`, and
+//! `panic = "abort"` in the profile. To build the plugin, run
 //! `cargo build --release --target wasm32-unknown-unknown`.
 //!
-//! Inputs stand still during a poll; what a poll writes takes effect when it returns, and nothing
-//! of it when it traps. The crate compiles with Rust 1.63. It does not hide the host: every
-//! call's error comes back as an [`Error`]. A complete plugin is `../../motor/motor.rs`.
+//! Inputs do not change during a poll. Writes take effect when the poll returns, and have no effect
+//! if the poll traps. The crate compiles with Rust 1.63. If the host refuses a call, the function
+//! returns an [`Error`]. The file `../../motor/motor.rs` is a complete plugin.
 
 #![no_std]
 #![warn(missing_docs)]
@@ -57,23 +57,23 @@ pub use program::{read_state, write_state, Program, Single, Stateful};
 pub use time::{cycle, now, Cycle};
 pub use variable::{read_variable, write_variable, VariableType};
 
-/// Why the host did not do what it was asked; nothing has changed then.
+/// The reason why the host refused a call. A refused call changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// Code 1: a bad length or value (a float that is not finite), too long a text, a limit reached.
+    /// Code 1: wrong length, value not allowed (such as NaN), text too long, or limit reached.
     Generic,
-    /// Code 2: the address lies outside the image.
+    /// Code 2: the address is outside the image.
     OutOfBounds,
-    /// Code 3: no variable or point of that name.
+    /// Code 3: no variable or point has this name.
     Unknown,
-    /// Code 4: it exists with another type.
+    /// Code 4: the variable or point has another type.
     OtherType,
-    /// Code 5: not granted to this plugin, owned by another, or not at this time.
+    /// Code 5: not granted, owned by another plugin, or not allowed at this time.
     Denied,
 }
 
 impl Error {
-    /// The host's code for it.
+    /// Returns the code that the host uses for this error.
     pub const fn code(self) -> i32 {
         match self {
             Self::Generic => 1,
@@ -97,7 +97,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// A code of the host as a result; a code from a later contract counts as [`Error::Generic`].
+/// Converts a code of the host into a result. An unknown code becomes [`Error::Generic`].
 fn check(code: i32) -> Result<(), Error> {
     match code {
         0 => Ok(()),
@@ -109,7 +109,7 @@ fn check(code: i32) -> Result<(), Error> {
     }
 }
 
-/// Logs the panic, then traps: the host makes the program's outputs safe.
+/// Logs the panic and then traps, so that the host makes the outputs of the program safe.
 #[cfg(all(feature = "panic-handler", target_arch = "wasm32"))]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {

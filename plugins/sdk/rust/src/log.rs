@@ -1,46 +1,46 @@
-//! Log lines without allocation: text is put together in a buffer on the stack.
+//! Log lines without memory allocation: a buffer on the stack receives the formatted text.
 //!
-//! The host cuts a line at 1 KiB, escapes control characters and limits lines per second; log what
-//! changes, not what is.
+//! The host cuts a line at 1 KiB, escapes control characters and limits the lines per second.
+//! Therefore log only changes of a state, not the state in every cycle.
 
 use core::fmt::{self, Write};
 
 use crate::raw;
 
-/// Room for one formatted line, in bytes: ample for a sentence with values, small for a guest's
-/// stack.
+/// Size of the buffer for one formatted line, in bytes. This is enough for a sentence with values,
+/// and small compared with the stack of a plugin.
 const LINE_BYTES: usize = 256;
 
-/// How important a line is.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Level {
-    /// Something is broken and someone must look.
+    /// A failure that a person must correct.
     Error = 0,
-    /// Something is odd, and was coped with.
+    /// An unusual event that the program has handled.
     Warn = 1,
-    /// What happens in normal work.
+    /// A normal event.
     Info = 2,
-    /// For the plugin's author.
+    /// Details for the author of the plugin.
     Debug = 3,
-    /// For the plugin's author on a bad day.
+    /// The finest details for the author of the plugin.
     Trace = 4,
 }
 
-/// Logs `text` as it is. The macros [`error!`](crate::error), [`warn!`](crate::warn),
+/// Logs `text` without formatting. The macros [`error!`](crate::error), [`warn!`](crate::warn),
 /// [`info!`](crate::info), [`debug!`](crate::debug) and [`trace!`](crate::trace) add file and line.
 pub fn log(level: Level, file: &str, line: u32, text: &str) {
-    // SAFETY: the host reads both texts and writes nothing. A refusal has nowhere to be reported.
+    // SAFETY: the host reads both texts and writes nothing. A refused log line is ignored here.
     unsafe {
         raw::wasm_log(level as i32, file.as_ptr(), file.len(), line, text.as_ptr(), text.len());
     }
 }
 
-/// Logs a formatted text, cut at 256 bytes. What the macros call.
+/// Logs a formatted text, cut at 256 bytes. The log macros call this function.
 #[inline]
 pub fn log_args(level: Level, file: &str, line: u32, text: fmt::Arguments<'_>) {
     match text.as_str() {
-        // Known when compiling for a text without values, so such a plugin has no formatting code.
+        // The compiler knows a text without values, so such a plugin contains no formatting code.
         Some(text) => log(level, file, line, text),
         None => log_formatted(level, file, line, text),
     }
@@ -49,12 +49,12 @@ pub fn log_args(level: Level, file: &str, line: u32, text: fmt::Arguments<'_>) {
 #[inline(never)]
 fn log_formatted(level: Level, file: &str, line: u32, text: fmt::Arguments<'_>) {
     let mut buffer = Line { bytes: [0; LINE_BYTES], len: 0 };
-    // An error means that the line is full; what fits is logged.
+    // An error means that the line is full. The part of the text that fits is logged.
     let _ = buffer.write_fmt(text);
     log(level, file, line, buffer.text());
 }
 
-/// A line being put together; what does not fit is dropped.
+/// A buffer for one line. Text that does not fit is dropped.
 struct Line {
     bytes: [u8; LINE_BYTES],
     len: usize,
@@ -71,7 +71,7 @@ impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = LINE_BYTES - self.len;
         let mut end = text.len().min(room);
-        // Never through the middle of a character.
+        // The cut must not be in the middle of a character.
         while !text.is_char_boundary(end) {
             end -= 1;
         }
@@ -87,7 +87,7 @@ impl Write for Line {
     }
 }
 
-/// Logs at the given level, with file and line: `log!(Level::Warn, "valve at {} %", position)`.
+/// Logs with the given level, file and line: `log!(Level::Warn, "valve at {} %", position)`.
 #[macro_export]
 macro_rules! log {
     ($level:expr, $($text:tt)+) => {
@@ -95,31 +95,31 @@ macro_rules! log {
     };
 }
 
-/// Logs something broken that someone must look at; text as for `format_args!`.
+/// Logs a failure that a person must correct. The arguments are those of `format_args!`.
 #[macro_export]
 macro_rules! error {
     ($($text:tt)+) => { $crate::log!($crate::Level::Error, $($text)+) };
 }
 
-/// Logs something odd that was coped with; text as for `format_args!`.
+/// Logs an unusual event that the program has handled. The arguments are those of `format_args!`.
 #[macro_export]
 macro_rules! warn {
     ($($text:tt)+) => { $crate::log!($crate::Level::Warn, $($text)+) };
 }
 
-/// Logs what happens in normal work; text as for `format_args!`.
+/// Logs a normal event. The arguments are those of `format_args!`.
 #[macro_export]
 macro_rules! info {
     ($($text:tt)+) => { $crate::log!($crate::Level::Info, $($text)+) };
 }
 
-/// Logs for the plugin's author; text as for `format_args!`.
+/// Logs details for the author of the plugin. The arguments are those of `format_args!`.
 #[macro_export]
 macro_rules! debug {
     ($($text:tt)+) => { $crate::log!($crate::Level::Debug, $($text)+) };
 }
 
-/// Logs for the plugin's author on a bad day; text as for `format_args!`.
+/// Logs the finest details for the author of the plugin. The arguments are those of `format_args!`.
 #[macro_export]
 macro_rules! trace {
     ($($text:tt)+) => { $crate::log!($crate::Level::Trace, $($text)+) };

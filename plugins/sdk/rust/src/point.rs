@@ -1,17 +1,17 @@
-//! Points: typed values of the field, by name (ABI version 1).
+//! Points: the inputs and outputs of the field, with name and type (ABI version 1).
 
 use core::marker::PhantomData;
 
 use crate::{check, raw, Error};
 
-/// How far a value can be believed.
+/// The quality of a value: how far the value can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quality {
-    /// Fresh from the device.
+    /// A new value from the device.
     Good,
-    /// The last usable value, no longer fresh.
+    /// The last good value, but it is too old.
     Uncertain,
-    /// Not to be used: never read, device lost, or not a number.
+    /// Do not use the value: it was never read, the device is lost, or it is not a number.
     Bad,
 }
 
@@ -25,12 +25,12 @@ impl Quality {
     }
 }
 
-/// A value and how far it can be believed.
+/// A value with its quality.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reading<T> {
     /// The value, in the unit of the point.
     pub value: T,
-    /// How far it can be believed.
+    /// The quality of the value.
     pub quality: Quality,
 }
 
@@ -91,15 +91,15 @@ impl PointType for i32 {
     }
 }
 
-/// A point that was found. Whether it really has the type `T` turns out at the first call.
+/// A point that was found. The first read or write checks that the point has the type `T`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point<T> {
     id: u32,
     of: PhantomData<T>,
 }
 
-/// Whether an input that the configuration `requires` for this plugin is bad: then its outputs are
-/// safe, whatever it writes.
+/// Returns whether an input in the list `requires` of this plugin is bad. While such an input is
+/// bad, all outputs of this plugin are safe, and its writes have no effect.
 pub fn is_degraded() -> Result<bool, Error> {
     let mut degraded = 0u8;
     // SAFETY: the host writes one byte.
@@ -107,8 +107,8 @@ pub fn is_degraded() -> Result<bool, Error> {
     Ok(degraded != 0)
 }
 
-/// Finds a point by its name in the configuration. Do it once, in `init`: it stays valid as
-/// long as the configuration has that point. One that comes back later has to be found again.
+/// Finds a point by its name. Call this function once, in `init`. The result is valid as long as
+/// the point exists. If one reload removes the point and another adds it, find the point again.
 pub fn point<T: PointType>(name: &str) -> Result<Point<T>, Error> {
     let mut id = 0;
     // SAFETY: the host reads `name.len()` bytes and writes one u32.
@@ -117,15 +117,15 @@ pub fn point<T: PointType>(name: &str) -> Result<Point<T>, Error> {
 }
 
 impl<T: PointType> Point<T> {
-    /// The value with its quality.
+    /// Reads the value with its quality.
     pub fn read(self) -> Result<Reading<T>, Error> {
         let mut quality = 0;
         let value = T::read(self.id, &mut quality)?;
         Ok(Reading { value, quality: Quality::from_code(quality) })
     }
 
-    /// Why it is as good as it is, as a status code of OPC UA, and how long ago it was good last,
-    /// in milliseconds; `u32::MAX` if never.
+    /// Reads the reason for the quality, as a status code of OPC UA. The second number is the time
+    /// since the point was last good, in milliseconds, or `u32::MAX` if it was never good.
     pub fn status(self) -> Result<(u32, u32), Error> {
         let (mut status, mut age_ms) = (0, 0);
         // SAFETY: the host writes one u32 to each of the two.
@@ -133,7 +133,7 @@ impl<T: PointType> Point<T> {
         Ok((status, age_ms))
     }
 
-    /// The value while its quality is good; `None` whenever it cannot be believed or read.
+    /// Reads the value if its quality is good. Returns `None` for any other quality or an error.
     pub fn good(self) -> Option<T> {
         match self.read() {
             Ok(Reading { value, quality: Quality::Good }) => Some(value),
@@ -141,7 +141,7 @@ impl<T: PointType> Point<T> {
         }
     }
 
-    /// Stages `value`, in the unit of the point; [`Error::Generic`] if the point cannot hold it.
+    /// Writes `value`, in the unit of the point; [`Error::Generic`] if the type cannot hold it.
     pub fn write(self, value: T) -> Result<(), Error> {
         T::write(self.id, value)
     }

@@ -1,43 +1,43 @@
-//! How the host reaches a plugin: the exports, and the state that goes along at a swap.
+//! The exports of a plugin, which the host calls, and the state that a swap transfers.
 
 use core::cell::UnsafeCell;
 
 use crate::{check, raw, Error};
 
-/// A plugin's life. Give it to the host with [`program!`](crate::program).
+/// The functions of a plugin. Export a type with this trait by [`program!`](crate::program).
 pub trait Program {
-    /// Once, before the first poll: find points here. Inputs can be read, outputs not yet written.
+    /// Called once before the first poll, to find points. Inputs can be read, outputs not written.
     fn init(&mut self) {}
 
-    /// Once per cycle, or every n-th, by configuration.
+    /// Called in every cycle, or in every n-th cycle if the configuration has the key `every`.
     fn poll(&mut self);
 }
 
-/// A program that takes its state along when a new version of its file takes over.
+/// A program that transfers its state to a new version of its file.
 pub trait Stateful: Program {
-    /// The old version: write everything with [`write_state`], a version number first.
+    /// Called in the old version: write a version number and then the state with [`write_state`].
     fn save(&self);
 
-    /// The new version, after `init`: read it with [`read_state`]. Start cold if it is not yours.
+    /// Called in the new version after `init`: read the state and check its version number.
     fn restore(&mut self);
 }
 
-/// Appends to the state for the next version; only in [`Stateful::save`]. At most 1 MiB in all.
+/// Appends bytes to the saved state, of at most 1 MiB. Only allowed in [`Stateful::save`].
 pub fn write_state(data: &[u8]) -> Result<(), Error> {
-    // SAFETY: the host reads exactly `data.len()` bytes from there.
+    // SAFETY: the host reads exactly `data.len()` bytes from `data`.
     check(unsafe { raw::wasm_state_write(data.as_ptr(), data.len()) })
 }
 
-/// Takes the next bytes of the old version's state; only in [`Stateful::restore`]. Gives how many
-/// there were: fewer than `buf` holds at the end, then 0.
+/// Reads the next bytes of the saved state. Only allowed in [`Stateful::restore`]. Returns the
+/// number of bytes: at the end of the state, fewer bytes than `buf` can take, and then 0.
 pub fn read_state(buf: &mut [u8]) -> Result<usize, Error> {
     let mut read = 0i32;
-    // SAFETY: the host writes at most `buf.len()` bytes there, and one i32.
+    // SAFETY: the host writes at most `buf.len()` bytes to `buf`, and one i32 to `read`.
     check(unsafe { raw::wasm_state_read(buf.as_mut_ptr(), buf.len(), &mut read) })?;
     usize::try_from(read).map_err(|_| Error::Generic)
 }
 
-/// The one value behind the exports. Made by [`program!`](crate::program); not for other uses.
+/// The program that the exports call. Only [`program!`](crate::program) creates this value.
 #[doc(hidden)]
 pub struct Single<T>(UnsafeCell<T>);
 
@@ -51,7 +51,7 @@ impl<T> Single<T> {
     }
 
     /// # Safety
-    /// Not to be called while an earlier result is alive.
+    /// The caller must not use the result of an earlier call any more.
     #[doc(hidden)]
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn borrow(&self) -> &mut T {
@@ -60,7 +60,7 @@ impl<T> Single<T> {
 }
 
 /// Exports a [`Program`] to the host: `program!(Type = initial value)`, where the value is a
-/// constant. With `stateful` before it, [`Stateful`] is exported too:
+/// constant. With the word `stateful`, the macro also exports the functions of [`Stateful`]:
 /// `program!(stateful Type = value)`.
 #[macro_export]
 macro_rules! program {
@@ -81,8 +81,8 @@ macro_rules! program {
     };
     ($type:ty = $value:expr, { $($more:item)* }) => {
         const _: () = {
-            // SAFETY of every `borrow`: only the host calls an export, never from within another
-            // one, and nobody else can name this value.
+            // SAFETY of every `borrow`: only the host calls an export, and never during another
+            // export. No other code can access this value.
             static PROGRAM: $crate::Single<$type> = $crate::Single::new($value);
             #[no_mangle]
             extern "C" fn init() {

@@ -1,7 +1,7 @@
-//! What the host offers, exactly as it offers it: ABI versions 0 and 1, import module `env`.
+//! The functions of the host, without wrappers: ABI versions 0 and 1, import module `env`.
 //!
-//! Only this crate calls these; the safe wrappers lie beside this file. A function that nobody
-//! calls is not imported.
+//! Only this crate calls these functions. The safe wrappers are in the other files of this folder.
+//! A plugin imports only the functions that it calls.
 
 #[link(wasm_import_module = "env")]
 extern "C" {

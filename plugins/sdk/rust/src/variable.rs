@@ -1,4 +1,4 @@
-//! Variables: named, typed values that the host owns and all programs share. They survive a swap.
+//! Variables: named, typed values that all programs share. A swap does not change their values.
 
 use crate::{check, raw, Error};
 
@@ -60,12 +60,12 @@ impl VariableType for i32 {
     }
 }
 
-/// The value of a variable; a poll reads back its own writes.
+/// Reads a variable. A poll that has written a variable reads the new value.
 pub fn read_variable<T: VariableType>(name: &str) -> Result<T, Error> {
     T::read(name)
 }
 
-/// Writes a variable that is granted; a new one (of 256 at most) is created with this type for good.
+/// Writes a granted variable, or creates it with this type. A plugin creates at most 256 variables.
 pub fn write_variable<T: VariableType>(name: &str, value: T) -> Result<(), Error> {
     T::write(name, value)
 }
