@@ -103,7 +103,8 @@ impl From<Error> for Failed {
 }
 
 impl From<io::Error> for Failed {
-    /// Selects the exit code for an error of output. A pipe without a reader is no failure.
+    /// Selects the exit code for an I/O error, which is usually an error of printing. The end of the
+    /// reader of a pipe is not a failure.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::new(Exit::Unread, ""),

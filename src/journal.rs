@@ -164,7 +164,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
 
 /// Encodes an entry as a line of the file, with the line end.
 fn line<T: Serialize>(entry: &Entry<T>) -> Vec<u8> {
-    let mut line = serde_json::to_vec(entry).expect("what is recorded has text keys");
+    let mut line = serde_json::to_vec(entry).expect("all maps of an entry have strings as keys");
     line.pop(); // the brace; the checksum comes before it
     let seal = seal(&line);
     line.extend(seal.as_bytes());

@@ -11,7 +11,7 @@
 //! ```text
 //! version 3f2a1b0c9d8e runs on; version 77ab01c2d3e4, which is in the file, is being prepared
 //! degraded: an input that it requires is bad, so its outputs are safe
-//! lamp is not granted to it (once, last in cycle 7)
+//! lamp is not granted to the plugin (once, last in cycle 7)
 //! ```
 
 use std::time::Duration;
@@ -191,7 +191,7 @@ mod tests {
             call: "f".into(),
             code: 5,
             name: format!("p{n}"),
-            words: format!("p{n} is not granted to it"),
+            words: format!("p{n} is not granted to the plugin"),
             count: n,
             last_cycle: n,
         };
@@ -199,8 +199,8 @@ mod tests {
         view.refused = vec![call(1), RefusedView { last_cycle: 0, ..call(2) }];
         let expected = [
             "valve has no owner: it was an output of this plugin, which does not write it any more",
-            "p1 is not granted to it (once, last in cycle 1)",
-            "p2 is not granted to it (2 times, before its first poll)",
+            "p1 is not granted to the plugin (once, last in cycle 1)",
+            "p2 is not granted to the plugin (2 times, before its first poll)",
         ];
         assert_eq!(remarks(&view), expected);
         view.refused = (1..=10).map(call).collect();

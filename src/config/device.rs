@@ -76,8 +76,8 @@ pub(super) fn try_devices(
         if let Some(wire) = device.driver.settings().wire()
             && let Some(other) = wires.insert(wire.clone(), &device.name)
         {
-            let found = format!("{wire}, where device {other} is");
-            let right = "one device with the units of both, which then share its connection";
+            let found = format!("{wire}, which device {other} uses already");
+            let right = "another connection, or one device with the units of both devices";
             report.wrong(file.rest.line, &format!("{}.connect", file.rest.key), found, right);
         }
         let left = end.saturating_duration_since(Instant::now());

@@ -6,9 +6,10 @@
 //! ```
 //!
 //! A reload replaces [`Live`] as a whole ([`Config::adopt`]). No code writes to [`Fixed`]. To
-//! decide whether a key can change live, a developer puts the key into one of the two structs. Each
-//! struct lists the keys whose values differ in a newer configuration. `change.rs` makes the list
-//! of all differences from these keys.
+//! decide whether a key can change live, a developer puts the key into one of the two structs. The
+//! method `keys` of each struct compares the struct with the one of a newer configuration: it
+//! returns each key, with a flag that says whether the values differ. `change.rs` makes the list of
+//! all differences from these flags and from the entries for plugins, devices and points.
 
 use std::sync::Arc;
 

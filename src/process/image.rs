@@ -123,8 +123,8 @@ pub enum Unfit {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WrongType(PointKind::Bool) => f.write_str("a bool is wanted: true or false"),
-            Self::WrongType(kind) => write!(f, "a number is wanted, for type {kind}"),
+            Self::WrongType(PointKind::Bool) => f.write_str("expected a bool: true or false"),
+            Self::WrongType(kind) => write!(f, "expected a number for type {kind}"),
             Self::OutOfRange(kind) => write!(f, "the value does not fit type {kind}"),
         }
     }

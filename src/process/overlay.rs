@@ -143,7 +143,7 @@ impl Overlay {
 
     /// Applies the overlay to the inputs, in three steps. First, lowers the quality of inputs whose
     /// value is too old. Then replaces bad inputs by their substitutes. Then sets the forced
-    /// inputs. Forces whose time is over end before these steps.
+    /// inputs. Before these steps, each force whose time has expired is removed.
     pub fn apply(&mut self, now: Duration, points: &Points, inputs: &mut Inputs) {
         let Self { forces, aging, substitutes, covered, .. } = self;
         forces.retain(|force| force.until.is_none_or(|until| now < until));

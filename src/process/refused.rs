@@ -167,11 +167,11 @@ impl<'a> Keeper<'a> {
     /// Returns the text with the reason why a write in the start of a program was dropped.
     fn why_dropped(self, why: Denied, asked: VariableKind) -> String {
         match why {
-            Denied::NotGranted => "it is not granted to it".into(),
+            Denied::NotGranted => "it is not granted to the plugin".into(),
             Denied::OtherType(is) => {
                 format!("it has another type, {is} and not {asked}; {}", self.way_out(is, asked))
             }
-            Denied::Quota => format!("it has made {MAX_MADE} variables"),
+            Denied::Quota => format!("the plugin has made {MAX_MADE} variables already"),
             Denied::Limit => format!("there are {MAX_VARIABLES} variables already"),
         }
     }
@@ -187,17 +187,17 @@ impl<'a> Keeper<'a> {
                  restart --cold`"
             ),
             Self::Program(name) => format!(
-                "{name} writes it as {is}: hold {name} or deploy one that writes {asked}, then \
-                 `camshaft restart --cold`"
+                "{name} writes it as {is}: hold {name} or deploy a version that writes {asked}, \
+                 then `camshaft restart --cold`"
             ),
             Self::Itself => format!(
-                "it writes it as {is} itself: deploy a version that writes {asked} only, then \
-                 `camshaft restart --cold`"
+                "the plugin itself writes it as {is}: deploy a version that writes {asked} only, \
+                 then `camshaft restart --cold`"
             ),
             Self::Both(name) => format!(
-                "{name} writes it as {is}, and so does it itself: hold {name} or deploy one that \
-                 writes {asked}, deploy a version of it that writes {asked} only, then `camshaft \
-                 restart --cold`"
+                "{name} and the plugin itself write it as {is}: hold {name} or deploy a version of \
+                 {name} that writes {asked}, deploy a version of the plugin that writes {asked} \
+                 only, then `camshaft restart --cold`"
             ),
             Self::Two(one, two) => format!(
                 "{one} and {two} write it as {is}: hold both or deploy versions that write \
@@ -206,7 +206,7 @@ impl<'a> Keeper<'a> {
             Self::Nobody => {
                 "no other program writes it, so `camshaft restart --cold` forgets it".to_owned()
             }
-            Self::Configuration => "the configuration declares it so".to_owned(),
+            Self::Configuration => "the configuration declares it with that type".to_owned(),
         }
     }
 }
@@ -271,9 +271,12 @@ impl RefusedCall {
             Why::NoVariable => format!("there was no variable {name}"),
             Why::VariableType(is, _) => format!("the variable {name} had another type, {is},"),
             Why::Dropped(..) => format!("what it wrote to the variable {name} did not count"),
-            _ => format!("{name} was not granted to it"),
+            _ => format!("{name} was not granted to the plugin"),
         };
-        format!("{what} at its start; that has changed, and `camshaft restart` has it ask again")
+        format!(
+            "{what} at its start; this has changed, and after `camshaft restart` the plugin asks \
+             again"
+        )
     }
 
     /// Returns the text about the refused call. The caller puts the plugin's name and a colon
@@ -283,17 +286,22 @@ impl RefusedCall {
         let refused = format!("{call} is refused with code {code}");
         match self.why {
             Why::NotGranted => {
-                format!("{name} is not granted to it; its writes are refused with code {code}")
+                format!(
+                    "{name} is not granted to the plugin; its writes are refused with code {code}"
+                )
             }
             Why::Owned(_) => {
                 let owner = keeper.name().unwrap_or("another plugin");
                 format!("{name} belongs to {owner}; writes are refused with code 5")
             }
             Why::NotFinite => {
-                format!("what it gives {name} is no finite number; it keeps its value")
+                format!("the plugin writes no finite number to {name}, which keeps its value")
             }
             Why::InputNotGranted => {
-                format!("the input {name} is not granted to it; reads are refused with code {code}")
+                format!(
+                    "the input {name} is not granted to the plugin; reads are refused with code \
+                     {code}"
+                )
             }
             Why::NoOutput => format!("{name} is an input; {refused}"),
             Why::NoPoint => format!("there is no point {name:?}"),
@@ -304,10 +312,12 @@ impl RefusedCall {
             Why::PointType => format!("{name} has another type; {refused}"),
             Why::OutOfRange => format!("a value does not fit {name}; {refused}"),
             Why::VariableNotGranted => format!(
-                "the variable {name} is not granted to it; its writes are refused with code {code}"
+                "the variable {name} is not granted to the plugin; its writes are refused with \
+                 code {code}"
             ),
             Why::VariableQuota => format!(
-                "it has made {MAX_MADE} variables, and {name} is refused with code {code}; those \
+                "the plugin has made {MAX_MADE} variables already, and {name} is refused with code \
+                 {code}; those \
                  that are declared as [[variable]] do not count"
             ),
             Why::VariableLimit => format!(

@@ -190,7 +190,7 @@ impl Scan {
             Order::Force { ticket, force } => {
                 let result = match self.world.points.get(force.point) {
                     Some(_) => self.world.overlay.force(force),
-                    None => Err("the point is gone"),
+                    None => Err("the point is not in the configuration any more"),
                 };
                 self.give_back(Return::Answer { ticket, result });
             }

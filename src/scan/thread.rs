@@ -219,7 +219,8 @@ fn warn_refused(who: &str, wish: Result<(), String>) {
     if let Err(error) = wish {
         tracing::warn!(
             %error,
-            "scan.priority: {who} runs without ({error}); it needs CAP_SYS_NICE or LimitRTPRIO"
+            "scan.priority: {who} runs without real-time priority ({error}), which needs \
+             CAP_SYS_NICE or LimitRTPRIO"
         );
     }
 }
@@ -229,6 +230,6 @@ fn warn_refused(who: &str, wish: Result<(), String>) {
 fn refused(key: &str, error: &nix::errno::Errno, needs: &str) {
     tracing::warn!(
         %error,
-        "scan.{key} is not granted ({error}) and the scan runs without; it needs {needs}"
+        "the system refuses scan.{key} ({error}), so the scan runs without it; it needs {needs}"
     );
 }

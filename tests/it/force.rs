@@ -257,7 +257,7 @@ fn there_is_room_for_so_many_forces_and_no_more() {
     rig.order(Order::Force { ticket: 0, force: gone });
     rig.step();
     let Ok(Return::Answer { result, .. }) = rig.handle.returns.pop() else { panic!("no answer") };
-    assert_eq!(result, Err("the point is gone"));
+    assert_eq!(result, Err("the point is not in the configuration any more"));
 }
 
 #[test]

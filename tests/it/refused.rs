@@ -64,8 +64,8 @@ fn a_refused_call_is_told_once_and_counted_wherever_one_looks() {
     let by_type = "the variable kept has another type, int and not double; \
                    wasm_variable_write_double is refused with code 4";
     let alone = format!(
-        "{by_type}; it writes it as int itself: deploy a version that writes double only, then \
-         `camshaft restart --cold`"
+        "{by_type}; the plugin itself writes it as int: deploy a version that writes double only, \
+         then `camshaft restart --cold`"
     );
     assert!(deployed.contains(&format!("  refused: {alone}")), "{deployed}");
     let view = daemon.wait_for("asker", "polled", |view| view.polls > 100);
@@ -89,7 +89,7 @@ fn a_refused_call_is_told_once_and_counted_wherever_one_looks() {
         "there is no variable nothere yet; wasm_variable_read_int is refused with code 3",
         "there is no point \"not\"",
         by_type,
-        "witness.polls is not granted to it; its writes are refused with code 5",
+        "witness.polls is not granted to the plugin; its writes are refused with code 5",
         "evil.input is an input; wasm_point_write_int is refused with code 5",
         "there is no point with the id 99, wasm_point_write_int is refused with code 3",
     ] {
@@ -169,7 +169,7 @@ fn a_program_is_denied_only_as_long_as_something_denies_it() {
     assert!(!shown.contains("denied"), "{shown}");
     // Under new rights every place is free again, and what is refused under these is told.
     grant("'w0*', 'w1*'");
-    daemon.wait_log("writer", &["the variable w39 is not granted to it"]);
+    daemon.wait_log("writer", &["the variable w39 is not granted to the plugin"]);
     let view = daemon.wait_for("writer", "denied again", |view| view.refused.len() == 20);
     assert!(view.denied && view.refused_others == 0, "{view:?}");
 }
@@ -306,14 +306,14 @@ fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     let answer = daemon.camshaft(&["reload"]);
     let said = String::from_utf8_lossy(&answer.stderr).into_owned();
     let way_out = "variable[x].type: expected int, found double: a writes it as int; declare that, \
-                   or hold a or deploy one that writes double, then `camshaft restart --cold`, then \
-                   `camshaft reload`";
+                   or hold a or deploy a version that writes double, then `camshaft restart --cold`, \
+                   then `camshaft reload`";
     assert!(!answer.status.success() && said.contains(way_out), "{said}");
     // Another program that comes too late is told the same way.
     let late = writer("evil.cycle", "f64", "0.5");
     daemon.drop_in("b", &late);
     let view = daemon.wait_for("b", "refused", |view| !view.refused.is_empty());
-    let words = "a writes it as int: hold a or deploy one that writes double, then `camshaft \
+    let words = "a writes it as int: hold a or deploy a version that writes double, then `camshaft \
                  restart --cold`";
     assert!(view.refused[0].words.ends_with(words), "{view:?}");
     daemon.remove("b");

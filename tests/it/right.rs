@@ -33,7 +33,7 @@ fn a_plugin_without_a_right_leaves_a_set_point_alone_until_it_is_granted() {
     let tables = "[[variable]]\nname = 'tank.setpoint'\ntype = 'double'\ninitial = 60.0\n";
     let daemon = Daemon::start(Keys { plugins: "grant = 'none'", tables, ..Keys::default() });
     daemon.drop_in("evil", &wat(EVIL));
-    let refused = "evil: the variable tank.setpoint is not granted to it; its writes are refused \
+    let refused = "evil: the variable tank.setpoint is not granted to the plugin; its writes are refused \
                    with code 5";
     daemon.wait_log("evil", &[refused]);
     let polls = daemon.plugin("evil").unwrap().polls;
@@ -76,7 +76,10 @@ fn a_variable_that_waits_for_a_restart_is_reserved_with_its_type() {
     // Whoever looks is told the same as the log.
     let view = daemon.wait_for("early", "refused", |view| !view.refused.is_empty());
     let words = &view.refused[0].words;
-    assert!(words.ends_with("refused with code 4; the configuration declares it so"), "{words}");
+    assert!(
+        words.ends_with("refused with code 4; the configuration declares it with that type"),
+        "{words}"
+    );
     daemon.wait_log("early", &[words]);
     // Nothing is reserved any more.
     fs::write(&file, plain).unwrap();

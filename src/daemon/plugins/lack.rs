@@ -42,7 +42,8 @@ impl Plugins {
             } else if !fact.degraded && before {
                 tracing::info!(
                     plugin = &**name,
-                    "{name}: all required inputs are good again; its outputs count again"
+                    "{name}: all required inputs are good again; its outputs have the values of the \
+                     program again"
                 );
                 logged.remove(name);
             }

@@ -55,8 +55,8 @@ fn other_type(name: &str, declared: VariableKind, found: VariableKind, writers: 
     let all = writers.join(" and ");
     match writers {
         [_] => format!(
-            "{place}: {all} writes it as {found}; declare that, or hold {all} or deploy one that \
-             writes {declared}, then `camshaft restart --cold`, {last}"
+            "{place}: {all} writes it as {found}; declare that, or hold {all} or deploy a \
+             version that writes {declared}, then `camshaft restart --cold`, {last}"
         ),
         [_, _, ..] => format!(
             "{place}: {all} write it as {found}; declare that, or hold them or deploy versions \

@@ -160,7 +160,7 @@ fn header(
 ) -> Result<Vec<PointId>, Mistake> {
     if row.get(0) != Some(TIME) || row.len() < 2 {
         let found = format!("the header is {:?}", row.iter().collect::<Vec<_>>().join(","));
-        return Err(mistake(line, found, format!("`{TIME},POINT,...` is wanted")));
+        return Err(mistake(line, found, format!("expected `{TIME},POINT,...`")));
     }
     let point = |name| match wiring.input("script", name) {
         Ok((id, _)) => Ok(id),
@@ -214,11 +214,11 @@ fn parse_cell(cell: &str, point: &Point) -> Result<Value, String> {
     let value = match (point.kind, cell) {
         (PointKind::Bool, "true" | "1") => Value::Bool(true),
         (PointKind::Bool, "false" | "0") => Value::Bool(false),
-        (PointKind::Bool, _) => return Err("true or false is wanted".into()),
+        (PointKind::Bool, _) => return Err("expected true or false".into()),
         _ => match (cell.parse(), cell.parse()) {
             (Ok(whole), _) => Value::Int(whole),
             (_, Ok(number)) => Value::Real(number),
-            _ => return Err("a number is wanted".into()),
+            _ => return Err("expected a number".into()),
         },
     };
     point.encode(value).map_err(|unfit| unfit.to_string())?;
@@ -295,7 +295,7 @@ mod tests {
         refuse("\u{feff}time_s,int.in\n0,x\n", 2, "a number");
         refuse("time_s,int.in\n-1,1", 2, "time_s is \"-1\"");
         refuse("time_s,int.in\n0,1\n\n0,2", 4, "0 s after 0 s");
-        refuse("time_s,int.in\n0,one", 2, "a number is wanted");
+        refuse("time_s,int.in\n0,one", 2, "expected a number");
         refuse("time_s,int.in\n0,40000", 2, "\"40000\" for point \"int.in\"");
         refuse("time_s,int.in\n0,nan", 2, "does not fit");
         refuse("time_s,int.in\n0,", 2, "first row has a value");

@@ -115,7 +115,7 @@ pub(super) fn within(key: &str, number: f64, low: f64, high: f64) -> Result<f64,
     if number >= low && number <= high {
         return Ok(number);
     }
-    let wanted = format!("a number from {low} to {high} is wanted");
+    let wanted = format!("expected a number from {low} to {high}");
     Err(OpenError::new(key, format!("found {number}"), wanted))
 }
 
@@ -139,7 +139,7 @@ mod tests {
         check(&tank("f64.in", "f46.in"), "tank[0].level: no point is named \"f46.in\"");
         check(&tank("f64.in", "f46.in"), "nearest input of this device is \"f64.in\"");
         check(&tank("f64.in", "foreign.in"), "belongs to another device");
-        check(&tank("f64.in", "bool.in"), "level: 0 for point \"bool.in\"; a bool is wanted");
+        check(&tank("f64.in", "bool.in"), "level: 0 for point \"bool.in\"; expected a bool");
         check(&tank("f64.out", "int.in"), "tank[0].inflow: point \"int.in\" is not an output");
         check(&tank("40.0", "140"), "tank[0].initial: found 140; a number from 0 to 100");
         check(&tank("2.0", "nan"), "tank[0].drain_percent_per_s: found NaN");

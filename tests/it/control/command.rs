@@ -167,7 +167,7 @@ async fn a_name_that_is_set_is_a_point_or_a_variable() {
             Ok(Response::Vars([vars(), vec![lamp]].concat()))
         }
         Request::Set { ref point, value: Value::Int(_) } if point == "lamp" => {
-            Err(Failure::new(Code::Invalid, "lamp: a bool is wanted: true or false"))
+            Err(Failure::new(Code::Invalid, "lamp: expected a bool: true or false"))
         }
         other => answer(facts, other),
     })
@@ -176,7 +176,7 @@ async fn a_name_that_is_set_is_a_point_or_a_variable() {
     stage.prints(&["set", "setpoint", "60"], "setpoint: set to 60\n").await;
     let both = " (the point; a variable has that name too)";
     stage.prints(&["set", "lamp", "on"], &format!("lamp: set to true{both}\n")).await;
-    let why = format!("lamp: a bool is wanted: true or false{both}");
+    let why = format!("lamp: expected a bool: true or false{both}");
     stage.fails(&["set", "lamp", "1"], &why).await;
     let why = "there is no point or variable \"tank.levle\"; did you mean \"tank.level\"?";
     stage.fails(&["set", "tank.levle", "1"], why).await;

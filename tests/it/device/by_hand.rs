@@ -99,7 +99,7 @@ fn what_goes_wrong_is_said() {
     check("read tcp://h holding 0 --baud 9600", 2, "--baud and --parity are for serial lines");
     check("write tcp://h input 0 1", 2, "input cannot be written; wanted is coil or holding");
     check("write tcp://h holding 0 70000", 2, "70000: the value does not fit type u16");
-    check("write tcp://h holding 0 true", 2, "true: a number is wanted, for type u16");
+    check("write tcp://h holding 0 true", 2, "true: expected a number for type u16");
     check("write tcp://h coil 0 7", 2, "7 for a coil; wanted is true, false, on or off");
     check("write tcp://h holding 0 7 --order ABCD", 2, "--order: \"ABCD\" for a u16; wanted is");
     check("write tcp://h holding 0 7 --type u32 --single", 2, "--single writes one register");

@@ -346,7 +346,7 @@ fn what_is_no_value_is_refused() {
     assert_eq!(bench.input("run"), (Value::Bool(true), Quality::Good));
     let parts = bench.driver.monitor().unwrap().parts();
     let part = parts.iter().find(|part| part.name == "run").unwrap();
-    assert_eq!(part.state, "refused: 7: a bool is wanted: true or false");
+    assert_eq!(part.state, "refused: 7: expected a bool: true or false");
     broker.say("set/count", "201", &[]);
     broker.say("set/run", "0", &[]);
     bench.until("good ones go on", |bench| {

@@ -97,7 +97,7 @@ fn what_cannot_be_forced_is_said() {
         "there is no point \"extra.inn\"; did you mean \"extra.in\"?",
     );
     fails(&["force", "extra.in", "300"], "extra.in: the value does not fit type u8");
-    fails(&["force", "extra.in", "true"], "extra.in: a number is wanted, for type u8");
+    fails(&["force", "extra.in", "true"], "extra.in: expected a number for type u8");
     fails(
         &["force", "extra.in", "1", "--for", "8d"],
         "for_ms: expected at most 7 days, or forever",

@@ -45,8 +45,8 @@ fn a_variable_that_is_there_by_now_is_not_told_as_missing() {
     daemon.wait_for("poll", "content", |view| told(view) == (vec![], false));
     // It read it before its first poll, so the count of that is over by the first good read.
     daemon.wait_for("both", "content", |view| view.refused.is_empty());
-    let words = "there was no variable late at its start; that has changed, and `camshaft restart` \
-                 has it ask again";
+    let words = "there was no variable late at its start; this has changed, and after `camshaft \
+                 restart` the plugin asks again";
     daemon.wait_for("init", "told of the start", |view| told(view) == (vec![words], false));
     assert!(daemon.camshaft(&["restart", "init"]).status.success());
     daemon.wait_for("init", "content", |view| view.polls > 0 && view.refused.is_empty());
@@ -74,7 +74,8 @@ fn a_point_that_a_reload_has_added_is_told_as_missing_at_the_start_only() {
     assert!(daemon.camshaft(&["reload"]).status.success());
     assert!(daemon.camshaft(&["restart", "once"]).status.success());
     let pump = "there is no point \"pump\"";
-    let denied = "the variable pump is not granted to it; its writes are refused with code 5";
+    let denied =
+        "the variable pump is not granted to the plugin; its writes are refused with code 5";
     daemon.wait_for("once", "denied", |view| told(view) == (vec![pump, denied], true));
     daemon.wait_for("each", "denied", |view| told(view) == (vec![pump], true));
     let point = "[[device]]\nname = 'more'\ndriver = 'sim'\n[[device.point]]\nname = 'pump'\n\
@@ -82,8 +83,8 @@ fn a_point_that_a_reload_has_added_is_told_as_missing_at_the_start_only() {
     fs::write(&file, plain.replace("[control]", point)).unwrap();
     assert!(daemon.camshaft(&["reload"]).status.success());
     daemon.wait_for("each", "content", |view| told(view) == (vec![], false));
-    let over = "at its start; that has changed, and `camshaft restart` has it ask again";
-    let words = ["there was no point \"pump\"", "pump was not granted to it"];
+    let over = "at its start; this has changed, and after `camshaft restart` the plugin asks again";
+    let words = ["there was no point \"pump\"", "pump was not granted to the plugin"];
     let words = words.map(|words| format!("{words} {over}"));
     daemon.wait_for("once", "told of the start", |view| {
         told(view) == (vec![&*words[0], &*words[1]], false)

@@ -69,7 +69,7 @@ fn what_init_has_written_in_vain_is_told() {
                    `camshaft restart --cold`";
     let expected = [
         (Seat(1), format!("{words} has another type, double and not int; {way_out}")),
-        (Seat(2), format!("{words} is not granted to it")),
+        (Seat(2), format!("{words} is not granted to the plugin")),
     ];
     assert_eq!(lines.iter().map(told).collect::<Vec<_>>(), expected);
 }
@@ -175,7 +175,7 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
     assert!(daemon.camshaft(&["set", "x", "9"]).status.success());
     wait("it is set", LIMIT, || variable(&daemon, "x").unwrap().set_by_operator.then_some(()));
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let by_a = "a writes it as int: hold a or deploy one that writes double, then `camshaft \
+    let by_a = "a writes it as int: hold a or deploy a version that writes double, then `camshaft \
                 restart --cold`";
     assert_eq!(way_out(&daemon), by_a);
     let file = daemon.path("camshaft.toml");
@@ -198,7 +198,7 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
     assert_eq!(way_out(&daemon), other);
     assert!(declare("int").status.success());
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    assert_eq!(way_out(&daemon), "the configuration declares it so");
+    assert_eq!(way_out(&daemon), "the configuration declares it with that type");
 }
 
 /// One of two was named, and the other made the variable anew after a cold restart; and so was one
@@ -221,7 +221,8 @@ fn the_way_out_names_both_who_write_it_and_none_that_writes_the_other_type_now()
     let other = "[[variable]]\nname = 'x'\ntype = 'double'\n[control]";
     fs::write(&file, plain.replace("[control]", other)).unwrap();
     let said = String::from_utf8(daemon.camshaft(&["reload"]).stderr).unwrap();
-    let words = "expected int, found double: c and a write it as int; declare that, or hold them or \
+    let words = "expected int, found double: c and a write it as int; declare that, or hold them \
+                 or \
                  deploy versions that write double, then `camshaft restart --cold`";
     assert!(said.contains(words), "{said}");
     fs::write(&file, plain).unwrap();
@@ -257,8 +258,8 @@ fn the_way_out_names_the_program_itself_whoever_has_set_its_variable() {
         let view = daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
         view.refused[0].words.split_once("code 4; ").expect("it is a refusal").1.to_owned()
     };
-    let itself = "it writes it as int itself: deploy a version that writes double only, then \
-                  `camshaft restart --cold`";
+    let itself = "the plugin itself writes it as int: deploy a version that writes double only, \
+                  then `camshaft restart --cold`";
     assert_eq!(words(), itself);
     let set = || {
         assert!(daemon.camshaft(&["set", "x", "9"]).status.success());
@@ -276,9 +277,9 @@ fn the_way_out_names_the_program_itself_whoever_has_set_its_variable() {
     let hash = daemon.drop_in("b", &maker(Int, "(call $write)"));
     daemon.wait_running("b", &hash);
     wait("b writes it", LIMIT, || variable(&daemon, "x").unwrap().writer.filter(|it| it == "b"));
-    let both = "b writes it as int, and so does it itself: hold b or deploy one that writes \
-                double, deploy a version of it that writes double only, then `camshaft restart \
-                --cold`";
+    let both = "b and the plugin itself write it as int: hold b or deploy a version of b that \
+                writes double, deploy a version of the plugin that writes double only, then \
+                `camshaft restart --cold`";
     assert_eq!(words(), both);
     daemon.remove("b");
     daemon.wait_gone("b");

@@ -74,7 +74,7 @@ fn a_bus_is_one_device() {
     let found = problems(&format!("{GOOD}{second}"));
     assert!(reports(
         &found,
-        "device[second].connect: found rtu:///dev/ttyUSB0, where device bus is"
+        "device[second].connect: found rtu:///dev/ttyUSB0, which device bus uses already"
     ));
     assert!(found.contains("expected one device with the units"), "{found}");
 }
