@@ -111,7 +111,7 @@
 //! | `init` fails 5 times | a good version starts; if none is stored, retried | safe | run on |
 //! | a compiler is killed, a read fails | retried, after growing delays | unchanged | run on |
 //! | a swap is refused | continues in its old version | unchanged | run on |
-//! | trap on probation | the old version runs from the next cycle on | unchanged | run on |
+//! | trap on probation | the old version, if it stands by, runs on | unchanged | run on |
 //! | a device does not answer | polled; quality of inputs is bad | unconfirmed | run on |
 //! | a required input is bad | polled; can ask whether it is degraded | safe | run on |
 //! | a driver hangs or panics | polled; inputs become stale and bad | unconfirmed | run on |
@@ -137,8 +137,9 @@
 //!    again.
 //! 3. A program writes its outputs into its own scratch. The outputs and variables of a poll become
 //!    valid only if the poll returns without a trap; after a trap they are dropped. After a trap
-//!    the program's outputs become safe in the same cycle. A trap on probation is different: the
-//!    outputs stay as they are, and the previous version is polled from the next cycle on.
+//!    the program's outputs become safe in the same cycle. A trap on probation is different
+//!    if a previous version stands by: the outputs stay as they are, and the previous version is
+//!    polled from the next cycle on.
 //!    Precedence of values: safe, then force, then program.
 //! 4. An output point has at most one owner at a time. A program can write a point or a variable
 //!    only if the configuration grants this to the program. No value becomes 0 by accident, and a
@@ -177,27 +178,35 @@
 //! # Files of a feature
 //! | feature | file |
 //! |---|---|
+//! | the loop of the daemon, which handles events | `daemon.rs` |
 //! | probation and rollback | `scan/swap.rs`; after a rollback: `supervisor/plugin/observe.rs` |
-//! | restarts, quarantine, choice of a version | `supervisor.rs`, `supervisor/plugin/target.rs` |
+//! | restarts and quarantine | `supervisor.rs`, `supervisor/plugin.rs` |
+//! | choice of the version that runs | `supervisor/plugin/target.rs` |
 //! | safe over force over program | `process/overlay.rs` |
-//! | reasons to refuse a module | `plugin/module/check.rs` and its folder |
-//! | reasons to refuse a call | `plugin/instance/guest/refuse.rs`, `process/refused.rs` |
+//! | text why a module is refused | `plugin/module/check.rs` and its folder |
+//! | text why a call is refused | `process/refused.rs`; count: `plugin/instance/guest/refuse.rs` |
 //! | time limits of a poll | `plugin/instance/stop.rs` |
 //! | a new file in the plugin folder | `plugin/module/folder.rs`, `daemon/plugins/folder.rs` |
 //! | where SIGHUP, SIGTERM and SIGINT are caught | `daemon/build/signal.rs` |
 //! | a reload of the configuration (SIGHUP) | `daemon/reload.rs`; which keys: `config/live.rs` |
-//! | the answer to `camshaft status` | client: `control/client.rs`, daemon: `daemon/view.rs` |
+//! | a request such as `camshaft status` | `control/client.rs`, `control/server/route.rs` |
+//! | the answer to a request | `daemon/answer.rs`; the status: `daemon/view.rs` |
 //! | an order of an operator, and its receipt | `daemon/answer.rs`, `daemon/audit.rs` |
-//! | files of retained variables | format: `retain.rs`; time of writes: `daemon/field/retain.rs` |
-//! | a Modbus reply that comes too late | `driver/modbus/client/outstanding.rs` |
+//! | retained variables, torn files | `retain.rs`; reading and writing: `daemon/field/retain.rs` |
+//! | a late Modbus reply | `outstanding.rs` and `transport.rs` in `driver/modbus/client/` |
 //! | a new driver | `driver/mod.rs`, `driver/registry.rs` |
 //! | recovery, after too many abnormal ends | `daemon/plugins/recovery.rs` |
 //! | the end of the process | `daemon/stop.rs`; after a stall: `daemon/stall.rs` |
 //!
 //! # Not in Camshaft
-//! Camshaft has no web page; the README lists this and other limits. Camshaft does not count the
-//! instructions of a guest, and does not stop a guest by a signal. `plugin/instance/stop.rs` has
-//! the reason.
+//! Camshaft has no web page; the README lists this and other limits.
+//!
+//! Camshaft does not count the instructions of a guest, because the metering of wasmer made a tight
+//! loop 2.1 times as slow. Camshaft does not use the interrupt of wasmer either. That interrupt is
+//! the signal SIGUSR1: a stray `kill -USR1` ends the process, and the interrupt took up to 11 ms.
+//! Instead, the compiled guest reads a stop flag in each loop and each function
+//! (`plugin/module/flag.rs`). The timekeeper sets the flag (`plugin/instance/stop.rs`). The guest
+//! then traps by an integer division by zero, which the kernel reports to the thread as a signal.
 
 pub mod cli;
 pub mod clock;
