@@ -71,7 +71,7 @@ enum Exit {
     Config = 78,
 }
 
-/// The failure of a verb: the exit code and the message.
+/// The failure of a verb: the exit code and the error message.
 #[derive(Debug)]
 struct Failed {
     exit: Exit,
@@ -90,8 +90,8 @@ impl Failed {
 }
 
 impl From<Error> for Failed {
-    /// Selects the exit code for an error of the client. A message of the daemon may contain text
-    /// from outside, so its control codes are removed.
+    /// Selects the exit code for an error of [`Client`]. A message of the daemon may contain text
+    /// from other sources, so its control codes are removed.
     fn from(error: Error) -> Self {
         match &error {
             Error::Unreachable(_) => Self::new(Exit::Unreachable, error.to_string()),
@@ -103,8 +103,8 @@ impl From<Error> for Failed {
 }
 
 impl From<io::Error> for Failed {
-    /// Selects the exit code for an I/O error, which is usually an error of printing. The end of the
-    /// reader of a pipe is not a failure.
+    /// Selects the exit code for an I/O error, which usually occurs while the verb prints. A pipe
+    /// whose reader has ended is not a failure.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::new(Exit::Unread, ""),
@@ -155,8 +155,8 @@ fn perform(verb: Option<Verb>) -> CommandResult {
         None => Err(Failed::new(
             Exit::Usage,
             format!(
-                "there is no {CONFIG} here to run; name a configuration with `camshaft run FILE`, \
-                 or see `camshaft --help`"
+                "there is no {CONFIG} in this folder; name a configuration with `camshaft run \
+                 FILE`, or see `camshaft --help`"
             ),
         )),
         Some(Verb::Run { config, no_plugins }) => run(&config, no_plugins),
@@ -212,7 +212,7 @@ async fn ask(verb: Verb) -> CommandResult {
         | Verb::Replay(_)
         | Verb::Completions { .. }
         | Verb::Man { .. } => {
-            unreachable!("the caller runs these itself: they do not wait")
+            unreachable!("`perform` runs these verbs, because they do not wait")
         }
     }
 }

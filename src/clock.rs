@@ -17,8 +17,7 @@ use rustix::io::Errno;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// A clock for the scan. The scan reads the time from the clock, and waits for the next cycle with
-/// the clock.
+/// A clock for the scan. The scan calls the clock to read the time, and to wait for the next cycle.
 pub trait Clock {
     /// Returns the present instant.
     fn now(&self) -> Duration;
@@ -50,8 +49,8 @@ impl Clock for MonotonicClock {
     }
 }
 
-/// Converts a duration or an instant to nanoseconds. A duration of more than 584 years gives
-/// `u64::MAX`.
+/// Converts a duration or an instant to nanoseconds. Returns `u64::MAX` for a duration of more than
+/// 584 years.
 pub fn nanos(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_mul(1_000_000_000);
     seconds.saturating_add(duration.subsec_nanos().into())

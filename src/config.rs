@@ -4,7 +4,7 @@
 //! file ─ disk.rs ─▶ text ─ read.rs, file.rs ─▶ ConfigFile ─ decide ─▶ Config { live, fixed }
 //! ```
 //!
-//! There are two layers. `ConfigFile` holds the keys of the file with their types, and no defaults.
+//! There are two layers. `ConfigFile` has the keys of the file with their types, and no defaults.
 //! [`Config`] is built from `ConfigFile`: defaults are filled in, names are resolved, and the
 //! values are checked against each other. After a [`Config`] is built, no code checks it again. All
 //! mistakes of a file are reported together, as [`Problems`].
@@ -127,7 +127,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
 }
 
 /// Reads a configuration from `text`. The points in force are `before`, and `env` looks up
-/// environment variables. The tests pass an environment of their own.
+/// environment variables. The tests pass a separate environment.
 fn parse_with(
     text: &str,
     path: &Path,

@@ -1,7 +1,7 @@
 //! Limits that a process sets for itself before it reads data from outside, such as a plugin file.
 //!
 //! The limits reduce the damage that hostile data can do, for example data that uses a defect of
-//! the compiler. Two kinds of processes set these limits, and both run the program `camshaft`:
+//! the compiler. Two kinds of processes set these limits, and both run the executable `camshaft`:
 //! - The compile worker is a child process of the daemon. A compile worker uses only the pipes that
 //!   the daemon has opened for this process (`plugin/module/compile.rs`).
 //! - The offline verbs of the command line read files and start a compile worker
@@ -9,12 +9,12 @@
 //!
 //! The function [`confine`] sets the limits in several steps. Each step uses another function of
 //! the kernel, such as a resource limit, landlock or seccomp. If the system does not have one of
-//! these functions, `confine` does the remaining steps, and the caller gets a text that names the
+//! these functions, `confine` does the remaining steps. The caller gets a text that names the
 //! missing step. The process then works without the missing limit. After the end of the process,
 //! [`Death`] shows how the process ended.
 //!
-//! This file does not limit two things. The parent process limits the wall-clock time, and each
-//! reader of a file limits the number of bytes.
+//! This file limits neither the wall-clock time nor the size of a file. The parent process limits
+//! the wall-clock time, and the function that reads a file limits the number of bytes.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -31,23 +31,23 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// The limit of the memory of a process, in bytes, and the kind of memory that counts.
+/// The limit of the memory of a process, in bytes, and the kind of memory that it limits.
 #[derive(Debug, Clone, Copy)]
 pub enum Memory {
-    /// All addresses count, reserved or used. This is the strictest limit. This limit suits a
-    /// process that reserves few addresses.
+    /// Limits all addresses, reserved or used. This limit is the strictest one. It suits a process
+    /// that reserves few addresses.
     Addresses(u64),
-    /// Only memory counts that is writable and private to the process. A process that runs guests
-    /// needs this kind, because each linear memory of a guest reserves 8 GiB of addresses. Reserved
-    /// addresses do not count here until they become writable.
+    /// Limits only memory that is writable and private to the process. A process that runs guests
+    /// needs this kind, because each linear memory of a guest reserves 8 GiB of addresses. This
+    /// limit does not include reserved addresses until they become writable.
     Writable(u64),
 }
 
 /// The files, sockets and processes that a process may still use after [`confine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// The process may read files and start programs. The process may write only to files that are
-    /// already open, and may not use TCP.
+    /// The process may read files and start executables. The process may write only to files that
+    /// are already open, and may not use TCP.
     Read,
     /// The process may use only files that are already open. The process may not open files, create
     /// sockets, or start or change other processes.
@@ -67,10 +67,10 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Returns the stricter of two limits, for each kind of limit: this limit, or the limit that
-    /// this process inherited (`ulimit`).
+    /// For each kind of limit, compares this limit with the limit that the process inherited
+    /// (`ulimit`). Returns the stricter limits.
     pub fn or_inherited(self) -> Self {
-        // If `getrlimit` fails, the inherited limit is unknown and does not count.
+        // If `getrlimit` fails, the inherited limit is unknown and is ignored.
         let inherited = |resource| getrlimit(resource).map_or(rlim_t::MAX, |(soft, _)| soft);
         let memory = match self.memory {
             Memory::Addresses(bytes) => {
@@ -92,12 +92,13 @@ pub fn address_limit() -> Option<u64> {
     (soft != nix::sys::resource::RLIM_INFINITY).then_some(soft)
 }
 
-/// Most open files of a process with [`Reach::Nothing`]. The process needs its three pipes. On a
-/// system without landlock and seccomp, the C library may also open a few files for a moment.
+/// The maximum number of open files of a process with [`Reach::Nothing`]. The process needs its
+/// three pipes. On a system without landlock and seccomp, the C library may also open a few files
+/// for a moment.
 const MAX_FILES: rlim_t = 8;
 
-/// The version of landlock that defines the rules used here. An older kernel applies only the rules
-/// that this kernel supports.
+/// The version of landlock that defines the rules used here. A kernel with an older version of
+/// landlock applies only the rules of that version.
 const LANDLOCK: ABI = ABI::V7;
 
 /// Sets the limits for this process; the process cannot remove them later. Returns one text for
@@ -125,11 +126,11 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
     // With this step, the kernel kills this process when the parent process ends. With the next
     // step, the kernel kills this process before other processes when the machine has no free
     // memory.
-    step("the end with its parent", text(prctl::set_pdeathsig(Signal::SIGKILL)));
+    step("the kill when the parent ends", text(prctl::set_pdeathsig(Signal::SIGKILL)));
     // This step must come before "not dumpable". When a process is not dumpable, its files in
     // `/proc/self` belong to root, so the process itself could no longer write to these files.
     step(
-        "first choice when memory runs out",
+        "the kill before other processes when the machine has no free memory",
         text(std::fs::write("/proc/self/oom_score_adj", "1000")),
     );
     step("no new privileges", text(prctl::set_no_new_privs()));
@@ -157,7 +158,8 @@ pub fn forbid_threads() -> Result<(), String> {
     limit(Resource::RLIMIT_NPROC, 0, 0)
 }
 
-/// Sets a resource limit. If the inherited limit is stricter, the inherited limit stays.
+/// Sets a resource limit. If the inherited limit is stricter, the function keeps the inherited
+/// limit.
 fn limit(resource: Resource, soft: rlim_t, hard: rlim_t) -> Result<(), String> {
     let (_, most) = getrlimit(resource).map_err(|error| error.to_string())?;
     text(setrlimit(resource, soft.min(most), hard.min(most)))
@@ -197,8 +199,8 @@ fn fence(reach: Reach) -> Result<(), String> {
 const FCHMODAT2: libc::c_long = 452;
 
 /// System calls that a process with [`Reach::Nothing`] does not need. These calls open and change
-/// files, create sockets and processes, act on other processes, or have had many defects in the
-/// kernel.
+/// files, create sockets and processes, act on other processes, or use parts of the kernel that
+/// have had many defects.
 ///
 /// Landlock alone does not forbid many of these actions. Landlock covers TCP, but not UDP and not
 /// sockets with a path. Landlock does not cover changes of file modes. Before Linux 6.2, landlock
@@ -238,7 +240,7 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_connect,
     libc::SYS_bind,
     libc::SYS_sendmsg,
-    // System calls that start programs and processes.
+    // System calls that start executables and processes.
     libc::SYS_execve,
     libc::SYS_execveat,
     #[cfg(target_arch = "x86_64")]
@@ -334,7 +336,7 @@ pub enum Death {
     /// A signal from outside has ended the process. The signal came from a user, or from the kernel
     /// because the machine had no free memory.
     Killed,
-    /// None of the three reasons above.
+    /// Another reason than the three reasons above.
     Other,
 }
 
@@ -353,8 +355,8 @@ impl Death {
     }
 }
 
-/// Whether this line of standard error reports that the process got no more memory. The process
-/// must be a `camshaft` process.
+/// Whether this line of standard error reports that the process got no more memory. The line must
+/// come from a `camshaft` process.
 pub fn is_out_of_memory(line: &str) -> bool {
     line.starts_with("memory allocation of")
 }

@@ -10,9 +10,9 @@
 //! state before --> tape: init, poll, poll, ... --> trap
 //!                  replay: the same calls with the same answers --> the same trap?
 //! ```
-//! A report is about one program only. It contains no devices and no other programs. A program sees
-//! devices and other programs only through calls to the host. The tape has the results of these
-//! calls, so a replay needs nothing else.
+//! A report is about one program only. It contains no data of devices or of other programs. A
+//! program gets such data only through calls to the host. The tape has the results of these calls,
+//! so a replay needs nothing else.
 //!
 //! Where to look next: `crash/file.rs` has the format, and `crash/store.rs` has the folder of
 //! reports. `crash/brought.rs` has the limits for reports from other machines. `crash/history.rs`
@@ -41,28 +41,29 @@ pub use history::{Cycle, history};
 pub use store::{MAX_FILES, MAX_FOLDER_BYTES, ReportStore};
 pub use verdict::{Judgement, Verdict, replay};
 
-/// The version of the format that this program writes and can read.
+/// The version of the report format that this `camshaft` writes and reads.
 const VERSION: u32 = 1;
 
 /// The text at the beginning of every report.
 const FORMAT: &str = "camshaft crash report";
 
-/// The maximum size of a module in a report, in bytes. The value is the default of the limit in the
-/// configuration. For a larger module, the report contains only the hash.
+/// The maximum size of a module in a report, in bytes. The value is equal to the default of
+/// `plugins.module`, the limit in the configuration. For a larger module, the report contains only
+/// the hash.
 const MAX_MODULE: usize = 16 << 20;
 
-/// The maximum number of points in a report, counted by their ids. It includes the points that a
-/// configuration can have, and points that were removed earlier.
+/// The maximum number of points in a report, counted by their ids. The number includes the points
+/// that a configuration can have, and points that an earlier reload has removed.
 const MAX_POINTS: usize = 1 << 16;
 
-/// The maximum number of frames of a backtrace: four times as many as this program writes.
+/// The maximum number of frames of a backtrace: four times as many as the daemon writes.
 const MAX_FRAMES: usize = 256;
 
 /// The maximum number of function names. The tape stores the number of a function in one byte.
 const MAX_FUNCTIONS: usize = 256;
 
-/// The maximum number of globals in a checkpoint: the most that the limits of a module allow, and a
-/// few globals that the compile service adds.
+/// The maximum number of globals in a checkpoint. The number has room for all globals that the
+/// limits of a module allow, and for a few globals that the compile service adds.
 const MAX_GLOBALS: usize = 1 << 15;
 
 /// The maximum number of blocks of a memory: as many as fit into the largest report.
@@ -71,11 +72,11 @@ const MAX_BLOCKS: usize = file::MAX_REPORT as usize / Picture::BLOCK;
 /// The head of a report. It is one line of JSON at the start of the file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Head {
-    /// The text `FORMAT`, by which a report is recognised.
+    /// The text `FORMAT`. It identifies the file as a report.
     format: String,
     /// The version of the format.
     version: u32,
-    /// Version of the `camshaft` program that wrote the report.
+    /// Version of the `camshaft` that wrote the report.
     pub camshaft: String,
     /// Time at which the report was written, by the wall clock, in UTC.
     pub written: String,
@@ -96,11 +97,12 @@ pub struct Head {
     pub poll_budget: Duration,
     /// The program was polled once in this number of cycles.
     pub every: u32,
-    /// Names of the inputs that the program may read. Without the list, the program may read all.
+    /// Names of the inputs that the program may read. Without the list, the program may read all
+    /// inputs.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub inputs: Option<Vec<String>>,
-    /// Names of the outputs that the program may write. Without the list, the program may write
-    /// all.
+    /// Names of the outputs that the program may write. Without the list, the program may write all
+    /// outputs.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub outputs: Option<Vec<String>>,
     /// Limits of the instance, such as its memory and its stack.
@@ -113,7 +115,7 @@ pub struct Head {
     /// tape.
     #[serde(deserialize_with = "brought::list::<MAX_FUNCTIONS, _, _>")]
     functions: Vec<String>,
-    /// All points by their ids. A point that was removed earlier is `null`.
+    /// All points by their ids. A point that an earlier reload has removed is `null`.
     #[serde(deserialize_with = "brought::list::<MAX_POINTS, _, _>")]
     points: Vec<Option<PointHead>>,
     /// The place on the tape at which a replay starts.
@@ -138,7 +140,7 @@ struct PointHead {
 }
 
 /// The place at which a replay of the tape starts: at the start of the instance or at a checkpoint.
-/// With `Nowhere`, the tape cannot be replayed, and `reason` says why.
+/// With `Nowhere`, the tape cannot be replayed, and `reason` is the reason as text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum StartHead {
@@ -163,11 +165,11 @@ struct PictureHead {
     /// Numbers of the blocks that are stored. A block with only zeros is not stored.
     #[serde(deserialize_with = "brought::list::<MAX_BLOCKS, _, _>")]
     blocks: Vec<u32>,
-    /// Whether some blocks are missing, because there was no room for them.
+    /// Whether some blocks are missing, because the copy had no room for these blocks.
     is_cut: bool,
 }
 
-/// Length of each part, in bytes. The parts follow the head in this order.
+/// Length of each part, in bytes. The parts follow the head in the order of these fields.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Lengths {
     module: usize,
@@ -186,7 +188,7 @@ pub struct CrashReport {
     pub module: Option<Vec<u8>>,
     /// The tape: the record of the last calls, in the format of `plugin/trace/tape.rs`.
     tape: Vec<u8>,
-    /// The bytes of the memory at the checkpoint. Without a checkpoint there are no bytes.
+    /// The bytes of the memory at the checkpoint. Empty if there is no checkpoint.
     checkpoint: Vec<u8>,
     /// The bytes of the memory after the trap.
     memory: Vec<u8>,

@@ -17,7 +17,7 @@
 //!
 //! The loop only dispatches: it passes each event to one part, and the part makes the decisions.
 //! The loop makes no call that can block, because a blocked loop could not detect a stalled scan.
-//! Next: `link.rs`, and after it the parts in the drawing, from right to left.
+//! To read the code, begin with `link.rs`. Then read the parts in the drawing, from right to left.
 
 mod answer;
 mod audit;
@@ -51,8 +51,8 @@ use reload::{Cause, Reload};
 use service::Service;
 
 /// The time between two checks of the scan's news: answers, returned programs and the newest
-/// snapshot. A restart "at once" may come this much later, which is soon enough. Fifty checks per
-/// second cost only some microseconds each.
+/// snapshot. An immediate restart may begin this much later, which is soon enough. Fifty checks per
+/// second cost little, because one check takes only some microseconds.
 const TICK: Duration = Duration::from_millis(20);
 
 /// An event that the main loop handles.
@@ -65,11 +65,11 @@ enum Event {
     Loaded(Box<Loaded>),
     /// A shadow run is ready. The scan can now send it the inputs of each cycle.
     Feed(Feed),
-    /// The daemon refused a module before writing it into the plugin folder.
+    /// The daemon refused a module, and did not write it into the plugin folder.
     TurnedAway { name: String, hash: Option<ModuleHash>, refusal: Refusal, who: Option<Who> },
     /// A request arrived on the control socket.
     Call(Call),
-    /// The outcome of an order is known. The sender of the order has not got its answer yet.
+    /// The outcome of an order is known. The daemon has not sent the answer yet.
     Obeyed(Box<Obeyed>),
     /// The time for a check of the scan's news has come; this event is sent every [`TICK`].
     Tick,
@@ -90,7 +90,7 @@ struct Daemon {
     link: ScanLink,
     /// The plugins: their files, versions and instances, and the decision which program runs.
     plugins: Plugins,
-    /// The devices, the forces, and the variables that outlive the daemon.
+    /// The devices, the forces, and the retained variables, whose values outlive the daemon.
     field: Field,
     /// The log lines about devices and the scan, and the messages to systemd.
     service: Service,
@@ -101,8 +101,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Runs the main loop until [`Event::Stop`] comes, or until all senders of events are dropped.
-    /// After that, the daemon stops in an orderly way.
+    /// Runs the main loop until it gets [`Event::Stop`], or until all senders of events are
+    /// dropped. After that, the daemon stops in an orderly way.
     async fn live(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
         while let Some(event) = events.recv().await {
             match event {
@@ -128,7 +128,7 @@ impl Daemon {
             self.leave_the_scan().await;
         }
         // A task may be waiting for room in the full queue. The drop of the queue ends this wait,
-        // so the stop cannot be blocked by it.
+        // so the task cannot block the stop.
         drop(events);
         self.stop().await
     }
@@ -205,7 +205,8 @@ impl Daemon {
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
                 let refusal = refusal.unwrap_or_else(|| {
-                    Refusal::new("the scan did not take it", "it is being stopped").by_accident()
+                    Refusal::new("the scan did not install it", "the daemon is stopping")
+                        .by_accident()
                 });
                 self.plugins.supervisor.prepared(&program.name, program.generation, Err(refusal));
                 self.plugins.report_crash(prepared.program, &self.config);

@@ -1,10 +1,10 @@
 //! The journal: a history of numbered and dated entries that survives the end of the daemon.
 //!
-//! The type of the recorded value is a parameter: the journal itself knows no plugins. In the
-//! daemon this type is the receipt of `control/receipt.rs`. The newest entries are in memory. All
-//! queries are answered from memory, so that no query waits for a disk. Each entry is also one line
-//! of JSON in a file. A separate thread writes this file (`journal/disk.rs`). The files are read
-//! only once, when the journal is opened.
+//! The type of the recorded value is a type parameter, so this module does not depend on plugins.
+//! In the daemon this type is the receipt of `control/receipt.rs`. The newest entries are in
+//! memory. The journal answers all queries from memory, so that no query waits for a disk. Each
+//! entry is also one line of JSON in a file. A separate thread writes this file
+//! (`journal/disk.rs`). The files are read only once, when the journal is opened.
 //!
 //! ```text
 //! daemon ── add ──▶ entries in memory ──▶ readers
@@ -41,14 +41,16 @@ const MAX_LINE_BYTES: usize = 16 << 10;
 /// the second entry begins.
 const START: &[u8] = br#"{"seq":"#;
 
-/// The number of hexadecimal digits of the checksum. These 64 bits detect damage, but no forgery.
+/// The number of hexadecimal digits of the checksum. The 16 digits (64 bits) detect accidental
+/// damage, but not a line that a person has changed on purpose.
 const CHECK_DIGITS: usize = 16;
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<T> {
-    /// Number of the entry. The number increases by one with each entry, also over a restart of the
-    /// daemon. If a number is missing, that entry was damaged or was never written.
+    /// Number of the entry. The number increases by one with each entry, and the numbers continue
+    /// after a restart of the daemon. If a number is missing, that entry was damaged or was never
+    /// written.
     pub seq: u64,
     /// Time at which the entry was added, by the wall clock in UTC: RFC 3339 with milliseconds.
     pub time: String,
@@ -57,7 +59,7 @@ pub struct Entry<T> {
     pub what: T,
 }
 
-/// The journal: the newest entries, the oldest of them first, and the handle of the thread that
+/// The journal: the newest entries, sorted from old to new, and the handle of the thread that
 /// writes the files.
 #[derive(Debug)]
 pub struct Journal<T> {
@@ -123,8 +125,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.entries.push_back(entry);
     }
 
-    /// Checks whether the disk still answers, and records it for [`Journal::trouble`]. The daemon
-    /// calls this function every few seconds. The call never waits.
+    /// Checks whether the disk still answers. If not, [`Journal::trouble`] then returns this fact.
+    /// The daemon calls this function every few seconds. The call never waits.
     pub fn check_lateness(&self) {
         if let Ok(writer) = &self.writer {
             writer.check_lateness();
@@ -137,8 +139,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.writer.is_ok().then_some(self.last_seq)
     }
 
-    /// Returns the newest entries for which `is_meant` is true: at most `limit`, the oldest of them
-    /// first.
+    /// Returns the newest entries for which `is_meant` is true: at most `limit`, sorted from old to
+    /// new.
     pub fn newest(&self, limit: usize, is_meant: impl Fn(&T) -> bool) -> Vec<Entry<T>> {
         let meant = self.entries.iter().rev().filter(|entry| is_meant(&entry.what));
         let mut newest: Vec<_> = meant.take(limit).cloned().collect();
@@ -147,7 +149,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
     }
 
     /// Returns the number of lines that were skipped when the journal was opened. Such a line is
-    /// damaged, or it has contents that this version does not know.
+    /// damaged, or it has contents that this version of the daemon does not know.
     pub fn damaged(&self) -> usize {
         self.damaged
     }
@@ -189,8 +191,8 @@ fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Decodes a line. Returns `None` if the line is damaged, or if this version does not know its
-/// contents.
+/// Decodes a line. Returns `None` if the line is damaged, or if this version of the daemon does not
+/// know its contents.
 fn entry<T: DeserializeOwned>(line: &[u8]) -> Option<Entry<T>> {
     let (body, end) = line.split_at_checked(line.len().checked_sub(seal(b"").len())?)?;
     if end != seal(body).as_bytes() {

@@ -1,11 +1,11 @@
-//! A buffer that passes the newest value from one writer to one reader, on two threads. Neither the
-//! writer nor the reader ever waits.
+//! A buffer that passes the newest value from a writer to a reader. The writer and the reader are
+//! on different threads, and neither of them ever waits.
 //!
 //! The scan publishes its snapshot through this buffer in each cycle. The daemon reads the newest
 //! snapshot when the daemon needs one. If the writer publishes several values between two reads,
 //! the reader gets only the last of these values. Therefore this buffer does not suit single
 //! events. A fact that must reach the reader is part of every value, together with a generation
-//! that counts the changes of the fact.
+//! number. The number increases with each change of the fact.
 //!
 //! ```text
 //! Writer ── publish ──▶ [ three buffers ] ── read ──▶ Reader

@@ -1,24 +1,25 @@
 //! The log of the daemon, in one of three forms: readable text, journald with fields, or JSON.
 //!
-//! All other modules only use the macros of `tracing`. `journalctl` shows only the message of a
-//! line, so each message is complete without its fields. The fields contain the same facts, under
-//! names from the configuration. With the fields, an operator can search for the lines of one
-//! plugin.
+//! All other modules log with the macros of `tracing` only. `journalctl` shows only the message of
+//! a line, so each message is complete without its fields. The fields contain the same facts. For
+//! example, the field `plugin` contains the name of a plugin, so an operator can search for the log
+//! lines of one plugin.
 //!
-//! A thread that logs never waits for the output. The lines go through a bounded queue to a
-//! separate thread, the log's writer:
+//! The log output is stderr or the socket of journald. A thread that logs never waits for the log
+//! output. The lines go through a bounded queue to a separate thread, the log's writer:
 //!
 //! ```text
 //! any thread --> macro --> layer --> queue (8192 lines) --> log's writer --> stderr or journald
 //!                                      full: line dropped      error: line lost
 //! ```
-//! The queue becomes full if the output is not read: a pipe without a reader, Ctrl-S in a terminal,
-//! or a journald that hangs. Dropped and lost lines are counted, and the daemon reports the counts.
+//! The queue becomes full if no process reads the log output. Causes: nothing reads a pipe, an
+//! operator has pressed Ctrl-S in a terminal, or journald hangs. Dropped and lost lines are
+//! counted, and the daemon reports the counts.
 //!
-//! This module writes no log files and rotates none. stderr and journald belong to other programs,
-//! and these programs store and rotate the logs. `systemd.rs` detects whether stderr is connected
-//! to journald. `log/journal.rs` has the protocol of journald. `log/legible.rs` makes sure that a
-//! text from outside cannot look like a log line of the daemon.
+//! This module writes no log files and rotates none. Other processes receive the lines through
+//! stderr and journald, and store and rotate the logs. `systemd.rs` detects whether stderr is
+//! connected to journald. `log/journal.rs` has the protocol of journald. `log/legible.rs` makes
+//! sure that a text from outside cannot look like a log line of the daemon.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -104,7 +105,7 @@ impl FromStr for Level {
                 None => (None, part),
             };
             let level = level_of(level).ok_or_else(|| {
-                format!("{level:?} is no log level: off, error, warn, info, debug, trace")
+                format!("{level:?} is no log level; use off, error, warn, info, debug or trace")
             })?;
             targets = match module {
                 Some(module) => targets.with_target(module, level),
@@ -123,7 +124,8 @@ impl TryFrom<String> for Level {
     }
 }
 
-/// The handle of the running log: it changes the level and reads the counts of lost lines.
+/// The handle of the running log. With this handle, the daemon changes the level and reads the
+/// counts of lost lines.
 #[derive(Debug)]
 pub struct Handle {
     /// The level of the log. The daemon sets it, and every thread that logs reads it.
@@ -131,13 +133,13 @@ pub struct Handle {
     /// The number of lines that were dropped because the queue was full. The threads that log count
     /// these lines. The daemon reads the count.
     lost: ErrorCounter,
-    /// The counts of lines that the output refused. The log's writer counts these lines. The daemon
-    /// reads the counts.
+    /// The counts of lines that could not be written to the log output. The log's writer counts
+    /// these lines. The daemon reads the counts.
     writing: Arc<Writing>,
 }
 
-/// Counts of lines that the output refused. The log's writer sets them, and the [`Handle`] reads
-/// them.
+/// Counts of lines that could not be written to the log output. The log's writer sets them, and the
+/// [`Handle`] reads them.
 #[derive(Debug, Default)]
 struct Writing {
     /// Number of lines that could not be written since the start of the process.
@@ -149,8 +151,8 @@ struct Writing {
     why: AtomicI32,
 }
 
-/// A report of lines that could not be written. The report is a log line too, so it is made only
-/// after the output has accepted a newer line.
+/// A report of lines that could not be written. The daemon logs this report, so it makes the report
+/// only after the log output has accepted a newer line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwritten {
     /// Number of lines that could not be written since the start of the process.
@@ -185,8 +187,8 @@ impl Handle {
         self.writing.refused.load(Ordering::Relaxed)
     }
 
-    /// Returns the report of lines that could not be written. `None` while the output still refuses
-    /// lines.
+    /// Returns the report of lines that could not be written. `None` while the log output still
+    /// does not accept lines.
     pub fn unwritten(&self) -> Option<Unwritten> {
         self.writing.unwritten()
     }
@@ -211,7 +213,7 @@ impl Writing {
     }
 }
 
-/// An output for lines. It records for each line whether it could be written.
+/// The log output. It records for each line whether the line could be written.
 struct LogOutput<W>(W, Arc<Writing>);
 
 impl<W: Write> Write for LogOutput<W> {
@@ -235,10 +237,11 @@ pub fn last_words() {
     std::thread::sleep(LAST_WORDS);
 }
 
-/// The thread that writes the log. When this handle is dropped, it waits until the queued lines are
-/// written, but at most 1.1 s. Lines that are not written by then are lost.
+/// The handle of the thread that writes the log. The drop of this handle waits until the queued
+/// lines are written, but at most 1.1 s. Lines that are still in the queue after this time are
+/// lost.
 #[derive(Debug)]
-pub struct LogWriter(#[expect(dead_code, reason = "it is there to be dropped")] WorkerGuard);
+pub struct LogWriter(#[expect(dead_code, reason = "only its drop is used")] WorkerGuard);
 
 /// Starts the log of the process.
 ///
@@ -288,7 +291,8 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(thread = name, "thread {name} has {panic}{backtrace}");
 }
 
-/// The part of the subscriber that filters events by level. An `Output` is a layer on top of it.
+/// The part of the subscriber that filters events by level. An `Output` is a layer on top of this
+/// part.
 type Filter = tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>;
 type Output = Box<dyn Layer<Filter> + Send + Sync>;
 
@@ -299,11 +303,13 @@ fn queue(place: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     queue.thread_name("log").finish(place)
 }
 
-/// Makes the output as readable lines. A line contains the message without the fields.
+/// Makes the log output in the form of readable lines. A line contains the message without the
+/// fields.
 fn text(queue: NonBlocking) -> Output {
     // By the NO_COLOR convention (no-color.org), a value that is not empty means no colour.
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // The message is complete without the fields. Only the forms for programs write the fields too.
+    // The message is complete without the fields. Only the forms for other software (JSON and
+    // journald) also write the fields.
     let message_only = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{value:?}"),
         _ => Ok(()),
@@ -317,7 +323,7 @@ fn text(queue: NonBlocking) -> Output {
         .boxed()
 }
 
-/// Makes the output as JSON: one object for each event, with all fields.
+/// Makes the log output in the form of JSON: one object for each event, with all fields.
 fn json(queue: NonBlocking) -> Output {
     let layer = tracing_subscriber::fmt::layer().with_timer(Timestamp).with_writer(queue);
     layer.json().flatten_event(true).boxed()
@@ -367,7 +373,8 @@ mod tests {
         check("camshaft::plugin=off", &[(scan, info)], &[(plugin, info), (scan, debug)]);
     }
 
-    /// The output is a full disk. A pipe without a reader returns an error in the same way.
+    /// The log output in this test is a full disk. A pipe without a reader returns an error in the
+    /// same way.
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
         let writing = Arc::<Writing>::default();
@@ -377,7 +384,7 @@ mod tests {
         // The drop waits until the queued lines are written.
         drop(writer);
         assert_eq!(writing.refused.load(Ordering::Relaxed), 3);
-        assert_eq!(writing.unwritten(), None, "what would be said of them could not be written");
+        assert_eq!(writing.unwritten(), None, "the report itself could not be written");
         LogOutput(Vec::new(), Arc::clone(&writing)).write_all(b"a line\n").unwrap();
         let unwritten = writing.unwritten().unwrap();
         assert_eq!(unwritten.lines, 3);

@@ -1,12 +1,12 @@
-//! Stores the state that was logged last. So a caller can log a state only when the state changes,
-//! and not again while the state is unchanged.
+//! Stores the state that was logged last. With this record, a caller logs a state only when the
+//! state changes, and not again while the state is unchanged.
 //!
 //! Two examples: a device that does not answer is polled again every few seconds, and a full disk
 //! may stay full for hours. One log line at the beginning of the trouble and one at the end are
 //! enough. A line for each attempt would hide all other lines.
 //!
-//! This file writes no log lines: the caller makes the text and logs it. This file does not limit
-//! the rate of lines with changing texts.
+//! This file writes no log lines: the caller makes the text and logs it. If the state changes
+//! often, the caller may log many lines: only [`OnChange::changes_after`] limits their rate.
 
 use std::time::{Duration, Instant};
 

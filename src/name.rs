@@ -7,13 +7,14 @@
 //! this folder.
 //!
 //! A [`Name`] is a text that follows the rule. The text is checked when the [`Name`] is created,
-//! and not again later. Names are created only from texts that enter the program from outside: the
-//! configuration, the path of a request, a file of the plugin folder, and the command line. If the
-//! text does not follow the rule, all these parts report the error [`NoName`].
+//! and not again later. Names are created only from texts that come from outside of Camshaft. The
+//! sources are the configuration, the path of a request, a file of the plugin folder, and the
+//! command line. For a text that does not follow the rule, the code for each of these sources
+//! reports the error [`NoName`].
 //!
 //! Two kinds of names do not follow this rule. A variable that a program creates may have any name
 //! up to the length limit of `process/variable.rs`. Names in other systems, such as MQTT topics,
-//! have the rules of those systems.
+//! follow the rules of those systems.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -21,12 +22,14 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::str::FromStr;
 
-/// Most bytes of a name. On Linux a file name may have 255 bytes. The limit leaves room for
-/// `.wasm`, and for a suffix that some copy programs add to the file name during a copy.
+/// The maximum length of a name, in bytes. On Linux a file name may have 255 bytes. The limit
+/// leaves room for `.wasm`, and for a suffix that some copy tools add to the file name during a
+/// copy.
 pub const MAX_BYTES: usize = 128;
 
 /// The rule as a text for messages. The text comes after "expected" or "use" in a message.
-pub const RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first";
+pub const RULE: &str =
+    "1 to 128 of the characters A-Z a-z 0-9 _ - . beginning with a letter, a digit or _";
 
 /// A text that follows the rule, as the name of one kind of thing. The type parameter `K` is the
 /// kind. So the compiler refuses the name of a plugin where the name of a device is expected. A
@@ -86,8 +89,8 @@ impl NameKind for OfVariable {
 
 /// The name of a variable that the configuration declares. Only the code for the configuration
 /// creates values of this type. In the running daemon, declared variables and variables that
-/// programs have created are in one list. An operator may ask for any variable of this list, so
-/// orders have the name of a variable as a plain text.
+/// programs have created are in one list. An operator may ask for any variable of this list, so an
+/// order contains the name of a variable as a plain text.
 pub type VariableName = Name<OfVariable>;
 
 /// The error for a text that does not follow the rule. The error contains the text.

@@ -1,13 +1,13 @@
 //! Waiting with a limit: for calls on files that may hang, and for threads that make such calls.
 //!
-//! If a file server is gone or a card fails, any call on a file may hang. The caller cannot cancel
-//! the call. Therefore a separate thread makes the call, and the caller waits for the answer up to
-//! a limit, in most cases [`PATIENCE`]. After the limit the caller continues without an answer. The
-//! thread is then left behind: it still waits for the answer, and it may finish its work later. If
-//! a step of the work must not happen that late, the work makes the step through a [`Commit`].
+//! If a file server does not answer or a memory card fails, any call on a file may hang. The caller
+//! cannot cancel the call. Therefore a separate thread makes the call, and the caller waits for the
+//! answer up to a limit, in most cases [`PATIENCE`]. After the limit the caller continues without
+//! an answer. The thread still waits for the answer, and it may finish its work later. Some work
+//! has a step that must not happen after the limit; such work does this step with a [`Commit`].
 //!
-//! Only a few threads may be left behind for each purpose. Therefore each purpose has a limited
-//! number of places, and each call needs a place. [`Places`] counts the places.
+//! For each purpose, only a few threads may wait at the same time. Therefore each purpose has a
+//! limited number of places ([`Places`]), and each call needs a place.
 //!
 //! ```text
 //! caller ── takes a place ──▶ thread ── the call ──▶ disk
@@ -33,8 +33,9 @@ pub use commit::{Commit, Committed};
 pub use late::{is_late, late, no_answer};
 pub use places::Places;
 
-/// The time for which a caller waits for an answer. A worn card and a disk that must start to turn
-/// answer within this time. With a longer time, the operator would get the message too late.
+/// The time for which a caller waits for an answer. Even a worn memory card, or a hard disk that
+/// must first start to turn, answers within this time. With a longer time, the operator would get
+/// the message too late.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Does `work` on a new thread and waits for its result, up to `limit`. This function is for calls
@@ -52,7 +53,7 @@ pub fn wait<T: Send + 'static>(
 }
 
 /// Takes one of `places`, does `work` on a new thread, and waits for its result. `limit` is the
-/// time for all of this. This function is for calls that are made many times.
+/// time limit for these three steps together. This function is for calls that are made many times.
 ///
 /// # Errors
 /// Returns the errors of `work`. If no place is free or no answer comes within `limit`, returns an
@@ -87,8 +88,8 @@ fn wait_with<T: Send + 'static>(
 }
 
 /// Takes one of `places`, does `work` on a blocking thread of the runtime, and waits for its
-/// result. `limit` is the time for all of this. The thread frees the place when `work` has ended,
-/// even if the caller does not wait any more.
+/// result. `limit` is the time limit for these three steps together. The thread frees the place
+/// when `work` has ended, even if the caller does not wait any more.
 ///
 /// # Errors
 /// Returns the errors of `work`, and an error if `work` panics. If no answer comes within `limit`,
@@ -113,8 +114,8 @@ pub async fn within<T: Send + 'static>(
 /// The pause between two checks whether a thread has ended or a place is free.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Waits for the end of a thread, up to `limit`. If the thread has not ended by then, the function
-/// returns, and a log line has the name of the thread.
+/// Waits for the end of a thread, up to `limit`. If the thread has not ended within `limit`, the
+/// function logs the name of the thread and returns.
 pub fn join(thread: JoinHandle<()>, limit: Duration) {
     let end = Instant::now() + limit;
     while !thread.is_finished() {
@@ -122,8 +123,8 @@ pub fn join(thread: JoinHandle<()>, limit: Duration) {
             let name = thread.thread().name().unwrap_or("without a name");
             tracing::warn!(
                 thread = name,
-                "thread {name} has not ended within {limit:?} and is left behind: it waits for a \
-                 disk or a device"
+                "thread {name} has not ended within {limit:?}: it still waits for a disk or a \
+                 device"
             );
             return;
         }
@@ -176,7 +177,7 @@ mod tests {
         hung.age(PATIENCE);
         let started = Instant::now();
         let busy = wait_in(&hung, PATIENCE, || Ok(())).unwrap_err();
-        assert!(started.elapsed() < PATIENCE, "it is known by now");
+        assert!(started.elapsed() < PATIENCE, "the error is returned at once");
         let text = "2 earlier calls still wait for an answer";
         assert_eq!((is_late(&busy), &*busy.to_string()), (true, text));
         for _ in 0..3 {

@@ -11,10 +11,10 @@
 //! no devices, no other programs and no restarts: a trap ends the recipe.
 //!
 //! Three rules are not visible in the file format:
-//! - `init` runs at time 0, with the declared variables. All inputs are 0 then, and points have bad
-//!   quality, because no input was read yet.
-//! - A log message of `init` counts as a message of the first pass.
-//! - Input bytes that a pass does not set have the values of the pass before.
+//! - `init` runs at time 0, with the declared variables. At this time all inputs are 0, and points
+//!   have bad quality, because no input was read yet.
+//! - A log message of `init` belongs to the messages of the first pass.
+//! - Input bytes that a pass does not set have the values of the previous pass.
 //!
 //! `recipe/file.rs` parses a recipe, and `recipe/report.rs` has the results.
 
@@ -45,16 +45,16 @@ use crate::text::counted;
 use file::{Pass, Recipe};
 pub use report::{Failure, Mismatch, RecipeResult, TestReport};
 
-/// The scan period that a module gets from `wasm_cycle`: the period of the quick start. The times
-/// of passes need not be multiples of this period.
+/// The scan period that a module gets from `wasm_cycle`. The value is the period in the
+/// configuration of the quick start. The times of passes need not be multiples of this period.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Runs a module against recipes. Each recipe gets a new instance. `budget` is the CPU time for
-/// each poll.
+/// Tests a module with recipes. Each recipe gets a new instance of the module. `budget` is the CPU
+/// time for each poll.
 ///
 /// # Errors
-/// When a recipe or the module cannot be read, or when the module is refused. A module that does
-/// not do what a recipe expects is not an error: the report then contains a failed recipe.
+/// When a recipe or the module cannot be read, or when the module is refused. If a module has other
+/// results than a recipe expects, `run` returns no error: the report then contains a failed recipe.
 pub fn run(
     compile_service: &CompileService,
     module: &Path,

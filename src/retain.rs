@@ -3,9 +3,10 @@
 //! Each write stores a new generation: the names, types and values of one cycle. Values of two
 //! cycles are never mixed. A write overwrites the file with the *older* generation. If the power
 //! fails during the write, the other file still has the previous generation. So one file is always
-//! complete. Each file has a version, a checksum, and counts of all writes so far.
+//! complete. Each file has the version of its format, a checksum, and the number and total length
+//! of all writes.
 //!
-//! This module knows no programs, because the values must survive a change of a program.
+//! The files contain no names of programs, because the values must survive a change of a program.
 //! `daemon/field/retain.rs` decides which variables are written, and when.
 //!
 //! ```text
@@ -13,9 +14,9 @@
 //!         count x value, BLAKE3 of all this
 //! value   length of name u8, name, type u8, then 1 byte (boolean), 4 (int) or 8 (double)
 //! ```
-//! Numbers are little-endian. `generation` is the number of all writes so far, and `bytes` is the
-//! sum of their lengths. Both include the write of this file. From these two numbers an operator
-//! can see how much the writes have worn the disk.
+//! Numbers are little-endian. `generation` is the number of all writes, up to and including the
+//! write of this file. `bytes` is the sum of the lengths of these writes, in bytes. From these two
+//! numbers an operator can see how much the writes have worn the disk.
 
 use std::fmt;
 use std::fs;
@@ -32,7 +33,7 @@ use crate::state::Folder;
 /// The names of the two files. The `generation` in the files shows which file is newer.
 pub const FILES: [&str; 2] = ["retain.a", "retain.b"];
 
-/// The first bytes of a file. A person or the command `file` recognises the format by them.
+/// The first bytes of a file. A person or the command `file` recognises the format by these bytes.
 const MAGIC: &[u8; 16] = b"camshaft retain\n";
 
 /// The version of the file format. Each change of the format needs a new version. A file with
@@ -74,10 +75,10 @@ pub enum OnReadonly {
 /// The contents of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
-    /// Number of the generation. The first generation has number 1. The number is also the count of
-    /// all writes so far.
+    /// Number of the generation. The first generation has number 1. The number is also the number
+    /// of all writes, including this write.
     pub number: u64,
-    /// Sum of the lengths of all writes so far, including this write, in bytes.
+    /// Sum of the lengths of all writes, including this write, in bytes.
     pub bytes: u64,
     /// The values of one cycle, with the names of their variables.
     pub values: Vec<(String, Variable)>,
@@ -88,15 +89,15 @@ pub struct Generation {
 pub enum Damage {
     /// The disk returned an error.
     Unreadable(String),
-    /// The file has another format, or it is cut off inside the head. The value is its length in
-    /// bytes.
+    /// The file has another format, or it is cut off inside the head. The number is the length of
+    /// the file in bytes.
     Foreign(usize),
-    /// The file is complete, but this daemon does not know its version.
+    /// The file is complete, but this daemon cannot read this version of the format.
     Version(u32),
     /// The checksum is wrong: the file is cut off, or some of its bytes have changed.
     Checksum,
     /// The checksum is right, but the values cannot be decoded. The cause is a defect in the
-    /// program that wrote the file.
+    /// `camshaft` that wrote the file.
     Content,
 }
 
@@ -108,9 +109,14 @@ impl fmt::Display for Damage {
                 write!(f, "its {bytes} bytes are not a file of retained values")
             }
             Self::Version(version) => {
-                write!(f, "has version {version}, and this camshaft reads version {VERSION}")
+                write!(
+                    f,
+                    "its format has version {version}, and this camshaft reads version {VERSION}"
+                )
             }
-            Self::Checksum => f.write_str("torn or changed, its checksum is wrong"),
+            Self::Checksum => {
+                f.write_str("its checksum is wrong: the file is cut off or was changed")
+            }
             Self::Content => f.write_str("its values cannot be decoded"),
         }
     }
@@ -248,7 +254,7 @@ pub struct Store {
     /// Number of the newest generation. It is also the number of all writes. It is 0 before the
     /// first write.
     pub writes: u64,
-    /// Sum of the lengths of all writes so far, in bytes.
+    /// Sum of the lengths of all writes, in bytes.
     pub bytes: u64,
     /// Paths of the damaged files. The next write renames these files.
     damaged: Vec<PathBuf>,
@@ -271,8 +277,9 @@ impl Store {
     ///
     /// Before the first write, damaged files are renamed to `NAME.damaged`, so that an engineer can
     /// examine them. The start of the daemon does not rename them, for two reasons. The start would
-    /// have to wait for the disk. And a rename that the disk carries out late could remove a newer
-    /// file. A rename replaces an older `NAME.damaged`, so each name has at most one damaged file.
+    /// have to wait for the disk. And if the disk hangs and does the rename late, the rename could
+    /// remove a newer file. A rename replaces an older `NAME.damaged`, so at most one damaged file
+    /// is stored for each `NAME`.
     ///
     /// # Errors
     /// When the disk returns an error. The newest generation is still complete then.
@@ -281,7 +288,8 @@ impl Store {
         values: impl ExactSizeIterator<Item = (&'v str, Variable)>,
     ) -> io::Result<()> {
         for path in std::mem::take(&mut self.damaged) {
-            // If the rename fails, a later write overwrites the damaged file. That does no harm.
+            // If the rename fails, a later write overwrites the damaged file. Only the chance to
+            // examine the file is then lost.
             let _ = fs::rename(&path, path.with_added_extension("damaged"));
         }
         let file = encode(self.writes + 1, self.bytes, values);

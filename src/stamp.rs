@@ -1,9 +1,9 @@
 //! The stamp of a file: numbers and times of the file system that change when the file changes.
 //!
 //! A caller compares the present stamp with an earlier stamp to find out whether the file may have
-//! changed. The caller decides when to do this, and what follows from a change. Equal stamps do not
-//! prove equal contents. So no caller treats two contents as equal only because their stamps are
-//! equal.
+//! changed. The caller decides when to compare stamps, and what to do if they are different. Equal
+//! stamps do not prove equal contents. So no caller treats two contents as equal only because their
+//! stamps are equal.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use std::path::Path;
 /// does not exist or cannot be examined, callers use the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Number of the device that has the file system.
+    /// The kernel's number for the file system that contains the file (`st_dev`).
     pub device: u64,
     /// Number of the file in the file system.
     pub inode: u64,

@@ -2,8 +2,8 @@
 //!
 //! Only one daemon at a time can use the directory. A daemon locks the file `lock` in the directory
 //! at its start, and the lock is released when the daemon ends. The key `[state] dir` of the
-//! configuration is the path of the directory. This file does not define the content of the other
-//! files:
+//! configuration is the path of the directory. Other modules define the contents of the other files
+//! in the directory:
 //!
 //! | file or folder | content | module |
 //! |---|---|---|
@@ -38,8 +38,8 @@ use nix::fcntl::OFlag;
 /// contains the process number of this daemon.
 const LOCK: &str = "lock";
 
-/// Most bytes that are read from a lock file. A process number has at most 10 digits; the limit has
-/// room for additional text.
+/// The maximum number of bytes that this process reads from a lock file. A process number has at
+/// most 10 digits; the limit has room for additional text.
 const MAX_LOCK_BYTES: u64 = 32;
 
 /// A state directory that this process has locked. When the value is dropped, the lock is released.
@@ -49,7 +49,7 @@ pub struct Folder {
     /// The reason why the daemon could not write to the directory when it opened the directory;
     /// `None` if the daemon could write.
     trouble: Option<String>,
-    /// The lock. The lock stays locked until this value is dropped.
+    /// The lock on the directory. The drop of this value releases the lock.
     _lock: Lock,
 }
 
@@ -69,9 +69,9 @@ pub enum NotLocked {
     Io(io::Error),
 }
 
-/// How long this process waits for the lock of another process. The wait is needed for a start
-/// directly after a daemon was killed. A child of the killed daemon may be between `fork` and
-/// `exec`, and then has the lock file open for a moment longer.
+/// The longest time for which this process waits for a lock that another process has. The wait is
+/// needed for a start directly after a daemon was killed. A child of the killed daemon may be
+/// between `fork` and `exec`, and then has the lock file open for a moment longer.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 impl Lock {
@@ -104,8 +104,8 @@ impl Lock {
                 }
             }
         }
-        // The number is only used in messages, so an error is ignored here. If the disk is full,
-        // later writes report this.
+        // The number is only used in messages, so an error is ignored here. If the disk is full, a
+        // later write returns the error.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self(file))
     }
@@ -121,9 +121,9 @@ fn open_lock(path: &Path) -> io::Result<File> {
     options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
-/// Opens the file to lock if the disk cannot be written. This file is the lock file of the folder,
-/// or the folder itself if the lock file does not exist. To lock a file, the process need not write
-/// to the file.
+/// Opens a file that this process can lock although the disk cannot be written. This file is the
+/// lock file of the folder, or the folder itself if the lock file does not exist. To lock a file,
+/// the process need not write to the file.
 fn open_unwritable(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
@@ -182,8 +182,8 @@ impl Folder {
             NotLocked::Held(owner) => io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 format!(
-                    "another camshaft, process {owner}, uses it; give each daemon a [state] dir of \
-                     its own"
+                    "another camshaft, process {owner}, uses it; give each daemon a different \
+                     [state] dir"
                 ),
             ),
         })?;

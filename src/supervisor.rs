@@ -1,13 +1,14 @@
 //! The supervisor decides which programs may run.
 //!
-//! The supervisor is a pure function with memory. The inputs are levels: the content of the plugin
-//! folder, the operator's wish (run or hold), and the newest snapshot. The outputs are orders. If a
-//! level arrives twice, the second arrival changes nothing. A lost level does no harm: the next
-//! level has all facts. The instance numbers show to which instance a fact belongs.
+//! The supervisor is a pure function with memory. Its inputs are levels (states, not events): the
+//! content of the plugin folder, the operator's wish (run or hold), and the newest snapshot. The
+//! supervisor returns orders. If a level arrives twice, the second arrival changes nothing. A lost
+//! level does no harm, because the next level has all facts. The instance numbers show to which
+//! instance a fact belongs.
 //!
-//! The supervisor reads no clock, touches no file and compiles nothing. The supervisor never waits
-//! for the scan. If an order has no visible effect, the supervisor repeats it after
-//! [`ORDER_REPEAT`]. The scan rolls back a version that traps on probation; a snapshot reports it.
+//! The supervisor reads no clock, touches no file, compiles nothing and never waits for the scan.
+//! If an order has no visible effect, the supervisor repeats the order after [`ORDER_REPEAT`]. The
+//! scan rolls back a version that traps on probation, and the next snapshot reports the rollback.
 //!
 //! Next: `supervisor/plugin.rs` reconciles one plugin, `supervisor/history.rs` counts its traps.
 
@@ -35,11 +36,12 @@ use plugin::Plugin;
 use quarantine::Quarantine;
 
 /// The time after which an order without a visible effect is repeated: ten cycles of the usual 10
-/// ms. An order that found a full queue is retried soon, but a slow scan gets few repeats.
+/// ms. This time is short enough for an order that met a full queue, and long enough for a slow
+/// scan.
 pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
 
-/// The largest number of entries: all plugins, the same number of plugins that are leaving the
-/// scan, and the same number of names whose file is no module.
+/// The largest number of entries: one for each plugin, the same number for plugins that are leaving
+/// the scan, and the same number for names whose file is no module.
 const MAX_ENTRIES: usize = 3 * MAX_PLUGINS;
 
 /// The operator's wish for one plugin: run or hold.
@@ -66,16 +68,16 @@ pub enum Want {
 ///                    │ new bytes, release, a version stands in        ▼
 ///                    └────────────────────────────────────────── Quarantined
 /// ```
-/// New bytes are prepared while the old version stays Running. If the new bytes fail, the old
-/// version remains. If the new bytes trap on probation, the old version is Running again, and the
-/// new module is in quarantine. Unless `on_quarantine` is `safe`, a stored version runs in place of
-/// a quarantined file: the newest good version without a later trap. If the file is bad at a start,
-/// the version that ran last runs. If that version is lost, a stored version runs. Backoff also
-/// follows a failed start if the machine is the reason, or if the module ran before. If such starts
-/// fail as often as traps lead to quarantine, a stored version may run, and the module is in
-/// quarantine. From every state: hold ▶ Stopping ▶ Held, and file removed ▶ Stopping ▶ Stopped. A
-/// release ends a hold; without a hold, it ends the quarantine. Then the plugin starts like a new
-/// file.
+/// The old version stays Running while an instance of the new bytes is prepared, and if this
+/// preparation fails. If the new bytes trap on probation, the old version is Running again, and the
+/// new module is in quarantine. Unless `on_quarantine` is `safe`, a stored version stands in for a
+/// file in quarantine: the newest good version without a later trap. If the file is bad at a start,
+/// the version that ran last runs. If that version is lost, a stored version runs. A failed
+/// preparation also leads to Backoff if the machine is the reason, or if the module ran before. If
+/// preparations fail as often as traps lead to quarantine, the module is in quarantine, and a
+/// stored version may run. From every state: hold ▶ Stopping ▶ Held, and file removed ▶ Stopping ▶
+/// Stopped. A release ends a hold; without a hold, the release ends the quarantine. Then the plugin
+/// starts like a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum State {
@@ -83,13 +85,13 @@ pub enum State {
     Stopped,
     /// The operator holds the plugin, and no instance of the plugin is in the scan.
     Held,
-    /// An instance is being compiled and made. No working instance is in the scan.
+    /// An instance is being compiled and created. No working instance is in the scan.
     Preparing,
     /// An instance is ready and ordered into the scan, but no snapshot shows it yet.
     Starting,
     /// An instance is in the scan and polled. [`View::next`] may name the next version.
     Running,
-    /// An instance trapped or could not be made. The next instance is made at `restart_at`.
+    /// An instance trapped or could not be created. The next one is created at `restart_at`.
     Backoff {
         /// Monotonic time. In JSON: whole milliseconds.
         #[serde(rename = "restart_at_ms", serialize_with = "as_millis")]
@@ -124,16 +126,17 @@ pub struct Fact<'a> {
     /// The previous version, while the scan may still return to it.
     pub standby: Option<Generation>,
     /// The last instance that trapped on probation. If its number is above `generation`, the scan
-    /// rolled back to this instance. If below, this instance is a successor.
+    /// has returned from this instance to the instance `generation`. If its number is below,
+    /// `generation` is a later instance.
     pub rolled_back: Option<(Generation, Arc<Trap>)>,
 }
 
-/// An order of the supervisor. The daemon executes the order and need not remember it.
+/// An order of the supervisor. The daemon executes each order and need not store it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Compile the module and make an instance, outside of the scan. The daemon always answers with
-    /// [`Supervisor::prepared`]. The module is the file's module, the module that ran last, or a
-    /// stored module (see [`Supervisor::set_stored`]).
+    /// Compile the module and create an instance, outside of the scan. The daemon always answers
+    /// with [`Supervisor::prepared`]. The module is the file's module, the module that ran last, or
+    /// a stored module (see [`Supervisor::set_stored`]).
     Prepare {
         /// The plugin.
         name: String,
@@ -143,7 +146,7 @@ pub enum Action {
         generation: Generation,
     },
     /// Send the prepared instance to the scan, where it replaces the plugin's old instance. The
-    /// order is repeated until a snapshot shows the instance; the scan ignores a repeat.
+    /// supervisor repeats the order until a snapshot shows the instance; the scan ignores a repeat.
     Install {
         /// The plugin.
         name: String,
@@ -183,21 +186,21 @@ pub struct View<'a> {
     pub file: Option<ModuleHash>,
     /// The instance in the scan, even if it has trapped.
     pub running: Option<Version>,
-    /// The instance that is being made or ordered into the scan.
+    /// The instance that is being created, or that is ordered into the scan.
     pub next: Option<Version>,
     /// The module that ran last. The supervisor restarts this module if the file is bad.
     pub good: Option<ModuleHash>,
-    /// Whether the file's module is in quarantine. An older version may run meanwhile.
+    /// Whether the file's module is in quarantine. An older version may run in its place.
     pub quarantined: bool,
     /// Reason why the file's module is in quarantine.
     pub quarantine: Option<&'a str>,
-    /// The number of traps of the plugin since the supervisor has known it.
+    /// The number of traps of the plugin since the supervisor has had an entry for it.
     pub traps: u64,
     /// The last trap.
     pub last_trap: Option<&'a Trap>,
     /// The version that had the last trap, if it is known.
     pub trapped: Option<ModuleHash>,
-    /// Reason why the present file was not taken over.
+    /// Reason why the program of the present file does not run.
     pub refusal: Option<&'a Refusal>,
     /// Whether the supervisor tries the refused file again without the operator.
     #[serde(skip)]
@@ -216,7 +219,7 @@ pub struct Supervisor {
     context: StepContext,
 }
 
-/// The step context: the data that all plugins share during one step.
+/// The data that all plugins share during one step.
 #[derive(Debug, Default)]
 struct StepContext {
     /// The number of the newest instance; the next instance gets the next number.
@@ -227,7 +230,7 @@ struct StepContext {
 }
 
 impl Supervisor {
-    /// Returns a supervisor that knows no plugin yet.
+    /// Returns a supervisor without plugins.
     pub fn new(policy: RestartPolicy) -> Self {
         Self { policy, plugins: BTreeMap::new(), context: StepContext::default() }
     }
@@ -237,10 +240,10 @@ impl Supervisor {
         self.policy = policy;
     }
 
-    /// Records that the folder has this stable file content under that name, or no file.
-    ///
-    /// # Errors
-    /// There is no room for one more plugin, or the name breaks the rules.
+    /// Records that the folder has this content in a file of that name, or has no such file. The
+    /// content has not changed for some time.
+    /// || # Errors
+    /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn folder(&mut self, name: &str, file: Option<ModuleHash>) -> Result<(), Refusal> {
         match file {
             Some(hash) => self.entry(name)?.holds(plugin::File::Bytes(hash)),
@@ -253,20 +256,18 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Records that the file of that name is too large or cannot be read. The running version is
-    /// not touched, as after every refusal.
-    ///
-    /// # Errors
-    /// There is no room for one more plugin, or the name breaks the rules.
+    /// Records that the file of that name is too large or cannot be read. The running version
+    /// continues, as after every refusal.
+    /// || # Errors
+    /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn folder_refused(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(plugin::File::Unusable(refusal));
         Ok(())
     }
 
-    /// Takes the plugin out of the scan until a release. The file may be added later.
-    ///
-    /// # Errors
-    /// There is no room for one more plugin, or the name breaks the rules.
+    /// Takes the plugin out of the scan until a release. The hold is also valid for a later file.
+    /// || # Errors
+    /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn hold(&mut self, name: &str) -> Result<(), Refusal> {
         self.entry(name)?.want = Want::Hold;
         Ok(())
@@ -313,8 +314,8 @@ impl Supervisor {
         self.context.quarantine.contains(name, hash)
     }
 
-    /// Records the stored versions. `good` are good versions that have not trapped since they were
-    /// good, best first. `ran` is the version that ran when the daemon ended.
+    /// Records the stored versions. `good` has the versions that passed their probation and have
+    /// not trapped since then, best first. `ran` is the version that ran when the daemon ended.
     pub fn set_stored(&mut self, name: &str, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.set_stored(good, ran);
@@ -322,9 +323,8 @@ impl Supervisor {
     }
 
     /// Orders a new instance of the plugin at once. A refused file is tried again.
-    ///
-    /// # Errors
-    /// There is no such plugin, it is on hold, or it is in quarantine with no other version to run.
+    /// || # Errors
+    /// The plugin does not exist, is on hold, or is in quarantine without another version to run.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
         let view = plugin.view(name, &self.context, self.policy);
@@ -339,8 +339,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes the answer to [`Action::Prepare`]. A refusal may also come after [`Action::Install`],
-    /// if the instance was lost or the scan refused it.
+    /// Handles the answer to [`Action::Prepare`]. A refusal can also arrive after
+    /// [`Action::Install`], if the instance was lost or the scan refused the instance.
     pub fn prepared(&mut self, name: &str, generation: Generation, result: Result<(), Refusal>) {
         let made = result.is_ok();
         let expected =
@@ -352,7 +352,7 @@ impl Supervisor {
 
     /// Compares the wanted state with the actual state and returns orders. `now` is monotonic;
     /// `facts` are all facts of the newest snapshot. The daemon calls this function after each
-    /// change of a level, and at least every [`ORDER_REPEAT`].
+    /// change of a level, and at least once in each [`ORDER_REPEAT`].
     pub fn step(&mut self, now: Duration, facts: &[Fact<'_>]) -> Vec<Action> {
         let facts: BTreeMap<&str, &Fact<'_>> = facts.iter().map(|fact| (fact.name, fact)).collect();
         for name in facts.keys() {
@@ -378,7 +378,7 @@ impl Supervisor {
             .map(|(name, plugin)| (name.as_str(), plugin.view(name, &self.context, self.policy)))
     }
 
-    /// Returns the view of one plugin; `None` if the plugin is not known.
+    /// Returns the view of one plugin; `None` if the supervisor has no entry for the plugin.
     pub fn plugin(&self, name: &str) -> Option<View<'_>> {
         self.plugins.get(name).map(|plugin| plugin.view(name, &self.context, self.policy))
     }

@@ -12,11 +12,11 @@
 //! ```
 //!
 //! This file does not use the crate `sd-notify`, for three reasons. The crate reads the environment
-//! for each message, and a test cannot change the environment safely. The crate blocks. The crate
-//! does not support abstract sockets.
+//! for each message, and a test cannot change the environment safely. The functions of the crate
+//! can block. The crate does not support abstract sockets.
 //!
-//! This file does not receive sockets from systemd (`LISTEN_FDS`). It does not decide when the
-//! daemon is ready: `daemon` does. The unit file is `systemd/camshaft.service`.
+//! This file does not receive sockets from systemd (`LISTEN_FDS`). The module `daemon` decides when
+//! the daemon is ready. The unit file is `systemd/camshaft.service`.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -28,19 +28,20 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Longest status text, in bytes. systemd ignores a datagram of more than 4096 bytes. A quarter of
-/// 4096 bytes is enough, because `systemctl status` shows the text on one line.
+/// The maximum length of a status text, in bytes. systemd ignores a datagram of more than 4096
+/// bytes. A quarter of 4096 bytes is enough, because `systemctl status` shows the text on one line.
 const STATUS_BYTES_MAX: usize = 1024;
 
-/// Most queued messages while systemd does not accept messages. The limit has room for the messages
-/// of two reloads and a stop. If the queue is full, the oldest message is dropped, because newer
-/// messages make it obsolete.
+/// The maximum number of messages in the queue while systemd does not accept messages. The limit
+/// has room for the messages of two reloads and a stop. If the queue is full, the oldest message is
+/// dropped, because newer messages make it obsolete.
 const UNSENT_MAX: usize = 8;
 
 /// Sends the state of the daemon to systemd.
 #[derive(Debug)]
 pub struct Notifier {
-    /// The socket of this process and the address of systemd; `None` if no messages are to be sent.
+    /// The socket of this process and the address of systemd; `None` if this process sends no
+    /// messages.
     peer: Option<(UnixDatagram, SocketAddr)>,
     /// The messages that systemd has not accepted yet, oldest first.
     unsent: VecDeque<String>,
@@ -190,7 +191,7 @@ impl Watchdog {
 
     /// Creates the watchdog from the variables `WATCHDOG_USEC` and `WATCHDOG_PID` and the number of
     /// this process. The manual page sd_watchdog_enabled(3) has the rules. Returns `None` if the
-    /// time limit is missing or not valid, or if `WATCHDOG_PID` is another process.
+    /// time limit is missing or not valid, or if `WATCHDOG_PID` is the number of another process.
     pub fn from_values(timeout_us: Option<&str>, pid: Option<&str>, own_pid: u32) -> Option<Self> {
         let timeout_us: u64 = timeout_us?.parse().ok().filter(|&us| us > 0 && us < u64::MAX)?;
         if pid.is_some_and(|pid| pid.parse() != Ok(own_pid)) {

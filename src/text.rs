@@ -1,5 +1,5 @@
-//! Functions for texts that people read: texts from outside are made safe, misspelt words get a
-//! hint, and numbers get their nouns.
+//! Functions for texts that people read. They make texts from outside safe, find the known word
+//! that is similar to a misspelt word, and write numbers with their nouns.
 //!
 //! Only functions that several modules need in the same form are here. The module that prints or
 //! logs a message makes the message itself.
@@ -73,8 +73,8 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
     let most = (len / 3).max(1);
     known
         .into_iter()
-        // The difference in length is never greater than the distance. It is faster to compute, so
-        // it is checked first.
+        // The difference in length is never greater than the distance. The difference is faster to
+        // compute, so this code checks the difference first.
         .filter(|known| known.chars().count().abs_diff(len) <= most)
         .map(|known| (strsim::damerau_levenshtein(word, known), known))
         .filter(|&(distance, _)| distance <= most)

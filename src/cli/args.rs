@@ -4,8 +4,8 @@
 //! Help, shell completions and man pages are all generated from these types. The longer text below
 //! the help of a verb is in `help.rs`.
 //!
-//! This file only parses. `cli.rs` calls the function of each verb, and this function is in the
-//! file of the verb's subject.
+//! This file only parses. `cli.rs` calls the function of each verb. The functions are in the files
+//! of their subjects, such as `point.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::control::MAX_RECEIPTS;
 use crate::name::{DeviceName, NoName, PluginName, PointName};
 use crate::process::image::Value;
 
-/// The configuration file if the command line names no other.
+/// The configuration file, if the command line names none.
 pub(super) const CONFIG: &str = "config/camshaft.toml";
 
 /// Text below the general help.
@@ -32,9 +32,9 @@ const AFTER: &str = "\
 Examples:
   camshaft                          run the daemon on config/camshaft.toml
   camshaft check my.toml tank.wasm  find mistakes without running anything
-  camshaft status --watch           what runs, and how fast
-  camshaft deploy tank.wasm         new code takes over between two scans
-  camshaft history tank             what happened to it, and when
+  camshaft status --watch           which programs run, and how fast
+  camshaft deploy tank.wasm         the new code takes over between two cycles
+  camshaft history tank             what happened to the plugin tank, and when
   camshaft fault plant freeze       practise a failure on a simulated device
 
 Exit codes:
@@ -68,7 +68,7 @@ pub(super) struct Reach {
 /// One plugin of a daemon.
 #[derive(Debug, Group)]
 pub(super) struct Named {
-    /// Name of the plugin: its file without .wasm
+    /// Name of the plugin: the name of its file without .wasm
     pub(super) name: PluginName,
     #[command(flatten)]
     pub(super) reach: Reach,
@@ -92,14 +92,14 @@ pub(super) enum Verb {
         /// Configuration file of the daemon
         #[arg(default_value = CONFIG)]
         config: PathBuf,
-        /// Run no plugin before `camshaft recover`: scan, devices and safe outputs only
+        /// Run no plugin before `camshaft recover`: only scan and devices run, with safe outputs
         #[arg(long)]
         no_plugins: bool,
     },
     /// Check configurations and modules without running anything
     #[command(after_help = CHECK_HELP)]
     Check {
-        /// Configurations and modules [default: the one of --config, or config/camshaft.toml]
+        /// Configurations and modules [default: that of --config, or config/camshaft.toml]
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
         /// Compare modules with the limits of this configuration
@@ -109,7 +109,7 @@ pub(super) enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show what the daemon does: scan, devices, plugins
+    /// Show the state of the daemon: scan, devices, plugins
     Status {
         /// Redraw twice a second until Ctrl-C
         #[arg(long, conflicts_with = "json")]
@@ -127,13 +127,13 @@ pub(super) enum Verb {
     /// End a program's hold, or its quarantine if it is not held
     #[command(after_help = RELEASE_HELP)]
     Release(Named),
-    /// Replace a program's instance by a new one of the same code, or restart the machine cold
+    /// Replace a program's instance by a new instance of the same code, or restart all programs
     #[command(after_help = RESTART_HELP)]
     Restart {
-        /// Name of the plugin: its file without .wasm
+        /// Name of the plugin: the name of its file without .wasm
         #[arg(required_unless_present = "cold", conflicts_with = "cold")]
         name: Option<PluginName>,
-        /// Restart all programs, with all declared variables at their initial values and no others
+        /// Restart all programs, with initial values of declared variables; forget other variables
         #[arg(long)]
         cold: bool,
         #[command(flatten)]
@@ -142,7 +142,7 @@ pub(super) enum Verb {
     /// Give retained variables their initial values, also on disk
     #[command(after_help = RESET_HELP)]
     Reset {
-        /// Reset the retained variables (required, so that a slip resets nothing)
+        /// Reset the retained variables (required, to prevent a reset by mistake)
         #[arg(long, required = true)]
         retain: bool,
         #[command(flatten)]
@@ -150,7 +150,7 @@ pub(super) enum Verb {
     },
     /// End recovery: let the plugins run
     Recover(Reach),
-    /// Read the configuration file again and take over what can change live
+    /// Read the configuration file again and take over the changes that need no restart
     #[command(after_help = RELOAD_HELP)]
     Reload(List),
     /// Show what a reload would do
@@ -170,7 +170,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         list: List,
     },
-    /// Delete a plugin's file; its program leaves and its outputs become safe
+    /// Delete a plugin's file; its program is stopped and its outputs become safe
     Remove(Named),
     /// List points with value, quality and owner
     Points(List),
@@ -181,18 +181,18 @@ pub(super) enum Verb {
     Set {
         /// Name of the point or variable
         name: String,
-        /// true, false, on, off or a number, for a point in its unit
+        /// true, false, on, off or a number; for a point, a number in its unit
         #[arg(allow_negative_numbers = true, value_parser = value)]
         value: Value,
         #[command(flatten)]
         reach: Reach,
     },
-    /// Give a point a value whatever its device or program says, for a while
+    /// Give a point a value for a limited time, instead of that of its device or program
     #[command(after_help = FORCE_HELP)]
     Force(Force),
     /// End a force
     Unforce(Unforce),
-    /// List what is forced, by whom, for how long and why
+    /// List the forced points: by whom, for how long and why
     Forces(List),
     /// Make a simulated device fail, or end its fault
     #[command(after_help = FAULT_HELP)]
@@ -202,7 +202,7 @@ pub(super) enum Verb {
         /// disconnect, freeze, slow, garbage or hang
         #[arg(required_unless_present = "clear", conflicts_with = "clear")]
         kind: Option<String>,
-        /// Settings of that kind
+        /// Settings of this kind of fault
         #[arg(value_name = "KEY=VALUE", value_parser = setting, conflicts_with = "clear")]
         settings: Vec<(String, serde_json::Value)>,
         /// End the fault of the device
@@ -214,21 +214,21 @@ pub(super) enum Verb {
     /// Run a module offline against recipes, in virtual time
     #[command(after_help = TEST_HELP)]
     Test(Test),
-    /// Run a crash report again, offline: does the module trap at the same place?
+    /// Repeat the cycles of a crash report offline: does the module trap at the same place?
     #[command(after_help = REPLAY_HELP)]
     Replay(Replay),
-    /// Read, write and find the units of a Modbus, by hand and without a daemon
+    /// Read, write and find Modbus units, without a daemon
     #[command(subcommand)]
     Modbus(Modbus),
-    /// Print completions for a shell
+    /// Print the completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
-        /// Which shell
+        /// Name of the shell
         shell: Shell,
     },
     /// Print the man page
     Man {
-        /// Write this page and one for each verb into a folder instead
+        /// Write the man page and one page for each verb into this folder instead
         #[arg(long, value_name = "FOLDER")]
         dir: Option<PathBuf>,
     },
@@ -311,7 +311,7 @@ pub(super) struct Replay {
     pub(super) json: bool,
 }
 
-/// How long to wait for what becomes of a version.
+/// How long to wait for the outcome of a version.
 #[derive(Debug, Group)]
 pub(super) struct Waiting {
     /// Wait also for the end of the probation: exit code 1 if the version traps or is replaced
@@ -327,7 +327,7 @@ pub(super) struct Waiting {
 pub(super) struct Deploy {
     /// The module
     pub(super) file: PathBuf,
-    /// Name of the plugin [default: the file's, without .wasm]
+    /// Name of the plugin [default: the name of the file, without .wasm]
     #[arg(long, value_parser = plugin)]
     pub(super) name: Option<PluginName>,
     #[command(flatten)]
@@ -341,10 +341,10 @@ pub(super) struct Deploy {
 pub(super) struct Rollback {
     /// Name of the plugin
     pub(super) name: PluginName,
-    /// First digits of the version's hash [default: the newest other good version that is kept]
+    /// First digits of the version's hash [default: the newest other good version in the store]
     #[arg(long, value_name = "HASH")]
     pub(super) to: Option<String>,
-    /// Take the version even if it is bad, and end its quarantine
+    /// Return to the version even if it is bad, and end its quarantine
     #[arg(long, requires = "to")]
     pub(super) even_bad: bool,
     #[command(flatten)]
@@ -356,7 +356,7 @@ pub(super) struct Rollback {
 /// Whose history, and how much of it.
 #[derive(Debug, Group)]
 pub(super) struct History {
-    /// Name of a plugin, point, variable or device, also of a removed one [default: all]
+    /// Name of a plugin, point, variable or device, present or removed [default: all]
     pub(super) name: Option<String>,
     /// How many of the newest lines to print, at most 1000
     #[arg(short = 'n', long, value_name = "N", default_value = "20", value_parser = limit)]
@@ -372,7 +372,7 @@ pub(super) fn plugin(text: &str) -> Result<PluginName, NoName> {
 
 /// Parses the number of receipts to list.
 fn limit(text: &str) -> Result<usize, String> {
-    let wanted = || format!("wanted is a number from 1 to {MAX_RECEIPTS}");
+    let wanted = || format!("expected a number from 1 to {MAX_RECEIPTS}");
     text.parse().ok().filter(|limit| (1..=MAX_RECEIPTS).contains(limit)).ok_or_else(wanted)
 }
 

@@ -1,7 +1,7 @@
 //! `camshaft check`: checks configurations and modules without running a program.
 //!
 //! Configurations are checked by the loader of the daemon. Modules may be hostile, so the compile
-//! worker checks them in a process of its own. This file does the rest:
+//! worker checks them in a separate process. This file does the rest:
 //! - selects the limits for the modules,
 //! - checks whether each configured plugin has a file,
 //! - prints the results.
@@ -82,7 +82,7 @@ enum Verdict {
     },
 }
 
-/// The configurations of this call, with the problems of those that are wrong.
+/// The result of reading each configuration of this call: the configuration or its problems.
 type Loaded<'f> = BTreeMap<&'f Path, Result<Config, Problems>>;
 
 /// The limits for the modules of this call.
@@ -197,7 +197,7 @@ fn missing_files(config: &Config) -> Vec<String> {
         Ok(held) => held,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return vec![format!(
-                "plugins.dir: there is no {shown} yet; it is created at the start"
+                "plugins.dir: there is no {shown} yet; the daemon creates it at its start"
             )];
         }
         Err(error) => return vec![format!("plugins.dir: {shown} cannot be read: {error}")],
@@ -208,7 +208,7 @@ fn missing_files(config: &Config) -> Vec<String> {
     let missing = config.live.programs.iter().filter(|(name, _)| !held.contains(&**name));
     let note = |name: &str| {
         let hint = match nearest(name, others.iter().copied()) {
-            Some(near) => format!("; {near}.wasm is there, which has no entry"),
+            Some(near) => format!("; the folder has {near}.wasm, which has no entry"),
             None => String::new(),
         };
         format!("plugin[{name}]: there is no {name}.wasm in {shown}{hint}")

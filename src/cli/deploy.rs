@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The daemon carries out the order after it has answered. For this reason, each verb watches the
-//! plugin until the outcome is known. `outcome.rs` decides what counts as an outcome.
+//! plugin until the outcome is known. `outcome.rs` decides which states of the plugin are an
+//! outcome.
 //!
 //! Example of the output of `camshaft deploy`:
 //!
@@ -42,7 +43,8 @@ const MOST_MODULE_BYTES: u64 = 1 << 30;
 /// time the file must contain a version that is not the old version and not the deployed version.
 const REPLACED: Duration = Duration::from_secs(3);
 
-/// Runs the verb `camshaft deploy`. If the version already runs, only the probation is waited for.
+/// Runs the verb `camshaft deploy`. If the version already runs, the verb waits only for the end of
+/// the probation.
 pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> CommandResult {
     let (client, shown) = (client(what.reach), what.file.display().to_string());
     let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{shown}: {error}"));
@@ -61,7 +63,7 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> CommandResult {
         outcome::moves(&client, &name, &format!("version {version} to run")).await?;
         let (probation, lacks) = (on_probation(view), lacks(view));
         let already = match view.polls {
-            0 => ": it has its seat already, and was not polled yet",
+            0 => " is already in the scan, but was not polled yet",
             _ => " runs already",
         };
         screen.print(&format!("{name}: version {version}{already}{probation}\n{lacks}"))?;
@@ -73,7 +75,8 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> CommandResult {
 /// Returns the plugin name for a file: the name of the file without `.wasm`.
 fn name_of(file: &Path) -> Result<PluginName, String> {
     let stem = file.file_stem().map(OsStr::to_string_lossy).unwrap_or_default();
-    plugin(&stem).map_err(|why| format!("the name of a plugin: {why}; give it another with --name"))
+    plugin(&stem)
+        .map_err(|why| format!("the name of a plugin: {why}; choose another name with --name"))
 }
 
 /// Runs the verb `camshaft rollback`.
@@ -88,7 +91,7 @@ pub(super) async fn roll_back(what: Rollback, screen: &mut Screen) -> CommandRes
 pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) -> CommandResult {
     let client = client(reach);
     client.remove(&name).await?;
-    // A plugin that is held stays in the list even without a file.
+    // The list contains a held plugin even if the plugin has no file.
     let is_out = |view: &PluginView| view.file_hash.is_none() && view.hash.is_none();
     let is_gone = |view: Option<&PluginView>| view.is_none_or(is_out).then_some(());
     match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
@@ -145,11 +148,11 @@ impl<'w> Wait<'w> {
             Err(Some(seen)) if self.is_unpolled(&seen) => {
                 outcome::moves(self.client, name, &wanted).await?;
                 if self.how.wait {
-                    let why = "it is in the scan, and was not polled yet";
+                    let why = "it is in the scan, but was not polled yet";
                     return Err(failed(name, version, "is not proved", why));
                 }
                 return Ok(screen.print(&format!(
-                    "{name}: version {version}: it is in the scan, and was not polled yet{}\n{}",
+                    "{name}: version {version} is in the scan, but was not polled yet{}\n{}",
                     on_probation(&seen),
                     lacks(&seen)
                 ))?);
@@ -190,9 +193,9 @@ impl<'w> Wait<'w> {
         view.state == PluginState::Running && is_it && view.polls == 0
     }
 
-    /// Returns the failure of a version whose file was replaced. The file must have contained no
-    /// module, or a third version, for the time [`REPLACED`]. The old version and the deployed
-    /// version do not count.
+    /// Returns the failure of a version whose file was replaced. For the time [`REPLACED`], the
+    /// file must have contained no module, or a version that is neither the old version nor the
+    /// deployed version.
     fn replaced(&self, view: &PluginView, since: &Cell<Option<Instant>>) -> Option<Fate> {
         let Some(why) = outcome::instead(view, self.hash, self.before) else {
             since.set(None);

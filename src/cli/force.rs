@@ -21,8 +21,8 @@ use crate::control::{ForceOrder, ForceView};
 
 use Side::{Left, Right};
 
-/// Runs the verb `camshaft force`. An output can be forced while it is safe; the text then says
-/// that the force waits.
+/// Runs the verb `camshaft force`. An output can be forced while the output is safe. In this case
+/// the printed text says that the force waits.
 pub(super) async fn force(what: Force, screen: &mut Screen) -> CommandResult {
     let Force { point, value, lasting, forever, owner, reason, reach } = what;
     let owner = owner.unwrap_or_else(user);

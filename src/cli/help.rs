@@ -1,15 +1,15 @@
 //! The text below the help of each verb: details and examples.
 //!
 //! The grammar is in `args.rs`. The one-line help of each verb and each flag is in `args.rs` too.
-//! These texts add what does not fit into one line. The examples are not tested here.
+//! These texts contain the details that do not fit into one line. No test runs the examples.
 
 /// Text below the help of `check`.
 pub(super) const CHECK_HELP: &str = "\
-A file whose name ends in .toml is a configuration; every other file is a module. Modules are
-compared with the limits of --config. Without --config, the limits are those of the one
-configuration among the files, or else the default limits. The output says which limits these are.
-A note is about something that is allowed but is almost certainly a slip, such as two points in one
-place. It does not change the exit code.
+A file whose name ends in .toml is a configuration; every other file is a module. The command
+compares modules with the limits of --config. Without --config, the limits are those of the checked
+configuration, if exactly one is checked, or else the default limits. The output names the limits.
+A note is about an entry that is valid but almost certainly a mistake, such as two points at one
+register. Notes do not change the exit code.
 
 Examples:
   camshaft check config/camshaft.toml plugins/*.wasm
@@ -17,14 +17,15 @@ Examples:
 
 /// Text below the help of `deploy`.
 pub(super) const DEPLOY_HELP: &str = "\
-The daemon writes the whole file or none of it, then treats it like any other new file.
-If the code cannot run, the old version goes on and the exit code is 1.
+The daemon writes the complete file or changes nothing. After that, the daemon treats the file like
+any other new file in the plugin folder. If the new version cannot run, the old version continues
+and the exit code is 1.
 
-A new version is on probation first, for 5 s and 100 polls by default ([plugins.swap]). If it traps
-during that time, the version before it runs again, with its state. A deploy ends when the new
-version runs, and says how long the probation lasts. With --wait, which scripts should use, the
-deploy ends when the probation ends; the exit code is 1 if the version has trapped or was taken
-back.
+The new version is on probation for 5 s and 100 polls by default ([plugins.swap]). If the new
+version traps on probation, the previous version runs again, with its state from before the swap.
+The command ends when the new version runs, and prints how long the probation lasts. With --wait,
+the command ends when the probation ends. The exit code is then 1 if the version has trapped or was
+replaced. Scripts should use --wait.
 
 Examples:
   camshaft deploy build/v2.wasm --name tank
@@ -32,31 +33,32 @@ Examples:
 
 /// Text below the help of `history`.
 pub(super) const HISTORY_HELP: &str = "\
-The list is about everything, or about one plugin, point, variable or device. The oldest line is
-first and the newest is last; times are in UTC. When the same trap or refusal comes many times in a
-row, the list has the first five of them, and then the 8th, the 16th, the 32nd and so on.
+The list contains all events and orders, or those of one plugin, point, variable or device. The
+oldest line is first and the newest is last; times are in UTC. If the same trap or refusal occurs
+many times in a row, the list contains the first five, and then the 8th, the 16th, the 32nd and so
+on.
 
-Each order (set, force, deploy, hold and so on) has a line with the user who gave it and the values
-before and after. The line is under the name of the plugin, point, variable or device that the order
-is about. An order given with sudo has the user root. A script may give the same order all the time
-(set, restart, fault). After 20 lines about one target, there is one line every 10 minutes, which
-says how many orders it stands for.
+Each order (set, force, deploy, hold and so on) has a line with the user who gave the order, and
+the values before and after the order. NAME selects the orders for the plugin, point, variable or
+device of this name. The user of an order with sudo is root. If a script repeats an order (set,
+restart, fault), the list contains the first 20 orders for one target. After that, it contains one
+line every 10 minutes, with the number of orders in this time.
 
 Examples:
   camshaft history
   camshaft history tank -n 100
-  camshaft history tank.level            who has set or forced it
+  camshaft history tank.level            who has set or forced this point
   camshaft history --json -n 1000 | jq '.[] | select(.kind == \"refused\")'";
 
 /// Text below the help of `rollback`.
 pub(super) const ROLLBACK_HELP: &str = "\
-The daemon keeps the last five good versions of each plugin. A version is good when it has survived
-its probation. If a version traps on probation, the daemon itself lets the version before it run
-again. This verb is for mistakes that show later. As in any swap, the version that takes over gets
-the state of the one that runs.
+The daemon stores the last five good versions of each plugin. A version is good when it has survived
+its probation. If a version traps on probation, the daemon itself returns to the previous version.
+Use this command for mistakes that you notice later. As in any swap, the version that takes over
+gets the state of the version that runs.
 
-A version that trapped after its probation, or is in quarantine, is bad. It comes back only if you
-name it with --to and give --even-bad. `camshaft versions` lists all versions.
+A version that trapped after its probation, or that is in quarantine, is bad. To return to a bad
+version, name the version with --to and add --even-bad. `camshaft versions` lists all versions.
 
 Examples:
   camshaft rollback tank
@@ -65,12 +67,12 @@ Examples:
 
 /// Text below the help of `versions`.
 pub(super) const VERSIONS_HELP: &str = "\
-A version is unproven until it has survived its probation, and good after that. It is doubtful while
-it does not write an output that a good version before it wrote. It is bad once it has trapped or is
-in quarantine. The daemon keeps the last five good versions of each plugin; a bad or doubtful one
-never takes the place of a good one.
+A version is unproven until it has survived its probation, and good after that. A version is
+doubtful while it does not write an output that an earlier good version wrote. A version is bad if
+it has trapped or is in quarantine. The daemon stores the last five good versions of each plugin. A
+bad or doubtful version never replaces a good version in this store.
 
-A bad version is good again when it survives another probation, after `camshaft release` or
+A bad version becomes good again if it survives another probation, after `camshaft release` or
 `camshaft rollback --even-bad`. With [plugins.restart] on_quarantine = \"last_good\", the newest
 good version runs while the file is in quarantine.
 
@@ -80,27 +82,28 @@ Examples:
 
 /// Text below the help of `run`.
 pub(super) const RUN_HELP: &str = "\
-Recovery: with --no-plugins, or after 3 abnormal ends within 10 minutes, the scan runs with its
-devices and every output is safe. No plugin runs until an operator gives `camshaft recover`. An end
-is abnormal if it was no orderly stop, for example a watchdog, a panic or a kill. A power cut is not
-an abnormal end, because it ends the machine too. Power cuts are counted separately, as [recovery]
-in the configuration says.";
+In recovery the scan and the devices run, and every output is safe. No plugin runs until an operator
+enters `camshaft recover`. Recovery begins with --no-plugins, or after 3 abnormal ends of the daemon
+within 10 minutes. An end is abnormal if it was no orderly stop, for example a watchdog, a panic or
+a kill. A power cut is not an abnormal end, because the whole machine goes down. Power cuts are
+counted separately. The section [recovery] of the configuration sets the two limits.";
 
 /// Text below the help of `release`.
 pub(super) const RELEASE_HELP: &str = "\
-If the plugin is held, its hold ends and nothing else changes. A file that was in quarantine stays
-there, and the answer says so. If the plugin is not held, its quarantine ends. What was known
-against its versions is forgotten too: each is good again when it proves itself.
+If the plugin is held, the command ends the hold and changes nothing else. A file in quarantine
+stays in quarantine, and the command reports this. If the plugin is not held, the command ends its
+quarantine. The daemon then also forgets that versions of the plugin were bad. Each of these
+versions is good again after it has survived a probation.
 
 Examples:
   camshaft release tank";
 
 /// Text below the help of `restart`.
 pub(super) const RESTART_HELP: &str = "\
---cold concerns the whole machine. Every program is taken out and every output becomes safe. All
-variables that a [[variable]] declares get their initial values, retained ones also on disk.
-Variables that programs have made are forgotten, with their types. Then all programs that are not
-held start anew.
+With --cold, the daemon stops every program, and every output becomes safe. All variables with an
+entry [[variable]] get their initial values; for retained variables, also on disk. The daemon
+forgets variables that programs have made, with their types. After that, all programs that are not
+held start again.
 
 Examples:
   camshaft restart tank
@@ -108,16 +111,16 @@ Examples:
 
 /// Text below the help of `reload`.
 pub(super) const RELOAD_HELP: &str = "\
-The daemon watches the file and reloads it by itself a moment after it was saved. SIGHUP does the
-same. The daemon first checks the whole file. A file with a mistake changes nothing, and the last
-good configuration stays in force. Period, budgets, plugins, variables, devices and their points
-change between two cycles. A device that has changed begins anew, and the others go on. An output
-that is removed is made safe first.
+The daemon watches the file, and reloads it by itself a moment after you save it. SIGHUP has the
+same effect. The daemon first checks the whole file. If the file has a mistake, nothing changes, and
+the last good configuration stays in force. Period, budgets, plugins, variables, devices and their
+points change between two cycles. A device whose keys have changed starts again; the other devices
+continue. An output that the new file removes gets its safe value first.
 
-Some changes wait for a restart: what is tied to the process, and which variables are retained. The
-whole file waits for a restart if a point would get another address or type, or if a new point would
-lie in the place of another, because programs use addresses. That is also true for points that an
-earlier reload has removed: such a point comes back as it was, or after a restart.
+Settings of the process, and changes of which variables are retained, wait for a restart of the
+daemon. All changes except log.level wait if a point would get another address or type, because
+programs use the address and type. All changes also wait if the file adds a removed point with
+another address or type, or a new point at the address of a different point.
 
 Examples:
   camshaft diff
@@ -126,18 +129,18 @@ Examples:
 /// Text below the help of `diff`.
 pub(super) const DIFF_HELP: &str = "\
 Compares the file on disk with the configuration that is in force in the daemon, and changes
-nothing. To check a file before you put it in place, use `camshaft check`.";
+nothing. To check a file before you install it, use `camshaft check`.";
 
 /// Text below the help of `reset`.
 pub(super) const RESET_HELP: &str = "\
 Retained variables get their initial values: in memory between two cycles, and in both files on
-disk. Programs go on running. A program that keeps a value in its own memory may write it again. To
-start the programs anew as well, use `camshaft restart --cold`.";
+disk. Programs continue to run. A program that has a copy of a value in its own memory may write
+this value again. To restart the programs too, use `camshaft restart --cold`.";
 
 /// Text below the help of `set`.
 pub(super) const SET_HELP: &str = "\
-If a program writes the variable in every cycle, it has the program's value again a cycle later.
-If a point and a variable have the same name, the point is set.
+If a program writes the variable in every cycle, the program overwrites the new value one cycle
+later. If a point and a variable have the same name, the command sets the point.
 
 Examples:
   camshaft set button.start true
@@ -146,10 +149,11 @@ Examples:
 
 /// Text below the help of `force`.
 pub(super) const FORCE_HELP: &str = "\
-Programs see the value of a forced input, and the device gets the value of a forced output. Both
-points are shown as forced. When the force ends, the value of the device or of the program counts
-again. Safe outranks a force: an output whose program is held, has trapped or lacks an input is
-safe, even if it is forced. A force stays when the program is swapped, and ends with the daemon.
+Programs read the value of a forced input, and the device gets the value of a forced output. The
+quality of a forced point is `forced`. When the force ends, the point again has the value of the
+device or of the program. A safe value has priority over a force: an output whose program is held,
+has trapped or has a bad required input is safe, even if the output is forced. A force continues
+when the program is swapped, and ends with the daemon.
 
 Examples:
   camshaft force pump.run true --for 10m --reason 'test of the seal'
@@ -163,9 +167,9 @@ Examples:
   camshaft fault plant disconnect
   camshaft fault plant slow delay=200ms
   camshaft fault plant garbage seed=7
-  camshaft fault plant hang for=1s     the whole scan stalls: devices make outputs safe. A scan that
-                                       stalls for scan.stall_exit (2s) ends the daemon. That counts
-                                       as an abnormal end, and a service manager starts it again
+  camshaft fault plant hang for=1s     the whole scan stalls, and devices make outputs safe. If the
+                                       stall lasts for scan.stall_exit (2s), the daemon ends. This
+                                       is an abnormal end, after which systemd restarts the daemon
   camshaft fault plant --clear";
 
 /// Text below the help of `test`.
@@ -181,18 +185,18 @@ Example:
 
 /// Text below the help of `replay`.
 pub(super) const REPLAY_HELP: &str = "\
-The exit code is 0 if the module traps again at the same place, and 1 if it does not.
-The report has the limits of the plugin. The replay lowers limits that are above the defaults, or
-above those of --config, and says which.
+The exit code is 0 if the module traps again at the same place, and 1 if not. The report contains
+the limits of the plugin. If such a limit is above the default limit, or above that of --config, the
+replay lowers the limit and prints a line about it.
 
 Example:
   camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";
 
 /// Text below the help of `modbus read`.
 pub(super) const MODBUS_READ_HELP: &str = "\
-Registers are shown in hexadecimal digits, and as values of the type in every order that their
-bytes can have on the wire. A is the most significant byte. The column whose values make sense shows
-the right order.
+The command prints registers in hexadecimal digits. It also prints the value of the registers for
+each order in which their bytes can be sent; --type is the type of the value. In the name of an
+order, A is the most significant byte. The column with sensible values shows the right order.
 
 Examples:
   camshaft modbus read tcp://10.0.0.7 holding 0 4
@@ -201,8 +205,8 @@ Examples:
 
 /// Text below the help of `modbus write`.
 pub(super) const MODBUS_WRITE_HELP: &str = "\
-The unit has acknowledged the values that are printed. Only reading them shows whether it keeps
-them.
+The command prints the values that the unit has acknowledged. To find out whether the unit has
+stored these values, read them with `camshaft modbus read`.
 
 Examples:
   camshaft modbus write tcp://10.0.0.7 holding 100 421
@@ -211,9 +215,10 @@ Examples:
 
 /// Text below the help of `modbus scan`.
 pub(super) const MODBUS_SCAN_HELP: &str = "\
-Each unit is asked once for holding register 0, and has 200ms to answer unless --timeout says
-otherwise. An exception is an answer, unless a gateway gives it for a unit that it does not reach.
-On a serial line, a unit that is absent takes twice as long.
+The command reads holding register 0 of each unit once. It waits 200ms for each answer, or the time
+of --timeout. The command also lists a unit that answers with an exception, except if the exception
+comes from a gateway that cannot reach the unit. On a serial line, an absent unit takes twice the
+time.
 
 Examples:
   camshaft modbus scan tcp://10.0.0.7

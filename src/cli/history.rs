@@ -82,7 +82,7 @@ fn words(receipt: &Receipt) -> (Style, &'static str, String) {
             (Style::Bad, "trapped", format!("{trap}{}", in_a_row(*count)))
         }
         Event::Reported { file } => {
-            (Style::Plain, "reported", format!("`camshaft replay {file}` runs the trap again"))
+            (Style::Plain, "reported", format!("`camshaft replay {file}` repeats the trap"))
         }
         Event::Quarantined { reason } => (Style::Bad, "quarantined", reason.clone()),
         Event::Held { by, who } => (Style::Warn, "held", by_whom(*by, who.as_ref())),
@@ -92,15 +92,18 @@ fn words(receipt: &Receipt) -> (Style, &'static str, String) {
             let version = receipt.hash.as_deref().map(short);
             (style, ordered.order.name(), ordered.sentence(version, old))
         }
-        Event::Removed => (Style::Warn, "removed", "its file is gone".into()),
+        Event::Removed => (Style::Warn, "removed", "its file was deleted".into()),
         Event::Rollback => {
-            (Style::Bad, "rollback", "the version before runs again, with its state".into())
+            let details = "the previous version runs again, with its state from before the swap";
+            (Style::Bad, "rollback", details.into())
         }
         Event::StandsIn => {
             let old = old.unwrap_or("the file");
             (Style::Warn, "stands_in", format!("runs in place of {old}, which is bad"))
         }
-        Event::Stopped => (Style::Warn, "stopped", "out of the scan, its outputs go safe".into()),
+        Event::Stopped => {
+            (Style::Warn, "stopped", "out of the scan; its outputs become safe".into())
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Verbs for the whole machine: cold restart, reset of retained values, recovery, reload and diff.
 //!
-//! The daemon answers such an order after the variables have their new values. Programs may still
-//! be starting then; `camshaft plugins` shows their states. The help in `args.rs` explains the
-//! verbs to the user.
+//! The daemon answers a cold restart or a reset after the variables have their new values. At that
+//! time, programs may still be starting; `camshaft plugins` shows their states. The help in
+//! `args.rs` explains the verbs to the user.
 //!
 //! Example of the output of `camshaft restart --cold`:
 //!
 //! ```text
 //! restarted cold: variables have their initial values, programs start
-//! held, and stay out: blink
+//! held, so not started: blink
 //! ```
 
 use super::args::List;
@@ -40,7 +40,7 @@ async fn starts(client: &Client, screen: &Screen) -> String {
 /// Returns a text that says which programs start, and which programs do not start and why.
 fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
     if is_recovering {
-        return "programs stay out for recovery, until `camshaft recover`\n".into();
+        return "no program starts before `camshaft recover`\n".into();
     }
     let why = |view: &PluginView| match (view.want, view.state) {
         (Want::Hold, _) => Some("held"),
@@ -53,7 +53,7 @@ fn who(is_recovering: bool, plugins: &[PluginView]) -> String {
         let out = plugins.iter().filter(|view| why(view) == Some(reason));
         let names = out.map(|view| legible(&view.name)).collect::<Vec<_>>().join(", ");
         if !names.is_empty() {
-            text += &format!("{reason}, and stay out: {names}\n");
+            text += &format!("{reason}, so not started: {names}\n");
         }
     }
     text
@@ -69,7 +69,7 @@ pub(super) async fn reset_retain(client: &Client, screen: &mut Screen) -> Comman
 pub(super) async fn recover(client: &Client, screen: &mut Screen) -> CommandResult {
     client.recover().await?;
     let starts = starts(client, screen).await;
-    Ok(screen.print(&format!("recovery is over: {starts}"))?)
+    Ok(screen.print(&format!("recovery has ended: {starts}"))?)
 }
 
 /// Runs the verb `camshaft reload`.
@@ -88,7 +88,7 @@ pub(super) async fn diff(list: List, screen: &mut Screen) -> CommandResult {
 /// `IS` after a reload, `WOULD BE` for `diff`.
 fn table(changes: &[ChangeView], head: &'static str, paint: Paint) -> String {
     if changes.is_empty() {
-        return "the file says what is in force\n".into();
+        return "the file has no changes: its configuration is in force\n".into();
     }
     let mut table = Table::new([(Side::Left, "KEY"), (Side::Left, "CHANGE"), (Side::Left, head)]);
     for ChangeView { key, how, effect } in changes {
@@ -119,11 +119,11 @@ mod tests {
             named("d", PluginState::Quarantined, Want::Hold),
             named("e", PluginState::Refused, Want::Run),
         ];
-        let expected = "programs start\nheld, and stay out: b, d\nin quarantine, and stay out: c\n\
-                        refused, and stay out: e\n";
+        let expected = "programs start\nheld, so not started: b, d\nin quarantine, so not started: \
+                        c\nrefused, so not started: e\n";
         assert_eq!(who(false, &all), expected);
         assert_eq!(who(false, &all[..1]), "programs start\n");
-        let expected = "programs stay out for recovery, until `camshaft recover`\n";
+        let expected = "no program starts before `camshaft recover`\n";
         assert_eq!(who(true, &all), expected);
     }
 }

@@ -1,6 +1,6 @@
 //! The verbs `completions` and `man`: text for shells and man pages.
 //!
-//! Both texts are generated from the grammar in `args.rs`, so they always fit the program. These
+//! Both texts are generated from the grammar in `args.rs`, so they always match the program. These
 //! verbs need no daemon.
 
 use std::io::{self, Write};

@@ -2,8 +2,8 @@
 //! device.
 //!
 //! These verbs connect to the device directly, with the transport code of the driver. The verbs
-//! need no daemon. A daemon must not use the same serial line at this time, because its frames and
-//! those of the verb would collide.
+//! need no daemon. A daemon must not use the same serial line at this time, because the frames of
+//! the daemon and of the verb would collide.
 //!
 //! `modbus/grammar.rs` has the arguments. `modbus/work.rs` sends the requests. `modbus/table.rs`
 //! prints the results.

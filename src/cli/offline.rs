@@ -52,7 +52,7 @@ const TEST_CPU: Duration = Duration::from_secs(600);
 const MEMORY_BYTES: u64 = 1 << 30;
 
 /// Factor from the limit of CPU time to the limit of real time. The child may be slow on a busy
-/// machine. A child that waits for ever is killed after this time.
+/// machine. A child that does not end is killed after this time.
 const PATIENCE: u32 = 10;
 
 /// The largest number of bytes of the child's standard error that the parent prints.
@@ -74,8 +74,8 @@ pub(super) fn bounds(verb: &Verb) -> Option<Result<Bounds, Failed>> {
     }
 }
 
-/// Starts this program again with the same arguments, within limits. Returns the child's exit code;
-/// the child has then printed all output. If the child was killed, the error says why.
+/// Starts this program again with the same arguments, within limits. Returns the child's exit code
+/// after the child has printed all output. If the child was killed, the error contains the reason.
 pub(super) fn run_in_child(bounds: Bounds) -> Result<ExitCode, Failed> {
     let bounds = bounds.or_inherited();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -98,7 +98,7 @@ async fn run(bounds: &Bounds) -> io::Result<(Option<ExitStatus>, String)> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let stderr = child.stderr.take().expect("it was asked for above");
+    let stderr = child.stderr.take().expect("stderr is piped above");
     let whole = async {
         let words = pass_on(stderr).await;
         (child.wait().await, words)
@@ -138,7 +138,7 @@ fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
         let clock = humantime::format_duration(clock);
         return Failed::new(
             Exit::TooMuch,
-            format!("no result after {clock}, so the work was ended"),
+            format!("no result after {clock}, so the process was ended"),
         );
     };
     match Death::of(status, words) {
@@ -149,9 +149,13 @@ fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
         Death::OutOfMemory => Failed::new(Exit::TooMuch, out_of_memory(bounds)),
         Death::Killed => Failed::new(
             Exit::TooMuch,
-            format!("it was ended from outside ({status}); the machine may be short of memory"),
+            format!(
+                "the process was ended from outside ({status}); the machine may be short of memory"
+            ),
         ),
-        Death::Other => Failed::new(Exit::Failure, format!("it ended unexpectedly ({status})")),
+        Death::Other => {
+            Failed::new(Exit::Failure, format!("the process ended unexpectedly ({status})"))
+        }
     }
 }
 
@@ -161,9 +165,10 @@ fn out_of_memory(bounds: &Bounds) -> String {
     format!("ran out of memory: the limit is {} MiB", bytes >> 20)
 }
 
-/// Runs in the child, for a failure of its verb. A failure because of missing memory gets a message
-/// with the memory limit and exit code 65. Such a failure ends with a text of the standard library
-/// or of the system. If a compile worker runs out of memory, its module has another message.
+/// Runs in the child after its verb has failed. A failure because of missing memory gets a message
+/// with the memory limit, and exit code 65. The original message of such a failure ends with a text
+/// of the standard library or of the system. If a compile worker runs out of memory, its module has
+/// another message.
 pub(super) fn explained(failed: Failed, bounds: &Bounds) -> Failed {
     let words = [": out of memory", "Cannot allocate memory (os error 12)"];
     match words.iter().any(|words| failed.message.ends_with(words)) {
@@ -186,8 +191,8 @@ pub(super) fn confine() -> (Vec<OsString>, Bounds) {
         memory: Memory::Writable(bytes.unwrap_or(MEMORY_BYTES)),
         reach: Reach::Read,
     };
-    // The system may lack a kind of limit. Such a lack is not reported here, because the daemon
-    // reports it for its compile worker.
+    // The system may lack a kind of limit. The child does not report this, because the daemon
+    // reports missing limits for its compile worker.
     confine::confine(&bounds);
     let end = arguments.len().min(PREFIX);
     arguments.drain(1.min(end)..end);

@@ -8,8 +8,8 @@
 //!
 //! The daemon answers an order before the order is carried out. For this reason, these functions
 //! read the view of the plugin again and again. The functions stop when the view shows the wanted
-//! state, or a reason why the wanted state cannot come. The verbs are in `deploy.rs`, `release.rs`
-//! and `plugin.rs`.
+//! state, or a reason why the plugin cannot reach the wanted state. The verbs are in `deploy.rs`,
+//! `release.rs` and `plugin.rs`.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::control::{PluginState, PluginView, StallView, SwapView};
 use crate::plugin::Trap;
 use crate::text::legible;
 
-/// Pause between two reads of the view. A swap takes about as long.
+/// Pause between two reads of the view. A swap takes about this time.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Time limit of orders other than a deploy. A hold takes one or two cycles, and a removal half a
@@ -71,9 +71,9 @@ pub(super) fn is_seated(view: &PluginView) -> bool {
     view.state == PluginState::Running && view.hash.is_some() && view.hash == view.file_hash
 }
 
-/// Returns the reason why the file's version does not run. Two kinds of traps are not returned as a
-/// reason. The first is `trap`, which the caller reports itself. The second is an old trap of a
-/// plugin that is held or is being prepared.
+/// Returns the reason why the file's version does not run. Two kinds of traps are no reason here.
+/// The first is `trap`, which the caller reports itself. The second is an old trap of a plugin that
+/// is held or is being prepared.
 fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String> {
     let is_no_reason = matches!(view.state, PluginState::Held | PluginState::Preparing);
     let before = view.last_trap.as_ref().filter(|_| is_no_reason);
@@ -99,19 +99,20 @@ fn trapped_since(view: &PluginView, hash: &str, traps: u64) -> Option<String> {
     view.last_trap.as_ref().filter(|_| is_it).map(Trap::explained)
 }
 
-/// Returns the outcome of a probation: the view if the version is good, or the reason why it is
-/// not. Returns `None` while the probation is not over. `generation` is the number of the instance.
+/// Returns the outcome of a probation: the view if the version is good, or the reason why the
+/// version is not good. Returns `None` until the probation has ended. `generation` is the number of
+/// the instance.
 pub(super) fn proof(
     view: Option<&PluginView>,
     hash: &str,
     (generation, traps): (u64, u64),
 ) -> Option<Result<PluginView, String>> {
     let is_it = |found: &Option<String>| found.as_deref() == Some(hash);
-    let Some(view) = view else { return Some(Err("its file is gone".into())) };
+    let Some(view) = view else { return Some(Err("its file was deleted".into())) };
     let is_running = view.state == PluginState::Running;
     let trap = trapped_since(view, hash, traps);
     if view.file_hash.is_none() {
-        Some(Err(view.reason.clone().unwrap_or_else(|| "its file is gone".into())))
+        Some(Err(view.reason.clone().unwrap_or_else(|| "its file was deleted".into())))
     } else if !is_it(&view.file_hash) {
         Some(Err("another version is in the file now".into()))
     } else if let Some(reason) = reason(view, trap.as_ref()) {
@@ -187,8 +188,7 @@ pub(super) fn wrong(problems: &Problems) -> Failed {
 /// Checks that the scan runs. During a stall, the last view of a plugin does not show an outcome.
 ///
 /// # Errors
-/// The scan is stalled, so the `wanted` outcome cannot come. The other error is a daemon that does
-/// not answer.
+/// The scan is stalled, so the `wanted` outcome cannot occur. Or the daemon does not answer.
 pub(super) async fn moves(client: &Client, name: &str, wanted: &str) -> Result<(), Failed> {
     let Some(StallView { since_ms, doing, .. }) = client.status().await?.stalled else {
         return Ok(());
@@ -263,7 +263,7 @@ pub(super) mod tests {
         check(&|view| view.state = Held, Some(Err("it is held")));
         let other = |view: &mut PluginView| view.file_hash = Some("b".repeat(64));
         check(&other, Some(Err("another version is in the file now")));
-        check(&|view| view.file_hash = None, Some(Err("its file is gone")));
+        check(&|view| view.file_hash = None, Some(Err("its file was deleted")));
         let restarted = "it was restarted meanwhile, so that it is not known whether it is good";
         check(&|view| view.generation = 2, Some(Err(restarted)));
         for (state, of, why) in [
@@ -286,7 +286,7 @@ pub(super) mod tests {
         assert!(proof(None, &hash, (1, 0)).is_some_and(|found| found.is_err()));
     }
 
-    /// A version may run and have trapped before. The trap of another version does not count.
+    /// A version may run and have trapped before. The trap of another version is ignored.
     #[test]
     fn the_trap_of_a_deployed_version_is_its_fate() {
         let hash = "a".repeat(64);

@@ -10,7 +10,7 @@
 //! PLUGIN  STATE                  VERSION       POLLS  TRAPS      P50      P99      MAX   BUDGET
 //! tank    running, on probation  3f2a1b0c9d8e    212      0  21.0 us  34.0 us  51.0 us  2.50 ms
 //!
-//! tank: on probation for 3s: if it traps, the version before runs again
+//! tank: on probation for 3s: if it traps, the previous version runs again
 //! ```
 
 use super::args::{List, Named};
@@ -84,8 +84,8 @@ async fn settle(
 /// Returns the plugins as a table with one line for each plugin. The remarks are below the table.
 pub(super) fn table(views: &[PluginView], paint: Paint) -> String {
     if views.is_empty() {
-        return "no plugins are known: copy a .wasm file into the folder, or camshaft deploy FILE; \
-                camshaft status shows the folder, and whether it answers\n"
+        return "no plugins: copy a .wasm file into the plugin folder, or enter `camshaft deploy \
+                FILE`; `camshaft status` shows the folder, and whether its disk answers\n"
             .into();
     }
     let mut table = Table::new([
@@ -138,7 +138,7 @@ fn state(view: &PluginView) -> String {
         }
         (PluginState::Running, _) => {
             let special = [
-                (other, ", not the file"),
+                (other, ", not the file's version"),
                 (view.degraded, ", degraded"),
                 (view.denied, ", denied"),
                 (view.probation, ", on probation"),

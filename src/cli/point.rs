@@ -1,7 +1,7 @@
 //! The verbs `points`, `vars` and `set`: show values, and set one value by hand.
 //!
-//! A value that `set` writes can be overwritten in the next cycle. A force stays in effect for
-//! longer and is in `force.rs`. The daemon decides whether a value can be set. The parser of typed
+//! A value that `set` writes can be overwritten in the next cycle. A force lasts for a longer time;
+//! its verbs are in `force.rs`. The daemon decides whether a value can be set. The parser of typed
 //! values is in `value.rs`.
 //!
 //! Example of a line of `camshaft points`:
@@ -54,7 +54,7 @@ pub(super) async fn set(
             let points = points.iter().map(|point| &*point.name);
             let remedy = match nearest(name, points.chain(vars.iter().map(|var| &*var.name))) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => "`camshaft points` and `camshaft vars` list them".into(),
+                None => "`camshaft points` and `camshaft vars` list all names".into(),
             };
             let message = format!("there is no point or variable {name:?}; {remedy}");
             return Err(Failed::new(Exit::Failure, message));
@@ -68,7 +68,8 @@ pub(super) async fn set(
     let point = points.iter().find(|point| point.name == name);
     match point.filter(|point| point.reason == Quality::Forced) {
         Some(_) => {
-            Ok(screen.print(&format!("{name}: it is forced, and that counts until it ends\n"))?)
+            let forced = "the point is forced; the forced value is used until the force ends";
+            Ok(screen.print(&format!("{name}: {forced}\n"))?)
         }
         None => Ok(()),
     }
@@ -164,7 +165,7 @@ fn writer(view: &VarView) -> Cell {
         Some(writer) if view.writer_runs => Cell::from(writer),
         Some(writer) => Cell::styled(Style::Warn, format!("{writer}, which does not run")),
         None if view.set_by_operator => "an operator".into(),
-        None if view.age_ms.is_some() => Cell::styled(Style::Warn, "a plugin that is gone"),
+        None if view.age_ms.is_some() => Cell::styled(Style::Warn, "a removed plugin"),
         None => "-".into(),
     }
 }

@@ -1,8 +1,8 @@
 //! `camshaft release`: ends a hold or a quarantine, and prints the new state of the plugin.
 //!
-//! If the plugin is held, a release ends the hold. Otherwise it ends the quarantine. A plugin that
-//! is held and also in quarantine needs two releases. The printed text says whether a hold or a
-//! quarantine was ended. The function that waits for the outcome is in `outcome.rs`.
+//! If the plugin is held, a release ends the hold. Otherwise the release ends the quarantine. A
+//! plugin that is held and also in quarantine needs two releases. The printed text says whether a
+//! hold or a quarantine was ended. The function that waits for the outcome is in `outcome.rs`.
 //!
 //! Example of the output:
 //!
@@ -20,8 +20,8 @@ use super::{CommandResult, Exit, Failed, client};
 use crate::control::{PluginState, PluginView, Want};
 use crate::text::legible;
 
-/// The time in which the version in the file must be made and polled. The value equals the default
-/// of `deploy --timeout`.
+/// The time in which the daemon must prepare the version in the file and poll it. The value equals
+/// the default of `deploy --timeout`.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs the verb `camshaft release`.
@@ -31,7 +31,7 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     client.act(&name, "release").await?;
     let judge = |view: Option<&PluginView>| is_over(before.as_ref(), view).then(|| view.cloned());
     let found = match outcome::watch(&client, &name, LIMIT, judge).await? {
-        // The version is in the scan, but its first poll comes late because of a large `every`.
+        // The version is in the scan, but its first poll is late because of a large `every`.
         Err(seen) if seen.as_ref().is_some_and(is_seated) => Ok(seen),
         found => found,
     };
@@ -52,9 +52,9 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     }
 }
 
-/// Whether the outcome of the release is known. A plugin without a file leaves the list when its
-/// hold ends. While the version in the file is being prepared, an older version may run. The older
-/// version is not the outcome.
+/// Whether the outcome of the release is known. The daemon removes a plugin without a file from its
+/// list when the hold ends. While the version in the file is being prepared, an older version may
+/// run. The older version is not the outcome.
 fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
     let Some(now) = now else { return true };
     if now.want == Want::Hold {
@@ -82,12 +82,12 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
     let Some(now) = now.filter(|now| now.file_hash.is_some() || now.reason.is_some()) else {
         let over = match (was_held, was_bad || before.is_none()) {
             (true, _) => "not held any more; ",
-            // The daemon did not list this plugin before the release. The release can then only
-            // have ended a quarantine.
+            // The daemon did not list this plugin before the release. So the release can only have
+            // ended a quarantine.
             (false, true) => "out of quarantine; ",
             (false, false) => "",
         };
-        return format!("{over}the folder has no file of it");
+        return format!("{over}the folder has no file of this plugin");
     };
     let why = now.reason.as_ref().map(|reason| format!(": {}", legible(reason)));
     let why = why.unwrap_or_default();
@@ -103,7 +103,7 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
         ),
         (true, _) => format!("not held any more, {state}{probation}{why}"),
         (false, true) if now.quarantined => {
-            format!("was out of quarantine, and is in it again{why}")
+            format!("left quarantine, and is in quarantine again{why}")
         }
         (false, true) => format!("out of quarantine, {state}{probation}{why}"),
         (false, false) => format!("{state}{probation}{why}"),
@@ -193,12 +193,12 @@ mod tests {
         let reason = |view| PluginView { reason: Some("it\ntraps".into()), ..view };
         let out = "out of quarantine, running: it\\ntraps";
         check(bad(view(Quarantined)), Some(reason(stands_in())), out);
-        let again = "was out of quarantine, and is in it again: it\\ntraps";
+        let again = "left quarantine, and is in quarantine again: it\\ntraps";
         check(bad(stands_in()), Some(reason(bad(stands_in()))), again);
-        let none = "not held any more; the folder has no file of it";
+        let none = "not held any more; the folder has no file of this plugin";
         check(gone(held(Held)), None, none);
         check(gone(held(Held)), Some(gone(view(Held))), none);
         let text = sentence("tank", None, None);
-        assert_eq!(text, "out of quarantine; the folder has no file of it");
+        assert_eq!(text, "out of quarantine; the folder has no file of this plugin");
     }
 }

@@ -9,7 +9,7 @@
 //! Examples of remarks:
 //!
 //! ```text
-//! version 3f2a1b0c9d8e runs on; version 77ab01c2d3e4, which is in the file, is being prepared
+//! version 3f2a1b0c9d8e still runs; version 77ab01c2d3e4, which is in the file, is being prepared
 //! degraded: an input that it requires is bad, so its outputs are safe
 //! lamp is not granted to the plugin (once, last in cycle 7)
 //! ```
@@ -21,7 +21,7 @@ use super::unit::{age_ms, short};
 use crate::control::{PluginState, PluginView, ProbationView, RefusedView, StatusView};
 use crate::text::{counted, legible, times};
 
-/// The largest number of refused calls that get a line each. The JSON output has all calls.
+/// The largest number of refused calls for which a line is printed. The JSON output has all calls.
 const MAX_LINES: usize = 8;
 
 /// Returns two lines about a stalled scan; an empty text if the scan runs.
@@ -47,9 +47,7 @@ pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     // version runs. The history contains the report.
     let is_well = view.reason.is_none() && view.hash.is_some() && view.hash != view.trapped_hash;
     let report = view.report.as_ref().filter(|_| !is_well);
-    all.extend(
-        report.map(|file| legible(&format!("`camshaft replay {file}` runs its trap again"))),
-    );
+    all.extend(report.map(|file| legible(&format!("`camshaft replay {file}` repeats its trap"))));
     all
 }
 
@@ -72,14 +70,14 @@ fn versions(view: &PluginView) -> Vec<String> {
     if view.probation {
         let how_long = view.probation_left.map(probation);
         let how_long = how_long.map(|time| format!(" {time}")).unwrap_or_default();
-        all.push(format!("on probation{how_long}: if it traps, the version before runs again"));
+        all.push(format!("on probation{how_long}: if it traps, the previous version runs again"));
     }
     all
 }
 
-/// Returns the remaining probation: `for 5s`, or `for 3s and 40 polls`. If time and polls are over,
-/// the decision comes with the next poll, and the text is `until its next poll`. Times are rounded
-/// up.
+/// Returns the remaining probation: `for 5s`, or `for 3s and 40 polls`. If the time has passed and
+/// no polls remain, the probation ends with the next poll. The text is then `until its next poll`.
+/// Times are rounded up.
 pub(super) fn probation(left: ProbationView) -> String {
     let unit = if left.ms < 10_000 { 100 } else { 1000 };
     let time = Duration::from_millis(left.ms.div_ceil(unit) * unit);
@@ -170,7 +168,7 @@ mod tests {
             |view| (view.probation, view.degraded) = (true, true),
             &[
                 "degraded: an input that it requires is bad, so its outputs are safe",
-                "on probation: if it traps, the version before runs again",
+                "on probation: if it traps, the previous version runs again",
             ],
         );
     }

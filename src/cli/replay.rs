@@ -1,7 +1,7 @@
 //! `camshaft replay`: prints a crash report, and runs the crash again.
 //!
-//! `crash/verdict.rs` decides what a replay has proved, and this file prints the result. The verb
-//! runs in the child process of `offline.rs`.
+//! `crash/verdict.rs` decides the verdict of a replay, and this file prints it. The verb runs in
+//! the child process of `offline.rs`.
 
 use super::args::Replay;
 use super::screen::Screen;
@@ -65,7 +65,7 @@ fn show(judgement: &Judgement, paint: Paint) -> String {
     text += &backtrace(frames, paint);
     text += &cycles(judgement, paint);
     text += &format!(
-        "{}  {}, in which it called the host {}\n",
+        "{}  {}, in which the program called the host {}\n",
         label("replay"),
         counted(*sections, "call"),
         times(*calls as u64)

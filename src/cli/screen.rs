@@ -3,8 +3,9 @@
 //! Colours are used only on a terminal. `camshaft status --watch` redraws its text in place.
 //!
 //! Texts from outside, such as the name of a file, may contain control codes that change the
-//! terminal. The last defence against them is here: only line ends and the colours of this program
-//! are printed unchanged. The contents come from the verbs, and the columns are made in `table.rs`.
+//! terminal. This file is the last defence against such codes: it prints only line ends and the
+//! colours of this program unchanged. The contents come from the verbs, and the columns are made in
+//! `table.rs`.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc;
@@ -71,12 +72,12 @@ impl Screen {
     /// # Errors
     /// The errors of [`Screen::print`].
     pub(super) fn json(&mut self, view: &(impl Serialize + ?Sized)) -> io::Result<()> {
-        let text = serde_json::to_string_pretty(view).expect("views have text keys");
+        let text = serde_json::to_string_pretty(view).expect("all keys in a view are strings");
         self.write(&(harmless_json(&text) + "\n"))
     }
 
-    /// Prints `frame` over the frame before. Without a terminal, the frame is printed below that
-    /// frame.
+    /// Prints `frame` in place of the previous frame. Without a terminal, prints `frame` below the
+    /// previous frame.
     ///
     /// # Errors
     /// The errors of [`Screen::print`].

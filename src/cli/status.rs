@@ -43,8 +43,8 @@ pub(super) async fn status(list: List, screen: &mut Screen) -> CommandResult {
 }
 
 /// Runs the verb `camshaft status --watch`: redraws the status until Ctrl-C. If the daemon stops
-/// during this time, the error is shown until a daemon answers again. If no daemon answers the
-/// first request, the verb fails.
+/// after the first answer, the verb shows the error until a daemon answers again. If no daemon
+/// answers the first request, the verb fails.
 pub(super) async fn watch(client: &Client, screen: &mut Screen) -> CommandResult {
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let draw = async {
@@ -80,7 +80,7 @@ fn picture(view: &StatusView, paint: Paint) -> String {
         ("socket", legible(&view.socket)),
         ("plugins", legible(&view.folder) + &paint.with(Style::Bad, folder)),
         ("cache", legible(cache) + &paint.with(Style::Warn, cache_is)),
-        ("state", legible(view.state.as_deref().unwrap_or("none, it cannot be used"))),
+        ("state", legible(view.state.as_deref().unwrap_or("none: the directory cannot be used"))),
         ("period", time_us(view.period_us)),
         ("cycle", view.cycle.to_string()),
         ("overruns", format!("{}, cycles missed {}", view.overruns, view.missed)),
@@ -88,13 +88,13 @@ fn picture(view: &StatusView, paint: Paint) -> String {
     text += &stall(view, paint);
     if let Some(why) = &view.config_refused {
         let label = paint.with(Style::Bad, "config  ");
-        text += &format!("{label}  REFUSED, the last good one stays in force\n");
+        text += &format!("{label}  REFUSED, the last good configuration stays in force\n");
         why.lines().for_each(|line| text += &format!("{label}  {}\n", legible(line)));
     }
     if !view.config_waiting.is_empty() {
         let label = paint.with(Style::Warn, "config  ");
         let waiting = view.config_waiting.join(", ");
-        text += &format!("{label}  after a restart: {}\n", legible(&waiting));
+        text += &format!("{label}  waits for a restart: {}\n", legible(&waiting));
     }
     for (label, found) in places {
         text += &format!("{}  {found}\n", paint.with(Style::Dim, &format!("{label:<8}")));
@@ -136,7 +136,7 @@ fn plugin_folder(view: &StatusView, paint: Paint) -> String {
         line(Style::Bad, &format!("{runs}the folder {why}"));
     }
     if let Some(files) = &view.folder_overlooked {
-        line(Style::Warn, &format!("the folder holds {files}"));
+        line(Style::Warn, &format!("the folder contains {files}"));
     }
     view.folder_ignored.iter().for_each(|file| line(Style::Warn, file));
     for name in &view.plugins_missing {
@@ -146,7 +146,7 @@ fn plugin_folder(view: &StatusView, paint: Paint) -> String {
     text
 }
 
-/// Returns lines about recovery and retained variables, if they apply.
+/// Returns lines about recovery and retained variables; an empty text if there is neither.
 fn machine(view: &StatusView, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |style, label: &str, found: &str| {
@@ -199,8 +199,8 @@ fn devices(views: &[DeviceView], paint: Paint) -> String {
     table.render(paint) + &parts(views, paint)
 }
 
-/// Returns the first output that the device has not confirmed, and the number of other such
-/// outputs.
+/// Returns the name of the first output that the device has not confirmed, and the number of the
+/// other unconfirmed outputs.
 fn unconfirmed(names: &[String]) -> String {
     match names.is_empty() {
         true => "unconfirmed".into(),

@@ -12,19 +12,19 @@ pub(super) fn value(text: &str) -> Result<Value, String> {
         "off" => Ok(Value::Bool(false)),
         _ => text.parse().map_err(|why| match why {
             NoValue::TooLong => why.to_string(),
-            NoValue::Json(_) => "wanted is true, false, on, off or a number".into(),
+            NoValue::Json(_) => "expected true, false, on, off or a number".into(),
         }),
     }
 }
 
 /// Parses `KEY=VALUE`. The value becomes a number, true or false if possible, and otherwise a text.
-/// The key `kind` is refused, because the kind of a fault is an argument of its own.
+/// The key `kind` is refused, because the kind of a fault is a separate argument.
 pub(super) fn setting(text: &str) -> Result<(String, serde_json::Value), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && key != "kind" => {
             Ok((key.into(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
         }
-        _ => Err("wanted is KEY=VALUE, such as delay=200ms"),
+        _ => Err("expected KEY=VALUE, such as delay=200ms"),
     }
 }
 

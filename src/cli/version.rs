@@ -63,12 +63,12 @@ fn now(view: &VersionView) -> &'static str {
         (true, true, _) => "runs, in the file",
         (true, false, _) => "runs",
         (false, true, _) => "in the file",
-        (false, false, true) => "kept",
-        (false, false, false) => "not kept",
+        (false, false, true) => "stored",
+        (false, false, false) => "not stored",
     }
 }
 
-/// Returns whether the version is good enough for a rollback.
+/// Returns the state of the version, which decides whether a rollback can use the version.
 fn state(view: &VersionView) -> Cell {
     match (view.soundness, view.quarantined) {
         (_, true) => Cell::styled(Style::Bad, "quarantined"),

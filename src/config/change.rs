@@ -15,7 +15,7 @@
 //! scan.period         changed  in force
 //! scan.cpu            changed  in force after a restart of the daemon
 //! plugin[tank].every  changed  in force
-//! device[plant]       added    in force, the device begins
+//! device[plant]       added    in force, the device is started
 //! ```
 
 use std::collections::BTreeSet;
@@ -85,8 +85,8 @@ pub enum How {
 pub enum Effect {
     /// The change takes effect with the next cycle.
     Live,
-    /// The daemon starts, restarts or stops this device between two cycles. The other devices go
-    /// on.
+    /// The daemon starts, restarts or stops this device between two cycles. The other devices
+    /// continue.
     Device,
     /// The daemon must be restarted.
     Restart,
@@ -115,7 +115,7 @@ impl fmt::Display for Effect {
 }
 
 impl fmt::Display for Change {
-    /// Writes the place and the word, such as `scan.period changed`.
+    /// Writes the place and how it differs, such as `scan.period changed`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.place, self.how)
     }
@@ -145,8 +145,8 @@ const SECTIONS: [&str; 12] = [
 ];
 
 /// Returns all differences between `old` and `new`, section by section. A plugin's entry that was
-/// added or removed is one difference, and its keys are not listed. The order of the entries is a
-/// difference only for plugins that both configurations have.
+/// added or removed is one difference, and its keys are not listed. The order of the entries is
+/// compared only among the plugins that both configurations have.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut all = Vec::new();
     note(&mut all, Effect::Live, old.live.keys(&new.live), ConfigPlace::Key);
@@ -156,8 +156,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     variables(old, new, &mut all);
     if has_moved(&all) {
         // Programs know points by address. If a point has moved, an address refers to another
-        // value. A change that may depend on addresses is therefore not applied. The log level is
-        // the only key that cannot depend on addresses.
+        // value. Every change that may depend on addresses therefore waits for a restart. Only the
+        // log level cannot depend on addresses.
         for change in all.iter_mut().filter(|change| change.place != ConfigPlace::Key("log.level"))
         {
             change.effect = Effect::Restart;
@@ -171,8 +171,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
 }
 
 /// Whether a point has moved. A point has moved if its address, type or direction has changed. A
-/// new point counts as moved if it occupies the address of a point with another type. The old point
-/// may have been removed by an earlier reload.
+/// new point is treated as moved if it occupies bits of a different point, even if an earlier
+/// reload has removed that point.
 pub(super) fn has_moved(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change.place, ConfigPlace::Point(..)))
 }

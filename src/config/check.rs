@@ -1,5 +1,5 @@
-//! Checks that all sections use: ranges, budgets and names that occur twice. The file also defines
-//! the form of values in messages.
+//! The checks that all sections share: of ranges, of budgets, and of names that occur twice. This
+//! file also defines the form of values in messages.
 //!
 //! The range and the default of a key are not in this file. Ranges and defaults are in the file of
 //! the section, such as `scan.rs` or `plugins.rs`. Problems are collected in `problem.rs`.

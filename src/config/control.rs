@@ -1,7 +1,7 @@
 //! The section `[control]`: the socket through which the command line reaches the daemon.
 //!
-//! Without a configured path, daemon and command line use one list of paths. The daemon makes its
-//! socket at the first path. The command line tries all paths of the list, in order. The socket
+//! Without a configured path, daemon and command line use the same list of paths. The daemon makes
+//! its socket at the first path. The command line tries all paths of the list, in order. The socket
 //! itself is made in `control/server/socket.rs`.
 //!
 //! The section in a file:
@@ -33,9 +33,9 @@ pub struct ControlSettings {
 /// zero.
 const MOST_SOCKET_BYTES: usize = 107;
 
-/// Returns the paths at which a client looks for a daemon, the best path first. The last path is
-/// that of the machine's service. The list contains this path even for a user with a login session.
-/// Such a user may want to reach the machine's service.
+/// Returns the paths at which a client looks for a daemon, in this order. The last path is that of
+/// the machine's service. The list contains this path even for a user with a login session. Such a
+/// user may want to reach the machine's service.
 pub fn likely_sockets() -> Vec<PathBuf> {
     sockets(&|name| std::env::var_os(name))
 }

@@ -30,7 +30,7 @@ static CALLS: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_CALLS));
 /// takes at most [`PATIENCE`].
 ///
 /// # Errors
-/// The disk gives no answer in that time, or `MAX_CALLS` calls already wait.
+/// The disk does not answer within [`PATIENCE`], or `MAX_CALLS` calls already wait.
 pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || Ok(Stamp::of(&path)))
@@ -40,7 +40,8 @@ pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 /// takes at most [`PATIENCE`].
 ///
 /// # Errors
-/// The file cannot be read in that time, is no regular file, is too large or is not valid UTF-8.
+/// The file cannot be read within [`PATIENCE`], is no regular file, is too large or is not valid
+/// UTF-8.
 pub(super) fn text(path: &Path) -> io::Result<(String, Stamp)> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || read(&path))

@@ -3,10 +3,10 @@
 //!
 //! Each driver defines its own keys, as a type that serde reads. `driver/registry.rs` lists the
 //! drivers. The code here names no driver. For each mistake that serde reports, the code finds the
-//! line and the full key. Whether a device can be opened is checked in `driver/registry.rs`. The
-//! keys that all devices have are in `file.rs`.
+//! line and the full key. `driver/registry.rs` checks whether a device can be opened. The keys that
+//! all devices have are in `file.rs`.
 //!
-//! The short form in the entry of a point, and the driver's table that it adds to:
+//! Example: `initial` in the entry of a point, and the table of the driver with the same effect:
 //!
 //! ```toml
 //! point = [{ name = "button", direction = "in", type = "bool", initial = true }]
@@ -28,8 +28,8 @@ use crate::text::nearest;
 /// Returns the settings of a device's driver. Returns `None` after it has reported a problem.
 ///
 /// The keys `initial` and `at` of the points are first copied into the driver's table. Serde reads
-/// this table. After a mistake, the wrong key is removed and the table is read again, so that all
-/// mistakes are found.
+/// this table. After a mistake, this function removes the wrong key, and serde reads the table
+/// again. In this way all mistakes are found.
 pub(super) fn understand(
     device: &DeviceFile<'_>,
     folder: &Path,
@@ -65,8 +65,8 @@ pub(super) fn understand(
                 return None;
             }
             // Serde stops at the first mistake. The wrong key is therefore removed, and serde reads
-            // again and finds the next mistake. A "missing field" in such a later pass may be the
-            // removed key, so it is not reported.
+            // again and finds the next mistake. If serde reports a "missing field" later, the field
+            // may be the removed key, so this function does not report the field.
             Err(error) if is_shortened && error.message().starts_with("missing field") => {
                 return None;
             }
@@ -84,9 +84,9 @@ fn is_value(value: &DeValue<'_>) -> bool {
     matches!(value, DeValue::Boolean(_) | DeValue::Float(_) | DeValue::Integer(_))
 }
 
-/// Adds the value of one point to the driver's table `key`. `initial` and `at` in the entry of a
-/// point are short forms of such an addition. Returns whether the table already had a value for
-/// this point.
+/// Adds the value of one point to the driver's table `key`, which is `initial` or `at`. The value
+/// comes from the key of the same name in the entry of the point. Returns whether the table already
+/// had a value for this point.
 fn add_entry<'t>(
     table: &mut DeTable<'t>,
     key: &'static str,
@@ -161,7 +161,7 @@ fn explain(device: &DeviceFile<'_>, error: &Error, report: &ProblemReport<'_>) -
     }
     let Some(unknown) = named("unknown field `") else {
         // Serde calls these types "a map" and "a sequence". The TOML words are "table" and "list".
-        let right = right.unwrap_or("what the driver understands");
+        let right = right.unwrap_or("a value that the driver accepts");
         let right = right.replace("a map", "a table").replace("a sequence", "a list");
         report.wrong(line, &table, found, right);
         return top;

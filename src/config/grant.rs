@@ -1,12 +1,12 @@
 //! The entries `[[plugin]]`: which points and variables a plugin may use, and its time budget.
 //!
 //! An output has one owner at a time. The key `[plugins] grant` decides what a plugin without a
-//! list of outputs gets. With `all` it may write all outputs that no list names. With `none` it may
-//! write no output.
+//! list of outputs gets. With `all`, such a plugin may write all outputs that no list names. With
+//! `none`, such a plugin may write no output.
 //!
 //! Variables follow the same rule, with two differences. The lists of several plugins may name the
-//! same variable. A list may also contain a beginning of names, such as `tank.*`, because programs
-//! make variables whose names the file does not have.
+//! same variable. A list may also contain the first part of names, followed by `*`, such as
+//! `tank.*`, because programs can make variables that the file does not name.
 //!
 //! The settings that all plugins share are in `plugins.rs`. This file only decides the grants. The
 //! scan enforces the grants.
@@ -76,7 +76,7 @@ pub(super) struct Programs {
 /// Decides all grants and budgets, and reports the mistakes in the entries.
 ///
 /// The lists of all plugins are read first. After that, the code knows which outputs no list names.
-/// These outputs are granted to the plugins without a list.
+/// The plugins without a list get these outputs.
 pub(super) fn programs(
     file: &[ProgramFile],
     names: &Names<'_>,
@@ -164,7 +164,7 @@ impl Config {
 fn variables(list: &Said<Vec<Spanned<String>>>, report: &ProblemReport<'_>) -> VariableNames {
     if list.value.len() > MAX_VARIABLES {
         let found = format!("{} names", list.value.len());
-        report.wrong_at(list, found, format!("at most {MAX_VARIABLES}, as many as can be"));
+        report.wrong_at(list, found, format!("at most {MAX_VARIABLES} names"));
     }
     for name in &list.value {
         let (line, name) = (report.line(name.span().start), name.get_ref());
@@ -174,7 +174,7 @@ fn variables(list: &Said<Vec<Spanned<String>>>, report: &ProblemReport<'_>) -> V
             && !text.chars().any(|c| c == '*' || c.is_control());
         if !is_name {
             let right = format!(
-                "a name of 1 to {MAX_NAME_BYTES} bytes, or the beginning of names with a * after it"
+                "a name of 1 to {MAX_NAME_BYTES} bytes, or the first part of names, followed by *"
             );
             report.wrong(line, &list.key, format!("{name:?}"), right);
         }
@@ -197,7 +197,7 @@ fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
 fn requires_timeout(program: &ProgramFile, report: &ProblemReport<'_>) -> Duration {
     if let (Some(said), None) = (&program.requires_timeout, &program.requires) {
         let found = "a timeout without `requires`";
-        report.wrong_at(said, found, "`requires` with the names of inputs beside it");
+        report.wrong_at(said, found, "also the key `requires` with names of inputs");
     }
     let range = Duration::ZERO..=MOST_TIMEOUT;
     ranged(&program.requires_timeout, range, TIMEOUT, show_duration, report)

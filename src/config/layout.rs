@@ -20,7 +20,7 @@ use super::problem::{ProblemReport, Said};
 use super::word::Address;
 use crate::process::image::{Direction, MAX_IMAGE_BYTES, MAX_POINTS, Point, PointKind};
 
-/// All points with their addresses. The contents are not usable after a problem was reported.
+/// All points with their addresses. After a reported problem, the contents must not be used.
 pub(super) struct Layout {
     pub(super) points: Vec<Point>,
     /// Sizes in bytes of the input image and of the output image.
@@ -39,9 +39,9 @@ struct Item<'f, 't> {
 enum Placement {
     /// The file gives no address, so the layout chooses one.
     Automatic,
-    /// The file gives an address, and the point has it.
+    /// The file gives an address, and the point gets this address.
     Fixed,
-    /// The file gives an address, and the point cannot have it.
+    /// The file gives an address that the point cannot get.
     Refused,
 }
 
@@ -117,7 +117,8 @@ fn place_fixed(
     }
     let most = u64::from(MAX_IMAGE_BYTES - point.kind.size());
     if byte > most {
-        let right = format!("at most {most}, so that it ends within the {MAX_IMAGE_BYTES} bytes");
+        let right =
+            format!("at most {most}, so that the point ends within the {MAX_IMAGE_BYTES} bytes");
         return report.wrong_at(said, found, format!("{right} of an image"));
     }
     // The cast is safe: the check above allows only values of 16 bits.
@@ -131,10 +132,10 @@ fn place_fixed(
     let other = items[..index]
         .iter()
         .find(|other| other.place == Placement::Fixed && overlap(&other.point, this))
-        .expect("only fixed points before this one have taken a place");
+        .expect("only an earlier point with a fixed address occupies bits here");
     let (name, line) = (&other.point.name, other.file.place.line);
     let found = format!("{found}, which overlaps `{name}` on line {line}");
-    report.wrong_at(said, found, "an address that is free, or none for an automatic one");
+    report.wrong_at(said, found, "a free address, or no address for an automatic address");
 }
 
 /// Whether two points share at least one bit.
@@ -185,7 +186,7 @@ struct Window {
     /// Whether the file gives the size of the window. The window then has a fixed end, even if no
     /// point reaches that end.
     is_closed: bool,
-    /// End of the points that were placed so far.
+    /// End of the points that already have an address.
     used: u32,
     /// Byte at which the search for a free address continues: for bools, and for sizes of 1, 2, 4
     /// and 8 bytes. An occupied address never becomes free again, so no search starts from the
@@ -237,8 +238,12 @@ impl Window {
         let (start, end) = (item.point.byte, item.point.byte + item.point.kind.size());
         self.used = self.used.max(end);
         if self.is_given && (start < self.bytes.start || end > self.bytes.end) {
-            let said = item.file.address.as_ref().expect("it was placed by its address");
-            let found = format!("{}, outside its device", show(said));
+            let said = item
+                .file
+                .address
+                .as_ref()
+                .expect("a point with a fixed address has an address in the file");
+            let found = format!("{}, outside the window of its device", show(said));
             report.wrong_at(said, found, format!("an address in {}", self.show()));
         }
     }
@@ -270,8 +275,8 @@ impl Window {
             point.byte += size;
         }
         self.next[class] = self.bytes.end;
-        let found = format!("no free place for it in {} of its device", self.show());
-        let right = "an address of its own, fewer points, or more bytes for the device";
+        let found = format!("no free address in {} of the device", self.show());
+        let right = "a configured address, fewer points, or more bytes for the device";
         report.wrong(item.file.place.line, &item.file.place.key, found, right);
     }
 }

@@ -5,11 +5,11 @@
 //!                                        fixed: compared only; in force after a restart
 //! ```
 //!
-//! A reload replaces [`Live`] as a whole ([`Config::adopt`]). No code writes to [`Fixed`]. To
-//! decide whether a key can change live, a developer puts the key into one of the two structs. The
-//! method `keys` of each struct compares the struct with the one of a newer configuration: it
-//! returns each key, with a flag that says whether the values differ. `change.rs` makes the list of
-//! all differences from these flags and from the entries for plugins, devices and points.
+//! A reload replaces [`Live`] as a whole ([`Config::adopt`]). No code writes to [`Fixed`]. The
+//! struct that contains a key decides whether a reload can change this key. The method `keys` of
+//! each struct compares the struct with the struct of a new configuration. This method returns
+//! every key, with a flag that is true if the two values differ. `change.rs` makes the list of all
+//! differences from these flags and from the entries for plugins, devices and points.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ pub struct Live {
     /// [`Point::device`](crate::process::image::Point) is an index into this list.
     pub devices: Vec<Device>,
     /// The entries `[[variable]]` with their first values, in the order of the file. A change needs
-    /// a restart if the variable is retained or changes its type. Other variables of the same
-    /// reload change at once.
+    /// a restart if the variable is retained or changes its type. A reload changes all other
+    /// variables at once.
     pub variables: Vec<(String, Variable)>,
     /// The level of the log.
     pub log_level: log::Level,
@@ -80,11 +80,11 @@ pub struct Fixed {
 }
 
 impl Live {
-    /// Returns the keys outside of entries. The flag of a key is true if its value differs in
-    /// `new`. Entries are compared in `change.rs`.
+    /// Returns the keys of all sections. The flag of a key is true if its value differs in `new`.
+    /// Entries, such as `[[plugin]]`, are compared in `change.rs`.
     pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 8] {
-        // This pattern has no `..`: a new field of `Live` is a compile error here until it has its
-        // line below.
+        // This pattern has no `..`: a new field of `Live` is a compile error here until the list
+        // below has a line for the field.
         let Live {
             scan: ScanTimes { period, stall, stall_exit },
             plugins: PluginRules { grant_all, poll_budget, restart, swap },
@@ -111,11 +111,10 @@ impl Live {
 }
 
 impl Fixed {
-    /// Returns the keys outside of entries. The flag of a key is true if its value differs in
-    /// `new`.
+    /// Returns the keys of all sections. The flag of a key is true if its value differs in `new`.
     pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 23] {
-        // This pattern has no `..`: a new field of `Fixed` is a compile error until it has its line
-        // below.
+        // This pattern has no `..`: a new field of `Fixed` is a compile error here until the list
+        // below has a line for the field.
         let Fixed {
             scan: ScanThread { priority, cpus, lock_memory },
             plugins: PluginPlaces { dir, limits, compiler, cache },
@@ -166,14 +165,14 @@ impl Fixed {
 }
 
 impl Config {
-    /// Returns the settings of the scan, which come from both halves.
+    /// Returns the settings of the scan, which come from `live` and from `fixed`.
     pub fn scan(&self) -> thread::Settings {
         let ScanTimes { period, stall, stall_exit } = self.live.scan;
         let ScanThread { priority, cpus, lock_memory } = self.fixed.scan.clone();
         thread::Settings { period, priority, cpus, lock_memory, stall, stall_exit }
     }
 
-    /// Returns the settings of the log, which come from both halves.
+    /// Returns the settings of the log, which come from `live` and from `fixed`.
     pub fn log(&self) -> log::Settings {
         log::Settings { level: self.live.log_level.clone(), format: self.fixed.log_format }
     }

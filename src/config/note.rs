@@ -9,7 +9,7 @@
 //! Example of a note:
 //!
 //! ```text
-//! device[bus].point[b].at: holding 10 of unit u is the place of a too
+//! device[bus].point[b].at: holding 10 of unit u is also the place of point a
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,11 +22,12 @@ use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, PointId};
 use crate::text::{first_of, nearest};
 
-/// The number of unknown names for which a similar known name is searched. In a large file, the
-/// comparison of all unknown names with all known names would take minutes.
+/// The largest number of unknown names for which this code searches a similar known name. In a
+/// large file, the comparison of all unknown names with all known names would take minutes.
 const MAX_HINTS: usize = 16;
 
-/// The number of outputs that one note names. The other outputs are only counted.
+/// The largest number of outputs that one note names. The note gives only the number of the other
+/// outputs.
 const MAX_NAMED: usize = 8;
 
 /// Returns all notes. Each note begins with the key that it concerns.
@@ -123,8 +124,8 @@ fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
     let key = key(config, &config.live.points[second.id]);
     let (words, theirs) = (&second.words, &first.words);
     let note = match second.cells == first.cells {
-        true => format!("{key}.at: {words} is the place of {other} too"),
-        false => format!("{key}.at: {words} overlaps the place of {other}, {theirs}"),
+        true => format!("{key}.at: {words} is also the place of point {other}"),
+        false => format!("{key}.at: {words} overlaps the place of point {other}, {theirs}"),
     };
     (second.id, note)
 }
@@ -150,7 +151,7 @@ fn unknown_names(config: &Config) -> Vec<String> {
             let near = if is_one_more { None } else { nearest(name, known.iter().copied()) };
             let hint = match near {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => "it is bad until a program makes a variable of that name".into(),
+                None => "its quality is bad until a program makes a variable with this name".into(),
             };
             let device = &device.name;
             notes.push(format!(
@@ -175,8 +176,8 @@ fn unwritten_outputs(config: &Config) -> Vec<String> {
     let names = outputs.filter(|(id, _)| !granted.contains(id)).map(|(_, point)| &*point.name);
     let names: Vec<_> = names.collect();
     let note = format!(
-        "plugins.grant: with \"none\" no program can write {}, which no [[plugin]] lists in \
-         its `outputs`: always safe",
+        "plugins.grant: with \"none\", these outputs are always safe, because no [[plugin]] lists \
+         them in `outputs`: {}",
         first_of(&names, MAX_NAMED)
     );
     if names.is_empty() { Vec::new() } else { vec![note] }
@@ -189,7 +190,7 @@ fn double_names(config: &Config) -> Vec<String> {
     let note = |name: &str| {
         format!(
             "variable[{name}]: a point has that name too, and `camshaft set`, `show` and `publish` \
-             mean the point"
+             use the point"
         )
     };
     double.map(|(name, _)| note(name)).collect()
@@ -282,24 +283,24 @@ mod tests {
             check(&text, &expected.iter().map(|note| &**note).collect::<Vec<_>>());
         };
         let (at, to) = (|n| format!("holding {n} of unit u"), "holding 10 to 11 of unit u");
-        let same = note(&format!("{} is the place of a too", at(10)));
+        let same = note(&format!("{} is also the place of point a", at(10)));
         check("u16 address = 10", "i16 address = 10", &[same]);
         check("u16 address = 10", "u16 address = 11", &[]);
-        let over = note(&format!("{} overlaps the place of a, {to}", at(11)));
+        let over = note(&format!("{} overlaps the place of point a, {to}", at(11)));
         check("u32 address = 10", "u16 address = 11", &[over]);
-        let under = note(&format!("{to} overlaps the place of a, {}", at(11)));
+        let under = note(&format!("{to} overlaps the place of point a, {}", at(11)));
         check("u16 address = 11", "f32 address = 10", &[under]);
         // A status word is often configured twice: as a word, and as single bits.
         check("u16 address = 10", "bool address = 10, bit = 3", &[]);
         check("bool address = 10, bit = 4", "bool address = 10, bit = 3", &[]);
-        let bit = note(&format!("bit 3 of {} is the place of a too", at(10)));
+        let bit = note(&format!("bit 3 of {} is also the place of point a", at(10)));
         check("bool address = 10, bit = 3", "bool address = 10, bit = 3", &[bit]);
-        let half = note(&format!("the high byte of {} is the place of a too", at(10)));
+        let half = note(&format!("the high byte of {} is also the place of point a", at(10)));
         check("u8 address = 10, byte = 'hi'", "i8 address = 10, byte = 'hi'", &[half]);
     }
 
-    /// An input may read the place of an output. Two outputs, or two inputs, with one place are
-    /// noted.
+    /// An input may read the place of an output. Two outputs, or two inputs, with the same place
+    /// are noted.
     #[test]
     fn an_output_that_is_read_back_is_none() {
         let write = point("a", "out", "u16", "safe = 0\nat = { unit = 'u', address = 10 }");
@@ -308,7 +309,7 @@ mod tests {
         let file = |name, way| point(name, way, "u16", "at = { path = '/x' }");
         let out = |name| file(name, "out") + "safe = 0\n";
         check(&device("d", "driver = 'file'", &[out("a"), file("b", "in")]), &[]);
-        let note = "device[d].point[b].at: /x is the place of a too";
+        let note = "device[d].point[b].at: /x is also the place of point a";
         check(&device("d", "driver = 'file'", &[out("a"), out("b")]), &[note]);
         check(&device("d", "driver = 'file'", &["a", "b"].map(|name| file(name, "in"))), &[note]);
     }
@@ -322,9 +323,9 @@ mod tests {
             device("c", "driver = 'gpio'", &[one]) + &device("d", "driver = 'gpio'", &[two])
         };
         let named = both("line = 'GPIO17'", "line = 'GPIO17'");
-        check(&named, &["device[d].point[b].at: line \"GPIO17\" is the place of a too"]);
+        check(&named, &["device[d].point[b].at: line \"GPIO17\" is also the place of point a"]);
         let numbered = both("chip = 'x', offset = 3", "chip = 'x', offset = 3");
-        check(&numbered, &["device[d].point[b].at: line 3 of x is the place of a too"]);
+        check(&numbered, &["device[d].point[b].at: line 3 of x is also the place of point a"]);
         check(&both("chip = 'x', offset = 3", "chip = 'y', offset = 3"), &[]);
     }
 
@@ -359,8 +360,8 @@ mod tests {
         check(&show(&["tank.level", "v"]), &[]);
         let slip = "device[scada].show[1].name: \"tank.levl\" is no point and no [[variable]]; did \
                     you mean \"tank.level\"?";
-        let made = "device[scada].show[2].name: \"recipe\" is no point and no [[variable]]; it is \
-                    bad until a program makes a variable of that name";
+        let made = "device[scada].show[2].name: \"recipe\" is no point and no [[variable]]; its \
+                    quality is bad until a program makes a variable with this name";
         check(&show(&["v", "tank.levl", "recipe"]), &[slip, made]);
         let broker = "driver = 'mqtt'\nconnect = 'mqtt://h'\nclient_id = 'c'\n";
         let publish = "publish = [{ name = 'tank.levl', topic = 't' }]";
@@ -385,8 +386,8 @@ mod tests {
         check(&two(&server.replace("1502", "0"), &server.replace("1502", "0")), &[]);
         let broker = "driver = 'mqtt'\nconnect = 'mqtt://h'\nclient_id = 'c'\n\
                       birth = { topic = 't', payload = 'up' }";
-        let note = "device[b].client_id: device a has \"c\" at mqtt://h too; the broker throws out \
-                    one for the other, in turn";
+        let note = "device[b].client_id: device a has \"c\" at mqtt://h too; when one \
+                    of the two devices connects, the broker disconnects the other one";
         check(&(device("a", broker, &[]) + &device("b", broker, &[])), &[note]);
     }
 
@@ -399,11 +400,11 @@ mod tests {
         let none = format!("[plugins]\ngrant = 'none'\n{plugin}");
         check(&(none.clone() + &device("d", SIM, &outputs(1))), &[]);
         check(&(plugin.to_owned() + &device("d", SIM, &outputs(3))), &[]);
-        let note = "plugins.grant: with \"none\" no program can write o1, o2, which no [[plugin]] \
-                    lists in its `outputs`: always safe";
+        let note = "plugins.grant: with \"none\", these outputs are always safe, because no \
+                    [[plugin]] lists them in `outputs`: o1, o2";
         check(&(none.clone() + &device("d", SIM, &outputs(3))), &[note]);
-        let many = "plugins.grant: with \"none\" no program can write o1, o2, o3, o4, o5, o6, o7, \
-                    o8 and 2 more, which no [[plugin]] lists in its `outputs`: always safe";
+        let many = "plugins.grant: with \"none\", these outputs are always safe, because no \
+                    [[plugin]] lists them in `outputs`: o1, o2, o3, o4, o5, o6, o7, o8 and 2 more";
         check(&(none + &device("d", SIM, &outputs(11))), &[many]);
     }
 
@@ -412,7 +413,7 @@ mod tests {
     fn a_variable_with_a_points_name_is_noted() {
         let variable = "[[variable]]\nname = 'p'\ntype = 'int'\n";
         let note = "variable[p]: a point has that name too, and `camshaft set`, `show` and \
-                    `publish` mean the point";
+                    `publish` use the point";
         check(&(variable.to_owned() + &device("d", SIM, &[point("p", "in", "bool", "")])), &[note]);
     }
 }

@@ -40,8 +40,8 @@ use crate::supervisor::RestartPolicy;
 /// The rules for all plugins. A reload can change these rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginRules {
-    /// Whether a plugin without a list may write all outputs, or variables, that no other plugin's
-    /// list names. If not, such a plugin may write none.
+    /// If true, a plugin without a list may write all outputs and variables that no list names. If
+    /// false, such a plugin may write no outputs and no variables.
     pub grant_all: bool,
     /// CPU time for one poll of a plugin that has no configured budget.
     pub poll_budget: Duration,
@@ -79,16 +79,16 @@ const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
 const TABLE: RangeInclusive<u64> = 0..=100_000;
 
 /// Range of `plugins.stack` in bytes. The sandbox needs at least 8 KiB. The upper limit bounds the
-/// depth of calls. Calls that only go deeper are not stopped before the stack is full. A trap at a
-/// depth of 65 000 calls takes about 16 ms of a cycle.
+/// depth of calls. Nested calls without a loop are not stopped before the stack is full. A trap at
+/// a depth of 65 000 calls takes about 16 ms of a cycle.
 const STACK: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
-/// Range of `plugins.module` in bytes. An empty module has 8 bytes. The child process has not
+/// Range of `plugins.module` in bytes. An empty module has 8 bytes. The child process does not have
 /// enough memory to compile a module above 1 GiB.
 const MODULE: RangeInclusive<u64> = 8..=1 << 30;
 
-/// Range of `plugins.code` in bytes. A plugin in a language with a standard library does not fit
-/// below 1 MiB. No machine for this daemon has more than 16 GiB for the code.
+/// Range of `plugins.code` in bytes. The code of a plugin in a language with a standard library
+/// does not fit into less than 1 MiB. No machine for this daemon has more than 16 GiB for the code.
 const CODE: RangeInclusive<u64> = 1 << 20..=16 << 30;
 
 /// Range of `plugins.functions`. The upper limit is that of the implementation limits in the wasm

@@ -1,7 +1,7 @@
 //! The entries `[[device.point]]`: checks the type, the scaling and the safe value of each point.
 //!
-//! The result is a list of points without addresses. The addresses are chosen in `layout.rs`. Which
-//! plugin may write a point is decided in `grant.rs`. The position in the device (`at`) is a key of
+//! The result is a list of points without addresses. The addresses are chosen in `layout.rs`.
+//! `grant.rs` decides which plugin may write a point. The position in the device (`at`) is a key of
 //! the driver and is read in `driver.rs`.
 //!
 //! Two entries in a file:
@@ -49,8 +49,8 @@ pub(super) struct Named {
 pub(super) type Names<'f> = HashMap<&'f str, Named>;
 
 /// Collects the names of all points and gives each point an id. Reports names that occur twice, and
-/// too many points. A point that `before` has, or had before a reload, gets the same id again.
-/// Programs may use that id.
+/// too many points. If `before` has the point, or had the point before an earlier reload, the point
+/// gets the same id again, because programs may use that id.
 pub(super) fn names<'f>(
     file: &'f ConfigFile<'_>,
     before: &Points,
@@ -73,9 +73,8 @@ pub(super) fn names<'f>(
             let id = match before.known(&name.value) {
                 Some((id, _)) => id,
                 None if next == MAX_POINTS => {
-                    let found =
-                        format!("more than {MAX_POINTS} points, and removed points count too");
-                    let right = "a restart of the daemon, which forgets those";
+                    let found = format!("more than {MAX_POINTS} points, including removed points");
+                    let right = "a restart of the daemon, which frees the removed points";
                     report.wrong(line, "device.point", found, right);
                     break;
                 }
@@ -126,20 +125,21 @@ pub(super) fn understand(
     Some(point)
 }
 
-/// The scale of a point: a finite number other than 0, 1 by default. A scale of 0 would make every
-/// value the same.
+/// Returns the scale of a point: a finite number other than 0. The default is 1. A scale of 0 would
+/// make every value the same.
 fn scale(file: &PointFile<'_>, kind: PointKind, report: &ProblemReport<'_>) -> f64 {
     let expected = "a finite number other than 0";
     factor(&file.scale, kind, f64::is_normal, expected, report).unwrap_or(1.0)
 }
 
-/// The offset of a point: a finite number, 0 by default.
+/// Returns the offset of a point: a finite number. The default is 0.
 fn offset(file: &PointFile<'_>, kind: PointKind, report: &ProblemReport<'_>) -> f64 {
     factor(&file.offset, kind, f64::is_finite, "a finite number", report).unwrap_or(0.0)
 }
 
-/// A number that changes the value of a point; `None` if the file has none that `is_right`. Then
-/// the problem is reported with what is `expected`. A point of the type bool cannot have one.
+/// Returns the scale or the offset that the file gives. Returns `None` if the key is absent, and
+/// after it has reported a number that fails the test `is_right`. The text `expected` describes the
+/// correct numbers. A point of the type bool must not have a scale or an offset.
 fn factor(
     said: &Maybe<f64>,
     kind: PointKind,
@@ -160,12 +160,12 @@ fn factor(
 /// Returns the safe value of an output. For a number, the file must have the key `safe`.
 fn safe(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> Safe {
     match &file.safe {
-        // An output of type bool is safe when it is false: it then moves, lights or heats nothing.
-        // For a number, the code cannot know a safe value.
+        // The default for an output of type bool is false: the output then moves, lights or heats
+        // nothing. For a number, the code cannot know a safe value.
         None if point.kind == PointKind::Bool => Safe::Value(Value::Bool(false)),
         None => {
             let key = format!("{}.safe", file.place.key);
-            let right = "safe = a value or \"hold\", because an output of numbers has no default";
+            let right = "safe = a value or \"hold\", because a numeric output has no default";
             report.wrong(file.place.line, &key, "nothing", right);
             Safe::Hold
         }
@@ -252,10 +252,10 @@ fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &ProblemReport<'
         Err(Unfit::WrongType(PointKind::Bool)) => "true or false, for type bool".to_owned(),
         Err(Unfit::WrongType(kind)) => format!("a number, for type {kind}"),
         Err(Unfit::OutOfRange(kind)) if point.scale == 1.0 && point.offset == 0.0 => {
-            format!("a number that type {kind} can hold")
+            format!("a number in the range of type {kind}")
         }
         Err(Unfit::OutOfRange(kind)) => {
-            format!("a number that type {kind} can hold once scale and offset are undone")
+            format!("a number that fits type {kind} without its scale and offset")
         }
     };
     report.wrong_at(said, value.to_string(), right);

@@ -22,7 +22,7 @@ pub struct Problem {
     /// Line in the file, from 1; `None` if the problem concerns the whole file.
     pub line: Option<usize>,
     /// Column in that line, in characters from 1. Only syntax errors have a column. Other problems
-    /// are found by their key.
+    /// have a key instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
     /// The full key, such as `device[plant].point[tank.level].safe`; empty if no key could be read.
@@ -44,8 +44,8 @@ pub struct Problems {
     pub file: PathBuf,
     /// The problems, at least one.
     pub list: Vec<Problem>,
-    /// Whether one of the problems is only a file that gave no answer in time. A second attempt may
-    /// then succeed.
+    /// Whether one of the problems is a file that could not be read in time. In this case, a second
+    /// attempt may succeed.
     #[serde(skip)]
     pub is_late: bool,
 }
@@ -83,7 +83,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl Problems {
-    /// Returns the problem that the file cannot be read, as the only problem.
+    /// Returns a list with one problem: the file cannot be read.
     pub(super) fn unreadable(file: &Path, why: &std::io::Error) -> Self {
         let problem = Problem {
             line: None,
@@ -176,7 +176,7 @@ impl<'t> ProblemReport<'t> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Marks the report: at least one problem is only a file that gave no answer in time.
+    /// Marks the report: at least one problem is a file that could not be read in time.
     pub(super) fn late(&self) {
         self.is_late.set(true);
     }
@@ -201,7 +201,7 @@ impl<'t> ProblemReport<'t> {
         self.push(line, key, "an unknown key".into(), right);
     }
 
-    /// Reports `found`. `right` is the allowed value, or else a hint.
+    /// Reports a problem. `right` is the text of the allowed values, or a hint as the error.
     fn push(&self, line: usize, key: &str, found: String, right: Result<String, String>) {
         let (expected, hint) = match right {
             Ok(expected) => (Some(expected), None),

@@ -22,8 +22,8 @@ pub(super) struct Section<'a, 't> {
     pub(super) line: usize,
     /// Full name of the table, such as `plugins.swap`; empty for the whole file.
     pub(super) key: String,
-    /// All keys that were read or looked for. A message about an unknown key suggests a key from
-    /// this list.
+    /// All keys that [`Section::raw`] was asked for, present or absent. A message about an unknown
+    /// key suggests a key from this list.
     known: Vec<&'static str>,
 }
 
@@ -59,8 +59,8 @@ impl<'a, 't> Section<'a, 't> {
         Self { report, table, line, key, known: Vec::new() }
     }
 
-    /// Calls `read`, which takes the keys that it knows. Then reports the remaining keys as
-    /// unknown.
+    /// Calls `read`, which removes all known keys from the table. After that, reports the remaining
+    /// keys as unknown.
     fn read<T>(mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let result = read(&mut self);
         for key in self.table.keys() {
@@ -160,13 +160,13 @@ impl<'a, 't> Section<'a, 't> {
         all
     }
 
-    /// Takes all keys that were not read yet. These keys belong to a driver, and the driver reports
-    /// those that it does not know.
+    /// Removes and returns all keys that were not read yet. These keys belong to a driver. The
+    /// driver reports the keys that it does not know.
     pub(super) fn rest(&mut self) -> DeTable<'t> {
         std::mem::take(&mut self.table)
     }
 
-    /// Returns the keys that were read or looked for.
+    /// Returns the keys that [`Section::raw`] was asked for, present or absent.
     pub(super) fn known(&self) -> &[&'static str] {
         &self.known
     }

@@ -14,7 +14,7 @@
 //! [recovery]
 //! ends = 3                      # the third abnormal end leads to recovery
 //! power_cuts = 0                # power cuts never lead to recovery
-//! within = "10m"                # older abnormal ends of this boot do not count
+//! within = "10m"                # older abnormal ends of this boot are not counted
 //! ```
 
 use std::ops::RangeInclusive;
@@ -31,20 +31,21 @@ pub struct RecoverySettings {
     pub ends: u32,
     /// Number of power cuts after which recovery begins; 0 means never.
     pub power_cuts: u32,
-    /// The time for which an abnormal end counts, if it was in this boot. A daemon that runs for
-    /// this time clears both counts.
+    /// An abnormal end in the present boot is counted for this time. An abnormal end in an earlier
+    /// boot is counted until a daemon has run for this time. Such a daemon also clears the count of
+    /// power cuts.
     pub within: Duration,
 }
 
 impl Default for RecoverySettings {
     /// The limit is three abnormal ends within ten minutes, because one or two ends can be a
-    /// coincidence. A daemon that runs for longer than ten minutes between two ends controls its
-    /// machine most of the time. In recovery this machine would not run at all, which would be
-    /// worse than some short interruptions.
+    /// coincidence. If a daemon runs for longer than ten minutes between two ends, it controls its
+    /// machine most of the time. In recovery this machine would not run at all, which is worse than
+    /// some short interruptions.
     ///
-    /// Power cuts do not count by default. A power cut says little about the quality of the
-    /// programs. With a limit for power cuts, a few failures of the mains would stop the machine
-    /// until an operator ends recovery.
+    /// By default, power cuts do not lead to recovery. A power cut says little about the quality of
+    /// the programs. With a limit for power cuts, a few failures of the mains would stop the
+    /// machine until an operator ends recovery.
     fn default() -> Self {
         Self { ends: 3, power_cuts: 0, within: Duration::from_secs(600) }
     }

@@ -1,13 +1,12 @@
 //! The section `[plugins.restart]`: when the daemon starts a program again after a trap.
 //!
-//! The first restart comes at once. The second restart waits for `first`, and each further trap
+//! The first restart is immediate. The second restart waits for `first`, and each further trap
 //! doubles the wait, up to `max`. After `traps` traps within the time `within`, the module is
-//! quarantined. `on_quarantine` says what runs then: the last good version, or no version, with
-//! safe outputs.
+//! quarantined. `on_quarantine` selects what runs during quarantine: the last good version, or no
+//! version, with safe outputs.
 //!
 //! This file only reads and checks the keys. The defaults are those of [`RestartPolicy`], because
-//! the tests of the supervisor use them too. The rule itself is implemented in
-//! `supervisor/history.rs`.
+//! the tests of the supervisor use the same defaults. `supervisor/history.rs` implements the rule.
 //!
 //! The section in a file, with its defaults:
 //!
@@ -30,7 +29,7 @@ use crate::supervisor::RestartPolicy;
 
 /// Range of `plugins.restart.within`. Consider a program that traps at each of its starts. With a
 /// window below 1 s, the time between two traps could be longer than the window. Each trap would
-/// then count as the first trap, and each restart would come at once, without a wait.
+/// then be the first trap in its window, and each restart would be immediate.
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// Range of `plugins.restart.first`, the first wait. Each trap doubles the wait. Zero is not

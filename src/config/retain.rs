@@ -40,7 +40,7 @@ pub struct RetainSettings {
 /// two writes, a power cut would lose too many changes.
 const FLUSH: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(3600);
 
-/// Default of `retain.flush`. A write every 5 s makes at most 6 million writes a year. An operator
+/// Default of `retain.flush`. A write every 5 s makes about 6 million writes a year. An operator
 /// still remembers the values that were set in the last 5 s.
 const DEFAULT_FLUSH: Duration = Duration::from_secs(5);
 

@@ -8,8 +8,8 @@
 //!             devices make outputs safe   the process ends, and systemd starts it again
 //! ```
 //!
-//! This file checks the ranges and adds the defaults. Some of them depend on the period. The keys
-//! are read in `file.rs`. `scan/thread.rs` applies them to the scan thread.
+//! This file checks the ranges and adds the defaults. Some ranges and defaults depend on the
+//! period. `file.rs` reads the keys, and `scan/thread.rs` applies the settings to the scan thread.
 //!
 //! The section in a file; `period`, `stall` and `stall_exit` have their default values:
 //!
@@ -84,11 +84,12 @@ const MOST_STALL: Duration = Duration::from_secs(60);
 /// needs longer than 2 s to notice a stall.
 const STALL_EXIT: Duration = Duration::from_secs(2);
 
-/// The largest value of `scan.stall_exit`. In one hour, a person can examine the stalled process.
+/// The largest value of `scan.stall_exit`. One hour is long enough for a person to examine the
+/// stalled process.
 const MOST_STALL_EXIT: Duration = Duration::from_secs(3600);
 
 /// Range of `scan.priority`. `SCHED_FIFO` ends at 99. Priority 99 is reserved, because the
-/// timekeeper needs a higher priority than the scan.
+/// timekeeper thread needs a higher priority than the scan.
 const PRIORITY: RangeInclusive<u32> = 1..=98;
 
 /// Range of CPU numbers. `CPU_SETSIZE` of the C library is 1024.

@@ -1,8 +1,8 @@
 //! The section `[state]`: the directory for the data that must outlive the daemon.
 //!
 //! The data are, for example, the retained variables and the journal. This file only finds the
-//! path. The directory is made and locked in `state.rs` of the crate. An error, such as missing
-//! rights, is reported there. The key is read in `file.rs`.
+//! path. `state.rs` of the crate makes and locks the directory, and reports errors such as missing
+//! rights. The key is read in `file.rs`.
 //!
 //! The section in a file:
 //!

@@ -1,4 +1,5 @@
-//! The input of the settings besides the file: its folder, the environment, the points in force.
+//! The data, besides the text of the file, from which the settings are built: the folder of the
+//! file, the environment, and the points in force.
 //!
 //! The environment gives the defaults of some paths. For example, `STATE_DIRECTORY` of systemd is
 //! the default of `state.dir`. The files of the sections choose the variable for each key:
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use super::file::Maybe;
 use crate::process::image::Points;
 
-/// The input of the settings besides the file. The tests set all fields themselves.
+/// The data, besides the text of the file, from which the settings are built. The tests set all
+/// fields themselves.
 pub(super) struct Surroundings<'e> {
     /// The folder of the configuration file. Relative paths in the file start from this folder.
     pub(super) folder: PathBuf,
@@ -37,8 +39,8 @@ impl Surroundings<'_> {
 }
 
 /// Returns the folder that the environment variable `name` contains. A relative path is ignored, as
-/// the XDG specification demands. systemd may list several folders, separated by colons; the first
-/// folder is the daemon's.
+/// the XDG specification demands. systemd may list several folders, separated by colons. The daemon
+/// uses the first folder.
 pub(super) fn folder_in(env: &dyn Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
     let value = env(name)?;
     std::env::split_paths(&value).next().filter(|path| path.is_absolute())

@@ -120,8 +120,8 @@ const EVERY_KEY: &str = "\
          [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
          [log]\nlevel = 'trace'\nformat = 'json'\n";
 
-/// Each key of each section changes its setting. A key that is read and then ignored would fail
-/// here.
+/// Each key of each section changes its setting. If a key is read but changes no setting, the test
+/// fails.
 #[test]
 fn every_key_is_heard() {
     let config = good(EVERY_KEY);
@@ -504,7 +504,7 @@ fn changes_of_sections_are_named() {
     );
 }
 
-/// If points have moved, no other change that may depend on addresses is made.
+/// If points have moved, every other change that may depend on addresses waits for a restart.
 #[test]
 fn a_point_that_moves_keeps_other_changes_back() {
     let base = one_of_each();

@@ -1,9 +1,8 @@
 //! The entries `[[variable]]`: the name, the type and the first value of each declared variable.
 //!
 //! Variables are values that the host stores and that programs share. Programs may also make
-//! variables that no entry declares (`process/variable.rs`). Which plugin may write a variable is
-//! decided in `grant.rs`. Which variables are retained when the daemon ends is decided in
-//! `retain.rs`.
+//! variables that no entry declares (`process/variable.rs`). `grant.rs` decides which plugin may
+//! write a variable. `retain.rs` decides which variables are retained when the daemon ends.
 //!
 //! An entry in a file:
 //!

@@ -1,8 +1,8 @@
 //! The forms of values in the file: words, sizes, durations and addresses.
 //!
 //! Each type here accepts only text in the correct form. For example, `Bytes` accepts `16MiB` and
-//! not `16 apples`. Whether the value is in range for its key is checked in the file of its
-//! section. `file.rs` says which key has which type.
+//! not `16 apples`. The file of each section checks whether the value is in the range of its key.
+//! `file.rs` defines the type of each key.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use serde::de::{Deserializer, Error, Visitor};
 
 use crate::process::image::Value;
 
-/// Value of `plugins.grant`: what a plugin without a list may write.
+/// Value of `plugins.grant`. A plugin without a list may write all outputs and variables that no
+/// list names, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum GrantWord {

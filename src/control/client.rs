@@ -1,9 +1,9 @@
 //! The client of the control socket: one function for each request of the command line.
 //!
-//! Each function opens a new connection, sends one HTTP request, and reads one answer. The size of
-//! an answer is limited, and so is the time to wait for it. This file only sends and reads: the
-//! code in `cli` decides what to show to the user. All requests are listed in `control/mod.rs`. The
-//! errors are in `client/error.rs`.
+//! Each function opens a new connection, sends one HTTP request, and reads one answer. The client
+//! limits the size of an answer and the time to wait for the answer. This file only sends and
+//! reads: the code in `cli` decides what to show to the user. All requests are listed in
+//! `control/mod.rs`. The errors are in `client/error.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,8 +30,8 @@ pub use error::Error;
 use error::{chain, is_cut_off};
 
 /// The time limit of one exchange: connect, send the request, read the answer. The time limits of
-/// the server add up to less than 70 s. For this reason the server's error message about a slow
-/// daemon arrives in time.
+/// the server add up to less than 70 s. So if the daemon is slow, the error message of the server
+/// arrives before this client stops waiting.
 const EXCHANGE_TIME: Duration = Duration::from_secs(70);
 
 /// The longest answer that the client reads, in bytes. The point list of the largest configuration
@@ -103,8 +103,8 @@ impl Client {
         self.fetch("/v1/vars").await
     }
 
-    /// Lists the newest `limit` receipts, the oldest of them first. With a `name`, only the
-    /// receipts about this plugin, point, variable or device are listed.
+    /// Lists the newest `limit` receipts, the oldest of them first. If `name` is not `None`, the
+    /// function lists only the receipts about the plugin, point, variable or device of this name.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -168,8 +168,8 @@ impl Client {
         self.exchange(Method::POST, "/v1/recover", Bytes::new()).await.map(drop)
     }
 
-    /// Puts a module into the plugin folder. Returns the hash of the module. The daemon names the
-    /// version by this hash.
+    /// Puts a module into the plugin folder. Returns the hash of the module, which is the name of
+    /// the new version.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -180,9 +180,9 @@ impl Client {
     }
 
     /// Puts a stored version back into the plugin folder. Returns the hash of this version. With
-    /// `to`, it is the version whose hash begins with `to`. Without `to`, the daemon picks the
-    /// newest good version that is not the present one. A bad version is accepted only if
-    /// `even_bad` is true.
+    /// `to`, the daemon selects the version whose hash begins with `to`. Without `to`, the daemon
+    /// selects the newest good version except the present version. The daemon accepts a bad version
+    /// only if `even_bad` is true.
     ///
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
@@ -237,7 +237,7 @@ impl Client {
     /// # Errors
     /// The daemon cannot be reached, or refuses ([`Error`]).
     pub async fn force(&self, point: &str, order: &ForceOrder) -> Result<(), Error> {
-        let body = serde_json::to_vec(order).expect("an order is plain");
+        let body = serde_json::to_vec(order).expect("an order has text keys");
         let path = format!("/v1/forces/{}", escaped(point));
         self.exchange(Method::PUT, &path, body.into()).await.map(drop)
     }
@@ -254,7 +254,7 @@ impl Client {
 
     /// Sends a `PUT` request with a value for a point or a variable.
     async fn put(&self, path: &str, value: Value) -> Result<(), Error> {
-        let body = serde_json::to_vec(&SetBody { value }).expect("a value is plain");
+        let body = serde_json::to_vec(&SetBody { value }).expect("the body has text keys");
         self.exchange(Method::PUT, path, body.into()).await.map(drop)
     }
 
@@ -311,8 +311,8 @@ impl Client {
         }
     }
 
-    /// Connects to the first socket that accepts a connection. If none does, the error lists each
-    /// path with the reason.
+    /// Connects to the first socket that accepts a connection. If no socket accepts a connection,
+    /// the error lists each path with the reason.
     async fn connect(&self) -> Result<(PathBuf, UnixStream), Error> {
         let mut tried = Vec::new();
         for socket in &self.sockets {
@@ -354,21 +354,21 @@ async fn converse(
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
         result = &mut answer => return result,
-        // If the connection ends first, the code below still waits for the answer. The answer's
-        // error describes the failure better than the error of the connection.
+        // If the connection ends first, the last line of this function still waits for `answer`.
+        // The error of `answer` describes the failure better than the error of `connection`.
         _ = connection => {}
     }
     answer.await
 }
 
-/// The text of the error if no answer arrives in time. For an order, the text adds that the daemon
-/// may still have carried out the order.
+/// Returns the error text for a request without an answer in time. For an order, the text adds that
+/// its outcome is unknown: the daemon may have carried out the order.
 fn silence(method: &Method) -> String {
     let doubt = match *method {
         Method::GET => "",
-        _ => ", and whether it did what was asked is not known",
+        _ => ", so the outcome of the order is unknown",
     };
-    format!("none for {} s{doubt}", EXCHANGE_TIME.as_secs())
+    format!("no answer for {} s{doubt}", EXCHANGE_TIME.as_secs())
 }
 
 /// Escapes a name for use in a URL path. Letters, digits, `_`, `-` and `.` stay unchanged. Each
@@ -389,12 +389,12 @@ fn escaped(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// An older Camshaft release reported only that there was no answer. The sender of an order
-    /// must also learn that the daemon may have carried out the order.
+    /// An older Camshaft release reported only that there was no answer. For an order, the message
+    /// must also report that the daemon may have carried out the order.
     #[test]
     fn an_order_without_an_answer_may_have_been_obeyed() {
-        assert_eq!(silence(&Method::GET), "none for 70 s");
-        let doubt = "none for 70 s, and whether it did what was asked is not known";
+        assert_eq!(silence(&Method::GET), "no answer for 70 s");
+        let doubt = "no answer for 70 s, so the outcome of the order is unknown";
         assert_eq!([Method::PUT, Method::POST, Method::DELETE].map(|it| silence(&it)), [doubt; 3]);
     }
 

@@ -1,10 +1,11 @@
 //! Forces: the order to force a point, and the view of a force.
 //!
-//! A force sets a point to a fixed value. The value from the device or the program is then ignored.
-//! Forces are for commissioning and for emergencies. A forgotten force is dangerous, so three rules
-//! apply. A force normally ends after a time. Each force names a responsible owner. Every `camshaft
-//! status` shows the number of forces. The file `process/overlay.rs` puts forced values over
-//! points. The file `daemon/field/force.rs` checks the orders and records the owner of each force.
+//! A force sets a point to a fixed value. While the force is active, the scan ignores the value
+//! from the device or the program. Forces are for commissioning and for emergencies. A forgotten
+//! force is dangerous, so three rules apply. A force normally ends after a time. Each force names a
+//! responsible owner. Every `camshaft status` shows the number of forces. The file
+//! `process/overlay.rs` puts forced values over points. The file `daemon/field/force.rs` checks the
+//! orders and records the owner of each force.
 
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::image::{Value, exact};
 
-/// The default duration of a force: 15 minutes. In 15 minutes an operator can walk to the machine
-/// and back. A forgotten force ends before the night.
+/// The default duration of a force: 15 minutes. In this time an operator can walk to the machine
+/// and back. If the operator forgets the force, it ends on the same day.
 pub const DEFAULT_FORCE: Duration = Duration::from_secs(15 * 60);
 
-/// The longest duration of a force that has an end: 7 days. For a longer force, the operator must
-/// order a force without an end.
+/// The longest duration that an order can set: 7 days. If a force must last longer, the operator
+/// must order a force without an end.
 pub const MAX_FORCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The longest name of a force's owner, in bytes.

@@ -6,7 +6,7 @@
 //!
 //! # The interface
 //! HTTP/1.1 with JSON bodies on a unix socket, one request per connection. The file mode of the
-//! socket is the only access control. The history gets a [`Receipt`] of each order with its user.
+//! socket is the only access control. The history has a [`Receipt`] with the user of each order.
 //!
 //! | request | body | answer |
 //! |---|---|---|
@@ -32,8 +32,8 @@
 //! | `GET /v1/config/diff`, `POST /v1/config/reload` | | list of [`ChangeView`] |
 //! | `POST /v1/devices/NAME/fault` (`DELETE`) | `{"kind":"freeze"}` | `{"done":true}` |
 //!
-//! A history has the newest 1000 journal [`Entry`]s, oldest first, or fewer with `?limit=20`. The
-//! body of a failed request is `{"error":{"code":...,"message":...}}`, with a [`Code`].
+//! A history has the newest 1000 journal entries ([`Entry`]), or fewer with `?limit=20`, oldest
+//! first. A failed request has the answer `{"error":{"code":...,"message":...}}`, with a [`Code`].
 //!
 //! ```sh
 //! curl --unix-socket $XDG_RUNTIME_DIR/camshaft/control.sock http://camshaft/v1/status
@@ -69,25 +69,25 @@ pub use receipt::{By, Event, Receipt};
 pub use status::{ChangeView, DeviceView, RetainView, StallView, StatusView};
 pub use version::{ProbationView, Soundness, VersionView};
 
-/// The largest number of receipts in one answer. An operator seldom needs more. Even with the
-/// longest texts, this many receipts are shorter than the longest answer that a client accepts.
+/// The largest number of receipts in one answer. An operator seldom needs more. Even if each
+/// receipt has the longest possible texts, such an answer is within the size limit of the client.
 pub const MAX_RECEIPTS: usize = 1000;
 
-/// A request to the daemon. The doc of each variant names the answer for success. Any request can
-/// also fail with a [`Failure`].
+/// A request to the daemon. The doc of each variant names the answer after success. If the daemon
+/// cannot carry out a request, the answer is a [`Failure`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// Reads the state of the daemon. The answer is [`Response::Status`].
     Status,
     /// Lists all plugins. The answer is [`Response::Plugins`].
     Plugins,
-    /// Takes the program out of the scan until a release. The answer is [`Response::Plugin`], or
-    /// [`Response::Done`] if the plugin no longer exists.
+    /// Takes the plugin's program out of the scan, until an operator releases the plugin. The
+    /// answer is [`Response::Plugin`], or [`Response::Done`] if the plugin no longer exists.
     Hold {
         /// Name of the plugin.
         name: PluginName,
     },
-    /// Ends the hold of a plugin. If the plugin is not held, its quarantine ends. The answer is
+    /// Ends the hold of a plugin. If the plugin is not held, ends its quarantine. The answer is
     /// [`Response::Plugin`] or [`Response::Done`].
     Release {
         /// Name of the plugin.
@@ -127,11 +127,12 @@ pub enum Request {
     Rollback {
         /// Name of the plugin.
         name: PluginName,
-        /// The first digits of the version's hash. `None` selects the newest good version that is
-        /// not the present one.
+        /// The first digits of the version's hash. `None` selects the newest good version except
+        /// the present version.
         to: Option<String>,
-        /// Whether a bad version is allowed. A bad version is then released from quarantine. The
-        /// server has checked that `to` is given if this field is true.
+        /// Whether the version may be bad ([`Soundness::Bad`]). If so, the rollback also releases a
+        /// bad version from quarantine. If this field is true, the server has checked that `to` is
+        /// not `None`.
         even_bad: bool,
     },
     /// Lists the versions of a plugin. The answer is [`Response::Versions`].
@@ -147,8 +148,8 @@ pub enum Request {
     /// Lists the events of plugins and the orders of operators. The answer is
     /// [`Response::History`].
     History {
-        /// The name of a plugin, or of a point, variable or device that orders were about. `None`
-        /// selects all entries.
+        /// The name of a plugin, point, variable or device. The answer has only the entries about
+        /// this name. `None` selects all entries.
         name: Option<String>,
         /// The largest number of receipts in the answer; the newest are selected. The server has
         /// checked that the number is from 1 to [`MAX_RECEIPTS`].
@@ -205,7 +206,7 @@ pub enum Request {
 
 /// The answer of the daemon to a request that was carried out.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "an answer is moved twice in its life")]
+#[allow(clippy::large_enum_variant, reason = "an answer is moved only twice")]
 pub enum Response {
     /// The answer to [`Request::Status`].
     Status(StatusView),
@@ -215,8 +216,8 @@ pub enum Response {
     Plugin(PluginView),
     /// The answer to [`Request::History`], oldest first.
     History(Vec<Entry<Receipt>>),
-    /// The answer to [`Request::Versions`]. The stored versions are first in the list, the newest
-    /// of them at the top.
+    /// The answer to [`Request::Versions`]. The list begins with the stored versions, the newest
+    /// first.
     Versions(Vec<VersionView>),
     /// The answer to [`Request::Points`], in the order of the configuration.
     Points(Vec<PointView>),
@@ -289,8 +290,8 @@ pub type Reply = Result<Response, Failure>;
 pub struct Call {
     /// The request of the client.
     pub request: Request,
-    /// The user who sends an order. `None` for a request that only reads, and if the kernel does
-    /// not report the user.
+    /// The user who sends an order. The field is `None` if the request only reads, or if the kernel
+    /// does not report the user.
     pub who: Option<Who>,
     /// The channel for the answer. If the client has closed its connection, the answer is dropped.
     pub reply: oneshot::Sender<Reply>,

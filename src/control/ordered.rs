@@ -1,9 +1,9 @@
-//! The audit trail: the order of an operator, the user who gave it, and the values before and
-//! after.
+//! The audit trail: for each order of an operator, the user who gave the order, and the values
+//! before and after the order.
 //!
 //! This file has only data types and their text. An [`Ordered`] is a part of [`super::Receipt`].
 //! `server/peer.rs` finds out which user sent a request. `daemon/audit.rs` decides which requests
-//! count as orders, and which of them get a line in the history.
+//! are orders, and which orders get a line in the history.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{counted, legible};
 
-/// The user whose process sent a request, as reported by the kernel. For a process under `sudo`
-/// that user is root.
+/// The user whose process sent a request, as reported by the kernel. If the process was started
+/// with `sudo`, the user is root.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Who {
     /// The number of the user (uid).
@@ -31,8 +31,8 @@ impl fmt::Display for Who {
     }
 }
 
-/// The kind of an order, named after its command. Hold and release are missing here, because they
-/// have their own kinds of receipts.
+/// The kind of an order, named after its command. Hold and release are not in this list: they have
+/// separate kinds of receipts, `held` and `released`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderKind {
@@ -114,9 +114,8 @@ pub struct Ordered {
     /// success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// The number of orders that this line of the history counts. Orders that come too often get
-    /// one common line. The line then counts all orders of the same kind, user and target since
-    /// their last line.
+    /// The number of orders that this line of the history reports, usually 1. A line reports
+    /// several orders if the same user gives orders of the same kind for the same target too often.
     pub count: u64,
 }
 
@@ -158,7 +157,7 @@ impl Ordered {
             Kind::Set => format!("{target} is set to {new}{was}"),
             Kind::Force => format!("{target} is forced to {new}{was} {details}"),
             Kind::Unforce if self.who.is_none() => {
-                format!("the force of {target} is over, {details}")
+                format!("the force of {target} has ended; it was {details}")
             }
             Kind::Unforce if target.is_empty() => "no point is forced any more".into(),
             Kind::Unforce => format!("{target} is not forced any more{was}"),
@@ -166,7 +165,7 @@ impl Ordered {
             Kind::Rollback => format!("version {version} is put back into the folder{was}"),
             Kind::Remove => format!("the file is deleted{was}"),
             Kind::Restart => "the program is restarted".into(),
-            Kind::RestartCold => "the machine is restarted cold".into(),
+            Kind::RestartCold => "all programs are restarted cold".into(),
             Kind::ResetRetain => "the retained variables have their initial values".into(),
             Kind::Recover => "recovery is ended".into(),
             Kind::Reload => format!("the configuration is read again: {details}"),

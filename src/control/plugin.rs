@@ -1,4 +1,5 @@
-//! The view of a plugin: the operator's wish, the state, the versions and the last swap.
+//! The view of a plugin: whether the operator wants it to run, its state, its versions and its last
+//! swap.
 //!
 //! This file has only data types. The rules for all views are in `status.rs`. The daemon fills in
 //! the fields in `daemon/plugins/view.rs`. The rules that lead from one state to another are in
@@ -36,11 +37,11 @@ pub enum PluginState {
     /// The program is polled. A newer file may be in preparation, or may be refused. In both cases
     /// [`PluginView::hash`] and [`PluginView::file_hash`] differ.
     Running,
-    /// The program waits for its next start. Either the program trapped, or its instance could not
-    /// be made because of an accident, such as a failed read.
+    /// The program waits for its next start. Either the program trapped, or the daemon could not
+    /// make its instance, for example because the file could not be read.
     Backoff,
-    /// The program trapped too often. The daemon does not run it until its file changes, or until
-    /// an operator releases it.
+    /// The program trapped too often. The daemon does not run the plugin until its file has new
+    /// content, or until an operator releases the plugin.
     Quarantined,
     /// The plugin is held: by the operator, or by the configuration.
     Held,
@@ -73,8 +74,8 @@ pub struct PluginView {
     pub want: Want,
     /// The state of the plugin.
     pub state: PluginState,
-    /// The reason why the version in the file does not run, or the last trap of this version;
-    /// `null` for a file with new content.
+    /// The reason why the version in the file does not run, or the last trap of this version. The
+    /// reason is `null` for a file with new content.
     pub reason: Option<String>,
     /// Whether the version in the file is in quarantine. Another version of the plugin may run in
     /// its place.
@@ -85,15 +86,15 @@ pub struct PluginView {
     /// The hash of the version in the file when the file was last read; `null` before the first
     /// read.
     pub file_hash: Option<String>,
-    /// The number of the instance that runs or ran last. Instances of all plugins share one
-    /// counter; 0 means that the plugin had no instance yet.
+    /// The number of the instance that runs or ran last. The daemon counts the instances of all
+    /// plugins with one counter. The number 0 means that the plugin had no instance yet.
     pub generation: u64,
     /// The number of polls of this instance that returned without a trap.
     pub polls: u64,
     /// Whether a required input is bad. If so, the outputs of the plugin are safe.
     pub degraded: bool,
-    /// Whether the running version is on probation. If it traps now, the version before it runs
-    /// again.
+    /// Whether the running version is on probation. If the running version traps now, the previous
+    /// version runs again.
     pub probation: bool,
     /// The remaining probation; `null` if the probation is over, or if the plugin does not run. A
     /// first version is on probation too, although there is no older version for a rollback.
@@ -121,14 +122,14 @@ pub struct PluginView {
     pub trapped_hash: Option<String>,
     /// The times of the latest swap.
     pub last_swap: Option<SwapView>,
-    /// Whether a refused call prevents the plugin from doing its work. A read of a variable that
-    /// does not exist yet is the only refused call that does not count here.
+    /// Whether a refused call prevents the plugin from doing its work. Every refused call does so,
+    /// except a read of a variable that does not exist yet.
     #[serde(default)]
     pub denied: bool,
-    /// The refused calls of this instance, grouped by kind and name. A group is removed after such
-    /// a call has succeeded, or if such a call would succeed now. Calls whose refusal does not
-    /// affect the plugin are last in the list. If a call was refused only before the first poll,
-    /// the text of its group reports this.
+    /// The refused calls of this instance, grouped by kind and name. The daemon removes a group
+    /// when a call of the same kind and name has succeeded, or would succeed now. Calls whose
+    /// refusal does not affect the plugin are last in the list. If the calls of a group were
+    /// refused only before the first poll, the text of the group reports this fact.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
     /// The number of refused calls in groups that are not in the list, because the list is full.
@@ -141,8 +142,8 @@ pub struct PluginView {
     /// The newest crash report of the plugin since the daemon's start; `null` if there is none.
     #[serde(default)]
     pub report: Option<String>,
-    /// Outputs that the plugin wrote before and does not write any more. The present version or the
-    /// version before it has owned these outputs. The outputs have no owner now and are safe.
+    /// The outputs that the plugin has owned, in its present version or in the previous version,
+    /// and does not write any more. These outputs have no owner now and are safe.
     #[serde(default)]
     pub lost: Vec<String>,
 }
@@ -191,7 +192,8 @@ pub struct SwapView {
     #[serde(default)]
     pub variables_new: u64,
     /// The number of variables that the new version's `init` wrote without effect. Either the
-    /// variable has another type by now, or the plugin has no right to write it.
+    /// variable has got another type in the meantime, or the plugin has no right to write the
+    /// variable.
     #[serde(default)]
     pub variables_dropped: u64,
 }

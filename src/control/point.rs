@@ -29,8 +29,8 @@ pub struct PointView {
     pub unit: String,
     /// The quality class of the value: how far a user can trust the value.
     pub quality: Class,
-    /// The detailed quality, which is the reason for the class. For an output it shows whether the
-    /// output is forced.
+    /// The detailed quality, which is the reason for the class. For an output, this field shows
+    /// whether the output is forced.
     pub reason: Quality,
     /// The quality as a status code of OPC UA.
     pub opc_ua: u32,
@@ -93,13 +93,15 @@ pub struct VarView {
     /// wrote it later.
     #[serde(default)]
     pub writer: Option<String>,
-    /// Whether the plugin in `writer` runs. If not, perhaps no running program writes the variable.
+    /// Whether the plugin in `writer` runs. If this plugin does not run, perhaps no program writes
+    /// the variable now.
     #[serde(default)]
     pub writer_runs: bool,
     /// Whether the last write came from an operator or from a reset.
     #[serde(default)]
     pub set_by_operator: bool,
-    /// Milliseconds since the last write; `null` while the variable has its first value.
+    /// Milliseconds since the last write; `null` if the variable was not written since its
+    /// creation.
     #[serde(default)]
     pub age_ms: Option<u64>,
 }

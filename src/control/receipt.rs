@@ -17,15 +17,16 @@ use crate::plugin::shadow::ShadowReport;
 pub struct Receipt {
     /// The name of the plugin; `null` for an order that is not about a plugin.
     pub plugin: Option<String>,
-    /// The cycle of the event, or the newest cycle known to the daemon at that time. The count of
-    /// cycles starts with 1 at the daemon's start; 0 means before the first cycle.
+    /// The cycle of the event, or the newest cycle that the daemon knew at the time of the event.
+    /// The first cycle after the daemon's start has the number 1. The number 0 means that the event
+    /// was before the first cycle.
     pub cycle: u64,
     /// The hash of the version that the receipt is about, 64 hexadecimal digits. `null` if there is
     /// no version, for example for a file that cannot be read.
     pub hash: Option<String>,
     /// The hash of the version that was in the scan before the event, even if that version had
-    /// trapped. `null` if there was no version. After a swap, this old version has left the scan.
-    /// After a refusal, this old version continues to run.
+    /// trapped. `null` if no version was in the scan. After a swap, this old version has left the
+    /// scan. After a refusal, this old version continues to run.
     pub old_hash: Option<String>,
     /// The event itself.
     #[serde(flatten)]
@@ -49,7 +50,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shadow: Option<ShadowReport>,
     },
-    /// A new instance of the same version took over: after a trap, or by an operator's order.
+    /// A new instance of the same version replaced the old instance: after a trap, or by an
+    /// operator's order.
     Restarted {
         /// The times of the restart.
         swap: SwapView,
@@ -61,8 +63,9 @@ pub enum Event {
         reason: String,
         /// The remedy: what the user can do about the problem.
         remedy: String,
-        /// The number of refusals of the same version in a row. In a long row, only some refusals
-        /// get a receipt: the first five, and then each refusal whose count is a power of two.
+        /// The number of consecutive refusals of the same version. Not every refusal gets a
+        /// receipt: the first five refusals get a receipt, and after that each refusal whose number
+        /// is a power of two.
         count: u64,
         /// The result of the version's shadow run; absent if there was no shadow run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,8 +79,9 @@ pub enum Event {
     Trapped {
         /// The kind of the trap and its location in the code.
         trap: Trap,
-        /// The number of traps of the same version in a row, with restarts between them. In a long
-        /// row, only some traps and restarts get a receipt, by the rule in [`Event::Refused`].
+        /// The number of consecutive traps of the same version, with a restart after each trap. Not
+        /// every trap and restart gets a receipt: the rule is the same as for the count in
+        /// [`Event::Refused`].
         count: u64,
     },
     /// The daemon wrote a crash report about a trap of this version. The command `camshaft replay
@@ -86,8 +90,9 @@ pub enum Event {
         /// Path of the crash report.
         file: String,
     },
-    /// The new version trapped on probation, so the old version runs again with its state. Here
-    /// `hash` is the old version that runs again, and `old_hash` is the new version that trapped.
+    /// The new version trapped on probation, so the old version runs again with its state. In this
+    /// receipt, `hash` is the old version that runs again, and `old_hash` is the new version that
+    /// trapped.
     Rollback,
     /// The daemon does not run this version until the file has new content, or until an operator
     /// releases the plugin.
@@ -95,8 +100,8 @@ pub enum Event {
         /// The reason for the quarantine.
         reason: String,
     },
-    /// The version in the file is bad, so a stored version runs in its place. Here `hash` is the
-    /// stored version that runs, and `old_hash` is the version in the file.
+    /// The version in the file is bad, so a stored version runs in its place. In this receipt,
+    /// `hash` is the stored version that runs, and `old_hash` is the version in the file.
     StandsIn,
     /// The plugin was ordered to leave the scan.
     Held {
@@ -106,12 +111,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// The plugin may run again. Its hold has ended, and its refusals are forgotten.
+    /// The plugin may run again. Its hold has ended, and the daemon has reset its count of
+    /// refusals.
     Released {
         /// The source of the release: an operator or the configuration.
         by: By,
-        /// Whether the release also ends the quarantine. A release of a held plugin ends only the
-        /// hold.
+        /// Whether the release has also ended the quarantine. A release of a held plugin ends only
+        /// the hold.
         #[serde(default = "yes")]
         forgives: bool,
         /// The user who ordered the release; absent if the source is the configuration.
@@ -122,7 +128,8 @@ pub enum Event {
     Removed,
     /// The program has left the scan: it was held, removed or quarantined. Its outputs are safe.
     Stopped,
-    /// An order of an operator was carried out. The order may be about a plugin or not.
+    /// An order was carried out, or failed after it had already changed something. Some orders are
+    /// not about a plugin.
     Ordered(Ordered),
 }
 

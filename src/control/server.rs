@@ -42,7 +42,7 @@ use peer::Peer;
 use route::ApiState;
 pub use socket::{BindError, Socket};
 
-/// The largest number of connections at one time. More connections wait in the kernel's queue.
+/// The largest number of connections at one time. Further connections wait in the kernel's queue.
 /// Normal use is about three: an operator, a monitor and a deploy.
 const MAX_CONNECTIONS: usize = 32;
 
@@ -54,18 +54,19 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 /// The largest head of a request, and the size of the buffer of each connection, in bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// The time that a client has to read its answer. The longest answer, a thousand receipts, has half
-/// a megabyte. After this time the server closes the connection, so a client that does not read
-/// cannot block other clients for longer.
+/// The time that a client has to read its answer. The longest answer, a thousand receipts, is about
+/// half a megabyte long. After this time the server closes the connection, so a client that does
+/// not read cannot block other clients for longer.
 const READ_TIME: Duration = Duration::from_secs(10);
 
 /// The time limit of a whole connection. The limit covers a slow upload of a module, an answer of a
 /// busy daemon, and some time to read the answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(90);
 
-/// The largest number of connections in the drain state: the client has got its answer and is still
-/// sending. These connections do not count in [`MAX_CONNECTIONS`]. A connection beyond this number
-/// is closed at once, and its client may get a connection reset in place of the answer.
+/// The largest number of connections that the server drains at one time. The client of such a
+/// connection has got its answer and is still sending. The limit [`MAX_CONNECTIONS`] does not
+/// include these connections. The server closes each further connection at once, and its client may
+/// get a connection reset and not the answer.
 const MAX_DRAINING: usize = 32;
 
 /// The time that open requests have to end after the daemon begins to stop.
@@ -77,8 +78,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves requests from `socket` until `shutdown` completes. Each request goes to the queue
 /// `calls`. At the end the socket file is removed.
 ///
-/// A module longer than `module_bytes` is refused. While the queue `calls` is full, clients wait.
-/// So the queue should have room for some requests.
+/// The server refuses a module that is longer than `module_bytes`. While the queue `calls` is full,
+/// clients wait, so the queue should have room for several requests.
 pub async fn serve(
     socket: Socket,
     module_bytes: u64,
@@ -109,7 +110,8 @@ pub async fn serve(
         }
     }
     drop(socket);
-    // The drop of the socket has ended new connections. Open connections get a limited time to end.
+    // After the drop of the socket, no new connection is possible. Open connections get a limited
+    // time to end.
     let _ = timeout(LEAVE_TIME, async { while connections.join_next().await.is_some() {} }).await;
 }
 
@@ -129,16 +131,16 @@ async fn accept(socket: &Socket, is_failing: &mut bool) -> Option<UnixStream> {
     }
 }
 
-/// Logs a failure of `accept`, except if the attempt before failed too.
+/// Logs a failure of `accept`, except if the previous attempt failed too.
 fn complain(error: &io::Error, is_failing: &mut bool) {
     if !std::mem::replace(is_failing, true) {
-        tracing::warn!(%error, "the control socket takes no connections at present: {error}");
+        tracing::warn!(%error, "the control socket cannot accept connections now: {error}");
     }
 }
 
 /// Serves one connection: reads one request and sends one answer. Returns the connection if the
-/// client got its answer before it had sent the whole request. The caller must then drain the
-/// connection.
+/// server did not receive the whole request. In that case the client may still be sending, and the
+/// caller must drain the connection.
 async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream> {
     let peer = stream.peer_cred().ok().map(|user| Peer(user.uid()));
     let (stream, rest) = duplicate(stream).ok()?;
@@ -159,14 +161,15 @@ async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    // This future ends when the client has had [`READ_TIME`] to read its answer.
+    // This future ends [`READ_TIME`] after the answer was made. This is the time that the client
+    // has to read its answer.
     let unread = async {
         answered.notified().await;
         sleep(READ_TIME).await;
     };
     tokio::select! {
-        // The exchange is complete, or the client has closed the connection. An error needs no log
-        // line, because the client sees it too.
+        // The exchange is complete, or the client has closed the connection. The server does not
+        // log an error here, because the client gets an error too.
         _ = connection => {}
         () = unread => {}
         () = sleep(CONNECTION_TIME) => {}

@@ -43,8 +43,8 @@ pub struct StatusView {
     /// folder, or is not mounted yet. Running programs continue meanwhile.
     #[serde(default)]
     pub folder_trouble: Option<String>,
-    /// The number of files that the daemon ignores because the plugin folder has too many, as text;
-    /// `null` if no file is ignored.
+    /// A text with the number of files that the daemon ignores because the plugin folder has too
+    /// many files; `null` if the daemon ignores no file for this reason.
     #[serde(default)]
     pub folder_overlooked: Option<String>,
     /// The files that the daemon ignores because of their names, such as `X.WASM`. Each entry has
@@ -60,8 +60,8 @@ pub struct StatusView {
     /// Whether the file system of the cache folder does not answer.
     #[serde(default)]
     pub cache_is_late: bool,
-    /// The reason why the history is only in memory and would be lost at the end of the daemon;
-    /// `null` if the history is written to the disk.
+    /// The reason why the history is only in memory and will be lost when the daemon ends; `null`
+    /// if the daemon writes the history to the disk.
     pub history_trouble: Option<String>,
     /// Path of the state directory; `null` if the daemon cannot use it.
     pub state: Option<String>,
@@ -104,7 +104,8 @@ pub struct StatusView {
 pub struct StallView {
     /// The duration of the stall so far, in milliseconds.
     pub since_ms: u64,
-    /// Milliseconds until the daemon ends its process, if the scan does not move before.
+    /// Milliseconds until the daemon ends its process. The daemon does not end the process if the
+    /// scan moves before this time.
     pub exit_in_ms: u64,
     /// The step of the scan in which the stall began, such as `polling tank`.
     pub doing: String,
@@ -139,8 +140,8 @@ pub struct RetainView {
     pub failing_s: Option<u64>,
     /// The reason why writes fail; `null` if they succeed.
     pub reason: Option<String>,
-    /// The damage of the files at the daemon's start, and what the daemon did about it; `null` if
-    /// there was no damage.
+    /// A text about files that were damaged at the daemon's start, and about the values that the
+    /// daemon used instead; `null` if no file was damaged.
     pub alarm: Option<String>,
 }
 

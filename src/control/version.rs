@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Soundness {
-    /// The version survived its probation and has not trapped after that.
+    /// The version has completed its probation without a trap, and has not trapped since.
     Good,
     /// The version is good, but it does not write an output that an older good version wrote.
     Doubtful,

@@ -2,10 +2,10 @@
 //! of the machine that replays it.
 //!
 //! If a limit in a report is higher than the limit of this machine, the limit of this machine is
-//! used. The user gets a list of the lowered limits. The entries of a list in the head are counted
-//! while the list is parsed. The reason: a head of some hundred kilobytes could contain a hundred
-//! thousand empty entries, and each entry uses memory. `crash/file.rs` has all other checks of a
-//! report.
+//! used. The user gets a list of the lowered limits. The parser counts the entries of a list in the
+//! head while it parses the list. The reason: a head of some hundred kilobytes could contain a
+//! hundred thousand empty entries, and each entry uses memory. `crash/file.rs` has all other checks
+//! of a report.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) 
     let mut words = Vec::new();
     let mut lower = |key: &str, brought: u64, most: u64| {
         if brought > most {
-            words.push(format!("plugins.{key}: {brought} in the report, {most} here"));
+            words.push(format!("plugins.{key}: {brought} in the report, {most} on this machine"));
         }
         brought.min(most)
     };
@@ -102,7 +102,7 @@ mod tests {
         };
         let (limits, words) = lowered(&more, &most);
         assert_eq!(limits, most);
-        assert_eq!(words[0], "plugins.memory: 3221225472 in the report, 16777216 here");
+        assert_eq!(words[0], "plugins.memory: 3221225472 in the report, 16777216 on this machine");
         let keys = words.iter().map(|words| words.split(':').next().unwrap_or_default());
         let all = [
             "plugins.memory",

@@ -25,7 +25,7 @@ use crate::plugin::trace::tape::{self, Section};
 pub(super) const MAX_REPORT: u64 = 48 << 20;
 
 /// The maximum length of the head, in bytes. It is enough for as many points as a configuration can
-/// have, with 256 bytes for each.
+/// have, with 256 bytes for each point.
 const MAX_HEAD: usize = 8 << 20;
 
 /// The length of the checksum at the end of a report, in bytes.
@@ -34,11 +34,11 @@ const CHECKSUM: usize = blake3::OUT_LEN;
 /// The range of stack sizes that the sandbox accepts for a guest, in bytes.
 const STACK: std::ops::RangeInclusive<usize> = 8 << 10..=100 << 20;
 
-/// The longest budget for a poll or for `init` in a report. A longer budget is refused, because a
-/// replay could wait that long for the end of a call.
+/// The longest budget for a poll or for `init` in a report. The parser refuses a report with a
+/// longer budget, because a replay could wait for that time until a call ends.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
-/// The part of the head that every version of the format has in common.
+/// The part of the head that is equal in every version of the format.
 #[derive(Deserialize)]
 struct Identity {
     format: String,
@@ -50,7 +50,7 @@ impl CrashReport {
     /// Writes the report to `to`.
     ///
     /// # Errors
-    /// When the writer fails.
+    /// When `to` returns an error.
     pub fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
         let mut head = serde_json::to_vec(&self.head)?;
         head.push(b'\n');
@@ -75,7 +75,7 @@ impl CrashReport {
             .and_then(|file| file.take(MAX_REPORT + 1).read_to_end(&mut bytes))
             .map_err(|error| error.to_string())?;
         if bytes.len() as u64 > MAX_REPORT {
-            return Err(format!("no report has more than {MAX_REPORT} bytes"));
+            return Err(format!("a report has at most {MAX_REPORT} bytes"));
         }
         Self::parse(&bytes)
     }
@@ -128,7 +128,7 @@ impl CrashReport {
         let checkpoint = part(lengths.checkpoint, "checkpoint")?;
         let memory = part(lengths.memory, "memory")?;
         if !rest.is_empty() {
-            return Err(format!("it has {} bytes more than its head says", rest.len()));
+            return Err(format!("it has {} bytes more than the lengths in its head", rest.len()));
         }
         let module = (!module.is_empty()).then_some(module);
         let report = Self { head, module, tape, checkpoint, memory };
@@ -142,19 +142,19 @@ impl CrashReport {
         if let Some(module) = &self.module
             && format!("{:#}", ModuleHash::of(module)) != *hash
         {
-            return Err("its module is not the one that its head names".into());
+            return Err("the hash of its module is not the hash in its head".into());
         }
         let fits = |picture: &PictureHead, bytes: &[u8]| {
             picture.blocks.len().checked_mul(Picture::BLOCK) == Some(bytes.len())
                 && picture.bytes <= limits.memory_bytes.max(Picture::BLOCK as u64)
         };
         if !fits(memory, &self.memory) {
-            return Err("its memory has another size than its head says".into());
+            return Err("the size of its memory is not the size in its head".into());
         }
         if let StartHead::Checkpoint { memory, tape_at, .. } = start
             && (!fits(memory, &self.checkpoint) || *tape_at > self.tape.len())
         {
-            return Err("its checkpoint has another size than its head says".into());
+            return Err("the size of its checkpoint is not the size in its head".into());
         }
         let is_short = |budget: Duration| budget <= MAX_BUDGET;
         if !STACK.contains(&limits.stack_bytes)
@@ -169,8 +169,8 @@ impl CrashReport {
     /// iterator returns each section with its byte position on the tape.
     ///
     /// Function numbers in a section are converted from the numbers in the report to the numbers of
-    /// this program. The iterator returns an error for an invalid section, or for a function that
-    /// this program does not know.
+    /// this `camshaft`. The iterator returns an error for an invalid section, or for a function
+    /// that this `camshaft` does not have.
     pub(super) fn sections(&self) -> impl Iterator<Item = Result<(usize, Section), String>> {
         let ours = tape::functions();
         let number = |name: &String| ours.iter().position(|own| own == name);
@@ -183,7 +183,7 @@ impl CrashReport {
                 let found = found.and_then(|number| u8::try_from(number).ok());
                 called.function = found.ok_or_else(|| {
                     let name = self.head.functions.get(function).map_or("a function", |name| name);
-                    format!("its tape has {name:?}, which this camshaft does not know")
+                    format!("its tape has a call of {name:?}, which this camshaft does not have")
                 })?;
             }
             Ok((at, section))

@@ -15,7 +15,8 @@ use crate::process::call::Phase;
 use crate::process::image::{Class, Direction, Point, Value};
 use crate::text::legible;
 
-/// The maximum number of bytes that are shown of a byte string. A longer string ends with `…`.
+/// The maximum number of bytes of a byte string that the text shows. The text of a longer byte
+/// string ends with `…`.
 const SHOWN: usize = 16;
 
 /// One poll of the program, as text.
@@ -65,8 +66,8 @@ fn cycle(section: &Section, points: &[Option<PointHead>]) -> Cycle {
     Cycle { cycle, now, got, did, is_cut }
 }
 
-/// Converts one call to text. The flag is true if the call read a value, and false if it wrote one.
-/// Returns `None` for a call that is not shown.
+/// Converts one call to text. The flag is true if the call read a value, and false if the call
+/// wrote a value. Returns `None` for a call that is not shown.
 fn words(called: &Called, points: &[Option<PointHead>]) -> Option<(bool, String)> {
     let argument = |n: usize| called.arguments.get(n).copied().unwrap_or(0);
     let taken: Vec<u8> = called.taken.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
@@ -130,8 +131,8 @@ fn number(kind: &str, word: u64) -> String {
     }
 }
 
-/// Returns the points that lie within these bytes, with their values. If there is no such point,
-/// returns the bytes as hexadecimal digits.
+/// Returns the points whose bytes are all within these bytes, with their values. If no point is
+/// within these bytes, returns the bytes as hexadecimal digits.
 fn bytes_of_image(
     letter: char,
     direction: Direction,

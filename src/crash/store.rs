@@ -13,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use super::CrashReport;
 use crate::state::put_whole;
 
-/// The maximum number of reports in the folder. It is enough if every plugin of a plant crashes in
-/// one night. A person can still look at all of them.
+/// The maximum number of reports in the folder. The number is enough for a night in which every
+/// plugin of a plant traps. A person can still read all these reports.
 pub const MAX_FILES: usize = 20;
 
 /// The maximum size of all reports together, in bytes. It is enough for [`MAX_FILES`] reports of
@@ -40,7 +40,7 @@ impl ReportStore {
     }
 
     /// Writes a report into the folder and returns its path. Then deletes the oldest reports until
-    /// the limits are met.
+    /// the reports are within the limits.
     ///
     /// # Errors
     /// When the report cannot be written. No part of the report remains in the folder then.
@@ -62,9 +62,9 @@ impl ReportStore {
         written.map(|()| path)
     }
 
-    /// Deletes the oldest reports until the limits are met, but never the newest report. Other
-    /// files are not touched. Temporary files of reports, which remain after a power failure, are
-    /// deleted.
+    /// Deletes the oldest reports until the reports are within the limits, but never the newest
+    /// report. Also deletes temporary files of reports, which exist after a power failure. Does not
+    /// delete other files.
     fn make_room(&self, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files = Vec::new();

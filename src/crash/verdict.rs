@@ -1,9 +1,9 @@
 //! The replay of a crash report, and the verdict: whether the trap was reproduced.
 //!
-//! A trap is reproduced if the replay makes the same calls as the tape and then ends with the same
-//! kind of trap at the same place. There is one exception. If the host stopped a call because its
-//! budget was exceeded, the place of the stop is random. Such a trap is reproduced if all calls are
-//! the same and the replay exceeds the budget again. `crash/history.rs` shows the tape as text.
+//! A trap is reproduced if the replay makes the calls on the tape, and then ends with the same kind
+//! of trap at the same place. There is one exception. If the host stopped a call because its budget
+//! was exceeded, the place of the stop is random. Such a trap is reproduced if all calls are the
+//! same and the replay exceeds the budget again. `crash/history.rs` shows the tape as text.
 //! `plugin/replay.rs` plays the tape.
 
 use std::sync::Arc;
@@ -30,7 +30,8 @@ pub enum Verdict {
     Reproduced,
     /// The program made a call that is not the next call on the tape, or it ended in another way.
     Diverged,
-    /// The tape is not enough for a verdict: its end is missing, or it has no start for a replay.
+    /// The tape is not enough for a verdict. The end of the tape is missing, or a replay cannot
+    /// start at any place of the tape.
     Undecided,
 }
 
@@ -64,9 +65,9 @@ pub struct Judgement {
     pub cycles: Vec<Cycle>,
 }
 
-/// Replays a report: runs its module on the tape. The result shows the last `cycles` polls.
-/// `module` is used only if the report contains no module. If a limit in the report is higher than
-/// the limit of the compile service, the limit of the compile service is used.
+/// Replays a report: runs its module with the calls on the tape. The result shows the last `cycles`
+/// polls. `module` is used only if the report contains no module. If a limit in the report is
+/// higher than the limit of the compile service, the limit of the compile service is used.
 ///
 /// # Errors
 /// When there is no module, when the given module is not the module of the report, or when the
@@ -97,7 +98,7 @@ pub fn replay(
     };
     let Some(recording) = recording(report)? else {
         let StartHead::Nowhere { reason } = &head.start else { bail!("its tape is empty") };
-        let words = format!("cannot be played: {reason}");
+        let words = format!("undecided: the tape cannot be replayed: {reason}");
         return Ok(judgement(Verdict::Undecided, words, 0, 0, None));
     };
     let (hash, module) = the_module(report, module)?;
@@ -123,7 +124,7 @@ pub fn replay(
     Ok(judgement(verdict, words, sections, calls, same_memory))
 }
 
-/// Returns the recording to play. `None` if the tape cannot be played.
+/// Returns the recording to replay. `None` if the tape cannot be replayed.
 fn recording(report: &CrashReport) -> anyhow::Result<Option<Recording>> {
     let head = &report.head;
     let (from, noted) = match &head.start {
@@ -156,15 +157,15 @@ fn the_module(
     let head = &report.head;
     let Some(module) = report.module.clone().or(module) else {
         bail!(
-            "the report does not contain the module ({}, hash {}); give it with \
-             --module FILE",
+            "the report does not contain the module ({}, hash {}); name its \
+             file with --module FILE",
             head.path.display(),
             head.hash
         );
     };
     let hash = ModuleHash::of(&module);
     if format!("{hash:#}") != head.hash {
-        bail!("the module has the hash {hash:#}; the report is about {}", head.hash);
+        bail!("the module has the hash {hash:#}; the report needs the hash {}", head.hash);
     }
     Ok((hash, module))
 }
@@ -175,7 +176,7 @@ fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
     match ending {
         Ending::Diverged(Divergence { cycle, phase, call, did, tape }) => {
             let place = match phase {
-                Phase::Init => "in its start".to_string(),
+                Phase::Init => "in `init`".to_string(),
                 Phase::Poll => format!("in cycle {cycle}"),
                 Phase::Save | Phase::Restore => format!("in cycle {cycle}, in {phase}"),
             };
@@ -188,7 +189,7 @@ fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
         ),
         Ending::Beyond => (
             Verdict::Undecided,
-            "undecided: the same up to the end of the tape, which lacks a part of the last call"
+            "undecided: all calls are the same, but a part of the last call is missing on the tape"
                 .into(),
         ),
         Ending::Trapped { is_over: true, .. } if head.is_over => {

@@ -1,4 +1,5 @@
-//! The daemon's answers to requests: it carries out an order, or answers why it does not.
+//! The daemon's answers to requests. The daemon carries out an order, or answers with the reason
+//! why it does not.
 //!
 //! If possible, the daemon answers at once. Some orders first need an answer from a device or a
 //! disk. In that case the daemon stores the reply channel of the request until the device or disk
@@ -13,9 +14,9 @@ use crate::driver::Command;
 impl Daemon {
     /// Answers a request: at once, or after a device or a disk has answered.
     ///
-    /// The answer to an order first goes to the audit, which records the order. The branches with
-    /// `return` pass the reply channel to a part of the daemon, which answers at once or later. The
-    /// result of every other branch is sent at the end of the function.
+    /// The answer to an order first goes to the audit, which records the order. A branch with
+    /// `return` passes the reply channel to a part of the daemon, and this part answers at once or
+    /// later. The function itself sends the result of all other branches at its end.
     pub(super) fn answer(&mut self, call: Call) {
         let Call { request, who, reply } = call;
         let reply = self.audited(&request, &who, reply);
@@ -80,8 +81,8 @@ impl Daemon {
     /// about the plugin, point, variable or device of this name are returned.
     ///
     /// # Errors
-    /// The name is unknown: nothing in the daemon has this name now, and no entry of the history
-    /// has it.
+    /// The name is unknown: no plugin, point, variable or device has this name now, and no entry of
+    /// the history is about this name.
     fn history(&mut self, name: Option<&str>, limit: usize) -> Reply {
         // A name that is in the history may belong to a plugin or point that no longer exists. Only
         // a name without any entry is checked against the present names.
@@ -97,7 +98,7 @@ impl Daemon {
                     Code::Unknown,
                     format!(
                         "there is no plugin, point, variable or device {name:?}, and the history \
-                         has none; `camshaft history` lists what it has"
+                         has no entry about it; `camshaft history` lists all entries"
                     ),
                 ));
             }

@@ -4,10 +4,10 @@
 //! ```text
 //!   order ──▶ draft (who, value before) ──▶ carried out ──▶ receipt, log ──▶ answer
 //! ```
-//! The order is recorded first, and the operator gets the answer after that. So an operator who
-//! reads the history after the answer finds the order there. A refused order changes nothing and
-//! has no receipt. If the daemon ends before the outcome of an order is known, the receipt reports
-//! that the outcome is unknown.
+//! The daemon first records the order and then sends the answer. So an operator who has got the
+//! answer finds the order in the history. A refused order changes nothing and has no receipt. If
+//! the daemon ends before the outcome of an order is known, the receipt reports that the outcome is
+//! unknown.
 //!
 //! Orders to hold and to release are not recorded here but in `plugins/record.rs`. Next:
 //! `audit/draft.rs` (an order without outcome), `audit/open.rs` (the sequence of the lines),
@@ -39,8 +39,8 @@ use rows::Rows;
 /// `camshaft diff` show all changes.
 const MAX_CHANGES_BYTES: usize = 400;
 
-/// The time for which the daemon relies on its own last order to know the content of a plugin's
-/// file. After an order, the watch of the folder may need this time to read the new file.
+/// The time after an order in which the daemon knows the content of a plugin's file only from this
+/// order. The watch of the folder may need this time to read the new file.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// The orders that are not yet recorded, and the state that is needed to record them.
@@ -95,9 +95,9 @@ impl Audit {
 }
 
 impl Daemon {
-    /// Returns the channel for the answer to a request. For an order that must be recorded, the
-    /// answer first passes through the main loop. For a request that changes nothing, the result is
-    /// `reply` itself.
+    /// Returns the channel for the answer to a request. For an order that this file records, the
+    /// answer on this channel first passes through the main loop. For any other request, the result
+    /// is `reply` itself.
     pub(super) fn audited(
         &mut self,
         request: &Request,
@@ -171,8 +171,9 @@ impl Daemon {
         })
     }
 
-    /// Returns the hash of the module in the file of a plugin. A recent order is the newest source;
-    /// otherwise the supervisor's last report of the folder is used.
+    /// Returns the hash of the module in the file of a plugin. If an order has changed the file a
+    /// short time ago, the hash is from this order. Otherwise the hash is from the supervisor,
+    /// which knows the last reading of the folder.
     fn in_file(&mut self, name: &str) -> Option<ModuleHash> {
         let now = MonotonicClock.now();
         // Old entries are dropped: after `FRESH` the watch of the folder has read the file.
@@ -183,8 +184,8 @@ impl Daemon {
         }
     }
 
-    /// Stores the outcome of an order. The function also records all orders that need not wait any
-    /// more, and sends their answers.
+    /// Stores the outcome of an order. The function also records all orders that can be recorded
+    /// now, and sends their answers.
     pub(super) fn obeyed(&mut self, Obeyed { number, outcome }: Obeyed) {
         if let Some((answer, reply)) = self.audit.open.settle(number, outcome) {
             // A refused order is not recorded, so its answer is sent at once. The send fails if the
@@ -230,14 +231,15 @@ impl Daemon {
         }
     }
 
-    /// Records that the force of a point has ended without an order to end it.
+    /// Records that the force of a point has ended, although no order has ended it.
     fn force_is_over(&mut self, point: &str, owner: &str) {
         let mut draft = Draft::of(OrderKind::Unforce, &None).target(point, None, None::<String>);
         draft.ordered.details = Some(format!("ordered by {owner}"));
         self.admit(draft);
     }
 
-    /// Records the forces that have ended because their time is over.
+    /// Records the forces that have ended without an order, because their time has passed or their
+    /// point was removed.
     pub(super) fn settle_forces(&mut self) {
         for (point, owner) in self.field.forces_over(&mut self.link) {
             self.force_is_over(&point, &owner);
@@ -269,13 +271,13 @@ impl Daemon {
                 }
             }
         }
-        // Orders that wait because of a rate limit are recorded without a limit at the end.
+        // At the end, the daemon also records the orders that wait because of a rate limit.
         let waiting: Vec<_> = self.audit.rows.drain().collect();
         waiting.into_iter().for_each(|draft| self.enter(draft));
     }
 
-    /// Records an order at once if a line is free, or stores it until a line is free. An order to
-    /// end all forces gets one line for each force that it has ended.
+    /// Records an order at once, or stores the order until its rate limit allows a line. An order
+    /// to end all forces gets one line for each force that it has ended.
     fn admit(&mut self, draft: Draft) {
         let Ordered { order, target, .. } = &draft.ordered;
         let is_for_all = *order == OrderKind::Unforce && target.is_none();

@@ -1,12 +1,12 @@
-//! The start of the daemon. The start builds the parts of the daemon one after the other, each
-//! after the parts that it needs.
+//! The start of the daemon. The start builds the parts of the daemon one after the other. The parts
+//! that another part needs are built first.
 //!
 //! ```text
 //!   config ──▶ open(): socket, files, devices, scan ──▶ prepare(): plugins ──▶ assemble()
 //! ```
 //! If a step fails, the start fails with one chain of reasons. Steps that may wait for a disk run
 //! on separate threads, so SIGTERM can stop the start in good order at any step
-//! (`build/signal.rs`). The work of the finished parts is described in `daemon.rs`.
+//! (`build/signal.rs`). What the parts do after the start is described in `daemon.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -61,11 +61,12 @@ const MAX_EVENTS: usize = 64;
 
 /// Runs the daemon with the configuration file at `path` until SIGTERM or SIGINT.
 ///
-/// With `no_plugins` the daemon begins in recovery: an operator must first let the plugins run.
+/// With `no_plugins` the daemon begins in recovery: it runs no plugin until an operator ends
+/// recovery.
 ///
 /// # Errors
-/// [`Problems`](crate::config::Problems) of the configuration, or another failure of the start; no
-/// part runs then. At the stop: devices that have not confirmed their safe outputs.
+/// The start fails, for example because of [`Problems`](crate::config::Problems); then no part
+/// runs. Or, at the stop, a device has not confirmed its safe outputs.
 pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One thread serves the main loop, and one the control interface. Blocking work has its own
@@ -74,7 +75,7 @@ pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    // The log writer is dropped last, so that the last log lines are still written.
+    // The function drops the log writer last, so that the last log lines are still written.
     let mut writer = None;
     let outcome = runtime.block_on(live(path, no_plugins, &mut writer));
     // Preparations of modules may still run or hang. The end of the process ends them.
@@ -84,7 +85,8 @@ pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
 
 /// Starts the daemon and runs it. A stop signal during the start ends the start.
 async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> anyhow::Result<()> {
-    // The signal handlers come first, so that a signal can end the start in an orderly way.
+    // The signal handlers are installed first, so that a signal can end the start in an orderly
+    // way.
     let (events, inbox) = mpsc::channel(MAX_EVENTS);
     let stop = Stop::listen(&events)?;
     let (file, beginning) = (path.to_owned(), Arc::<Beginning>::default());
@@ -110,8 +112,8 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     outcome
 }
 
-/// Returns a handler for a failed start. A failed start counts as an orderly end. The end is
-/// recorded before the parts are closed, because closing may hang.
+/// Returns a handler for a failed start. The handler records an orderly end of the daemon before
+/// the parts are closed, because closing may hang.
 fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
     move |error| {
         leave_in_time(Some(format!("{error:#}")));
@@ -295,7 +297,7 @@ fn start_scan(
 ) -> anyhow::Result<Scanning> {
     let mut variables = Variables::default();
     for (name, value) in config.live.variables.iter().chain(restored) {
-        variables.write(name, *value).expect("the configuration has checked names and number");
+        variables.write(name, *value).expect("the configuration has checked the variables");
     }
     variables.commit();
     let (queue, lines) = rtrb::RingBuffer::new(MAX_LINES);
@@ -310,15 +312,15 @@ fn start_scan(
 }
 
 /// Logs once which limits of the compile worker this system does not support. The daemon still
-/// runs: each limit only bounds the effect of a compiler defect, and no module that uses such a
-/// defect is known.
+/// runs, because the limits only reduce the damage of a compiler defect, and no module that uses
+/// such a defect is known.
 async fn log_open_rights(compile_service: CompileService) {
     let open = compile_service.confinement().await;
     if !open.is_empty() {
         let open = open.join("; ");
         tracing::warn!(
             %open,
-            "the compile worker is not confined as it should be: {open}; its other limits hold"
+            "some limits of the compile worker do not work on this system: {open}"
         );
     }
 }
@@ -333,7 +335,7 @@ fn compile_service(config: &Config) -> CompileService {
             tracing::warn!(
                 %folder,
                 %error,
-                "plugins.cache: {folder} cannot be used ({error}); every start compiles"
+                "plugins.cache: {folder} cannot be used ({error}); each start compiles all modules"
             );
         })
         .ok();
@@ -390,7 +392,7 @@ fn introduce(config: &Config) {
         counted(devices, "device"),
         counted(points, "point")
     );
-    tracing::info!("plugins are taken from {folder}; the control socket is {socket}");
+    tracing::info!("the plugin folder is {folder}; the control socket is {socket}");
     tracing::info!(
         "try in another terminal: camshaft status, camshaft points, or copy a .wasm file into \
          {folder}"

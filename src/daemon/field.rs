@@ -17,12 +17,12 @@ pub(super) use retain::Retain;
 /// The daemon's knowledge about the field.
 #[derive(Debug)]
 pub(super) struct Field {
-    /// The state of each device, as far as the daemon knows it.
+    /// The state of each device, as the device reports it on its monitor.
     pub(super) devices: Devices,
     /// The forces of operators.
     pub(super) forces: Forces,
     /// The variables whose values outlive the daemon.
     pub(super) retain: Retain,
-    /// The reset of variables that is in progress; `None` if there is none.
+    /// The reset of variables that is in progress; `None` if no reset is in progress.
     pub(super) reset: Option<Reset>,
 }

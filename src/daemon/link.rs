@@ -6,10 +6,9 @@
 //!   news() ◀──────── the newest snapshot ◀─────────────┘
 //! ```
 //! The link never waits: if the queue of orders is full, it refuses the order. Each order has a
-//! number, its ticket. The link stores the reply channel of an order under the ticket. When the
-//! scan answers with this ticket, the link finds the channel again. Facts about the scan arrive as
-//! snapshots. Each snapshot has all facts, so no information is lost if the daemon does not read
-//! every snapshot.
+//! number, its ticket. The link stores the reply channel of an order under the ticket. The answer
+//! of the scan has the same ticket, so the link finds the reply channel. Facts about the scan
+//! arrive as snapshots. Each snapshot has all facts, so the daemon need not read every snapshot.
 //!
 //! The link does not interpret orders: the part of the daemon that gives an order knows its
 //! meaning. `link/stall.rs` detects whether the scan still moves.
@@ -51,12 +50,12 @@ pub(super) struct ScanLink {
     pub(super) last_ticket: u64,
     /// Whether the scan is stalled, and the facts about the stall.
     pub(super) stall: Stall,
-    /// The names of variables that the scan reserves until the daemon's restart.
+    /// The variables whose names and types the scan reserves until the daemon's restart.
     pub(super) reserved: Reserved,
 }
 
-/// Declarations of variables that were added to the configuration and need a restart of the daemon.
-/// A program may create such a variable before the restart, but only with the declared type.
+/// The variables that the new configuration declares and that need a restart of the daemon. Before
+/// the restart, a program may create a variable of these names, but only with the declared type.
 #[derive(Debug, Default)]
 pub(super) struct Reserved(pub(super) Vec<(String, VariableKind)>);
 
@@ -75,21 +74,22 @@ impl ScanLink {
         self.handle.latest.read()
     }
 
-    /// Returns the time that is used to compute ages and remaining times for operators. Normally it
-    /// is the time of the newest snapshot. During a stall it is the present time, because the
-    /// snapshot stays the same but the values become older.
+    /// Returns the time from which the ages and the remaining times for operators are computed.
+    /// Normally this is the time of the newest snapshot. During a stall, this is the present time,
+    /// because the values become older although the scan makes no new snapshot.
     pub(super) fn present(&mut self) -> Duration {
         if self.stall.is_on() { MonotonicClock.now() } else { self.news().now }
     }
 
     /// Returns a copy of the process image and of the variables, in which `init` of a new program
-    /// can run. The copy separates `init` from the running scan.
+    /// can run. With a copy, `init` cannot affect the running scan.
     pub(super) fn rehearsal(&mut self, config: &Config) -> Box<World> {
         let Config { live: Live { points, scan, .. }, fixed, .. } = config;
         let mut world = scan::rehearsal(self.news(), scan.period);
         if !Arc::ptr_eq(&world.points, points) {
-            // The points of a new configuration replace the old ones here. The scan has already got
-            // the order to do the same, and it obeys before it gets the new program.
+            // In the copy, the points of the new configuration replace the old points. The scan has
+            // already got the order to take over these points, and it carries out this order before
+            // it gets the new program.
             world.take_points(Arc::clone(points));
         }
         world.is_recorded = fixed.crash.record;
@@ -134,8 +134,8 @@ impl ScanLink {
         let variables = &self.news().variables;
         let failure = match variables.read(&name).map(Variable::kind) {
             None => unknown("variable", &name, variables.iter().map(|(name, _)| name)),
-            // A program may write a number that is not finite. If an operator enters such a number,
-            // it is most likely a mistake.
+            // A program may write a number that is not finite. An operator must not write such a
+            // number, because it is most likely a mistake.
             Some(_) if !value.is_finite() => Failure::new(
                 Code::Invalid,
                 format!("{name}: expected a finite number, found {value}"),
@@ -143,7 +143,7 @@ impl ScanLink {
             Some(kind) => match Variable::from_value(kind, value) {
                 None => Failure::new(
                     Code::Invalid,
-                    format!("{name}: the variable is of type {kind}, which {value} is not"),
+                    format!("{name}: expected a value of type {kind}, found {value}"),
                 ),
                 Some(value) => {
                     let values = vec![(name, value)];
@@ -186,9 +186,9 @@ impl ScanLink {
                 let names: Vec<_> =
                     config.live.devices.iter().map(|device| device.name.as_str()).collect();
                 let there = match &*names {
-                    [] => "the configuration has none".into(),
-                    [one] => format!("there is {one}"),
-                    all => format!("there are {}", all.join(", ")),
+                    [] => "the configuration has no device".into(),
+                    [one] => format!("the only device is {one}"),
+                    all => format!("the devices are {}", all.join(", ")),
                 };
                 let message = format!("there is no device {name:?}; {there}");
                 let _ = reply.send(Err(Failure::new(Code::Unknown, message)));
@@ -203,26 +203,27 @@ impl ScanLink {
     }
 
     /// Returns an error if the scan is stalled. The daemon refuses orders during a stall. Otherwise
-    /// the scan would carry out an order after the stall, although its sender has already read that
-    /// the order was not carried out.
+    /// the scan could carry out an order after the stall, although the sender of the order has
+    /// already got an error.
     ///
     /// # Errors
     /// The scan is stalled. The failure names the step of the scan in which the stall began.
     pub(super) fn takes_orders(&self) -> Result<(), Failure> {
         let Some(doing) = self.stall.doing() else { return Ok(()) };
-        let message = format!("the scan is stalled and takes no orders, {doing}");
+        let message = format!("the scan is stalled, {doing}, and accepts no orders");
         Err(Failure::new(Code::Busy, message))
     }
 
     /// Returns the ticket for the next order. If the order is not sent, its ticket is not used
-    /// again. Gaps in the numbers are harmless.
+    /// again. Unused tickets are harmless.
     pub(super) fn next_ticket(&mut self) -> u64 {
         self.last_ticket += 1;
         self.last_ticket
     }
 
     /// Sends an order to the scan, and stores `reply` until the scan answers. Returns the ticket of
-    /// the order. If the order is refused, `reply` gets the reason and the function returns `None`.
+    /// the order. If the scan is stalled or the queue is full, `reply` gets this reason and the
+    /// function returns `None`.
     pub(super) fn order(
         &mut self,
         reply: oneshot::Sender<Reply>,
@@ -262,8 +263,8 @@ impl ScanLink {
     }
 }
 
-/// Returns the failure "there is no `what` of this name". The text suggests the most similar of the
-/// `known` names.
+/// Returns the failure for an unknown `name`. `what` is the kind of the name: `point` or
+/// `variable`. The text suggests the most similar of the `known` names.
 pub(super) fn unknown<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k str>) -> Failure {
     let remedy = match nearest(name, known) {
         Some(near) => format!("did you mean {near:?}?"),

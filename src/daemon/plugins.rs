@@ -4,17 +4,17 @@
 //!   PluginFolder ── file ──▶ Supervisor ── Prepare ──▶ Loader ── Loaded ──▶ Supervisor
 //!                                │  ▲                                           │
 //!                                │  └────────── facts ◀── the scan ◀── Install, Stop
-//!                                └── Tell ──▶ log and Record
+//!                                └── Log ──▶ log and Record
 //! ```
-//! The folder knows the files, the supervisor decides which of them run, and the loader makes
-//! programs from modules. This file connects these parts: it carries facts to the supervisor, and
-//! sends the supervisor's orders to the scan. This file makes no decisions itself. Next:
-//! `plugins/roster.rs` (what is known under each name), `plugins/loader.rs`, `plugins/record.rs`
-//! (history), `supervisor.rs` (the decisions).
+//! The folder knows the files, the supervisor decides which programs run, and the loader makes
+//! programs from modules. This file connects these parts: it passes facts to the supervisor, and
+//! sends the supervisor's orders to the scan. This file decides nothing. Next: `plugins/roster.rs`
+//! (the data about each name), `plugins/loader.rs`, `plugins/record.rs` (history), `supervisor.rs`
+//! (the decisions).
 //!
-//! `daemon.rs` calls `pursue` after each event. So a new file, a finished preparation or an order
-//! of the operator leads to the supervisor's next orders at once. The scan's snapshot reports the
-//! effect of an order.
+//! `daemon.rs` calls `pursue` after each event. So the supervisor returns its next orders at once
+//! after a new file, a finished preparation or an order of the operator. The scan's snapshot shows
+//! the effect of an order.
 
 mod call;
 mod crash;
@@ -75,7 +75,7 @@ pub(super) struct Plugins {
     pub(super) roster: Roster,
     /// The tasks that make programs from modules.
     pub(super) loader: Loader,
-    /// New shadow runs, for which the scan must still be ordered to send input data.
+    /// New shadow runs. The daemon must still order the scan to send input data to these runs.
     pub(super) feeds: Vec<Feed>,
     /// The reports of traps.
     pub(super) crashes: Crashes,
@@ -113,22 +113,24 @@ impl Plugins {
                 if !self.supervisor.has_run(loaded.hash) {
                     self.roster.modules.remove(&loaded.hash);
                 }
-                // If the file grows later, it was incomplete, and the watch will read it again.
+                // The refused file may be incomplete. If the file changes later, the watch reads it
+                // again.
                 self.folder.watch.refused(&loaded.name);
             }
         }
         let result = loaded.result.map(|program| {
             if let Some(entry) = self.roster.get_mut(&loaded.name) {
                 let times = SwapView {
-                    // The detection time is used one time. A restart of the same file reports zero.
+                    // The detection time is used one time. A restart of the same file has a
+                    // detection time of zero.
                     detect_us: micros(std::mem::take(&mut entry.detect)),
                     compile_us: micros(loaded.compile),
                     prepare_us: micros(loaded.prepare),
                     cached,
                     ..SwapView::default()
                 };
-                // A late instance of an ended preparation must not replace the instance of a newer
-                // preparation.
+                // If the result of an ended preparation arrives late, its instance must not replace
+                // the instance of a newer preparation.
                 let newer = |ready: &Ready| ready.generation() > loaded.generation;
                 if !entry.ready.as_ref().is_some_and(newer) {
                     entry.ready = Some(Ready { program: Box::new(program), times });
@@ -192,7 +194,7 @@ impl Plugins {
                     }
                 }
             }
-            // The program is dropped here, or its preparation is ended.
+            // This drops the prepared program, or ends its preparation.
             Action::Discard { name, generation } => {
                 if let Some(entry) = self.roster.get_mut(&name) {
                     entry.ready.take_if(|ready| ready.generation() == generation);
@@ -213,7 +215,7 @@ impl Plugins {
     pub(super) fn forget_the_gone(&mut self, link: &mut ScanLink) {
         let news = link.handle.latest.read();
         // A program of a dropped plugin may still be in the queue to the scan. No other plugin may
-        // get its seat until the queue is empty.
+        // get the seat of this program until the queue is empty.
         let on_the_way = link.handle.orders.slots() < MAX_ORDERS;
         let free = self.roster.retain(|name, seat| {
             on_the_way
@@ -223,9 +225,9 @@ impl Plugins {
         free.into_iter().for_each(|seat| link.stats.forget(seat));
         self.record.forget(|name| self.supervisor.plugin(name).is_some());
         for fact in news.programs.iter().filter(|fact| self.roster.name(fact.seat).is_none()) {
-            // The program of a dropped plugin was still in the queue at that time, so it is in the
-            // scan now. If the queue is full at present, the next call of this function repeats the
-            // order.
+            // The program of a dropped plugin was in the queue when the plugin was dropped, so it
+            // is in the scan now. If the queue is full now, the next call of this function repeats
+            // the order.
             let _ = link.handle.orders.push(Order::Remove(fact.seat));
         }
         let needed: Vec<_> = self.supervisor.needed().collect();
@@ -235,7 +237,7 @@ impl Plugins {
     /// Logs an event of the supervisor and adds it to the plugin's history.
     pub(in crate::daemon) fn note(&mut self, name: &str, note: &Note, link: &mut ScanLink) {
         log_note(name, note, &self.supervisor);
-        // A swap or trap is recorded first, because the event is its consequence.
+        // A swap or trap is recorded before the event, because the event is its consequence.
         self.settle_swaps(link);
         let quarantined = self.supervisor.quarantined(name);
         self.record.noted(name, note, |hash| {
@@ -243,7 +245,7 @@ impl Plugins {
         });
     }
 
-    /// Completes the times of swaps that the snapshot shows as done, and records these swaps and
+    /// Completes the times of the swaps that the snapshot shows as done. Records these swaps and
     /// new traps.
     pub(in crate::daemon) fn settle_swaps(&mut self, link: &mut ScanLink) {
         self.settle_reports();
@@ -255,15 +257,15 @@ impl Plugins {
         }
     }
 
-    /// Returns the plugin's name and the module of an instance in the scan or in the queue to the
-    /// scan.
+    /// Returns the plugin's name and the module of an instance that is in the scan or in the queue
+    /// to the scan.
     pub(super) fn version_at(
         &self,
         seat: Seat,
         generation: Generation,
     ) -> (String, Option<ModuleHash>) {
         let Some(name) = self.roster.name(seat) else {
-            return ("a plugin that is gone".into(), None);
+            return ("a removed plugin".into(), None);
         };
         let ordered = self.roster.get(name).and_then(|entry| entry.on_its_way(generation));
         let view = self.supervisor.plugin(name);

@@ -47,18 +47,19 @@ pub(super) use reading::watch_file;
 /// The time between two log lines that repeat why the file is refused.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// The pause before the daemon tries a failed reload again. Such a retry follows if a file gave no
-/// answer, or if the scan was stalled. An order of an operator starts a reload without this pause.
+/// The pause before the daemon repeats a failed reload. The daemon repeats a reload if the file
+/// system of a file gave no answer, or if the scan was stalled. An order of an operator starts a
+/// reload without this pause.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// The cause of a reload, with the reply channel if a caller waits for an answer.
+/// The cause of a reload. An operator's order or question includes the channel for the answer.
 #[derive(Debug)]
 pub(super) enum Cause {
     /// The process received SIGHUP.
     Signal,
     /// The configuration file has changed.
     File,
-    /// The pause [`AGAIN`] after a failed reload is over.
+    /// The pause [`AGAIN`] after a failed reload has ended.
     Again,
     /// An operator ordered the reload and waits for the outcome.
     Operator(oneshot::Sender<Reply>),
@@ -79,12 +80,13 @@ pub(super) struct Reload {
     waiting: Vec<String>,
     /// The present reading of the file; `None` if no reading is in progress.
     reading: Option<Reading>,
-    /// The reload that was sent to the scan and that the scan has not carried out yet.
+    /// The reload that the daemon has sent to the scan; `None` after the scan has carried out the
+    /// reload.
     flight: Option<Flight>,
     /// The cause of the next reload, which starts after the present reload has ended.
     next: Option<Cause>,
-    /// The points of earlier configurations. The points stay here until no other part uses them.
-    /// Then the daemon frees their memory, because the scan must not free memory.
+    /// The points of earlier configurations, each until no other part of the daemon uses them. The
+    /// daemon frees their memory here, because the scan must not free memory.
     past: Vec<Arc<Points>>,
     /// Removed devices that the scan has returned. Each device stays here until its driver has
     /// ended.
@@ -124,14 +126,14 @@ impl Reload {
         self.reading.is_none() && self.flight.is_none() && self.next.is_none()
     }
 
-    /// Whether a failed reload must be tried again now, because the pause [`AGAIN`] is over.
+    /// Whether the daemon must repeat a failed reload now, because the pause [`AGAIN`] has ended.
     fn is_due(&self) -> bool {
         let again = self.refused.as_ref().and_then(|refused| refused.again);
         self.is_idle() && again.is_some_and(|again| again <= Instant::now())
     }
 
-    /// Whether the file gave no answer again after the pause [`AGAIN`]. If so, the function sets
-    /// the time of the next try and logs nothing.
+    /// Whether a repeated reload has failed for a passing reason again: the file gave no answer, or
+    /// the scan was stalled. If so, the function sets the time of the next try and logs nothing.
     fn is_late_again(&mut self, new: &Result<New, Unread>) -> bool {
         match (new, &mut self.refused) {
             (Err(Unread { why, is_late: true }), Some(refused)) => {
@@ -143,10 +145,12 @@ impl Reload {
         }
     }
 
-    /// Stores a cause until the reload in progress has ended. Only one cause is stored, because one
-    /// reload of the file serves all causes. A second order of an operator is refused.
+    /// Stores a cause until the reload in progress has ended. The function stores only one cause,
+    /// because one reload of the file serves all causes. If an operator's order is already stored,
+    /// the function refuses a second order.
     fn wait(&mut self, cause: Cause) {
-        // A comparison cannot wait for another reload, and one reload can answer only one operator.
+        // A comparison does not wait for another reload, and one reload can answer only one
+        // operator.
         match (&self.next, cause) {
             (Some(Cause::Operator(_)), Cause::Operator(reply)) | (_, Cause::Comparison(reply)) => {
                 let message = "another reload is under way; try again";
@@ -179,7 +183,8 @@ impl Reload {
 }
 
 impl Daemon {
-    /// Starts to read the file. If a reload is in progress, the new cause waits for its end.
+    /// Starts to read the file. If a reload is in progress, the function stores the new cause until
+    /// this reload has ended.
     pub(super) fn reload(&mut self, cause: Cause) {
         let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
         match (cause, self.link.takes_orders()) {
@@ -194,8 +199,8 @@ impl Daemon {
         }
     }
 
-    /// Handles a file that was read. The function answers a comparison, or takes over the file, or
-    /// refuses the file. After a take-over or a refusal, systemd gets the message READY.
+    /// Handles a file that a thread has read. The function answers a comparison, takes over the
+    /// file, or refuses the file. After a take-over or a refusal, systemd gets the message READY.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
         let new = match (&cause, self.link.takes_orders()) {
@@ -210,11 +215,11 @@ impl Daemon {
                 let _ = reply.send(self.differences(new));
                 return;
             }
-            // The file was already reloaded in this state for another cause.
+            // The daemon has already reloaded this content of the file for another cause.
             Cause::File if now.is_some() && now == self.reload.seen => return,
             Cause::Again if self.reload.is_late_again(&new) => return,
             Cause::Operator(reply) => Some(reply),
-            Cause::Again => Some(self.audited_reload("tried again")),
+            Cause::Again => Some(self.audited_reload("retry after a failure")),
             Cause::Signal => Some(self.audited_reload("by a signal")),
             Cause::File => Some(self.audited_reload("the file was saved")),
         };
@@ -271,12 +276,13 @@ impl Daemon {
     }
 
     /// Continues reloads at each tick. The function handles a file that was read and starts a
-    /// waiting reload. It also repeats the log line about a refused file, and frees points that no
-    /// other part uses.
+    /// waiting reload. The function also repeats the log line about a refused file, and frees
+    /// points that no other part uses.
     pub(super) fn pursue_reload(&mut self) {
         if let Some(reading) = self.reload.reading.take_if(|reading| {
-            // An order to the scan needs room in the queue. Without room, the result waits for the
-            // next tick. A comparison sends no order. A stalled scan gets no order either.
+            // An order to the scan needs room in the queue. If the queue is full, the result waits
+            // for the next tick. A comparison sends no order to the scan, and during a stall the
+            // daemon sends no order.
             reading.is_comparison() || !self.link.handle.orders.is_full() || self.link.stall.is_on()
         }) {
             match reading.end() {
@@ -306,16 +312,16 @@ impl Daemon {
     /// Handles the scan's report that it has carried out a reload.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.plugins.roster.follow_refused();
-        // Before this point the scan still had the removed device, and a stall or a stop would have
-        // made its outputs safe.
+        // The monitors of removed devices are dropped only now. Until now the scan had these
+        // devices, so a stall or a stop had to make their outputs safe.
         self.field.devices.retain(|name| self.config.live.devices.iter().any(|d| d.name == name));
         self.reload.taken_over(reconfiguration);
     }
 }
 
 impl Reload {
-    /// Refuses a file: logs the reason. If a file gave no answer in time, the next try is
-    /// scheduled.
+    /// Refuses a file and logs the reason. If the reason is passing, such as a late file, the
+    /// function also sets the time of the next try.
     fn refuse(&mut self, Unread { why, is_late }: Unread) {
         log_refused(&why);
         let said = Instant::now();
@@ -330,7 +336,8 @@ fn not_now(stands: &Failure) -> Unread {
 
 /// Logs that the file is refused.
 fn log_refused(why: &str) {
-    // Each problem gets its own log line, because the log would escape a line break inside a line.
+    // Each problem gets a separate log line, because the log would escape a line break inside a
+    // line.
     for why in why.lines() {
         tracing::error!("the configuration stays as it was: {why}");
     }

@@ -1,10 +1,9 @@
 //! The daemon as a system service: its log lines about devices and the scan, and its messages to
 //! systemd.
 //!
-//! Each log line has a message for people, which is complete without the fields. The fields repeat
-//! the facts for machines. Only changes are logged. Lines about lost log lines are in
-//! `service/unread.rs`. Lines about plugins are in `plugins/line.rs` and the files beside it. The
-//! protocol to systemd is in `systemd.rs`.
+//! Each log line has a message for people, and fields with the same facts for programs. The daemon
+//! logs only changes. Lines about lost log lines are in `service/unread.rs`. Lines about plugins
+//! are in `plugins/line.rs` and the files beside it. The protocol to systemd is in `systemd.rs`.
 
 mod unread;
 
@@ -25,7 +24,7 @@ use crate::systemd::{Notifier, Watchdog};
 use crate::text::{counted, first_of};
 use unread::{Unread, Unwritten};
 
-/// The access to the log and to systemd, and the facts that were reported last.
+/// The access to the log and to systemd, and the facts that were logged last.
 pub(super) struct Service {
     /// The handle to the log: it sets the log level and counts lost lines.
     pub(super) log: log::Handle,
@@ -33,7 +32,8 @@ pub(super) struct Service {
     pub(super) notifier: Notifier,
     /// The sender of watchdog messages to systemd; `None` if the unit has no watchdog.
     pub(super) watchdog: Option<Watchdog>,
-    /// The time when the parts of the daemon were put together, just before the main loop began.
+    /// The time when the parts of the daemon were put together, directly before the start of the
+    /// main loop.
     pub(super) started: Instant,
     /// The facts that were last logged. The daemon compares new facts with these facts and logs
     /// only changes.
@@ -58,7 +58,7 @@ pub(super) struct Logged {
     doubt: Option<(Instant, bool)>,
     /// The last logged counters of the scan.
     counts: OnChange<Counts>,
-    /// The count of log lines that had no reader.
+    /// The count of log lines that were dropped because no process read the log.
     unread: Unread,
     /// The count of log lines that could not be written.
     unwritten: Unwritten,
@@ -75,20 +75,20 @@ struct Counts {
     lines_lost: u64,
 }
 
-/// The time after which the log reports unconfirmed outputs. The time is longer than a healthy bus
-/// needs, and short enough for an operator who waits for the line.
+/// The time after which the daemon logs unconfirmed outputs. A working bus confirms outputs faster.
+/// An operator who looks at the log need not wait long for the line.
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl Logged {
-    /// Logs how many lines of this log were lost. The line is written as soon as the log works
-    /// again.
+    /// Logs how many lines of this log were lost. The function writes this line as soon as the log
+    /// works again.
     fn log_lost_lines(&mut self, log: &log::Handle) {
         self.unread.report(
             Instant::now(),
             || log.lost(),
             |lost| {
                 let lines = counted(lost, "line");
-                tracing::warn!(lost, "{lines} of this log were lost: nothing read the log");
+                tracing::warn!(lost, "{lines} of this log were lost: no process read the log");
             },
         );
         let unwritten = log.unwritten();
@@ -139,14 +139,18 @@ impl Logged {
         }
         let lost = lines_lost - before.lines_lost;
         if lost > 0 {
-            tracing::warn!(lost, "too many log lines of programs at once, {lost} of them lost");
+            tracing::warn!(
+                lost,
+                "programs wrote too many log lines at one time; {lost} of these lines are lost"
+            );
         }
     }
 
     /// Logs when outputs are not confirmed any more, and when all outputs are confirmed again.
     fn log_unconfirmed(&mut self, news: &Snapshot) {
         let is_fine = !news.deliveries.contains(&Delivery::Unconfirmed);
-        // The first check without confirmation only starts the timer. The line comes after `DOUBT`.
+        // The first check that finds an unconfirmed output only stores the time. The function logs
+        // the line after the time `DOUBT`.
         match (is_fine, self.doubt) {
             (true, Some((_, true))) => {
                 tracing::info!("every device confirms its outputs again");
@@ -158,7 +162,7 @@ impl Logged {
                 let outputs = outputs_that_are(|it| it == Delivery::Unconfirmed, news);
                 tracing::error!(
                     outputs,
-                    "outputs are UNCONFIRMED, their devices may not have them: {outputs}"
+                    "outputs are UNCONFIRMED, the devices may not have these values: {outputs}"
                 );
                 self.doubt = Some((since, true));
             }
@@ -209,7 +213,7 @@ impl Service {
         if self.is_ready {
             self.notifier.status(&status);
         }
-        // The watchdog message is sent only if the cycle count has moved. For this reason systemd
+        // The daemon sends the watchdog message only if the cycle count has increased. So systemd
         // restarts a daemon whose scan hangs.
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.feed(cycle, &mut self.notifier);
@@ -218,8 +222,8 @@ impl Service {
 }
 
 /// Returns a text with the names and devices of the outputs for whose delivery `is_it` returns
-/// true. Only the first outputs are named. If there is no such output, the text says that the scan
-/// does not answer.
+/// true. The text has at most the first ten outputs. If `is_it` returns true for no output, the
+/// text is "the scan does not answer".
 pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot) -> String {
     /// The largest number of outputs in the text, so that the text fits in one log line.
     const NAMED: usize = 10;

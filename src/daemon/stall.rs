@@ -1,16 +1,17 @@
 //! The daemon's reaction to a stalled scan. The daemon logs the stall and still answers requests.
-//! If the stall lasts, the daemon ends its process, so that systemd starts it again.
+//! If the stall lasts for `scan.stall_exit`, the daemon ends its process, so that systemd starts
+//! the daemon again.
 //!
 //! ```text
 //!              no cycle for `scan.stall`              none for `scan.stall_exit`
-//!   it moves ---------------------------> it stands ------------------------------> exit code 70
+//!   moving -----------------------------> stalled --------------------------------> exit code 70
 //!       ^                                     |
 //!       +-------------------------------------+  a late cycle
 //! ```
 //! This file does not make outputs safe: the thread of each device does that
 //! (`driver/watchdog.rs`). The end after a stall is not an orderly end, so the next start counts it
-//! as an abnormal end (`plugins/recovery.rs`). Before the end, the version that the scan was
-//! calling is put in quarantine. Every wait in this file has a time limit, and no code here waits
+//! as an abnormal end (`plugins/recovery.rs`). Before the end, the daemon puts the version that the
+//! scan was calling in quarantine. Every wait in this file has a time limit, and no code here waits
 //! for the scan's thread. The duration of a stall is measured in `link/stall.rs`.
 
 use std::time::Duration;
@@ -26,9 +27,9 @@ use crate::process::image::Points;
 use crate::scan::position::Doing;
 use crate::scan::thread::EXIT_PANIC;
 
-/// The time that devices have to confirm their safe outputs before the process ends. Most devices
-/// had the whole time `scan.stall_exit` for that. Only outputs that are configured to hold their
-/// values longer become safe now and need this time.
+/// The time that devices have to confirm their safe outputs before the process ends. Most outputs
+/// have become safe during the stall. Only outputs that are configured to retain their values for
+/// longer than the stall become safe now, and need this time.
 const CONFIRM: Duration = Duration::from_millis(500);
 
 impl Daemon {
@@ -41,9 +42,10 @@ impl Daemon {
         self.field.devices.log_stalls();
     }
 
-    /// Returns the version that caused the stall: the scan called it when the stall began, and the
-    /// call has not returned. In a hand-over this is the new version, because the old version has
-    /// run without a stall. `None` if no program was being called.
+    /// Returns the version that caused the stall: the scan called this version when the stall was
+    /// detected, and the call has not returned. If a new version takes over from an old version,
+    /// the result is the new version, because the old version has run without a stall. `None` if
+    /// the scan was not calling a program.
     fn guilty(&self) -> Option<(String, ModuleHash)> {
         match self.link.stall.cause() {
             Doing::Own | Doing::Driver(_) => None,
@@ -68,7 +70,7 @@ impl Daemon {
         let doing = words(self.link.stall.at(), &self.config.live.points, &self.plugins);
         if let Some((name, hash)) = self.guilty() {
             let reason =
-                format!("the scan stood for {:?}, {doing}", self.config.live.scan.stall_exit);
+                format!("the scan was stalled for {:?}, {doing}", self.config.live.scan.stall_exit);
             let file = self.plugins.supervisor.plugin(&name).and_then(|view| view.file);
             let what = if file == Some(hash) { ".wasm:" } else { ": version" };
             tracing::error!(plugin = name, "{name}{what} {hash} is in quarantine: {reason}");
@@ -82,8 +84,10 @@ impl Daemon {
             sleep(Duration::from_millis(5)).await;
         }
         let outputs = self.field.devices.safety();
-        let stood = self.link.stall.still();
-        tracing::error!("the scan has stood for {stood:?}, {doing}; {outputs}; the process ends");
+        let still = self.link.stall.still();
+        tracing::error!(
+            "the scan has been stalled for {still:?}, {doing}; {outputs}; the process ends"
+        );
         self.close_audit();
         self.end_forces();
         // `save_last` writes the file with the record of versions. If the history could not be
@@ -105,13 +109,16 @@ fn words(doing: Doing, points: &Points, plugins: &Plugins) -> String {
         (name, None) => name,
     };
     match doing {
-        Doing::Own => "in its own work".into(),
+        Doing::Own => "in its own code".into(),
         Doing::Poll(seat, generation) => format!("polling {}", who(seat, generation)),
         Doing::Save(seat, generation) => format!("in `save` of {}", who(seat, generation)),
         Doing::HandOver(seat, generation) => format!("handing over to {}", who(seat, generation)),
         Doing::Driver(place) => {
             let device = points.devices().get(usize::from(place));
-            format!("in the driver of device {}", device.map_or("that is gone", |name| name))
+            match device {
+                Some(name) => format!("in the driver of device {name}"),
+                None => "in the driver of a removed device".into(),
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
-//! The orderly stop: remove all programs, make outputs safe and confirmed, save the last values.
+//! The orderly stop: the daemon removes all programs, makes the outputs safe, waits until the
+//! devices have confirmed them, and saves the last values.
 //!
 //! ```text
 //!   SIGTERM ---- 5 s at most ----> outputs safe ---- 4 s at most ----> exit ---- 1 s ----> SIGKILL
 //!                                  recorded, values kept, parts ended        if even that hangs
 //! ```
-//! The stop also waits for devices that a reload has just removed. If devices have not confirmed
-//! their safe outputs by the deadline, the daemon lists these outputs and the process ends.
+//! The stop also waits for devices that a reload has just removed. If a device has not confirmed
+//! its safe outputs before the deadline, the daemon lists these outputs and ends the process.
 //!
 //! As soon as the outputs are safe, `plugins/recovery.rs` records an orderly end. If a disk hangs
 //! in a later step, the next start must not count the end as a defect of a program.
@@ -31,7 +32,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// this limit takes effect only if several steps hang.
 const LEAVE: Duration = Duration::from_secs(4);
 
-/// The beginning of the message that lists outputs which are not confirmed as safe.
+/// The beginning of the message that lists the outputs that are not confirmed as safe.
 pub(super) const STOPPED_BUT: &str = "stopped, but";
 
 impl Daemon {
@@ -41,16 +42,16 @@ impl Daemon {
     /// # Errors
     /// A device has not confirmed its safe outputs. The message lists the outputs.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        self.service.notifier.stopping("programs out, outputs safe");
-        tracing::info!("stopping: programs out, outputs safe");
+        self.service.notifier.stopping("the programs leave the scan, the outputs become safe");
+        tracing::info!("stopping: the programs leave the scan, the outputs become safe");
         // The stop has its own deadline, so from here on a stall does not end the process.
         self.link.stall.disarm();
-        // This call is only necessary during a stall. A stall may also begin during the stop, so
-        // the call is always made.
+        // This call has an effect only during a stall. A stall may also begin during the stop, so
+        // the function always makes the call.
         self.field.devices.make_safe_now();
         let deadline = Instant::now() + STOP_DEADLINE;
         let confirmed = halt(&mut self.link.handle, |thing| {
-            // All other returned things, such as programs, end with the process.
+            // The end of the process also ends all other returned things, such as programs.
             if let Return::Reconfigured(reconfiguration) = thing {
                 self.reload.taken_over(*reconfiguration);
             }
@@ -58,8 +59,9 @@ impl Daemon {
         let confirmed = confirmed.await;
         let left = self.reload.leaving.end(deadline).await;
         let trouble = self.trouble_at_the_stop(confirmed, left);
-        // The steps from here on may hang. Two threads limit their time: one ends the process with
-        // its exit code after [`LEAVE`], and the other kills the process one second later.
+        // The following steps may hang, so two threads limit their time. One thread ends the
+        // process with its exit code after [`LEAVE`]. The other thread kills the process one second
+        // later.
         self.link.stall.begin_exit();
         leave_in_time(trouble.clone());
         self.plugins.recovery.end();
@@ -94,8 +96,8 @@ impl Daemon {
 }
 
 /// Takes every program out of the scan, and waits until the devices have confirmed safe outputs.
-/// Returns whether all devices have confirmed within [`STOP_DEADLINE`]. `back` is called with each
-/// thing that the scan returns meanwhile.
+/// Returns whether all devices have confirmed their outputs within [`STOP_DEADLINE`]. The function
+/// calls `back` with each thing that the scan returns during this time.
 pub(super) async fn halt(handle: &mut ScanHandle, mut back: impl FnMut(Return)) -> bool {
     let deadline = Instant::now() + STOP_DEADLINE;
     let mut is_told = false;
@@ -124,15 +126,18 @@ pub(super) fn unconfirmed(news: &Snapshot) -> String {
     format!("safe outputs are UNCONFIRMED after {STOP_DEADLINE:?}: {outputs}; check them by hand")
 }
 
-/// Starts a thread that ends the process after [`LEAVE`], if the process still runs then. With
-/// `trouble`, the thread logs this text and the exit code is 1; without it the exit code is 0.
+/// Starts a thread that ends the process after [`LEAVE`], if the process has not ended before. If
+/// `trouble` is a text, the thread logs this text and the exit code is 1. If `trouble` is `None`,
+/// the exit code is 0.
 pub(super) fn leave_in_time(trouble: Option<String>) {
     let leave = move || {
         thread::sleep(LEAVE);
         if let Some(trouble) = &trouble {
             tracing::error!("{trouble}");
         }
-        tracing::warn!("the process ends by force: a part of it has not ended within {LEAVE:?}");
+        tracing::warn!(
+            "the process ends by force: a part of the daemon has not ended within {LEAVE:?}"
+        );
         crate::log::last_words();
         std::process::exit(trouble.is_some().into());
     };

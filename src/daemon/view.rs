@@ -1,4 +1,5 @@
-//! Answers to requests that only read: the data of the daemon's parts, in the form of `control`.
+//! Answers to requests that only read. The answers have the data of the daemon's parts, in the
+//! types of the module `control`.
 //!
 //! This file changes nothing. Orders are handled in `answer.rs`. The views of plugins are in
 //! `plugins/view.rs`, and the views of devices in `field/device.rs`. The output on a terminal is
@@ -16,8 +17,8 @@ impl Daemon {
     /// Returns the answer to `camshaft status`: the state of the daemon, its devices and its
     /// plugins.
     pub(super) fn status(&mut self) -> StatusView {
-        // All parts of the answer use one snapshot. Otherwise the counts of polls and cycles would
-        // not match.
+        // All parts of the answer use the same snapshot. Otherwise the numbers of polls and of
+        // cycles would not match each other.
         let news = self.link.news().clone();
         let plugins = self.plugins.plugins_in(&news, &self.config, &self.link);
         let devices = self.field.views(&news, &self.config, &self.link);
@@ -69,7 +70,7 @@ impl Daemon {
         let (at, is_stalled) = (self.link.present(), self.link.stall.is_on());
         let news = self.link.news();
         let (points, roster) = (&news.points, &self.plugins.roster);
-        // During a stall the values in the snapshot are no longer reliable.
+        // During a stall the values in the snapshot may be out of date.
         let stall = if is_stalled { Quality::NoComm } else { Quality::Good };
         // If the device makes its outputs safe because of a stall, the output value in the snapshot
         // is not the value in the field.
@@ -84,8 +85,8 @@ impl Daemon {
             let is_input = point.direction == Direction::In;
             let image = if is_input { &news.inputs.bytes } else { &news.outputs };
             let owner = news.owners[id.index()].and_then(|seat| roster.name(seat));
-            // The worse of two qualities counts: the quality of the point, and the effect of a
-            // stall.
+            // The view has the worse of two qualities: the quality of the point, and the quality
+            // that a stall causes.
             let quality = news.inputs.quality[id.index()].max(stall);
             let good_at = news.inputs.good_at[id.index()];
             // If `good_at` is 0, the point never had good quality, so it has no age.
@@ -120,7 +121,7 @@ impl Daemon {
         let (news, roster) = (self.link.news(), &self.plugins.roster);
         let runs = |writer: &str| is_seated(writer, news, roster, &self.plugins.supervisor);
         // Builds the view of one variable. `written_last` returns the time of the last write, and
-        // the plugin or operator that made it.
+        // the plugin or operator that wrote the variable.
         let view = |(name, variable): (&str, Variable)| {
             let written = news.variables.written_last(name);
             let writer = written.and_then(|written| roster.maker(written.by));

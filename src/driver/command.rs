@@ -1,5 +1,5 @@
-//! The commands that an operator can send to a device, and the failures that a simulated device can
-//! have for practice.
+//! The commands that an operator can send to a device, and the failures that an operator can
+//! practise with a simulated device.
 //!
 //! The path of a command: `camshaft` command line, then the daemon, then an order to the scan, then
 //! `Driver::command` in `mod.rs`. The simulated device in `sim.rs` executes the command. Real
@@ -26,7 +26,8 @@ pub enum Command {
     Clear,
 }
 
-/// A failure for practice. In TOML and JSON, the key `kind` contains the name of the variant.
+/// A failure for practice. In TOML and JSON, the key `kind` contains the name of the variant in
+/// lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Injection {
@@ -73,13 +74,13 @@ impl Injection {
         let fields = json.as_object().into_iter().flat_map(|object| object.keys());
         let field = fields.into_iter().find(|field| *field != "kind").cloned();
         if let ("disconnect" | "freeze", Some(field)) = (&*kind, field) {
-            return Err(format!("unknown field `{field}`; {kind} expects nothing"));
+            return Err(format!("unknown field `{field}`; {kind} expects no other key"));
         }
         serde_json::from_value(json).map_err(|error| match &*kind {
             "slow" => format!("{error}; slow expects delay=TIME, such as delay=200ms"),
-            "garbage" => format!("{error}; garbage expects nothing, or seed=NUMBER"),
+            "garbage" => format!("{error}; garbage expects no other key than seed=NUMBER"),
             "hang" => format!("{error}; hang expects for=TIME, at most a minute, such as for=1s"),
-            "disconnect" | "freeze" => format!("{error}; {kind} expects nothing"),
+            "disconnect" | "freeze" => format!("{error}; {kind} expects no other key"),
             _ => error.to_string(),
         })
     }
@@ -108,7 +109,7 @@ mod tests {
         );
         check(
             json!({ "kind": "freeze", "for": "1s" }),
-            Err("unknown field `for`; freeze expects nothing"),
+            Err("unknown field `for`; freeze expects no other key"),
         );
         let kinds = "unknown variant `burn`, expected one of `disconnect`, `freeze`, `slow`, \
                      `garbage`, `hang`";

@@ -4,8 +4,8 @@
 //! Some devices name files in their configuration, such as certificates or a script. Such a file
 //! may be on a disk that does not answer. A plan that reads such files must not block the daemon.
 //! Therefore `registry.rs` makes the plan on a separate thread and waits for a limited time. After
-//! the time limit the thread continues to wait by itself. This file limits the number of these
-//! threads.
+//! the time limit, `registry.rs` reports an error, but the thread continues to wait. This file
+//! limits the number of these threads.
 //!
 //! This file does not handle files that a device reads later, on its own thread.
 
@@ -27,8 +27,8 @@ const MAX_PLANS: usize = 4;
 
 /// The maximum number of groups of files for which plans wait at the same time. A group is the list
 /// of files of one device. Each new configuration may name other files, so the number needs a
-/// limit. Each group has its own waiting slots. Therefore a disk that hangs takes no slots from
-/// files on a disk that answers.
+/// limit. Each group has its own waiting slots. Therefore files on a disk that hangs cannot use the
+/// slots of files on a disk that answers.
 const MAX_GROUPS: usize = 32;
 
 /// The waiting slots of each group of files. A waiting thread may outlive its device. Therefore the
@@ -49,7 +49,7 @@ impl Groups {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|_, places| !places.are_idle());
         if groups.len() >= MAX_GROUPS && !groups.contains_key(&files) {
-            let why = format!("the files of {MAX_GROUPS} other devices still give no answer");
+            let why = format!("the files of {MAX_GROUPS} other devices have not answered yet");
             return Err(patience::late(why));
         }
         Ok(groups.entry(files).or_insert_with(|| Places::new(MAX_PLANS)).clone())
@@ -94,8 +94,11 @@ mod tests {
         let others: Vec<_> = (0..MAX_GROUPS).map(|n| of(&format!("/sound/{n}"))).collect();
         let (last, others) = others.split_last().unwrap();
         assert!(others.iter().all(Result::is_ok));
-        assert!(patience::is_late(last.as_ref().unwrap_err()), "there are enough");
-        of("/hung/script").expect("it waits already");
+        assert!(
+            patience::is_late(last.as_ref().unwrap_err()),
+            "the number of groups is at its maximum"
+        );
+        of("/hung/script").expect("this group exists already");
         drop(hold);
     }
 }

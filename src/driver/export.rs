@@ -5,8 +5,8 @@
 //!   scan --Snapshot--> daemon --Export, at most 50 a second--> devices --> SCADA, broker
 //! ```
 //! The daemon fills an [`Export`] from the scan's snapshot, at most fifty times a second. Devices
-//! that serve or publish values read the export. This file does not decide which names a device
-//! shows; the configuration of that device does.
+//! that show values to other systems read the export. This file does not decide which names a
+//! device shows; the configuration of that device does.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -23,18 +23,18 @@
 //! check, or at once if another value is wanted. The outputs are checked once in a period, but at
 //! least once a second and at most ten times a second.
 //!
-//! Each check also finds out whether the path still leads to the file that was written. When a
-//! device was unplugged and plugged in again, its file is a new file with the kernel's default
-//! value. Therefore the driver writes the output again. The driver does not detect that another
-//! program writes the same file.
+//! Each check also finds out whether the path still leads to the file that was written. If hardware
+//! was unplugged and plugged in again, the path leads to a new file with the kernel's default
+//! value. In this case the driver writes the output again. The driver does not detect writes of
+//! other programs to the same file.
 //!
 //! The number in the file is the raw value; `scale` and `offset` of the point convert it. The
 //! number is the first line of the file: see `file/number.rs`.
 //!
-//! One name in a path may contain one `*`, because hwmon may give its chips other numbers at each
-//! start. Example: `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. The driver searches
-//! for the match each time it opens the file. Two matching files are an error. This driver does not
-//! use file events (inotify).
+//! One name in a path may contain one `*`, because hwmon may number its chips differently after
+//! each start. Example: `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. The driver
+//! searches for the match each time it opens the file. Two matching files are an error. This driver
+//! does not use file events (inotify).
 
 mod number;
 
@@ -63,16 +63,15 @@ const PERIOD: std::ops::RangeInclusive<Duration> =
 
 /// The minimum and the maximum of the time between two checks of the outputs. Between these limits,
 /// that time is the period. With less than the minimum, failed writes would be repeated too often.
-/// With more than the maximum, a device that was plugged in again would wait too long for its
-/// outputs.
+/// With more than the maximum, hardware that was plugged in again would get its outputs too late.
 const LOOKED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// The minimum age at which a value becomes stale. On a busy machine, a thread may get its CPU time
-/// this late. Then a working sensor must not become stale.
+/// this late. Such a delay must not make the input of a working sensor stale.
 const STALE: Duration = Duration::from_millis(100);
 
-/// The time after which a call counts as hanging. A sensor on a slow bus may need a second, so the
-/// limit is two seconds.
+/// If a call takes this long, the status shows that it does not return. A sensor on a slow bus may
+/// need a second, so the limit is two seconds.
 const HANGS: Duration = Duration::from_secs(2);
 
 /// The `[[device]]` table of this driver.
@@ -111,7 +110,7 @@ struct Files {
     is_news: bool,
 }
 
-/// A point, its file, and the state of both.
+/// A point, its file, and the state of the calls that access this file.
 #[derive(Debug)]
 struct Spot {
     id: PointId,
@@ -123,7 +122,7 @@ struct Spot {
     /// The error of the last call; `None` if the call succeeded.
     trouble: OnChange<Option<String>>,
     /// The value that the driver tried to write last, whether or not the write succeeded. Each
-    /// check of the outputs resets this field, so that a failed write is tried again.
+    /// check of the outputs resets this field, so that the driver repeats a failed write.
     tried: Option<Raw>,
     /// The identity of the file that contains the confirmed value; `None` if no value is confirmed.
     written: Option<Identity>,
@@ -200,12 +199,12 @@ impl Files {
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
     }
 
-    /// Sets the trouble "does not return" at spots whose call takes too long. Such a call cannot be
-    /// aborted, because a thread that waits in the kernel cannot be ended from outside.
+    /// Sets the trouble "the call does not return" at spots whose call takes too long. Such a call
+    /// cannot be aborted, because a thread that waits in the kernel cannot be ended from outside.
     fn find_hanging(&mut self) {
         for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
             if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
-                let trouble = Some(format!("{}: does not return", spot.path.display()));
+                let trouble = Some(format!("{}: the call does not return", spot.path.display()));
                 self.is_news |= spot.trouble.changes_to(trouble);
             }
         }
@@ -228,8 +227,8 @@ impl Files {
                 continue;
             }
             spot.tried = Some(wanted);
-            // During the write the file may already have the new value. Therefore the old value
-            // counts as unconfirmed from now on.
+            // During the write the file may already have the new value. Therefore the driver does
+            // not report the old value as confirmed any more.
             side.doubt(spot.id);
             let kind = spot.point.kind;
             spot.start(&mut self.work, move |path| {
@@ -281,9 +280,9 @@ impl Files {
     /// Publishes the values to the scan. Updates the parts of the status if a spot has changed.
     fn publish(&mut self, side: &mut Side) {
         let spots = || self.inputs.iter().chain(&self.outputs);
-        // The device counts as disconnected if all inputs fail. If the device has no inputs, its
-        // outputs decide. Inputs are preferred because a missing file of an output is detected
-        // later, at the next check.
+        // The device is disconnected if all inputs fail or, if it has no inputs, if all outputs
+        // fail. Inputs have priority, because the driver detects a missing file of an output later,
+        // at the next check.
         let asked = if self.inputs.is_empty() { &self.outputs } else { &self.inputs };
         let is_dead = asked.iter().all(|spot| spot.trouble.last().is_some());
         side.fault((is_dead && !asked.is_empty()).then_some(Fault::Disconnected));
@@ -377,9 +376,9 @@ mod tests {
     use crate::driver::Driver;
     use crate::process::image::PointKind;
 
-    /// A driver that sends two facts for each write. The first fact is whether the previous value
-    /// still counts as confirmed during the write. The second fact is whether the new value counts
-    /// as confirmed after the write.
+    /// A driver that sends two facts for each write. The first fact is whether the link shows the
+    /// previous value as confirmed during the write. The second fact is whether it shows the new
+    /// value as confirmed after the write.
     struct Teller {
         files: Files,
         before: Raw,
@@ -401,10 +400,9 @@ mod tests {
         }
     }
 
-    /// During a write, the file may already have the new value. In an earlier version of the
-    /// driver, the previous value still counted as confirmed during a write. If the previous value
-    /// was the safe value and a stall began during the write, the driver did not write the safe
-    /// value again.
+    /// During a write, the file may already have the new value. An earlier version of the driver
+    /// showed the previous value as confirmed during a write. If the previous value was the safe
+    /// value and a stall began during the write, the driver did not write the safe value again.
     #[test]
     fn what_is_being_written_is_in_doubt() {
         let folder = tempfile::tempdir().unwrap();
@@ -424,7 +422,7 @@ mod tests {
         let mut link = Link::start(&points, 0, Freshness::default(), teller).unwrap();
         for number in 1..4 {
             link.write(MonotonicClock.now(), &[number]).unwrap();
-            let told = heard.recv_timeout(Duration::from_secs(20)).expect("it is written");
+            let told = heard.recv_timeout(Duration::from_secs(20)).expect("the value is written");
             assert_eq!(told, [false, true], "{number}");
         }
     }

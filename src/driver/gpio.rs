@@ -4,7 +4,7 @@
 //! [[device]]
 //! name = "board"
 //! driver = "gpio"
-//! period = "10ms"                      # levels are read at each edge, and this often
+//! period = "10ms"                      # levels are read at each edge and every 10 ms
 //! [[device.point]]
 //! name = "button"
 //! direction = "in"
@@ -18,26 +18,25 @@
 //! at = { chip = "pinctrl-bcm2711", offset = 18, drive = "push_pull" }
 //! ```
 //! A line is identified by its name, or by a chip and an offset on that chip. A chip is identified
-//! by its label, which never changes, or by its name, such as `gpiochip0`. The name may mean
-//! another chip after the next start.
+//! by its label, which never changes, or by its name, such as `gpiochip0`. After the next start,
+//! the name may belong to another chip.
 //!
 //! One call reads all inputs of a chip, and one call writes all outputs of a chip. Therefore all
 //! values of a call are from the same instant. The request for an output contains the wanted value,
-//! so the output never has another value in between. All lines of a device wait for the slowest
-//! chip. Therefore a slow chip, such as an I2C expander, should be a device of its own.
+//! so the line starts as an output with this value. All lines of a device wait for the slowest
+//! chip. Therefore a slow chip, such as an I2C expander, should be a separate device.
 //!
 //! The key `mode` decides what an input shows. `"level"` is the level of the line. `"latched"`
-//! shows even the shortest pulse for at least one cycle; with `edge = "falling"`, a pulse to false.
-//! `"counter"`, of type u32, counts edges (`edge`: `rising`, `falling`, `both`). A counter wraps to
-//! 0 after its maximum, so programs should use the difference between two readings. A counter
-//! starts at 0 when its device is opened by a start or a reload. A counter counts no edges while
-//! its quality is bad. When the quality is good again, programs must use the first value as a new
-//! base.
+//! shows even the shortest pulse to true for at least one cycle (with `edge = "falling"`: to
+//! false). `"counter"`, of type u32, counts edges (`edge`: `rising`, `falling`, `both`). A counter
+//! wraps to 0 after its maximum, so programs should use the difference of two readings. A counter
+//! starts at 0 when a start or a reload opens its device. A counter counts no edges while its
+//! quality is bad. Programs must use the next good value as a new base.
 //!
-//! `gpio/serve.rs` is the loop, `gpio/board.rs` all lines of a device, `gpio/line.rs` one line.
-//! `gpio/chip.rs` finds a line, `gpio/claim.rs` requests it, `gpio/retry.rs` times new attempts,
-//! `gpio/held.rs` has the granted lines. `gpio/notice.rs` decides what is logged. Not here: sysfs,
-//! global line numbers, pulse width modulation, holding a line over a restart.
+//! `gpio/serve.rs` is the loop. `gpio/board.rs` has all lines of a device, `gpio/line.rs` has one
+//! line. `gpio/chip.rs` finds lines, `gpio/claim.rs` requests lines, `gpio/retry.rs` times the
+//! attempts. `gpio/held.rs` has granted lines, `gpio/notice.rs` limits the log. The driver does not
+//! use sysfs or global line numbers, does no PWM, and holds no lines over a restart.
 
 mod board;
 mod chip;
@@ -100,15 +99,15 @@ pub struct LineAddress {
     pub chip: Option<String>,
     /// The number of the line on the chip.
     pub offset: Option<u32>,
-    /// Whether the line counts as true while its voltage is low.
+    /// Whether the value is true while the voltage of the line is low.
     #[serde(default)]
     pub active_low: bool,
     /// The bias of the line: the resistor that sets the level while no part drives the line.
     pub bias: Option<Bias>,
     /// The electrical type of an output.
     pub drive: Option<Drive>,
-    /// The time for which an input must be stable before its new level counts. The kernel does the
-    /// debouncing.
+    /// The time for which an input must be stable before the kernel reports its new level. The
+    /// kernel does the debouncing.
     #[serde(default, deserialize_with = "duration::some")]
     pub debounce: Option<Duration>,
     /// What the input shows: the level, pulses, or a count.

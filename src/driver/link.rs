@@ -1,18 +1,18 @@
-//! The scan's side of the link between the scan and a device. A thread of its own serves the
-//! device. Therefore even a slow device never delays the scan.
+//! The scan's side of the link between the scan and a device. Each device has its own thread.
+//! Therefore even a slow device never delays the scan.
 //!
 //! ```text
 //!   scan thread                       thread of this device
 //!   Link::read   <--- News (triple buffer) ---  Side::publish   <-- wire
 //!   Link::write  ---- Wants (triple buffer) --> Side::wanted    --> wire
-//!                ---- a bell, if they differ -> Side::changed
+//!                ---- bell, if Wants changes -> Side::changed
 //! ```
 //! A driver for a wire implements [`Serve`]. Each device gets its own thread with an async runtime.
 //! If a wire hangs, only the thread of that device waits. The scan only copies values between the
 //! image and the two buffers, so the scan never waits.
 //!
-//! The "bell" is a pipe: one byte in it wakes the device's thread when the scan wants other
-//! outputs.
+//! The "bell" is a pipe: one byte in it wakes the device's thread when the scan wants other values
+//! at the outputs.
 //!
 //! Two time limits protect the values:
 //! - If the device's thread publishes no new value of an input for too long, the input becomes
@@ -48,7 +48,8 @@ pub(super) use side::Side;
 use thread::LEAVE_TIME;
 
 /// The longest time for which `finish` waits for the device's thread: half a second longer than
-/// [`LEAVE_TIME`]. A thread that hangs in a system call is not waited for any longer.
+/// [`LEAVE_TIME`]. If the thread hangs in a system call, `finish` returns without waiting any
+/// longer.
 const GIVEN_UP: Duration = LEAVE_TIME.saturating_add(Duration::from_millis(500));
 
 /// The maximum age of the last acknowledgement of an output that changes all the time. If the age
@@ -60,7 +61,7 @@ const LATELY: Duration = Duration::from_secs(1);
 pub(super) trait Serve: Send + 'static {
     /// Serves the device in an endless loop. The device's thread drops the future to end the loop.
     /// If the function returns or panics, the thread calls it again after one second. Until then
-    /// the device is reported as disconnected.
+    /// the scan sees the device as disconnected.
     fn serve(&mut self, side: &mut Side) -> impl Future<Output = ()>;
 }
 
@@ -110,15 +111,16 @@ struct Shared {
     /// thread reads these signs, and writes the time of a stall and the number of unconfirmed
     /// outputs.
     watchdog: Arc<Watchdog>,
-    /// A counter of changes. The scan adds 1 when it wants other outputs and when a stall ends. The
-    /// scan increments the counter after it has written `wants`. The device's thread reads the
-    /// counter.
+    /// A counter of changes. The scan adds 1 when it wants other values at the outputs, and when a
+    /// stall ends. The scan increments the counter after it has written `wants`. The device's
+    /// thread reads the counter.
     turn: AtomicU64,
-    /// The value of `turn` at the last count of the missing outputs. Only the device's thread uses
-    /// this field. If `heard` equals `turn`, the count is up to date.
+    /// The value of `turn` when the device's thread last counted the missing outputs: the outputs
+    /// whose wanted value the device has not acknowledged. Only the device's thread uses this
+    /// field. If `heard` equals `turn`, that count is up to date.
     heard: AtomicU64,
-    /// Whether the device must finish its work and end. The scan or the thread that drops the link
-    /// sets this field. The device's thread reads the field.
+    /// Whether the device's thread must finish its work and end. The scan or the thread that drops
+    /// the link sets this field. The device's thread reads the field.
     ended: AtomicBool,
     /// Wakes the device's thread after `ended` was set.
     end: Notify,
@@ -137,14 +139,14 @@ pub(super) struct Link {
     news: Reader<News>,
     /// The outputs that the scan wants. The device's thread reads these values.
     wants: Writer<Wants>,
-    /// A copy of the outputs that were put into `wants` last.
+    /// A copy of the values that the scan put into `wants` last.
     wanted: Vec<Raw>,
     /// The delivery state of each output, in the order of `outputs`. `compared_at` is the time of
     /// the last comparison.
     standings: Vec<Standing>,
     compared_at: Duration,
     /// The write end of the bell, the pipe that wakes the device's thread. The scan writes one byte
-    /// when the outputs differ. The write never waits, because the pipe is non-blocking.
+    /// when the wanted values change. The write never waits, because the pipe is non-blocking.
     bell: OwnedFd,
     shared: Arc<Shared>,
     /// The view for the status. The device's thread writes into the view. The scan's side only
@@ -310,8 +312,8 @@ impl Driver for Link {
     }
 
     fn command(&mut self, _: Duration, _: &Command) -> Result<(), &'static str> {
-        Err("only simulated devices take commands; `camshaft force` gives a point of a real one \
-             another value")
+        Err("only simulated devices accept this command; `camshaft force` sets a point of a real \
+             device")
     }
 
     fn is_confirmed(&self) -> bool {
@@ -331,8 +333,8 @@ impl Driver for Link {
     }
 
     fn leave(&mut self) {
-        // The scan starts no more cycles for this device. Without this line the watchdog would
-        // report a stall.
+        // The scan does not call `write` for this device any more. Without this line the watchdog
+        // would detect a stall.
         self.shared.watchdog.limit(Duration::ZERO);
         self.shared.ended.store(true, Ordering::Relaxed);
         self.shared.end.notify_one();
@@ -393,7 +395,10 @@ mod tests {
         link.finish();
         assert!(MonotonicClock.now() - started < 2 * GIVEN_UP);
         drop(link);
-        assert!(MonotonicClock.now() - started < 2 * GIVEN_UP, "it is not waited for twice");
+        assert!(
+            MonotonicClock.now() - started < 2 * GIVEN_UP,
+            "only the first call waits for the thread"
+        );
         drop(hold);
     }
 }

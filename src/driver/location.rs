@@ -1,8 +1,8 @@
 //! The place of a point in the field, in the terms of its driver.
 //!
-//! `config/note.rs` compares the places of all points of a configuration. `config/note.rs` searches
-//! for mistakes: two points at the same place, or at places that overlap. The drivers only return
-//! the places. `config/note.rs` decides which places may overlap without a warning.
+//! `config/note.rs` compares the places of all points of a configuration. This comparison finds
+//! mistakes: two points at the same place, or at places that overlap. The drivers only return the
+//! places. `config/note.rs` decides which places may overlap without a warning.
 
 use std::ops::Range;
 
@@ -11,9 +11,9 @@ use crate::process::image::Direction;
 /// The place of a point in the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// The thing to which the place belongs, for example a table of a unit. Two places can overlap
-    /// only if their `within` is equal. If an input may share its place with an output, the drivers
-    /// use a different `within` for each direction.
+    /// The thing to which the place belongs, for example a Modbus table of a unit. Two places can
+    /// overlap only if their `within` is equal. If an input may share its place with an output, the
+    /// drivers use a different `within` for each direction.
     pub within: String,
     /// The cells that the point occupies inside `within`, for example register numbers.
     pub cells: Range<u32>,

@@ -1,6 +1,6 @@
-//! The contract between the scan and a driver. [`Settings`] plans a device from its configuration.
-//! [`Driver`] is the running device. The scan reads its inputs, writes its outputs, and asks
-//! whether the outputs have arrived.
+//! The contract between the scan and a driver. The trait [`Settings`] plans a device from its
+//! configuration. The trait [`Driver`] is the running device: the scan reads its inputs, writes its
+//! outputs, and asks whether the device has acknowledged its outputs.
 //!
 //! The life of a device, from its configuration to its end:
 //!
@@ -14,13 +14,13 @@
 //! only copies values and returns at once. A driver that must wait for a wire does its work on
 //! another thread; `link.rs` connects that thread with the scan.
 //!
-//! This file contains no code for a particular kind of device. Each kind has a folder of its own.
-//! For example, `sim/` is the simulated plant.
+//! This file contains no code for a particular kind of device. Each kind has its own file and
+//! folder. For example, `sim.rs` and `sim/` are the simulated plant.
 //!
-//! To add a driver, add a folder, its `mod` line in this file, and one line in `registry.rs`. Add
-//! an example to the `config/` folder of the repository. The folder contains a `Config` that
-//! implements [`Settings`]. The folder also contains a type that implements [`Driver`], or a type
-//! that a `Link` serves.
+//! To add a driver, add its file and folder, its `mod` line in this file, and one line in
+//! `registry.rs`. Add an example to the `config/` folder of the repository. The new code contains a
+//! `Config` that implements [`Settings`]. The new code also contains a type that implements
+//! [`Driver`], or a type that implements `Serve` for a `Link`.
 //!
 //! Where to look next:
 //! - `registry.rs` has the list of drivers; it plans, checks and starts devices.
@@ -71,8 +71,8 @@ pub use watchdog::Watchdog;
 pub const MAX_DEVICES: usize = 256;
 
 /// The settings of one device: the keys of its `[[device]]` table, as its driver parses them. Each
-/// driver implements this trait for its own `Config`, and `registry.rs` lists these types. The
-/// functions from `locations` on are called only for settings whose plan has succeeded.
+/// driver implements this trait for its own `Config`, and `registry.rs` lists these types. Callers
+/// use `locations` and the functions below it only after `plan` has succeeded for these settings.
 pub trait Settings: fmt::Debug {
     /// Plans device number `device` of the configuration: decides what the device does with each of
     /// its points. Planning does not access the field. `exports` is the channel with the values
@@ -95,8 +95,8 @@ pub trait Settings: fmt::Debug {
         Vec::new()
     }
 
-    /// The value of the key `connect`, if only one device can use that wire. `None` if several
-    /// devices can share the wire.
+    /// The wire that only this device can use: the value of the key `connect` in its full form.
+    /// `None` if several devices can use the same wire.
     fn wire(&self) -> Option<String> {
         None
     }
@@ -115,8 +115,9 @@ pub trait Settings: fmt::Debug {
         Vec::new()
     }
 
-    /// A thing that only one device can use at a time. The three parts are the key, the value of
-    /// the key, and a text for the consequence if two devices use the thing.
+    /// A name or address that only one device can use at a time, such as an MQTT client id. The
+    /// three parts are the key, the value of the key, and a text. The text states what happens if
+    /// two devices use the same value. `None` if the driver needs no such name or address.
     fn claim(&self) -> Option<(&'static str, String, &'static str)> {
         None
     }
@@ -126,7 +127,8 @@ pub trait Settings: fmt::Debug {
         false
     }
 
-    /// The keys of list entries in the settings that no point uses.
+    /// The keys of those list entries in the settings that no point uses, for example a unit
+    /// without points.
     fn unused(&self) -> Vec<String> {
         Vec::new()
     }
@@ -147,15 +149,15 @@ impl Plan {
         Self(Box::new(|| Ok(Box::new(start()?) as Box<dyn Driver>)))
     }
 
-    /// Starts the device. From then on the device works on its wire. The scan must not call this
-    /// function, because it starts a thread.
+    /// Starts the device. After this call, the device exchanges values over its wire. The scan must
+    /// not call this function, because it starts a thread.
     ///
     /// # Errors
     /// When the operating system cannot create a thread or a file descriptor. A device that does
     /// not answer is not an error here, because the device may answer later.
     pub fn start(self) -> Result<Box<dyn Driver>, OpenError> {
         let failed = |error| {
-            OpenError::new("driver", format!("{error}"), "free threads and file descriptors")
+            OpenError::new("driver", format!("{error}"), "enough free threads and file descriptors")
         };
         (self.0)().map_err(failed)
     }
@@ -168,8 +170,8 @@ pub struct OpenError {
     /// The name of the point whose key `at` is wrong. If the name is set, `place` is a key below
     /// `at`.
     pub point: Option<String>,
-    /// The key below the device, such as `tank[0].level`. If the mistake is in another file, this
-    /// is the name of that file with the line number, such as `inputs.csv:3`.
+    /// The key in the device's table, such as `tank[0].level`. If the mistake is in another file,
+    /// this is the name of that file with the line number, such as `inputs.csv:3`.
     pub place: String,
     /// The value or state that was found at that place.
     pub found: String,
@@ -257,7 +259,7 @@ pub enum Delivery {
     /// The device has not acknowledged the present value yet. But the device has acknowledged an
     /// earlier value of this output a short time ago, for example within the last second.
     UnderWay,
-    /// The device has acknowledged no value of this output for too long a time.
+    /// The last acknowledgement of a value of this output is too old, or there was none.
     Unconfirmed,
 }
 
@@ -312,8 +314,8 @@ pub trait Driver: Send {
     fn leave(&mut self) {}
 
     /// Waits until the device has acknowledged its last outputs, or until a time limit. Returns the
-    /// outputs that the device has not acknowledged. The part that drops the device calls this; the
-    /// scan does not, because the call may wait.
+    /// outputs that the device has not acknowledged. The code that drops the device calls this
+    /// function. The scan never calls it, because the call may wait.
     fn finish(&mut self) -> Vec<PointId> {
         Vec::new()
     }

@@ -53,7 +53,7 @@ mod object {
             type Value = Vec<(String, f64)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("names with numbers")
+                f.write_str("an object that has only numbers")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -74,8 +74,8 @@ pub struct Monitor {
     /// The parts. The device's thread writes the parts; the daemon reads them.
     parts: Arc<Mutex<Vec<Part>>>,
     /// The watchdog. The scan and the device's thread write their state into the watchdog; the
-    /// daemon reads the state. When the process ends, the daemon also writes into the watchdog that
-    /// all hold times are over.
+    /// daemon reads the state. When the process ends, the daemon also ends all hold times in the
+    /// watchdog.
     watchdog: Arc<Watchdog>,
 }
 

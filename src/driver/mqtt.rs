@@ -17,9 +17,10 @@
 //! type = "f64"
 //! at = { topic = "plant/setpoint", expires = "10s" }
 //! ```
-//! Values have the engineering unit of their point, in both directions. Any point or variable can
-//! be published. This device has no outputs of its own. A command is an input with an expiry time.
-//! After the time `expires` the point is bad, and the reaction in its key `on_bad` takes effect.
+//! In messages in both directions, values have the engineering unit of their point. Any point or
+//! variable can be published. This device has no output points. A command is an input with an
+//! expiry time. After the time `expires` the quality of the point is bad, and the reaction in the
+//! point's key `on_bad` takes effect.
 //!
 //! Where to look next:
 //! - `mqtt/session.rs` is the loop that connects, works and reconnects.
@@ -29,11 +30,12 @@
 //! - `mqtt/sparkplug.rs` implements Sparkplug B on top of the same session.
 //!
 //! This driver does not support QoS 2 and stores no history. QoS 2 is not needed, because each
-//! message contains the present value. Only the newest message counts, and a duplicate does no
-//! harm. Values that could not be sent are not stored for later.
+//! message contains the present value. A receiver needs only the newest message, and a duplicate
+//! does no harm. Values that could not be sent are not stored for later.
 //!
-//! The library is the maintained fork of rumqttc. The last release of rumqttc itself (0.25.1)
-//! depends on certificate code with known vulnerabilities (RUSTSEC-2026-0049, -0098, -0099, -0104).
+//! This driver uses the maintained fork of the library rumqttc. The last release of rumqttc itself
+//! (0.25.1) depends on certificate code with known vulnerabilities (RUSTSEC-2026-0049, -0098,
+//! -0099, -0104).
 
 mod broker;
 mod command;
@@ -108,7 +110,7 @@ impl Settings for Config {
         Some((
             "client_id",
             whole,
-            "the broker disconnects each of the two when the other one connects",
+            "when one of the two devices connects, the broker disconnects the other one",
         ))
     }
 
@@ -127,15 +129,15 @@ struct Mqtt {
     /// The task that reads the broker's files, if a read is in progress. At most one read is in
     /// progress, because a read from a disk that hangs may never end.
     reading: Option<JoinHandle<Result<Credentials, OpenError>>>,
-    /// The files that the broker's settings name. Error messages contain these files.
+    /// The files that the broker's settings name. Error messages contain the paths of these files.
     files: Vec<Named>,
     dialect: Box<dyn Dialect>,
     commands: Commands,
     exports: Exports,
     /// The counters of messages, and the messages that the broker has not acknowledged yet.
     ledger: Ledger,
-    /// The number of messages received after the start. `connections` is the number of connections
-    /// after the start.
+    /// `received` is the number of messages that were received after the start. `connections` is
+    /// the number of connections after the start.
     received: u64,
     connections: u64,
     state: State,
@@ -176,7 +178,7 @@ impl Mqtt {
     }
 
     /// Returns no default age limits for inputs. A command expires by its own time limit, and the
-    /// point may have limits of its own.
+    /// configuration of the point may set other age limits.
     fn freshness(&self) -> Freshness {
         Freshness::default()
     }

@@ -5,13 +5,14 @@
 //!   check:  plan, then drop the plan                 (for `camshaft check` and a reload)
 //!   open:   plan, then Plan::start                   (the device works from then on)
 //! ```
-//! A new driver needs one line in the list below. All differences between drivers are functions of
-//! [`Settings`]. Therefore the other code in this file names no particular driver. Outside of the
-//! drivers' own folders, no other code names a particular driver.
+//! A new driver needs one line in the list below. The trait [`Settings`] hides all differences
+//! between drivers. Therefore only the list below and the drivers' own folders name a particular
+//! driver.
 //!
-//! A plan may wait for files; `disk.rs` limits these waits. A start never waits. A plan does not
-//! access the field. Therefore a plan that ends after the time limit can be dropped without any
-//! effect. `config/driver.rs` adds the line number to an error in the keys of a device.
+//! A plan may wait for files; `disk.rs` limits the number of plans that wait. A start never waits.
+//! A plan does not access the field. Therefore, if a plan ends after the time limit, its thread can
+//! drop the plan without any effect on the field. `config/driver.rs` adds the line number to an
+//! error in the keys of a device.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -111,7 +112,7 @@ pub fn plan(
         return config.settings().plan(points, device, exports);
     }
     if limit.is_zero() {
-        let why = "not read: the files of earlier devices took all the time";
+        let why = "not read, because the files of earlier devices used the whole time limit";
         return Err(no_answer(&files, &patience::late(why)));
     }
     let (config, points, exports) = (config.clone(), Arc::clone(points), exports.clone());

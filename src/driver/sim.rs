@@ -12,11 +12,12 @@
 //!
 //! The simulated time depends only on the argument `now`. Therefore the same sequence of calls
 //! always gives the same values. If `now` jumps ahead, the plant simulates the whole jump in a
-//! limited number of steps. The simulation does not include single bits on the wire or bus timing.
+//! limited number of steps. The simulation models neither single bits on the wire nor the timing of
+//! a bus.
 //!
 //! One failure is not in the wire but in this file: a hang. In a hang, this driver blocks the scan
-//! thread, although the contract of `Driver` forbids a wait. Only in this way can operators
-//! practise a scan that is stalled.
+//! thread, although the contract of `Driver` forbids a wait. Without this failure, operators could
+//! not practise a stall of the scan.
 
 mod config;
 mod delay;
@@ -64,9 +65,10 @@ impl Settings for Config {
 pub struct Sim {
     plant: Plant,
     wire: Wire,
-    /// The failure that the configuration plans. An order of the operator removes this plan.
+    /// The failure that the configuration plans. An operator's order to start or end a failure
+    /// removes this plan.
     plan: Option<Plan>,
-    /// The `now` of the first call; `None` before the first call. The device counts its own time
+    /// The `now` of the first call; `None` before the first call. The device measures its own time
     /// from this instant.
     start: Option<Duration>,
 }

@@ -1,9 +1,9 @@
-//! A watchdog on the scan. Each device's thread runs a watchdog of its own. The watchdog makes the
+//! A watchdog on the scan. Each device's thread runs its own watchdog. The watchdog makes the
 //! device's outputs safe when the scan has stalled, that is, when the scan has written nothing for
 //! the time `scan.stall`.
 //!
 //! ```text
-//!            the scan writes once a cycle                no cycle for `stall`
+//!            the first write of the scan               no write for `scan.stall`
 //!   Unused ------------------------------> Fed --------------------------------> Tripped
 //!                                           ^                                       |
 //!                                           +---------------------------------------+
@@ -33,20 +33,20 @@ const IDLE: Duration = Duration::from_millis(50);
 /// sleep must be short.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// The time between two checks while the watchdog is tripped. Each check looks for the end of a
-/// hold time and for the end of the stall. The value is a tenth of the shortest limit.
+/// The time between two checks while the watchdog is tripped. Each check finds out whether a hold
+/// time or the stall has ended. The value is the shortest possible `scan.stall`.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The lateness of a wake-up from which the watchdog concludes that the whole machine was stopped.
-/// A thread that wakes this much later than requested most likely did not run because the machine
-/// was stopped. The value is ten times the lateness of a timer on a busy machine.
+/// The maximum lateness of a wake-up while the machine runs. If the watchdog wakes later than that,
+/// it concludes that the whole machine was stopped. The value is ten times the lateness of a timer
+/// on a busy machine.
 const OVERSLEPT: Duration = Duration::from_millis(20);
 
 /// The scan's signs of life for one device, and the state of a stall.
 #[derive(Debug, Default)]
 pub struct Watchdog {
-    /// The number of times that the scan has written; 0 before the first write. The scan writes
-    /// this field; the device's thread reads it.
+    /// The number of times that the scan has written the device's outputs; 0 before the first
+    /// write. The scan writes this field; the device's thread reads it.
     beats: AtomicU64,
     /// The start time of the last cycle in which the scan wrote, in nanoseconds. The scan sets this
     /// field before `beats`; the device's thread reads it.
@@ -65,8 +65,8 @@ pub struct Watchdog {
     /// The number of times that the watchdog has tripped. The device's thread writes this field;
     /// the daemon reads it.
     trips: AtomicU64,
-    /// Whether all hold times are over at once, because the process ends. The daemon writes this
-    /// field; the device's thread reads it.
+    /// Whether the daemon has ended all hold times, because the process ends. The daemon writes
+    /// this field; the device's thread reads it.
     holds_nothing: AtomicBool,
     /// The number of outputs that have a safe value. `new` writes this field once, before the
     /// device's thread starts. The daemon reads this field.
@@ -94,8 +94,8 @@ impl Watchdog {
     }
 
     /// The number of outputs whose wanted value the device has not acknowledged. The wanted value
-    /// is the value from the scan or, in a stall, the safe value. The safe value counts from the
-    /// trip on, even while an output still keeps its last value for its hold time.
+    /// is the value from the scan or, in a stall, the safe value. From the trip on, the wanted
+    /// value is the safe value, even while an output still keeps its last value for its hold time.
     pub fn missing(&self) -> usize {
         self.missing.load(Ordering::Relaxed)
     }
@@ -123,7 +123,7 @@ impl Watchdog {
     }
 
     /// The time since the watchdog tripped; `None` if it is not tripped. The time is
-    /// [`Duration::MAX`] if the process ends, because every hold time then counts as over.
+    /// [`Duration::MAX`] if the process ends, because the daemon then ends all hold times.
     pub fn tripped_for(&self) -> Option<Duration> {
         if !self.is_tripped() {
             return None;
@@ -141,7 +141,7 @@ impl Watchdog {
         self.holds_nothing.store(true, Ordering::Relaxed);
     }
 
-    /// The number of times that the scan has written.
+    /// The number of times that the scan has written the device's outputs.
     pub(super) fn beats(&self) -> u64 {
         self.beats.load(Ordering::SeqCst)
     }
@@ -173,7 +173,8 @@ impl Watchdog {
         let period_ns = self.period_ns.load(Ordering::Relaxed);
         let passed = MonotonicClock.now().saturating_sub(self.last_cycle());
         // If more than one cycle time has passed, the scan has missed cycles. Later cycles still
-        // start on the same time grid, so the remainder of the division gives the phase.
+        // start on the same time grid. Therefore the remainder of the division is the time since
+        // the last point of this grid.
         let into_ns = passed.as_nanos().checked_rem(period_ns.into())? as u64;
         let period = Duration::from_nanos(period_ns);
         Some((period - Duration::from_nanos(into_ns), period))
@@ -204,23 +205,23 @@ impl Watchdog {
         before < tripped && tripped <= nanos(now)
     }
 
-    /// Trips the watchdog, unless it is tripped already. A driver can start again during a stall. A
-    /// second trip would then start the hold times again, and outputs would keep their last values
-    /// for too long.
+    /// Trips the watchdog, unless it is tripped already. After a panic during a stall, the device's
+    /// thread starts the driver and `watch` again. A second trip would then start the hold times
+    /// again, and outputs would keep their last values for too long.
     fn trip(&self) {
         if self.is_tripped() {
             return;
         }
-        // The device has not acknowledged any safe value yet. Until the device's thread counts
-        // again, all outputs with a safe value count as missing.
+        // The device has not acknowledged any safe value yet. Until the device's thread counts the
+        // missing outputs again, all outputs with a safe value count as missing.
         self.missing.fetch_max(self.outputs(), Ordering::Relaxed);
         self.tripped_ns.store(nanos(MonotonicClock.now()), Ordering::SeqCst);
         self.trips.fetch_add(1, Ordering::Release);
     }
 
     /// Supervises the scan in an endless loop, on the device's thread. In a stall, this function
-    /// calls `changed` each time the hold time of more outputs is over. `holds` has the hold time
-    /// of each output.
+    /// calls `changed` at the trip, and then each time the hold times of further outputs end.
+    /// `holds` has the hold time of each output that has a safe value.
     pub(super) async fn watch(&self, holds: &[Duration], changed: impl Fn()) {
         loop {
             self.silence().await;
@@ -241,14 +242,14 @@ impl Watchdog {
     /// The whole machine may be stopped for a while, for example by a SIGSTOP or by the migration
     /// of a virtual machine. Afterwards the device's thread may wake earlier than the scan thread,
     /// although the scan has no defect. Therefore this function checks whether its own sleep took
-    /// too long. If its sleep took too long, this function gives the scan a few more cycles, but
-    /// only once. If the scan needs even longer, outputs are safe for a moment.
+    /// too long. If its sleep took too long, this function waits for a few more cycles, but only
+    /// once. If the scan needs even longer, the outputs become safe until the scan runs again.
     async fn silence(&self) {
         let (mut asked_for, mut is_patient) = (None, true);
         loop {
             // The beats and the limit are read before the start time of the last cycle. If the scan
-            // writes in between, the cycle then only appears younger, so no false stall is
-            // detected.
+            // writes between these reads, the last cycle is newer than the beats show. Therefore
+            // this order never causes a false stall.
             let (beats, stall) = (self.beats(), self.stall());
             let (now, due) = (MonotonicClock.now(), self.last_cycle() + stall);
             let is_watched = beats > 0 && !stall.is_zero();
@@ -298,30 +299,30 @@ mod tests {
         let late = MonotonicClock.now();
         assert!(!watchdog.is_tripped() && !watchdog.is_overtaken(late));
         std::thread::sleep(STALL + Duration::from_millis(1));
-        assert!(!watchdog.is_overtaken(late), "nobody has noticed");
+        assert!(!watchdog.is_overtaken(late), "the watchdog has not tripped yet");
         watchdog.note_missing(0);
-        assert_eq!(watchdog.unsafe_outputs(), 1, "what was confirmed is no safe value");
+        assert_eq!(watchdog.unsafe_outputs(), 1, "the confirmed value is not a safe value");
         watchdog.trip();
         assert!(watchdog.is_tripped() && watchdog.is_overtaken(late));
-        assert_eq!(watchdog.missing(), 1, "nothing is known of what is safe");
+        assert_eq!(watchdog.missing(), 1, "the device has not confirmed a safe value yet");
         watchdog.note_missing(0);
         assert_eq!(watchdog.unsafe_outputs(), 0);
         watchdog.trip();
-        assert_eq!(watchdog.trips(), 1, "it is the same stall");
+        assert_eq!(watchdog.trips(), 1, "the second trip belongs to the same stall");
         assert!(watchdog.tripped_for().is_some_and(|passed| passed < Duration::from_secs(60)));
         watchdog.make_safe_now();
         assert_eq!(watchdog.tripped_for(), Some(Duration::MAX));
         let now = MonotonicClock.now();
         assert!(!watchdog.is_overtaken(now) && watchdog.beat(now));
         assert_eq!((watchdog.tripped_for(), watchdog.trips()), (None, 1));
-        assert!(!watchdog.beat(now), "it was said once");
+        assert!(!watchdog.beat(now), "only one beat reports the end of the stall");
     }
 
     #[test]
     fn a_cycle_that_was_overtaken_while_it_wrote_ends_no_stall() {
         let watchdog = fed();
         let late = MonotonicClock.now();
-        assert!(!watchdog.is_overtaken(late), "it begins to write");
+        assert!(!watchdog.is_overtaken(late), "the cycle begins to write before the trip");
         watchdog.trip();
         assert!(!watchdog.beat(late) && watchdog.is_tripped());
         assert!(watchdog.beat(MonotonicClock.now()) && !watchdog.is_tripped());
@@ -363,7 +364,7 @@ mod tests {
                 silent += usize::from(has_seen && !is_told && !watchdog.is_tripped());
                 watchdog.beat(MonotonicClock.now());
             }
-            assert_eq!(silent, 0, "of {seen} stalls");
+            assert_eq!(silent, 0, "ends without a report, in {seen} stalls");
         });
     }
 
@@ -408,7 +409,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_limit_or_a_cycle_nothing_trips() {
         let check = async |watchdog: Watchdog| {
-            let watch = watchdog.watch(&[Duration::ZERO], || panic!("it has tripped"));
+            let watch = watchdog.watch(&[Duration::ZERO], || panic!("the watchdog has tripped"));
             let _ = tokio::time::timeout(3 * STALL, watch).await;
             assert!(!watchdog.is_tripped());
         };

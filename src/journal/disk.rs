@@ -3,13 +3,13 @@
 //! There are two files. New lines go to the end of `history.jsonl`. When this file is full, it is
 //! renamed to `history.1.jsonl`, which replaces the older file of that name. Each line is written
 //! by one call, so a kill of the process leaves only complete lines. The thread syncs the file
-//! after each batch of lines. So after a power failure the journal shows what the machine did
-//! before. A sync takes some milliseconds and happens a few times an hour. No other thread waits
-//! for it.
+//! after each batch of lines. So after a power failure the journal contains the entries from before
+//! the failure. A sync takes some milliseconds and happens a few times an hour. No other thread
+//! waits for it.
 //!
 //! If the disk fails or is full, one line goes to the log. When the disk works again, another line
-//! goes to the log. In the time between, lines for the journal wait in memory, up to a limit.
-//! `journal.rs` has the entries.
+//! goes to the log. Until the disk works again, lines for the journal wait in memory, up to a
+//! limit. `journal.rs` has the entries.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -29,8 +29,8 @@ const CURRENT: &str = "history.jsonl";
 const FORMER: &str = "history.1.jsonl";
 
 /// The maximum size of one file, in bytes. It is enough for more than a thousand receipts. A plant
-/// with changes every day fills the file in some weeks. Both files together use 1 MB of a small
-/// card.
+/// with changes every day fills the file in some weeks. The two files together use 1 MB of a small
+/// memory card.
 pub(super) const MAX_FILE_BYTES: u64 = 512 << 10;
 
 /// The maximum number of lines in the queue to the thread. If a hundred plugins start together, the
@@ -44,25 +44,25 @@ const MAX_WAITING: usize = 1024;
 /// The pause before the thread tries a failed disk again. A new line ends the pause.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// The time for the thread to write the queued lines at the end of the process. It is longer than a
-/// sync of a slow card, and shorter than the time limit for the end of the process
+/// The time for the thread to write the queued lines at the end of the process. This time is longer
+/// than a sync of a slow memory card, and shorter than the time limit for the end of the process
 /// (`daemon/stop.rs`).
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// The time after which a write counts as unanswered. Even a worn card writes faster than this. A
-/// longer time would delay the message to the operator.
+/// If a write takes longer than this time, the journal reports that the disk does not answer. Even
+/// a worn memory card writes faster. A longer time would delay the message to the operator.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// The time at which the present write began. `None` if there is no write. The writing thread sets
-/// this value, and the handle reads it.
+/// The time at which the present write began. `None` if no write is in progress. The writing thread
+/// sets this value, and the handle reads it.
 type Began = Arc<Mutex<Option<Instant>>>;
 
-/// The reason why lines are not written at present. `None` if they are written. The thread and the
+/// The reason why lines are not written at present. `None` if lines are written. The thread and the
 /// handle set this value. The daemon reads it through the handle.
 type Trouble = Arc<Mutex<Option<String>>>;
 
-/// The handle of the writing thread. The journal passes lines to the thread through it. When the
-/// handle is dropped, it waits until the lines are written, but at most [`LEAVE_TIME`].
+/// The handle of the writing thread. The journal passes lines to the thread through this handle.
+/// When the handle is dropped, it waits until the lines are written, but at most [`LEAVE_TIME`].
 #[derive(Debug)]
 pub(super) struct WriterHandle {
     /// The queue to the thread. The drop of the handle closes the queue, and the thread then ends.
@@ -80,15 +80,15 @@ impl WriterHandle {
     /// Queues a line for the thread. The line is lost if the queue is full. The queue becomes full
     /// only if the disk has not answered for a long time.
     pub(super) fn write(&self, line: Vec<u8>) {
-        let lines = self.lines.as_ref().expect("only the end takes it");
+        let lines = self.lines.as_ref().expect("only the drop of the handle removes the queue");
         if lines.try_send(line).is_err() {
             let why = "the disk is too slow; entries of the history are lost";
             change(&self.trouble, Some(why.into()));
         }
     }
 
-    /// Checks whether the present write takes too long, and records it as trouble. The thread
-    /// cannot record it, because the thread waits for that write.
+    /// If the present write takes too long, records this fact as trouble. The thread cannot do
+    /// that, because the thread waits for that write.
     pub(super) fn check_lateness(&self) {
         // The lock is held until the trouble is recorded. The end of the write needs the same lock.
         // So the thread always clears the trouble after it was recorded here.
@@ -99,7 +99,7 @@ impl WriterHandle {
         }
     }
 
-    /// Returns the reason why lines are not written at present. `None` if they are written.
+    /// Returns the reason why lines are not written at present. `None` if lines are written.
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -209,7 +209,7 @@ impl Writer {
         }
     }
 
-    /// Records the time at which the present write began. `None` if there is no write.
+    /// Records the time at which the present write began. `None` if no write is in progress.
     fn begins(&self, now: Option<Instant>) {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }

@@ -115,9 +115,9 @@ fn garbage_is_no_entry() {
     assert_eq!(found, []);
     text.extend(&whole);
     found = entries(&text).collect();
-    assert_eq!(found, expected, "what follows is read");
-    // The first line could come from a later version. This version does not know the contents of
-    // the second line.
+    assert_eq!(found, expected, "the entries after the damaged line are read");
+    // The first line could come from a later version of the daemon. This version of the daemon does
+    // not know the contents of the second line.
     let later = serde_json::json!({ "text": "x", "more": [1] });
     let strange = serde_json::json!({ "words": "x" });
     let line = |what| line(&Entry { seq: 9, time: "t".into(), what });
@@ -228,7 +228,7 @@ fn a_file_that_somebody_removes_is_begun_anew() {
     journal.add(note("a"));
     let started = std::time::Instant::now();
     while !file(folder.path()).exists() {
-        assert!(started.elapsed().as_secs() < 20, "it is written");
+        assert!(started.elapsed().as_secs() < 20, "the entry is written in time");
         std::thread::yield_now();
     }
     // The thread may have the file open at this moment, or may be about to check it.
@@ -249,7 +249,7 @@ fn what_could_not_be_written_is_written_later() {
     journal.add(note("a"));
     let started = std::time::Instant::now();
     while journal.trouble().is_none() {
-        assert!(started.elapsed().as_secs() < 20, "it is said");
+        assert!(started.elapsed().as_secs() < 20, "the trouble is reported in time");
         std::thread::yield_now();
     }
     fs::remove_dir(file(folder.path())).unwrap();

@@ -1,4 +1,4 @@
-//! The output in the protocol of journald, with fields that can be searched.
+//! The log output in the protocol of journald, with fields that can be searched.
 //!
 //! The thread that logs encodes an event as one datagram
 //! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>). The log's writer sends the datagram, because a
@@ -23,7 +23,7 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 /// most 32 fields. At most two of these fields are texts from outside, which can be long.
 const MAX_VALUE: usize = 32 << 10;
 
-/// The socket to journald. The log's writer uses it, and each write sends one datagram.
+/// The socket to journald. The log's writer uses this socket, and each write sends one datagram.
 #[derive(Debug)]
 pub(super) struct Socket(UnixDatagram);
 
@@ -34,7 +34,7 @@ impl Socket {
     /// When no process reads the socket.
     pub(super) fn open() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // A busy journald is also accepted. The start of the daemon must not wait for it.
+        // A busy journald is also accepted. The start of the daemon must not wait for journald.
         socket.set_nonblocking(true)?;
         // The check sends an empty datagram, which journald ignores.
         match socket.send_to(&[], Path::new(SOCKET)) {
@@ -64,7 +64,8 @@ impl<S: Subscriber> Layer<S> for Datagrams {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut datagram = Datagram::of(event.metadata());
         event.record(&mut datagram);
-        // The error needs no handling: a full queue counts the lost datagram.
+        // The error needs no handling: if the queue is full, the queue itself counts the lost
+        // datagram.
         let _ = self.0.clone().write_all(&datagram.0);
     }
 }
@@ -78,7 +79,8 @@ impl Datagram {
     fn of(about: &Metadata<'_>) -> Self {
         let mut datagram = Self(Vec::with_capacity(512));
         datagram.put("PRIORITY", priority(*about.level()));
-        // The identifier does not change if the program file is renamed or started through a link.
+        // The identifier does not change if the executable file is renamed or started through a
+        // link.
         datagram.put("SYSLOG_IDENTIFIER", "camshaft");
         datagram.put("TARGET", about.target());
         if let Some(file) = about.file() {
@@ -138,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that passes each datagram to the test.
+    /// A log output that passes each datagram to the test.
     struct Kept(std::sync::mpsc::Sender<Vec<u8>>);
 
     impl Write for Kept {

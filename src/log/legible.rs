@@ -20,7 +20,8 @@ use crate::text::legible;
 /// The maximum number of fields in one event. The macros of `tracing` have the same limit.
 const MAX_FIELDS: usize = 32;
 
-/// The layer. It makes the texts of an event legible, and passes the event to the output below.
+/// The layer. It makes the texts of an event legible, and passes the event to the next layer, which
+/// writes it.
 pub(super) struct Legible<L>(pub(super) L);
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for Legible<L> {

@@ -4,8 +4,8 @@
 //! Example: a thread writes a file and then renames it, and the rename is the final step. The
 //! caller waits up to a limit and then reports the result. Without [`Commit`] the report could be
 //! wrong in two ways. The caller could report a failure, and a moment later the thread could do the
-//! step. Or the step could be done, but the caller could report a failure because a later call
-//! hangs. `patience.rs` has the waiting.
+//! step. Or the thread could do the step, and the caller could report a failure, because a later
+//! call hangs. `patience.rs` implements the wait.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -39,7 +39,7 @@ pub struct Commit(
 pub enum Committed {
     /// The step is not done and will never be done.
     No,
-    /// The step has begun and has no result yet. It may still happen.
+    /// The step has begun and has no result yet. It may still succeed or fail.
     Unknown,
     /// The step is done.
     Yes,

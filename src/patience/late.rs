@@ -1,9 +1,9 @@
 //! The error for an answer that did not come in time.
 //!
 //! [`is_late`] detects this error by its type. It does not use the [`io::ErrorKind`]: the kernel
-//! uses the same kinds for a file that is in use, and that answer comes at once. The error
-//! ETIMEDOUT of the kernel also counts as late: it comes from a network file system with a time
-//! limit of its own. `patience.rs` and `patience/places.rs` make such errors.
+//! uses the same kinds for a file that is in use, and returns that error at once. [`is_late`] also
+//! accepts the kernel's error ETIMEDOUT, which comes from a network file system that has its own
+//! time limit. `patience.rs` and `patience/places.rs` make such errors.
 
 use std::error::Error;
 use std::fmt;
@@ -38,7 +38,8 @@ pub fn is_late(error: &io::Error) -> bool {
 
 /// Returns the error for an answer that did not come within `limit`.
 pub fn no_answer(limit: Duration) -> io::Error {
-    // The limit may be the rest of a longer limit, such as 4.999913 s. The text rounds it to 5 s.
+    // The limit may be the remaining part of a longer limit, for example 4.999913 s. The text
+    // rounds this example to 5 s.
     let hundredths = (limit.as_millis() as u64).saturating_add(5) / 10;
     let limit = Duration::from_millis(hundredths * 10);
     late(format!("no answer for {limit:?}"))
@@ -50,8 +51,8 @@ mod tests {
 
     use super::*;
 
-    /// An earlier version of the daemon reported a disk without an answer, although the file was
-    /// only in use and the answer had come at once.
+    /// An earlier version of the daemon reported that a disk did not answer. But the kernel had
+    /// answered at once that the file was in use.
     #[test]
     fn only_what_has_no_answer_is_late() {
         let check = |error: io::Error, expected| assert_eq!(is_late(&error), expected, "{error:?}");

@@ -1,10 +1,10 @@
 //! Places: the limit for the number of calls on files that may wait at the same time.
 //!
-//! A call takes a place, and frees the place when its answer comes. So a call that hangs has its
-//! place until an answer comes. Files for another purpose may be on another disk. So each purpose
-//! has its own places. Calls that hang on one disk then take no places from calls to a working
-//! disk. If all places of a purpose are taken by hanging calls, a new call is refused at once.
-//! `patience.rs` makes the calls.
+//! A call occupies one place until the answer arrives. So a call that hangs may occupy its place
+//! for ever. Files for another purpose may be on another disk. So each purpose has its own places.
+//! So calls that hang on one disk do not use the places for calls on a working disk. If all places
+//! of a purpose are taken by hanging calls, a new call is refused at once. `patience.rs` makes the
+//! calls.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,7 +39,7 @@ struct Calls {
     last: u64,
 }
 
-/// The place of one call. The thread of the call drops it when the call has its answer.
+/// The place of one call. The thread of the call drops this value when the answer has arrived.
 #[derive(Debug)]
 pub(super) struct CallSlot {
     places: Places,
@@ -53,7 +53,7 @@ impl Places {
         Self(Arc::new(Inner { most, free: Semaphore::new(most), calls: Mutex::default() }))
     }
 
-    /// Whether no call has a place, and no other part of the program has a copy of this handle.
+    /// Whether no call has a place, and no other part of the daemon has a copy of this handle.
     pub fn are_idle(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -82,7 +82,8 @@ impl Places {
         Ok(self.place())
     }
 
-    /// Makes the place for a call that begins now. The caller has already taken its permit.
+    /// Makes the place for a call that begins now. The caller of this function has already taken
+    /// the permit for the place.
     fn place(&self) -> CallSlot {
         let mut calls = self.calls();
         calls.last += 1;
@@ -112,7 +113,7 @@ impl Places {
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the calls in the places look older by `time`.
+    /// Moves the recorded start of each call in the places back by `time`.
     #[cfg(test)]
     pub(super) fn age(&self, time: std::time::Duration) {
         let mut calls = self.calls();

@@ -81,8 +81,8 @@ pub enum Compiler {
     Singlepass,
 }
 
-/// The limits of a module and of an instance. The limits are part of the configuration. The default
-/// values are those that the contract for plugins states.
+/// The limits of a module and of an instance. The limits are part of the configuration. The
+/// contract for plugins states the default values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Largest CPU time of the start section, `_initialize` and `init` together.
@@ -293,11 +293,11 @@ pub struct Trap {
     /// The kind of failure, for example `unreachable` or `budget of 2.5ms exceeded`.
     pub kind: String,
     /// Name of the function in which the program failed. If the module has no name for the
-    /// function, this is the function's index, for example `#12`.
+    /// function, the field has the function's index, for example `#12`.
     pub function: Option<String>,
     /// Byte offset of the failed instruction in the module, as `wasm-objdump` prints offsets. The
-    /// Singlepass compiler stores no exact offset for some operators. For such an operator, this is
-    /// the offset of the function or of an operand.
+    /// Singlepass compiler stores no exact offset for some operators. For an operator without an
+    /// exact offset, the field has the offset of the function or of an operand.
     pub offset: Option<u32>,
     /// The cycle in which the trap happened; 0 before the first poll.
     pub cycle: u64,
@@ -309,12 +309,12 @@ impl Trap {
     pub fn explained(&self) -> String {
         let key = match &*self.kind {
             kind if kind.starts_with("budget of ") => {
-                "plugins.poll_budget, or that of its [[plugin]],"
+                "plugins.poll_budget, or poll_budget in its [[plugin]] entry"
             }
             "stack overflow" => "plugins.stack",
             _ => return self.to_string(),
         };
-        format!("{self}; {key} is the limit")
+        format!("{self}; the limit is {key}")
     }
 }
 

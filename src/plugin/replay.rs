@@ -33,8 +33,8 @@ use crate::process::variable::Variables;
 use crate::process::world::World;
 
 /// CPU time for a call that did not exceed its budget when it was recorded. The time is long,
-/// because this machine may be slower than the machine of the recording. A limit is still needed,
-/// because a guest that does not repeat its recorded calls might run for ever.
+/// because this machine may be slower than the machine of the recording. A time limit is still
+/// necessary, because a guest that does not repeat its recorded calls might run for ever.
 const GENEROUS: Duration = Duration::from_secs(10);
 
 /// A recording of calls into a guest, for a replay.
@@ -64,7 +64,7 @@ pub enum Ending {
         /// Whether the call had used up its budget.
         is_over: bool,
     },
-    /// The module made all recorded calls, and then called the host once more.
+    /// The module made all recorded calls, and then made one further call to the host.
     Beyond,
     /// The last call into the guest ended without a trap. The value is the wall time of this call.
     Returned(Duration),
@@ -117,7 +117,7 @@ pub fn replay(
             let (parts, store) = instance.parts();
             parts
                 .put_back(store, &noted)
-                .map_err(|why| Refusal::new(why, "give the module and the limits of the report"))?;
+                .map_err(|why| Refusal::new(why, "use the module and the limits of the report"))?;
         }
         None => {
             let time = allowed(inits);
@@ -161,7 +161,7 @@ fn played(mut instance: Instance, result: Result<(), Arc<Trap>>, took: Duration)
     let (parts, store) = instance.parts();
     let memory = parts.picture(store, MAX_MEMORY);
     let player = instance.host().player.take();
-    let player = player.expect("it was put there when the instance was made");
+    let player = player.expect("the instance of a replay has a player");
     let ending = match (player.divergence, result, fall) {
         (Some(divergence), ..) => Ending::Diverged(divergence),
         (None, Err(_), _) if player.is_beyond => Ending::Beyond,

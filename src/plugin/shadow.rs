@@ -13,7 +13,7 @@
 //! buffer. If no frame is free, the scan skips this poll in the shadow run, so the scan never
 //! waits.
 //!
-//! The shadow run has a thread of its own. On this thread, a second instance of the new version is
+//! The shadow run has its own thread. On this thread, a second instance of the new version is
 //! polled with the values in each frame (`shadow/run.rs`). The result of the run is in
 //! `shadow/report.rs`. The daemon decides which version gets a shadow run. `scan/shadow.rs` decides
 //! when the scan fills frames.
@@ -35,7 +35,7 @@ use crate::process::world::World;
 pub use report::{Difference, MAX_DIFFERENCES, ShadowReport};
 pub use run::{Shadow, ShadowOutcome};
 
-/// Largest number of shadow runs at one time; further shadow runs wait until one of these has
+/// Largest number of shadow runs at one time; further shadow runs wait until a shadow run has
 /// ended. The limit exists because each run needs memory for its own frames. Also, the scan copies
 /// the process image and the variables for each run in each cycle.
 pub const MAX_SHADOWS: usize = 4;
@@ -45,8 +45,8 @@ pub const MAX_SHADOWS: usize = 4;
 pub const MAX_FEEDS: usize = 2 * MAX_SHADOWS;
 
 /// Number of frames of one run. At a scan period of 10 ms, 64 frames cover 0.64 s. On a busy
-/// machine, a thread without real-time priority may have to wait so long. Each frame has room for
-/// all variables, and the frames of one run take at most 12 MB.
+/// machine, a thread without real-time priority may have to wait for this time. Each frame has room
+/// for all variables, and the frames of one run take at most 12 MB.
 const FRAMES: usize = 64;
 
 /// A frame: the values that one poll of the running version has read, and the outputs after that
@@ -96,7 +96,7 @@ impl Frame {
     }
 }
 
-/// The scan's end of a shadow run. The scan returns the feed to the daemon when the run ends or
+/// The scan's part of a shadow run. The scan returns the feed to the daemon when the run ends or
 /// when the running version ends.
 #[derive(Debug)]
 pub struct Feed {
@@ -173,11 +173,11 @@ impl Feed {
         frame.outputs.copy_from_slice(&world.outputs);
         frame.owners.copy_from_slice(&world.owners);
         let full = self.filled.push(frame).is_err();
-        debug_assert!(!full, "there are more frames than the ring has room for");
+        debug_assert!(!full, "the ring has room for all frames");
     }
 }
 
-/// The run's end of a shadow run.
+/// The part of a shadow run that the run's thread uses.
 #[derive(Debug)]
 pub struct Frames {
     /// Ring buffer of frames that the scan has filled. The scan's thread writes, the run's thread
@@ -191,8 +191,8 @@ pub struct Frames {
     is_outdated: Arc<AtomicBool>,
 }
 
-/// Makes the scan's end and the run's end of a shadow run, with all frames. `world` determines the
-/// size of the frames.
+/// Makes the two parts of a shadow run, with all frames: one part for the scan and one part for the
+/// run's thread. `world` determines the size of the frames.
 fn feed(name: &Arc<str>, seat: Seat, hash: ModuleHash, world: &World) -> (Feed, Frames) {
     let (filled, filled_out) = rtrb::RingBuffer::new(FRAMES);
     let (mut free_in, free) = rtrb::RingBuffer::new(FRAMES);

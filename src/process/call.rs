@@ -8,15 +8,15 @@
 //! ```
 //!
 //! The phase decides what the guest may do: for example, a guest may write outputs only in a poll.
-//! This file checks and refuses no call. The reasons for a refusal are in `refused.rs`. The
-//! functions of the contract are in `plugin/instance/abi.rs`.
+//! The code in this file does not check or refuse calls. The reasons for a refusal are in
+//! `refused.rs`. The functions of the contract are in `plugin/instance/abi.rs`.
 
 use std::fmt;
 
 use super::variable::Denied;
 
 /// The kind of call that the host has made into the guest. The phase decides what the guest may do.
-/// The tape in a crash report stores the phase as this number.
+/// The tape in a crash report stores the phase as the number of the variant.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The start of an instance: the start section, `_initialize` and `init`. The guest must not
@@ -47,13 +47,13 @@ impl fmt::Display for Phase {
 /// version between two cycles. A copy of this length takes a tenth of a millisecond.
 pub(crate) const MAX_STATE_BYTES: usize = 1 << 20;
 
-/// The result of a call from the guest to the host. The guest gets this number.
+/// The result of a call from the guest to the host. The guest gets the number of the variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum Code {
     /// The call was carried out.
     Success = 0,
-    /// A pointer, a length or a level is wrong, a text is not UTF-8, or a limit is reached.
+    /// A pointer, a length or a log level is wrong, a text is not UTF-8, or a limit is reached.
     Error = 1,
     /// The address is outside of the image.
     OutOfBounds = 2,

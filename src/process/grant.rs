@@ -1,11 +1,11 @@
 //! Grants: the points and variables that the configuration allows a program to use.
 //!
 //! Points are granted by id. Variables are granted by name, because a program can create variables
-//! while it runs. Every program may read all variables; a grant for variables is about writes.
+//! while it runs. Every program may read all variables; a grant for variables concerns only writes.
 //!
-//! This file only stores the grants. `plugin/instance/rights.rs` turns the grants of an instance
-//! into lists, in which each call of the guest is looked up. The present owner of each output is in
-//! `world.rs`.
+//! This file only stores the grants. `plugin/instance/rights.rs` makes lists from the grants of an
+//! instance, and `plugin/instance/guest.rs` checks each call of the guest against these lists. The
+//! present owner of each output is in `world.rs`.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use super::image::PointId;
 /// The points of one direction that a program may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Grant {
-    /// Every point of that direction. For outputs, the configuration replaces `All` by a list. The
-    /// list contains the outputs that the configuration entry of no plugin names.
+    /// Every point of that direction. For outputs, the daemon replaces `All` by a list when it
+    /// reads the configuration. The list contains all outputs that are not named in the
+    /// configuration entry of a plugin.
     #[default]
     All,
     /// Only these points. The list may be empty.

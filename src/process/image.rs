@@ -4,9 +4,9 @@
 //! them are little-endian. A point is a named, typed address in one of the two images. For example,
 //! an input `tank.level` of type `u16` at byte 4 takes the bytes 4 and 5 of the input image.
 //!
-//! `image/point.rs` reads and writes the value of a point, `image/value.rs` defines the values, and
-//! `image/quality.rs` the qualities. This file contains no code for devices or plugins. `plugin`
-//! decides which program may write which point, and `scan` decides when values move.
+//! `image/point.rs` reads and writes the value of a point. `image/value.rs` defines the values, and
+//! `image/quality.rs` defines the qualities. This file contains no code for devices or plugins.
+//! `plugin` decides which program may write which point, and `scan` decides when values move.
 
 mod point;
 mod quality;
@@ -27,8 +27,8 @@ pub use value::{NoValue, Value, exact};
 /// bits.
 pub const MAX_IMAGE_BYTES: u32 = 64 * 1024;
 
-/// Most points in one configuration. The number is limited because each cycle copies a quality byte
-/// for every point into the snapshot.
+/// Maximum number of points in one configuration. The number is limited because each cycle copies a
+/// quality byte for every point into the snapshot.
 pub const MAX_POINTS: usize = 8192;
 
 /// The direction of a point, seen from the controller.
@@ -116,7 +116,7 @@ pub enum Unfit {
     /// bool.
     WrongType(PointKind),
     /// The raw number, computed from the value by the reverse of the scaling, is outside the range
-    /// of the type or is not a finite number.
+    /// of the type or is not finite.
     OutOfRange(PointKind),
 }
 
@@ -168,11 +168,12 @@ impl PointId {
 /// All points of a configuration, and the names of its devices. A `Points` never changes after its
 /// creation, and all threads share it.
 ///
-/// A program may ask for the id of a point only once and then use the id for ever. Therefore the id
-/// of a point does not change while the daemon runs and the configuration contains the point. If a
-/// new configuration removes a point, `Points` stores the removed point until the daemon ends. The
-/// id of a removed point stays reserved: only a new point with the name of the removed point gets
-/// this id. So the ids in use can have gaps. Programs may still use the address of a removed point.
+/// A program may ask for the id of a point in its start and then use this id in all later cycles.
+/// Therefore the id of a point does not change while the daemon runs and the configuration contains
+/// the point. If a new configuration removes a point, `Points` stores the removed point until the
+/// daemon ends. The id of a removed point stays reserved: only a new point with the name of the
+/// removed point gets this id. So there can be gaps between the ids in use. Programs may still use
+/// the address of a removed point.
 #[derive(Debug, Default)]
 pub struct Points {
     /// The points; the index is the id. `None` for a removed point.
@@ -204,10 +205,10 @@ impl Points {
         Self::numbered(all, 0, Vec::new(), [input_bytes, output_bytes])
     }
 
-    /// Builds the set from the list `all`, in which the caller has chosen the ids; each id occurs
-    /// once. `devices` has the names of the devices; [`Point::device`] is an index into this list.
-    /// The ids below `used` are in use or belong to removed points. The last argument is the sizes
-    /// of the input image and the output image in bytes.
+    /// Builds the set from the list `all`. The caller has chosen the ids in this list; each id
+    /// occurs once. `devices` has the names of the devices; [`Point::device`] is an index into this
+    /// list. The ids below `used` are in use or belong to removed points. The last argument is the
+    /// sizes of the input image and the output image in bytes.
     ///
     /// # Panics
     /// If an address is outside of the image, a name occurs twice, or an id is [`MAX_POINTS`] or
@@ -219,7 +220,7 @@ impl Points {
         [input_bytes, output_bytes]: [usize; 2],
     ) -> Self {
         let ids = all.iter().map(|(id, _)| id.index() + 1).fold(used, usize::max);
-        assert!(ids <= MAX_POINTS, "the configuration limits points");
+        assert!(ids <= MAX_POINTS, "the configuration refuses too many points");
         let mut points = Self {
             all: vec![None; ids],
             by_name: HashMap::with_capacity(all.len()),
@@ -233,7 +234,7 @@ impl Points {
         };
         for (id, point) in all {
             let twice = points.by_name.insert(point.name.clone(), id);
-            assert!(twice.is_none(), "the configuration refuses double names");
+            assert!(twice.is_none(), "the configuration refuses a name that occurs twice");
             let owners = match point.direction {
                 Direction::In => &mut points.input_owners,
                 Direction::Out => &mut points.output_owners,
@@ -334,7 +335,7 @@ impl Points {
         touching.filter(move |(_, point)| point.bytes().end > bytes.start)
     }
 
-    /// Returns the size of an image in bytes.
+    /// Returns the size of the image with this direction, in bytes.
     pub fn image_bytes(&self, direction: Direction) -> usize {
         match direction {
             Direction::In => self.input_bytes,
@@ -347,7 +348,7 @@ impl std::ops::Index<PointId> for Points {
     type Output = Point;
 
     fn index(&self, id: PointId) -> &Point {
-        self.get(id).expect("an id is indexed with the points that it is of")
+        self.get(id).expect("the caller has the id from this set of points")
     }
 }
 
@@ -358,7 +359,7 @@ pub struct Inputs {
     /// The bytes of the input image.
     pub bytes: Vec<u8>,
     /// The quality of each point; the index is the [`PointId`], and the length is [`Points::ids`].
-    /// The quality of an output is only [`Quality::Forced`] or [`Quality::Good`].
+    /// The quality of an output is always [`Quality::Forced`] or [`Quality::Good`].
     pub quality: Vec<Quality>,
     /// The time when each input was last good, on the scan's clock; the index is the [`PointId`].
     pub good_at: Vec<Duration>,
@@ -385,7 +386,8 @@ impl Inputs {
         }
     }
 
-    /// Lowers the quality of an input to `quality`. A quality that is already worse stays.
+    /// Lowers the quality of an input to `quality`. A quality that is already worse does not
+    /// change.
     pub fn degrade(&mut self, id: PointId, quality: Quality) {
         let worst = self.quality[id.index()].max(quality);
         self.quality[id.index()] = worst;

@@ -1,9 +1,9 @@
 //! The lending of the [`World`](super::world::World): at any time, either the owner of the world or
 //! the called guest can use it.
 //!
-//! A guest has state on the side of the host, and the functions that the guest calls can reach only
-//! this state. Therefore each call into a guest first moves the world into this state, and moves
-//! the world back after the call. The owner and the guest each have a slot for the world, a
+//! The host stores data about each guest, and the functions that the guest calls can use only these
+//! data. Therefore the host moves the world into these data before each call into a guest, and
+//! moves the world back after the call. The owner and the guest each have a slot for the world, a
 //! [`Lent`]. The world is always in exactly one of these two slots.
 //!
 //! The owners are the scan, a shadow run, a recipe, a replay and the preparation of a program.
@@ -14,22 +14,22 @@
 //!             pass_to, before the call
 //!   owner's  ─────────────────────────▶  guest's
 //!    Lent    ◀─────────────────────────   Lent
-//!             pass_to, when the guest has ended
+//!             pass_to, after the call
 //! ```
 //!
 //! Only a pointer moves. A call does not copy the world and does not allocate.
 
 use std::ops::{Deref, DerefMut};
 
-/// The message of the panic if the code uses a slot whose value is lent. A correct program never
-/// reaches this panic, because the owner uses the value only between two calls, and the guest uses
+/// The message of the panic that occurs if the code uses a slot whose value is lent. Correct code
+/// never reaches this panic: the owner uses the value only between two calls, and the guest uses
 /// the value only during a call.
 ///
 /// A call lends the value before the guest runs, and returns the value after every end of the
 /// guest, also after a trap. Exception: if the code of the host panics in the middle of a call, the
-/// value stays lent. After such a panic the owner ends too, or the owner first checks with
-/// [`Lent::if_here`].
-const IS_HERE: &str = "a call lends it, and gives it back before the call returns";
+/// value stays lent. After this panic, the owner either ends too, or calls [`Lent::if_here`] to
+/// check whether the value is in its slot.
+const IS_HERE: &str = "a call lends the value, and returns the value before the call ends";
 
 /// A slot for a value. Either the value is in this slot, or it is lent to another slot.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl<T> Lent<T> {
     /// Moves the value to the slot `other`. The owner calls this to lend the value, and the side of
     /// the guest calls this to return the value.
     pub fn pass_to(&mut self, other: &mut Self) {
-        debug_assert!(self.0.is_some() && other.0.is_none(), "it lies in one place");
+        debug_assert!(self.0.is_some() && other.0.is_none(), "the value is in one slot");
         other.0 = self.0.take();
     }
 
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic = "a call lends it, and gives it back before the call returns"]
+    #[should_panic = "a call lends the value, and returns the value before the call ends"]
     fn what_is_lent_is_not_used() {
         let mut owner = Lent::new(Box::new(7));
         owner.pass_to(&mut Lent::nothing());

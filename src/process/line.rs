@@ -1,8 +1,8 @@
 //! Log lines about programs. The scan creates the lines, and another thread writes them.
 //!
 //! The scan creates a line inside a cycle, so a line must not need an allocation. Therefore a line
-//! contains its texts in arrays of fixed size. This file writes no line to the log: the daemon does
-//! that. The limit for the number of lines of one program is in `plugin/instance/pace.rs`.
+//! contains its texts in arrays of fixed size. The daemon writes the lines to the log. The limit
+//! for the number of lines of one program is in `plugin/instance/pace.rs`.
 
 use super::refused::RefusedCall;
 use super::seat::Seat;
@@ -43,7 +43,7 @@ pub struct Line {
 #[derive(Debug, Clone)]
 #[allow(
     clippy::large_enum_variant,
-    reason = "a line has its room where it is: nothing is allocated"
+    reason = "a line contains its texts itself, so no memory is allocated"
 )]
 pub enum Message {
     /// A text that the guest itself has logged.
@@ -88,8 +88,8 @@ pub enum LogSink {
     List(Vec<Line>),
 }
 
-/// Most log lines that are stored for one preparation or test; further lines are dropped. A guest
-/// with the default rate limit cannot log this many lines in one burst.
+/// Maximum number of log lines that are stored for one preparation or test; further lines are
+/// dropped. A guest with the default rate limit cannot log this many lines in one burst.
 const MAX_LISTED_LINES: usize = 1000;
 
 impl LogSink {

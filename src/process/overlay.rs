@@ -1,10 +1,11 @@
 //! The overlay: values that replace the values of devices and programs. The overlay has three kinds
 //! of values: forces of an operator, substitutes for bad inputs, and safe values of outputs whose
-//! program lacks a required input.
+//! program lacks a required input. A program lacks a required input while this input is bad; after
+//! a timeout, the program's outputs become safe.
 //!
 //! ```text
-//! inputs    driver ──▶ ages ──▶ substitute, if bad ──▶ force ──▶ program      apply
-//! outputs   program ──▶ force, if owned ──▶ safe, if input lacks ──▶ driver   drive
+//! apply   driver ──▶ ages ──▶ substitute, if input is bad ──▶ force ──▶ program
+//! drive   program ──▶ force, if owned ──▶ safe, if program lacks an input ──▶ driver
 //! ```
 //!
 //! The value of a device or program is not lost while the overlay replaces it. When the force or
@@ -24,8 +25,8 @@ use super::image::{
 };
 use super::seat::{MAX_PROGRAMS, Seat};
 
-/// Most forces at one time. The number is limited for two reasons: each force costs time in every
-/// cycle, and an operator cannot remember more forces.
+/// Maximum number of forces at one time. The number is limited for two reasons: each force costs
+/// time in every cycle, and an operator cannot remember more forces.
 pub const MAX_FORCES: usize = 64;
 
 /// A force: a value that an operator sets for a point, in place of the value of the device or
@@ -91,9 +92,10 @@ impl Overlay {
         self.forced.retain(|id| is_there(*id));
         let substitute = |(id, point): (PointId, &Point)| match point.on_bad {
             OnBad::Keep => None,
-            OnBad::Value(value) => {
-                Some((id, point.raw_of(value).expect("the configuration has tried the value")))
-            }
+            OnBad::Value(value) => Some((
+                id,
+                point.raw_of(value).expect("the value fits: the configuration check tested it"),
+            )),
         };
         let limited = |(id, point): (PointId, &Point)| {
             (point.freshness != Freshness::default()).then_some((id, point.freshness))
@@ -120,7 +122,7 @@ impl Overlay {
     pub fn force(&mut self, force: Force) -> Result<(), &'static str> {
         self.unforce(Some(force.point));
         if self.forces.len() == MAX_FORCES {
-            return Err("there are 64 forces already; `camshaft unforce` ends one");
+            return Err("64 forces are set, which is the maximum; `camshaft unforce` ends a force");
         }
         self.forces.push(force);
         Ok(())
@@ -200,7 +202,7 @@ impl Overlay {
 
     /// Handles an output that has lost its owner. Without a hold time ([`Point::hold_for`]) the
     /// output becomes safe now. With a hold time the output retains its value until the hold time
-    /// is over.
+    /// has expired.
     pub fn leave(&mut self, now: Duration, id: PointId, point: &Point, outputs: &mut [u8]) {
         self.leaving.retain(|(other, _)| *other != id);
         if point.hold_for.is_zero() || point.safe == Safe::Hold {
@@ -251,8 +253,8 @@ impl Overlay {
         }
     }
 
-    /// Makes the outputs of `leaving` safe whose hold time is over, and removes these outputs from
-    /// `leaving`. Also removes the outputs that have an owner again.
+    /// Makes those outputs of `leaving` safe whose hold time has expired, and removes these outputs
+    /// from `leaving`. Also removes the outputs that have an owner again.
     fn end_leaving(
         &mut self,
         now: Duration,

@@ -1,11 +1,11 @@
 //! Refused calls: calls of a guest that the host has answered with an error code. The first refused
-//! call of a kind and name gets a log line. Later calls of the kind and name are only counted. So
+//! call of a kind and name gets a log line. Later calls of this kind and name are only counted. So
 //! an operator sees every error code that a guest gets.
 //!
 //! The kind is the variant of [`Why`], and the name is the name of the point or variable. Each
 //! combination of kind and name has an entry with a counter, in `refused/tally.rs`.
 //! `plugin/instance/guest/refuse.rs` makes the log line. No function in this file waits. Only the
-//! functions that make texts allocate, and they run outside of the scan.
+//! functions that make texts allocate memory; these functions run outside of the scan.
 
 mod tally;
 
@@ -18,9 +18,9 @@ use crate::text::FixedText;
 pub(crate) use tally::Counted;
 pub use tally::{Others, Refusals, Tally};
 
-/// Most entries of one instance for denials. There are as many entries again for refusals that are
-/// no denials. The number is limited because an operator does not read more lines. Calls for which
-/// no entry is free share one counter.
+/// Maximum number of entries of one instance for denials. The instance has the same number of
+/// further entries for refusals that are no denials. The number is limited because an operator does
+/// not read more lines. Calls for which no entry is free share one counter.
 pub const MAX_ENTRIES: usize = 32;
 
 /// The reason why a call was refused.
@@ -167,12 +167,15 @@ impl<'a> Keeper<'a> {
     /// Returns the text with the reason why a write in the start of a program was dropped.
     fn why_dropped(self, why: Denied, asked: VariableKind) -> String {
         match why {
-            Denied::NotGranted => "it is not granted to the plugin".into(),
+            Denied::NotGranted => "the variable is not granted to the plugin".into(),
             Denied::OtherType(is) => {
-                format!("it has another type, {is} and not {asked}; {}", self.way_out(is, asked))
+                format!(
+                    "the variable has another type, {is} and not {asked}; {}",
+                    self.way_out(is, asked)
+                )
             }
-            Denied::Quota => format!("the plugin has made {MAX_MADE} variables already"),
-            Denied::Limit => format!("there are {MAX_VARIABLES} variables already"),
+            Denied::Quota => format!("the plugin has already created {MAX_MADE} variables"),
+            Denied::Limit => format!("the limit of {MAX_VARIABLES} variables is reached"),
         }
     }
 
@@ -183,8 +186,8 @@ impl<'a> Keeper<'a> {
     fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
         match self {
             Self::Unknown => format!(
-                "hold the program that writes it as {is}, see `camshaft vars`, then `camshaft \
-                 restart --cold`"
+                "hold the program that writes it as {is} (`camshaft vars` shows the writer), then \
+                 `camshaft restart --cold`"
             ),
             Self::Program(name) => format!(
                 "{name} writes it as {is}: hold {name} or deploy a version that writes {asked}, \
@@ -204,7 +207,7 @@ impl<'a> Keeper<'a> {
                  {asked}, then `camshaft restart --cold`"
             ),
             Self::Nobody => {
-                "no other program writes it, so `camshaft restart --cold` forgets it".to_owned()
+                "no other program writes it, so `camshaft restart --cold` removes it".to_owned()
             }
             Self::Configuration => "the configuration declares it with that type".to_owned(),
         }
@@ -270,11 +273,11 @@ impl RefusedCall {
             Why::NoPoint => format!("there was no point {name:?}"),
             Why::NoVariable => format!("there was no variable {name}"),
             Why::VariableType(is, _) => format!("the variable {name} had another type, {is},"),
-            Why::Dropped(..) => format!("what it wrote to the variable {name} did not count"),
+            Why::Dropped(..) => format!("the write to the variable {name} was dropped"),
             _ => format!("{name} was not granted to the plugin"),
         };
         format!(
-            "{what} at its start; this has changed, and after `camshaft restart` the plugin asks \
+            "{what} at its start; this has changed, and after `camshaft restart` the plugin tries \
              again"
         )
     }
@@ -295,7 +298,7 @@ impl RefusedCall {
                 format!("{name} belongs to {owner}; writes are refused with code 5")
             }
             Why::NotFinite => {
-                format!("the plugin writes no finite number to {name}, which keeps its value")
+                format!("the plugin writes NaN or infinity to {name}; {name} retains its value")
             }
             Why::InputNotGranted => {
                 format!(
@@ -306,8 +309,8 @@ impl RefusedCall {
             Why::NoOutput => format!("{name} is an input; {refused}"),
             Why::NoPoint => format!("there is no point {name:?}"),
             Why::NoPointId(id) => format!(
-                "there is no point with the id {id}, {refused}; wasm_point_find gives the id of a \
-                 name"
+                "there is no point with the id {id}, {refused}; wasm_point_find returns the id of \
+                 a name"
             ),
             Why::PointType => format!("{name} has another type; {refused}"),
             Why::OutOfRange => format!("a value does not fit {name}; {refused}"),
@@ -316,13 +319,13 @@ impl RefusedCall {
                  code {code}"
             ),
             Why::VariableQuota => format!(
-                "the plugin has made {MAX_MADE} variables already, and {name} is refused with code \
-                 {code}; those \
-                 that are declared as [[variable]] do not count"
+                "the plugin has already created {MAX_MADE} variables, and {name} is refused with \
+                 code {code}; variables with a [[variable]] entry in the configuration are not \
+                 counted"
             ),
             Why::VariableLimit => format!(
-                "the variable {name:?} cannot be made: its name is empty, or there are \
-                 {MAX_VARIABLES} already; {refused}"
+                "the variable {name:?} cannot be created: its name is empty, or the limit of \
+                 {MAX_VARIABLES} variables is reached; {refused}"
             ),
             Why::VariableType(is, asked) => format!(
                 "the variable {name} has another type, {is} and not {asked}; {refused}; {}",
@@ -330,7 +333,7 @@ impl RefusedCall {
             ),
             Why::NoVariable => format!("there is no variable {name} yet; {refused}"),
             Why::Dropped(why, asked) => format!(
-                "what its start wrote to the variable {name} does not count: {}",
+                "the write to the variable {name} in the plugin's start was dropped: {}",
                 keeper.why_dropped(why, asked)
             ),
             Why::Phase(phase) => format!("{refused} in {phase}"),
@@ -339,7 +342,7 @@ impl RefusedCall {
             }
             Why::StateLimit => format!("{refused}: a state has at most {MAX_STATE_BYTES} bytes"),
             Why::Malformed => {
-                format!("{refused}: a pointer, a length, a level or a text is wrong")
+                format!("{refused}: a pointer, a length, a log level or a text is wrong")
             }
         }
     }
@@ -363,7 +366,7 @@ mod tests {
         let count = |why, name: &str, cycle| is_first(&tally, why, name, cycle);
         assert!(count(Why::NotGranted, "a", 1) && count(Why::NotGranted, "b", 1));
         assert!(!count(Why::NotGranted, "a", 2) && count(Why::Owned(Seat(1)), "a", 2));
-        assert!(!count(Why::Owned(Seat(2)), "a", 3), "whose it is makes no other kind");
+        assert!(!count(Why::Owned(Seat(2)), "a", 3), "the owner is not a part of the kind");
         assert!(count(Why::Malformed, "", 3) && !count(Why::Malformed, "", 4));
         let another = tally.count((Why::Malformed, "g", ""), 4);
         assert!(matches!(another, Counted::First(_)), "another function");
@@ -392,7 +395,7 @@ mod tests {
     #[test]
     fn under_other_rights_every_place_is_free_again() {
         let tally = Tally::default();
-        assert!(tally.begin_anew().is_none() && tally.newest().is_none(), "nothing is counted");
+        assert!(tally.begin_anew().is_none() && tally.newest().is_none(), "no call is counted yet");
         is_first(&tally, Why::NoPoint, "early", 0);
         for n in 0..40 {
             is_first(&tally, Why::NotGranted, &n.to_string(), 1);
@@ -403,10 +406,10 @@ mod tests {
         let names: Vec<_> = entries.iter().map(|entry| entry.first.name.as_str()).collect();
         assert_eq!((names, next.others()), (vec!["early"], Others::default()));
         next.end(|call| call.why == Why::NoPoint);
-        assert!(next.begin_anew().unwrap().entries().is_empty(), "it was found since");
+        assert!(next.begin_anew().unwrap().entries().is_empty(), "the point was found later");
         let next = tally.begin_anew().unwrap();
-        assert!(is_first(&next, Why::NoPoint, "early", 2), "it is asked for after all");
-        assert!(is_first(&next, Why::NotGranted, "0", 2), "it is refused under these, too");
+        assert!(is_first(&next, Why::NoPoint, "early", 2), "the guest repeats the call");
+        assert!(is_first(&next, Why::NotGranted, "0", 2), "refused again under the new rights");
         let third = next.begin_anew().unwrap();
         assert!(third.entries().is_empty());
         assert!(Arc::ptr_eq(&third, tally.newest().unwrap()));
@@ -427,8 +430,8 @@ mod tests {
         assert_eq!((end(owned, "b"), over()), (0, vec![false; 3]));
         assert_eq!((end(Why::Owned(Seat(0)), "a"), over()), (1, vec![false, true, false]));
         assert_eq!((end(owned, "a"), end(Why::NotFinite, "a")), (0, 1));
-        assert!(is_first(&tally, owned, "a", 3), "somebody else has it again");
-        assert!(!is_first(&tally, Why::NotFinite, "a", 3), "the same once more");
+        assert!(is_first(&tally, owned, "a", 3), "another program took the output again");
+        assert!(!is_first(&tally, Why::NotFinite, "a", 3), "a repeated mistake");
         assert_eq!(over(), [false; 3]);
     }
 }

@@ -1,11 +1,11 @@
 //! Seats: the numbered slots for programs in the scan.
 //!
-//! A seat owns outputs, and each log line about a program has the number of the seat. This file
-//! assigns no seats. The daemon decides which plugin has which seat, and `scan` decides which
-//! instance runs on the seat.
+//! A seat owns outputs, and each log line about a program contains the number of the program's
+//! seat. The code in this file assigns no seats. The daemon decides which plugin has which seat,
+//! and `scan` decides which instance runs on the seat.
 
-/// Most programs at one time. A list with one entry for each program has at most `MAX_PROGRAMS`
-/// entries.
+/// Maximum number of programs at one time. A list with one entry for each program has at most
+/// `MAX_PROGRAMS` entries.
 pub const MAX_PROGRAMS: usize = 256;
 
 /// The number of a program's slot in the scan. A seat belongs to the name of a plugin, not to an

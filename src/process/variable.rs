@@ -19,16 +19,17 @@ use std::time::Duration;
 
 pub use value::{Denied, Maker, Variable, VariableKind, Writers, Written};
 
-/// Most variables at one time. With [`MAX_NAME_BYTES`], all names together take at most 128 KiB.
+/// Maximum number of variables at one time. With [`MAX_NAME_BYTES`], all names together take at
+/// most 128 KiB.
 pub const MAX_VARIABLES: usize = 1024;
 
 /// Longest name of a variable, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Most variables that one program may create: a quarter of the table. All programs share the
-/// table, and only a cold restart removes a variable. A program could create variables without end,
-/// for example with a counter in the name. The limit leaves room for the other programs. A program
-/// that needs more variables declares them in the configuration.
+/// Maximum number of variables that one program may create: a quarter of the table. All programs
+/// share the table, and only a cold restart removes a variable. A program could create variables
+/// without end, for example with a counter in the name. The limit leaves room for the other
+/// programs. A program that needs more variables declares them in the configuration.
 pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
 /// The table of all variables. A variable's id is its index in the lists of this table. The ids
@@ -41,7 +42,7 @@ pub struct Variables {
     /// For each variable, the end of its name in `names`.
     ends: Vec<usize>,
     values: Vec<Variable>,
-    /// The creator of each variable. The variable counts in the quota of its creator.
+    /// The creator of each variable. The quota of this creator includes the variable.
     makers: Vec<Maker>,
     /// The last writes of each variable.
     writers: Vec<Writers>,
@@ -141,8 +142,8 @@ impl Variables {
         Ok(())
     }
 
-    /// Checks whether a new variable with this name and type may be created. Returns the creator in
-    /// whose quota the variable counts.
+    /// Checks whether a new variable with this name and type may be created. Returns the creator
+    /// whose quota will include the variable.
     fn admit(&self, maker: Maker, name: &str, kind: VariableKind) -> Result<Maker, Denied> {
         if self.values.len() >= MAX_VARIABLES || name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(Denied::Limit);
@@ -171,7 +172,7 @@ impl Variables {
 
     /// Sets the list of variables that the configuration declares, with their types. Returns the
     /// previous list. A program may create a declared variable before the host does, but only with
-    /// the declared type. A declared variable does not count in the program's quota.
+    /// the declared type. The program's quota does not include declared variables.
     pub fn reserve(
         &mut self,
         declared: Vec<(String, VariableKind)>,
@@ -185,7 +186,7 @@ impl Variables {
     }
 
     /// Makes the host the creator of an existing variable, because the configuration now declares
-    /// the variable. From now on the variable does not count in the quota of any program.
+    /// the variable. From now on the quota of a program does not include this variable.
     pub fn take_over(&mut self, name: &str) {
         if let Ok(found) = self.position(name) {
             self.makers[usize::from(self.by_name[found])] = Maker::HOST;
@@ -214,10 +215,10 @@ impl Variables {
     }
 
     /// Restores an earlier value of the variable `id`, together with the writers of that time. The
-    /// scan calls this in a rollback, when no write is provisional. The restored value does not
-    /// count as a new write.
+    /// scan calls this in a rollback, when no write is provisional. The restored value is not
+    /// recorded as a new write.
     pub(crate) fn put_back(&mut self, id: u16, (value, writers): (Variable, Writers)) {
-        debug_assert!(self.journal.is_empty(), "a commit would say that it was written now");
+        debug_assert!(self.journal.is_empty(), "a commit would record a new write");
         self.values[usize::from(id)] = value;
         self.writers[usize::from(id)] = writers;
     }
@@ -254,7 +255,7 @@ impl Variables {
     /// Removes every variable for whose name `is_kept` returns false. The caller makes sure that no
     /// write is provisional. The function does not allocate memory.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
-        debug_assert!(self.journal.is_empty(), "what is provisional is known by its id");
+        debug_assert!(self.journal.is_empty(), "the ids in `journal` would be wrong");
         self.removals += 1;
         // For each old id, the new id; `None` if the variable is removed.
         let mut new = [None; MAX_VARIABLES];
@@ -326,7 +327,7 @@ impl Variables {
     }
 
     /// Returns the variables with provisional writes, in the order of their first write. A write
-    /// that does not change the value counts too.
+    /// that does not change the value is included.
     pub fn written(&self) -> Vec<(String, Variable)> {
         let entry = |&(id, _): &(u16, _)| (self.name(id).to_owned(), self.values[usize::from(id)]);
         self.journal.iter().map(entry).collect()
@@ -436,8 +437,8 @@ mod tests {
         assert_eq!(variables.write("host", int), Ok(()));
         variables.commit();
         assert_eq!(variables.clone().write_as(one, "other", int), Err(Denied::Quota));
-        // A variable whose creation was reverted does not count in the quota, and a declared
-        // variable does not count.
+        // The quota does not include a variable whose creation was reverted, or a declared
+        // variable.
         assert_eq!(variables.write_as(two, "two", int), Ok(()));
         variables.revert();
         variables.take_over("one7");
@@ -523,9 +524,9 @@ mod tests {
         let other = write(two, "a", 3);
         let by_two = written(two, 3);
         assert_eq!(other, Writers { last: by_two, program: by_two, maker: by_one });
-        assert_eq!(write(one, "a", 4).maker, written(one, 4), "it would make it so again");
+        assert_eq!(write(one, "a", 4).maker, written(one, 4), "a write of the creator");
         write(Maker::HOST, "b", 5);
-        assert_eq!(write(one, "b", 6).maker, None, "it was there before");
+        assert_eq!(write(one, "b", 6).maker, None, "the host created it");
         variables.write("c", Variable::Int(1)).unwrap();
         variables.commit();
         assert_eq!(variables.writers("c"), Writers::default());

@@ -33,9 +33,9 @@ pub struct World {
     /// The input image: the drivers fill it at the start of the cycle, and then the overlay is
     /// applied.
     pub inputs: Inputs,
-    /// The outputs that programs have committed up to now.
+    /// The output image: the values that programs have committed up to now.
     pub outputs: Vec<u8>,
-    /// The outputs that the devices got at the end of the last cycle.
+    /// The output values that the devices got at the end of the last cycle.
     pub driven: Vec<u8>,
     /// Forces, substitutes and safe values, which replace the values of devices and programs.
     pub overlay: Overlay,
@@ -44,7 +44,7 @@ pub struct World {
     pub owners: Vec<Option<Seat>>,
     /// All variables.
     pub variables: Variables,
-    /// The queue or list that takes the log lines of programs.
+    /// The queue or list that gets the log lines of programs.
     pub log: LogSink,
     /// Whether an instance that is created with this world records its calls on a tape. If the
     /// program traps, the crash report contains the tape.
@@ -101,16 +101,16 @@ impl World {
         self.overlay.lacks(seat, None);
     }
 
-    /// Ends the ownership of some outputs of `seat`, and makes these outputs safe: the outputs that
-    /// `grant` does not contain.
+    /// Ends the ownership of those outputs of `seat` that `grant` does not contain. Makes these
+    /// outputs safe.
     pub fn give_up(&mut self, seat: Seat, grant: &Grant) {
         if let Grant::Only(kept) = grant {
             self.give_up_unless(seat, |id| kept.contains(&id));
         }
     }
 
-    /// Ends the ownership of some outputs of `seat`, and makes these outputs safe: the outputs for
-    /// which `keeps` returns false.
+    /// Ends the ownership of those outputs of `seat` for which `keeps` returns false. Makes these
+    /// outputs safe.
     pub fn give_up_unless(&mut self, seat: Seat, mut keeps: impl FnMut(PointId) -> bool) {
         for (id, point) in self.points.iter() {
             let owner = &mut self.owners[id.index()];
@@ -150,8 +150,8 @@ impl World {
     }
 
     /// Ends the ownership of every output that does not exist in the new `points`, and makes this
-    /// output safe. The caller calls this function before [`World::take_points`], because the
-    /// device of a removed output gets one last write in between.
+    /// output safe. The caller calls this function before [`World::take_points`], because between
+    /// these two calls the device of a removed output gets one last write.
     pub fn leave_out(&mut self, points: &Points) {
         for (id, point) in self.points.iter().filter(|(id, _)| points.get(*id).is_none()) {
             self.owners[id.index()] = None;
@@ -160,8 +160,8 @@ impl World {
     }
 
     /// Returns the output image for the last write to a device that the new configuration removes
-    /// or restarts. `place` is the index of the device in the present points. Outputs that the
-    /// device does not have in the new `points` are safe in this image.
+    /// or restarts. `place` is the index of the device in the device list of the present points.
+    /// Outputs that the device does not have in the new `points` are safe in this image.
     pub fn without_device(&self, place: usize, points: &Points) -> Vec<u8> {
         let mut outputs = self.driven.clone();
         let name = self.points.devices().get(place);
@@ -174,9 +174,9 @@ impl World {
         outputs
     }
 
-    /// Replaces the points of this world, and returns the old points. A point that is in both sets
-    /// has the same address in both, and retains its value and its owner. A new input is unread,
-    /// and a new output is safe.
+    /// Replaces the points of this world, and returns the old points. If a point is in the old set
+    /// and in the new set, it has the same address in the two sets. This point retains its value
+    /// and its owner. A new input is unread, and a new output is safe.
     pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
         let before = std::mem::replace(&mut self.points, points);
         let points = &self.points;

@@ -2,9 +2,9 @@
 //! names the place of the mistake, in most cases by line and column.
 //!
 //! The file is parsed twice: first the head, which is valid for the whole recipe, then the passes.
-//! Each pass is checked against the head while it is parsed. So an error in a pass has the number
-//! of the pass, the line and the column. `recipe/head.rs` defines the head. `recipe.rs` runs the
-//! module.
+//! Each pass is checked against the head while it is parsed. So the error text for a pass contains
+//! the number of the pass, the line and the column. `recipe/head.rs` defines the head. `recipe.rs`
+//! runs the module.
 
 use std::fmt;
 use std::io::Read;
@@ -161,7 +161,7 @@ impl<'de> Visitor<'de> for PassList<'_> {
             passes.push(pass);
         }
         if passes.is_empty() {
-            return Err(A::Error::custom("a recipe without passes tests nothing; write one"));
+            return Err(A::Error::custom("a recipe needs at least one pass"));
         }
         Ok(passes)
     }
@@ -173,14 +173,12 @@ fn check(pass: &Pass, before: Option<&Pass>, image: &ImageSize) -> Result<(), St
     if pass.elapsed < before {
         let (now, before) =
             (humantime::format_duration(pass.elapsed), humantime::format_duration(before));
-        return Err(format!(
-            "elapsed {now} is before the {before} of the pass before; time does not go backwards"
-        ));
+        return Err(format!("elapsed {now} is less than {before}, the time of the previous pass"));
     }
     let names = pass.set_variables.0.iter().map(|(name, _)| name);
     if let Some(name) = names.into_iter().find(|n| n.is_empty() || n.len() > MAX_NAME_BYTES) {
         return Err(format!(
-            "set_variables: \"{name}\" is no name; it has 1 to {MAX_NAME_BYTES} bytes"
+            "set_variables: \"{name}\" is no name; a name has 1 to {MAX_NAME_BYTES} bytes"
         ));
     }
     let fits = |key: &str, image_key: &str, len: usize, size: u32| {
@@ -231,8 +229,8 @@ mod tests {
         );
         check_pass(
             r#"{"elapsed":"49ms"}"#,
-            "pass 2: elapsed 49ms is before the 50ms of the pass before; time does not go \
-             backwards at line 2 column 19",
+            "pass 2: elapsed 49ms is less than 50ms, the time of the previous pass \
+             at line 2 column 19",
         );
         check_pass(
             r#"{"elapsed":"1s","set_variables":{"a":"x"}}"#,
@@ -245,7 +243,7 @@ mod tests {
         );
         check_pass(
             r#"{"elapsed":"1s","set_variables":{"":1}}"#,
-            "pass 2: set_variables: \"\" is no name; it has 1 to 128 bytes at line 2 column 40",
+            "pass 2: set_variables: \"\" is no name; a name has 1 to 128 bytes at line 2 column 40",
         );
         check_pass(
             &format!(r#"{{"elapsed":"1s","inputs":{:?}}}"#, [0; 65]),
@@ -291,8 +289,8 @@ mod tests {
         );
         check_head(
             &point(r#""type":"f64","address":"60""#),
-            "points: `p` needs bytes 60..68 of the image, which has 64; raise image.outputs or \
-             lower its address",
+            "points: `p` needs bytes 60..68 of the image, which has 64 bytes; raise image.outputs \
+             or lower its address",
         );
         check_head(
             &point(r#""type":"u8","address":"3.1""#),
@@ -302,10 +300,7 @@ mod tests {
             &point(r#""type":"u8","address":"3","scale":0"#),
             "points: `p` has a scale of 0; write a number other than 0",
         );
-        check(
-            r#"{"passes":[]}"#,
-            "a recipe without passes tests nothing; write one at line 1 column 12",
-        );
+        check(r#"{"passes":[]}"#, "a recipe needs at least one pass at line 1 column 12");
         check("{}", "missing field `passes` at line 1 column 2");
         check("", "EOF while parsing a value at line 1 column 0");
     }

@@ -53,14 +53,17 @@ impl Head {
         for point in self.points.iter().map(DeclaredPoint::point) {
             let name = &point.name;
             let twice = points.iter().any(|other| other.name == *name);
-            ensure!(!twice, "points: there are two points `{name}`; each needs a name of its own");
+            ensure!(
+                !twice,
+                "points: two points have the name `{name}`; give each a different name"
+            );
             let (image, size) = match point.direction {
                 Direction::In => ("inputs", self.image.inputs),
                 Direction::Out => ("outputs", self.image.outputs),
             };
             ensure!(
                 point.bytes().end <= size as usize,
-                "points: `{name}` needs bytes {:?} of the image, which has {size}; \
+                "points: `{name}` needs bytes {:?} of the image, which has {size} bytes; \
                  raise image.{image} or lower its address",
                 point.bytes()
             );
@@ -92,7 +95,7 @@ pub(super) struct ImageSize {
 }
 
 impl Default for ImageSize {
-    /// Returns the default of the recipe format. It is enough for most small programs.
+    /// Returns the default sizes of the recipe format. They are enough for most small programs.
     fn default() -> Self {
         Self { inputs: 64, outputs: 64 }
     }
@@ -114,7 +117,7 @@ struct Declared(Variable);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-/// A variable in the form of the file: its type, and an optional first value.
+/// A variable as it is written in the file: its type, and an optional first value.
 struct TypedValue {
     #[serde(rename = "type")]
     kind: VariableKind,

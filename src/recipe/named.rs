@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use crate::process::variable::MAX_VARIABLES;
 
 /// A JSON object as a list, in the order of the file. Each name occurs once. The list has at most
-/// [`MAX_VARIABLES`] names. This limit also bounds the time of the search for a name that occurs
+/// [`MAX_VARIABLES`] names. This limit also limits the time of the search for a name that occurs
 /// twice.
 #[derive(Debug)]
 pub(super) struct Named<T>(pub(super) Vec<(String, T)>);

@@ -1,4 +1,4 @@
-//! The results of recipes, as text for people and as JSON for other programs.
+//! The results of recipes, as text for people and as JSON for other software.
 //!
 //! `camshaft test` prints the text: the `Display` of [`TestReport`]. This file compares the bytes
 //! of outputs. `recipe.rs` compares variables and messages.
@@ -14,15 +14,15 @@ use crate::process::image::Value;
 use crate::process::variable::VariableKind;
 use crate::text::counted;
 
-/// The maximum number of wrong bytes that are listed for one pass. A pattern is visible in 16
+/// The maximum number of wrong bytes that are listed for one pass. A person can see a pattern in 16
 /// bytes.
 const MAX_BYTES_SHOWN: usize = 16;
 
 /// The maximum number of failed passes of one recipe that are stored. After one mistake most later
-/// passes fail too, so more failed passes give no new information.
+/// passes fail too, so further failed passes show nothing new.
 const MAX_FAILURES: usize = 16;
 
-/// The results of a module in all its recipes.
+/// The results of one module with all recipes of a test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TestReport {
     /// Path of the file of the module.
@@ -56,14 +56,15 @@ pub struct RecipeResult {
     pub recipe: String,
     /// Number of passes in the recipe.
     pub passes: usize,
-    /// Number of passes that were run. After a trap, this number is less than `passes`.
+    /// Number of passes that were run. A trap ends the recipe, so this number may be less than
+    /// `passes`.
     pub played: usize,
     /// Number of passes that failed.
     pub failed: usize,
     /// The first failed passes, at most 16.
     pub failures: Vec<Failure>,
-    /// The reason why the first pass did not start, for example a trap in `init`. `None` if it
-    /// started.
+    /// The reason why the first pass did not start, for example a trap in `init`. `None` if the
+    /// first pass started.
     pub refusal: Option<String>,
 }
 
@@ -133,7 +134,8 @@ pub enum Mismatch {
     NotSet {
         /// Name of the variable.
         name: String,
-        /// Type of the variable. For a missing variable: the type that the write would give to it.
+        /// Type of the variable. If the variable does not exist, the type that a new variable with
+        /// this value would have.
         #[serde(rename = "type")]
         kind: VariableKind,
         /// The value that could not be written.
@@ -148,7 +150,7 @@ pub enum Mismatch {
         /// The value in the output image.
         got: u8,
     },
-    /// More output bytes differ than the report lists.
+    /// Further output bytes differ, which the report does not list.
     More {
         /// Number of the bytes that are not listed.
         outputs: usize,
@@ -196,10 +198,10 @@ impl fmt::Display for Mismatch {
                 f.write_str(wanted(*kind))
             }
             Self::Output { address, expected, got } => {
-                write!(f, "output {address}: expected {expected} ({expected:#04x}), ")?;
+                write!(f, "output byte {address}: expected {expected} ({expected:#04x}), ")?;
                 write!(f, "got {got} ({got:#04x})")
             }
-            Self::More { outputs } => write!(f, "and {}", counted(*outputs, "more output")),
+            Self::More { outputs } => write!(f, "and {}", counted(*outputs, "more output byte")),
             Self::Variable { name, expected, got: Some(got) } => {
                 write!(f, "variable `{name}`: expected {expected}, got {got}")
             }
@@ -245,8 +247,8 @@ impl fmt::Display for RecipeResult {
 }
 
 impl fmt::Display for TestReport {
-    /// Writes the result of each recipe. The last line is `N passed, M failed`. Its numbers count
-    /// recipes.
+    /// Writes the result of each recipe. The last line is `N passed, M failed`. N and M are numbers
+    /// of recipes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.recipes.iter().try_for_each(|outcome| outcome.fmt(f))?;
         write!(f, "{} passed, {} failed", self.passed, self.failed)

@@ -32,8 +32,8 @@ use crate::process::world::World;
 /// install of all programs at once.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
 
-/// The largest number of returns in one cycle. In a halt, each seat returns two versions, and a
-/// third version if a poll fails or a probation ends. Each shadow run returns its feed once.
+/// The largest number of returns in one cycle. A halt returns two versions of each seat, and a
+/// third version if a poll fails or a probation ends. Each shadow run returns one feed.
 pub(super) const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS + MAX_FEEDS;
 
 /// An order from the daemon to the scan. The scan carries out orders at the beginning of a cycle,
@@ -47,8 +47,8 @@ pub enum Order {
     /// Take over a new configuration. All parts of it take effect between the same two cycles.
     Reconfigure(Box<Reconfiguration>),
     /// Record the inputs and results of the running version's polls for a shadow run. The scan
-    /// returns the feed when the version or the run ends, or at once if no other version has the
-    /// seat.
+    /// returns the feed when this version or the shadow run ends. The scan returns the feed at once
+    /// if only the new version, or no version, has the seat.
     Shadow(Feed),
     /// Pass a command to a device, and return the answer of its driver.
     Command {
@@ -68,7 +68,7 @@ pub enum Order {
         /// returns this list, because the scan may not free memory.
         values: Vec<(String, Variable)>,
     },
-    /// Write these variables and delete all other variables. The daemon gives this order only while
+    /// Write these variables and delete all other variables. The daemon sends this order only while
     /// the scan has no program.
     ResetVariables {
         /// The number that the answer to this order will have.
@@ -96,7 +96,8 @@ pub enum Order {
 }
 
 /// The part of a new configuration that concerns the scan. The daemon prepares this structure,
-/// because the scan may not open or free a device. The scan returns it with the replaced parts.
+/// because the scan may not open or free a device. The scan returns this structure with the
+/// replaced parts.
 #[derive(Debug, Default)]
 pub struct Reconfiguration {
     /// The number of the order. The returned structure has the same number.
@@ -163,8 +164,8 @@ pub enum Return {
     /// A program that no longer has a seat, for any reason.
     Program(Program),
     /// A program that did not get a seat. The refusal is the reason: the old version did not save
-    /// its state, or the new version did not restore it. `None` means that the scan is halted or
-    /// full.
+    /// its state, or the new version did not restore it. `None` means that the scan is halted, or
+    /// has no free seat.
     Refused(Box<Prepared>, Option<Refusal>),
     /// A new configuration is active. The structure now contains the replaced parts.
     Reconfigured(Box<Reconfiguration>),
@@ -214,12 +215,12 @@ pub struct ProgramFact {
     pub trap: Option<Arc<Trap>>,
     /// The state and variables that the program got when it took its seat.
     pub takeover: Takeover,
-    /// Whether the program's probation is over.
+    /// Whether the program has passed its probation.
     pub is_proven: bool,
     /// The previous version, while it stands by for a rollback.
     pub standby: Option<Generation>,
     /// The newest version that trapped on probation. The rollback returned to this program, or to a
-    /// version from which this program took over.
+    /// version from which this program took over the seat.
     pub rolled_back: Option<Arc<ProgramFact>>,
 }
 
@@ -345,10 +346,10 @@ pub struct Ends {
     pub samples: rtrb::Producer<Sample>,
     /// The snapshots. The scan writes one in each cycle, the daemon reads the newest.
     pub latest: latest::Writer<Snapshot>,
-    /// Whether a halt is in the queue. If so, the scan carries out all orders in one cycle. The
-    /// daemon writes this flag, the scan reads it.
+    /// Whether an [`Order::Halt`] is in the queue. If true, the scan carries out all orders in one
+    /// cycle. The daemon writes this flag, the scan reads it.
     pub halting: Arc<AtomicBool>,
-    /// The call that the scan is making now. The scan writes, the daemon reads.
+    /// The call that the scan is making now. The scan writes this value, the daemon reads it.
     pub position: Arc<Position>,
 }
 
@@ -365,7 +366,7 @@ pub struct ScanHandle {
     /// The daemon sets this flag before it queues an [`Order::Halt`]. The scan then carries out all
     /// orders in one cycle, so that swaps do not delay the halt.
     pub halting: Arc<AtomicBool>,
-    /// The call that the scan is making now. The scan writes, the daemon reads.
+    /// The call that the scan is making now. The scan writes this value, the daemon reads it.
     pub position: Arc<Position>,
 }
 

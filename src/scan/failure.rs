@@ -20,13 +20,13 @@ pub(super) const THREAD: &str = "scan";
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The newest panic message of the scan's thread. The panic hook stores the message, and
-/// [`write()`] takes the message out. Both run on the scan's thread.
+/// [`write()`] takes the message out. The hook and the function run on the scan's thread.
 static WORDS: Mutex<Option<String>> = Mutex::new(None);
 
 impl Scan {
     /// Writes the safe value of every output to every device. After a panic the scan does only
-    /// this. Returns whether all devices have confirmed the outputs; the caller repeats the call
-    /// until then.
+    /// this. Returns whether all devices have confirmed the outputs. The caller repeats the call
+    /// until the result is true.
     ///
     /// If the scan panicked in the middle of a call into a program, the output image is not
     /// available here. The function then writes nothing, and the devices' own watchdogs make the
@@ -40,7 +40,7 @@ impl Scan {
         for device in &mut self.devices {
             // The fault of this write is ignored, because no part of the daemon reads faults after
             // a panic of the scan. This driver may have caused that panic. If this driver panics
-            // again here, `catch_unwind` lets the loop go on to the next device.
+            // again here, `catch_unwind` lets the loop continue with the next device.
             let write = || device.driver.write(now, &world.driven);
             let written = catch_unwind(AssertUnwindSafe(write));
             is_confirmed &= written.is_err() || device.driver.is_confirmed();
@@ -55,8 +55,8 @@ impl Scan {
     }
 }
 
-/// Replaces the panic hook: from now on, a panic of the scan's thread stores its message in
-/// `WORDS`, and does not write the message at once.
+/// Replaces the panic hook. The new hook stores the message of a panic of the scan's thread in
+/// `WORDS`, and does not write this message at once.
 pub(super) fn store_panics() {
     /// Ensures that the hook is replaced only once, because all scans of a process have the same
     /// panic hook.

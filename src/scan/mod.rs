@@ -1,4 +1,4 @@
-//! The scan: one thread runs cycles. In each cycle it obeys orders, reads, runs, writes, publishes.
+//! The scan: a thread that runs cycles. A cycle obeys orders, reads, runs, writes and publishes.
 //!
 //! A cycle never waits and never logs. A cycle allocates memory only if it swaps or loses a
 //! program, takes over a configuration, begins a shadow run, or has more points than before. The
@@ -120,10 +120,10 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out the orders in the queue. A heavy order allocates memory (a swap, a restart, a
-    /// configuration, a shadow run) or may write many variables. After a heavy order, the remaining
-    /// orders wait for the next cycle. An install on an empty seat is not heavy, so that a start
-    /// with many programs is quick. During a halt, all orders are carried out in one cycle.
+    /// Carries out the orders in the queue. A heavy order swaps, restarts or removes a program,
+    /// takes over a configuration, begins a shadow run, or writes variables. After a heavy order,
+    /// the remaining orders wait for the next cycle. An install on an empty seat is not heavy, so
+    /// that a start with many programs is quick. In a halt, one cycle carries out all orders.
     fn obey(&mut self, now: Duration) {
         self.ends.position.begin();
         let world = &mut *self.world;
@@ -225,7 +225,7 @@ impl Scan {
         })
     }
 
-    /// Whether a halt is queued or carried out. A halting scan installs no program.
+    /// Whether a halt order is queued or carried out. A halting scan installs no program.
     fn is_halting(&self) -> bool {
         self.halted || self.ends.halting.load(Ordering::Relaxed)
     }
@@ -352,8 +352,8 @@ impl Scan {
         self.devices.iter_mut().for_each(|device| device.driver.leave());
     }
 
-    /// Queues one time measurement of `ns` nanoseconds. If the queue is full, the measurement is
-    /// lost and counted.
+    /// Queues one time measurement of `ns` nanoseconds. If the queue is full, the scan drops and
+    /// counts the measurement.
     pub fn record(&mut self, what: What, ns: u64) {
         let sample = Sample { what, ns: u32::try_from(ns).unwrap_or(u32::MAX) };
         if self.ends.samples.push(sample).is_err() {
@@ -391,9 +391,9 @@ impl Scan {
     }
 
     fn give_back(&mut self, thing: Return) {
-        // The queue has a free slot: `obey` checks the free slots before each order, and each order
-        // and each program returns one thing.
+        // The push cannot fail: `obey` carries out an order only while the queue has room for all
+        // returns of a cycle.
         let full = self.ends.returns.push(thing).is_err();
-        debug_assert!(!full, "more came back than there are orders and programs");
+        debug_assert!(!full, "the queue has room for the returns of a cycle");
     }
 }

@@ -11,7 +11,7 @@ use nix::unistd::gettid;
 use crate::plugin::Generation;
 use crate::process::seat::Seat;
 
-/// The call that the scan is making now, and which program or driver it calls.
+/// The call that the scan is making now, with the called program or driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
     /// No call: the scan does its own work, or waits for the next cycle.
@@ -42,7 +42,7 @@ pub struct Position {
     /// A [`Doing`] packed into one word of 64 bits. The scan writes the word in one store, so the
     /// daemon never reads parts of two different values.
     doing: AtomicU64,
-    /// Number of cycles that have begun. The scan writes, the daemon reads.
+    /// Number of cycles that have begun. The scan writes this number, the daemon reads it.
     cycles: AtomicU64,
     /// The kernel's id of the scan's thread, or 0 before the thread runs. The scan's thread writes
     /// this id, the daemon reads it.

@@ -71,7 +71,7 @@ impl Scan {
                 Slot::Kept(place) => before.get_mut(place).and_then(Option::take),
                 Slot::Opened(driver) => Some(Device::new(driver, period, stall)),
             };
-            debug_assert!(device.is_some(), "a device that stays has an index");
+            debug_assert!(device.is_some(), "each unchanged device has an index in the old list");
             self.devices.extend(device);
         }
         let world = &*self.world;
@@ -79,8 +79,8 @@ impl Scan {
             let Some(Device { mut driver, .. }) = device else { continue };
             let outputs = world.without_device(place, &device_set.points);
             let fault = driver.write(now, &outputs).err();
-            // This was the last write to the device. Zero disables the stall reaction, because a
-            // device without a cycle is normal from now on.
+            // This was the last write to the device. Zero disables the stall reaction, because from
+            // now on no cycle calls this device.
             driver.supervise(Duration::ZERO);
             device_set.removed.push(RemovedDevice { place, driver, fault });
         }

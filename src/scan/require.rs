@@ -12,8 +12,8 @@ use super::Scan;
 use crate::process::image::Class;
 
 impl Scan {
-    /// Finds the programs that lack a required input in this cycle, and sets their flag `degraded`.
-    /// The scan calls this once in each cycle, before the polls.
+    /// Finds the programs that lack a required input in this cycle, and updates the flag `degraded`
+    /// of every program. The scan calls this function once in each cycle, before the polls.
     pub(super) fn examine(&mut self, now: Duration) {
         let world = &mut *self.world;
         if !self.is_demanding && !world.overlay.is_lacking() {
@@ -24,7 +24,7 @@ impl Scan {
         for seated in &mut self.programs {
             let settings = &seated.program.settings;
             let qualities = &world.inputs.quality;
-            // A point that is not in the configuration any more counts as bad too.
+            // The scan also treats a point that is not in the configuration any more as bad.
             let is_bad = |quality: Option<&_>| {
                 quality.is_none_or(|q: &crate::process::image::Quality| q.class() == Class::Bad)
             };

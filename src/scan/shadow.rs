@@ -1,4 +1,5 @@
-//! The frames of shadow runs. A frame is a copy of what a program read and wrote in one poll.
+//! The frames of shadow runs. A frame is a copy of the values that a program read and wrote in one
+//! poll.
 //!
 //! A shadow run tests a new version of a plugin on another thread: the new version polls with the
 //! same inputs as the running version. The scan fills the frames, which were allocated in advance,
@@ -16,8 +17,10 @@ use super::{Return, Scan};
 use crate::plugin::shadow::{Feed, MAX_FEEDS};
 
 impl Scan {
-    /// Starts to record the polls of the running version into this feed. If no other version of the
-    /// plugin runs, the scan returns the feed to the daemon at once.
+    /// Starts to record the polls of the running version into this feed. The scan returns the feed
+    /// to the daemon at once if the plugin does not run, or if the new version already runs. The
+    /// scan also returns the feed at once if it is halting, if there are too many feeds, or if the
+    /// points have changed.
     pub(super) fn begin_feed(&mut self, mut feed: Feed) {
         let index = self.index(feed.seat).filter(|&index| {
             let program = &self.programs[index].program;

@@ -1,7 +1,7 @@
 //! The durations of cycles and polls: time measurements of the scan, collected in histograms.
 //!
-//! The scan only puts each measurement into a bounded queue. The daemon takes the measurements from
-//! the queue, adds them to histograms and computes percentiles, on its own thread. If the queue is
+//! The scan only puts each measurement into a bounded queue. The main loop of the daemon takes the
+//! measurements from the queue, adds them to histograms and computes percentiles. If the queue is
 //! full, the scan drops a measurement and counts it in `Snapshot::samples_lost`.
 
 use hdrhistogram::Histogram;
@@ -13,7 +13,7 @@ use crate::process::seat::{MAX_PROGRAMS, Seat};
 /// daemon empties the queue every 100 ms, so at most 10 200 samples are in the queue.
 pub const MAX_SAMPLES: usize = 1 << 15;
 
-/// The longest time that a histogram can store: 60 s. A longer time counts as 60 s.
+/// The longest time that a histogram can store: 60 s. A longer time is stored as 60 s.
 const LONGEST_NS: u64 = 60_000_000_000;
 
 /// One time measurement.
@@ -21,8 +21,8 @@ const LONGEST_NS: u64 = 60_000_000_000;
 pub struct Sample {
     /// The kind of time that was measured.
     pub what: What,
-    /// The measured time in nanoseconds. A time above 4.29 s, the largest value of this type,
-    /// counts as 4.29 s.
+    /// The measured time in nanoseconds. A longer time than 4.29 s, the largest value of this type,
+    /// is stored as 4.29 s.
     pub ns: u32,
 }
 
@@ -68,14 +68,13 @@ pub struct Stats {
 }
 
 /// Makes an empty histogram with two significant digits. The error of a value is 1 % at most, and
-/// the histogram takes about 30 KB of memory.
+/// the histogram uses about 30 KB of memory.
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(LONGEST_NS, 2)
-        .expect("the bounds are constants that hdrhistogram takes")
+    Histogram::new_with_max(LONGEST_NS, 2).expect("hdrhistogram accepts these constant bounds")
 }
 
 impl Stats {
-    /// Makes empty statistics that take their samples from this queue.
+    /// Makes empty statistics that read their samples from this queue.
     pub fn new(samples: rtrb::Consumer<Sample>) -> Self {
         let polls = std::iter::repeat_with(|| None).take(MAX_PROGRAMS).collect();
         Self { samples, lateness: histogram(), work: histogram(), polls }

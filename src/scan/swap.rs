@@ -2,9 +2,10 @@
 //! rollback.
 //!
 //! A new version takes the seat between two cycles. If both versions support a hand-over, the new
-//! version gets the state of the old version. The outputs do not change. If the hand-over fails,
-//! the old version runs on unchanged, with one exception: if its `save` was stopped by its budget
-//! or by a stack overflow, the old version is lost, as after a trap in a poll.
+//! version gets the state of the old version. The swap does not change the outputs. If the
+//! hand-over fails, the old version runs on unchanged. There is one exception: a budget or a stack
+//! overflow stopped the `save` of the old version. In that case the old version is lost, as after a
+//! trap in a poll.
 //!
 //! After the swap, the new version is on probation, and the old version stands by. If the new
 //! version traps on probation, the scan polls the old version again from the next cycle on.
@@ -37,16 +38,16 @@ pub(super) struct Seated {
     since: Duration,
     /// Whether the program lacks a required input.
     pub(super) degraded: bool,
-    /// Size of the linear memory in bytes, at its last update.
+    /// Size of the linear memory in bytes, when the scan last updated this value.
     pub(super) memory_bytes: u64,
     /// The state and variables that the program got when it took its seat.
     takeover: Takeover,
-    /// Whether the program's probation is over.
+    /// Whether the program has passed its probation.
     pub(super) is_proven: bool,
-    /// The old version, which stands by until the probation of this program is over.
+    /// The old version, which stands by until the probation of this program ends.
     standby: Option<Box<Standby>>,
     /// The newest version that trapped on probation. The rollback returned to this program, or to a
-    /// version from which this program took over.
+    /// version from which this program took over the seat.
     rolled_back: Option<Arc<ProgramFact>>,
 }
 
@@ -116,8 +117,8 @@ impl Scan {
         let halting = self.is_halting();
         // The seat may have a program of another plugin. This happens if the supervisor deleted
         // that plugin, and assigned its seat again, while an install order of that plugin was in
-        // the queue. The other program leaves the seat first, so that this program does not get its
-        // state and outputs.
+        // the queue. The other program leaves the seat first, so that this program does not get the
+        // state and outputs of the other program.
         if let Some(old) = self.index(seat)
             && self.programs[old].program.name != prepared.program.name
             && !halting
@@ -206,9 +207,9 @@ impl Scan {
         let mut old = self.programs.remove(old);
         let rolled_back = old.rolled_back.take();
         self.world.give_up(program.seat, &program.settings.outputs);
-        // The replaced version may have been on probation itself. Then a rollback returns to the
-        // older version that stood by for it, because the replaced version has not passed its
-        // probation.
+        // The replaced version may have been on probation itself. In that case a rollback must not
+        // return to the replaced version, which has not passed its probation. The rollback returns
+        // to the older version, which stood by for the replaced version.
         let standby = match old.standby.take() {
             Some(older) if !old.is_proven => {
                 self.retire(old);
@@ -233,9 +234,10 @@ impl Scan {
         variables.commit_as(maker(&program.name), *now);
     }
 
-    /// Puts a program on its seat. `rolled_back` is the version whose trap brought back the program
-    /// that had this seat until now. The new program passes this fact on, because the rollback may
-    /// be only one cycle old and the daemon may not have seen it yet.
+    /// Puts a program on its seat. `rolled_back` is the fact about the newest rollback on this
+    /// seat, from the program that had the seat until now. The new program keeps this fact, because
+    /// the rollback may be only one cycle old. In that case the daemon may not have seen the fact
+    /// yet.
     fn seat(
         &mut self,
         mut program: Program,

@@ -1,8 +1,8 @@
 //! The thread that runs the scan: its priority, its clock, and its reaction to a panic.
 //!
-//! If the system refuses a real-time option of the configuration, the log has one warning, and the
-//! scan runs without that option. `pacer.rs` computes when the next cycle begins, and `failure.rs`
-//! makes the outputs safe after a panic.
+//! If the system refuses a real-time option of the configuration, the thread logs a warning, and
+//! the scan runs without that option. `pacer.rs` computes when the next cycle begins, and
+//! `failure.rs` makes the outputs safe after a panic.
 //!
 //! ```text
 //! start ──▶ real-time options ──▶ cycles, until the drop of `Running` ──▶ devices leave
@@ -87,10 +87,11 @@ pub struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the timekeeper: the thread that stops a poll over its budget. Its priority is above the
-/// priority of the scan, because an endless poll would otherwise keep the timekeeper from the CPU.
-/// If the scan has no real-time priority, the timekeeper still requests the lowest real-time
-/// priority. The timekeeper then need not wait until the time slice of the scan's thread ends.
+/// Starts the timekeeper: the thread that stops a poll that exceeds its budget. Its priority is
+/// above the priority of the scan, because an endless poll would otherwise keep the timekeeper from
+/// the CPU. If the scan has no real-time priority, the timekeeper still requests the lowest
+/// real-time priority. The timekeeper then need not wait until the time slice of the scan's thread
+/// ends.
 ///
 /// # Errors
 /// Returns an error if the system refuses to start a thread.
@@ -159,7 +160,7 @@ pub fn run(scan: &mut Scan, period: Duration, clock: &impl Clock, ended: &Atomic
 }
 
 impl Running {
-    /// Whether the thread of the scan has not ended yet.
+    /// Whether the thread of the scan still runs.
     pub fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
@@ -182,8 +183,8 @@ impl Drop for Running {
 
 /// Applies the real-time options of the section `[scan]` to the calling thread.
 fn schedule(settings: &Settings) {
-    // The kernel may delay a wake-up by the timer slack. Its default of 50 us is set to 1 ns here,
-    // so that a cycle begins on time.
+    // The kernel may delay a wake-up by the timer slack. The call changes the slack from the
+    // default of 50 us to 1 ns, so that a cycle begins on time.
     let _ = nix::sys::prctl::set_timerslack(1);
     if settings.lock_memory
         && let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
@@ -208,18 +209,18 @@ fn schedule(settings: &Settings) {
 /// The error is a text with the reason why the system refuses the priority.
 fn prioritise(priority: u8) -> Result<(), String> {
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-    let priority = priority.try_into().map_err(|_| "a priority of 1 to 98".to_string())?;
+    let priority = priority.try_into().map_err(|_| "the priority is above 99".to_string())?;
     let priority = ThreadPriority::Crossplatform(priority);
     set_thread_priority_and_policy(thread_native_id(), priority, policy)
         .map_err(|error| format!("{error:?}"))
 }
 
-/// Logs a warning if a thread has not got the real-time priority that the configuration requests.
+/// Logs a warning if a thread does not have the real-time priority that the configuration requests.
 fn warn_refused(who: &str, wish: Result<(), String>) {
     if let Err(error) = wish {
         tracing::warn!(
             %error,
-            "scan.priority: {who} runs without real-time priority ({error}), which needs \
+            "scan.priority: {who} runs without real-time priority ({error}); this priority needs \
              CAP_SYS_NICE or LimitRTPRIO"
         );
     }
@@ -230,6 +231,7 @@ fn warn_refused(who: &str, wish: Result<(), String>) {
 fn refused(key: &str, error: &nix::errno::Errno, needs: &str) {
     tracing::warn!(
         %error,
-        "the system refuses scan.{key} ({error}), so the scan runs without it; it needs {needs}"
+        "the system refuses scan.{key} ({error}), so the scan runs without this option; the option \
+         needs {needs}"
     );
 }

@@ -1,9 +1,9 @@
 //! Decides whether a file name may become a plugin. The daemon calls these functions when the
 //! folder reports a file, and before the daemon itself writes a file.
 //!
-//! A bad name is refused before the file is written. So the operator gets the refusal at once, and
-//! no useless file is in the folder. If the names of two files differ only in case,
-//! `plugin/module/folder/settle.rs` decides which file counts.
+//! A bad name is refused before the file is written. The operator gets the refusal at once, and no
+//! useless file is in the folder. If the names of two files differ only in upper and lower case,
+//! `plugin/module/folder/settle.rs` decides which file may be the plugin.
 
 use super::plugin::File;
 use super::{MAX_ENTRIES, Supervisor};
@@ -19,8 +19,8 @@ impl Supervisor {
     /// Checks whether the supervisor would accept a file of that name.
     ///
     /// # Errors
-    /// The name breaks the rules, the name differs from another plugin's name only in case, or
-    /// there is no room for one more plugin.
+    /// The name breaks the rules, the name differs from another plugin's name only in upper and
+    /// lower case, or the limit on the number of plugins is reached.
     pub fn admits_name(&self, name: &str) -> Result<(), Refusal> {
         let own = self.plugins.get(name);
         if own.is_some_and(|plugin| plugin.file_hash().is_some()) {
@@ -41,16 +41,15 @@ impl Supervisor {
     }
 
     /// Records that the folder has a file under that name, but that the name of another plugin
-    /// differs from it only in upper and lower case.
-    ///
-    /// # Errors
-    /// There is no room for one more plugin, or the name breaks the rules.
+    /// differs from this name only in upper and lower case.
+    /// || # Errors
+    /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn folder_rival(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(File::Rival(refusal));
         Ok(())
     }
 
-    /// Checks that the name follows the rules and that there is room for one more plugin.
+    /// Checks that the name follows the rules and that one more plugin is below the limit.
     pub(super) fn has_room_for(&self, name: &str) -> Result<(), Refusal> {
         plugin_name(name)?;
         let others = self.plugins.iter().filter(|(other, _)| *other != name);

@@ -1,5 +1,5 @@
-//! The traps of one module: how long the supervisor waits before it makes the next instance, and
-//! when it puts the module in quarantine.
+//! The traps of one module. From these traps, this file computes the wait before the next instance,
+//! and decides when the supervisor puts the module in quarantine.
 //!
 //! A history counts the traps of one module. New bytes are a new module and get a new history.
 //! `quarantine.rs` explains the effect of a quarantine; `plugin/observe.rs` reports each trap to
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plugin::ModuleHash;
 
-/// What runs under a name while the file's module is in quarantine.
+/// The version that runs under a name while the file's module is in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnQuarantine {
@@ -37,14 +37,14 @@ pub struct RestartPolicy {
     /// The time window in which traps are counted. If an instance runs for this time without a
     /// trap, the next restart has no wait again.
     pub window: Duration,
-    /// What runs in place of a module in quarantine.
+    /// The version that runs in place of a module in quarantine.
     pub on_quarantine: OnQuarantine,
 }
 
 impl Default for RestartPolicy {
-    /// Returns the default rules. A single trap, for example after a bit flip in memory, costs one
-    /// cycle. A module that traps in each poll is in quarantine within a second. A module that
-    /// traps only now and then is always restarted, with waits of at most 30 s.
+    /// Returns the default rules. With these rules, a single trap, for example after a bit flip in
+    /// memory, costs one cycle. A module that traps in each poll is in quarantine within a second.
+    /// A module that traps rarely is always restarted, with waits of at most 30 s.
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(100),
@@ -59,9 +59,9 @@ impl Default for RestartPolicy {
 /// The recent traps of one module.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// The module whose traps are counted; `None` before the first instance is made.
+    /// The module whose traps are counted; `None` at first and after a release.
     pub(super) hash: Option<ModuleHash>,
-    /// The earliest time at which the next instance may be made.
+    /// The earliest time at which the supervisor may order the next instance.
     pub(super) restart_at: Duration,
     /// The times of the traps within the window, oldest first; at most `policy.traps` entries.
     recent: VecDeque<Duration>,
@@ -72,10 +72,10 @@ pub(super) struct History {
 /// The decision of the history after a trap.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Restart the module. The trap has the number `trap` in the window. The next instance may be
-    /// made after `delay`.
+    /// Restart the module. This trap is number `trap` in the window. The supervisor may order the
+    /// next instance after `delay`.
     Restart { trap: u32, delay: Duration },
-    /// Put the module in quarantine. The window has `traps` traps.
+    /// Put the module in quarantine. The window contains `traps` traps.
     Quarantine { traps: u32 },
 }
 
@@ -99,9 +99,9 @@ impl History {
 
     /// Sets the earliest time for the next instance, and returns the wait until that time.
     fn postpone(&mut self, now: Duration, policy: &RestartPolicy) -> Duration {
-        // Only the time after `restart_at` counts as time without a trap, because no instance
-        // exists during the wait. If the wait counted, a wait as long as the window would reset the
-        // next wait to zero.
+        // The time without a trap begins at `restart_at`, because no instance exists during the
+        // wait. If the wait were included, a wait as long as the window would reset the next wait
+        // to zero.
         if now.saturating_sub(self.restart_at) >= policy.window {
             self.streak = 0;
         }
@@ -113,7 +113,7 @@ impl History {
 }
 
 impl RestartPolicy {
-    /// Returns the wait after a trap that is number `streak` in a row.
+    /// Returns the wait after a number of traps in a row; `streak` is this number.
     pub(super) fn delay_after(&self, streak: u32) -> Duration {
         match streak {
             0 | 1 => Duration::ZERO,
@@ -184,7 +184,7 @@ mod tests {
             (before, now) = (delay, now + delay);
         }
         assert_eq!(before, policy.delay_max);
-        // After a run as long as the window, the next restart counts as the first restart.
+        // After a run as long as the window, the next restart is treated as the first restart.
         let verdict = history.trapped(now + policy.window, &policy);
         assert_eq!(verdict, Verdict::Restart { trap: 1, delay: Duration::ZERO });
     }

@@ -1,9 +1,9 @@
 //! The modules that the supervisor may order again. The daemon must have the bytes of these modules
 //! in memory.
 //!
-//! A module that was refused and never ran is not in this list, because the next attempt reads its
-//! bytes from the file. `daemon/plugins/roster.rs` drops the bytes of all modules that are not in
-//! this list.
+//! A module that was refused and never ran is not in this list, because the loader reads its bytes
+//! from the file at the next attempt. `daemon/plugins/roster.rs` drops the bytes of all modules
+//! that are not in this list.
 
 use super::Supervisor;
 use super::plugin::Plugin;
@@ -17,8 +17,8 @@ impl Supervisor {
         self.plugins.values().flat_map(move |plugin| wanted(plugin).chain(plugin.have_run()))
     }
 
-    /// Whether this module runs, is on standby or ran last, in any plugin. The module's file may be
-    /// removed or have other bytes by now, but the supervisor may still start the module again.
+    /// Whether this module runs, is on standby or ran last, in any plugin. The file of such a
+    /// module may be removed or changed, but the supervisor may still start the module again.
     pub fn has_run(&self, hash: ModuleHash) -> bool {
         self.plugins.values().any(|plugin| plugin.have_run().any(|ran| ran == hash))
     }

@@ -1,7 +1,7 @@
 //! The events that the supervisor reports, with the text for the log.
 //!
-//! This file only describes the events. The daemon logs each event and adds it to the plugin's
-//! history in the journal.
+//! This file only describes the events. The daemon logs each event and adds the event to the
+//! plugin's history in the journal.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::Version;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::text::counted;
 
-/// The state that a release ended.
+/// The effect of a release: the end of a hold or of a quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
     /// The plugin was on hold, and the release ended the hold.
@@ -30,15 +30,15 @@ pub enum Note {
         trap: u32,
         /// The number of traps that leads to quarantine.
         of: u32,
-        /// The time until the next instance may be made.
+        /// The wait before the next instance may be created.
         delay: Duration,
     },
-    /// A module could not be made, and another attempt follows. There is another attempt if the
-    /// machine caused the failure, or if the module ran before.
+    /// No instance of a module could be created, and the supervisor will try again. It tries again
+    /// if the machine caused the failure, or if the module ran before.
     Retrying {
         /// The module.
         hash: ModuleHash,
-        /// The time until the next attempt.
+        /// The wait before the next attempt.
         delay: Duration,
     },
     /// The module trapped too often. The module runs again only after new bytes in the file or
@@ -49,27 +49,29 @@ pub enum Note {
         /// The number of traps within the window.
         traps: u32,
     },
-    /// The module ran before, but now too many attempts to make it failed. The limit is the number
-    /// of traps that leads to quarantine. A stored version runs in place of the module, and the
-    /// module is in quarantine.
+    /// The module ran before, but now too many attempts to create an instance failed. The limit is
+    /// the number of traps that leads to quarantine. A stored version runs in place of the module,
+    /// and the module is in quarantine.
     GivenUp {
         /// The module.
         hash: ModuleHash,
         /// The reason, which describes the failed attempts.
         why: String,
     },
-    /// The module does not run, because it is still in quarantine from an earlier time.
+    /// The module does not run, because the module was put in quarantine earlier and is still
+    /// there.
     StillQuarantined {
         /// The module.
         hash: ModuleHash,
         /// Reason why the module is in quarantine.
         why: String,
     },
-    /// A stored version is being made in place of the file's version. The attempt may still fail.
+    /// An instance of a stored version is being created in place of the file's version. The attempt
+    /// may still fail.
     TriedInstead {
         /// The module of the file, if the file could be read.
         of: Option<ModuleHash>,
-        /// The module that is being made.
+        /// The module of which an instance is being created.
         hash: ModuleHash,
     },
     /// A stored version runs in place of the file's version.
@@ -86,7 +88,7 @@ pub enum Note {
         /// The module that runs now.
         to: ModuleHash,
     },
-    /// A module cannot be loaded. The running version is not touched.
+    /// A module cannot be loaded. The running version continues.
     Refused {
         /// The module: the file's module, or a module that ran or was good before.
         hash: ModuleHash,
@@ -139,8 +141,7 @@ impl fmt::Display for Note {
             Self::RolledBack { from, to } => write!(
                 f,
                 "rolled back to {to}, which continues with its state; {from} is in quarantine \
-                 until \
-                 the file changes or the plugin is released"
+                 until the file changes or the plugin is released"
             ),
             Self::Refused { hash, refusal } => write!(f, "{hash} is refused: {refusal}"),
             Self::Stopped => f.write_str("stopped"),

@@ -1,8 +1,8 @@
 //! One plugin: the content of the folder, the facts of the scan, and the next order.
 //!
-//! `observe.rs` takes the levels, `target.rs` chooses the module that should run, and `reconcile`
-//! gives the next order. All three use only the present levels, not earlier levels. So lost, late
-//! and repeated facts lead to the same final state.
+//! `observe.rs` updates the levels from the facts, `target.rs` chooses the module that should run,
+//! and `reconcile` returns the next order. All three use only the present levels, not earlier
+//! levels. For this reason, lost, late and repeated facts lead to the same final state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ mod view;
 use refused::Refused;
 use view::InScan;
 
-/// The largest number of versions in the order queue that no snapshot has shown yet. More than a
-/// few are in the queue only if the scan stands. If a dropped version appears in the scan later,
-/// the supervisor stops it as an unknown instance.
+/// The largest number of versions in the order queue that no snapshot has shown yet. The queue has
+/// several versions of a plugin only if the scan stalls. If a dropped version appears in the scan
+/// later, the supervisor stops the version as an unknown instance.
 const MAX_ORDERED: usize = 8;
 
-/// The time after which an instance that no snapshot shows counts as lost and is made again. The
-/// scan takes one instance per cycle, so this time is enough for a full folder at a period of 200
-/// ms. If a slower scan takes the lost instance later, the new instance replaces it by a swap.
+/// The time after which an instance that no snapshot shows is treated as lost and is replaced. The
+/// scan installs one instance per cycle, so this time is enough for a full folder at a period of
+/// 200 ms. If a slow scan installs the lost instance later, a swap to the new instance follows.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The content of the plugin folder under one name.
@@ -49,7 +49,7 @@ pub(super) enum File {
 ///      ▲                  │ Err        │ Err
 ///      ├──── Failed ◀─────┴────────────┘
 ///      └──── Discard: from Preparing and Ready, if the instance is no longer wanted; from Ready
-///                     also if the scan does not take the instance
+///                     also if the scan does not install the instance
 /// ```
 #[derive(Debug, Default)]
 enum Next {
@@ -60,7 +60,7 @@ enum Next {
     Ready {
         version: Version,
         order_at: Duration,
-        /// The time at which the instance counts as lost. The first order sets this time.
+        /// The time at which the instance is treated as lost. The first order sets this time.
         give_up_at: Option<Duration>,
     },
     /// A failed attempt. The next step handles the failure, because only a step knows the time.
@@ -86,7 +86,7 @@ struct Seen {
 /// Stored versions, which can be loaded although the file has other bytes.
 #[derive(Debug, Default)]
 struct Kept {
-    /// Versions that were good and have not trapped since then, best first.
+    /// Versions that passed their probation and have not trapped since then, best first.
     good: Vec<ModuleHash>,
     /// The version that ran when the daemon ended; `None` after another version has run.
     ran: Option<ModuleHash>,
@@ -108,7 +108,7 @@ pub(super) struct Plugin {
     pub(super) want: Want,
     /// The content of the plugin folder under the plugin's name.
     file: File,
-    /// The instance that is being made or is ordered into the scan.
+    /// The instance that is being created or is ordered into the scan.
     next: Next,
     /// The instance on the plugin's seat in the newest snapshot.
     seen: Option<Seen>,
@@ -116,21 +116,22 @@ pub(super) struct Plugin {
     /// module hash for the generation in `seen`.
     ordered: Vec<Version>,
     stop: Stop,
-    /// Whether the operator ordered a restart, and no new instance is being made yet.
+    /// Whether the operator ordered a restart, and the supervisor has not ordered the new instance
+    /// yet.
     restart: bool,
     /// The last module that ran and was not in quarantine. This module is restarted if the file is
     /// bad.
     good: Option<ModuleHash>,
     kept: Kept,
-    /// Modules of which no instance could be made, each with the reason. New bytes, a restart or a
-    /// release clears the list.
+    /// Modules of which no instance could be created, each with the reason. New bytes, a restart or
+    /// a release clears the list.
     refused: Refused,
-    /// Reason why the present file was not taken over.
+    /// Reason why the program of the present file does not run.
     refusal: Option<Refusal>,
     /// The module whose quarantine was logged last.
     noted: Option<ModuleHash>,
-    /// The stored version that is made in place of the file's version, as last logged. The flag is
-    /// true if the log has also reported that this version runs.
+    /// The stored version of which an instance is created in place of the file's version, as last
+    /// logged. The flag is true if the log has also reported that this version runs.
     stand_in: Option<(ModuleHash, bool)>,
     /// The newest instance whose trap was counted.
     counted: Generation,
@@ -165,8 +166,8 @@ impl Turn<'_> {
 
 // Functions that the supervisor calls between two steps.
 impl Plugin {
-    /// Takes the new content of the folder. New content clears the refusals. If the file is
-    /// removed, the plugin also forgets which module ran last.
+    /// Records the new content of the folder. New content clears the refusals. If the file is
+    /// removed, the function also clears the record of the module that ran last.
     pub(super) fn holds(&mut self, file: File) {
         if self.file == file {
             return;
@@ -207,8 +208,8 @@ impl Plugin {
         }
     }
 
-    /// Clears the failed attempts. A failed attempt that waits for the next step is also cleared,
-    /// because this attempt began before the call.
+    /// Clears the failed attempts. A failed attempt that the next step would handle is also
+    /// cleared, because this attempt began before the call.
     fn forget_failure(&mut self) {
         self.refused.clear();
         if let Next::Failed(..) = self.next {
@@ -216,7 +217,7 @@ impl Plugin {
         }
     }
 
-    /// Takes the versions that [`Supervisor::set_stored`](super::Supervisor::set_stored) names.
+    /// Stores the versions that [`Supervisor::set_stored`](super::Supervisor::set_stored) names.
     pub(super) fn set_stored(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
         if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
@@ -226,7 +227,7 @@ impl Plugin {
         self.kept = Kept { good, ran };
     }
 
-    /// Allows another attempt with this module, by order of the operator.
+    /// Allows another attempt with this module, because the operator has ordered it.
     pub(super) fn retry(&mut self, hash: ModuleHash) {
         self.refused.forget(hash);
         if self.history.hash == Some(hash) {
@@ -235,7 +236,7 @@ impl Plugin {
         self.noted = None;
     }
 
-    /// Takes the result of making an instance. Returns whether the plugin expects this instance.
+    /// Handles the result of a preparation. Returns whether the plugin expects this instance.
     pub(super) fn prepared(&mut self, generation: Generation, result: Result<(), Refusal>) -> bool {
         let Some(version) = self.next.version().filter(|next| next.generation == generation) else {
             return false;
@@ -275,7 +276,7 @@ impl Plugin {
         }
         self.note_quarantine(turn);
         if self.runs_what_is_bad(turn) {
-            // The install order of the bad module was in the queue when its last trap came. The
+            // The install order of the module in quarantine was in the queue at its last trap. The
             // next instance is discarded, because the stop order could remove the next instance
             // too.
             self.discard(turn);
@@ -321,7 +322,7 @@ impl Plugin {
         }
     }
 
-    /// Logs one time that a stored version is being made that has not run in this process yet.
+    /// Logs one time that an instance of a stored version is being created in place of the file.
     fn note_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
         let is_noted = self.stand_in.is_some_and(|(noted, _)| noted == hash);
@@ -331,7 +332,7 @@ impl Plugin {
         }
     }
 
-    /// Begins to make an instance of this module, unless an instance runs or must wait.
+    /// Begins to create an instance of this module, unless an instance runs or must wait.
     fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_satisfied = self.runs(hash) && !self.restart;
         if is_satisfied || self.due(hash).is_some_and(|due| turn.now < due) {
@@ -345,8 +346,8 @@ impl Plugin {
         turn.order(|name| Action::Prepare { name, hash, generation });
     }
 
-    /// Whether a new instance of this module counts as the restart. A new instance of another
-    /// module does not count: if it is refused, the running module was not restarted.
+    /// Whether a new instance of this module fulfils the order to restart. An instance of another
+    /// module does not: if it is refused, the running module was not restarted.
     fn renews(&self, hash: ModuleHash) -> bool {
         self.polled().is_none_or(|polled| polled == hash)
     }
@@ -365,7 +366,7 @@ impl Plugin {
         turn.order(|name| Action::Install { name, generation: version.generation });
     }
 
-    /// Discards the next instance, even if it is still being made.
+    /// Discards the next instance, even if it is still being created.
     fn discard(&mut self, turn: &mut Turn<'_>) {
         if let Some(Version { generation, .. }) = self.next.version() {
             turn.order(|name| Action::Discard { name, generation });
@@ -387,7 +388,7 @@ impl Plugin {
         turn.order(|name| Action::Stop { name });
     }
 
-    /// Logs one time that the file's module does not run because it was in quarantine before.
+    /// Logs one time that the file's module does not run because of an earlier quarantine.
     fn note_quarantine(&mut self, turn: &mut Turn<'_>) {
         let Some(hash) = self.file_hash() else { return };
         let why = turn.context.quarantine.why(turn.name, hash).filter(|_| self.noted != Some(hash));

@@ -1,8 +1,8 @@
 //! The modules that must not run again, each with the name of its plugin and the reason.
 //!
-//! A module is put in quarantine after too many traps, a trap on probation, or too many failed
-//! attempts to make the module. The quarantine is valid for one name. The module may run under
-//! another name, because it may have other settings there.
+//! The supervisor puts a module in quarantine after too many traps, a trap on probation, or too
+//! many failed attempts to create an instance. The quarantine is valid for one name. The module may
+//! run under another name, because it may have other settings there.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,13 +14,13 @@ use crate::plugin::module::folder::MAX_PLUGINS;
 /// of another plugin. `daemon/plugins/version.rs` has the same limit for each plugin.
 pub(super) const MAX_OF_ONE: usize = 16;
 
-/// The largest number of names, including the names of removed plugins. If the list is full, the
-/// name whose newest module is the oldest is dropped. `daemon/plugins/version.rs` has the same
-/// limit.
+/// The largest number of names, including the names of removed plugins. If the list is full, one
+/// name is dropped: the name that got no new module for the longest time.
+/// `daemon/plugins/version.rs` has the same limit.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
-/// All modules in quarantine. An entry remains when the file is removed. So a file that is removed
-/// and copied back is still in quarantine.
+/// All modules in quarantine. An entry remains when the file is removed. If the same file is copied
+/// back, its module is still in quarantine.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     names: BTreeMap<String, Modules>,
@@ -110,13 +110,16 @@ mod tests {
         }
         assert!(quarantine.contains("quiet", hash(0)));
         assert_eq!(quarantine.of("busy").count(), MAX_OF_ONE);
-        assert!(quarantine.contains("busy", hash(10 * MAX_PLUGINS - 1)), "the newest stays");
+        assert!(
+            quarantine.contains("busy", hash(10 * MAX_PLUGINS - 1)),
+            "the newest module remains"
+        );
         // The test adds as many names as are known after a start, in alphabetical order.
         for n in 0..MAX_NAMES {
             quarantine.add("busy", hash(n), "it trapped".into());
             quarantine.add(&format!("p{n}"), hash(n), "it trapped".into());
         }
-        assert!(!quarantine.contains("quiet", hash(0)), "the oldest name goes");
+        assert!(!quarantine.contains("quiet", hash(0)), "the oldest name is dropped");
         assert_eq!(quarantine.of("busy").count(), MAX_OF_ONE);
         let all: usize = quarantine.names.values().map(|modules| modules.all.len()).sum();
         assert_eq!(all, MAX_OF_ONE + MAX_NAMES - 1);

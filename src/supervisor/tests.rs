@@ -1,5 +1,5 @@
-//! Scripts for one plugin. A script has the levels for the supervisor, and the expected orders of
-//! the supervisor's next step.
+//! Scripts for one plugin. Each line of a script has a level for the supervisor, and the expected
+//! orders of the supervisor's next step.
 //!
 //! Scripts about limits, probation, stored versions and traps are in separate files in `tests/`. A
 //! simulation with random events is in `tests/random.rs`.
@@ -194,7 +194,7 @@ fn state(supervisor: &Supervisor) -> String {
         + if view.refusal.is_some() { " refusal" } else { "" }
 }
 
-/// A program may take its seat late, when another plugin already has this seat.
+/// An instance can appear in the scan after another plugin has got its seat.
 #[test]
 fn a_stranger_on_its_seat_is_not_taken_for_a_refused_plugin() {
     check(

@@ -27,11 +27,11 @@ impl<const N: usize> FixedText<N> {
         match std::str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()])
-                .expect("valid up to there by what the error says"),
+                .expect("the bytes before the position of the error are valid UTF-8"),
         }
     }
 
-    /// Adds `more` to the text. Bytes for which there is no room are dropped.
+    /// Adds `more` to the text. Bytes that do not fit are dropped.
     pub fn push(&mut self, more: &[u8]) {
         let taken = more.len().min(N - self.len);
         self.bytes[self.len..][..taken].copy_from_slice(&more[..taken]);

@@ -96,7 +96,7 @@ fn an_order_is_a_line_with_who_and_both_values() {
     told(&["fault", "extra", "--clear"], "extra has no simulated fault any more by @me");
     told(&["reset", "--retain"], "the retained variables have their initial values by @me");
     told(&["reload"], "the configuration is read again: nothing is different by @me");
-    told(&["restart", "--cold"], "the machine is restarted cold by @me");
+    told(&["restart", "--cold"], "all programs are restarted cold by @me");
     // What a name is about is found by that name.
     let about = |name| orders(&daemon, Some(name)).len();
     assert_eq!(["setpoint", "extra.in", "extra", "witness"].map(about), [2, 4, 2, 0]);
@@ -208,7 +208,7 @@ fn every_end_of_a_force_is_a_line() {
     block_on(daemon.client.force("extra.in", &force)).unwrap();
     daemon.configure(Keys::default());
     block_on(daemon.client.reload()).unwrap();
-    let over = "the force of extra.in is over, ordered by ann";
+    let over = "the force of extra.in has ended; it was ordered by ann";
     wait(over, LIMIT, || (sentences(&daemon, "extra.in").last()? == over).then_some(()));
     // The daemon stops.
     daemon.configure(Keys { tables: TABLES, ..Keys::default() });
@@ -218,7 +218,7 @@ fn every_end_of_a_force_is_a_line() {
     let last = sentences(&Daemon::on(plant), "extra.in").pop();
     assert_eq!(
         last.as_deref(),
-        Some("the force of extra.in is over, ordered by ann; the daemon stops")
+        Some("the force of extra.in has ended; it was ordered by ann; the daemon stops")
     );
 }
 
@@ -235,7 +235,7 @@ fn what_no_person_has_ordered_names_none_and_a_refusal_is_not_there() {
             it.map(|(_, it)| assert_eq!(it.who, None))
         });
     };
-    wait_for("the force of extra.in is over, ordered by ann");
+    wait_for("the force of extra.in has ended; it was ordered by ann");
     daemon.kill(Signal::SIGHUP);
     wait_for("the configuration is read again: nothing is different; by a signal");
     let text = fs::read_to_string(daemon.path("camshaft.toml")).unwrap();

@@ -124,8 +124,8 @@ fn what_is_odd_about_a_module_is_noted() {
     let lines: Vec<_> = stdout.lines().collect();
     assert_eq!((output.status.code(), lines.len()), (Some(0), 4), "{stdout}");
     assert!(lines[0].starts_with("command.wasm: ok with the default limits; ABI 0, "), "{stdout}");
-    let note = "  note: it exports `_start` without `_initialize`, a command: main is never called; \
-                build a reactor (";
+    let note = "  note: it is a command (it exports `_start` without `_initialize`): main is \
+                never called; build a reactor (";
     assert!(lines[1].starts_with(note), "{stdout}");
     let note = "  note: its constructors run in each poll (poll.command_export)";
     assert!(lines[3].starts_with(note), "{stdout}");
@@ -143,14 +143,14 @@ fn what_is_odd_about_a_configuration_is_noted() {
     write(folder, "c.toml", text);
     let idle = "  note: device[d]: it has no points and nothing else to do\n";
     let dir = folder.join("p");
-    let yet = "  note: plugins.dir: there is no p yet; it is created at the start\n";
+    let yet = "  note: plugins.dir: there is no p yet; the daemon creates it at its start\n";
     check(folder, &["c.toml"], 0, &format!("c.toml: ok\n{yet}{idle}"));
     fs::create_dir(&dir).unwrap();
     for file in ["tank.wasm", "mixr.wasm", ".mixer.wasm", "mixer.wasm.tmp"] {
         fs::write(dir.join(file), "").unwrap();
     }
     let none = "  note: plugin[mixer]: there is no mixer.wasm in p";
-    let hint = "; mixr.wasm is there, which has no entry\n";
+    let hint = "; the folder has mixr.wasm, which has no entry\n";
     check(folder, &["c.toml"], 0, &format!("c.toml: ok\n{none}{hint}{idle}"));
     let found = json(folder, &["c.toml"]);
     assert_eq!(found[0]["notes"].as_array().unwrap().len(), 2, "{found}");
@@ -178,7 +178,7 @@ fn runs(view: &PluginView) -> bool {
 /// from; people see it for as long as the module is there.
 #[test]
 fn what_is_odd_about_a_module_is_said_when_it_is_loaded() {
-    let note = "it exports `_start` without `_initialize`, a command: main is never called";
+    let note = "it is a command (it exports `_start` without `_initialize`): main is never called";
     let daemon = Daemon::start(Keys::default());
     daemon.drop_in("odd", &wat(COMMAND));
     let view = daemon.wait_for("odd", "running", runs);
@@ -219,7 +219,7 @@ fn a_module_that_is_refused_is_said_to_be_odd_too() {
     daemon.drop_in("odd", &wat(text));
     let view = daemon.wait_for("odd", "refused", |view| view.state == PluginState::Refused);
     assert_eq!(view.notes.len(), 1, "{view:?}");
-    daemon.wait_log("odd", &["a command: main is never called"]);
+    daemon.wait_log("odd", &["it is a command", "main is never called"]);
 }
 
 #[test]

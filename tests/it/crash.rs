@@ -315,7 +315,11 @@ fn a_memory_that_is_too_large_is_played_from_the_start_or_not_at_all() {
     let program = run_out(&mut rig, 4000);
     let judgement = play(&report_bytes(&rig, program, Some(&module)));
     assert_eq!(judgement.verdict, Verdict::Undecided);
-    assert!(judgement.words.contains("more memory than a checkpoint holds"), "{}", judgement.words);
+    assert!(
+        judgement.words.contains("more memory than a checkpoint stores"),
+        "{}",
+        judgement.words
+    );
     assert!(judgement.cycles.len() >= 100, "{}", judgement.cycles.len());
 }
 
@@ -402,7 +406,7 @@ fn a_report_without_its_module_wants_it() {
     let why = replay(None).unwrap_err().to_string();
     assert!(why.contains("plugins/p.wasm") && why.contains("--module FILE"), "{why}");
     let why = replay(Some(b"x")).unwrap_err().to_string();
-    assert!(why.contains(&format!("the report is about {}", report.head.hash)), "{why}");
+    assert!(why.contains(&format!("the report needs the hash {}", report.head.hash)), "{why}");
     assert_eq!(replay(Some(&module)).unwrap().verdict, Verdict::Reproduced);
 }
 

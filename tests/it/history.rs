@@ -94,7 +94,7 @@ fn a_history_of_what_nobody_knows_is_refused() {
         assert_eq!(told(known), (Some(0), "no history\n".into()), "{known}");
     }
     let unknown = "error: there is no plugin, point, variable or device \"tnak\", and the history \
-                   has none; `camshaft history` lists what it has\n";
+                   has no entry about it; `camshaft history` lists all entries\n";
     assert_eq!(told("tnak"), (Some(1), unknown.into()));
     // One that is gone is known by what it has left.
     let hash = daemon.drop_in("tnak", &wat(r#"(module (func (export "poll")))"#));

@@ -88,7 +88,7 @@ fn a_run_that_stands_still_is_ended() {
         kill(Pid::from_raw(child.cast_signed()), Signal::SIGSTOP).ok()
     });
     let output = run.wait_with_output().unwrap();
-    check(&output, 65, "", "error: no result after 10s, so the work was ended\n");
+    check(&output, 65, "", "error: no result after 10s, so the process was ended\n");
 }
 
 /// A pipe into which nobody writes was waited for.
@@ -128,7 +128,7 @@ fn a_file_of_a_terabyte_is_read_up_to_the_limit() {
         "",
     );
     let output = limited("-St 20", folder.path(), "replay r.crash");
-    let why = "error: r.crash: no report has more than 50331648 bytes\n";
+    let why = "error: r.crash: a report has at most 50331648 bytes\n";
     check(&output, 1, "", why);
 }
 

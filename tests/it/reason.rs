@@ -33,8 +33,7 @@ fn a_guest_that_ends_itself_after_its_memory_could_not_grow_was_out_of_memory() 
                 (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#
         ))
     };
-    let own = "out of memory (unreachable; it has 65536 bytes, and was built to have at most \
-               131072)";
+    let own = "out of memory (unreachable; the memory has 65536 bytes; the module allows 131072)";
     assert_eq!(poll("2").kind, own);
     assert_eq!(poll("1").kind, "integer divide by zero", "it could grow");
     let other = trap(
@@ -47,7 +46,7 @@ fn a_guest_that_ends_itself_after_its_memory_could_not_grow_was_out_of_memory() 
             r#"(module (memory (export "memory") 1 {maximum}) (func (export "poll")
               (drop (memory.grow (i32.const 256))) (unreachable)))"#
         );
-        let limit = "out of memory (unreachable; it has 65536 bytes, and plugins.memory allows \
+        let limit = "out of memory (unreachable; the memory has 65536 bytes; plugins.memory allows \
                      16777216)";
         assert_eq!(trap(&text).kind, limit, "{maximum}");
     }
@@ -80,8 +79,8 @@ fn a_lack_of_memory_is_no_reason_for_what_happens_after_it() {
     assert_eq!(check("", first, 3), "unreachable", "an earlier poll");
     assert_eq!(check("", "(call $fail) (call $grow)", 1), "unreachable", "it could grow since");
     let lacks = check("(call $fail)", "(call $grow) (call $fail)", 1);
-    let words = "out of memory (unreachable; it has 131072 bytes, and was built to have at most \
-                 196608)";
+    let words =
+        "out of memory (unreachable; the memory has 131072 bytes; the module allows 196608)";
     assert_eq!(lacks, words);
 }
 
@@ -106,7 +105,7 @@ fn what_a_guest_says_of_its_end_goes_before_what_its_memory_suggests() {
     let zeros = "(i32.const 0) (i32.const 0) (i32.const 7) (i32.const 9)";
     check(&format!("(call $abort {zeros})"), "abort: (line 7, column 9)");
     let lack = "(call $_ZN5alloc5alloc18handle_alloc_error17h0123456789abcdefE)";
-    let full = "it has 65536 bytes, and was built to have at most 65536";
+    let full = "the memory has 65536 bytes; the module allows 65536";
     check(lack, &format!("out of memory (unreachable; {full})"));
 }
 
@@ -138,8 +137,8 @@ fn a_trap_by_a_limit_names_its_key() {
     let deep = r#"(module (func $f (call $f) (call $f)) (func (export "poll") (call $f)))"#;
     daemon.drop_in("deep", &wat(deep));
     for (name, words) in [
-        ("endless", "; plugins.poll_budget, or that of its [[plugin]], is the limit"),
-        ("deep", "; plugins.stack is the limit"),
+        ("endless", "; the limit is plugins.poll_budget, or poll_budget in its [[plugin]] entry"),
+        ("deep", "; the limit is plugins.stack"),
     ] {
         let view =
             daemon.wait_for(name, "quarantined", |view| view.state == PluginState::Quarantined);
@@ -160,9 +159,9 @@ fn a_crash_report_is_named_in_status_and_history() {
     let reported = Event::Reported { file: file.clone() };
     assert!(receipts.iter().any(|entry| entry.what.event == reported), "{receipts:?}");
     let camshaft = |verb: &str| String::from_utf8(daemon.camshaft(&[verb]).stdout).unwrap();
-    let hint = format!("broken: `camshaft replay {file}` runs its trap again");
+    let hint = format!("broken: `camshaft replay {file}` repeats its trap");
     assert!(camshaft("status").contains(&hint), "{}", camshaft("status"));
-    assert!(camshaft("history").contains(&format!("`camshaft replay {file}` runs the trap again")));
+    assert!(camshaft("history").contains(&format!("`camshaft replay {file}` repeats the trap")));
 }
 
 #[test]

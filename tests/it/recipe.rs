@@ -104,7 +104,7 @@ fn every_difference_is_reported() {
   pass 1 at 0s:
     missing message: \"Polling\"
     unexpected message: \"Starting\"
-    output 1: expected 7 (0x07), got 1 (0x01)
+    output byte 1: expected 7 (0x07), got 1 (0x01)
     variable `n`: expected 2, got 1
     variable `none`: expected 1, but there is none
     variable `seen`: expected true, got 0.5
@@ -121,9 +121,9 @@ fn differing_outputs_are_bounded() {
         r#"{{"passes":[{{"elapsed":"0s","inputs":[0,0],"expected_outputs":{expected:?}}}]}}"#
     );
     let text = shown(&run(DEMO, &[&recipe]).unwrap());
-    assert_eq!(text.matches("output ").count(), 16, "{text}");
-    assert!(text.contains("\n    output 15: expected 1 (0x01), got 0 (0x00)\n"), "{text}");
-    assert!(text.contains("\n    and 24 more outputs\n"), "{text}");
+    assert_eq!(text.matches("output byte ").count(), 16, "{text}");
+    assert!(text.contains("\n    output byte 15: expected 1 (0x01), got 0 (0x00)\n"), "{text}");
+    assert!(text.contains("\n    and 24 more output bytes\n"), "{text}");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_trap_fails_its_pass_and_ends_the_recipe() {
     assert!(trapped.starts_with(start), "{trapped}");
     assert!(trapped.contains(", cycle 2\n  not run: 2 passes\n"), "{trapped}");
     assert!(trapped.contains("trap: budget of 2ms 500us exceeded in poll"), "{trapped}");
-    let end = "    output 0: expected 9 (0x09), got 0 (0x00)\n0 passed, 3 failed";
+    let end = "    output byte 0: expected 9 (0x09), got 0 (0x00)\n0 passed, 3 failed";
     assert!(trapped.ends_with(end), "{trapped}");
 }
 

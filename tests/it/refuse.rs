@@ -97,8 +97,8 @@ fn imports_are_compared_with_what_is_offered() {
     let reason = "3 imports are not offered: a memory as env.memory, env.wasm_logg (i32) -> (), \
                   x.f () -> ()";
     assert_eq!(refusal.reason, reason);
-    let remedy = "only functions can be imported, and env.memory is none: define and export your \
-                  own memory; for env.wasm_logg, did you mean ";
+    let remedy = "only functions can be imported, and env.memory is not a function: define and \
+                  export your own memory; for env.wasm_logg, did you mean ";
     assert!(refusal.remedy.starts_with(remedy) && refusal.remedy.ends_with(all), "{refusal}");
     let many: String = (0..30).map(|n| function("x", &format!("f{n}"), "")).collect();
     let refusal = compiled(with_poll(&many)).unwrap_err();

@@ -84,7 +84,7 @@ fn a_refused_call_is_told_once_and_counted_wherever_one_looks() {
     assert!(view.refused.iter().all(|call| call.count >= 100), "{:?}", view.refused);
     assert!(view.denied && view.refused_others == 0 && view.lost.is_empty());
     for words in [
-        "wasm_log is refused with code 1: a pointer, a length, a level or a text is wrong",
+        "wasm_log is refused with code 1: a pointer, a length, a log level or a text is wrong",
         "wasm_write_output is refused with code 2: its address and length are outside of the image",
         "there is no variable nothere yet; wasm_variable_read_int is refused with code 3",
         "there is no point \"not\"",
@@ -149,11 +149,11 @@ fn a_program_is_denied_only_as_long_as_something_denies_it() {
     daemon.drop_in("writer", &forty("wasm_variable_write_int", "(i32.const 1)"));
     let view = daemon.wait_for("writer", "polled", |view| view.refused_others > 100);
     assert!(view.denied && view.refused.len() == 32, "{view:?}");
-    daemon.wait_log("writer", &["further ones are only counted"]);
+    daemon.wait_log("writer", &["further refused calls are only counted"]);
     let lines = daemon.log().into_iter().filter(|line| line.plugin == "writer");
     let lines: Vec<_> = lines.filter(|line| line.message.contains("refused")).collect();
     assert_eq!(lines.len(), 33, "32 names and that there are more: {lines:?}");
-    assert!(lines[32].message.contains("further ones are only counted"), "{lines:?}");
+    assert!(lines[32].message.contains("further refused calls are only counted"), "{lines:?}");
 
     let file = daemon.path("camshaft.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -305,9 +305,9 @@ fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     fs::write(&file, plain.replace("[control]", other)).unwrap();
     let answer = daemon.camshaft(&["reload"]);
     let said = String::from_utf8_lossy(&answer.stderr).into_owned();
-    let way_out = "variable[x].type: expected int, found double: a writes it as int; declare that, \
-                   or hold a or deploy a version that writes double, then `camshaft restart --cold`, \
-                   then `camshaft reload`";
+    let way_out = "variable[x].type: expected int, found double: a writes it as int; declare this \
+                   type, or hold a or deploy a version that writes double, then `camshaft restart \
+                   --cold`, then `camshaft reload`";
     assert!(!answer.status.success() && said.contains(way_out), "{said}");
     // Another program that comes too late is told the same way.
     let late = writer("evil.cycle", "f64", "0.5");
@@ -321,7 +321,7 @@ fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     // Step by step.
     assert!(daemon.camshaft(&["hold", "a"]).status.success());
     let restarted = stdout(&daemon, &["restart", "--cold"]);
-    assert!(restarted.ends_with("programs start\nheld, and stay out: a\n"), "{restarted}");
+    assert!(restarted.ends_with("programs start\nheld, so not started: a\n"), "{restarted}");
     wait("it is forgotten", LIMIT, || variable(&daemon, "x").is_none().then_some(()));
     assert_eq!(variable(&daemon, "declared").unwrap().value, Value::Int(3));
     assert!(daemon.camshaft(&["reload"]).status.success());

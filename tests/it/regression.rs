@@ -33,7 +33,7 @@ fn a_variable_can_be_set() {
     let vars = block_on(daemon.client.vars()).unwrap();
     let var = vars.iter().find(|var| var.name == "setpoint").unwrap();
     assert_eq!(var.value, Value::Int(60), "it is so as soon as it is answered");
-    let why = "setpoint: the variable is of type int, which 0.5 is not";
+    let why = "setpoint: expected a value of type int, found 0.5";
     assert_eq!(set("setpoint", Value::Real(0.5)), Err((Code::Invalid, why.into())));
     let why = "there is no variable \"setpiont\"; did you mean \"setpoint\"?";
     assert_eq!(set("setpiont", Value::Int(1)), Err((Code::Unknown, why.into())));
@@ -139,7 +139,7 @@ fn a_check_notes_that_the_plugin_folder_is_not_there() {
         String::from_utf8(output.stdout).unwrap()
     };
     let (shown, folder) = (file.display(), dir.path().join("programs"));
-    let note = format!("there is no {} yet; it is created at the start", folder.display());
+    let note = format!("there is no {} yet; the daemon creates it at its start", folder.display());
     assert_eq!(check(), format!("{shown}: ok\n  note: plugins.dir: {note}\n"));
     fs::create_dir(folder).unwrap();
     assert_eq!(check(), format!("{shown}: ok\n"));
@@ -157,7 +157,7 @@ fn what_is_no_module_has_no_hash_anywhere() {
     let why = view.reason.as_deref().unwrap_or_default();
     assert!(why.starts_with("it does not start with \\0asm"), "{view:?}");
     assert_eq!((view.file_hash, view.hash), (None, None));
-    daemon.wait_log("sh", &["is not taken: it does not start with \\0asm"]);
+    daemon.wait_log("sh", &["is not accepted: it does not start with \\0asm"]);
     let receipts = wait("its receipt", LIMIT, || {
         let all = block_on(daemon.client.history(Some("sh"), 10)).unwrap();
         (!all.is_empty()).then_some(all)

@@ -209,7 +209,10 @@ fn other_types_and_unknown_names_are_dropped_with_a_line_each() {
         .replace("name = \"kept.broken\"", "name = \"kept.other\"");
     plant.configure(Keys { tables: &tables, ..Keys::default() });
     let daemon = Daemon::on(plant);
-    daemon.wait_log("", &["kept.a is dropped: it is of type int, and the variable is double now"]);
+    daemon.wait_log(
+        "",
+        &["kept.a is dropped: its type is int, and the variable now has type double"],
+    );
     daemon.wait_log("", &["kept.broken is dropped: no variable of this name"]);
     let lines = daemon.log().iter().filter(|line| line.message.contains("is dropped")).count();
     assert_eq!(lines, 2);
@@ -286,7 +289,10 @@ fn a_state_directory_has_one_daemon() {
     println!("{code:?} {error}");
     assert_eq!(code, Some(1));
     let words = format!("another camshaft, process {}, uses it", daemon.pid());
-    assert!(error.contains(&words) && error.contains("3 variables are to be retained"), "{error}");
+    assert!(
+        error.contains(&words) && error.contains("3 variables are marked retain = true"),
+        "{error}"
+    );
 
     // Without anything to retain it runs beside the other, and says so.
     other("");

@@ -179,7 +179,7 @@ fn a_remove_beside_a_deploy_that_was_cut_tells_of_it() {
         let output = daemon.camshaft(&["remove", "big"]);
         (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
-    let busy = "error: a deploy of big is under way; try again when it is over\n";
+    let busy = "error: a deploy of big is under way; try again after its end\n";
     assert_eq!(remove(), (Some(1), busy.into()));
     send(worker, Signal::SIGCONT).unwrap();
     let (code, text) = wait("it is over", LIMIT, || Some(remove()).filter(|it| it.1 != busy));
@@ -441,7 +441,7 @@ fn a_hold_and_its_release_forgive_nothing() {
     says("hold");
     daemon.remove("tank");
     daemon.wait_for("tank", "without a file", |view| view.file_hash.is_none());
-    assert_eq!(says("release"), "tank: not held any more; the folder has no file of it\n");
+    assert_eq!(says("release"), "tank: not held any more; the folder has no file of this plugin\n");
 }
 
 /// It was said to run as soon as it was asked for, which the good version in its place did.
@@ -476,7 +476,7 @@ fn what_is_in_quarantine_has_ways_out_that_work() {
     has(&refused(&daemon, &["deploy", &file]), &["in quarantine", "`camshaft release tank`"]);
     let output = daemon.camshaft(&["release", "tank"]);
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert_eq!(text, "tank: out of quarantine; the folder has no file of it\n");
+    assert_eq!(text, "tank: out of quarantine; the folder has no file of this plugin\n");
     assert!(daemon.camshaft(&["deploy", &file]).status.success());
 }
 
@@ -494,7 +494,7 @@ fn a_good_version_that_cannot_be_read_is_tried_again() {
         let reason = view.reason.as_deref().unwrap_or_default();
         view.quarantined && reason.contains("cannot run instead")
     });
-    has(&view.reason.unwrap(), &["in quarantine: 3 traps", &good[..16], "it is tried again"]);
+    has(&view.reason.unwrap(), &["in quarantine: 3 traps", &good[..16], "the daemon tries again"]);
     assert_eq!(view.file_hash.as_ref(), Some(&bad));
     fs::write(&file, bytes).unwrap();
     daemon.wait_running("tank", &good);
@@ -556,12 +556,12 @@ fn an_empty_folder_at_the_start_is_no_removal() {
         }
         let daemon = Daemon::idle(plant, &[]);
         let why = wait("it is in doubt", LIMIT, || daemon.status().folder_trouble);
-        has(&why, &["holds no plugin, and tank", "is it mounted?"]);
-        daemon.wait_log("", &["holds no plugin, and tank", "is it mounted?"]);
+        has(&why, &["has no plugin, but tank", "is its file system mounted?"]);
+        daemon.wait_log("", &["has no plugin, but tank", "is its file system mounted?"]);
         // A file below the mount would say that all others were removed.
         fs::write(daemon.path("other.wasm"), version(7, "")).unwrap();
         let text = refused(&daemon, &["deploy", daemon.path("other.wasm").to_str().unwrap()]);
-        has(&text, &["the plugin folder holds no plugin, and tank", "is it mounted?"]);
+        has(&text, &["the plugin folder has no plugin, but tank", "is its file system mounted?"]);
         daemon
     };
     let daemon = start_empty(daemon);
@@ -669,7 +669,7 @@ fn what_is_known_to_be_refused_is_refused_at_once() {
     daemon.wait_running("tank", &better);
     // A folder keeps its name from others as well.
     fs::create_dir(daemon.file("Lamp")).unwrap();
-    daemon.wait_log("Lamp", &["is not taken"]);
+    daemon.wait_log("Lamp", &["is not accepted"]);
     let text = refused(&daemon, &["deploy", module, "--name", "LAMP"]);
     has(&text, &["its name differs from Lamp only in upper and lower case"]);
     assert!(!daemon.file("LAMP").exists());

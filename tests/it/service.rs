@@ -86,7 +86,7 @@ fn a_reload_is_announced_and_ends_well_whatever_the_file_says() {
         ..Keys::default()
     });
     let refused = reload(&manager);
-    assert!(refused.contains("refused until a restart: plugins.compiler"), "{refused}");
+    assert!(refused.contains("waiting for a restart of the daemon: plugins.compiler"), "{refused}");
 
     daemon.configure(Keys { plugins: "dri = 3", ..Keys::default() });
     assert!(reload(&manager).contains("reload refused"));

@@ -195,14 +195,18 @@ fn a_save_that_fails_leaves_no_trace() {
         (global.set $polls (i32.const -100))
         (drop (call $set (i32.const 100) (i32.const 5) (i32.const 7777)))";
     let ends = [
-        ("(unreachable)", "`save` of the running version failed: unreachable", "; mend the plugin"),
+        (
+            "(unreachable)",
+            "`save` of the running version failed: unreachable",
+            "; correct the plugin",
+        ),
         // 17 times the whole of its memory, which is more than a state may be.
         (
             "(local $n i32) (local.set $n (i32.const 17))
              (loop (drop (call $state_write (i32.const 0) (i32.const 65536)))
                (br_if 0 (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))",
             "failed: its state has more than 1048576 bytes",
-            "; let `save` write less: only what the new version cannot compute again",
+            "; let `save` write only data that the new version cannot compute again",
         ),
     ];
     for (end, reason, remedy) in ends {

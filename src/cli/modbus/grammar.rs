@@ -1,8 +1,8 @@
 //! The grammar of `camshaft modbus`: the verbs, their arguments, and the allowed values.
 //!
-//! Words such as `holding` or `CDAB` are those of the configuration. The `///` text of a verb or an
-//! argument is also its text in `--help`. Whether the unit has the requested address is only known
-//! from its answer. `work.rs` runs the verbs.
+//! Words such as `holding` or `CDAB` are the same as in the configuration. The `///` text of a verb
+//! or an argument is also its text in `--help`. Only the answer of a unit shows whether the unit
+//! has the requested address. `work.rs` runs the verbs.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(in crate::cli) enum Modbus {
     Scan(Scanning),
 }
 
-/// Where a bus is, and how it speaks.
+/// The connection to a bus, and the settings of the bus.
 #[derive(Debug, Group)]
 pub(in crate::cli) struct Bus {
     /// tcp://HOST or tcp://HOST:PORT, rtu:///dev/..., rtu+tcp://HOST:PORT
@@ -63,10 +63,10 @@ pub(in crate::cli) struct Reading {
     pub(super) table: Table,
     /// The first register or bit, counted from 0
     pub(super) address: u16,
-    /// How many registers or bits [default: as many as one value takes]
+    /// How many registers or bits [default: as many as one value needs]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=2000))]
     pub(super) count: Option<u16>,
-    /// The unit
+    /// Address of the unit
     #[arg(long, default_value = "1")]
     pub(super) unit: u8,
     /// Type of the values in registers, such as i16, u32 or f32
@@ -90,13 +90,13 @@ pub(in crate::cli) struct Writing {
     /// A number, or true, false, on, off for a coil
     #[arg(allow_negative_numbers = true, value_parser = value)]
     pub(super) value: Value,
-    /// The unit
+    /// Address of the unit
     #[arg(long, default_value = "1")]
     pub(super) unit: u8,
     /// Type of the value in registers, such as i16, u32 or f32
     #[arg(long = "type", value_name = "TYPE", default_value = "u16", value_parser = number)]
     pub(super) kind: PointKind,
-    /// Order of its bytes on the wire, A the most significant, such as CDAB
+    /// Order of the bytes on the wire, such as CDAB; A is the most significant byte
     #[arg(long, value_parser = word::<WordOrder>)]
     pub(super) order: Option<WordOrder>,
     /// Use function code 5 or 6, for devices without function codes 15 and 16
@@ -129,7 +129,7 @@ fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 fn number(text: &str) -> Result<PointKind, String> {
     match word(text)? {
         PointKind::Bool | PointKind::U8 | PointKind::I8 => {
-            Err("wanted is a type of 16 bits or more".into())
+            Err("expected a type of 16 bits or more".into())
         }
         kind => Ok(kind),
     }
@@ -139,7 +139,10 @@ fn number(text: &str) -> Result<PointKind, String> {
 fn writable(text: &str) -> Result<Table, String> {
     match word(text)? {
         table @ (Table::Coil | Table::Holding) => Ok(table),
-        table => Err(format!("{} cannot be written; wanted is coil or holding", table.word())),
+        table => {
+            let found = table.word();
+            Err(format!("expected coil or holding, found {found}, which cannot be written"))
+        }
     }
 }
 

@@ -137,7 +137,8 @@ pub(super) struct Found {
     pub(super) took_us: u64,
 }
 
-/// Prints the units that answered. Without such a unit, only the JSON output is printed.
+/// Prints the units that answered. If no unit answered, prints an empty JSON list with `json`, and
+/// otherwise nothing.
 pub(super) fn show_units(found: &[Found], json: bool, screen: &mut Screen) -> CommandResult {
     if json {
         return Ok(screen.json(&found)?);

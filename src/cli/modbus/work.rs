@@ -1,8 +1,7 @@
 //! The work of `camshaft modbus`: opens one connection and sends single requests.
 //!
-//! A request is never repeated, and missing answers are not replaced by assumptions. The output
-//! contains only answers of the device. `grammar.rs` has the arguments, and `table.rs` prints the
-//! results.
+//! The verbs never repeat a request. The output contains only answers of the device. `grammar.rs`
+//! has the arguments, and `table.rs` prints the results.
 
 use std::time::{Duration, Instant};
 
@@ -65,14 +64,15 @@ pub(super) async fn read(what: Reading, screen: &mut Screen) -> CommandResult {
     let count = count.unwrap_or(if table.is_bits() { 1 } else { width });
     if count > most || u32::from(address) + u32::from(count) > 0x1_0000 {
         let message = format!(
-            "there is no {} {address} to {}; one request reads {most} at most, up to 65535",
+            "{} {address} to {} is too much for one request: at most {most}, up to address 65535",
             table.word(),
             u32::from(address) + u32::from(count) - 1
         );
         return Err(Failed::new(Exit::Usage, message));
     }
     if !table.is_bits() && !count.is_multiple_of(width) {
-        let message = format!("a {kind} takes {width} registers; {count} are no whole number");
+        let message =
+            format!("a {kind} needs {width} registers; {count} is no multiple of {width}");
         return Err(Failed::new(Exit::Usage, message));
     }
     let request = UnitRequest { unit, ask: Ask::Read { table, address, count } };
@@ -89,12 +89,13 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> CommandResult {
     let usage = |message: String| Failed::new(Exit::Usage, message);
     let (ask_for, registers) = if table == Table::Coil {
         let Value::Bool(on) = value else {
-            return Err(usage(format!("{value} for a coil; wanted is true, false, on or off")));
+            let message = format!("expected true, false, on or off for a coil, found {value}");
+            return Err(usage(message));
         };
         (Ask::WriteCoil { address, on, single }, Vec::new())
     } else {
         let layout = Layout::new(kind, order, None, None).map_err(|why| {
-            usage(format!("--{}: {}; wanted is {}", why.key, why.found, why.wanted))
+            usage(format!("--{}: expected {}, found {}", why.key, why.wanted, why.found))
         })?;
         let raw = Point::new("", Direction::Out, kind).raw_of(value);
         let raw = raw.map_err(|why| usage(format!("{value}: {why}")))?;
@@ -102,7 +103,7 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> CommandResult {
         layout.write(raw, &mut registers);
         let values = registers[..layout.registers()].to_vec();
         if single && values.len() > 1 {
-            return Err(usage(format!("--single writes one register; a {kind} takes more")));
+            return Err(usage(format!("--single writes one register; a {kind} needs more")));
         }
         (Ask::WriteRegisters { address, values: values.clone(), single }, values)
     };

@@ -80,8 +80,8 @@ fn what_becomes_of_bad_inputs_and_of_outputs_that_nobody_owns() {
     );
     check_one(
         plant(&["name = 'lamp', direction = 'out', type = 'bool', safe = 'hold', hold_for = '1s'"]),
-        "5: device[d].point[lamp].hold_for: expected this key with a value in `safe`, which it \
-         delays; \"hold\" is for ever, found `hold_for` with safe = \"hold\"",
+        "5: device[d].point[lamp].hold_for: expected this key with a value in `safe`; with \
+         \"hold\" the output is never made safe, found `hold_for` with safe = \"hold\"",
     );
     check_one(
         input("at = { path = '/x' }"),
@@ -106,8 +106,8 @@ fn what_a_plugin_requires() {
     );
     check(
         &text("requires_timeout = '1s'\n"),
-        &["10: plugin[p].requires_timeout: expected `requires` with the names of inputs beside \
-           it, found a timeout without `requires`"],
+        &["10: plugin[p].requires_timeout: expected also the key `requires` with names of \
+           inputs, found a timeout without `requires`"],
     );
 }
 
@@ -219,7 +219,8 @@ fn ranges() {
 /// Names that are not well-formed, missing or not unique.
 #[test]
 fn names() {
-    let right = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first";
+    let right = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . beginning with a letter, a \
+                 digit or _";
     check("[[plugin]]\nname = 'a b'\n", &[&format!("2: plugin[a b].name: {right}, found \"a b\"")]);
     check(
         "[[variable]]\nname = ''\ntype = 'int'\n",
@@ -232,8 +233,8 @@ fn names() {
         &plant(&["name = 'a b', direction = 'out', type = 'u8'"]),
         &[
             &format!("5: device[d].point[a b].name: {right}, found \"a b\""),
-            "5: device[d].point[a b].safe: expected safe = a value or \"hold\", because an output \
-             of numbers has no default, found nothing",
+            "5: device[d].point[a b].safe: expected safe = a value or \"hold\", because a numeric \
+             output has no default, found nothing",
         ],
     );
     check(
@@ -298,21 +299,21 @@ fn points() {
     );
     check(
         "name = 'p', direction = 'out', type = 'i16'",
-        "safe: expected safe = a value or \"hold\", because an output of numbers has no default, \
+        "safe: expected safe = a value or \"hold\", because a numeric output has no default, \
          found nothing",
     );
     let safe = |kind: &str, rest: &str, expected: &str| {
         let point = format!("name = 'p', direction = 'out', type = '{kind}', {rest}");
         check(&point, &format!("safe: expected {expected}"));
     };
-    safe("u8", "safe = 256", "a number that type u8 can hold, found 256");
+    safe("u8", "safe = 256", "a number in the range of type u8, found 256");
     safe("u8", "safe = true", "a number, for type u8, found true");
     safe("bool", "safe = 1", "true or false, for type bool, found 1");
     safe("bool", "safe = 'off'", "true, false, a number or \"hold\", found 'off'");
     safe(
         "u8",
         "scale = 0.1, safe = 26",
-        "a number that type u8 can hold once scale and offset are undone, found 26",
+        "a number that fits type u8 without its scale and offset, found 26",
     );
     check(
         &format!("{INPUT} 'bool', safe = false"),
@@ -324,7 +325,7 @@ fn points() {
     );
     check(
         &format!("{INPUT} 'u8', initial = -1"),
-        "initial: expected a number that type u8 can hold, found -1",
+        "initial: expected a number in the range of type u8, found -1",
     );
     check(
         &format!("{INPUT} 'u8', scale = 0"),
@@ -350,8 +351,8 @@ fn addresses() {
     );
     check(
         &format!("{INPUT} 'u16', address = 65535"),
-        "address: expected at most 65534, so that it ends within the 65536 bytes of an image, \
-         found 65535",
+        "address: expected at most 65534, so that the point ends within the 65536 bytes of an \
+         image, found 65535",
     );
 }
 
@@ -363,8 +364,8 @@ fn places() {
     };
     check(
         &plant(&[&fixed("a", "u16", "2"), &fixed("b", "bool", "3.7")]),
-        &["6: device[d].point[b].address: expected an address that is free, or none for an \
-           automatic one, found 3.7, which overlaps `a` on line 5"],
+        &["6: device[d].point[b].address: expected a free address, or no address for an \
+           automatic address, found 3.7, which overlaps `a` on line 5"],
     );
     let windowed = plant(&[&fixed("a", "u16", "3"), LEVEL])
         .replace("point = [", "input_start = 1\ninput_bytes = 3\npoint = [");
@@ -372,9 +373,9 @@ fn places() {
         &windowed,
         &[
             "7: device[d].point[a].address: expected an address in bytes 1 to 3, found 3, outside \
-             its device",
-            "8: device[d].point[level]: expected an address of its own, fewer points, or more \
-             bytes for the device, found no free place for it in bytes 1 to 3 of its device",
+             the window of its device",
+            "8: device[d].point[level]: expected a configured address, fewer points, or more \
+             bytes for the device, found no free address in bytes 1 to 3 of the device",
         ],
     );
     check(
@@ -415,8 +416,8 @@ fn drivers() {
          { name = 'p', direction = 'in', type = 'u8', initial = 2 },\n\
          { name = 'q', direction = 'in', type = 'u8', initial = 'x' }]\n",
         &[
-            "6: device[d].point[p].initial: expected one of them, found a value here and in the \
-             `initial` of the device",
+            "6: device[d].point[p].initial: expected only one of the two, found a value here \
+             and in the `initial` of the device",
             "7: device[d].point[q].initial: expected true, false or a number, found 'x'",
         ],
     );
@@ -451,12 +452,12 @@ fn grants_and_budgets() {
     check(
         "[[plugin]]\nname = 'a'\nvariables = ['x', '',\n'a*b', '**', '*', 'x*']\n",
         &[
-            "11: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of names \
-             with a * after it, found \"\"",
-            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of names \
-             with a * after it, found \"a*b\"",
-            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of names \
-             with a * after it, found \"**\"",
+            "11: plugin[a].variables: expected a name of 1 to 128 bytes, or the first part of \
+             names, followed by *, found \"\"",
+            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the first part of \
+             names, followed by *, found \"a*b\"",
+            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the first part of \
+             names, followed by *, found \"**\"",
         ],
     );
     check(

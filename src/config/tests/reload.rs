@@ -55,8 +55,8 @@ fn points_keep_their_numbers_and_none_is_given_twice() {
     assert_eq!(numbers(&sixth), [(0, "a", 0), (1, "b", 1), (2, "c", 2)]);
 }
 
-/// One reload removes a point, and the next reload adds the point again. Programs may use the
-/// address of the point in between.
+/// One reload removes a point, and the next reload adds the point again. Between the two reloads,
+/// programs may use the address of the point.
 #[test]
 fn a_point_that_comes_back_elsewhere_or_otherwise_keeps_all_back() {
     let base = good(&plant(&[A, B]));
@@ -183,7 +183,7 @@ fn numbers_run_out_in_the_end() {
     let config = good(&many(0, MAX_POINTS - 1));
     let (config, ..) = adopt(&config, &many(MAX_POINTS - 1, MAX_POINTS));
     let problem = after(&config, &many(MAX_POINTS, MAX_POINTS + 1)).unwrap_err().to_string();
-    assert!(problem.contains("with those that were there once"), "{problem}");
+    assert!(problem.contains("including removed points"), "{problem}");
     assert!(after(&config, &many(0, 1)).is_ok(), "it has its number from before");
     assert!(after(&config, &many(MAX_POINTS - 1, MAX_POINTS)).is_ok());
 }

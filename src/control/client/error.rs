@@ -1,9 +1,9 @@
 //! Errors of the client: why a request did not get the expected answer from a daemon.
 //!
-//! From the outside, three cases look alike. The daemon may have ended in the middle of an
-//! exchange. The daemon may have refused the request. Or the server on the socket is not a Camshaft
-//! daemon. In the first case the user must learn that the order may have been carried out. The
-//! exchange itself is in `client.rs`.
+//! The errors separate three cases that a user could confuse: the daemon has ended in the middle of
+//! an exchange, the daemon has refused the request, or the server on the socket is not a Camshaft
+//! daemon. In the first case, the error message must report that the order may have been carried
+//! out. The exchange itself is in `client.rs`.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use crate::file;
 /// The reason why a request did not get the expected answer.
 #[derive(Debug)]
 pub enum Error {
-    /// No process accepts a connection on any of these sockets. Each path has its error.
+    /// No socket of this list accepts a connection. The list has the error of each path.
     Unreachable(Vec<(PathBuf, io::Error)>),
     /// The daemon has answered with a failure.
     Failed(Failure),
@@ -36,22 +36,25 @@ impl fmt::Display for Error {
                     write!(f, "\n  tried {}: {}", path.display(), words(path, why))?;
                 }
                 if tried.iter().any(|(_, why)| why.kind() == io::ErrorKind::PermissionDenied) {
-                    return write!(f, "\nBecome a member of the socket's group, or its user.");
+                    return write!(
+                        f,
+                        "\nRun the command as the socket's user, or join the socket's group."
+                    );
                 }
                 write!(
                     f,
-                    "\nStart one with `camshaft run config/camshaft.toml`, or name the socket of \
-                     one that runs with --socket PATH."
+                    "\nStart a daemon with `camshaft run config/camshaft.toml`, or give the \
+                     socket of a running daemon with --socket PATH."
                 )
             }
             Self::Failed(failure) => failure.fmt(f),
             Self::Ended(path) => write!(
                 f,
-                "the daemon has ended the connection on {} without an answer: it may have stopped, \
-                 and whether it did what was asked is not known",
+                "the daemon has ended the connection on {} without an answer: the daemon may have \
+                 stopped, so the outcome of the request is unknown",
                 path.display()
             ),
-            Self::Strange(path, what) => write!(f, "strange answer on {}: {what}", path.display()),
+            Self::Strange(path, what) => write!(f, "no valid answer on {}: {what}", path.display()),
         }
     }
 }
@@ -65,7 +68,7 @@ fn words(path: &Path, error: &io::Error) -> String {
         // A regular file or a folder at this path also refuses connections. The text names its
         // kind.
         io::ErrorKind::ConnectionRefused => match file::no_socket(path) {
-            Some(kind) => format!("it is {kind}, and no socket"),
+            Some(kind) => format!("this path is {kind}, not a socket"),
             None => "no daemon listens".into(),
         },
         io::ErrorKind::PermissionDenied => "not allowed".into(),

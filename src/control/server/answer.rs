@@ -1,7 +1,7 @@
 //! Answers in HTTP form: the status and the JSON body of a response or of a refusal.
 //!
 //! The code in `route.rs` and `body.rs` makes a [`Refused`] if a request is malformed. All other
-//! failures come from the daemon. This file only converts: it makes no decisions.
+//! failures come from the daemon. This file only converts answers to HTTP; it makes no decisions.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
@@ -66,7 +66,7 @@ impl IntoResponse for Response {
 /// Returns an HTTP response whose body is one line of JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let mut text = serde_json::to_vec(body).expect("views have text keys and finite depth");
-    // The line end keeps the shell prompt on its own line if an operator uses curl.
+    // If an operator uses curl, the shell prompt then begins on a new line.
     text.push(b'\n');
     let mut response = (status, text).into_response();
     let json = HeaderValue::from_static("application/json");

@@ -1,7 +1,7 @@
 //! The parts of a request: the name in the path, the parameters in the query, and the body.
 //!
-//! The size of each part and the time to read it are limited, because any user who can open the
-//! socket can send any bytes. What the server does with the parts is in `route.rs`.
+//! This code limits the size of each part and the time to read each part, because a user who can
+//! open the socket can send any bytes. The code in `route.rs` uses the parts.
 
 use std::time::Duration;
 
@@ -22,26 +22,27 @@ use crate::process::image::Value;
 /// few hundred bytes.
 const MAX_JSON_BYTES: u64 = 64 << 10;
 
-/// The time limit for a JSON body, counted from the head of the request. A JSON body is small
-/// enough for one write on the same machine. The limit also bounds how long a stuck client can
-/// occupy a connection.
+/// The time limit for a JSON body, counted from the head of the request. A client on the same
+/// machine can send a JSON body with one write, so the body arrives fast. A stuck client can occupy
+/// a connection only for this time.
 const JSON_TIME: Duration = Duration::from_secs(2);
 
 /// The time limit for the body of a module, counted from the head of the request. A busy machine
 /// can send the largest module in this time.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// The time by which a body may lag behind [`LEAST_RATE`], because a machine may be busy for a
-/// moment. A sender that has stopped sending is refused after about this time.
+/// The time by which a body may be later than its [`LEAST_RATE`] allows, because a machine may be
+/// busy for a moment. The server refuses a sender about this time after the sender has stopped
+/// sending.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The lowest average rate of a body, in bytes per second. A socket that is forwarded over a slow
 /// radio link can reach this rate.
 const LEAST_RATE: u64 = 16 << 10;
 
-/// A name in the path that is not checked against the naming rule. Routes use it for variables,
-/// because programs may create variables with other names. Routes also use this type to find an
-/// existing name in a list.
+/// A name in the path that this code does not check against the naming rule. Routes use this type
+/// for variables, because programs may create variables whose names do not obey the rule. Routes
+/// also use this type to find an existing name in a list.
 pub(super) struct AnyName(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for AnyName {
@@ -96,7 +97,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Limit {
 }
 
 /// The query of a rollback, such as `?to=3f2a1b`: the first digits of a version's hash. With
-/// `&even_bad=true` a bad version is allowed.
+/// `&even_bad=true`, the version may be bad.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct To {
     pub(super) to: Option<String>,
@@ -104,8 +105,8 @@ pub(super) struct To {
 }
 
 impl To {
-    /// Parses the query; `None` if it is malformed. Capital digits become small, because hashes are
-    /// stored with small digits.
+    /// Parses the query; returns `None` if the query is malformed. The digits `A` to `F` become `a`
+    /// to `f`, because the daemon writes hashes with `a` to `f`.
     fn read(query: &str) -> Option<Self> {
         let (to, even_bad) = match query.split_once('&') {
             None => (query, false),
@@ -150,9 +151,9 @@ pub(super) async fn read_json(body: Body) -> Result<Bytes, Refused> {
 }
 
 /// Reads the whole body within `time` and at [`LEAST_RATE`] or faster. If the body is longer than
-/// `limit`, the function drops the bytes but still reads to the end. The reason: a client reads the
-/// answer only after it has sent the whole body. `set_by` names the configuration key of the limit,
-/// for the error message.
+/// `limit`, the function drops the bytes but still reads to the end, because a client reads the
+/// answer only after it has sent the whole body. `set_by` is a text for the error message: the
+/// configuration key of the limit, or `fixed`.
 pub(super) async fn read(
     mut body: Body,
     (limit, set_by): (u64, &str),
@@ -165,11 +166,14 @@ pub(super) async fn read(
         let allowed = time.min(PATIENCE + Duration::from_millis(length * 1000 / LEAST_RATE));
         let late = |_| Refused {
             status: StatusCode::REQUEST_TIMEOUT,
-            ..invalid(format!("the body was not complete after {allowed:?}; {length} bytes came"))
+            ..invalid(format!(
+                "the body was not complete after {allowed:?}; {length} bytes were received"
+            ))
         };
         let frame = timeout_at(started + allowed, body.frame()).await.map_err(late)?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| invalid(format!("the body broke off: {error}")))?;
+        let frame = frame
+            .map_err(|error| invalid(format!("the body could not be read to its end: {error}")))?;
         let Some(data) = frame.data_ref() else { continue };
         length += data.len() as u64;
         if length <= limit {
@@ -198,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    /// A body that sends its pieces, and after that sends nothing more and does not end.
+    /// A body that sends its pieces, then sends nothing, and never ends.
     struct Stuck(Vec<&'static [u8]>);
 
     impl hyper::body::Body for Stuck {
@@ -247,11 +251,11 @@ mod tests {
         check(Body::from("12345678"), Ok(b"12345678")).await;
         let long = Err((413, "the body has 9 bytes; the limit is 8 (here)"));
         check(Body::from("123456789"), long).await;
-        let words = "the body was not complete after 20ms; 0 bytes came";
+        let words = "the body was not complete after 20ms; 0 bytes were received";
         check(Body::new(Stuck(vec![])), late(words)).await;
-        let words = "the body was not complete after 20ms; 6 bytes came";
+        let words = "the body was not complete after 20ms; 6 bytes were received";
         check(Body::new(Stuck(vec![b"123", b"456"])), late(words)).await;
-        let words = "the body was not complete after 20ms; 2000 bytes came";
+        let words = "the body was not complete after 20ms; 2000 bytes were received";
         check(Body::new(Stuck(vec![&[0; 1000], &[0; 1000]])), late(words)).await;
     }
 
@@ -282,9 +286,9 @@ mod tests {
         let steady =
             |piece| Body::new(Steady(piece, tokio::time::interval(Duration::from_millis(50))));
         tokio::join!(
-            check(Body::new(Stuck(vec![])), 30_000, "2s; 0 bytes came"),
+            check(Body::new(Stuck(vec![])), 30_000, "2s; 0 bytes were received"),
             // For 16 KiB at the lowest rate the sender gets one more second.
-            check(Body::new(Stuck(vec![&[0; 16 << 10]])), 30_000, "3s; 16384 bytes came"),
+            check(Body::new(Stuck(vec![&[0; 16 << 10]])), 30_000, "3s; 16384 bytes were received"),
             check(steady(b"drip"), 30_000, "2.0"),
             check(steady(&[0; 4 << 10]), 2500, "2.5s; "),
         );

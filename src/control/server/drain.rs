@@ -20,12 +20,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// The drain ends if the client sends nothing for this time. The client has had this time to read
-/// its answer.
+/// The drain ends if the client sends nothing for this time. So the client has at least this time
+/// to read its answer.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// The time limit of a drain while the client continues to send. The largest module passes through
-/// a unix socket in less time.
+/// The time limit of a drain while the client continues to send. A client can send the largest
+/// module through a unix socket in less time.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Returns two handles of one connection. The connection closes after both handles are dropped.
@@ -46,25 +46,27 @@ pub(super) async fn drain(mut stream: UnixStream) {
     let _ = timeout(DRAIN_TIME, read_all).await;
 }
 
-/// A flag: whether a request has been read to its end. The watched body sets the flag when its end
-/// has been read. The connection's task checks the flag after the exchange.
+/// A flag: whether the server has read a request to its end. The type [`Watched`] sets the flag.
+/// The task of the connection checks the flag after the exchange.
 #[derive(Debug, Default)]
 pub(super) struct Received(Arc<AtomicBool>);
 
 impl Received {
-    /// Wraps the body of a request. The wrapped body sets the flag when its end has been read.
+    /// Wraps the body of a request. The wrapped body sets the flag when the server has read the end
+    /// of the body.
     pub(super) fn watch(&self, body: Incoming) -> Watched {
         self.0.store(body.is_end_stream(), Ordering::Relaxed);
         Watched { body, is_whole: Arc::clone(&self.0) }
     }
 
-    /// Whether the request has been read to its end.
+    /// Whether the server has read the request to its end.
     pub(super) fn is_whole(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The body of a request that sets the flag of [`Received`] when its end has been read.
+/// The body of a request. It sets the flag of [`Received`] when the server has read the end of the
+/// body.
 #[derive(Debug)]
 pub(super) struct Watched {
     body: Incoming,

@@ -1,9 +1,10 @@
 //! The sender of a request: the number and the name of the user whose process is the client.
 //!
-//! The kernel reports the user's number (`SO_PEERCRED`, unix(7)). The name may come from a
-//! directory server on the network, and the server may be down. For that reason a separate thread
-//! looks up names, and a request waits for a name no longer than [`NAME_TIME`]. Without a name, the
-//! receipt has only the number. The type of the result is [`Who`] in `ordered.rs`.
+//! The kernel reports the user's number (`SO_PEERCRED`, unix(7)). The system may have to ask a
+//! directory server on the network for the user's name, and this server may be down. For that
+//! reason a separate thread looks up names, and a request waits at most [`NAME_TIME`] for a name.
+//! If no name is found in this time, the receipt has only the user's number. The type of the result
+//! is [`Who`] in `ordered.rs`.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,23 +17,22 @@ use tokio::time::timeout;
 
 use super::super::Who;
 
-/// The time that a request waits for the name of its user. A local file answers in microseconds, a
-/// directory server in milliseconds.
+/// The time that a request waits for the name of its user. A look-up in a local file needs
+/// microseconds, a look-up at a directory server needs milliseconds.
 const NAME_TIME: Duration = Duration::from_millis(300);
 
 /// The largest number of names in the cache. Few users can open the socket.
 const MAX_NAMES: usize = 64;
 
-/// The largest number of look-ups in the queue. If the queue is full, a request continues with the
-/// number only.
+/// The largest number of look-ups in the queue. If the queue is full, a request continues without
+/// the user's name.
 const MAX_WAITING: usize = 8;
 
 /// The number (uid) of the user at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) u32);
 
-/// The names of users: a cache, and a queue to the thread that fills the cache. Requests read the
-/// cache.
+/// The names of users: a cache that requests read, and a queue to the thread that fills the cache.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     known: Arc<Mutex<HashMap<u32, String>>>,
@@ -48,7 +48,7 @@ impl Names {
         let ours = Arc::clone(&known);
         let look_up = move || look_up(&inbox, &ours, find);
         if let Err(error) = std::thread::Builder::new().name("names".into()).spawn(look_up) {
-            tracing::warn!(%error, "there is no thread for the names of users ({error})");
+            tracing::warn!(%error, "the thread that looks up user names cannot start ({error})");
         }
         Self { known, asks }
     }
@@ -72,7 +72,7 @@ impl Names {
 }
 
 /// The loop of the look-up thread. The loop looks up the name for each number in the queue and
-/// stores the name in the cache. A full cache is emptied first.
+/// stores the name in the cache. If the cache is full, the loop first empties the cache.
 fn look_up(
     inbox: &Receiver<(u32, oneshot::Sender<()>)>,
     known: &Mutex<HashMap<u32, String>>,

@@ -33,13 +33,13 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// block all others.
 const MAX_UPLOADS: usize = 4;
 
-/// The time that a further module waits until the upload of another module ends. After this time
-/// its sender gets the answer to try again. A sender that has stopped sending is refused earlier,
-/// by `PATIENCE` in `body.rs`.
+/// The time that a further upload waits until an upload in progress ends. After this time the
+/// server refuses the further upload, and its sender must try again. If the sender in progress has
+/// stopped sending, its upload ends earlier, after `PATIENCE` in `body.rs`.
 const TURN_TIME: Duration = Duration::from_secs(3);
 
 /// The end of the error message if an order got no answer in time.
-const DOUBT: &str = ", and whether it did what was asked is not known";
+const DOUBT: &str = ", so the outcome of the order is unknown";
 
 /// The state that all routes share, and the user of the request that is being served.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub(super) struct ApiState {
     /// The user who sends the request. `None` for a request that only reads, and if the user is not
     /// known.
     who: Option<Who>,
-    /// Whether the request is an order. Every method except `GET` makes an order.
+    /// Whether the request is an order. A request is an order if its method is not `GET`.
     is_order: bool,
 }
 
@@ -84,11 +84,11 @@ impl ApiState {
         Self { calls, module_bytes, uploads, names, who, is_order }
     }
 
-    /// Passes a request to the daemon and returns its answer.
+    /// Passes a request to the daemon and returns the answer of the daemon.
     ///
     /// # Errors
-    /// The refusal of the daemon. The code is [`Code::Busy`] if the daemon is stopping, or if it
-    /// does not answer within [`ANSWER_TIME`].
+    /// The daemon refuses the request, is stopping, or does not answer within [`ANSWER_TIME`]. In
+    /// the last two cases the code is [`Code::Busy`].
     async fn ask(&self, request: Request) -> Result<Response, Refused> {
         self.ask_within(ANSWER_TIME, request).await
     }
@@ -115,17 +115,20 @@ impl ApiState {
 /// All routes with their purposes. The answer to `GET /v1` shows this list.
 const ROUTES: [(&str, &str); 28] = [
     ("GET /v1", "this list"),
-    ("GET /v1/status", "everything about the daemon"),
+    ("GET /v1/status", "the state of the daemon, its devices and its plugins"),
     ("GET /v1/plugins", "all plugins"),
     ("GET /v1/plugins/NAME", "one plugin"),
-    ("PUT /v1/plugins/NAME", "put a module into the folder; the body is its bytes"),
+    ("PUT /v1/plugins/NAME", "write the plugin's file; the body is the module"),
     ("DELETE /v1/plugins/NAME", "delete the plugin's file"),
     ("POST /v1/plugins/NAME/hold", "stop the program until it is released"),
-    ("POST /v1/plugins/NAME/release", "let it run again, quarantined or held"),
-    ("POST /v1/plugins/NAME/restart", "replace its instance by a new one"),
-    ("POST /v1/plugins/NAME/rollback", "put back the version before, or that of ?to=HASH"),
-    ("GET /v1/plugins/NAME/versions", "its versions, each with its result"),
-    ("GET /v1/plugins/NAME/history", "its history; the newest 1000 entries, or ?limit=20"),
+    ("POST /v1/plugins/NAME/release", "end the hold or the quarantine of the plugin"),
+    ("POST /v1/plugins/NAME/restart", "replace the program's instance by a new instance"),
+    (
+        "POST /v1/plugins/NAME/rollback",
+        "put the last good version, or ?to=HASH, back into the file",
+    ),
+    ("GET /v1/plugins/NAME/versions", "the versions of the plugin, and whether each is good"),
+    ("GET /v1/plugins/NAME/history", "the plugin's history, the newest 1000 entries or ?limit=20"),
     ("GET /v1/history", "the history of all plugins and orders"),
     ("GET /v1/points", "all points with their values"),
     ("PUT /v1/points/NAME", "set a simulated input; body {\"value\":42.5}"),
@@ -135,16 +138,16 @@ const ROUTES: [(&str, &str); 28] = [
     ("DELETE /v1/forces", "end every force"),
     ("GET /v1/vars", "all variables"),
     ("PUT /v1/vars/NAME", "set a variable; body {\"value\":42.5}"),
-    ("DELETE /v1/retain", "give retained variables their initial values, also on disk"),
+    ("DELETE /v1/retain", "set retained variables to their initial values, also on disk"),
     (
         "POST /v1/restart/cold",
-        "give variables their initial values, forget undeclared ones, restart all programs",
+        "set variables to initial values, delete undeclared variables, restart all programs",
     ),
     ("POST /v1/recover", "end recovery: let the plugins run"),
-    ("POST /v1/config/reload", "read the configuration again; what can change live does"),
+    ("POST /v1/config/reload", "read the configuration again; live changes become active"),
     ("GET /v1/config/diff", "the changes that a reload would make"),
     ("POST /v1/devices/NAME/fault", "make a simulated device fail; body {\"kind\":\"freeze\"}"),
-    ("DELETE /v1/devices/NAME/fault", "end the fault of the device"),
+    ("DELETE /v1/devices/NAME/fault", "end the simulated fault of the device"),
 ];
 
 /// Returns the router of all routes. Each route gets `state`.
@@ -204,8 +207,8 @@ async fn index() -> HttpResponse {
 
 /// Serves one plugin by name. The answer is 404 if there is no plugin of this name.
 async fn plugin(state: ApiState, AnyName(name): AnyName) -> Result<Response, Refused> {
-    // The number of plugins is small, so a search in the full list is cheap. For this reason the
-    // daemon has no separate request for one plugin.
+    // The daemon has no separate request for one plugin: the number of plugins is small, so a
+    // search in the full list is cheap.
     if let Response::Plugins(plugins) = state.ask(Request::Plugins).await?
         && let Some(plugin) = plugins.into_iter().find(|plugin| plugin.name == name)
     {
@@ -228,9 +231,9 @@ async fn plugin_history(
     state.ask(Request::History { name: Some(name), limit }).await
 }
 
-/// Receives a module and passes it to the daemon, which writes it into the plugin folder. The
-/// upload needs one of [`MAX_UPLOADS`] slots. The upload fails if no slot is free in time, if the
-/// body is too long or too slow, or if the body is empty.
+/// Receives a module and passes it to the daemon, which writes it into the plugin folder. Each
+/// upload needs one of [`MAX_UPLOADS`] slots. An upload fails if no slot is free in time, or if its
+/// body is empty, too long or too slow.
 async fn deploy(
     state: ApiState,
     Named(name): Named<OfPlugin>,
@@ -281,7 +284,8 @@ async fn set(
     state.ask(Request::Set { point, value }).await
 }
 
-/// Reads an order to force a point and passes it to the daemon, which checks its fields.
+/// Reads an order to force a point and passes the order to the daemon, which checks the fields of
+/// the order.
 async fn force(
     state: ApiState,
     Named(point): Named<OfPoint>,
@@ -306,7 +310,7 @@ async fn unforce_all(state: ApiState) -> Result<Response, Refused> {
 }
 
 /// Reads the value for a variable and passes the order to the daemon. The name is not checked here,
-/// because programs may create variables with other names.
+/// because programs may create variables whose names do not obey the naming rule.
 async fn set_variable(
     state: ApiState,
     AnyName(name): AnyName,
@@ -341,7 +345,8 @@ async fn clear(state: ApiState, Named(device): Named<OfDevice>) -> Result<Respon
 /// Answers a request whose path is unknown. The HTTP status is 404.
 async fn no_such_route(uri: Uri) -> Refused {
     let path = uri.path();
-    Failure::new(Code::Unknown, format!("there is no {path}; GET /v1 lists what there is")).into()
+    Failure::new(Code::Unknown, format!("there is no route {path}; GET /v1 lists all routes"))
+        .into()
 }
 
 /// Answers a request whose path is known but has no handler for this method. The HTTP status is
@@ -350,7 +355,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Refused {
     let path = uri.path();
     Refused {
         status: StatusCode::METHOD_NOT_ALLOWED,
-        ..invalid(format!("{path} takes no {method}; GET /v1 lists what it takes"))
+        ..invalid(format!("{path} does not accept {method}; GET /v1 lists its methods"))
     }
 }
 
@@ -358,8 +363,8 @@ async fn wrong_method(method: Method, uri: Uri) -> Refused {
 mod tests {
     use super::*;
 
-    /// The daemon was busy for 30 s and carried out the order later. The error message had not said
-    /// that this can happen.
+    /// This test covers an old fault. The daemon was busy for 30 s and carried out the order later,
+    /// but the error message did not report that the order may still be carried out.
     #[tokio::test]
     async fn an_order_without_an_answer_may_have_been_obeyed() {
         async fn check(method: Method, expected: &str) {
@@ -373,8 +378,7 @@ mod tests {
             assert_eq!(asked.unwrap_err().failure.message, expected);
         }
         check(Method::GET, "the daemon has not answered for 0 s").await;
-        let doubt = "the daemon has not answered for 0 s, and whether it did what was asked is not \
-                     known";
+        let doubt = "the daemon has not answered for 0 s, so the outcome of the order is unknown";
         for method in [Method::PUT, Method::POST, Method::DELETE] {
             check(method, doubt).await;
         }
@@ -385,11 +389,12 @@ mod tests {
         let (calls, _) = mpsc::channel(1);
         // The function panics if a route exists twice.
         let _ = routes(ApiState::new(calls, 1));
-        let source = include_str!("route.rs").split_once("mod tests").expect("this is it").0;
+        let source =
+            include_str!("route.rs").split_once("mod tests").expect("the file has a test module").0;
         for (route, _) in ROUTES {
             let (_, path) = route.split_once(' ').expect("a method and a path");
             let path = format!("\"{}\"", path.replace("NAME", "{name}"));
-            assert!(source.contains(&path), "{route} is listed and not there");
+            assert!(source.contains(&path), "{route} is in the list and has no handler");
         }
     }
 }

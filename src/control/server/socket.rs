@@ -1,11 +1,11 @@
-//! The socket as a file: how the daemon creates it, takes it over from a dead daemon, and removes
-//! it.
+//! The file of the socket: how the daemon creates the file, replaces the file of a dead daemon, and
+//! removes the file at the end.
 //!
-//! The daemon also locks a file beside the socket, as long as it has the socket. The lock prevents
-//! a race between two daemons that start together. Without the lock, the second daemon could find
-//! the first daemon's socket between `bind` and `listen`. In this moment the socket looks like the
-//! socket of a dead daemon, and the second daemon would remove it. The requests on the socket are
-//! in `route.rs`.
+//! As long as the daemon has the socket, it also locks a second file beside the socket file. The
+//! lock prevents a race between two daemons that start together. Without the lock, the second
+//! daemon could find the first daemon's socket between `bind` and `listen`. At this time the socket
+//! looks like the socket of a dead daemon, and the second daemon would remove the socket. The
+//! requests on the socket are in `route.rs`.
 
 use std::fmt;
 use std::fs;
@@ -33,7 +33,7 @@ pub struct Socket {
 }
 
 /// A listening socket that is not yet registered with the async runtime. If the caller has stopped
-/// waiting for it, this value is dropped, and the drop removes the socket file.
+/// waiting, the thread drops this value, and the drop removes the socket file.
 struct Bound {
     file: SocketFile,
     listener: socket2::Socket,
@@ -55,12 +55,12 @@ struct SocketFile {
 /// remedy.
 #[derive(Debug)]
 pub enum BindError {
-    /// Another daemon has the socket. The text is the process number of that daemon, if it is
-    /// known.
+    /// Another daemon has the socket. The text is the process number of that daemon, or `None` if
+    /// the number is not known.
     InUse(PathBuf, Option<String>),
     /// A file that is not a socket has this name.
     NoSocket(PathBuf),
-    /// The socket's folder cannot be made, because the folder above it does not exist.
+    /// The socket's folder cannot be created, because the parent of this folder does not exist.
     NoFolder(PathBuf),
     /// Any other error of the operating system.
     Io(PathBuf, io::Error),
@@ -73,22 +73,23 @@ impl fmt::Display for BindError {
                 let process = process.as_ref().map(|number| format!(", process {number},"));
                 write!(
                     f,
-                    "another daemon{} has the control socket {}; stop it, or give this one \
-                     another control.socket in its configuration",
+                    "another daemon{} has the control socket {}; stop that daemon, or set another \
+                     control.socket in the configuration of this daemon",
                     process.unwrap_or_default(),
                     path.display()
                 )
             }
             Self::NoSocket(path) => write!(
                 f,
-                "the control socket {} cannot be made: a file that is no socket has this name; \
-                 move it away or set control.socket to another path",
+                "the control socket {} cannot be made: this path is a file, not a socket; \
+                 move the file away or set control.socket to another path",
                 path.display()
             ),
             Self::NoFolder(path) => write!(
                 f,
-                "the control socket {} cannot be made: its folder does not exist; make it (under \
-                 systemd RuntimeDirectory= does) or set control.socket to another path",
+                "the control socket {} cannot be made: its folder does not exist; create the \
+                 folder (under systemd, RuntimeDirectory= creates it) or set control.socket to \
+                 another path",
                 path.display()
             ),
             Self::Io(path, error) => write!(
@@ -107,9 +108,10 @@ impl Socket {
     /// Creates the socket `path` with file mode `mode`, such as `0o600`.
     ///
     /// - If a dead daemon did not remove its socket, the function replaces that socket.
-    /// - If a daemon is running or starting, its socket is not touched, and the function fails.
-    /// - The folder of the socket is created if it does not exist. The folder above must exist,
-    ///   because the system administrator decides where it is.
+    /// - If a daemon is running or starting, the function does not change the socket of that
+    ///   daemon, and fails.
+    /// - If the folder of the socket does not exist, the function creates it. The parent of this
+    ///   folder must exist, because the system administrator decides where it is.
     ///
     /// The function waits for the file system for at most [`PATIENCE`]. The caller must be inside a
     /// tokio runtime.
@@ -145,8 +147,8 @@ impl Bound {
         clear(&path)?;
         let listener = unix_socket().map_err(io)?;
         listener.bind(&SockAddr::unix(&path).map_err(io)?).map_err(io)?;
-        // Between `bind` and this line the file may have a mode with more rights. The wider mode is
-        // no risk, because no client can connect before `listen`.
+        // From `bind` to this line, the file may have a mode that gives more rights than `mode`.
+        // This is no risk, because no client can connect before `listen`.
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(io)?;
         let file = fs::symlink_metadata(&path).map_err(io)?;
         listener.listen(BACKLOG).map_err(io)?;
@@ -201,9 +203,9 @@ fn take_lock(path: &Path) -> Result<Lock, BindError> {
     })
 }
 
-/// Removes the socket of a dead daemon, on which no process listens. The caller has the lock, so no
-/// daemon is starting on this socket. A process that does not use the lock may still listen, so the
-/// function tries to connect first.
+/// Removes the socket file of a dead daemon. The caller has the lock, so no daemon is starting on
+/// this socket. A process that does not use the lock may be listening on the socket. So the
+/// function first tries to connect, and removes the file only if no process listens.
 fn clear(path: &Path) -> Result<(), BindError> {
     let io = |error| BindError::Io(path.to_owned(), error);
     let file = match fs::symlink_metadata(path) {
@@ -218,8 +220,8 @@ fn clear(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(io)
         }
-        // A successful connection shows that a process listens. A full queue of connections shows
-        // it too.
+        // If the connection succeeds, a process is listening. If the queue of connections is full,
+        // a process is listening too.
         Ok(_) => Err(BindError::InUse(path.to_owned(), None)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(BindError::InUse(path.to_owned(), None))
@@ -247,7 +249,7 @@ mod tests {
             assert_eq!(mode_of(path.parent().unwrap()), expected);
             assert_eq!(mode_of(socket.path()), mode);
             drop(socket);
-            assert!(!path.exists(), "it is removed at the end");
+            assert!(!path.exists(), "the socket file is removed at the end");
         }
     }
 
@@ -265,12 +267,12 @@ mod tests {
         drop(first);
 
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "a stale socket lies there");
+        assert!(path.exists(), "a stale socket file exists");
         let second = bind().unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "mine").unwrap();
         drop(second);
-        assert_eq!(fs::read(&path).unwrap(), b"mine", "not ours, not removed");
+        assert_eq!(fs::read(&path).unwrap(), b"mine", "a file of another process is not removed");
         assert!(matches!(bind(), Err(BindError::NoSocket(_))));
     }
 
@@ -311,7 +313,7 @@ mod tests {
                     let listens = std::os::unix::net::UnixStream::connect(&path);
                     assert!(
                         bound.is_err() || listens.is_ok(),
-                        "the daemon that has it can be reached"
+                        "the daemon that has the socket can be reached"
                     );
                     start.wait();
                 }

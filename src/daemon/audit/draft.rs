@@ -1,8 +1,8 @@
 //! A draft: the record of an order before its outcome is known. The draft has the user, the thing
 //! that the order is about, and the value before the order.
 //!
-//! The daemon makes the draft when the order arrives, because the value before the order is lost
-//! later. `audit.rs` adds the outcome. The finished record in the history is the type in
+//! The daemon makes the draft when the order arrives, because the value before the order is not
+//! known later. `audit.rs` adds the outcome. The finished record in the history is the type in
 //! `control/ordered.rs`.
 
 use crate::control::{ForceOrder, OrderKind, Ordered, Who};
@@ -19,7 +19,7 @@ pub(super) struct Draft {
     pub(super) hash: Option<ModuleHash>,
     /// The part of the record that will be in the history.
     pub(super) ordered: Ordered,
-    /// Whether the version that the order puts into the file is released from quarantine.
+    /// Whether the order also releases the version from quarantine.
     pub(super) forgives: bool,
 }
 
@@ -59,8 +59,8 @@ impl Draft {
         self
     }
 
-    /// Sets whether the version is released from quarantine. A rollback sets it if the operator
-    /// allows a bad version.
+    /// Sets whether the order also releases the version from quarantine. A rollback does so if the
+    /// operator allows a bad version.
     pub(super) fn forgiving(self, forgives: bool) -> Self {
         Self { forgives, ..self }
     }
@@ -71,9 +71,9 @@ impl Draft {
         self
     }
 
-    /// Returns the subject of the order: the name of its point, variable, device or plugin. An
-    /// order without such a name has the name of its kind as the subject. Orders with the same
-    /// subject are recorded in the sequence in which they were given.
+    /// Returns the subject of the order: the name of its point, variable, device or plugin. If the
+    /// order has no such name, the subject is the name of its kind. Orders with the same subject
+    /// are recorded in the sequence in which they were given.
     pub(super) fn subject(&self) -> &str {
         let name = self.ordered.target.as_deref().or(self.plugin.as_deref());
         name.unwrap_or(self.ordered.order.name())
@@ -95,8 +95,8 @@ impl Draft {
             || is_force(self) && is_force(other) && (is_all(self) || is_all(other))
     }
 
-    /// Updates this draft after `other` was carried out before it. Both orders are about the same
-    /// thing, so the value after `other` is the value before this order.
+    /// Updates this draft after the earlier order `other` was carried out. Both orders are about
+    /// the same thing, so the value after `other` is the value before this order.
     pub(super) fn follows(&mut self, other: &Self) {
         use OrderKind as Kind;
         match other.ordered.order {

@@ -1,13 +1,13 @@
-//! The open orders: orders that were given and whose outcome is not recorded yet.
+//! The open orders: orders that have arrived, but whose outcome is not recorded yet.
 //!
 //! ```text
 //!   add() ──▶ open ──▶ settle(): has its answer ──▶ waits for earlier orders ──▶ next() ──▶ line
 //!                          └── refused ──▶ its answer is sent at once, without a line
 //! ```
-//! The answers may arrive in another sequence than the orders, even for two orders about one thing.
-//! The history must show the orders about one thing in the sequence in which they were given. With
-//! this rule, the last line in the history shows the present value. For this reason the line of an
-//! order waits until all earlier orders about the same thing have their lines.
+//! The answers may arrive in another sequence than the orders, even if two orders are about the
+//! same thing. The history must show orders about the same thing in the sequence in which operators
+//! gave them. Then the last line shows the present value. For this reason an order gets its line
+//! only after all earlier orders about the same thing have their lines.
 
 use tokio::sync::oneshot;
 
@@ -24,7 +24,7 @@ pub(super) struct Open {
     last: u64,
 }
 
-/// An open order. After its outcome has arrived, the order may still wait for earlier orders.
+/// An open order. An order that has its outcome may still wait for earlier orders.
 #[derive(Debug)]
 struct One {
     /// The number of the order, assigned by [`Open::add`].
@@ -46,8 +46,8 @@ impl Open {
         self.last
     }
 
-    /// Stores the answer to the order with this number. A refused order gets no line, so its
-    /// outcome is returned at once and the caller sends the answer.
+    /// Stores the answer to the order with this number. A refused order gets no line. For such an
+    /// order the function returns the outcome at once, and the caller sends the answer.
     pub(super) fn settle(&mut self, number: u64, outcome: AnsweredCall) -> Option<AnsweredCall> {
         let at = self.orders.iter().position(|one| one.number == number)?;
         if !has_changed(self.orders[at].draft.ordered.order, &outcome.0) {
@@ -119,8 +119,8 @@ mod tests {
         all
     }
 
-    /// A force waited for the compile worker. The history then showed a hash as the value before
-    /// the force.
+    /// This test covers an old fault. A force waited for an earlier deploy with the same name, and
+    /// the history showed a hash as the value before the force.
     #[test]
     fn a_plugin_with_the_name_of_a_point_is_another_thing() {
         let mut open = Open::default();
@@ -157,7 +157,7 @@ mod tests {
         let other = open.add(set("y", "7", "8"));
         open.settle(three, outcome());
         open.settle(other, outcome());
-        assert_eq!(recorded(&mut open), ["7 -> 8"], "it is about another thing");
+        assert_eq!(recorded(&mut open), ["7 -> 8"], "the order is about another thing");
         open.settle(one, outcome());
         assert_eq!(recorded(&mut open), ["1 -> 2"]);
         open.settle(two, outcome());

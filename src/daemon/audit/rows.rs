@@ -7,10 +7,10 @@
 //! ```
 //! Example: a script sets the same variable every second. Without a limit, its lines would push all
 //! other events out of the history within an hour. So each combination of user, kind of order and
-//! subject has its own store of lines (a token bucket). A line in the history takes one line from
-//! the store, and the store refills slowly (`plugins/rate.rs`). In addition, all combinations share
-//! one common store. Only kinds of orders that scripts repeat are limited; [`Rows::admit`] lists
-//! the kinds.
+//! subject has its own store of lines (a token bucket). Each line in the history uses one line of
+//! the store, and the store refills slowly (`plugins/rate.rs`). In addition, each line uses one
+//! line of a common store, which all combinations share. Only kinds of orders that scripts repeat
+//! are limited; [`Rows::admit`] lists the kinds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use super::draft::Draft;
 use crate::control::OrderKind;
 use crate::daemon::plugins::{LineStore, Lines};
 
-/// The store for one combination of user, kind and subject. The store is large enough for orders
-/// that a person gives by hand. A script gets at most 144 lines per day after the first 20.
+/// The store for one combination of user, kind and subject. The store is large enough for a person
+/// who gives orders by hand. A script gets 20 lines, and after that at most 144 lines per day.
 const ONE: Lines = Lines { full: 20, refill: Duration::from_secs(600) };
 
 /// The common store of all limited orders. The history has room for some thousand lines.
 const ALL: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// The largest number of stores. If there are more combinations, the further subjects of one user
-/// and kind share one store.
+/// The largest number of stores. Beyond this number, all further subjects of one user and kind
+/// share one store.
 const MAX_ROWS: usize = 1024;
 
 /// The time between two checks of the waiting orders.
@@ -53,15 +53,16 @@ pub(super) struct Rows {
 struct Row {
     /// The remaining lines of this store.
     store: LineStore,
-    /// The newest order that waits for a line. Its count includes the earlier orders that it
-    /// replaced.
+    /// The newest order that waits for a line. Its count includes the earlier orders that this
+    /// order has replaced.
     waiting: Option<Draft>,
 }
 
 impl Rows {
-    /// Decides about one order. If a line is free, the order is returned, and its count has all
-    /// orders that the line stands for. If no line is free, the order waits and `None` is returned.
-    /// An order of a kind without a limit is always returned.
+    /// Decides whether an order gets a line now. If a line is free, the function returns the order.
+    /// Its count then includes the earlier orders that it has replaced. If no line is free, the
+    /// function stores the order and returns `None`. An order of a kind without a limit is always
+    /// returned.
     pub(super) fn admit(&mut self, mut draft: Draft, now: Duration) -> Option<Draft> {
         use OrderKind as Kind;
         let order = draft.ordered.order;
@@ -71,8 +72,8 @@ impl Rows {
         let uid = draft.ordered.who.as_ref().map(|who| who.uid);
         let mut key = (uid, order, Some(draft.subject().to_owned()));
         if !self.rows.contains_key(&key) && self.rows.len() >= MAX_ROWS {
-            // A store that is full again and has no waiting order can be removed. A new store would
-            // be equal.
+            // A store that is full again and has no waiting order can be removed, because a new
+            // store is full too.
             self.rows.retain(|_, row| row.waiting.is_some() || row.store.full_at > now);
             if self.rows.len() >= MAX_ROWS {
                 key.2 = None;
@@ -104,7 +105,7 @@ impl Row {
     /// Removes and returns the waiting order, if a line is free for it.
     fn release(&mut self, all: &mut LineStore, now: Duration) -> Option<Draft> {
         self.waiting.as_ref()?;
-        // The common store is checked last, because its check already takes a line.
+        // The common store is checked last, because its check already uses a line of this store.
         if !self.store.has(ONE, now) || !all.take(ALL, now) {
             return None;
         }
@@ -143,8 +144,8 @@ mod tests {
         let said: u64 = lines.iter().map(|line| line.ordered.count).sum();
         let waits: Vec<_> = rows.drain().collect();
         assert_eq!(waits.len(), 1);
-        assert_eq!(said + waits[0].ordered.count, 86_400, "none is lost");
-        assert_eq!(waits[0].ordered.new.as_deref(), Some("86399"), "the last one is known");
+        assert_eq!(said + waits[0].ordered.count, 86_400, "no order is lost");
+        assert_eq!(waits[0].ordered.new.as_deref(), Some("86399"), "the last order is known");
     }
 
     #[test]

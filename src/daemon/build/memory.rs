@@ -1,4 +1,5 @@
-//! The parts that outlive the daemon: the start opens the state directory and the files in it.
+//! The opening of the state directory and its files, at the start of the daemon. The data in these
+//! files outlives the daemon.
 //!
 //! ```text
 //!   state directory ──▶ Retain (values) ──▶ Recovery (the start is recorded) ──▶ Record (history)
@@ -44,8 +45,8 @@ pub(super) fn open(
 ) -> anyhow::Result<Memory> {
     let state = open_state(config)?;
     let folder = state.as_ref().ok();
-    // `beginning` also has a reference to the folder. The last reference releases the folder's
-    // lock, and the release may hang. So `beginning` releases it at a point where a hang does no
+    // The drop of the last reference to the folder releases the lock of the folder, and this may
+    // hang. So `beginning` has a reference too, and drops it last, at a point where a hang does no
     // harm.
     folder.into_iter().for_each(|folder| beginning.is_in(folder));
     let retain = Retain::load(config, folder)?;
@@ -65,8 +66,9 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
                 tracing::error!(
                     %dir,
                     trouble,
-                    "state.dir: {dir} takes no writes ({trouble}): the values in it are used, and \
-                     new ones are lost when the daemon ends; save the files and replace the disk"
+                    "state.dir: {dir} cannot be written ({trouble}): the daemon uses the values in \
+                     this directory, and new values are lost when the daemon ends; save the \
+                     files and replace the disk"
                 );
             }
             Ok(Ok(Arc::new(folder)))
@@ -83,7 +85,7 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
         }
         Err(error) => Err(error).with_context(|| {
             let (variables, are) = (counted(marked, "variable"), is_or_are(marked));
-            format!("state.dir: {dir} cannot be used, and {variables} {are} to be retained")
+            format!("state.dir: {dir} cannot be used, and {variables} {are} marked retain = true")
         }),
     }
 }
@@ -105,8 +107,8 @@ fn open_journal(state: &State) -> Journal<Receipt> {
             tracing::warn!(
                 %folder,
                 damaged,
-                "{lines} of the history in {folder} skipped as damaged or from another release: \
-                 their records are lost, quarantines too"
+                "skipped {lines} of the history in {folder}, damaged or from another release: \
+                 the records in these lines are lost, also records of quarantines"
             );
         }
     });

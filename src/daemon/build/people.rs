@@ -4,8 +4,8 @@
 //! ```text
 //!   a client ──▶ control/server.rs ──▶ a queue of calls ──▶ Event::Call ──▶ the loop
 //! ```
-//! The server parses HTTP and limits its clients (`control/server.rs`). This file only starts the
-//! server and stops it. The daemon's answers are made in `daemon/answer.rs`.
+//! The server parses HTTP and limits its clients (`control/server.rs`). This file only starts and
+//! stops the server. The daemon's answers are made in `daemon/answer.rs`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Unix signals: the events that they become, and how a signal stops a start.
+//! Unix signals: how the daemon turns signals into events, and how a signal stops the start.
 //!
 //! ```text
 //!   SIGTERM, SIGINT ──┬──▶ Event::Stop ──▶ the loop
@@ -28,8 +28,8 @@ impl Stop {
     ///
     /// - SIGUSR1 and SIGUSR2 would end the process by default. The daemon catches both signals and
     ///   ignores them.
-    /// - SIGXFSZ is caught too. A write beyond the file size limit (RLIMIT_FSIZE) then fails with
-    ///   EFBIG, in the same way as other disk errors.
+    /// - The daemon also catches SIGXFSZ. So a write beyond the file size limit (RLIMIT_FSIZE)
+    ///   fails with the error EFBIG and does not end the process.
     ///
     /// # Errors
     /// The system cannot install a handler.
@@ -45,7 +45,7 @@ impl Stop {
         ];
         let (sender, receiver) = watch::channel(false);
         for (kind, make) in all {
-            let mut signals = signal(kind).context("signals cannot be listened to")?;
+            let mut signals = signal(kind).context("the signal handlers cannot be installed")?;
             let (events, sender) = (events.clone(), sender.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
@@ -62,13 +62,14 @@ impl Stop {
         Ok(Self(receiver))
     }
 
-    /// Runs a step of the start and returns its result. Returns `None` if SIGTERM or SIGINT comes
-    /// first. In that case the caller drops the unfinished step.
+    /// Runs a step of the start and returns its result. Returns `None` if the process receives
+    /// SIGTERM or SIGINT before the step has ended. In that case the caller drops the unfinished
+    /// step.
     pub(super) async fn or<T>(&self, step: impl Future<Output = T> + Unpin) -> Option<T> {
         let mut receiver = self.0.clone();
         let stop = async {
             if receiver.wait_for(|is_stopped| *is_stopped).await.is_err() {
-                // The tasks that receive signals have ended, so no signal can come.
+                // The tasks that receive signals have ended, so no signal can be received any more.
                 pending::<()>().await;
             }
         };
@@ -83,7 +84,7 @@ impl Stop {
 /// Runs a part of the start on a thread for blocking work, because the part may wait for a disk.
 ///
 /// # Errors
-/// The part has panicked. The log has the message of the panic.
+/// The part has panicked. The message of the panic is in the log.
 pub(super) async fn off<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
@@ -104,7 +105,7 @@ mod tests {
         let hangs = pin!(pending::<()>());
         let (given_up, _) = tokio::join!(stop.or(hangs), async { sender.send_replace(true) });
         assert_eq!(given_up, None);
-        assert_eq!(stop.or(pin!(async { 1 })).await, None, "no further step is taken");
+        assert_eq!(stop.or(pin!(async { 1 })).await, None, "no further step runs");
         let (sender, receiver) = watch::channel(false);
         drop(sender);
         assert_eq!(Stop(receiver).or(pin!(async { 1 })).await, Some(1));

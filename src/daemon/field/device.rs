@@ -3,8 +3,8 @@
 //!
 //! The daemon does not read or write devices; only the scan does. `build.rs` opens the devices at
 //! the start, and `reload/devices.rs` opens devices of a new configuration. The watchdog that makes
-//! outputs safe during a stall of the scan is in `driver/watchdog.rs`. How a value reaches a device
-//! that shows it is described in `driver/export.rs`.
+//! outputs safe during a stall of the scan is in `driver/watchdog.rs`. The file `driver/export.rs`
+//! describes how a device gets the values that it shows to other systems.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::driver::{Delivery, Driver, Monitor, Part};
 use crate::scan::Snapshot;
 
 /// The shortest time between two updates for devices that show values of the controller. A value in
-/// SCADA can be this much older than in the controller. Updates of a full process image at this
-/// rate cost one percent of a CPU.
+/// SCADA can be older than the value in the controller by this time. Updates of a full process
+/// image at this rate use one percent of a CPU.
 const PACE: Duration = Duration::from_millis(20);
 
 /// The monitors of the devices, and the values for devices that show values of the controller.
@@ -67,7 +67,8 @@ impl Devices {
         self.logged.remove(name);
     }
 
-    /// Removes the data of all devices for which `is_there` returns false.
+    /// Removes the data of all devices that are no longer in the configuration: `is_there` returns
+    /// false for their names.
     pub(in crate::daemon) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         self.monitors.retain(|name, _| is_there(name));
         self.logged.retain(|name, _| is_there(name));
@@ -79,9 +80,9 @@ impl Devices {
         self.monitors.get(name).map(Monitor::parts).unwrap_or_default()
     }
 
-    /// Whether this device makes its outputs safe because the scan is stalled. If so, the scan's
-    /// facts about these outputs are out of date. The result is also true if the scan is stalled
-    /// but the device's own thread is delayed and has not reacted yet.
+    /// Whether the device of this name makes its outputs safe because of a stall. If so, the scan's
+    /// facts about these outputs are out of date. During a stall the result is true even if the
+    /// thread of the device has not reacted yet.
     pub(in crate::daemon) fn makes_safe(&self, name: &str, is_stalled: bool) -> bool {
         let watchdog = self.monitors.get(name).map(Monitor::watchdog);
         watchdog.is_some_and(|it| (is_stalled || it.is_tripped()) && it.outputs() > 0)
@@ -101,8 +102,8 @@ impl Devices {
                 tracing::error!(
                     device = name,
                     outputs,
-                    "device {name}: no cycle for longer than scan.stall; its outputs that have a \
-                     safe value, {outputs}, are made safe"
+                    "device {name}: the scan has made no cycle for longer than scan.stall; outputs \
+                     that are made safe: {outputs}"
                 );
             }
             if !is_tripped && (*was_tripped || trips > *logged) {
@@ -118,8 +119,8 @@ impl Devices {
         self.monitors.values().all(|monitor| monitor.watchdog().unsafe_outputs() == 0)
     }
 
-    /// Returns a text that lists the outputs which are not confirmed as safe. Simulated devices are
-    /// not in the text: they run in the scan's thread and are stalled with the scan.
+    /// Returns a text with the number of unconfirmed safe outputs of each device. The text does not
+    /// include simulated devices: they run in the scan's thread and are stalled with the scan.
     pub(in crate::daemon) fn safety(&self) -> String {
         let missing = |(name, monitor): (&String, &Monitor)| {
             let outputs = monitor.watchdog().unsafe_outputs();
@@ -127,14 +128,13 @@ impl Devices {
         };
         let missing: Vec<_> = self.monitors.iter().filter_map(missing).collect();
         match missing.is_empty() {
-            true => "all devices that have a thread of their own have confirmed their safe outputs"
-                .into(),
+            true => "all devices with a separate thread have confirmed their safe outputs".into(),
             false => format!("safe outputs are UNCONFIRMED: {}", missing.join(", ")),
         }
     }
 
-    /// Ends the time for which outputs may stay at their last values during a stall. The devices
-    /// make these outputs safe now.
+    /// Orders all devices to make their outputs safe now. During a stall, some outputs may
+    /// otherwise stay at their last values for a configured time.
     pub(in crate::daemon) fn make_safe_now(&self) {
         self.monitors.values().for_each(|monitor| monitor.watchdog().make_safe_now());
     }
@@ -143,9 +143,10 @@ impl Devices {
     /// devices. While the scan is stalled, the values stay the same and carry the mark
     /// `is_stalled`.
     pub(in crate::daemon) fn show(&mut self, news: &Snapshot, is_stalled: bool) {
-        // The daemon itself has one receiver, so a larger count means that a device watches.
+        // The daemon itself has one receiver. If the count is larger, at least one device gets the
+        // values.
         let is_watched = self.shown.receiver_count() > 1;
-        // A stall is shown at once, without waiting for [`PACE`].
+        // The devices get the mark of a stall at once, without the pause [`PACE`].
         if is_stalled && is_watched && !self.shown.borrow().is_stalled {
             self.shown.send_modify(|export| Arc::make_mut(export).is_stalled = true);
         }

@@ -1,12 +1,13 @@
-//! Forces: which operator ordered each force, for how long and why.
+//! The daemon's records of forces. A record has the owner of a force, the reason, and the time of
+//! the order.
 //!
 //! ```text
 //!   order ──▶ `ordered` ── the scan obeys ──▶ `noted` ──┬── order to end it ──▶ receipt
-//!                │                                      └── its time is over ──▶ receipt
+//!                │                                      └── its time has passed ──▶ receipt
 //!                └── the scan refuses ──▶ forgotten
 //! ```
-//! The scan has the forced values, and it ends each force on time. This file compares the scan's
-//! snapshots with the operators' orders, to find out which forces have ended. All forces end when
+//! The scan has the forced values, and ends each force when its time has passed. This file compares
+//! the scan's snapshots with the records, to find out which forces have ended. All forces end when
 //! the daemon ends. `audit.rs` writes the receipts. `process/overlay.rs` puts forced values over
 //! the values of devices and programs.
 
@@ -35,8 +36,8 @@ pub(in crate::daemon) struct Forces {
     noted: BTreeMap<PointId, Noted>,
     /// The orders to force or unforce that the scan has not answered yet, by ticket.
     ordered: BTreeMap<u64, Change>,
-    /// The forces that an order to end all forces has ended: the point and the value of each.
-    /// `audit.rs` will record them.
+    /// The forces that an order to end all forces has ended: the point and the value of each force.
+    /// The code in `audit.rs` takes this list and records each force.
     ended: Vec<(String, String)>,
 }
 
@@ -52,8 +53,8 @@ enum Change {
 /// The daemon's record of one force.
 #[derive(Debug)]
 struct Noted {
-    /// The name of the point. The record needs its own copy, because a reload may remove the point
-    /// before the force ends.
+    /// The name of the point. The record needs a copy of the name, because a reload may remove the
+    /// point before the force ends.
     name: String,
     /// The forced value as text, in the unit of the point.
     value: String,
@@ -63,8 +64,8 @@ struct Noted {
     reason: String,
     /// The time when the force was ordered, on the wall clock.
     since: SystemTime,
-    /// The cycle of the newest snapshot when the scan took the force over. A snapshot that lacks
-    /// the force proves its end only if the snapshot is two cycles newer.
+    /// The cycle of the newest snapshot when the scan took over the force. A snapshot without the
+    /// force proves the end of the force only if the snapshot is at least two cycles newer.
     cycle: u64,
 }
 
@@ -124,7 +125,7 @@ impl Field {
             (None, Some(_)) => return invalid("expected for_ms or forever, found both".into()),
             (None, None) => None,
             (Some(time), _) if time.is_zero() || time > MAX_FORCE => {
-                return invalid("for_ms: expected at most 7 days, or forever".into());
+                return invalid("for_ms: expected 1 ms to 7 days, or forever".into());
             }
             (Some(time), _) => Some(MonotonicClock.now() + time),
         };
@@ -160,8 +161,8 @@ impl Field {
         self.forces.ordered.extend(ticket.map(|ticket| (ticket, Change::Unforce(point))));
     }
 
-    /// Handles the scan's answer to an order. An answer to an order that is not about forces has no
-    /// effect here.
+    /// Handles the scan's answer to an order. If the order is not about forces, the function does
+    /// nothing.
     pub(in crate::daemon) fn force_answered(
         &mut self,
         ticket: u64,
@@ -185,7 +186,7 @@ impl Field {
 
     /// Returns the forces, in the sequence in which they were ordered.
     pub(in crate::daemon) fn forces(&self, link: &mut ScanLink) -> Reply {
-        // During a stall the devices have safe or old values, so no force counts as active.
+        // During a stall the devices have safe or old values, so no force is active.
         let (now, stands) = (link.present(), link.stall.is_on());
         let news = link.news();
         let view = |force: &Force| {
@@ -207,8 +208,8 @@ impl Field {
         Ok(Response::Forces(news.forces.iter().filter_map(view).collect()))
     }
 
-    /// Removes and returns the forces that orders to end all forces have ended since the last call.
-    /// Each entry is the point and the value.
+    /// Removes and returns the forces that were ended by an order to end all forces. Each entry is
+    /// the point and the value.
     pub(in crate::daemon) fn ended_by_order(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.forces.ended)
     }
@@ -220,7 +221,8 @@ impl Field {
         all.map(|noted| (noted.name, noted.owner)).collect()
     }
 
-    /// Removes and returns the forces whose time is over. Each entry is the point and the owner.
+    /// Removes and returns the forces that have ended without an order: their time has passed, or a
+    /// reload has removed their point. Each entry is the point and the owner.
     pub(in crate::daemon) fn forces_over(&mut self, link: &mut ScanLink) -> Vec<(String, String)> {
         let mut over = Vec::new();
         let news = link.news();

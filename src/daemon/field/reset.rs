@@ -1,5 +1,5 @@
-//! The reset of variables to their initial values. There are two orders for it: `reset --retain`
-//! resets the retained variables, and `restart --cold` resets all variables.
+//! The reset of variables to their initial values. The order `reset --retain` resets the retained
+//! variables. The order `restart --cold` resets all variables.
 //!
 //! ```text
 //!  restart --cold                no program in the scan          obeyed
@@ -10,12 +10,12 @@
 //! ```
 //! Only one reset runs at a time.
 //!
-//! - A cold restart waits until no program is in the scan. A program that is still polled would
+//! - A cold restart waits until no program is in the scan, because a program in the scan would
 //!   overwrite the initial values.
 //! - The programs return only after the initial values are on the disk. Otherwise a power cut could
 //!   bring the old values back.
-//! - All stages before the disk together end within [`LIMIT`]. If the disk does not answer, the
-//!   programs return after [`PATIENCE`].
+//! - The stages before `Blocked` together have the time limit [`LIMIT`]. After that, if the disk
+//!   does not answer, the programs return after [`PATIENCE`].
 //!
 //! The writing itself is in `retain.rs`.
 
@@ -34,7 +34,7 @@ use crate::process::variable::Variable;
 use crate::scan::{MAX_ORDERS, Order};
 use crate::supervisor::Want;
 
-/// The time limit for all stages before the disk together. The scan removes one program per cycle,
+/// The time limit for all stages before `Blocked` together. The scan removes one program per cycle,
 /// so the limit is enough for a full plugin folder at a period of 100 ms. The server of the control
 /// socket waits 30 s for the answer, so this limit must be shorter.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -47,7 +47,7 @@ pub(in crate::daemon) struct Reset {
     is_cold: bool,
     /// The present stage of the reset.
     stage: Stage,
-    /// The time when [`LIMIT`] ends, for the stages before the disk.
+    /// The time when [`LIMIT`] ends. The limit is for the stages before `Blocked`.
     until: Instant,
     /// The time when the reset began to wait for the disk; `None` before that.
     disk_since: Option<Instant>,
@@ -59,7 +59,7 @@ pub(in crate::daemon) struct Reset {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
     /// The programs are leaving the scan. `empty_in` is the first cycle in which no program was in
-    /// the scan or in the queue to the scan.
+    /// the scan and no order was in the queue to the scan.
     Emptying { empty_in: Option<u64> },
     /// The order with the initial values can be sent to the scan.
     Ready,
@@ -75,7 +75,7 @@ enum Stage {
 }
 
 impl Stage {
-    /// Whether the stage waits for the disk. The limit of such a stage is [`PATIENCE`], not
+    /// Whether the stage waits for the disk. The time limit of such a stage is [`PATIENCE`], not
     /// [`LIMIT`].
     fn is_at_the_disk(self) -> bool {
         matches!(self, Self::Blocked | Self::Saving)
@@ -86,17 +86,17 @@ impl Stage {
     fn words(self, after: Duration) -> String {
         let why = match self {
             Self::Emptying { .. } => "programs are still in the scan",
-            Self::Ready => "the scan takes no orders",
+            Self::Ready => "the scan accepts no orders",
             Self::Ordered(_) | Self::Written(_) => "the scan has not written the values",
             Self::Blocked | Self::Saving => {
                 return format!(
-                    "the variables have their initial values, but the disk has not taken them for \
-                     {after:?}: until it does, a power cut may bring the old ones back; see \
-                     `camshaft status`"
+                    "the variables have their initial values, but the disk has not stored these \
+                     values within {after:?}: until the disk has stored them, a power cut may \
+                     bring the old values back; see `camshaft status`"
                 );
             }
         };
-        format!("given up after {after:?}: {why}; see `camshaft status`")
+        format!("the reset was given up after {after:?}: {why}; see `camshaft status`")
     }
 }
 
@@ -125,7 +125,7 @@ impl Field {
         let running = plugins.supervisor.plugins().filter(|(_, view)| view.want == Want::Run);
         let names: Vec<_> = running.map(|(name, _)| name.to_owned()).collect();
         if self.begin(true, Stage::Emptying { empty_in: None }, reply, link) {
-            tracing::warn!("cold restart: programs leave, outputs go safe");
+            tracing::warn!("cold restart: the programs leave the scan, the outputs become safe");
             names.iter().for_each(|name| plugins.park(name));
         }
     }
@@ -154,7 +154,8 @@ impl Field {
         plugins: &mut Plugins,
     ) {
         let is_ours = |reset: &&mut Reset| reset.stage == Stage::Ordered(ticket);
-        // Another ticket belongs to an order of an operator, or to a reset that was abandoned.
+        // If the ticket is another one, it belongs to an order of an operator, or to a reset that
+        // was abandoned.
         let Some(reset) = self.reset.as_mut().filter(is_ours) else { return };
         match result {
             Ok(()) => reset.stage = Stage::Written(cycle),
@@ -179,7 +180,7 @@ impl Field {
                     Code::Internal,
                     format!(
                         "the variables have their initial values, but the files may still have \
-                         the old ones: {reason}; it is tried again every {:?}",
+                         the old values: {reason}; the daemon writes them again every {:?}",
                         config.fixed.retain.flush
                     ),
                 )),
@@ -246,8 +247,8 @@ impl Field {
             Stage::Emptying { empty_in } => {
                 let is_empty = is_empty && link.handle.orders.slots() == MAX_ORDERS;
                 match empty_in.filter(|_| is_empty) {
-                    // In the cycle `since` or in the next one, the scan may have taken a program
-                    // from the queue. A snapshot that is two cycles newer shows such a program.
+                    // In the cycle `since` or in the next cycle, the scan may have taken a program
+                    // from the queue. The snapshot of the cycle after that shows such a program.
                     Some(since) if cycle > since + 1 => Some(Stage::Ready),
                     Some(since) => Some(Stage::Emptying { empty_in: Some(since) }),
                     None => Some(Stage::Emptying { empty_in: is_empty.then_some(cycle) }),
@@ -259,8 +260,8 @@ impl Field {
                     true => Order::ResetVariables { ticket, values },
                     false => Order::SetVariables { ticket, values },
                 };
-                // No order is sent during a stall. The scan would carry it out later, after this
-                // reset was abandoned.
+                // During a stall the function sends no order, because the scan could carry out the
+                // order after this reset was abandoned.
                 let takes_orders = link.takes_orders().is_ok();
                 let is_ordered = takes_orders && link.handle.orders.push(order).is_ok();
                 Some(if is_ordered { Stage::Ordered(ticket) } else { Stage::Ready })
@@ -281,9 +282,9 @@ impl Field {
     /// the retained variables. A cold restart writes every declared variable, and it also deletes
     /// the variables that only programs have created.
     ///
-    /// The scan writes all values or none. The scan cannot refuse any of these values. Each
-    /// declared variable exists since the start or since a reload. A declared variable is never
-    /// removed, and its type never changes.
+    /// The scan writes either all values or no value. It has no reason to refuse one of these
+    /// values: each declared variable exists since the start or a reload, is never removed, and
+    /// never changes its type.
     fn initial_values(&mut self, config: &Config) -> Vec<(String, Variable)> {
         if !self.is_emptying() {
             return self.retain.initial().to_vec();

@@ -1,14 +1,15 @@
-//! Retained variables: the daemon restores them at the start, writes them to the disk when they
-//! have changed, and writes them once more at the stop.
+//! Retained variables: the daemon restores the values at the start, writes changed values to the
+//! disk, and writes the last values at the stop.
 //!
 //! ```text
 //!   snapshot ── changed() ──▶ write() ──▶ a thread ──▶ two files, the older one first
 //!                                           │ Written
 //!   disk, failing ◀── has_written() ◀── collect()
 //! ```
-//! All values of one write come from one snapshot, so from one cycle. A separate thread does one
-//! write at a time, because the disk may block. The scan and the main loop never wait for the disk.
-//! The file format is in `src/retain.rs`; the reset by an operator is in `reset.rs`.
+//! All values of a write are from the same snapshot, and so from the same cycle. A separate thread
+//! makes each write, because the disk may block. Only one write runs at a time. The scan and the
+//! main loop never wait for the disk. The file format is in `src/retain.rs`; the reset by an
+//! operator is in `reset.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +28,13 @@ use crate::retain::{self, Found, OnCorrupt, OnReadonly, Store};
 use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 
-/// The time limit of the last write before the exit. A slow memory card needs less. A disk that
-/// hangs also costs one second for the record of the end, and one second for the journal. So this
-/// limit is less than half of the time that the process has for its end (`stop.rs`).
+/// The time limit of the last write before the exit. A slow memory card needs less. If the disk
+/// hangs, the record of the end and the journal need one second each. All three limits together are
+/// less than the time that the process has for its end (`LEAVE` in `stop.rs`).
 const LAST_WRITE: Duration = Duration::from_millis(1500);
 
-/// A write that takes longer than this time raises an alarm. The write may still succeed, because a
-/// worn memory card can block for seconds.
+/// If a write needs more than this time, the daemon reports that writes fail. The write may still
+/// succeed, because a worn memory card can block for seconds.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// The retained variables, and the state of their files.
@@ -41,7 +42,8 @@ const STALLED: Duration = Duration::from_secs(10);
 pub(in crate::daemon) struct Retain {
     /// The names and the initial values, in the order of the configuration.
     variables: Arc<[(String, Variable)]>,
-    /// The values from the files at the start. Variables that are no longer retained are left out.
+    /// The values from the files at the start, without the values of variables that are no longer
+    /// retained.
     restored: Vec<(String, Variable)>,
     /// The files. `None` if no variable is retained, or while a write uses the files.
     store: Option<Store>,
@@ -81,12 +83,12 @@ struct Written {
 }
 
 impl Retain {
-    /// Reads the files. If a variable is retained, there is a state directory: without one, the
-    /// start has already failed.
+    /// Reads the files. If a variable is retained, `folder` is not `None`, because without a state
+    /// directory the start has already failed.
     ///
     /// # Errors
-    /// No file is valid or no file can be written, and the configuration demands to refuse the
-    /// start.
+    /// No file is valid, or no file can be written, and the configuration refuses a start in this
+    /// case.
     pub(in crate::daemon) fn load(
         config: &Config,
         folder: Option<&Arc<Folder>>,
@@ -98,9 +100,9 @@ impl Retain {
         if let Some(trouble) = folder.trouble() {
             ensure!(
                 settings.on_readonly == OnReadonly::Start,
-                "state.dir: {} takes no writes ({trouble}), and retain.on_readonly is \"refuse\". \
-                 Repair the disk; or set on_readonly = \"start\" to run with the values that are \
-                 there and to lose what changes",
+                "state.dir: {} cannot be written ({trouble}), and retain.on_readonly is \
+                 \"refuse\". Repair the disk; or set on_readonly = \"start\" to run with the \
+                 stored values and to lose all changes of them",
                 folder.path().display()
             );
         }
@@ -115,8 +117,8 @@ impl Retain {
             let is_same = |((name, _), (other, _)): (&(String, _), &(String, _))| name == other;
             let is_whole = retain.restored.len() == retain.variables.len()
                 && retain.restored.iter().zip(retain.variables.iter()).all(is_same);
-            // If the folder is read-only, the values count as not written. For this reason each
-            // flush tries to write again.
+            // If the folder is read-only, `disk` stays `None`, so each flush tries to write the
+            // values.
             if is_whole && found.damaged.is_empty() && folder.trouble().is_none() {
                 retain.disk = Some(retain.restored.iter().map(|(_, value)| *value).collect());
             }
@@ -148,12 +150,12 @@ impl Retain {
         let damage = found.damaged.iter().map(damage).collect::<Vec<_>>().join("; ");
         let done = match &found.newest {
             Some((_, generation)) => {
-                format!("the values of write {} are used, they may be older", generation.number)
+                format!("the values of write {} are used, which may be older", generation.number)
             }
             None if on_corrupt == OnCorrupt::Refuse => bail!(
-                "no retained values are whole, and retain.on_corrupt is \"refuse\": {damage}. Put \
-                 a good copy there; or delete the file to start with the initial values; or set \
-                 on_corrupt = \"cold\""
+                "no file of retained values is valid, and retain.on_corrupt is \"refuse\": \
+                 {damage}. Restore a good copy of the file; or delete the file to start with the \
+                 initial values; or set on_corrupt = \"cold\""
             ),
             None => "cold start: the variables have their initial values".to_owned(),
         };
@@ -174,8 +176,8 @@ impl Retain {
                 Some((at, declared)) if declared == kind => fitting.push((at, name, value)),
                 Some((_, declared)) => tracing::warn!(
                     variable = name,
-                    "the retained value of {name} is dropped: it is of type {kind}, and the \
-                     variable is {declared} now"
+                    "the retained value of {name} is dropped: its type is {kind}, and the \
+                     variable now has type {declared}"
                 ),
                 None => tracing::warn!(
                     variable = name,
@@ -264,7 +266,7 @@ impl Retain {
         match writing.end.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => {
                 if writing.since.elapsed() > STALLED {
-                    self.fails(format!("the disk has not taken a write for {STALLED:?}"));
+                    self.fails(format!("the disk has not completed a write within {STALLED:?}"));
                 }
             }
             Ok(written) => self.ended(Some(written)),
@@ -283,13 +285,15 @@ impl Retain {
         failure.into_iter().for_each(|reason| self.fails(reason));
     }
 
-    /// Stores the result of a write. Returns the reason if the write has failed.
+    /// Stores the result of a write. If the write has failed, returns the reason.
     fn has_written(&mut self, written: Option<Written>) -> Option<String> {
         match written {
             Some(Written { store, values, result: Ok(()) }) => {
                 (self.store, self.disk) = (Some(store), Some(values));
                 if self.failing.take().is_some() {
-                    tracing::info!("retained values can be written again, and are on disk");
+                    tracing::info!(
+                        "retained values can be written again, and the disk has the newest values"
+                    );
                 }
                 None
             }
@@ -309,7 +313,7 @@ impl Retain {
         if self.failure() != Some(&reason) {
             tracing::error!(
                 reason,
-                "retained values cannot be written: {reason}; it is tried again"
+                "retained values cannot be written: {reason}; the daemon tries again"
             );
         }
         let since = self.failing.take().map_or_else(Instant::now, |(since, _)| since);
@@ -342,8 +346,8 @@ impl Retain {
         };
         if timeout(LAST_WRITE, work).await.is_err() {
             tracing::error!(
-                "the last retained values are not on disk: the disk did not take them within \
-                 {LAST_WRITE:?}; the next start uses the values of the write before"
+                "the last retained values are not on the disk: the disk did not store them \
+                 within {LAST_WRITE:?}; the next start uses the values of the previous write"
             );
         }
     }

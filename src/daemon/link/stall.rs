@@ -8,8 +8,8 @@
 //! A stall means that the scan has not moved to a new cycle for `scan.stall` or longer. Log lines
 //! call this state "the scan is stalled". A step of the scan is for example the poll of a program,
 //! or a call of a driver. This file only measures. The daemon's reaction to a stall is in
-//! `daemon/stall.rs`. `stall/force.rs` has the thread that ends the process if the main loop
-//! cannot. `stall/place.rs` reads from the kernel in which system call the scan's thread waits.
+//! `daemon/stall.rs`. `stall/force.rs` has the thread that kills the process if the main loop
+//! cannot end the process. `stall/place.rs` finds out where in the kernel the scan's thread waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +25,13 @@ mod place;
 
 use force::ForcedExit;
 
-/// The longest time that is counted for the pause between two checks. During a longer pause the
-/// whole process was stopped, so the pause proves nothing about the scan.
+/// The longest time that the measurement counts for the pause between two checks. If a pause is
+/// longer, the whole process was stopped during the pause, so the longer time proves nothing about
+/// the scan.
 const MOST_BETWEEN_LOOKS: Duration = TICK.saturating_mul(2);
 
-/// Measures how long a count has not changed. Only time in which the daemon checks the count
-/// regularly is measured.
+/// Measures for how long a count has not changed. The measurement includes only time in which the
+/// daemon checks the count regularly.
 #[derive(Debug)]
 struct Stillness {
     /// The count at the last check.
@@ -48,7 +49,7 @@ impl Stillness {
     }
 
     /// Compares the present count with the count of the last check. If the count is 0, the scan has
-    /// not begun yet, and no time is counted.
+    /// not begun yet, and the measured time is 0.
     fn update(&mut self, count: u64, now: Instant) {
         let passed = now.saturating_duration_since(self.looked_at).min(MOST_BETWEEN_LOOKS);
         self.looked_at = now;
@@ -66,12 +67,13 @@ pub(in crate::daemon) struct Stall {
     /// The step in which the scan was when the stall was detected, as text; `None` while the scan
     /// moves.
     doing: Option<String>,
-    /// The step in which the scan was when the stall was detected, for the quarantine. If the scan
-    /// is in another step later, the step in this field was not the cause of the stall.
+    /// The step in which the scan was when the stall was detected. If the scan is in another step
+    /// later, the step in this field was not the cause of the stall. The quarantine of the guilty
+    /// version depends on this field.
     found: Doing,
     /// The present step of the scan. The scan writes it, and the main loop reads it.
     position: Arc<Position>,
-    /// The thread that ends the process if the main loop cannot.
+    /// The handle to the thread that kills the process if the main loop cannot end the process.
     forced_exit: ForcedExit,
 }
 
@@ -83,8 +85,9 @@ impl Stall {
         Self { stillness, doing: None, found: Doing::Own, forced_exit, position }
     }
 
-    /// Checks whether the scan has moved, and logs the begin and the end of a stall. The pair has
-    /// the limits `scan.stall` and `scan.stall_exit`. `words` converts a step of the scan to text.
+    /// Checks whether the scan has moved, and logs the begin and the end of a stall. The second
+    /// argument has the limits `scan.stall` and `scan.stall_exit`. `words` converts a step of the
+    /// scan to text.
     pub(in crate::daemon) fn update(
         &mut self,
         cycle: u64,
@@ -100,7 +103,7 @@ impl Stall {
             self.doing = Some(doing);
             self.found = self.at();
         } else if !is_stalled && let Some(doing) = self.doing.take() {
-            tracing::warn!(cycle, "the scan moves again; it had stood, {doing}");
+            tracing::warn!(cycle, "the scan moves again; it was stalled, {doing}");
         }
     }
 
@@ -110,7 +113,8 @@ impl Stall {
     }
 
     /// Returns the cause of the stall. If the scan is still in the step in which the stall was
-    /// detected, this step is the cause. If not, the cause is [`Doing::Own`], the scan's own work.
+    /// detected, this step is the cause. Otherwise the result is [`Doing::Own`]: no version is
+    /// guilty.
     pub(in crate::daemon) fn cause(&self) -> Doing {
         if self.found == self.at() { self.found } else { Doing::Own }
     }
@@ -136,7 +140,7 @@ impl Stall {
     }
 
     /// Returns the facts of the stall for `camshaft status`; `None` while the scan moves. `safety`
-    /// returns a text about the outputs that are not confirmed as safe.
+    /// returns the text about safe outputs that the devices have confirmed or not confirmed.
     pub(in crate::daemon) fn view(
         &self,
         stall_exit: Duration,
@@ -182,7 +186,7 @@ mod tests {
         check(1, 120, 0);
         check(1, 140, 20);
         check(1, 170, 50);
-        // In this case the whole process was stopped for an hour.
+        // Before this check, the whole process was stopped for an hour.
         check(1, 3_600_170, 90);
         check(1, 3_600_190, 110);
         check(2, 3_600_210, 0);

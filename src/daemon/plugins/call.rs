@@ -5,9 +5,9 @@
 //!     ▲                                              │
 //!     └── answer, or "late" after `PATIENCE` ◀───────┘
 //! ```
-//! The loader and the orders of operators make these calls, and wait for the answer for a limited
-//! time. The caller decides which file is read or written. `patience.rs` implements the time limit
-//! of a call.
+//! The loader and the orders of operators make these calls, and wait a limited time for the answer.
+//! The caller decides which file is read or written. `patience.rs` implements the time limit of a
+//! call.
 
 use std::io;
 use std::path::PathBuf;
@@ -50,10 +50,9 @@ pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 pub(in crate::daemon) static RECOVERY: Purpose = Purpose::new();
 
 /// Runs `work` on files of this purpose, on one of its threads.
-///
-/// # Errors
-/// The errors of `work`. The error [is late](patience::is_late) if `work` takes longer than
-/// [`PATIENCE`], or if earlier calls without an answer block all threads.
+/// || # Errors
+/// The errors of `work`. Also an error that [is late](patience::is_late), if `work` takes longer
+/// than [`PATIENCE`] or earlier calls without an answer block all threads.
 pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     purpose: &Purpose,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -77,16 +76,16 @@ async fn within<T: Send + 'static>(
 /// The result of an order about a file.
 #[derive(Debug)]
 pub(in crate::daemon) enum Ended {
-    /// The order is done. If a later step has failed, for example the write of the folder to the
-    /// disk, a log line reports that a power cut may undo the order.
+    /// The order is done. If a later step fails, for example the write of the folder to the disk, a
+    /// log line reports that a power cut may undo the order.
     Done,
-    /// The order is not done, and it cannot be done later.
+    /// The order is not done, and the daemon will not do it later.
     NotDone(io::Error),
     /// The result is not known, because the file system has not answered the deciding call.
     Unknown(io::Error),
 }
 
-/// Writes a file into the plugin folder, if the folder is still the watched folder. Ends within
+/// Writes a file into the plugin folder, if the folder is still the watched folder. Waits at most
 /// [`PATIENCE`].
 pub(in crate::daemon) async fn put(
     (dir, home): (PathBuf, Arc<Home>),
@@ -98,20 +97,20 @@ pub(in crate::daemon) async fn put(
     carry_out(PATIENCE, &ORDERS.0, shown, work).await
 }
 
-/// Removes a file from the plugin folder. Ends within [`PATIENCE`].
+/// Removes a file from the plugin folder. Waits at most [`PATIENCE`].
 pub(in crate::daemon) async fn remove(file: PathBuf) -> Ended {
     let shown = file.display().to_string();
     let work = move |commit: &Commit| {
-        // If the file system does not answer, the thread waits in this call, before the file is
-        // removed.
+        // A file system that does not answer blocks this call. At this moment the removal has not
+        // begun, so the order can still be cancelled.
         std::fs::symlink_metadata(&file)?;
         commit.make(|| std::fs::remove_file(&file))
     };
     carry_out(PATIENCE, &ORDERS.0, shown, work).await
 }
 
-/// Executes an order. `work` gets the [`Commit`] and makes the one deciding step with it. More
-/// steps may follow in `work`.
+/// Executes an order. `work` gets the [`Commit`] and uses it for the one deciding step. More steps
+/// may follow in `work`.
 async fn carry_out(
     limit: Duration,
     places: &Places,
@@ -128,8 +127,8 @@ async fn carry_out(
             tracing::warn!(
                 file,
                 %error,
-                "{file} is in its place, but its folder may not be on the disk yet: {error}; until \
-                 it is, a power cut may bring back what was there before"
+                "the order for {file} is done, but its folder may not be on the disk yet: {error}; \
+                 until then, a power cut may undo the order"
             );
             Ended::Done
         }
@@ -153,8 +152,8 @@ mod tests {
         held.recv().map_err(io::Error::other)
     }
 
-    /// A defect of the past: the folder was not on the disk after 5 s, and the answer reported a
-    /// failed deploy, although the version ran.
+    /// A defect of the past: the disk had not stored the folder after 5 s, and the answer reported
+    /// a failed deploy, although the version ran.
     #[tokio::test]
     async fn what_is_done_has_not_failed() {
         let (_hold, held) = channel();
@@ -191,6 +190,6 @@ mod tests {
         });
         assert!(matches!(before_it.await, Ended::NotDone(_)));
         hold.send(()).unwrap();
-        assert!(!receiver.recv().unwrap(), "it was not done");
+        assert!(!receiver.recv().unwrap(), "the order was not done");
     }
 }

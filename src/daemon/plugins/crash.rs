@@ -2,8 +2,8 @@
 //! nor the scan waits for a disk.
 //!
 //! After a trap, the scan returns the whole program to the daemon. This file decides whether the
-//! program gets a report, because a program that traps again and again must not write to the disk
-//! without end. The content and the folder of a report are defined in `src/crash.rs`.
+//! daemon writes a report about the trap, because a program that traps again and again must not
+//! cause writes without end. `src/crash.rs` defines the content and the folder of a report.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,21 +22,21 @@ use crate::plugin::module::folder::reread;
 use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{ModuleHash, Trap};
 
-/// The time in which the same trap of the same module gets only one report. Under the restart
+/// The time in which the same trap of the same module causes only one report. Under the restart
 /// policy, a module may trap every 30 s, and all its reports would have the same content.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// The largest number of reports that are written in parallel. Each report that is being written
-/// needs memory for a program and a copy of the program's memory, up to 50 MB. If all programs of a
-/// plant fail together, the first reports show the reason.
+/// The largest number of reports that are written in parallel. During the write, each report needs
+/// memory for a program and a copy of the program's memory, up to 50 MB. If all programs of a plant
+/// fail together, the first reports show the reason.
 const MAX_UNDER_WAY: usize = 4;
 
 /// The threads that read modules for reports. If a file system does not answer, the report is
 /// written without the module, and the thread remains blocked.
 static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_UNDER_WAY));
 
-/// The largest number of traps that are stored for [`PAUSE`]. If the list is full, no further trap
-/// gets a report, because so many different traps need no more reports.
+/// The largest number of traps that are stored for [`PAUSE`]. If the list is full, no report is
+/// written for a new trap. The list already has enough different traps.
 const MAX_REMEMBERED: usize = 64;
 
 /// The key of a trap. Two traps with the same key are the same trap.
@@ -62,7 +62,7 @@ impl TrapKey {
     }
 }
 
-/// The crash reports that are written, and the reports that are being written.
+/// The crash reports that exist, and the reports that are being written.
 #[derive(Debug)]
 pub(in crate::daemon) struct Crashes {
     /// The folder of the reports, and its limits.
@@ -72,7 +72,7 @@ pub(in crate::daemon) struct Crashes {
     /// The traps that were reported, with the time of each report.
     reported: HashMap<TrapKey, Instant>,
     /// The reports that are being written: plugin, module and path. The thread sets the path after
-    /// the report is written.
+    /// it has written the report.
     writing: Vec<(String, ModuleHash, Arc<OnceLock<String>>)>,
     /// The path of the newest report of each plugin.
     newest: HashMap<String, String>,
@@ -95,8 +95,8 @@ impl Crashes {
         self.newest.get(name)
     }
 
-    /// Whether the trap gets a report now. After a report, the same trap gets no further report for
-    /// [`PAUSE`].
+    /// Whether the daemon must write a report of this trap now. After a report, the same trap
+    /// causes no further report for [`PAUSE`].
     fn is_news(&mut self, kind: TrapKey, now: Instant) -> bool {
         self.reported.retain(|_, at| now.duration_since(*at) < PAUSE);
         if self.reported.contains_key(&kind) || self.reported.len() == MAX_REMEMBERED {
@@ -161,8 +161,8 @@ impl Plugins {
         }
     }
 
-    /// Writes a report on a thread that may wait. Nothing is written if too many reports are being
-    /// written already, or if the trap got a report within [`PAUSE`].
+    /// Writes a report on a thread that may wait. The function writes no report if too many other
+    /// reports are being written, or if a report of the same trap is younger than [`PAUSE`].
     fn report(
         &mut self,
         about: About,
@@ -177,7 +177,7 @@ impl Plugins {
             let name = &about.plugin;
             tracing::info!(
                 plugin = &**name,
-                "{name}: no crash report: {MAX_UNDER_WAY} others are being written"
+                "{name}: no crash report: {MAX_UNDER_WAY} other reports are being written"
             );
             return;
         };
@@ -190,10 +190,11 @@ impl Plugins {
         self.crashes.writing.push((about.plugin.clone(), about.hash, Arc::clone(&place)));
         tokio::task::spawn_blocking(move || {
             let name = about.plugin.clone();
-            // The report data are taken first, because this step drops the instance. The drop frees
-            // the instance's part of `plugins.code`, for which the next instance may wait.
+            // This step makes the report data first and drops the instance. The drop frees the
+            // memory of the instance in `plugins.code`. The next instance may be waiting for this
+            // memory.
             let Some(post_mortem) = post_mortem() else { return };
-            // The file may have another version by now, so the report compares the hash. If the
+            // The file may already have another version, so the report compares the hash. If the
             // folder does not answer, the report is written without the module.
             let (path, most) = (about.path.clone(), about.limits.module_bytes);
             let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
@@ -206,7 +207,7 @@ impl Plugins {
                     tracing::warn!(
                         plugin = name,
                         %report,
-                        "{name}: its crash report is {report}; `camshaft replay` runs it again"
+                        "{name}: its crash report is {report}; `camshaft replay` repeats the trap"
                     );
                 }
                 Err(error) => {

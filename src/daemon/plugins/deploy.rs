@@ -4,12 +4,13 @@
 //!   bytes ──▶ quarantine? ──▶ check in a child process ──▶ put() ──▶ the file ──▶ answer
 //!                └────────────────┴──▶ refused; no file is written
 //! ```
-//! A module that cannot run is refused before a file is written. After the write, the watch of the
-//! folder finds the file, and the daemon handles it like any other file (`folder.rs`).
+//! A module that cannot run is refused before the file is written. After the write, the watch of
+//! the folder finds the file, and the daemon handles the file like any other file (`folder.rs`).
 //!
-//! The first two checks (the name and the folder) are made at once. The other steps run in a task,
-//! so the daemon's loop does not wait for the child process or the disk. If the check refuses the
-//! bytes, the refusal is recorded in the plugin's history, with the user who sent the bytes.
+//! The first two checks (of the name and of the folder) are made at once. The other steps run in a
+//! task, so the daemon's loop does not wait for the child process or the disk. If the check refuses
+//! the bytes, the daemon records the refusal in the plugin's history, with the user who sent the
+//! bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl Plugins {
         let under_way = self.folder.begin_deploy(&name);
         tokio::spawn(async move {
             let answer = deploy(&loader, folder, (name, module), &quarantined, who).await;
-            // From here on, other orders about this plugin are allowed again.
+            // From here on, the daemon accepts other orders about this plugin again.
             drop(under_way);
             let _ = reply.send(answer);
         });
@@ -74,7 +75,7 @@ async fn deploy(
     let checked = match quarantined.iter().find(|(of, _)| *of == hash) {
         Some((_, why)) => Err(Refusal::new(
             format!("these bytes are in quarantine: {why}"),
-            format!("deploy other bytes; `camshaft release {name}` gives these another chance"),
+            format!("deploy other bytes; `camshaft release {name}` allows these bytes again"),
         )),
         None => loader.compile_service.check(&module).await,
     };

@@ -2,13 +2,13 @@
 //! the orders of operators about its files.
 //!
 //! ```text
-//!   the watch's thread ── Change ──▶ folder_changed() ──┬──▶ supervisor: which file is there
+//!   the watch's thread ── Change ──▶ folder_changed() ──┬──▶ supervisor: the hash of the file
 //!                                                       ├──▶ roster: the bytes
 //!   an operator ── remove() ──▶ call.rs ──▶ the file    └──▶ record: the history
 //! ```
 //! If the folder is lost, the running programs continue. One log line and `camshaft status` report
-//! the loss. `plugin/module/folder.rs` watches the folder and decides when it counts as lost. The
-//! calls that wait for its files are in `call.rs`; a deploy is in `deploy.rs`.
+//! the loss. `plugin/module/folder.rs` watches the folder and decides when the folder is lost. The
+//! calls that wait for files of the folder are in `call.rs`; a deploy is in `deploy.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -37,7 +37,7 @@ pub(in crate::daemon) struct PluginFolder {
     pub(in crate::daemon) watch: Watch,
     /// The time when the daemon began to watch the folder.
     pub(in crate::daemon) since: Instant,
-    /// Reason why the folder is lost, as the watch has reported it.
+    /// Reason why the folder is lost, as the watch has reported it; `None` if it is not lost.
     lost: Option<Loss>,
     /// The problem while the folder's file system does not answer in time; otherwise `None`.
     late: Option<Loss>,
@@ -46,7 +46,7 @@ pub(in crate::daemon) struct PluginFolder {
     /// Files that cannot be a plugin because of their names, each with the reason.
     ignored: BTreeMap<String, String>,
     /// Whether the daemon accepts that the folder is empty. True if the folder has had a plugin
-    /// since the start, or if the operator has confirmed that the folder is empty.
+    /// since the start, or if the operator has confirmed the present folder.
     is_believed: bool,
     /// Whether the log has already reported that the folder is empty.
     pub(in crate::daemon) is_told_empty: bool,
@@ -85,7 +85,7 @@ impl PluginFolder {
         let is_it = |(of, deploy): &(String, Weak<()>)| of == name && deploy.strong_count() > 0;
         match self.deploys.iter().any(is_it) {
             true => {
-                let message = format!("a deploy of {name} is under way; try again when it is over");
+                let message = format!("a deploy of {name} is under way; try again after its end");
                 Err(Failure::new(Code::Busy, message))
             }
             false => Ok(()),
@@ -102,20 +102,20 @@ impl PluginFolder {
         self.ignored.iter().map(|(name, why)| format!("{name} is ignored: {why}")).collect()
     }
 
-    /// Returns the number of files that the daemon does not read, as text; `None` if it reads all
-    /// files.
+    /// A file system that does not answer blocks this call. At this moment the removal has not
+    /// begun, so the order can still be cancelled.
     pub(in crate::daemon) fn overlooked(&self) -> Option<String> {
         (self.overlooked.files > 0).then(|| self.overlooked.to_string())
     }
 
-    /// Whether an empty folder may be an empty mount point. In an empty mount point, the file
-    /// system with the files is not mounted, and no file was removed.
+    /// Whether the folder may be an empty mount point. In this case, no file was removed, but the
+    /// file system with the files is not mounted.
     pub(in crate::daemon) fn is_in_doubt(&self, files: &BTreeSet<String>) -> bool {
         files.is_empty() && !self.is_believed
     }
 
-    /// Accepts the folder in its present state, by order of the operator. The folder may be empty,
-    /// or it may have replaced the watched folder.
+    /// Accepts the folder in its present state, because the operator has ordered it. The folder may
+    /// be empty, or it may have replaced the watched folder.
     pub(in crate::daemon) fn accept(&mut self) {
         // A folder that was never read is not accepted.
         self.is_believed |= self.watch.names().is_some() || self.is_exchanged();
@@ -130,7 +130,7 @@ impl PluginFolder {
     }
 
     /// Refuses an order at once if the folder does not answer, because the order would only wait.
-    /// If the folder is only slow, the order is tried.
+    /// If the folder is only slow, the daemon tries the order.
     pub(in crate::daemon) fn answers(&self) -> Result<(), Failure> {
         match &self.late {
             Some(silent @ Loss::Silent) => {
@@ -141,14 +141,14 @@ impl PluginFolder {
     }
 
     /// Refuses at once an order to write a file, if another folder has replaced the watched folder.
-    /// A file in the new folder would make the watch stop all other plugins.
+    /// If the order wrote a file into the new folder, the watch would stop all other plugins.
     pub(in crate::daemon) fn takes_files(&self) -> Result<(), Failure> {
         self.answers()?;
         match self.is_exchanged() {
             true => {
                 let message = format!(
-                    "the plugin folder {}; a file put there by this order would stop all plugins \
-                     that still run from the folder before",
+                    "the plugin folder {}; with a file from this order in the new folder, the \
+                     daemon would stop all plugins of the previous folder",
                     Loss::Exchanged
                 );
                 Err(Failure::new(Code::Refused, message))
@@ -168,8 +168,8 @@ impl Plugins {
         link: &mut ScanLink,
     ) {
         match without_strangers(change) {
-            // A readable file: the supervisor gets its hash, and the roster stores its bytes for
-            // the loader.
+            // A readable file: the supervisor gets the file's hash, and the roster stores the
+            // file's bytes for the loader.
             Change::Present { name, hash, bytes, detected, path } => {
                 self.folder.ignored.remove(&*name);
                 self.folder.is_believed = true;
@@ -195,7 +195,7 @@ impl Plugins {
             Change::Overlooked(overlooked) => {
                 let folder = config.fixed.plugins.dir.display();
                 if overlooked.files > 0 {
-                    tracing::warn!(%folder, "{folder} holds {overlooked}");
+                    tracing::warn!(%folder, "{folder} has {overlooked}");
                 }
                 self.folder.overlooked = overlooked;
             }
@@ -228,12 +228,12 @@ impl Plugins {
     /// Handles the removal of a plugin's file.
     fn file_is_gone(&mut self, name: &str, link: &mut ScanLink) {
         self.folder.ignored.remove(name);
-        // If the supervisor does not know the name, no plugin is removed.
+        // If the supervisor does not know the name, there is no plugin to remove.
         let _ = self.supervisor.folder(name, None);
-        // A swap that was done before the removal is recorded before the removal.
+        // A swap before the removal is recorded before the removal.
         self.settle_swaps(link);
         self.record.removed(name);
-        tracing::info!(plugin = name, "{name}: its file is gone");
+        tracing::info!(plugin = name, "{name}: its file was removed");
     }
 
     /// Checks whether the folder's file system answers in time, and logs each change.
@@ -327,8 +327,8 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Refuses a file that does not begin like a module, and drops its hash. The file may be a link to
-/// a secret file that only the daemon can read. From a visible hash, a user could guess a short
-/// secret.
+/// a secret file that only the daemon can read. If the hash were visible, a user could guess a
+/// short secret from the hash.
 fn without_strangers(change: Change) -> Change {
     let refusal = match &change {
         Change::Present { bytes, .. } => check::stranger(bytes),

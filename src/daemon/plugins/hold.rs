@@ -2,7 +2,7 @@
 //! the plugin's history.
 //!
 //! This file decides nothing: the supervisor decides the effect of an order
-//! (`supervisor/plugin.rs`). The text of a line in the history is in `control/receipt.rs`.
+//! (`supervisor/plugin.rs`). `control/receipt.rs` has the text of a line in the history.
 
 use super::Plugins;
 use crate::control::{By, Code, Failure, Who};
@@ -21,7 +21,7 @@ impl Plugins {
         who: Option<Who>,
         link: &mut ScanLink,
     ) -> Result<(), Failure> {
-        // A swap that was done before the order is recorded before the order.
+        // A swap before the order is recorded before the order.
         self.settle_swaps(link);
         self.known(name)?;
         self.supervisor.hold(name).map_err(refused)?;
@@ -43,7 +43,7 @@ impl Plugins {
         is_emptying: bool,
     ) -> Result<(), Failure> {
         if is_emptying {
-            let message = "a cold restart is under way; try again when it is over";
+            let message = "a cold restart is under way; try again after its end";
             return Err(Failure::new(Code::Busy, message));
         }
         // A module may be in quarantine although its file and its plugin are removed.

@@ -4,8 +4,8 @@
 //! The scan decides which programs have a bad required input (`requires` in the configuration).
 //! This file only logs these programs.
 //!
-//! An example of a line: `tank requires level, which is bad: its outputs are safe until it is
-//! back`.
+//! An example of a line: `tank requires level, which is bad: the outputs of tank are safe until
+//! this input is good again`.
 
 use super::Plugins;
 use crate::config::Config;
@@ -29,21 +29,22 @@ impl Plugins {
                 let bad: Vec<_> =
                     bad.filter_map(|id| Some(&*config.live.points.get(*id)?.name)).collect();
                 let (are, back) = match bad.len() {
-                    1 => ("is", "it is back"),
-                    _ => ("are", "they are back"),
+                    1 => ("is", "this input is good"),
+                    _ => ("are", "these inputs are good"),
                 };
                 let bad = bad.join(", ");
                 tracing::error!(
                     plugin = &**name,
                     bad,
-                    "{name} requires {bad}, which {are} bad: its outputs are safe until {back}"
+                    "{name} requires {bad}, which {are} bad: the outputs of {name} are safe until \
+                     {back} again"
                 );
                 logged.insert(name.clone());
             } else if !fact.degraded && before {
                 tracing::info!(
                     plugin = &**name,
-                    "{name}: all required inputs are good again; its outputs have the values of the \
-                     program again"
+                    "{name}: all required inputs are good again; its outputs have the values of \
+                     the program again"
                 );
                 logged.remove(name);
             }

@@ -1,9 +1,10 @@
 //! The log lines about programs: the lines that programs write, their refused calls, and their
 //! swaps.
 //!
-//! The message of each line is complete without the fields; the fields repeat the facts for other
-//! programs. Lines about the supervisor's events are in `verdict.rs`, warnings about unusual
-//! properties of a module in `note.rs`, and lines about owners of outputs in `owner.rs`.
+//! The message of each line is complete without the fields. The fields repeat the facts in a form
+//! that other programs can read. Lines about the supervisor's events are in `verdict.rs`, warnings
+//! about unusual properties of a module in `note.rs`, and lines about owners of outputs in
+//! `owner.rs`.
 //!
 //! An example of a line: `tank took over in cycle 4711: detect 3.1 ms, compile 210.0 ms, prepare
 //! 1.2 ms, boundary 8.4 ms, missed cycles 0`.
@@ -43,7 +44,7 @@ impl Plugins {
                     plugin = &**name,
                     cycle,
                     lines,
-                    "{name}: {} dropped, over plugins.log_rate",
+                    "{name}: {} dropped, because of the limit plugins.log_rate",
                     counted(*lines, "log line")
                 );
             }
@@ -52,13 +53,13 @@ impl Plugins {
                 plugin = &**name,
                 cycle,
                 "{name}: more than {MAX_ENTRIES} kinds and names of calls were refused; further \
-                 ones are only counted"
+                 refused calls are only counted"
             ),
             Message::OthersRefused { is_denial: false } => tracing::info!(
                 plugin = &**name,
                 cycle,
                 "{name}: more than {MAX_ENTRIES} requested variables do not exist yet; \
-                 further ones are only counted"
+                 further variables are only counted"
             ),
         }
     }
@@ -106,8 +107,8 @@ impl Plugins {
                 )
             };
         }
-        // A denial is a warning. A missing variable is only information, because the variable may
-        // appear later.
+        // A refusal for lack of a right is a warning. A missing variable is only information,
+        // because the variable may be created later.
         match refused.is_denial() {
             true => event!(warn),
             false => event!(info),
@@ -119,9 +120,9 @@ impl Plugins {
 ///
 /// The durations are the steps of the swap, in this order:
 /// - detect: from the first sign of the new file until its bytes were read,
-/// - compile: until the machine code exists, from the cache or from a compilation,
-/// - prepare: until an instance exists and its `init` has returned,
-/// - boundary: from the order to the scan until the cycle in which the program took its seat.
+/// - compile: from then until the machine code exists, from the cache or from a compilation,
+/// - prepare: from then until an instance exists and its `init` has returned,
+/// - boundary: from the order to the scan until the cycle in which the program got its seat.
 pub(in crate::daemon) fn took_over(name: &str, swap: SwapView, cycle: u64) {
     let SwapView { detect_us, compile_us, prepare_us, boundary_us, .. } = swap;
     let SwapView { missed_cycles, cached, .. } = swap;
@@ -147,7 +148,7 @@ pub(in crate::daemon) fn took_over(name: &str, swap: SwapView, cycle: u64) {
 /// Logs that a file is not accepted as a plugin, with the reason and the remedy.
 pub(in crate::daemon) fn refused(name: &str, path: &dyn std::fmt::Display, refusal: &Refusal) {
     let Refusal { reason, remedy, .. } = refusal;
-    tracing::warn!(plugin = name, %path, reason, "{path} is not taken: {reason}; {remedy}");
+    tracing::warn!(plugin = name, %path, reason, "{path} is not accepted: {reason}; {remedy}");
 }
 
 /// Converts microseconds into a text in milliseconds.

@@ -4,10 +4,10 @@
 //!        read           compile, or cache          prepare           if wanted
 //!  Away ──────▶ Bytes ────────────────────▶ Compiled ───────▶ program ─────────▶ shadow run
 //! ```
-//! A child process compiles, and a thread prepares. Only the loader's tasks wait for both, so the
-//! daemon's loop is not delayed. The number of parallel compilations and preparations is limited.
-//! So a slow module delays other modules only if several modules are slow. `recall.rs` lists the
-//! places where the bytes of a module may be stored.
+//! A child process compiles, and a thread prepares. Only the loader's tasks wait for the process
+//! and the thread, so the daemon's loop is not delayed. The number of parallel compilations and
+//! preparations is limited. One slow module does not delay other modules; several slow modules
+//! together may. `recall.rs` lists the places where the bytes of a module may be stored.
 
 use std::io;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ use crate::plugin::{Generation, ModuleHash, Refusal};
 use crate::process::line::Line;
 use crate::process::world::World;
 
-/// The largest number of parallel compilations. If one is very slow, another can still run.
+/// The largest number of parallel compilations. If one compilation is very slow, another can run.
 const MAX_COMPILING: usize = 2;
 
 /// The largest number of parallel preparations. Most preparations take a millisecond, but a program
@@ -44,8 +44,8 @@ const MAX_PREPARING: usize = 4;
 /// too busy to compare the new version with the running version.
 const MAX_ATTEMPTS: usize = 3;
 
-/// The code of a module, as far as it is in memory. An artifact may be much larger than the bytes,
-/// so it is dropped from memory as soon as the cache has stored it.
+/// The code of a module, if it is in memory. An artifact may be much larger than the bytes, so the
+/// artifact is dropped from memory as soon as the cache has stored it.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) enum Module {
     /// The bytes, as read from the folder.
@@ -53,7 +53,7 @@ pub(in crate::daemon) enum Module {
     /// The bytes, and the artifact that was compiled from them.
     Compiled(Arc<[u8]>, Artifact),
     /// No bytes in memory, because the module was refused or has not run since the start. The
-    /// loader reads the bytes from the first of these places that has them.
+    /// loader reads the bytes from the first of these places that has the bytes.
     Away(Vec<ModuleSource>),
 }
 
@@ -135,7 +135,7 @@ pub(in crate::daemon) struct Loaded {
     pub(in crate::daemon) prepare: Duration,
 }
 
-/// Starts the preparations and limits their number.
+/// Starts the preparations and limits the number that run in parallel.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Loader {
     pub(in crate::daemon) compile_service: Arc<CompileService>,
@@ -163,8 +163,8 @@ impl Loader {
         }
     }
 
-    /// Prepares a program in a task of its own; the result is an [`Event::Loaded`]. If `is_tried`
-    /// is true, the program first polls in the shadow of the running version.
+    /// Prepares a program in a separate task; the result is an [`Event::Loaded`]. If `is_tried` is
+    /// true, the program first polls in the shadow of the running version.
     pub(in crate::daemon) fn load(
         &self,
         request: NewProgram,
@@ -257,7 +257,7 @@ impl Loader {
         world: Box<World>,
     ) -> ShadowOutcome {
         let _permit = self.trying.acquire().await;
-        // The task owns `wanted`. When the task ends, the shadow run detects the drop and ends too.
+        // The task owns `wanted`. The shadow run ends when the task has ended and dropped `wanted`.
         let wanted = Arc::new(());
         let (loader, wants) = (self.clone(), Arc::downgrade(&wanted));
         let work = move || {
@@ -353,16 +353,16 @@ async fn fetch(
         };
         match found {
             Ok(bytes) => return Ok(bytes),
-            // The bytes count as lost only if every place has lost them. A place that does not
-            // answer at present may still have them.
+            // The bytes are lost only if every place has lost them. A place that does not answer
+            // now may still have the bytes.
             Err(why) => refusal = Refusal { is_lost: refusal.is_lost && why.is_lost, ..why },
         }
     }
     Err(refusal)
 }
 
-/// Reads the file of a module again. If the file has other bytes by now, it is another module,
-/// which the watch of the folder reports separately.
+/// Reads the file of a module again. If the file has other bytes now, it is another module, which
+/// the watch of the folder reports separately.
 async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
     match in_time(&READING, move || folder::reread(&path, most)).await {
@@ -388,8 +388,8 @@ async fn read_kept(
         Err(error) => {
             let reason = format!("the kept version {hash} cannot be read: {error}");
             let refusal = Refusal::new(reason, "deploy its file again");
-            // An earlier daemon under another user may have stored the version. This daemon never
-            // gets the right to read such a version.
+            // An earlier daemon that ran as another user may have stored the version. This daemon
+            // can never read such a version.
             Err(match error.kind() {
                 io::ErrorKind::PermissionDenied => refusal.of_lost_bytes(),
                 _ => unread(refusal, &error),
@@ -398,7 +398,7 @@ async fn read_kept(
     }
 }
 
-/// Marks the refusal: either the bytes are lost, or they cannot be read at present.
+/// Records in the refusal whether the bytes are lost, or only cannot be read at present.
 fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
     use io::ErrorKind::{FileTooLarge, InvalidData, NotFound};
     match error.kind() {
@@ -422,14 +422,14 @@ mod tests {
         let kept = std::fs::read_dir(dir.path().join("tank")).unwrap().next().unwrap().unwrap();
         let file = std::fs::File::options().write(true).open(kept.path()).unwrap();
         file.set_len(1 << 30).unwrap();
-        assert!(is_lost(versions.read("tank", hash).unwrap_err()), "it has grown");
+        assert!(is_lost(versions.read("tank", hash).unwrap_err()), "the stored file is too long");
         assert!(!is_lost(crate::patience::late("no answer")));
         assert!(!is_lost(io::Error::from_raw_os_error(nix::libc::EMFILE)));
     }
 
     /// A defect of the past: the file had new bytes, and the loader did not search the stored
-    /// versions for the old bytes. A damaged stored version must also not prevent a read of the
-    /// file.
+    /// versions for the old bytes. The test also checks that the loader reads the file if the
+    /// stored version is damaged.
     #[tokio::test]
     async fn a_module_is_read_from_wherever_it_is() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! Log lines about the owners of outputs: a program takes over an output from another program, or
 //! an output has no owner any more.
 //!
-//! The scan decides which program owns an output (`process/overlay.rs`); this file only logs it.
-//! The owners in the status are in `refused.rs` and `daemon/view.rs`.
+//! The scan decides which program owns an output (`process/overlay.rs`); this file only logs the
+//! owner. The owners for `camshaft status` are in `refused.rs` and `daemon/view.rs`.
 //!
 //! Examples of lines: `valve is now owned by tank (was pump)`, and `valve has no owner now (was
 //! pump, which may not write it any more); it is safe`.
@@ -38,10 +38,10 @@ impl Owners {
 
 /// The largest number of lines about owners in [`OWNERS_PAUSE`]. The limit is for two programs that
 /// take all outputs from each other without end. A change over the limit is logged later, if the
-/// output still has the new owner then.
+/// output still has the new owner at that time.
 const OWNERS_LINES: usize = 10;
 
-/// Returns a text about the value of an output that has no owner any more.
+/// Returns a text about the value of an output that no program owns any more.
 fn without_owner(point: &Point) -> String {
     match (point.safe, point.hold_for) {
         (Safe::Hold, _) => "it keeps its value, because its `safe` is \"hold\"".into(),
@@ -73,8 +73,9 @@ impl Plugins {
         for (id, point) in news.points.iter() {
             let (seat, last) = (news.owners[id.index()], &mut owners.last[id.index()]);
             let (point, is_lost) = (&*point.name, &mut owners.lost[id.index()]);
-            // An output without an owner is logged one time, and only if its last owner is still
-            // polled. Otherwise a stopped program would also cause a line for each of its outputs.
+            // An output without an owner is logged one time, and only if the scan still polls the
+            // last owner. Otherwise a stopped program would also cause a line for each of its
+            // outputs.
             let Some(owner) = seat.and_then(|seat| self.roster.name(seat)) else {
                 let loser = last.as_deref().filter(|last| is_polled(last, &self.roster, news));
                 if let (Some(last), false, true) = (loser, *is_lost, lines < OWNERS_LINES) {
@@ -93,8 +94,7 @@ impl Plugins {
             *is_lost = false;
             match last {
                 Some(last) if last == owner => continue,
-                // `last` does not change without a log line, so the next call finds the change
-                // again.
+                // `last` changes only with a log line, so the next call finds the change again.
                 Some(_) if lines == OWNERS_LINES => continue,
                 Some(last) => {
                     lines += 1;

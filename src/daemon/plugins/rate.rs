@@ -25,8 +25,8 @@ pub(in crate::daemon) struct LineStore {
 impl LineStore {
     /// Whether the store has a line now.
     pub(in crate::daemon) fn has(&self, lines: Lines, now: Duration) -> bool {
-        // Each line moves `full_at` by `refill`. An empty store needs `full * refill` until it is
-        // full, so `full_at` must not be later than that.
+        // Each line moves `full_at` by `refill`. An empty store needs `full * refill` to be full,
+        // so `full_at` must not be later than `now + full * refill`.
         self.full_at.max(now) + lines.refill <= now + lines.full * lines.refill
     }
 

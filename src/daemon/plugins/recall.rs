@@ -2,10 +2,10 @@
 //! runs and after a start.
 //!
 //! The daemon stores which modules are in quarantine and which version runs, so that the next start
-//! knows both. If the file is refused after a start, the version that ran before runs again. If the
-//! version that ran before is in quarantine, a good stored version runs instead. A hold is not
-//! stored, because it is an order; the configuration has a key for plugins that are held from the
-//! start.
+//! knows both facts. If the file is refused after a start, the version that ran before runs again.
+//! If the version that ran before is in quarantine, a good stored version runs instead. A hold is
+//! not stored, because it is an order; the configuration has a key for plugins that are held from
+//! the start.
 //!
 //! The supervisor chooses the version (`supervisor/plugin/target.rs`). `version.rs` knows which
 //! versions are good, and `store.rs` knows which versions are on the disk.
@@ -20,14 +20,15 @@ use crate::plugin::ModuleHash;
 use crate::text::first_of;
 
 /// The time after the start in which a missing file may still appear, because an editor that
-/// replaces a file removes the file for a moment. After this time, the file counts as removed while
-/// the daemon was down. After such a removal, a later file of the same name does not bring back the
+/// replaces a file removes the file for a moment. After this time, the daemon assumes that the file
+/// was removed before the start. Then a later file of the same name does not bring back the version
+/// that ran before.
 /// version that ran before.
 const START: Duration = Duration::from_secs(10);
 
 impl Plugins {
-    /// Informs the supervisor which versions may run instead of the file's version, if these
-    /// versions have changed.
+    /// Informs the supervisor which versions may run instead of the file's version. Does nothing if
+    /// these versions have not changed.
     pub(in crate::daemon) fn offer_kept(&mut self, config: &Config) {
         self.forget_the_removed(config);
         let is_stale = self.store.is_stale || self.store.offered != self.record.versions.changes;
@@ -54,8 +55,8 @@ impl Plugins {
         if self.folder.since.elapsed() <= START {
             return;
         }
-        // `names` also has files that are being written or cannot be read, so they are no plugins
-        // yet.
+        // `names` also has files that are being written or cannot be read. Such files are no
+        // plugins yet.
         let Some(files) = self.folder.watch.names() else { return };
         if self.folder.is_in_doubt(&files) {
             return self.log_empty_folder(config);
@@ -64,15 +65,15 @@ impl Plugins {
         for name in self.record.versions.forget_what_ran(is_there) {
             tracing::warn!(
                 plugin = name,
-                "{name}: its file was removed while the daemon was down; what ran before does not \
-                 run any more"
+                "{name}: its file was removed while the daemon was down; the version that ran \
+                 before does not run any more"
             );
             self.record.removed(&name);
         }
     }
 
     /// Returns the reason why an empty plugin folder is suspicious: some plugins ran when the
-    /// daemon ended. The folder may be an empty mount point, and no file was removed.
+    /// daemon ended. The folder may be an empty mount point, and then no file was removed.
     fn emptiness(&self) -> Option<String> {
         /// The largest number of names in the text, because a log line has no room for more.
         const NAMED: usize = 5;
@@ -82,8 +83,8 @@ impl Plugins {
         }
         let ran = first_of(&ran, NAMED);
         Some(format!(
-            "holds no plugin, and {ran} ran before the start: is it mounted? If it is, confirm \
-             that with `camshaft reload`"
+            "has no plugin, but {ran} ran before the start: is its file system mounted? If yes, \
+             confirm the empty folder with `camshaft reload`"
         ))
     }
 

@@ -1,4 +1,4 @@
-//! The record: the receipts of the events of each plugin. The journal stores them.
+//! The record: the receipts of the events of each plugin. The journal stores the receipts.
 //!
 //! ```text
 //!   scan: takeovers, traps ──────────┐
@@ -6,7 +6,7 @@
 //!   operators, files: orders ────────┘       └─────▶ Versions (all receipts)
 //! ```
 //! A program may trap every half minute for a month. The receipts of these traps must not displace
-//! all others from the journal, so only some receipts of a long streak are stored. Next:
+//! all other receipts from the journal, so only some receipts of a long streak are stored. Next:
 //! `control/receipt.rs` (a receipt), `journal.rs`, `line.rs` (log lines).
 
 use std::collections::HashMap;
@@ -27,13 +27,13 @@ use crate::state::Folder;
 use crate::supervisor::Note;
 use crate::text::counted;
 
-/// The first events of a streak have a receipt each. The number of these first events is the
-/// default number of traps that lead to quarantine. Of the later events, only those whose number is
-/// a power of two have a receipt. So a streak of a million events has about 20 receipts.
+/// The number of events at the beginning of a streak that all have a receipt: the default number of
+/// traps that lead to quarantine. Of the later events, only the events whose number is a power of
+/// two have a receipt. So a streak of a million events has about 20 receipts.
 const TOLD_IN_FULL: u64 = 5;
 
-/// The limit of history lines for orders to hold, to release and to restart one plugin. Orders by
-/// hand are fewer per day, but a script can give more.
+/// The limit of history lines for orders to hold, to release and to restart one plugin. An operator
+/// enters fewer orders per day, but a script can send more.
 const ORDERS: Lines = Lines { full: 100, refill: Duration::from_secs(600) };
 
 /// The limit of history lines for refusals of all plugins together.
@@ -64,7 +64,7 @@ struct PluginHistory {
     /// The two newest instances whose traps are counted. After a rollback, the snapshot shows the
     /// traps of both instances, so both must be stored.
     counted: [Generation; 2],
-    /// The number of traps of `runs` since this version or an operator's order began a new count.
+    /// The number of traps of `runs`. A start of another version or an operator's order resets it.
     traps: u64,
     /// The version that was refused last, and the number of its refusals in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
@@ -118,7 +118,7 @@ impl Record {
         self.journal.newest(limit, |receipt| name.is_none_or(|name| is_about(receipt, name)))
     }
 
-    /// Reason why receipts would be lost at the end of the daemon; `None` if they are on the disk.
+    /// Reason why receipts would be lost at the end of the daemon; `None` if the disk has them.
     pub(in crate::daemon) fn trouble(&self) -> Option<String> {
         let versions = || Some(format!("record of versions: {}", self.versions.trouble()?));
         self.journal.trouble().or_else(versions)
@@ -130,7 +130,7 @@ impl Record {
     }
 
     /// Records the scan's facts about a plugin: which version has taken the seat, and which version
-    /// has trapped. `missed` is the number of missed cycles up to now.
+    /// has trapped. `missed` is the number of cycles that the scan has missed since its start.
     pub(super) fn settle(
         &mut self,
         name: &str,
@@ -138,12 +138,12 @@ impl Record {
         fact: &ProgramFact,
         missed: u64,
     ) {
-        // An older version that was rolled back is recorded before the present version.
+        // An older version that was rolled back is recorded before the version on the seat.
         let is_older = |rolled_back: &&ProgramFact| rolled_back.generation < fact.generation;
         if let Some(older) = fact.rolled_back.as_deref().filter(is_older) {
             self.settle(name, entry, older, missed);
         }
-        // A newer version that was rolled back is recorded after the present version.
+        // A newer version that was rolled back is recorded after the version on the seat.
         let rolled_back = fact.rolled_back.as_deref().filter(|rolled_back| !is_older(rolled_back));
         for fact in [Some(fact), rolled_back].into_iter().flatten() {
             if let Some(done) = entry.arrived(fact.generation) {
@@ -183,7 +183,7 @@ impl Record {
         let now = MonotonicClock.now();
         let is_told = match before == Some(hash) {
             false => true,
-            // A restart without a counted trap was ordered by an operator.
+            // An operator has ordered a restart before which no trap was counted.
             true if history.traps == 0 => history.orders.take(ORDERS, now),
             true => is_told(history.traps),
         };
@@ -191,7 +191,7 @@ impl Record {
     }
 
     /// Records that an instance of this version has trapped. Several calls may report the same
-    /// trap, but the trap is recorded one time.
+    /// trap, but only the first call records it.
     fn trapped(&mut self, name: &str, generation: Generation, hash: ModuleHash, trap: &Trap) {
         let history = self.history(name);
         if history.counted.contains(&generation) {
@@ -221,7 +221,7 @@ impl Record {
     }
 
     /// Records that this version is refused. If `who` is set, this user tried to deploy the
-    /// version, and no file was written.
+    /// version, and the daemon wrote no file.
     pub(in crate::daemon) fn turned_away(
         &mut self,
         name: &str,
@@ -322,13 +322,12 @@ impl Record {
         self.afresh(name);
         let runs = self.history(name).runs;
         let is_meant = |receipt: &Receipt| {
-            // An order to hold causes a stop. This stop does not count as an event between two
-            // orders.
+            // An order to hold causes a stop. So a stop between two equal orders is ignored here.
             let is_aside = matches!(receipt.event, Event::Stopped | Event::Reported { .. });
             receipt.plugin.as_deref() == Some(name) && !is_aside
         };
         let last = self.journal.newest(1, is_meant).pop();
-        // The record of versions gets every order, even an order that the history skips.
+        // The record of versions gets every order, even if the journal does not.
         let is_told = last.is_none_or(|last| last.what.event != event)
             && self.history(name).orders.take(ORDERS, MonotonicClock.now());
         self.add_some(is_told, name, self.cycle, (runs, runs), event);
@@ -351,7 +350,7 @@ impl Record {
         self.plugins.retain(|name, _| is_known(name));
     }
 
-    /// Returns the data of this plugin; creates them if they do not exist.
+    /// Returns the data of this plugin. Creates the data if they do not exist.
     fn history(&mut self, name: &str) -> &mut PluginHistory {
         self.plugins.entry(name.to_owned()).or_default()
     }
@@ -368,8 +367,8 @@ impl Record {
         self.add_some(true, name, cycle, (hash, old_hash), event);
     }
 
-    /// Adds a receipt to the record of its version. If `is_told` is true, the receipt is also added
-    /// to the journal. `is_told` is false for most events of a long streak.
+    /// Adds a receipt to the record of its version. If `is_told` is true, also adds the receipt to
+    /// the journal. `is_told` is false for most events of a long streak.
     fn add_some(
         &mut self,
         is_told: bool,
@@ -421,8 +420,8 @@ mod tests {
     }
 
     /// A defect of the past: one daemon could not open the history, and the next daemon added the
-    /// old receipts a second time. An old release in the history let a quarantined version run. A
-    /// disk that did not answer had the same effect.
+    /// old receipts a second time. Because of an old release in the history, a quarantined version
+    /// ran. A disk that did not answer had the same effect.
     #[tokio::test]
     async fn receipts_of_before_count_once_though_a_life_had_no_history() {
         let dir = tempfile::tempdir().unwrap();
@@ -443,8 +442,8 @@ mod tests {
         assert_eq!(found.quarantine.as_deref(), Some("5 traps"));
     }
 
-    /// Returns what was recorded: the kind of each receipt, and the count of its streak if it has a
-    /// count.
+    /// Returns the recorded events: the kind of each receipt, and the count of its streak if the
+    /// receipt has a count.
     fn history(record: &Record) -> Vec<String> {
         let kind = |entry: Entry<Receipt>| match entry.what.event {
             Event::Started { .. } => "started".into(),
@@ -487,8 +486,8 @@ mod tests {
         assert_eq!(record.newest(9, Some("y")), []);
     }
 
-    /// Returns the fact about the instance with this number. The version of the instance has the
-    /// name "v" with the same number.
+    /// Returns the fact about the instance with this number. Its version has the name "v" with the
+    /// same number.
     fn fact(number: u64) -> ProgramFact {
         ProgramFact {
             seat: Seat(0),
@@ -516,8 +515,8 @@ mod tests {
     }
 
     /// A defect of the past: a version trapped in its first poll while the next version was already
-    /// in the queue. The trap was counted for the good version that ran again, so this version was
-    /// never chosen again.
+    /// in the queue. The trap was counted for the good version that ran again. So this good version
+    /// was never chosen later.
     #[test]
     fn who_trapped_is_blamed_though_another_was_ordered_meanwhile() {
         let (mut record, mut roster) = (record(), Roster::default());
@@ -580,7 +579,7 @@ mod tests {
             0,
         );
         let is_waiting = |number: u64| entry.on_its_way(Generation(number)).is_some();
-        assert!((1..=15).all(|number| !is_waiting(number)), "they do not come any more");
+        assert!((1..=15).all(|number| !is_waiting(number)), "these swaps are dropped");
         assert!((16..=20).all(is_waiting));
         record.settle("x", entry, &fact(20), 0);
         assert_eq!(history(&record), ["started", "swapped", "trapped 1", "swapped"]);
@@ -635,7 +634,7 @@ mod tests {
         let one = digits(Some(hash("one")));
         assert_eq!(goes_on(&mut record, "b"), one);
         trap(&mut record, 1);
-        assert_eq!(goes_on(&mut record, "c"), None, "it has trapped");
+        assert_eq!(goes_on(&mut record, "c"), None, "the version has trapped");
         record.took_over("x", hash("one"), SwapView::default(), 0);
         assert_eq!(goes_on(&mut record, "d"), one);
     }
@@ -652,7 +651,7 @@ mod tests {
         record.released("x", By::Operator, false, None);
         assert_eq!(history(&record), ["held", "held", "stopped", "held", "released"]);
         record.released("x", By::Operator, true, None);
-        assert_eq!(history(&record).len(), 6, "this one forgives");
+        assert_eq!(history(&record).len(), 6, "this release ends the quarantine");
     }
 
     /// A script holds and releases a plugin, restarts it, or deploys a refused module, without end.

@@ -1,17 +1,17 @@
 //! Recovery: the scan runs, every output is safe, and no plugin runs until an operator ends
 //! recovery.
 //!
-//! Recovery begins with `run --no-plugins`, or after too many ends that were not orderly.
+//! Recovery begins with `run --no-plugins`, or after too many ends that were not orderly;
 //! `[recovery]` of the configuration has the limits. The kernel draws a new random number, the boot
 //! identity, at each boot. If the identity has not changed, the end was *abnormal*: a watchdog, a
-//! panic, a stall or a kill. A new identity means a *power cut*: the machine went down, which says
-//! little about the programs. A refused start counts as orderly.
+//! panic, a stall or a kill. A new identity means a *power cut*: the machine went down, and the
+//! programs are probably not the cause. A refused start is recorded as orderly.
 //!
-//! The count uses the monotonic clock, because many boards have no wall clock. Ends in earlier
-//! boots count until a daemon has run for `within`; then all counts are cleared.
+//! The record has times of the monotonic clock, because many boards have no wall clock. Ends in
+//! earlier boots count until a daemon has run for `within`; then all counts are cleared.
 //!
 //! Plugins that may not run are *parked*: recovery holds them, not the operator, and can release
-//! all of them together. A cold restart (`field/reset.rs`) also parks them.
+//! all of them together. A cold restart (`field/reset.rs`) also parks plugins.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -44,7 +44,7 @@ use later::answer_later;
 const FILE: &str = "starts.json";
 
 /// The size limit of the file, in bytes. A record has some hundred bytes, and at most 1 200 with
-/// the highest limits in the configuration. A longer file was not written by a daemon.
+/// the highest limits in the configuration. The daemon never writes a longer file.
 const MAX_FILE_BYTES: u64 = 4096;
 
 /// The time limit for the record of an orderly end. The process should end within 5 s after its
@@ -65,7 +65,7 @@ static CHANGING: Mutex<()> = Mutex::new(());
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Record {
-    /// Whether a daemon runs: set at the start, cleared at an orderly end.
+    /// Whether a daemon runs. The daemon sets this at its start, and clears it at an orderly end.
     running: bool,
     /// The identity of the boot of the last start.
     boot: String,
@@ -114,7 +114,7 @@ impl Record {
         }
         self.running = true;
         self.ends.retain(|end| now_s.abs_diff(*end) <= settings.within.as_secs());
-        // The list needs no more ends than the limit, because the decision would be the same.
+        // More ends than the limit are not stored, because they would not change the decision.
         let surplus = self.ends.len().saturating_sub(settings.ends.max(1) as usize);
         self.ends.drain(..surplus);
         self.recovery |= is_reached(self.abnormal_ends(), settings.ends)
@@ -148,14 +148,14 @@ fn is_reached(ends: u32, limit: u32) -> bool {
     limit > 0 && ends >= limit
 }
 
-/// Returns the identity of this boot. If the identity cannot be read, all boots have the same empty
-/// identity, and every end that is not orderly counts as abnormal.
+/// Returns the identity of this boot. If the identity cannot be read, it is empty for all boots,
+/// and every end that is not orderly is recorded as abnormal.
 fn boot() -> String {
     let id = file::read(Path::new(BOOT_ID), MAX_BOOT_ID_BYTES).ok().flatten();
     String::from_utf8_lossy(&id.unwrap_or_default()).trim().to_owned()
 }
 
-/// Reads the record from the disk, which may take long. A missing or damaged file counts as an
+/// Reads the record from the disk, which may take long. A missing or damaged file is treated as an
 /// empty record.
 fn load(folder: &Folder) -> Record {
     let path = folder.path().join(FILE);
@@ -166,13 +166,13 @@ fn load(folder: &Folder) -> Record {
     };
     text.unwrap_or_else(|error| {
         let file = path.display();
-        tracing::warn!(%file, error, "{file} is no record of starts ({error}); a new one begins");
+        tracing::warn!(%file, error, "{file} is no record of starts ({error}); it is replaced");
         Record::default()
     })
 }
 
 /// Changes the record on the disk. Returns the results of `change` and of the write. If `change`
-/// has changed nothing, nothing is written.
+/// has changed nothing, the function writes nothing.
 fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::Result<()>) {
     // If a thread with the lock panics, the file is still complete, so the lock remains usable.
     let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +182,7 @@ fn change<T>(folder: &Folder, change: impl FnOnce(&mut Record) -> T) -> (T, io::
     if record == before {
         return (outcome, Ok(()));
     }
-    let text = serde_json::to_vec(&record).expect("a record is plain");
+    let text = serde_json::to_vec(&record).expect("a record is valid JSON");
     (outcome, folder.replace(FILE, &text))
 }
 
@@ -211,8 +211,8 @@ pub(in crate::daemon) fn begin(
     match (&reason, folder) {
         (Some(reason), _) => tracing::error!(
             reason,
-            "RECOVERY: no plugin is run and outputs are safe ({reason}); `camshaft plugins` lists \
-             what waits, `camshaft hold NAME` keeps one out, `camshaft recover` lets the others run"
+            "RECOVERY: no plugin runs, outputs are safe ({reason}); `camshaft plugins` lists the \
+             plugins, `camshaft hold NAME` keeps one stopped, `camshaft recover` starts all others"
         ),
         // A daemon without plugins proves nothing, so in recovery the counts are not cleared.
         (None, Some(folder)) => forget_later(Arc::clone(folder), settings.within),
@@ -228,7 +228,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     let (ends, cuts) = (record.abnormal_ends(), record.power_cuts);
     let within = humantime::format_duration(settings.within);
     let so_many = |limit| match limit {
-        0 => "no number of them leads to recovery".to_owned(),
+        0 => "no number of such ends leads to recovery".to_owned(),
         limit => format!("recovery begins at {limit}"),
     };
     let (of_ends, of_cuts) = (counted(ends, "abnormal end"), counted(cuts, "power cut"));
@@ -243,7 +243,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
         End::PowerCut => tracing::warn!(
             cuts,
             "the machine went down while the daemon ran (a power cut, a reset or a panic of the \
-             kernel): {cuts} without {within} of running in between; {}",
+             kernel): {cuts} without a run of {within} between them; {}",
             so_many(settings.power_cuts)
         ),
     }
@@ -252,7 +252,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
         false if is_reached(ends, settings.ends) => {
             format!("{of_ends} within {within}")
         }
-        false => format!("{of_cuts} without {within} of running in between"),
+        false => format!("{of_cuts} without a run of {within} between them"),
     })
 }
 
@@ -299,15 +299,15 @@ impl Recovery {
 }
 
 impl Plugins {
-    /// Prepares for a new plugin, before its file is used. Holds the plugin if the configuration
-    /// says so, or parks it if no plugin may run.
+    /// Prepares for a new plugin, before the daemon uses its file. Holds the plugin if the
+    /// configuration requires this, or parks the plugin if no plugin may run.
     pub(in crate::daemon) fn meet(&mut self, name: &str, is_emptying: bool, config: &Config) {
         if self.supervisor.plugin(name).is_some() {
             return;
         }
         self.store.is_stale = true;
         if config.settings(name).hold {
-            // If the name is refused here, the file of that name is also refused.
+            // If the supervisor refuses the name here, it also refuses the file of that name.
             if self.supervisor.hold(name).is_ok() {
                 self.record.held(name, By::Configuration, None);
             }
@@ -321,8 +321,8 @@ impl Plugins {
         self.recovery.is_on() || is_emptying
     }
 
-    /// Holds or releases a plugin after a reload has changed its `hold`. The supervisor must know
-    /// the plugin.
+    /// Holds or releases a plugin after a reload has changed its `hold`. The supervisor must have
+    /// an entry for the plugin.
     pub(in crate::daemon) fn hold_as_configured(
         &mut self,
         name: &str,
@@ -337,7 +337,7 @@ impl Plugins {
             self.supervisor.hold(name).expect("the name comes from the supervisor");
             return;
         }
-        // A change of `hold` ends the hold only; a quarantine remains.
+        // A change of `hold` ends only the hold; a quarantine remains.
         self.record.released(name, By::Configuration, false, None);
         match self.is_closed(is_emptying) {
             true => self.park(name),
@@ -347,7 +347,7 @@ impl Plugins {
 
     /// Holds a plugin until all parked plugins are released.
     pub(in crate::daemon) fn park(&mut self, name: &str) {
-        // If the name is refused here, the file of that name is also refused.
+        // If the supervisor refuses the name here, it also refuses the file of that name.
         if self.supervisor.hold(name).is_ok() {
             self.recovery.parked.insert(name.to_owned());
         }
@@ -360,15 +360,15 @@ impl Plugins {
         }
     }
 
-    /// Ends recovery by order of an operator, and records the end on the disk.
+    /// Ends recovery by order of an operator, and records the end of recovery on the disk.
     pub(in crate::daemon) fn recover(&mut self, is_emptying: bool, reply: oneshot::Sender<Reply>) {
         if self.recovery.reason.take().is_none() {
-            let message = "there is no recovery to end; `camshaft plugins` says what runs and why";
+            let message = "recovery is not on; `camshaft plugins` shows which plugins run";
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return;
         }
         tracing::warn!(
-            "recovery is over: all plugins start that are not held and not in quarantine"
+            "recovery has ended: all plugins start, except plugins on hold or in quarantine"
         );
         if !is_emptying {
             self.unpark();
@@ -376,7 +376,7 @@ impl Plugins {
         let folder = self.recovery.folder.clone();
         let place = folder.as_ref().map(|folder| folder.path().display().to_string());
         let so_far = format!(
-            "plugins start, but the end of recovery is not recorded yet in {}: until it is, a \
+            "plugins start, but the end of recovery is not recorded yet in {}: until then, a \
              restart of the daemon may begin in recovery again",
             place.unwrap_or_default()
         );
@@ -387,8 +387,8 @@ impl Plugins {
                 tokio::spawn(end_recovery(folder, FORGET_AGAIN));
                 let message = format!(
                     "plugins start, but the end of recovery cannot be recorded yet ({error}): \
-                     until it is, a restart of the daemon may begin in recovery again; it is tried \
-                     again every {again}"
+                     until then, a restart of the daemon may begin in recovery again; the daemon \
+                     tries again every {again}"
                 );
                 Failure::new(Code::Internal, message)
             })?;
@@ -405,7 +405,7 @@ mod tests {
         RecoverySettings { ends, power_cuts, within: Duration::from_secs(600) }
     }
 
-    /// The lives of several daemons, one after the other. Each has the boot, the second of its
+    /// The lives of several daemons, one after the other. Each life has its boot, the second of its
     /// start, and its end.
     type Lives<'l> = &'l [(&'l str, u64, Fate)];
 
@@ -418,7 +418,7 @@ mod tests {
     }
     use Fate::{Healthy, Killed, Stopped};
 
-    /// Whether recovery is on at one more start after these lives. That start is in the boot
+    /// Whether recovery is on at one more start after these lives. This last start is in the boot
     /// `next`, one second after the start of the last life.
     fn recovers(lives: Lives<'_>, next: &str, settings: &RecoverySettings) -> bool {
         let mut record = Record::default();
@@ -445,8 +445,8 @@ mod tests {
         check(&[(5000, Killed), (5010, Killed), (5020, Killed)], true);
         check(&[(5000, Killed), (5010, Stopped), (5020, Killed), (5030, Killed)], true);
         check(&[(5000, Killed), (5010, Stopped), (5020, Stopped), (5030, Killed)], false);
-        // The first end is counted at the start at 5010. The last start, at 5611, is over 600 s
-        // later.
+        // The first end is counted at the start at 5010. The last start, at 5611, is more than 600
+        // s later.
         check(&[(5000, Killed), (5010, Killed), (5610, Killed)], false);
         check(&[(5000, Killed), (5010, Killed), (5609, Killed)], true);
         // A life of ten minutes clears the list, but an orderly stop does not clear it.
@@ -479,7 +479,7 @@ mod tests {
         check(crashes, "b", 0, 0, false);
     }
 
-    /// A defect of the past: the disk was slow at the start, so plugins ran without the operator's
+    /// A defect of the past: the disk was slow at the start, and plugins ran without the operator's
     /// order.
     #[test]
     fn a_recovery_that_was_read_counts_though_the_start_cannot_be_recorded() {
@@ -507,14 +507,14 @@ mod tests {
         };
         change(&folder, |record| *record = full()).1.unwrap();
         assert_eq!(load(&folder), full());
-        assert_eq!(full().boot.len(), 36, "the kernel tells its boots apart");
+        assert_eq!(full().boot.len(), 36, "the boot identity has 36 characters");
         assert!(std::fs::metadata(dir.path().join(FILE)).unwrap().len() < MAX_FILE_BYTES);
         for bad in ["", "{}", "[]", "{\"running\":1}"] {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
             assert_eq!(load(&folder), Record::default(), "{bad}");
         }
-        // An earlier version of the daemon wrote this text. The `recovery` of this text counts, but
-        // the wall-clock times do not count.
+        // An earlier version of the daemon wrote this text. The daemon uses `recovery` of this
+        // text, but not the wall-clock times.
         let old = r#"{"running":true,"abnormal_ends":[1764000000,1764000001],"recovery":true}"#;
         std::fs::write(dir.path().join(FILE), old).unwrap();
         let expected = Record { running: true, recovery: true, ..Record::default() };

@@ -1,11 +1,11 @@
-//! The refused calls of programs, and the outputs that programs have lost, for the view of a
-//! plugin.
+//! The refused calls of programs, and the outputs that programs have lost. Both are for the view of
+//! a plugin.
 //!
 //! The scan counts refused calls (`process/refused.rs`), and this file reads the counts. This file
-//! decides nothing. The first call of each kind and name is also a log line (`line.rs`); the view
-//! itself is in `view.rs`.
+//! decides nothing. The first call of each kind and name also causes a log line (`line.rs`); the
+//! view itself is in `view.rs`.
 //!
-//! - `refused` returns the refused calls that still matter: they would be refused again.
+//! - `refused` returns the refused calls that would be refused again.
 //! - `keeper` returns who owns the output or variable of such a call.
 //! - `lost_outputs` returns outputs of the plugin that have no owner now.
 
@@ -24,17 +24,18 @@ use crate::process::variable::{Denied, Variable, VariableKind};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
 
-/// The time after which a mistake of a program counts as over. A mistake that returns within this
-/// time is shown without a break, because otherwise the operator would rarely see it.
+/// The time without a mistake after which a program's mistake is no longer shown. If the program
+/// repeats the mistake within this time, the view always shows the mistake. Without this time, an
+/// operator would rarely see a mistake that is not in each cycle.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 
 /// The refused calls of a program, for its view.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Refused {
-    /// The refused calls by kind and name: calls that are refused now, and calls that were refused
-    /// in `init` and not made again.
+    /// The refused calls by kind and name: calls that the host would refuse now, and calls that
+    /// were refused in `init` and not repeated since then.
     pub(in crate::daemon) calls: Vec<RefusedView>,
-    /// The number of further refused calls, which are only counted because the list was full.
+    /// The number of refused calls of further kinds and names, which are not in the full list.
     pub(in crate::daemon) others: u64,
     /// Whether the program has no right for a call that it needs.
     pub(in crate::daemon) is_denied: bool,
@@ -78,7 +79,7 @@ impl Plugins {
     }
 
     /// Whether a refusal is over, because a later call of the same kind was allowed. A mistake that
-    /// the program makes again and again is not over.
+    /// the program repeats within [`NOW_AND_THEN`] is not over.
     fn is_over(&self, refusals: &Refusals, news: &Snapshot, config: &Config) -> bool {
         let ago = news.cycle.saturating_sub(refusals.last_cycle);
         // The age of the last refusal: the number of cycles since then, times the period.
@@ -115,8 +116,8 @@ impl Plugins {
                 let kind = variable.map(Variable::kind).or_else(|| link.reserved.kind(name));
                 kind.is_some_and(|kind| kind != asked)
             }
-            // The other reasons are limits and wrong arguments. These reasons are assumed to be
-            // still valid.
+            // The other reasons are limits and wrong arguments. The function assumes that these
+            // reasons are still valid.
             _ => true,
         }
     }
@@ -141,7 +142,7 @@ impl Plugins {
             }
             _ => return Keeper::Unknown,
         };
-        // The variable may come from a `[[variable]]` that is valid only after a restart. Such a
+        // The variable may be in a `[[variable]]` that is valid only after a restart. Such a
         // variable has no value yet.
         if config.declares(wanted) || link.reserved.kind(wanted) == Some(is) {
             return Keeper::Configuration;
@@ -162,16 +163,16 @@ impl Plugins {
         }
     }
 
-    /// Whether the running instance of this plugin is known to have written this variable.
+    /// Whether a snapshot shows that the running instance of this plugin has written this variable.
     fn has_written(&self, name: &str, variable: &str, news: &Snapshot) -> bool {
         let fact = self.roster.fact(name, news);
         let mut written = news.variables.writers(variable).programs();
-        // A value from before the instance took its seat was written by the previous version.
+        // If the value is older than the seat of the instance, the previous version wrote it.
         fact.is_some_and(|fact| written.any(|it| it.by == maker(name) && it.at >= fact.since))
     }
 
-    /// Returns the outputs that this plugin owned last and that have no owner now, although the
-    /// plugin runs and may write them.
+    /// Returns the outputs whose last owner was this plugin and that have no owner now, although
+    /// the plugin runs and may write the outputs.
     pub(in crate::daemon) fn lost_outputs(
         &self,
         name: &str,
@@ -189,12 +190,12 @@ impl Plugins {
 }
 
 /// Returns the present owner of an output. The owner at the time of the refusal may have left the
-/// scan, and another plugin may have its seat.
+/// scan, and another plugin may have the seat of that owner.
 fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
     *news.owners.get(news.points.find(output)?.index())?
 }
 
-/// Returns the plugins that are known to write this variable again after a cold restart: its last
+/// Returns the plugins that will probably write this variable again after a cold restart: its last
 /// writer that is a program, and its maker. Plugins that would write the wanted type are not
 /// returned.
 pub(in crate::daemon) fn writers<'r>(
@@ -232,8 +233,8 @@ fn writes_it_so(
     tally.is_some_and(|tally| tally.entries().iter().any(|refusals| is_it(&refusals.first)))
 }
 
-/// Whether the plugin runs, or will run without an order. A plugin that waits for its restart after
-/// a trap also counts.
+/// Whether the plugin runs, or will run without an order. The result is also true while the plugin
+/// waits for its restart after a trap.
 fn is_to_run(view: &View<'_>) -> bool {
     match view.state {
         State::Preparing | State::Starting | State::Running | State::Backoff { .. } => {
@@ -244,8 +245,8 @@ fn is_to_run(view: &View<'_>) -> bool {
     }
 }
 
-/// Whether the plugin is in the scan or will be in the scan soon. A plugin that waits for its
-/// restart does not count.
+/// Whether the plugin is in the scan or will be in the scan soon. The result is false while the
+/// plugin waits for its restart after a trap.
 pub(in crate::daemon) fn is_seated(
     name: &str,
     news: &Snapshot,

@@ -33,8 +33,8 @@ pub(in crate::daemon) struct Entry {
     /// A program that is prepared, but not ordered into the scan yet.
     pub(in crate::daemon) ready: Option<Ready>,
     /// Swaps that were ordered but that no snapshot has shown yet, oldest first. If the scan is
-    /// slow, the list has several swaps. One swap may be rolled back before a snapshot shows the
-    /// next swap.
+    /// slow, the list has several swaps. The scan may roll back one swap before a snapshot shows
+    /// the next swap.
     ordered: Vec<Ordered>,
     /// The times of the newest swap that a snapshot has shown.
     pub(in crate::daemon) last_swap: Option<SwapView>,
@@ -53,7 +53,7 @@ pub(in crate::daemon) struct Entry {
 const MAX_INSTANCES: usize = 8;
 
 impl Entry {
-    /// Whether the version of this instance was sent to the store and is not in doubt.
+    /// Whether the version of this instance was sent to the store, and was not in doubt then.
     pub(super) fn is_kept(&self, generation: Generation) -> bool {
         self.kept.is_some_and(|(kept, is_doubtful)| kept == generation && !is_doubtful)
     }
@@ -89,8 +89,8 @@ impl Entry {
         found.map(|ordered| ordered.hash)
     }
 
-    /// A reload gives each program a new counter of refused calls. This function replaces the old
-    /// counters by the new counters.
+    /// Replaces the old counters of refused calls by the new counters. A reload gives each program
+    /// a new counter.
     fn follow_refused(&mut self) {
         for (_, refused) in &mut self.refused {
             if let Some(newest) = refused.newest().cloned() {
@@ -184,8 +184,8 @@ pub(in crate::daemon) struct Roster {
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// The names by seat.
     pub(in crate::daemon) seats: Seats,
-    /// The plugin names for the keys with which variables record their writers. The map also has
-    /// the names of removed plugins.
+    /// The plugin name for each key that a variable stores for its writers. The map also has the
+    /// names of removed plugins.
     makers: HashMap<Maker, Arc<str>>,
     /// The modules that run or that the supervisor may order.
     pub(in crate::daemon) modules: HashMap<ModuleHash, Module>,

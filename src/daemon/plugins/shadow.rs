@@ -1,12 +1,12 @@
-//! Shadow runs: which versions get a shadow run before they take over, and what is logged about it.
+//! Shadow runs: which versions need a shadow run before they take over, and what is logged.
 //!
 //! ```text
 //!   loader ── Feed ──▶ the loop ── Order::Shadow ──▶ the scan ── frames ──▶ the loader's thread
 //!                                                                               │ Report
 //!                              log, receipt ◀── the loop ◀── Event::Loaded ◀────┘
 //! ```
-//! This file decides whether a version gets a shadow run, and orders the input data (frames) from
-//! the scan. `plugin/shadow.rs` has the run itself, and `loader.rs` starts its thread.
+//! This file decides whether a version needs a shadow run, and orders the input data (frames) for
+//! the run from the scan. `plugin/shadow.rs` has the run itself, and `loader.rs` starts its thread.
 
 use super::Plugins;
 use super::loader::Loaded;

@@ -10,7 +10,7 @@
 //! version is good. Next: `store/back.rs` (a rollback by an operator), `store/choose.rs` (which
 //! version the rollback uses), `store/list.rs` (the list for the operator), `store/worth.rs` (which
 //! version is deleted first), `recall.rs` (which version runs if the file is bad). If a version
-//! traps on probation, the scan itself rolls it back.
+//! traps on probation, the scan itself makes the rollback.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -52,7 +52,7 @@ const MAX_KEEPING: usize = MAX_PLUGINS;
 /// The versions on the disk, for each plugin, newest first.
 type Listed = BTreeMap<String, Vec<ModuleHash>>;
 
-/// The stored versions, as known without access to the disk.
+/// The stored versions, as the daemon knows them without access to the disk.
 #[derive(Debug)]
 pub(in crate::daemon) struct Store {
     /// The folder of the versions on the disk; `None` without a state directory.
@@ -60,7 +60,7 @@ pub(in crate::daemon) struct Store {
     /// The newest list of versions; `None` until the disk has answered or its time limit has
     /// passed.
     pub(in crate::daemon) listed: Option<Listed>,
-    /// The results of the threads. The threads write them, and the daemon's loop reads them.
+    /// The results of the threads. The threads send them, and the daemon's loop receives them.
     news: Receiver<News>,
     /// The sender of `news`. Each thread gets a copy.
     sender: SyncSender<News>,
@@ -84,17 +84,17 @@ pub(in crate::daemon) struct Store {
     owners: Vec<Option<Seat>>,
 }
 
-/// The pause after a version could not be stored, before the next attempt. Without a next attempt,
-/// a disk that was full for one second would leave the plugin without a stored version for months.
-/// With this pause, a failure writes at most one log line each hour.
+/// The pause after a failed attempt to store a version. Without another attempt, a disk that was
+/// full for one second would leave the plugin without a stored version for months. With this pause,
+/// a repeated failure causes at most one log line each hour.
 const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 
 /// The pause before the next attempt to store a version, if the list of stored versions was not
 /// known at the first attempt.
 const KNOW_AGAIN: Duration = Duration::from_secs(1);
 
-/// The pause after a failed list request, before the next request. The operator may have repaired
-/// the folder. Until the folder is listed, a plugin may have no stored version.
+/// The pause after a failed list request, before the next request. The operator may repair the
+/// folder in this time. Until the disk lists the folder, no stored version is known.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
 
 /// The result of a thread that used the disk.
@@ -172,7 +172,7 @@ impl Store {
                             plugin = name,
                             why,
                             "{name}: its kept versions cannot be read: {why}; it cannot be \
-                             rolled back to one of them"
+                             rolled back to these versions"
                         );
                     }
                     self.list_at = (!unread.is_empty()).then(|| MonotonicClock.now() + LIST_AGAIN);
@@ -194,8 +194,8 @@ impl Store {
                 }
             }
         }
-        // The check for a late list comes last. If the process was suspended, the list may already
-        // be in `news`.
+        // The check for a late list is the last step. If the process was suspended, the list may
+        // already be in `news`.
         self.check_lateness();
     }
 
@@ -208,7 +208,7 @@ impl Store {
     }
 
     /// Records that the versions cannot be listed, and logs a new reason. The last list remains
-    /// valid. If there was no list, an empty list is used.
+    /// valid. If there is no last list, an empty list is used.
     fn is_not_listed(&mut self, error: &io::Error) {
         self.listed.get_or_insert_default();
         self.is_stale = true;
@@ -246,8 +246,9 @@ impl Store {
         self.missed.get(name).is_some_and(|again| now >= *again)
     }
 
-    /// Stores the bytes of a version on the disk, unless the stored versions are of higher worth.
-    /// `found` is the quality of this version, `worth` is the quality of all other versions.
+    /// Stores the bytes of a version on the disk, if the disk has space or stores a version of
+    /// lower worth. `found` is the quality of this version; `worth` has the quality of all other
+    /// versions.
     fn store(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
@@ -255,8 +256,8 @@ impl Store {
         if Arc::strong_count(&turn) > MAX_KEEPING {
             tracing::warn!(
                 plugin = &*name,
-                "{name}: this version is not kept for a rollback: {MAX_KEEPING} others wait for \
-                 the disk"
+                "{name}: this version is not kept for a rollback: {MAX_KEEPING} other versions \
+                 wait for the disk"
             );
             self.missed.insert(name.to_string(), MonotonicClock.now() + KEEP_AGAIN);
             return;
@@ -280,15 +281,15 @@ impl Store {
                 }
                 Ok(None) => tracing::warn!(
                     plugin = &*name,
-                    "{name}: version {hash} is not kept for a rollback: the room is taken by \
-                     better versions of it and by those of other plugins"
+                    "{name}: version {hash} is not kept for a rollback: the space is full of \
+                     better versions of this plugin and of versions of other plugins"
                 ),
                 Err(error) => {
                     tracing::warn!(
                         plugin = &*name,
                         %error,
-                        "{name}: version {hash} is not kept for a rollback: {error}; it is tried \
-                         again in an hour"
+                        "{name}: version {hash} is not kept for a rollback: {error}; the daemon \
+                         tries again in an hour"
                     );
                     let _ = sender.send(News::Missed(name.to_string()));
                 }
@@ -315,9 +316,9 @@ impl Plugins {
             let view = self.supervisor.plugin(name);
             let Some(running) = view.and_then(|view| view.running) else { continue };
             let Some(entry) = self.roster.entries.get_mut(name) else { continue };
-            // Each instance is stored one time. Otherwise each call would try again to write to a
-            // full disk. There are two exceptions. First, the version could not be stored and the
-            // pause is over. Second, the version is in doubt and may become good later.
+            // Each instance is stored one time; otherwise each call would write to a full disk.
+            // There are two exceptions: an attempt to store the version has failed and the pause is
+            // over, or the version was in doubt at the first attempt and may be good now.
             let is_missed = self.store.is_due(name, now);
             let is_done = entry.is_kept(fact.generation);
             if running.generation != fact.generation {
@@ -348,8 +349,8 @@ impl Plugins {
             let Some(bytes) = bytes else { continue };
             let worth = || {
                 // If the folder has too many files, the watch returns no names. An empty set is
-                // correct in this case, because the supervisor knows each plugin whose file was
-                // read.
+                // correct in this case, because the supervisor has an entry for each plugin whose
+                // file was read.
                 let none = self.folder.overlooked().map(|_| Arc::default());
                 let files = self.folder.watch.names().or(none);
                 Arc::new(worth(&self.store, &self.supervisor, files.as_deref(), versions))
@@ -438,31 +439,31 @@ mod tests {
         soon(&mut store, |store| store.doubt("tank").is_none()).await;
     }
 
-    /// A defect of the past: the operator repaired a folder while the daemon ran. The folder still
-    /// counted as unreadable, and the operator got the message that no version is stored.
+    /// A defect of the past: the operator repaired a folder while the daemon ran. The daemon still
+    /// treated the folder as unreadable, and reported to the operator that no version is stored.
     #[tokio::test]
     async fn what_cannot_be_listed_is_said_and_listed_later() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("versions");
         let mut store = Store::new(Some(Versions::new(place.clone())));
         soon(&mut store, |store| store.listed.is_some()).await;
-        assert_eq!((store.doubt("tank"), store.list_at), (None, None), "none is there yet");
+        assert_eq!((store.doubt("tank"), store.list_at), (None, None), "no folder exists yet");
         fs::write(&place, "in the way").unwrap();
         store.list();
         soon(&mut store, |store| store.list_at.is_some()).await;
-        let why = store.doubt("tank").expect("nobody knows what is kept");
+        let why = store.doubt("tank").expect("the list of versions is not known");
         assert!(why.contains("cannot be read"), "{why}");
         let now = MonotonicClock.now();
         store.list_again(now);
-        assert!(store.list_at.is_some(), "it is not time yet");
+        assert!(store.list_at.is_some(), "the next list request must wait");
         fs::remove_file(&place).unwrap();
         store.list_again(now + 2 * LIST_AGAIN);
         soon(&mut store, |store| store.doubt("tank").is_none()).await;
         assert_eq!(store.list_at, None);
     }
 
-    /// A defect of the past: until a version in doubt was stored, it counted as good, and it
-    /// displaced a good version.
+    /// A defect of the past: until a version in doubt was stored, the daemon treated it as good. So
+    /// this version displaced a good version.
     #[tokio::test]
     async fn what_is_in_doubt_pushes_out_nothing_that_is_good() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! The log lines about the supervisor's events. Each line names the file or the version, and
 //! reports what runs now.
 //!
-//! Each line is made from the state at the time of the log line. The text of an event is in
-//! `supervisor/note.rs`; its receipt is made in `record.rs`.
+//! Each line is made from the state at the time of the log line. `supervisor/note.rs` has the text
+//! of an event; `record.rs` makes the receipt of an event.
 //!
 //! Levels of the lines: a restart, a rollback, a quarantine and a stored version that runs are
 //! errors. A refusal and a further attempt are warnings. A start and an ordered stop are
@@ -25,8 +25,11 @@ pub(in crate::daemon) fn log_note(name: &str, note: &Note, supervisor: &Supervis
         Note::Refused { hash, refusal: Refusal { reason, remedy, .. } } => {
             let who = who(*hash);
             let is_running = view.is_some_and(|view| view.state == State::Running);
-            let rest =
-                if is_running { "the version before continues" } else { "no version of it runs" };
+            let rest = if is_running {
+                "the previous version continues"
+            } else {
+                "no version of the plugin runs"
+            };
             tracing::warn!(plugin = name, reason, "{who} is refused: {reason}; {remedy}; {rest}");
         }
         Note::Retrying { .. } | Note::TriedInstead { .. } => {

@@ -7,11 +7,11 @@
 //!                                  ▲                                      │
 //!                                  └──── passed again after a release ────┘
 //! ```
-//! The record is computed from the receipts of the journal, and it remains when the journal has
-//! dropped old receipts. A file in the state directory has the record and the number of the last
-//! receipt in it. The next start adds only the later receipts. Next: `version/one.rs` (the record
-//! of one version), `version/disk.rs` (the file), `store.rs` (which versions are on the disk),
-//! `recall.rs` (which version runs after a start).
+//! The record is computed from the receipts of the journal. The journal drops old receipts, but the
+//! record remains. A file in the state directory has the record and the number of the last receipt
+//! in it. The next start adds only the later receipts. Next: `version/one.rs` (the record of one
+//! version), `version/disk.rs` (the file), `store.rs` (which versions are on the disk), `recall.rs`
+//! (which version runs after a start).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,12 +46,13 @@ const STOPPED: &str = "it was stopped";
 /// The end reason of a version whose plugin was put on hold.
 const HELD: &str = "the plugin was held";
 
-/// The largest number of versions of one plugin: the five that are stored on the disk, five bad
+/// The largest number of versions of one plugin: five stored versions, five bad versions, and six
+/// others.
 /// versions, and six more.
 const MAX_VERSIONS: usize = 16;
 
-/// The largest number of plugins, with removed plugins. If the list is full, the plugin whose last
-/// start is the oldest is dropped.
+/// The largest number of plugins, including removed plugins. If the list is full, the plugin whose
+/// last start is the oldest is dropped.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 
 /// The records of the versions of all plugins.
@@ -59,9 +60,10 @@ const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 pub(in crate::daemon) struct Versions {
     /// The part that is written to the file.
     sum: Sum,
-    /// The folder of the file; `None` if there is no state directory or the file could not be read.
+    /// The folder of the file; `None` if there is no state directory or the file must not be
+    /// written.
     folder: Option<Arc<Folder>>,
-    /// The file that could not be read at the start. The daemon does not overwrite this file.
+    /// The file, if it must not be written because it could not be read at the start.
     left: Option<PathBuf>,
     /// The newest write, running or finished. At most one write runs at a time.
     writing: Option<JoinHandle<()>>,
@@ -90,9 +92,9 @@ struct Sum {
     /// removed when the hold ends.
     #[serde(default)]
     leaving: BTreeMap<String, String>,
-    /// For each plugin, the version that ran when the daemon ended, or that was in quarantine then.
-    /// The value is the hash with all 64 hexadecimal digits. The entry remains over several starts,
-    /// until a version of the plugin runs.
+    /// For each plugin, the version that ran when the daemon ended, or that was last and in
+    /// quarantine at that time. The value is the hash with all 64 hexadecimal digits. The entry
+    /// remains over several starts, until a version of the plugin runs.
     #[serde(default)]
     ran: BTreeMap<String, String>,
 }
@@ -115,8 +117,8 @@ impl Versions {
         let Sum { plugins, leaving, ran, .. } = &mut all.sum;
         for (name, versions) in plugins {
             let last = versions.iter().rfind(|version| !version.first.is_empty());
-            // A version counts as running at the end in two more cases: it trapped and waited for
-            // its restart, or it stopped without an order for its plugin, as in a cold restart.
+            // A version is also treated as running at the end if it trapped and waited for its
+            // restart, or if it stopped without an order for its plugin, as in a cold restart.
             let waits = |end: &End| end.why.starts_with(TRAPPED) || end.why == STOPPED;
             let last = last
                 .filter(|last| last.end.as_ref().is_none_or(waits) || last.quarantine.is_some());
@@ -157,7 +159,7 @@ impl Versions {
     }
 
     /// Returns the quality of a stored version, for a rollback. A stored version without a record
-    /// counts as good, because only versions that passed probation are stored.
+    /// is treated as good, because only versions that passed probation are stored.
     pub(in crate::daemon) fn soundness(&self, name: &str, hash: ModuleHash) -> Soundness {
         match self.find(name, hash).map(Version::soundness) {
             None | Some(Soundness::Unproven) => Soundness::Good,
@@ -165,8 +167,8 @@ impl Versions {
         }
     }
 
-    /// Returns the version that ran under this name when the daemon ended, or that was in
-    /// quarantine then. `None` if a version of the plugin has run after the start.
+    /// Returns the version that ran under this name when the daemon ended, or that was last and in
+    /// quarantine at that time. `None` if a version of the plugin has run after the start.
     pub(in crate::daemon) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
     }
@@ -176,8 +178,8 @@ impl Versions {
         self.sum.ran.keys().map(String::as_str)
     }
 
-    /// Forgets which version ran before, for all plugins whose file is missing. Returns the names
-    /// of these plugins.
+    /// Removes the record of the version that ran before, for all plugins whose file is missing.
+    /// Returns the names of these plugins.
     pub(in crate::daemon) fn forget_what_ran(
         &mut self,
         is_there: impl Fn(&str) -> bool,
@@ -188,14 +190,14 @@ impl Versions {
         gone
     }
 
-    /// Ends the quarantine of this version and allows a new start, by order of the operator.
+    /// Ends the quarantine of this version, because the operator wants to run it again.
     pub(in crate::daemon) fn forgive(&mut self, name: &str, hash: ModuleHash) {
         let version = self.version(name, &format!("{hash:#}"));
         (version.quarantine, version.is_forgiven) = (None, true);
         self.changes += 1;
     }
 
-    /// Adds outputs to the list of outputs that this version owns. The version has passed its
+    /// Adds outputs to the list of outputs that this version owns. The version must have passed its
     /// probation.
     pub(in crate::daemon) fn owns(&mut self, name: &str, hash: ModuleHash, outputs: Vec<String>) {
         let is_news = self.version(name, &format!("{hash:#}")).owns(outputs);
@@ -204,7 +206,7 @@ impl Versions {
 
     /// Records that this version has passed its probation and owns these outputs. `is_lost` is true
     /// for an output that the version may write and that no other plugin owns. If the last good
-    /// version owned such an output and this version does not own it, this version is in doubt.
+    /// version owned a lost output and this version does not own it, this version is in doubt.
     /// Returns the quality of the version.
     pub(in crate::daemon) fn proved(
         &mut self,
@@ -278,7 +280,7 @@ impl Versions {
                 let version = self.version(name, hash);
                 if why.is_some() {
                     // After a trap, the version waited for its restart. The order has ended this
-                    // wait, so the order replaces the trap as the reason of the end.
+                    // wait. So the order replaces the trap as the reason of the end.
                     version.end.take_if(|end| end.why.starts_with(TRAPPED));
                 }
                 version.end(time, now, || why.unwrap_or_else(|| STOPPED.into()));
@@ -288,8 +290,8 @@ impl Versions {
         self.changes += 1;
     }
 
-    /// Handles the release of a plugin. If `forgives` is true, all its versions may run again. The
-    /// end of a hold does not set `forgives`.
+    /// Handles the release of a plugin. If `forgives` is true, all versions of the plugin may run
+    /// again. A release that only ends a hold has `forgives` false.
     fn release(&mut self, name: &str, forgives: bool) {
         for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
             if forgives {
@@ -313,12 +315,12 @@ impl Versions {
     }
 
     /// Adds a start of this version. The version moves to the end of its plugin's list. The
-    /// recorded order that ended the program before is removed.
+    /// function also removes the recorded order that ended the previous program.
     fn begin(&mut self, name: &str, hash: &str, time: &str, now: Option<Duration>) {
         self.version(name, hash).begin(time, now);
-        let versions = self.sum.plugins.get_mut(name).expect("it has a version");
+        let versions = self.sum.plugins.get_mut(name).expect("the plugin has a version");
         let at = versions.iter().position(|version| version.hash == hash);
-        let at = at.expect("it was just found");
+        let at = at.expect("the version is in the list");
         versions[at..].rotate_left(1);
         self.sum.leaving.remove(name);
         self.sum.ran.remove(name);
@@ -353,8 +355,8 @@ impl Versions {
         let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
             if versions.len() == MAX_VERSIONS {
                 // Versions that have not passed probation are not stored on the disk, so they are
-                // dropped first. Versions in quarantine are dropped late, because a dropped version
-                // is no longer in quarantine at the next start and would run again.
+                // dropped first, but versions in quarantine last of these: the next start has no
+                // quarantine for a dropped version and could run this version again.
                 let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
                 let spare = first(|version| !version.is_proven && version.quarantine.is_none());
                 let spare = spare.or_else(|| first(|version| !version.is_proven));
@@ -384,7 +386,7 @@ mod tests {
     impl Versions {
         /// Waits for the end of the running write.
         pub(in super::super) async fn written_down(&mut self) {
-            self.writing.take().expect("it is being written").await.unwrap();
+            self.writing.take().expect("a write is running").await.unwrap();
         }
     }
 
@@ -530,7 +532,7 @@ mod tests {
         check(&[("b", "b", Event::Stopped)], Some("b"));
         check(&[("a", "", started())], Some("a"));
         check(&[("b", "b", released())], None);
-        // After an order that removes the plugin, no version counts as the version that ran.
+        // After an order that removes the plugin, no version is treated as the version that ran.
         check(&[("b", "b", Event::Stopped), ("b", "b", Event::Removed)], None);
         check(&[("b", "b", Event::Stopped), ("b", "b", held())], None);
         check(&[("b", "b", Event::Removed), ("b", "b", Event::Stopped)], None);
@@ -551,14 +553,14 @@ mod tests {
     }
 
     /// A defect of the past: a daemon in recovery, or a daemon that is killed at once, does not run
-    /// the version that ran before. The next daemon did not know this version any more. If the file
-    /// was bad, no version ran.
+    /// the version that ran before. The next daemon had no record of this version. If the file was
+    /// bad, no version ran.
     #[tokio::test]
     async fn what_ran_is_known_until_something_has_run() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        // Plays one daemon with these receipts, from its start to its end. Returns the version that
-        // ran before its start, and the version that the next daemon knows.
+        // Simulates one daemon with these receipts, from its start to its end. Returns the version
+        // that ran before its start, and the version that is recorded for the next daemon.
         let life = async |all: &[(&str, &str, Event)]| {
             let mut versions = Versions::load(Some(Arc::clone(&folder)), &[]);
             let before = versions.ran("tank");
@@ -577,10 +579,10 @@ mod tests {
         assert_eq!(load(&[("b", "", started()), ("b", "b", Event::Stopped)]), b);
         let held = Event::Held { by: By::Operator, who: None };
         life(&[("", "", held)]).await;
-        assert_eq!(life(&[]).await.0, None, "an order comes before what was");
+        assert_eq!(life(&[]).await.0, None, "the hold has priority over the version that ran");
         assert_eq!(life(&[("a", "", started())]).await.0, None);
         assert_eq!(life(&[]).await, (a, a));
-        assert_eq!(life(&[("b", "", started())]).await, (a, None), "another runs");
+        assert_eq!(life(&[("b", "", started())]).await, (a, None), "another version runs");
         assert_eq!(life(&[]).await, (b, b));
         assert_eq!(life(&[("", "", Event::Removed)]).await, (b, None));
     }
@@ -600,8 +602,8 @@ mod tests {
         }
     }
 
-    /// The copy of a file may take longer than a start, and its name may not be known to the daemon
-    /// yet.
+    /// When the daemon looks for missing files, a file may still be copied. Then the daemon may not
+    /// have its name yet.
     #[test]
     fn what_ran_is_forgotten_where_its_file_is_gone() {
         let mut versions = Versions::load(None, &receipts(&[("a", "", started())]));
@@ -611,7 +613,7 @@ mod tests {
         assert_eq!((versions.ran("tank"), versions.changes), (None, 2));
     }
 
-    /// A defect of the past: after two orderly runs of some seconds, the version counted as a
+    /// A defect of the past: after two orderly runs of some seconds, the version was treated as a
     /// version that had never run.
     #[tokio::test]
     async fn the_time_that_it_has_run_is_written_at_the_end() {
@@ -641,12 +643,16 @@ mod tests {
         let both = receipts(&[("a", "a", trapped()), ("a", "a", released())]);
         let (trap, release) = (&both[0], &both[1]);
         versions.on_receipt(&trap.what, Duration::ZERO);
-        assert_eq!(prove(&mut versions), Soundness::Bad, "its next instance changes nothing");
+        assert_eq!(
+            prove(&mut versions),
+            Soundness::Bad,
+            "a further instance does not make the version good"
+        );
         versions.on_receipt(&release.what, Duration::ZERO);
         assert_eq!(versions.soundness("tank", hash("a")), Soundness::Bad);
         assert_eq!(prove(&mut versions), Soundness::Good);
         versions.on_receipt(&trap.what, Duration::ZERO);
-        assert_eq!(prove(&mut versions), Soundness::Bad, "one chance is one chance");
+        assert_eq!(prove(&mut versions), Soundness::Bad, "a second trap after the release");
         assert_eq!(versions.soundness("tank", hash("never seen")), Soundness::Good);
     }
 
@@ -663,15 +669,19 @@ mod tests {
         assert_eq!(prove("a", two(), true, start), Soundness::Good, "the first has lost nothing");
         assert_eq!(prove("b", vec![], true, start), Soundness::Doubtful);
         assert_eq!(prove("c", vec!["lamp".into()], true, start), Soundness::Doubtful);
-        assert_eq!(prove("b", two(), true, start), Soundness::Good, "it writes late");
-        assert_eq!(prove("c", vec!["lamp".into()], false, start), Soundness::Good, "it was moved");
+        assert_eq!(prove("b", two(), true, start), Soundness::Good, "b writes the outputs late");
+        assert_eq!(
+            prove("c", vec!["lamp".into()], false, start),
+            Soundness::Good,
+            "another plugin owns the output now"
+        );
         assert_eq!(prove("a", two(), true, start), Soundness::Good);
         assert_eq!(prove("d", vec![], true, start), Soundness::Doubtful);
         assert_eq!(prove("d", vec![], true, start + DAY), Soundness::Good);
     }
 
     /// A defect of the past: a good version wrote its lamp output only on demand, after its
-    /// probation. A later version that never wrote the lamp output also counted as good.
+    /// probation. A later version that never wrote the lamp output was also treated as good.
     #[test]
     fn outputs_that_come_after_the_proof_count() {
         let mut versions = Versions::default();
@@ -685,11 +695,15 @@ mod tests {
         versions.owns("tank", hash("a"), lamp());
         assert_eq!(versions.changes, changes + 1);
         versions.owns("tank", hash("a"), lamp());
-        assert_eq!(versions.changes, changes + 1, "it is no news");
+        assert_eq!(versions.changes, changes + 1, "the output is already recorded");
         assert_eq!(prove(&mut versions, "a", vec![]), Soundness::Good, "a new instance of it");
         assert_eq!(prove(&mut versions, "b", vec![]), Soundness::Doubtful);
         assert_eq!(prove(&mut versions, "b", lamp()), Soundness::Good);
-        assert_eq!(prove(&mut versions, "b", vec![]), Soundness::Good, "it can write it");
+        assert_eq!(
+            prove(&mut versions, "b", vec![]),
+            Soundness::Good,
+            "b has written the output before"
+        );
     }
 
     #[tokio::test]
@@ -714,8 +728,9 @@ mod tests {
         assert_eq!((a.ran, b.ran), (second, 8 * second));
         assert_eq!((a.soundness(), b.soundness()), (Soundness::Unproven, Soundness::Bad));
         assert_eq!(b.outputs, ["lamp"]);
-        assert_eq!(loaded.ran("tank"), Some(hash("b")), "it waited for its next turn");
-        // A damaged file does not prevent the start. With a damaged file, only the receipts count.
+        assert_eq!(loaded.ran("tank"), Some(hash("b")), "b waited for its restart");
+        // A damaged file does not prevent the start. With a damaged file, only the receipts are
+        // used.
         for bad in ["", "[]", "{\"seq\":1}"] {
             std::fs::write(dir.path().join(FILE), bad).unwrap();
             let loaded = Versions::load(folder(), &all[..2]);
@@ -735,7 +750,7 @@ mod tests {
         versions.on_receipt(&receipts(&[("a", "", started())])[0].what, Duration::ZERO);
         versions.save(Some(1), Duration::ZERO);
         versions.written_down().await;
-        let trouble = versions.trouble().expect("the disk has not taken it");
+        let trouble = versions.trouble().expect("the write has failed");
         assert!(trouble.ends_with("versions.json cannot be written"), "{trouble}");
         std::fs::remove_dir(in_the_way).unwrap();
         for (at, is_written) in [(SAVE_AGAIN / 2, false), (SAVE_AGAIN, true), (SAVE_EVERY, false)] {
@@ -750,7 +765,7 @@ mod tests {
     }
 
     /// A defect of the past: the next write replaced a damaged file, and versions that were bad
-    /// before counted as good.
+    /// before were treated as good.
     #[tokio::test]
     async fn a_damaged_file_is_set_aside_and_what_cannot_be_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
@@ -774,8 +789,8 @@ mod tests {
         std::fs::write(dir.path().join(FILE), "damaged").unwrap();
         std::fs::remove_file(dir.path().join(&aside)).unwrap();
         std::fs::create_dir(dir.path().join(&aside)).unwrap();
-        let trouble = live().await.expect("it is not written for the whole life");
-        assert!(trouble.contains("is left as it is"), "{trouble}");
+        let trouble = live().await.expect("no write is possible in this life");
+        assert!(trouble.contains("is not changed"), "{trouble}");
         assert_eq!(file(FILE), b"damaged");
     }
 
@@ -839,7 +854,7 @@ mod tests {
         };
         start("tank", 0, true);
         let many = (1..100).map(|n| start("tank", n, false)).max();
-        assert_eq!(many, Some((MAX_VERSIONS, true)), "the good one stays");
+        assert_eq!(many, Some((MAX_VERSIONS, true)), "the good version remains");
         assert_eq!(start("tank", 100, false), (MAX_VERSIONS, true));
         for n in 0..2 * MAX_NAMES {
             start(&format!("p{n}"), 0, true);

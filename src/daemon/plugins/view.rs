@@ -86,7 +86,7 @@ impl Plugins {
             true => "held for recovery".to_owned(),
             false => "held for a cold restart".to_owned(),
         });
-        // The view has one reason: first a refusal or quarantine, then recovery, then a trap.
+        // The view shows one reason: first a refusal or quarantine, then recovery, then a trap.
         let reason = reason(view).or(parked).or_else(|| trap_that_counts(view));
         let refused = self.refused(name, fact, news, config, link);
         PluginView {
@@ -137,7 +137,7 @@ fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Optio
 /// Returns the reason why the file does not run, and which version runs instead or cannot run
 /// instead. `None` if the file is neither refused nor in quarantine.
 fn reason(view: &View<'_>) -> Option<String> {
-    let again = |is_again: bool| if is_again { "; it is tried again by itself" } else { "" };
+    let again = |is_again: bool| if is_again { "; the daemon tries again" } else { "" };
     let runs = view.running.filter(|_| view.state == supervisor::State::Running);
     let instead = match (runs, view.other_refusal) {
         (Some(version), _) if Some(version.hash) != view.file => {
@@ -155,7 +155,7 @@ fn reason(view: &View<'_>) -> Option<String> {
     }
 }
 
-/// Converts the supervisor's state into a state of the control interface, which has fewer states.
+/// Converts the supervisor's state into a state of the control API, which has fewer states.
 fn state(view: &View<'_>) -> PluginState {
     use supervisor::State;
     match view.state {
@@ -170,7 +170,7 @@ fn state(view: &View<'_>) -> PluginState {
     }
 }
 
-/// Returns the trap because of which a plugin does not run, as text.
+/// Returns the trap that is the reason why a plugin does not run, as text.
 fn trap_that_counts(view: &View<'_>) -> Option<String> {
     use supervisor::State::{Running, Stopping};
     let stands_still = !matches!(view.state, Running | Stopping) || view.quarantined;

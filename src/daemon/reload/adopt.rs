@@ -2,8 +2,9 @@
 //! order to change between two cycles.
 //!
 //! `reload.rs` has already read, checked and compared the configuration, so this step cannot fail.
-//! A change that is not live is logged and waits for a restart of the daemon. The rules about live
-//! changes are in `config/change.rs`. The changes in the scan are in `scan/reconfigure.rs`.
+//! If a change is not live, the daemon logs the change, which then waits for a restart of the
+//! daemon. The rules about live changes are in `config/change.rs`. The changes in the scan are in
+//! `scan/reconfigure.rs`.
 
 use tokio::sync::oneshot;
 
@@ -24,7 +25,7 @@ impl Daemon {
         reconfiguration: Reconfiguration,
         reply: Option<oneshot::Sender<Reply>>,
     ) -> String {
-        // The new file is correct, so an earlier refusal is over.
+        // The new file is correct, so an earlier refusal has ended.
         self.reload.refused = None;
         let (live, fixed): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.is_live());
         for change in &fixed {
@@ -36,8 +37,9 @@ impl Daemon {
         self.reload.waiting = fixed.iter().map(ToString::to_string).collect();
         let outcome = outcome(&live, &fixed);
         tracing::info!("{outcome}");
-        // Declarations of variables that wait for a restart must be reserved in the scan. The scan
-        // also gets an order if a reservation must end.
+        // If declarations of variables wait for a restart, the scan must reserve the names of these
+        // variables. If the new file no longer has such a declaration, the scan must end the
+        // reservation. In both cases the scan needs an order.
         let has_reserved =
             fixed.iter().any(|change| matches!(change.place, ConfigPlace::Variable(_)));
         let had_reserved = !self.link.reserved.0.is_empty();
@@ -50,7 +52,8 @@ impl Daemon {
         outcome
     }
 
-    /// Makes the changes in the daemon's own configuration, and orders the scan to make them too.
+    /// Makes the changes in the daemon's own configuration, and orders the scan to make the same
+    /// changes.
     fn adopt(
         &mut self,
         new: &Config,
@@ -63,8 +66,8 @@ impl Daemon {
             self.plugins.supervisor.plugins().map(|(name, _)| name.to_string()).collect();
         let before: Vec<Settings> = names.iter().map(|name| self.config.settings(name)).collect();
         self.config.adopt(new, changes);
-        // A variable is reserved if the new file declares it, but the configuration in force does
-        // not.
+        // The scan reserves a variable if the new file declares the variable and the configuration
+        // in force does not declare it.
         let declares = |(name, _): &&(String, Variable)| {
             !self.config.live.variables.iter().any(|(ours, _)| ours == name)
         };
@@ -74,8 +77,8 @@ impl Daemon {
         self.link.reserved.0.clone_from(&reconfiguration.reserved);
         self.service.log.set_level(&self.config.live.log_level);
         self.plugins.supervisor.set_policy(self.config.live.plugins.restart);
-        // Plugins with changed settings: a hold or a release takes effect at once. The scan gets
-        // the other settings for programs that it already has.
+        // For plugins with changed settings, a hold or a release is active at once. All other
+        // settings go to the scan, if the plugin has a program in the scan.
         for (name, before) in names.iter().zip(before) {
             let after = self.config.settings(name);
             if after.hold != before.hold {
@@ -100,13 +103,13 @@ impl Daemon {
                 }
             }
         }
-        // The scan carries out all changes with one order, between two cycles. When the scan has
-        // answered with this ticket, `reload.rs` sends the answer to the caller.
+        // The scan carries out all changes with one order, between two cycles. After the scan has
+        // answered with this ticket, the code in `reload.rs` sends the answer to the caller.
         let ticket = self.link.next_ticket();
         (reconfiguration.ticket, reconfiguration.period) = (ticket, self.config.live.scan.period);
         reconfiguration.stall = self.config.live.scan.stall;
         let ordered = self.link.handle.orders.push(Order::Reconfigure(Box::new(reconfiguration)));
-        debug_assert!(ordered.is_ok(), "`pursue_reload` has looked for room");
+        debug_assert!(ordered.is_ok(), "`pursue_reload` has checked that the queue has room");
         let changes = changes.iter().map(view).collect();
         self.reload.flight = Some(Flight { ticket, reply, changes });
     }
@@ -118,9 +121,12 @@ fn outcome(live: &[&Change], fixed: &[&Change]) -> String {
     match (live, fixed) {
         ([], []) => "reloaded, nothing has changed".to_string(),
         (live, []) => format!("reloaded: {}", list(live)),
-        ([], fixed) => format!("reloaded, but refused until a restart: {}", list(fixed)),
+        ([], fixed) => {
+            format!("reloaded, but waiting for a restart of the daemon: {}", list(fixed))
+        }
         (live, fixed) => {
-            format!("reloaded: {}; refused until a restart: {}", list(live), list(fixed))
+            let (live, fixed) = (list(live), list(fixed));
+            format!("reloaded: {live}; waiting for a restart of the daemon: {fixed}")
         }
     }
 }

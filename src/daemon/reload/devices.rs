@@ -1,4 +1,5 @@
-//! The devices of a new configuration: some devices stay as they are, and others must be opened.
+//! The devices of a new configuration. Unchanged devices stay open, and the daemon opens the new
+//! and changed devices.
 //!
 //! ```text
 //!   thread of the reading: plan() ──▶ Planned ──▶ the loop: start() ──▶ DeviceSet ──▶ the scan
@@ -44,7 +45,8 @@ impl Planned {
     /// All devices together have [`PATIENCE`] to read their files.
     ///
     /// # Errors
-    /// A device cannot be opened in the way its configuration says, or its files give no answer.
+    /// A device cannot be opened with its configuration, or the file system of its files gives no
+    /// answer.
     pub(super) fn plan(
         before: &Config,
         new: &Config,
@@ -80,8 +82,8 @@ impl Planned {
     /// Starts the devices that have a plan. The call waits for nothing.
     ///
     /// # Errors
-    /// The system refuses to start a thread. The devices that were already started are dropped
-    /// then.
+    /// The system refuses to start a thread. In that case another thread drops the devices that
+    /// were already started.
     pub(super) fn start(self) -> Result<DeviceSet, String> {
         let mut devices = Vec::new();
         for origin in self.devices {

@@ -1,10 +1,10 @@
-//! Devices that a reload has removed from the configuration. Each device ends on a separate thread,
-//! because its driver may wait until the device has taken the last outputs.
+//! Devices that a reload has removed from the configuration. A separate thread ends the driver of
+//! each device, because the driver may wait until the device has confirmed its last outputs.
 //!
 //! A stop of the daemon also waits for these devices (`stop.rs`). The next start of the daemon does
-//! not know these devices and could not make their outputs safe. The last outputs of a removed
-//! device are decided in `scan/reconfigure.rs`. The time that a device has to take its last outputs
-//! is limited in `driver/link.rs`.
+//! not know these devices and could not make their outputs safe. The code in `scan/reconfigure.rs`
+//! decides the last outputs of a removed device. The code in `driver/link.rs` limits the time that
+//! a device has to confirm its last outputs.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use tokio::time::{Instant, timeout_at};
 use crate::process::image::Points;
 use crate::scan::RemovedDevice;
 
-/// The devices that are leaving: the name and the thread of each. The thread returns a text about
-/// outputs that an operator must check by hand. Each thread ends within 1.5 s, so the list is
-/// short: it has only the devices that were removed in the last 1.5 s.
+/// The removed devices: the name of each device, and the thread that ends its driver. The thread
+/// returns a text about outputs that an operator must check by hand, or `None`. Each thread ends
+/// within 1.5 s, so the list is short.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Leaving(Vec<(String, JoinHandle<Option<String>>)>);
 
 impl Leaving {
     /// Starts the end of the removed devices. `points` are the points of the old configuration.
     pub(super) fn part_with(&mut self, mut removed: Vec<RemovedDevice>, points: &Arc<Points>) {
-        // All devices begin to leave now, even if some of them must wait for a free thread.
+        // All drivers begin to leave now, even if some devices must wait for a free thread.
         removed.iter_mut().for_each(|device| device.driver.leave());
         for device in removed {
             let (name, points) = (points.devices()[device.place].to_string(), Arc::clone(points));
@@ -32,8 +32,8 @@ impl Leaving {
         }
     }
 
-    /// Removes devices from the list after they have left. Their threads have already logged the
-    /// unconfirmed outputs.
+    /// Removes the devices whose threads have ended from the list. These threads have already
+    /// logged the unconfirmed outputs.
     pub(super) fn forget_the_ended(&mut self) {
         self.0.retain(|(_, thread)| !thread.is_finished());
     }
@@ -55,8 +55,8 @@ impl Leaving {
     }
 }
 
-/// Waits until a removed device has taken its last outputs, and drops the driver. Returns a text
-/// about the unconfirmed outputs; `None` if all are confirmed.
+/// Waits until a removed device has confirmed its last outputs, and drops the driver. Returns a
+/// text about the unconfirmed outputs; `None` if the device has confirmed all outputs.
 fn part_with(name: &str, device: RemovedDevice, points: &Points) -> Option<String> {
     let RemovedDevice { mut driver, fault, .. } = device;
     let unconfirmed = driver.finish();

@@ -1,10 +1,10 @@
-//! The reading of the configuration file: a thread reads the file, and a task watches it for
+//! The reading of the configuration file: a thread reads the file, and a task watches the file for
 //! changes.
 //!
-//! A file system may be slow, so separate threads read the file and its stamp, for example its size
-//! and times. Only one reading runs at a time. A reading loads everything that a reload needs from
-//! the disk, including the files that new devices need (`reload/devices.rs`). The code in
-//! `reload.rs` uses the result.
+//! A file system may be slow, so separate threads read the file and its stamp. The stamp has, for
+//! example, the size and the times of the file. Only one reading runs at a time. A reading loads
+//! everything that a reload needs from the disk, including the files that new devices need
+//! (`reload/devices.rs`). The code in `reload.rs` uses the result.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,8 +23,8 @@ use crate::driver::export::Exports;
 use crate::patience::is_late;
 use crate::stamp::Stamp;
 
-/// The time between two checks of the file. A changed file counts as complete if two checks in a
-/// row find the same stamp.
+/// The time between two checks of the file. If two consecutive checks find the same stamp, the
+/// daemon assumes that the file is complete.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A reading of the file that is in progress on a thread.
@@ -54,7 +54,7 @@ pub(super) struct New {
 impl Reading {
     /// Starts a reading while the configuration `before` is in force. A reading has four steps: get
     /// the stamp, read the file, check its devices, and plan the new devices. Each step ends within
-    /// [`PATIENCE`](crate::patience::PATIENCE), even if a file gives no answer.
+    /// [`PATIENCE`](crate::patience::PATIENCE), even if a file system gives no answer.
     pub(super) fn begin(cause: Cause, before: &Config, exports: &Exports) -> Self {
         let (before, exports) = (before.clone(), exports.clone());
         let is_taken_over = !matches!(cause, Cause::Comparison(_));
@@ -83,8 +83,8 @@ impl Reading {
     }
 }
 
-/// Reads the file. New devices are planned only if `exports` is not `None`. A comparison passes
-/// `None`, because a comparison opens no device.
+/// Reads the file. If `exports` is not `None`, the function also plans the new devices. For a
+/// comparison `exports` is `None`, because a comparison opens no device.
 fn read(before: &Config, exports: Option<&Exports>) -> Read {
     match config::stamp(&before.path) {
         Ok(stamp) => (stamp, read_new(before, exports)),
@@ -108,8 +108,8 @@ fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
 }
 
 /// Watches the file. The task sends an event each time the file differs from `seen` and has stopped
-/// changing. An editor may write the file in two steps or replace it by another file; each of these
-/// makes only one event.
+/// changing. An editor may write the file in two steps, or replace the file by a new file. In both
+/// cases the task sends only one event.
 pub(in crate::daemon) async fn watch_file(
     path: PathBuf,
     mut seen: Option<Stamp>,
@@ -120,7 +120,8 @@ pub(in crate::daemon) async fn watch_file(
         sleep(LOOK).await;
         let file = path.clone();
         let Ok(now) = spawn_blocking(move || Stamp::of(&file)).await else { return };
-        // The file has changed since the last event, and two checks in a row found the same stamp.
+        // The file has changed since the last event, and two consecutive checks found the same
+        // stamp.
         if now != seen && now == before {
             seen = now;
             if events.send(Event::Reload(Cause::File)).await.is_err() {

@@ -1,15 +1,15 @@
 //! The reason why a new configuration file is not taken over.
 //!
-//! A file with an error is refused until the file changes. If a file gave no answer, the daemon
-//! reads it again after a pause; `reload.rs` defines the pause.
+//! If the file has an error, the daemon refuses the file until the file changes. If the file system
+//! gave no answer, the daemon reads the file again after a pause, which `reload.rs` defines.
 
 /// The reason why the file cannot be read or used now.
 #[derive(Debug)]
 pub(super) struct Unread {
     /// The problem and its remedy.
     pub(super) why: String,
-    /// Whether a later try may succeed although the file stays the same. The value is true if a
-    /// file gave no answer in time, or if the scan was stalled.
+    /// Whether a later try may succeed although the file has not changed. The value is true if a
+    /// file system gave no answer in time, or if the scan was stalled.
     pub(super) is_late: bool,
 }
 

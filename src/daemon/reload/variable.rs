@@ -1,16 +1,17 @@
-//! The variables that a changed configuration declares. This file finds the new variables, or the
-//! reason why a declaration is refused.
+//! This file finds the variables that a changed configuration adds, or the reason why the daemon
+//! must refuse a declaration.
 //!
-//! All functions here are pure: they have no side effects. A variable never changes its type, so a
-//! declaration with another type is refused. A cold restart deletes the variables that only
-//! programs have created. Declarations that wait for a restart are handled in `reload/adopt.rs`.
+//! All functions in this file are pure: they have no side effects. A variable never changes its
+//! type, so the daemon refuses a declaration with another type. A cold restart deletes the
+//! variables that only programs have created. Declarations that wait for a restart are handled in
+//! `reload/adopt.rs`.
 
 use crate::config::{Change, Config, ConfigPlace};
 use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 use crate::scan::Snapshot;
 
 /// Returns the variables that `new` declares and that a reload adds live. The function `writers`
-/// returns the plugins that write a variable with another type than declared, each plugin once. The
+/// returns the names of the plugins that write a variable with another type than declared. The
 /// result is an error if a variable already exists with another type, or if there is no room for
 /// all variables.
 pub(super) fn variables<'w>(
@@ -38,9 +39,10 @@ pub(super) fn variables<'w>(
     let room = MAX_VARIABLES - present.len();
     if more > room {
         return Err(format!(
-            "[[variable]]: expected at most {room} new ones beside those that programs have made, \
-             found {more}; leave some out, or hold the plugins that make too many, then `camshaft \
-             restart --cold`, which forgets those of programs, then `camshaft reload`"
+            "[[variable]]: expected at most {room} new variables beside the variables that \
+             programs have created, found {more}; declare fewer variables, or hold the plugins \
+             that create too many, then `camshaft restart --cold`, which deletes the variables of \
+             programs, then `camshaft reload`"
         ));
     }
     Ok(declared)
@@ -55,17 +57,17 @@ fn other_type(name: &str, declared: VariableKind, found: VariableKind, writers: 
     let all = writers.join(" and ");
     match writers {
         [_] => format!(
-            "{place}: {all} writes it as {found}; declare that, or hold {all} or deploy a \
+            "{place}: {all} writes it as {found}; declare this type, or hold {all} or deploy a \
              version that writes {declared}, then `camshaft restart --cold`, {last}"
         ),
         [_, _, ..] => format!(
-            "{place}: {all} write it as {found}; declare that, or hold them or deploy versions \
-             that write {declared}, then `camshaft restart --cold`, {last}"
+            "{place}: {all} write it as {found}; declare this type, or hold them or deploy \
+             versions that write {declared}, then `camshaft restart --cold`, {last}"
         ),
         [] => format!(
-            "{place}: it was made as {found}, and no plugin that runs writes it; declare that, or \
-             `camshaft restart --cold`, which forgets variables that no [[variable]] declares, \
-             {last}"
+            "{place}: the variable was created as {found}, and no running plugin writes it; \
+             declare this type, or `camshaft restart --cold`, which deletes variables that no \
+             [[variable]] declares, {last}"
         ),
     }
 }

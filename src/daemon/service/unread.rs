@@ -1,5 +1,5 @@
-//! Counters of log lines that had no reader or could not be written. The daemon logs the counters
-//! as soon as the log works again.
+//! Counters of lost log lines: lines that no process read, and lines that could not be written. The
+//! daemon logs the counters as soon as the log works again.
 //!
 //! `log.rs` counts the lines. This file only decides when a counter is logged. The difficulty is
 //! that the log line about lost lines may be lost too.
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between two attempts to log the number of lost lines. A single attempt may fail,
-/// because the log may still have no reader.
+/// The time between two attempts to log the number of lost lines. An attempt may fail, because the
+/// log may still have no reader.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// The log lines that were dropped because no process was reading the log.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    /// The count of dropped lines at the last successful report in the log. The count includes
-    /// attempts to report that were dropped themselves.
+    /// The count of dropped lines at the last successful report. A dropped attempt to report is a
+    /// dropped line too, so the count includes such attempts.
     known: u64,
-    /// The number of attempts to report since the last successful report. All these attempts were
-    /// dropped.
+    /// The number of attempts to report since the last successful report. The log has dropped all
+    /// these attempts.
     attempts: u64,
     /// The time of the last attempt; `None` before the first.
     tried_at: Option<Instant>,
@@ -43,8 +43,8 @@ impl Unread {
         }
         self.tried_at = Some(now);
         log(lost);
-        // The count is the same as before `log`, so the log has accepted the line. The log has a
-        // reader again.
+        // The count has not changed during `log`, so the log has accepted the line and has a reader
+        // again.
         if dropped() == before {
             (self.known, self.attempts) = (before, 0);
         } else {
@@ -56,8 +56,7 @@ impl Unread {
 /// The log lines that could not be written to the log's output.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// The number of lost lines that were reported. The log line with this report was written
-    /// successfully.
+    /// The number of lost lines in the last report that was written successfully.
     known: u64,
     /// The number of lost lines that the newest log line reports. The daemon does not know yet
     /// whether this line was written.
@@ -66,9 +65,9 @@ pub(super) struct Unwritten {
 
 impl Unwritten {
     /// Logs the number of lost lines that are not reported yet. `all` is the number of lost lines
-    /// since the start, or `None` while the output cannot be written. In that case nothing is
-    /// logged, because each attempt would be one more lost line. `log(n)` logs that n lines were
-    /// lost.
+    /// since the start, or `None` while the output cannot be written. In that case the function
+    /// logs nothing, because each attempt would be one more lost line. `log(n)` logs that n lines
+    /// were lost.
     pub(super) fn report(&mut self, all: Option<u64>, log: impl FnOnce(u64)) {
         let Some(all) = all else { return };
         if self.said == all {
@@ -101,13 +100,13 @@ mod tests {
             unread.report(now, || dropped.get(), log);
             said.take()
         };
-        assert_eq!(report(), None, "none is lost");
+        assert_eq!(report(), None, "no line is lost");
         dropped.set(100);
         assert_eq!(report(), None);
         assert_eq!((report(), dropped.get()), (None, 102), "two attempts were lost too");
         is_read.set(true);
         assert_eq!(report(), Some(100));
-        assert_eq!(report(), None, "it is said once");
+        assert_eq!(report(), None, "the number is logged once");
         dropped.set(105);
         assert_eq!(report(), Some(3));
     }

@@ -1,5 +1,5 @@
 //! Numbers in files: finds the file of a path, and reads or writes its number. Each function may
-//! wait for the disk or the device, so `file.rs` calls it on a thread that may wait.
+//! wait for the disk or the device, so `file.rs` calls these functions on a thread that may wait.
 //!
 //! The number is the first line of the file, and all other lines are ignored. The other lines may
 //! be remains of an older, longer text, because `write` does not truncate the file. For example,
@@ -58,7 +58,7 @@ fn find(path: &Path) -> io::Result<PathBuf> {
         [file] => Ok(file.clone()),
         [] => Err(io::Error::new(io::ErrorKind::NotFound, "no file matches")),
         [first, second, ..] => {
-            let message = format!("{} and {} match", first.display(), second.display());
+            let message = format!("two files match: {} and {}", first.display(), second.display());
             Err(io::Error::new(io::ErrorKind::InvalidFilename, message))
         }
     }
@@ -71,10 +71,11 @@ pub(super) fn read(path: &Path, kind: PointKind) -> io::Result<Raw> {
     File::open(find(path)?)?.take(MAX_LINE as u64 + 1).read_to_end(&mut start)?;
     let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.len() > MAX_LINE {
-        return Err(wrong(format!("a line of more than {MAX_LINE} bytes is no number")));
+        return Err(wrong(format!("the first line has more than {MAX_LINE} bytes")));
     }
     let text = String::from_utf8_lossy(line);
-    parse(&text, kind).ok_or_else(|| wrong(format!("{:?} is no {kind}", text.trim())))
+    parse(&text, kind)
+        .ok_or_else(|| wrong(format!("{:?} is not a number of type {kind}", text.trim())))
 }
 
 /// Converts text to the raw bytes of a number. A bool is false for 0 and true for any other number.

@@ -2,7 +2,7 @@
 //!
 //! The plan checks all settings of the lines, but accesses no chip. `camshaft check` makes only the
 //! plan. The loop that serves the lines is in `serve.rs`. `claim.rs` requests lines from the
-//! kernel. `line.rs` has the meaning of a line.
+//! kernel. `line.rs` converts levels and edges to values.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use crate::process::image::{Freshness, PointId, Points};
 /// With a longer period than the maximum, a level would be too old to be useful.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// Returns the line of each point of device number `device` as its place. The kernel grants a line
-/// to one point only. Therefore an input and an output cannot share a line.
+/// Returns, for each point of device number `device`, its line as its place in the field. The
+/// kernel grants a line to one point only. Therefore an input and an output cannot share a line.
 pub(super) fn locations(
     config: &Config,
     points: &Points,

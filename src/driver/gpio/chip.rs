@@ -1,8 +1,8 @@
 //! The GPIO chips of this machine, and the search for a line that the configuration names.
 //!
-//! Each attempt lists the chips again. The reason: an expander on USB can be unplugged and plugged
-//! in at any time. The expander may then have another chip number. This file does not request
-//! lines; `claim.rs` does.
+//! Each attempt to request lines lists the chips again. The reason: an operator can unplug an
+//! expander on USB at any time and plug it in again. The expander may then have another chip
+//! number. This file does not request lines; `claim.rs` does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -124,7 +124,8 @@ impl Chip {
     }
 }
 
-/// The name of the part that uses a line, for messages.
+/// The user of a line, for messages: the name that the kernel lists, or `the kernel` without a
+/// name.
 pub(super) fn consumer(info: &Info) -> String {
     match &*info.consumer {
         "" => "the kernel".to_owned(),

@@ -8,11 +8,11 @@
 //!         +------- retry.rs: a later attempt <--+-------------- a line that fails alone
 //! ```
 //! A line that is absent or used by another process does not affect the other lines. The other
-//! lines are requested without the missing line. The missing line gets a request of its own later,
+//! lines are requested without the missing line. Later, the missing line gets a separate request,
 //! because the kernel cannot add a line to an existing request.
 //!
-//! There is one exception: a daemon of the same name may still use the line, because that daemon is
-//! ending after a reload. In this case all lines of the chip wait until the line is free, for at
+//! There is one exception: a device with the same name may still use the line, because that device
+//! is ending after a reload. In this case all lines of the chip wait until the line is free, for at
 //! most two seconds. `chip.rs` finds a line, `retry.rs` decides when to try again.
 
 use std::collections::{BTreeMap, HashSet};
@@ -81,7 +81,7 @@ impl Board {
         }
         for ((chip, _), mut seats) in free {
             if self.retry.is_patient() && awaited.contains(&chip) {
-                let why = "the daemon waits until its chip is free".to_owned();
+                let why = "the device waits until the chip is free".to_owned();
                 seats.iter().for_each(|seat| self.lack(seat.line, why.clone(), side));
                 continue;
             }
@@ -92,8 +92,8 @@ impl Board {
     }
 
     /// Returns the chip and the offset of a line that can be requested. The error is the reason why
-    /// the line cannot be requested. If a daemon of the same name uses the line, the error contains
-    /// the chip too.
+    /// the line cannot be requested. If a device with the same name uses the line, the error
+    /// contains the chip too.
     fn place(
         &self,
         survey: &Survey,
@@ -104,7 +104,7 @@ impl Board {
         let place = (chip.path.clone(), info.offset);
         let others = || self.lines.iter().filter(|other| other.id != line.id);
         if let Some(twin) = others().find(|other| other.found.as_ref() == Some(&place)) {
-            return Err((None, format!("the line already belongs to {}", twin.name)));
+            return Err((None, format!("the line already belongs to point {}", twin.name)));
         }
         if info.used {
             let is_ours = info.consumer == self.consumer();
@@ -144,7 +144,8 @@ impl Board {
         seats.iter().for_each(|seat| self.lines[seat.line].want_edges());
         if let [seat] = seats {
             let key = self.lines[seat.line].needs_edges().filter(|_| is_about_edges(&error));
-            let hint = key.map(|key| format!("; perhaps it tells no edges, which `{key}` needs"));
+            let hint =
+                key.map(|key| format!("; perhaps the chip reports no edges, which `{key}` needs"));
             let hint = hint.unwrap_or_default();
             let why = format!("{} line {}: {error}{hint}", chip.display(), seat.offset);
             self.lack(seat.line, why, side);

@@ -20,8 +20,8 @@ use super::line::Line;
 use crate::process::image::{Direction, Quality, Raw};
 
 /// The number of edges that the kernel stores for one request until they are read. 1024 is the
-/// maximum that the kernel allows. The buffer covers a time in which the device's thread gets no
-/// CPU. Edges that do not fit into the buffer are dropped but still counted, see [`Line::edge`].
+/// maximum that the kernel allows. The buffer stores edges while the device's thread gets no CPU
+/// time. Edges that do not fit into the buffer are dropped but still counted, see [`Line::edge`].
 const KERNEL_EDGES: u32 = 1024;
 
 /// The number of edges in one read. 64 edges need 3 KiB of memory.
@@ -72,7 +72,7 @@ impl Held {
             request.with_kernel_event_buffer_size(KERNEL_EDGES);
         }
         let request = request.request()?;
-        #[expect(deprecated, reason = "its heir is unsafe; a Request keeps its one descriptor")]
+        #[expect(deprecated, reason = "the replacement is unsafe; a Request keeps one descriptor")]
         let request = AsyncFd::with_interest(request, Interest::READABLE)?;
         Ok(Self { request, chip: chip.to_owned(), direction, seats: seats.to_vec(), last: 0 })
     }

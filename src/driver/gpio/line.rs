@@ -65,9 +65,9 @@ pub(super) struct Line {
     edges: u64,
     /// The number of edges of this line that did not fit into the kernel's buffer.
     dropped: u64,
-    /// The number of edges of all lines of the same request that did not fit into the buffer. This
-    /// number may be greater than the sum of `dropped` over these lines. In that case, a line has
-    /// lost edges and has had no edge after the loss, so its own `dropped` is not updated yet.
+    /// The number of edges that did not fit into the buffer, summed over all lines of the request.
+    /// This number may be greater than the sum of `dropped` over these lines. In that case, at
+    /// least one line has lost edges and has had no later edge. Its `dropped` is not updated yet.
     dropped_together: u64,
     /// The kernel's sequence number of the line's last edge. The number starts at 1 with each
     /// request and wraps.
@@ -83,8 +83,8 @@ enum Sense {
     /// to a cycle that began, and read its inputs, before the publication. The second beat belongs
     /// to a later cycle, which has read the pulse.
     ///
-    /// A pulse counts as published only if a read of the levels came before the publication. The
-    /// reason is that without a read of the levels, no value is published.
+    /// A publication shows the pulse only if a read of the levels came before the publication.
+    /// Therefore `published` changes the latch only in the state `Sensed`.
     Latched {
         pulse: bool,
         latch: Latch,
@@ -174,8 +174,8 @@ impl Line {
         })
     }
 
-    /// The settings for the next request. The settings have no edge detection if edges were given
-    /// up for this line.
+    /// The settings for the next request. The settings have no edge detection if `give_up_edges`
+    /// has turned it off.
     pub(super) fn config(&self) -> kernel::Config {
         let mut config = self.config.clone();
         config.edge_detection = self.edge_detection();
@@ -201,8 +201,8 @@ impl Line {
     }
 
     /// The key that makes edges necessary for this line; `None` if the line works without edges.
-    /// `debounce` is such a key, because for most chips the kernel does the debouncing, and the
-    /// kernel needs edges for debouncing.
+    /// `debounce` is such a key: for most chips the kernel does the debouncing, and the kernel
+    /// needs edges for this work.
     pub(super) fn needs_edges(&self) -> Option<&'static str> {
         match (&self.sense, self.config.debounce_period) {
             (Sense::Latched { .. } | Sense::Counter, _) => Some("mode"),
@@ -231,14 +231,14 @@ impl Line {
         }
     }
 
-    /// Adds dropped edges of any line of the same request.
+    /// Adds `dropped`, the number of edges that any lines of the same request have lost.
     pub(super) fn miss(&mut self, dropped: u32) {
         self.dropped_together += u64::from(dropped);
     }
 
     /// The raw value that the scan should see. `level` is the present level of the line, and
-    /// `beats` is the number of the scan's writes. The caller must put this value before the next
-    /// publication.
+    /// `beats` is the number of the scan's writes. The caller must pass this value to `Side::put`
+    /// before the next publication.
     pub(super) fn sense(&mut self, level: bool, beats: u64) -> Raw {
         let mut raw = Raw::default();
         match &mut self.sense {
@@ -307,7 +307,7 @@ impl Sense {
                 Err(("edge", "a level", "this key with mode latched or counter"))
             }
             (Mode::Latched, Some(Edge::Both)) => {
-                Err(("edge", "both", "rising for pulses, or falling for dips"))
+                Err(("edge", "both", "rising for pulses to true, or falling for pulses to false"))
             }
             (Mode::Latched, edge) => {
                 Ok(Self::Latched { pulse: edge != Some(Edge::Falling), latch: Latch::Open })
@@ -318,8 +318,9 @@ impl Sense {
 }
 
 /// The edge detection for the kernel's request. A latched line detects only the edge at the start
-/// of a pulse. With detection of both edges, the kernel reads the level later, in a thread of its
-/// own. In a short pulse, the kernel would then report the first edge as the second edge.
+/// of a pulse. With detection of both edges, a separate kernel thread reads the level some time
+/// after the edge. If a short pulse ends before this read, the kernel reports the start of the
+/// pulse as its end.
 fn edge_detection(mode: Mode, edge: Edge) -> EdgeDetection {
     match (mode, edge) {
         (Mode::Level, _) | (_, Edge::Both) => EdgeDetection::BothEdges,

@@ -7,8 +7,8 @@
 //!                                       `-'
 //! ```
 //! This file reads no clock and writes no log. The caller passes the time in and writes the log
-//! line that `hear` returns. The log may be up to ten seconds behind; the status always shows the
-//! present state of each line.
+//! line that `hear` returns. The log may show a change up to ten seconds late; the status always
+//! shows the present state of each line.
 
 use std::time::{Duration, Instant};
 

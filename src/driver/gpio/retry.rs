@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-/// The time for which lines of a chip are not requested because a daemon of the same name still
-/// uses one of these lines. The value is twice the time that a leaving device has for its last
-/// outputs.
+/// An old device with the same name may still use a line of a chip. In this case, the new device
+/// requests no line of this chip for at most this time. The value is twice the time that a leaving
+/// device has for its last outputs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pause before the second attempt. In a reload, the old device releases its lines after some
@@ -22,7 +22,7 @@ const LAST_RETRY: Duration = Duration::from_secs(3);
 /// The schedule of the attempts.
 #[derive(Debug)]
 pub(super) struct Retry {
-    /// The time of the first attempt after lines were missing; `None` before that attempt.
+    /// The time of the first attempt after lines became missing; `None` before that attempt.
     since: Option<Instant>,
     /// The time of the next attempt; `None` means that the next attempt is due now.
     due: Option<Instant>,
@@ -43,14 +43,14 @@ impl Retry {
         self.due.is_none_or(|due| Instant::now() >= due)
     }
 
-    /// Whether the lines of a chip must still wait for another daemon to release its lines.
+    /// Whether the lines of a chip must still wait for another device to release its lines.
     pub(super) fn is_patient(&self) -> bool {
         self.since.is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
-    /// Sets the time of the next attempt and doubles the pause. The time varies at random by up to
-    /// a quarter of the pause. Therefore devices that were started together do not repeat their
-    /// attempts at the same instant.
+    /// Sets the time of the next attempt and doubles the pause. The pause varies at random by up to
+    /// a quarter. Therefore devices that were started together do not repeat their attempts at the
+    /// same instant.
     pub(super) fn later(&mut self) {
         self.due = Some(Instant::now() + self.delay.mul_f64(0.75 + 0.5 * fastrand::f64()));
         self.delay = (2 * self.delay).min(LAST_RETRY);

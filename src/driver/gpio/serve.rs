@@ -9,8 +9,8 @@
 //!         +---- wait: period, edge, or other outputs <---- publish <-----+
 //! ```
 //! Outputs are written before inputs are read. Therefore inputs on a chip that hangs do not delay
-//! the outputs. `claim.rs` requests lines, `notice.rs` decides what is logged, and `line.rs` has
-//! the meaning of a line.
+//! the outputs. `claim.rs` requests lines, `notice.rs` decides what is logged, and `line.rs`
+//! converts levels and edges to values.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -26,9 +26,10 @@ use crate::driver::Fault;
 use crate::driver::link::{Serve, Side};
 use crate::process::image::Direction;
 
-/// The number of edges in one read that counts as a storm. After a storm, the loop does not react
-/// to new edges for a short time. Therefore a line with contact bounce uses only a limited part of
-/// a CPU. Counters lose no edges, because the kernel counts the edges during this time.
+/// If one read returns at least this number of edges, the loop treats them as a storm. After a
+/// storm, the loop does not react to new edges for a short time. Therefore a line with contact
+/// bounce uses only a limited part of a CPU. Counters lose no edges, because the kernel counts the
+/// edges during this time.
 const STORM: usize = 256;
 
 /// The maximum time for which the loop does not react to edges after a storm. An operator does not
@@ -124,9 +125,9 @@ impl Board {
         });
     }
 
-    /// Checks that the chips of the outputs still exist. A write detects a removed chip only when
-    /// there is a value to write. Older kernels do not wake a task when a chip is removed, so the
-    /// loop must check by itself.
+    /// Checks that the chips of the outputs still exist. A write would detect a removed chip, but
+    /// the loop writes only values that have changed. Older kernels do not wake a task when a chip
+    /// is removed, so the loop must check by itself.
     fn probe(&mut self, side: &mut Side) {
         let Self { lines, held, .. } = self;
         held.retain(|held| {

@@ -1,4 +1,4 @@
-//! The device's side of a link. Every driver with a thread of its own works with this type, on that
+//! The device's side of a link. A driver that has its own thread uses the type [`Side`] on that
 //! thread.
 //!
 //! ```text
@@ -81,7 +81,7 @@ impl Side {
             Safe::Hold => None,
             Safe::Value(safe) => {
                 let raw = points[*id].raw_of(safe);
-                let raw = raw.expect("the configuration has tried every safe value");
+                let raw = raw.expect("the configuration check has tested every safe value");
                 Some((raw, points[*id].hold_for))
             }
         };
@@ -115,8 +115,8 @@ impl Side {
     }
 
     /// Stores a value of an input together with its quality, for a value that is usable but not
-    /// fully reliable. A float that is NaN or infinite is not a measurement, even if the wire sends
-    /// it. For such a float, the input becomes bad and its last value is retained.
+    /// fully reliable. A float that is NaN or infinite is not a measurement, even if the device
+    /// sends it. For such a float, the input becomes bad and its last value is retained.
     pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
         if !self.points[input].is_finite(&raw) {
             return self.spoil(input, Quality::Sensor);
@@ -169,8 +169,9 @@ impl Side {
         // The turn is read before the wanted outputs. Therefore the wanted outputs belong to this
         // turn or to a newer turn.
         let turn = shared.turn.load(Ordering::Acquire);
-        // The hold time counts as over in this comparison. The reason is that an output which still
-        // holds its last value is not safe yet, so the output counts as missing.
+        // In a stall, this comparison ignores the hold times and always uses the safe values. The
+        // reason: an output that still keeps its last value is not safe yet, so this function
+        // counts it as missing.
         let stall = shared.watchdog.tripped_for().map(|_| Duration::MAX);
         let wants =
             wishes.read().0.iter().zip(&*safe).map(|(raw, safe)| in_stall(*raw, *safe, stall));
@@ -200,7 +201,7 @@ impl Side {
         outputs.map(|output| wanted(places[&output])).collect()
     }
 
-    /// The number of times that the scan has written.
+    /// The number of times that the scan has written the outputs of this device.
     pub(in crate::driver) fn beats(&self) -> u64 {
         self.shared.watchdog.beats()
     }
@@ -222,9 +223,9 @@ impl Side {
         self.shared.watchdog.next_cycle()
     }
 
-    /// Waits for a possible change of the wanted outputs after the last return of this function.
-    /// This function sometimes returns without a change. The future can be dropped at any time
-    /// without loss of a wake-up.
+    /// Waits until the wanted outputs may have changed since the last return of this function.
+    /// Sometimes this function returns although nothing has changed. The future can be dropped at
+    /// any time without loss of a wake-up.
     pub(in crate::driver) async fn changed(&mut self) {
         if let Bell::Unused(_) = self.bell
             && let Bell::Unused(bell) = std::mem::replace(&mut self.bell, Bell::Mute)
@@ -235,8 +236,7 @@ impl Side {
         let Bell::Used(bell) = &self.bell else {
             return tokio::time::sleep(WITHOUT_BELL).await;
         };
-        // One read removes many wake-ups at once. Several wake-ups mean the same as a single
-        // wake-up.
+        // One read removes up to 256 wake-up bytes. Several bytes mean the same as one byte.
         let mut rings = [0; 256];
         if bell.readable().await.is_err() || matches!(bell.try_read(&mut rings), Ok(0)) {
             // The scan's side of the link no longer exists. The thread that drops the link ends
@@ -327,7 +327,7 @@ mod tests {
             let mut inputs = crate::process::image::Inputs::unread(&points);
             let began = std::time::Instant::now();
             while inputs.quality[0] == Quality::Waiting {
-                assert!(began.elapsed() < Duration::from_secs(20), "nothing has come");
+                assert!(began.elapsed() < Duration::from_secs(20), "no value has arrived");
                 link.read(MonotonicClock.now(), &mut inputs).unwrap();
                 std::thread::yield_now();
             }
@@ -378,7 +378,7 @@ mod tests {
         link.supervise(Duration::from_millis(50));
         // The driver may also be woken without a change, and then reports the same value again.
         let is_woken_for = |byte: u8| {
-            let next = || heard.recv_timeout(Duration::from_secs(20)).expect("it is woken");
+            let next = || heard.recv_timeout(Duration::from_secs(20)).expect("the driver is woken");
             while next() != Some([byte, 0, 0, 0, 0, 0, 0, 0]) {}
             while heard.recv_timeout(Duration::from_millis(100)).is_ok() {}
         };
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(
             link.shared.watchdog.beats(),
             1,
-            "a cycle that was overtaken counts for nothing"
+            "a cycle that began before the stall adds no beat"
         );
         // The scan wants the same value as before the stall.
         link.write(MonotonicClock.now(), &[7]).unwrap();

@@ -8,7 +8,7 @@
 //!         |
 //!         +--link dropped--> waits for the last outputs, at most LEAVE_TIME --> end
 //! ```
-//! This file does not know what a device needs; the driver that implements [`Serve`] does.
+//! This file does not know the protocol of a device; the driver that implements [`Serve`] does.
 //! `watchdog.rs` decides when outputs become safe because the scan has stalled. `link.rs` decides
 //! how long the caller waits for the end of this thread.
 

@@ -22,8 +22,9 @@
 //! ```
 //! All units behind one port belong to one device, because they share one connection. At most one
 //! request is under way on this connection at a time. The driver never reports a value that it has
-//! not read. After a missing reply or a busy reply, an input keeps its value and the value ages.
-//! After any other failure, the input gets a bad quality that names the kind of failure.
+//! not read. If a reply is missing, damaged or doubtful, or if the unit is busy, an input keeps its
+//! value and the value ages. If the unit refuses a read or goes offline, the input gets a bad
+//! quality that names the kind of failure.
 //!
 //! `client/plan.rs` checks the configuration and makes the bus of `client/bus.rs`, which has all
 //! units. `client/serve.rs` is the loop that works on this bus. `client/schedule.rs` chooses the
@@ -78,8 +79,9 @@ pub struct Config {
     /// [`line::Target`].
     pub connect: String,
     /// The speed of a serial line in bits per second. The default is 19200. For a serial line
-    /// behind a TCP server (`rtu+tcp://`) there is no default. If the speed is given there, the
-    /// driver computes the load of the line, the gap and the default timeout from the speed.
+    /// behind a TCP server (`rtu+tcp://`) there is no default. If the configuration has the speed
+    /// of such a line, the driver computes the load of the line, the gap and the default timeout
+    /// from the speed.
     pub baud: Option<u32>,
     /// The parity bit on a serial line. The default is even parity.
     pub parity: Option<Parity>,
@@ -95,7 +97,8 @@ pub struct Config {
     /// The maximum time to make the connection. The default is 2 s.
     #[serde(default, deserialize_with = "duration::some")]
     pub connect_timeout: Option<Duration>,
-    /// How many times a request without a valid reply is repeated immediately. The default is 1.
+    /// How many times the driver immediately repeats a request whose reply is missing or damaged.
+    /// The default is 1.
     #[serde(default = "one")]
     pub retries: u8,
     /// The units on the bus.
@@ -103,7 +106,7 @@ pub struct Config {
     /// The groups of inputs that the driver reads, each with its period.
     #[serde(default)]
     pub group: Vec<GroupConfig>,
-    /// The heartbeat: a register or coil that toggles as long as the scan runs.
+    /// The heartbeat: a register or coil that the driver toggles as long as the scan runs.
     pub heartbeat: Option<HeartbeatConfig>,
     /// The key `at` of each point. The key of this map is the name of the point.
     #[serde(default)]
@@ -152,12 +155,12 @@ pub struct UnitConfig {
     /// The pause that the unit needs after each of its answers.
     #[serde(default, with = "duration")]
     pub turnaround: Duration,
-    /// The number of consecutive requests without a reply after which the unit counts as absent.
-    /// The default is 3.
+    /// After this number of consecutive requests without a reply, the driver treats the unit as
+    /// absent. The default is 3.
     #[serde(default = "three")]
     pub offline_after: u8,
-    /// The time between two probes. A probe asks an absent unit whether it answers again. The
-    /// default is 10 s.
+    /// The time between two probes. A probe is a request that shows whether an absent unit answers
+    /// again. The default is 10 s.
     #[serde(default = "ten_seconds", with = "duration")]
     pub probe: Duration,
 }
@@ -193,8 +196,8 @@ pub struct GroupConfig {
     pub max: Option<u16>,
 }
 
-/// The heartbeat: a register or coil that toggles between 0 and 1. The unit can watch this value to
-/// see that the controller runs.
+/// The heartbeat: a register or coil that the driver toggles between 0 and 1. The unit can watch
+/// this value to see that the controller runs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatConfig {
@@ -219,9 +222,9 @@ fn holding() -> Table {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataAddress {
-    /// The name of the group that reads an input.
+    /// The name of the group that reads the input.
     pub group: Option<String>,
-    /// The name of the unit of an output or of a diagnostic input.
+    /// The name of the unit, for an output or a diagnostic input.
     pub unit: Option<String>,
     /// The table of an output: `holding`, or `coil` for a bool.
     pub table: Option<Table>,
@@ -248,25 +251,26 @@ pub struct DataAddress {
     pub min_interval: Option<Duration>,
     /// Whether to write with function codes 5 and 6 instead of 15 and 16.
     pub single: Option<bool>,
-    /// Whether the driver reads an output back after each write. The output then counts as written
-    /// only if the unit returns the written value.
+    /// Whether the driver reads an output back after each write. The output is then confirmed only
+    /// if the unit returns the written value.
     pub readback: Option<bool>,
-    /// The number of writes per day above which the driver logs a warning. The memory of a device
-    /// that retains values wears out if it is written too often.
+    /// The number of writes per day above which the driver logs a warning. Some devices store each
+    /// written value in memory that wears out after many writes.
     pub warn_writes_per_day: Option<u32>,
     /// The diagnostic value that an input shows, such as the number of timeouts of a unit. A
     /// diagnostic input has no address on the unit.
     pub diagnostic: Option<diagnostic::Diagnostic>,
 }
 
-/// The rule that decides when an output is written. With both rules, the output is also written
-/// when the unit appears for the first time or answers again after an absence.
+/// The rule that decides when an output is written. With both rules, the driver also writes the
+/// output after a new connection, and when the unit answers again after an absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// Write the output as soon as its value changes.
     #[default]
     OnChange,
-    /// Write the output once in each `refresh` period, and not when its value changes.
+    /// Write the output once in each `refresh` period. A change of the value causes no write,
+    /// except a change to the safe value, which the driver writes at once.
     Cyclic,
 }

@@ -1,5 +1,4 @@
-//! The Modbus TCP server: which values of the controller a SCADA system can read, and which
-//! commands it can write.
+//! The Modbus TCP server: a SCADA system can read values of the controller and write commands.
 //!
 //! ```toml
 //! [[device]]
@@ -17,11 +16,12 @@
 //! type = "u16"
 //! at = { table = "holding", address = 100, min = 0, max = 1000, expires = "10s" }
 //! ```
-//! A client can write only the inputs of this device. A bad value never looks like a good number:
-//! the answer is an exception, or the value is marked as bad (`server/seen.rs`). `offer.rs` and
-//! `map.rs` define which register or bit contains which value. `connection.rs` serves one client.
-//! Modbus has no passwords and no user names. A client whose address is in `allow` can use all that
-//! the server offers. All other protection must come from the network.
+//! A client can write only the inputs of this device. A client never mistakes a bad value for a
+//! good value (`server/seen.rs`). The answer is an exception or a configured value, or a second
+//! register or bit marks the value as bad. `offer.rs` and `map.rs` define which register or bit
+//! contains which value. `connection.rs` serves one client. Modbus has no passwords and no user
+//! names. A client whose address is in `allow` can use all that the server offers. All other
+//! protection must come from the network.
 
 mod command;
 mod connection;
@@ -66,9 +66,9 @@ const CLIENTS: std::ops::RangeInclusive<usize> = 1..=64;
 const IDLE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
-/// The first and the longest pause between two attempts to listen on the port. In a reload, the old
-/// device releases the port within about the first pause. If another program blocks the port, an
-/// operator stops that program and then waits for at most the longest pause.
+/// The first and the longest pause between two attempts to listen on the port. In a reload, the
+/// server of the old configuration releases the port within about the first pause. If a different
+/// process uses the port, the operator stops that process and waits for at most one pause.
 const BIND_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// The pause after a failed accept, for example if the system has no free file descriptor.
@@ -159,13 +159,13 @@ struct Tally {
     exceptions: u64,
     /// The number of refused clients: their address is not allowed, or the server was full.
     turned_away: u64,
-    /// The number of clients whose connection was ended by the server.
+    /// The number of clients whose connection the server has ended.
     cut_off: u64,
     /// The connected clients, by the id of their task.
     clients: HashMap<task::Id, Client>,
     /// The time when a refused client was logged last.
     complained: Option<Instant>,
-    /// The number of names in `show` that have no point and no variable.
+    /// The number of unknown names in `show`: the names that have no point and no variable.
     unknown: usize,
 }
 
@@ -233,7 +233,7 @@ impl Server {
         }
     }
 
-    /// Accepts clients, answers their requests and updates the status. It never returns.
+    /// Accepts clients, answers their requests and updates the status. Never returns.
     async fn attend(&mut self, listener: &TcpListener, side: &mut Side) -> ! {
         let (asks, mut inbox) = mpsc::channel(self.config.max_clients);
         let mut tasks = JoinSet::new();
@@ -260,7 +260,7 @@ impl Server {
     async fn is_welcome(&mut self, peer: SocketAddr, tasks: &mut JoinSet<End>) -> bool {
         let is_stranger = !self.config.allow.iter().any(|source| source.covers(peer.ip()));
         let mut patience = 3;
-        // A client that has disconnected no longer counts, even if its task was not collected yet.
+        // A task whose client has already disconnected must not block a new client.
         while !is_stranger && tasks.len() >= self.config.max_clients && patience > 0 {
             tokio::task::yield_now().await;
             while let Some(ended) = tasks.try_join_next_with_id() {
@@ -276,7 +276,7 @@ impl Server {
         !is_stranger && !is_full
     }
 
-    /// Answers one request. If the request contains commands, publishes them to the scan.
+    /// Answers one request. If the request contains commands, passes the commands to the scan.
     fn answer(&mut self, ask: Ask, side: &mut Side) {
         let mut has_commands = false;
         let is_ours = self.config.unit.is_none_or(|unit| unit == ask.unit);
@@ -297,7 +297,7 @@ impl Server {
         let _ = ask.answer.send(answer);
     }
 
-    /// Updates the status. Logs if more names in `show` than before have no point and no variable.
+    /// Updates the status. Logs a warning if the number of unknown names in `show` has grown.
     fn report(&mut self, address: SocketAddr, side: &mut Side) {
         let export = self.exports.borrow().clone();
         let unknown: Vec<_> = match export.cycle {
@@ -310,8 +310,8 @@ impl Server {
         if let Some(first) = unknown.first() {
             let state = match unknown.len() {
                 1 => format!("there is no point or variable {first}"),
-                2 => format!("there are no points or variables {first} and 1 other"),
-                n => format!("there are no points or variables {first} and {} others", n - 1),
+                2 => format!("there is no point or variable {first}; 1 other is unknown"),
+                n => format!("there is no point or variable {first}; {} others are unknown", n - 1),
             };
             if is_news {
                 tracing::warn!(
@@ -326,8 +326,8 @@ impl Server {
 
 impl Serve for Server {
     async fn serve(&mut self, side: &mut Side) {
-        // The commands of earlier clients are lost. The scan knows that, because its inputs are
-        // bad.
+        // The commands of earlier clients are lost. The scan sees this loss, because the inputs of
+        // this device are bad.
         self.offer.forget();
         self.tally = Tally::default();
         let listener = self.bind(side).await;
@@ -364,7 +364,7 @@ impl Tally {
         self.turned_away += 1;
         if self.complained.is_none_or(|at| at.elapsed() > COMPLAIN) {
             self.complained = Some(Instant::now());
-            tracing::warn!("the Modbus server turns {} away: {why}", peer.ip().to_canonical());
+            tracing::warn!("the Modbus server refuses client {}: {why}", peer.ip().to_canonical());
         }
     }
 

@@ -16,8 +16,8 @@ use super::credential::{Credentials, Files};
 use super::{Config, dial};
 use crate::driver::OpenError;
 
-/// The range of `keep_alive`. The protocol has 16 bits for the whole seconds. With less than 1 s,
-/// most of the traffic would be pings.
+/// The range of `keep_alive`. In the protocol this time is a number of whole seconds with 16 bits.
+/// With less than 1 s, most of the traffic would be pings.
 const KEEP_ALIVE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(65_535);
 
@@ -27,13 +27,13 @@ const CONNECT_TIMEOUT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(120);
 
 /// The maximum size of a message from the broker, in bytes: enough for a Sparkplug command with a
-/// thousand metrics. The broker is told this limit and drops larger messages. If the broker sends a
-/// larger message nevertheless, the client disconnects.
+/// thousand metrics. The client sends this limit to the broker, and the broker drops larger
+/// messages. If the broker sends a larger message nevertheless, the client disconnects.
 const MAX_PACKET: u32 = 64 << 10;
 
 /// The maximum number of unacknowledged messages of QoS 1 in each direction. This number is enough
-/// to use the whole speed of a line. At most `MAX_UNDER_WAY` plus [`super::line::QUEUE`] old values
-/// are delivered before the newest value.
+/// to use the whole speed of a network connection. At most `MAX_UNDER_WAY` plus
+/// [`super::line::QUEUE`] old values are delivered before the newest value.
 const MAX_UNDER_WAY: u16 = 32;
 
 /// The broker's address and the client's identity.
@@ -44,10 +44,10 @@ pub(super) struct Broker {
     port: u16,
     /// The paths of the files with the password, certificates and key.
     pub(super) files: Files,
-    /// The identity of this client, which no other client of the broker has.
+    /// The identity of this client. No other client of the broker may have this identity.
     client_id: String,
     username: Option<String>,
-    /// The time without a packet after which the client asks the broker for an answer.
+    /// If the client receives no packet for this time, the client asks the broker for an answer.
     pub(super) keep_alive: Duration,
     /// The time limit for a connect, and for the answer to a subscription.
     pub(super) connect_timeout: Duration,
@@ -62,7 +62,11 @@ impl Broker {
         })?;
         if !(1..=256).contains(&config.client_id.len()) {
             let found = format!("{} bytes", config.client_id.len());
-            return Err(OpenError::new("client_id", found, "a name that no other client has"));
+            return Err(OpenError::new(
+                "client_id",
+                found,
+                "1 to 256 bytes that no other client uses",
+            ));
         }
         for (key, limits, value) in [
             ("keep_alive", KEEP_ALIVE, config.keep_alive),
@@ -95,8 +99,8 @@ impl Broker {
     /// Returns the options of one connection. `will` is the message that the broker publishes when
     /// the connection is lost.
     ///
-    /// The broker deletes all data of a connection at its end. So commands that were sent during an
-    /// outage never arrive.
+    /// When a connection ends, the broker deletes all data of this connection. So commands that
+    /// were sent during an outage never arrive.
     pub(super) fn options(&self, given: Credentials, will: Option<LastWill>) -> MqttOptions {
         let broker = rumqttc::Broker::tcp(self.host.clone(), self.port);
         let mut options = MqttOptions::new(self.client_id.clone(), broker);

@@ -1,14 +1,14 @@
 //! Commands: values that other MQTT clients send to inputs of this device. A command is valid for a
 //! limited time.
 //!
-//! The key `expires` of the point is the longest time. The sender can shorten this time in two
+//! The key `expires` of the point sets the longest time. The sender can shorten this time in two
 //! ways:
 //! - by the message expiry interval of MQTT 5. The broker forwards the rest of the interval with
 //!   the message.
 //! - by the time of sending in the payload. The age of the value is then subtracted from `expires`.
 //!
-//! The scan checks in every cycle whether the command has expired. So a thread that hangs in this
-//! file cannot make a command last longer.
+//! The scan checks in every cycle whether the command has expired. So a command expires in time
+//! even if the thread of the device hangs.
 //!
 //! A payload that does not fit the point is refused. The last good value then stays valid until it
 //! expires. `plain.rs` and `sparkplug.rs` receive the messages.
@@ -64,14 +64,15 @@ pub(super) struct Commands {
     is_said: OnChange<bool>,
 }
 
-/// A value that a command message carried.
+/// A value that a command message contained.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Said {
     /// The value, before the conversion to the type of the point.
     pub(super) value: Value,
     /// The time at which the value was sent, by the sender's clock.
     pub(super) sent: Option<SystemTime>,
-    /// The time for which the sender wants the value to be valid, counted from now.
+    /// The time for which the sender wants the value to be valid. This time begins when the message
+    /// arrives.
     pub(super) expires: Option<Duration>,
 }
 
@@ -189,24 +190,26 @@ impl Command {
 
     /// Returns the remaining time for which the value is valid.
     fn left(&self, said: Said, now: SystemTime) -> Result<Duration, String> {
-        // If the sender's clock is ahead of the clock here, the age of the value counts as 0.
+        // If the sender's clock is ahead of the clock of this machine, the age of the value is 0.
         let age = said.sent.and_then(|sent| now.duration_since(sent).ok()).unwrap_or_default();
         let meant = said.expires.unwrap_or(Duration::MAX);
         let left = meant.min(self.expires.saturating_sub(age));
         if left.is_zero() {
-            return Err(format!("it had expired, {age:?} after it was sent"));
+            return Err(format!("it has expired; its age is {age:?}"));
         }
         Ok(left)
     }
 }
 
-/// Converts a value to the type of the point. For an integer point, 2.0 becomes 2. A 2.5 becomes
-/// NaN, which the next check refuses. For a bool point, 0 and 1 become `false` and `true`.
+/// Converts a value to the type of the point. For an integer point, 2.0 becomes 2. For an integer
+/// point, 2.5 becomes NaN, which the next check refuses. For a bool point, 0 and 1 become `false`
+/// and `true`.
 fn whole(value: Value, point: &Point) -> Value {
     let is_plain = point.scale == 1.0 && point.offset == 0.0;
     let is_integer = !matches!(point.kind, PointKind::Bool | PointKind::F32 | PointKind::F64);
     match value {
-        // `Point::raw_of` checks the range later. Up to 2^63 a double is exact enough for it.
+        // `Point::raw_of` checks the range later. Up to 2^63 a double is exact enough for that
+        // check.
         Value::Real(real) if is_integer && is_plain => match real.fract() == 0.0 {
             true => Value::Int(real as i128),
             false => Value::Real(f64::NAN),
@@ -228,7 +231,7 @@ impl Said {
         if payload.len() > MAX_TEXT {
             return Err(format!("{} bytes are too long for a value", payload.len()));
         }
-        let text = str::from_utf8(payload).map_err(|_| "it is no text".to_owned())?.trim();
+        let text = str::from_utf8(payload).map_err(|_| "it is not UTF-8".to_owned())?.trim();
         let no_value = || format!("{text:?} is no value");
         if !text.starts_with('{') {
             let value = text.parse().map_err(|_| no_value())?;
@@ -286,7 +289,7 @@ mod tests {
             let wanted = format!("{local:?} must be in UTC, with a Z at its end");
             assert_eq!(timed(local), Err(wanted));
         }
-        assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "it is no text");
+        assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "it is not UTF-8");
         assert!(said(&"1".repeat(2000)).unwrap_err().contains("too long"));
     }
 

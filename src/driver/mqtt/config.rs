@@ -33,11 +33,11 @@ pub struct Config {
     pub cert: Option<PathBuf>,
     /// The file with the private key of the certificate in `cert`.
     pub key: Option<PathBuf>,
-    /// The time without a packet from the broker after which the client asks for an answer. After
-    /// the same time again without a packet, the client ends the connection. The broker ends the
-    /// connection if this client sends no packet for 1.5 times `keep_alive` (MQTT 5, 3.1.2.10). The
-    /// broker may set another time when it accepts the connection. That time then replaces
-    /// `keep_alive`.
+    /// If the client receives no packet from the broker for this time, the client asks for an
+    /// answer. If the client then receives no packet for the same time again, the client ends the
+    /// connection. The broker ends the connection if this client sends no packet for 1.5 times
+    /// `keep_alive` (MQTT 5, 3.1.2.10). The broker may set another time when it accepts the
+    /// connection. That time then replaces `keep_alive`.
     #[serde(default = "half_a_minute", with = "duration")]
     pub keep_alive: Duration,
     /// The time limit for a connect, and for the answer to a subscription.
@@ -92,7 +92,7 @@ fn one() -> u8 {
 pub struct Publication {
     /// The name of the point or variable.
     pub name: String,
-    /// The topic. With Sparkplug it must not be set.
+    /// The topic. With Sparkplug this key must not be set.
     pub topic: Option<String>,
     /// The name of the metric in Sparkplug. The default is `name`.
     pub metric: Option<String>,
@@ -102,15 +102,18 @@ pub struct Publication {
     pub retain: Option<bool>,
     /// The format of the payload.
     pub payload: Option<MessageForm>,
-    /// A number counts as changed when it differs from the last sent number by more than this.
+    /// A number is sent as a change only if it differs from the last sent number by more than
+    /// `deadband`.
     pub deadband: Option<f64>,
     /// The shortest time between two messages of this value.
     #[serde(default, deserialize_with = "duration::some")]
     pub min_interval: Option<Duration>,
-    /// The time after the last message at which the value is sent even without a change.
+    /// The longest time between two messages of this value. After this time the value is sent even
+    /// without a change.
     #[serde(default, deserialize_with = "duration::some")]
     pub refresh: Option<Duration>,
-    /// The period in which the value is sent. With this key, a change does not send the value.
+    /// The period with which the value is sent. With this key, a change of the value causes no
+    /// message.
     #[serde(default, deserialize_with = "duration::some")]
     pub every: Option<Duration>,
 }
@@ -119,7 +122,7 @@ pub struct Publication {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopicAddress {
-    /// The topic of the commands to this point. With Sparkplug it must not be set.
+    /// The topic of the commands to this point. With Sparkplug this key must not be set.
     pub topic: Option<String>,
     /// The name of the metric in Sparkplug. The default is the name of the point.
     pub metric: Option<String>,
@@ -129,7 +132,7 @@ pub struct TopicAddress {
     /// sender has put that time into the message. Otherwise it begins when the message arrives.
     #[serde(with = "duration")]
     pub expires: Duration,
-    /// Whether a retained message counts as a command. A retained message may be very old. The same
-    /// retained message counts only once.
+    /// Whether a retained message is used as a command. A retained message may be very old. The
+    /// same retained message is used only once.
     pub retained: Option<bool>,
 }

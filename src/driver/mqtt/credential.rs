@@ -1,9 +1,9 @@
-//! The credentials of a connection: a password, certificates and a key, and the files that contain
-//! them.
+//! The credentials of a connection, and the files that contain the credentials: a password,
+//! certificates and a key.
 //!
 //! The files are read twice: when the configuration is checked, and again for each connection. A
-//! read may wait for the disk. So both callers read on a thread that may wait, and set a time
-//! limit. `broker.rs` makes the options of a connection from the credentials.
+//! read may wait for the disk. So each of the two callers reads on a thread that may wait, and sets
+//! a time limit. `broker.rs` makes the options of a connection from the credentials.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::file;
 /// certificates of all public authorities is smaller.
 const MOST_PEM_BYTES: u64 = 4 << 20;
 
-/// The paths of the files with the password and for TLS.
+/// The paths of the password file and of the files for TLS.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     /// The file with the password, if the configuration names one.
@@ -101,10 +101,18 @@ impl TlsFiles {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
             (None, None) => None,
             (None, Some(_)) => {
-                return Err(OpenError::new("cert", "nothing", "the certificate to the key"));
+                return Err(OpenError::new(
+                    "cert",
+                    "nothing",
+                    "the file with the certificate for `key`",
+                ));
             }
             (Some(_), None) => {
-                return Err(OpenError::new("key", "nothing", "the key to the certificate"));
+                return Err(OpenError::new(
+                    "key",
+                    "nothing",
+                    "the file with the private key for `cert`",
+                ));
             }
         };
         Ok(Some(Self { ca, client }))
@@ -118,18 +126,19 @@ impl TlsFiles {
             let found = |error| format!("{}: {error}", self.ca.display());
             roots.add(cert).map_err(|error| OpenError::new("ca", found(error), wanted))?;
         }
-        // The crypto provider is set here: rustls has no default if the process has several ones.
+        // The crypto provider is set here: rustls has no default provider if the process has
+        // several providers.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("ring knows the versions that are safe")
+            .expect("ring supports the TLS versions that rustls calls safe")
             .with_root_certificates(roots);
         let Some((cert, key_file)) = &self.client else {
             return Ok(TlsConfiguration::Rustls(Arc::new(builder.with_no_client_auth())));
         };
         let wrong = |error: String| {
             let found = format!("{}: {error}", key_file.display());
-            OpenError::new("key", found, "the private key to `cert`, in PEM, without a password")
+            OpenError::new("key", found, "the private key for `cert`, in PEM, without a password")
         };
         let key = PrivateKeyDer::from_pem_slice(&read("key", key_file)?);
         let key = key.map_err(|error| wrong(error.to_string()))?;

@@ -1,6 +1,6 @@
-//! The TCP connection to a broker. Its socket options make sure that a pulled cable is noticed.
+//! The TCP connection to a broker. With its socket options, the client detects a pulled cable.
 //!
-//! The library could open the connection too, but it sets no keepalive and no timeout for
+//! The library could open the connection too, but the library sets no keepalive and no timeout for
 //! unacknowledged data. The library then runs TLS and MQTT on this connection. `pulse.rs` handles a
 //! working connection to a broker that is silent.
 

@@ -2,15 +2,16 @@
 //! acknowledged.
 //!
 //! The library accepts a message into its queue at once and sends the message later. This file
-//! counts the messages in that queue. From the count, a [`Dialect`](super::session::Dialect) learns
-//! whether there is room for more. The dialect decides what to send, and when.
+//! counts the messages in that queue. A [`Dialect`](super::session::Dialect) uses this count to
+//! check whether the queue has room for another message. The dialect decides what to send, and
+//! when.
 //!
 //! ```text
 //! say --> waiting (topics) --> sent --> under_way (number, topic) --> acknowledged, or denied
 //!                                  \--> QoS 0: no acknowledgement
 //! ```
 //! A broker that refuses a message returns only the number of the message. With the list
-//! `under_way` the log line can name the topic.
+//! `under_way`, the log line about the refusal can contain the topic.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,9 +21,9 @@ use rumqttc::{AsyncClient, ConnAck, Outgoing as Sent, PubAck, PubAckReason, Publ
 use super::qos;
 use crate::logged::OnChange;
 
-/// The maximum number of messages in the library's queue. The library sends them as fast as the
-/// broker accepts them. With the pause of [`FULL`], this size allows some thousand messages a
-/// second. A longer queue would only make the values in it older.
+/// The maximum number of messages in the library's queue. The library sends these messages as fast
+/// as the broker accepts them. With the pause of [`FULL`], this size allows some thousand messages
+/// a second. In a longer queue, each value would only wait longer.
 pub(super) const QUEUE: usize = 128;
 
 /// The pause after which a message is offered again to a full queue.
@@ -125,7 +126,7 @@ impl Ledger {
     fn deny(&mut self, topic: &str, why: &str) {
         self.denied += 1;
         if self.is_sent.changes_to(true) {
-            tracing::warn!(topic, "the broker does not take messages on {topic}: {why}");
+            tracing::warn!(topic, "the broker refuses messages on {topic}: {why}");
         }
     }
 }

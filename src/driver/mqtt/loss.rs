@@ -1,8 +1,8 @@
-//! The reason why a connection has ended, as text, and what follows for the next connection.
+//! The reason why a connection has ended, as text, and facts that the next connection needs.
 //!
 //! The text appears in the log and in the status. The library wraps the errors of the operating
-//! system and of TLS in its own error types. This file takes the inner error out of them.
-//! `session.rs` decides what to do after a loss.
+//! system and of TLS in its own error types. This file finds the inner error. `session.rs` decides
+//! what to do after a loss.
 
 use std::borrow::Cow;
 use std::io;
@@ -31,8 +31,8 @@ impl Loss {
 impl From<ConnectionError> for Loss {
     fn from(error: ConnectionError) -> Self {
         match error {
-            // This error came before the first MQTT packet. A later error of the socket comes as
-            // `ConnectionError::MqttState`.
+            // The library returns this error only before the first MQTT packet. It returns a later
+            // error of the socket as `ConnectionError::MqttState`.
             ConnectionError::Io(error) => Self::new(failed(&error), false),
             ConnectionError::Tls(error) => Self::new(format!("TLS: {error}"), false),
             ConnectionError::Timeout(_) => Self::new(NO_ANSWER, true),
@@ -68,7 +68,7 @@ impl From<StateError> for Loss {
                 failed(&error).into()
             }
             StateError::OutgoingPacketTooLarge { pkt_size, max } => {
-                format!("a message has {pkt_size} bytes; the broker takes at most {max}").into()
+                format!("a message has {pkt_size} bytes; the broker accepts at most {max}").into()
             }
             StateError::Deserialization(Error::PayloadSizeLimitExceeded { pkt_size, max }) => {
                 format!("the broker sends a message of {pkt_size} bytes; the limit is {max}").into()
@@ -113,7 +113,7 @@ mod tests {
         let expected = "TLS: received fatal alert: UnknownCA";
         check(StateError::Deserialization(Error::Io(alert)), expected);
         let large = StateError::OutgoingPacketTooLarge { pkt_size: 300, max: 256 };
-        check(large, "a message has 300 bytes; the broker takes at most 256");
+        check(large, "a message has 300 bytes; the broker accepts at most 256");
         let large = Error::PayloadSizeLimitExceeded { pkt_size: 70_000, max: 65_536 };
         let large = StateError::Deserialization(large);
         check(large, "the broker sends a message of 70000 bytes; the limit is 65536");

@@ -1,4 +1,4 @@
-//! The dialect without Sparkplug: each value has a topic of its own, and the payload is text.
+//! The dialect without Sparkplug: each value has its own topic, and the payload is text.
 //!
 //! The configuration defines the topics. `sparkplug.rs` is the other dialect. Both dialects use the
 //! connection of `session.rs`. `publish.rs` decides when a value is sent. `command.rs` decides how
@@ -30,7 +30,7 @@ pub(super) struct Plain {
     /// The published values. If the queue becomes full, the list is rotated: the next call of
     /// `speak` begins with the first value that was not sent.
     topics: Vec<Topic>,
-    /// The number of topics that were due when the queue was full.
+    /// The number of values that are due but not sent, because the queue was full.
     waiting: usize,
     /// The subscriptions. A subscription and its command have the same index.
     subscriptions: Vec<Subscription>,
@@ -56,7 +56,7 @@ pub(super) struct Subscription {
     /// The topic, which is a name without wildcards.
     pub(super) topic: String,
     pub(super) qos: u8,
-    /// Whether a retained message counts as a command.
+    /// Whether a retained message is used as a command.
     pub(super) retained: bool,
     /// The payload of the last live message, and the payload of the last retained message. Both are
     /// stored only if `retained` is set.
@@ -70,8 +70,9 @@ impl Subscription {
 
     /// Whether a message is a new command.
     ///
-    /// The broker sends its retained message again after each connect. If that message counted
-    /// again, it would replace a newer command, and an expired command would become valid again.
+    /// The broker sends its retained message again after each connect. If this client used the
+    /// message as a command again, the message could replace a newer command, or an expired command
+    /// could become valid again.
     fn is_news(&mut self, said: &Publish) -> bool {
         if !self.retained {
             // The subscription asks for no retained messages. Brokers of an older protocol version
@@ -143,7 +144,7 @@ impl Dialect for Plain {
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
         let topic = String::from_utf8_lossy(&said.topic);
         let Some(&at) = self.commands.get(&*topic) else {
-            commands.refuse(&topic, "this client has not subscribed to it");
+            commands.refuse(&topic, "this client has not subscribed to this topic");
             return Heard::Done;
         };
         if self.subscriptions[at].is_news(said) {

@@ -1,9 +1,9 @@
-//! The plan of an MQTT device: the configuration is checked, and the dialect and the commands are
-//! made from it.
+//! The plan of an MQTT device: this file checks the configuration, and makes the dialect and the
+//! commands.
 //!
-//! Each error names the mistake and the expected value. `broker.rs` checks the keys of the broker.
-//! All other keys are checked here. Whether a published name exists is not checked, because
-//! programs may create and remove variables at any time.
+//! Each error names the mistake and the expected value. `broker.rs` checks the keys of the broker,
+//! and this file checks all other keys. This file does not check whether a published name exists,
+//! because programs may create and remove variables at any time.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -17,11 +17,12 @@ use super::sparkplug::{self, Node};
 use crate::driver::OpenError;
 use crate::process::image::{Direction, Point, PointId, Points};
 
-/// The maximum number of published values of one device. Each value is compared at every change.
+/// The maximum number of published values of one device. At each export, the client compares all
+/// these values with the values that it sent last.
 const MAX_PUBLISH: usize = 4096;
 
 /// The maximum length of a topic, in bytes. The protocol allows 65535 bytes, but topics of real
-/// plants are shorter than this.
+/// plants are shorter than 1024 bytes.
 const MAX_TOPIC: usize = 1024;
 
 /// The range of all periods and of `expires`. The daemon exports values at most 50 times a second,
@@ -29,8 +30,8 @@ const MAX_TOPIC: usize = 1024;
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
-/// The default of the shortest time between two messages of a value. Without it, a noisy value
-/// would fill the line.
+/// The default of the shortest time between two messages of a value. Without this pause, a value
+/// with noise would use the whole network connection.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The rule for publishing the value of a command. Only Sparkplug publishes such values.
@@ -112,7 +113,12 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
             return Err(Wrong("metric", "a name".into(), "nothing without `sparkplug`").of(&place));
         }
         if !used.insert(topic) {
-            return Err(Wrong("topic", format!("{topic:?} again"), "a topic for each").of(&place));
+            return Err(Wrong(
+                "topic",
+                format!("{topic:?} again"),
+                "a different topic for each value",
+            )
+            .of(&place));
         }
         topics.push(Topic {
             item: Item::new(&said.name, topic, said.rule().map_err(|wrong| wrong.of(&place))?),
@@ -129,8 +135,8 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
             return Err(Wrong("metric", "a name".into(), "nothing without `sparkplug`").at(point));
         }
         if !used.insert(topic) {
-            let found = format!("{topic:?}, which is published or another command's");
-            return Err(Wrong("topic", found, "a topic for each").at(point));
+            let found = format!("{topic:?}, which a value or another command uses");
+            return Err(Wrong("topic", found, "a topic that is used only once").at(point));
         }
         commands.push(Command::new(id, point, topic, at.expires));
         subscriptions.push(Subscription::new(topic, qos, at.retained.unwrap_or(false)));
@@ -145,7 +151,7 @@ fn metrics(
     node: &sparkplug::Config,
     ours: Vec<Ours<'_>>,
 ) -> Result<Planned, OpenError> {
-    const GIVEN: &str = "nothing, because Sparkplug has its own";
+    const GIVEN: &str = "nothing, because Sparkplug defines this";
     node.check()?;
     for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
         if message.is_some() {
@@ -183,7 +189,7 @@ impl Publication {
     fn rule(&self) -> Result<Rule, Wrong> {
         let Self { deadband, min_interval, refresh, every, .. } = *self;
         if let Some(deadband) = deadband.filter(|band| !(0.0..f64::INFINITY).contains(band)) {
-            return Err(Wrong("deadband", format!("{deadband:?}"), "a number from 0"));
+            return Err(Wrong("deadband", format!("{deadband:?}"), "0 or a greater number"));
         }
         for (key, time) in [("min_interval", min_interval), ("refresh", refresh), ("every", every)]
         {
@@ -194,11 +200,11 @@ impl Publication {
         let on_change = deadband.is_some() || min_interval.is_some() || refresh.is_some();
         match every {
             Some(_) if on_change => {
-                let found = "a period, and a key about changes".into();
+                let found = "a period, and also deadband, min_interval or refresh".into();
                 Err(Wrong(
                     "every",
                     found,
-                    "only one of the two: with `every`, changes are not detected",
+                    "`every` without these keys, because a change then causes no message",
                 ))
             }
             Some(period) => Ok(Rule::Cyclic(period)),
@@ -214,11 +220,11 @@ impl Publication {
 /// Checks that Sparkplug allows this name for a metric, and that no earlier metric has it.
 fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), Wrong> {
     if !sparkplug::is_free(metric) {
-        let wanted = "a name that is not one of Sparkplug's own: bdSeq, Node Control/Rebirth";
+        let wanted = "a name other than bdSeq and Node Control/Rebirth, which Sparkplug uses";
         return Err(Wrong("metric", format!("{metric:?}"), wanted));
     }
     if !used.insert(metric) {
-        return Err(Wrong("metric", format!("{metric:?} again"), "a name for each"));
+        return Err(Wrong("metric", format!("{metric:?} again"), "a different name for each"));
     }
     Ok(())
 }
@@ -227,7 +233,11 @@ fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), 
 fn check_topic(topic: &str, qos: u8) -> Result<(), Wrong> {
     let is_name = !topic.is_empty() && topic.len() <= MAX_TOPIC && !topic.starts_with('$');
     if !is_name || topic.contains(|c: char| "+#".contains(c) || c.is_control()) {
-        return Err(Wrong("topic", format!("{topic:?}"), "a topic without + and #"));
+        return Err(Wrong(
+            "topic",
+            format!("{topic:?}"),
+            "a topic of 1 to 1024 bytes without + and #, and without $ as its first character",
+        ));
     }
     if qos > 1 {
         return Err(Wrong("qos", qos.to_string(), "0 or 1"));

@@ -1,10 +1,10 @@
 //! The rules that decide when each published value is sent. They are pure functions: they only
 //! compare the current value with the value that was sent last.
 //!
-//! An `Item` knows the value that was sent last, but no queue. During an outage of the connection
-//! the item stores no values. After the outage only the newest value is sent. An outage of any
-//! length therefore uses no memory. This file also encodes a value as text for `plain.rs`.
-//! `sparkplug.rs` encodes metrics.
+//! An `Item` stores only the value that was sent last, and has no queue. During an outage of the
+//! connection the item stores no other values. After the outage only the newest value is sent. An
+//! outage of any length therefore uses no memory. This file also encodes a value as text for
+//! `plain.rs`. `sparkplug.rs` encodes metrics.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,14 +31,17 @@ pub enum MessageForm {
 pub(super) enum Rule {
     /// The value is sent when it has changed.
     Change {
-        /// A number counts as changed when it differs from the last sent number by more than this.
+        /// A number is sent as a change only if it differs from the last sent number by more than
+        /// `deadband`.
         deadband: f64,
         /// The shortest time between two messages of the value.
         min_interval: Duration,
-        /// The time after the last message at which the value is sent even without a change.
+        /// The longest time between two messages of the value. After this time the value is sent
+        /// even without a change.
         refresh: Option<Duration>,
     },
-    /// The value is sent once in this period. A change does not send it earlier.
+    /// The value is sent once in each period of this length. A change of the value causes no
+    /// earlier message.
     Cyclic(Duration),
 }
 
@@ -116,7 +119,7 @@ impl Spoken {
             (Some(old), Some(new)) if deadband > 0.0 => {
                 (new - old).abs() > deadband || old.is_nan() != new.is_nan()
             }
-            // Two NaN count as the same value. Otherwise a NaN would be sent again and again.
+            // Two NaN are equal here. Otherwise a NaN would be sent again and again.
             (Some(old), Some(new)) if old.is_nan() && new.is_nan() => false,
             _ => self.value != shown.value,
         }
@@ -139,11 +142,13 @@ impl MessageForm {
             Self::Json => {
                 let Shown { value, quality, at } = *shown;
                 let (word, opc_ua) = (quality.word(), quality.opc_ua());
-                // An input that was never read has the value null. A 0 would look like a reading.
+                // An input that was never read has the value null. A 0 would look like a measured
+                // value.
                 let is_read = quality != Quality::Waiting;
                 let (value, time) = (is_read.then_some(value), is_read.then(|| time(at)));
                 let payload = Payload { value, quality: word, opc_ua, time };
-                serde_json::to_vec(&payload).expect("numbers and words are always JSON")
+                serde_json::to_vec(&payload)
+                    .expect("JSON can encode all numbers and texts of a payload")
             }
             Self::Value if shown.quality.class() == Class::Bad => shown.quality.word().into(),
             Self::Value => shown.value.to_string().into(),

@@ -3,8 +3,8 @@
 //!
 //! The ping of MQTT is not enough. A ping is due when *the client* has sent no packet for
 //! `keep_alive`. A client that publishes all the time therefore never sends a ping. If the broker
-//! is dead, values of QoS 0 fill the socket until TCP reports an error. That takes about 15
-//! minutes. Therefore only received packets count here:
+//! is dead, values of QoS 0 fill the socket until TCP reports an error. TCP reports this error only
+//! after about 15 minutes. Therefore this file uses only the times of received packets:
 //!
 //! ```text
 //! last packet      + keep_alive + 0.1 s          + 2 * keep_alive
@@ -18,20 +18,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The delay of the client's request after the library's ping. If the client sends nothing, the
-/// library's ping is due at the same time. The broker must answer the ping too, so the request is
-/// then not sent.
+/// The delay after `keep_alive` at which the client sends its request. If the client sends nothing,
+/// the library sends a ping before this request. The broker must answer the ping, so the client
+/// does not send the request.
 const AFTER_PING: Duration = Duration::from_millis(100);
 
 /// The record of received packets and requested answers on one connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pulse {
-    /// The time without a received packet after which the broker is asked for an answer. After
-    /// twice this time the connection is ended.
+    /// If the client receives no packet for this time, the client asks the broker for an answer.
+    /// After twice this time the connection is ended.
     keep_alive: Duration,
     /// The time at which the last packet was received.
     heard_at: Instant,
-    /// Whether the broker was asked for an answer after the last received packet.
+    /// Whether the client has asked the broker for an answer after the last received packet.
     is_asked: bool,
     /// The time at which the answer to a subscription must have arrived. `None` if the client waits
     /// for no such answer.

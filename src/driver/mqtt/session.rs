@@ -9,8 +9,8 @@
 //! ```
 //! No state survives the end of a connection, in this client or in the broker: no MQTT session, no
 //! queue, no unacknowledged packet. After a reconnect, the current values are sent. So an outage
-//! uses no memory, and no command can wait at the broker for this client. A [`Dialect`] decides
-//! what is sent and how a message is read: `plain.rs`, `sparkplug.rs`. `pulse.rs` limits the
+//! uses no memory, and no command can wait at the broker for this client. A [`Dialect`] (`plain.rs`
+//! or `sparkplug.rs`) decides what is sent and how a message is read. `pulse.rs` limits the
 //! broker's silence.
 //!
 //! The library's `poll` loses packets if its future is dropped during a write. So the loop never
@@ -42,9 +42,9 @@ use crate::patience::{self, PATIENCE};
 /// The first and the longest pause between two connections. The pause doubles after each loss.
 const REST: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
-/// The connection time after which the next pause is the first of [`REST`] again. This time must
-/// exceed the longest pause. Otherwise two clients with one name would disconnect each other for
-/// ever.
+/// If a connection lasts this time, the next pause is the first of [`REST`] again. This time must
+/// exceed the longest pause. Otherwise two clients with the same `client_id` would disconnect each
+/// other for ever.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// The time for which commands are collected before they are published to the scan. The scan needs
@@ -65,13 +65,13 @@ const NEVER_HEARD: &str = "camshaft/never/+";
 
 /// The message format: which messages carry values and commands, and how they are encoded.
 pub(super) trait Dialect: Send + std::fmt::Debug {
-    /// Returns the will of the next connection: the broker publishes it if that connection is lost.
+    /// Returns the will: the broker publishes this message if the next connection is lost.
     fn will(&mut self) -> Option<LastWill>;
 
-    /// Records that the broker may have seen the last connection, so the next has a new number.
+    /// Records that the broker may know the last connection: the next one gets a new number.
     fn next_session(&mut self) {}
 
-    /// Deletes the record of what was sent, because the connection has ended.
+    /// Deletes the record of the sent values, because the connection has ended.
     fn forget(&mut self);
 
     /// Returns the filters that the client subscribes to before it sends any value.
@@ -96,14 +96,14 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     }
 
     /// Returns the number of values whose newest state was not sent, because there is no connection
-    /// or no room in the queue. Names without a point or variable do not count.
+    /// or no room in the queue. The number does not include names without a point or variable.
     fn unsaid(&self) -> usize;
 
     /// Returns the parts of the status that report mistakes, such as an unknown name.
     fn parts(&self) -> Vec<Part>;
 }
 
-/// The action that the loop takes after a message.
+/// The action of the loop after a message.
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
     /// No action is needed.
@@ -286,7 +286,7 @@ impl Mqtt {
         client: &AsyncClient,
         side: &mut Side,
     ) -> Result<bool, Loss> {
-        // The keep-alive time of the broker replaces the configured one (MQTT 5, 3.2.2.3.14). The
+        // The keep-alive time of the broker replaces the configured time (MQTT 5, 3.2.2.3.14). The
         // value 0 from the broker means no limit, so the configured time is used.
         let theirs = welcome.properties.as_ref().and_then(|given| given.server_keep_alive);
         let theirs = theirs.filter(|seconds| *seconds > 0).map(u64::from).map(Duration::from_secs);
@@ -391,7 +391,7 @@ async fn step(mut events: Box<EventLoop>) -> (Box<EventLoop>, Result<Event, Loss
     (events, event)
 }
 
-/// Returns the rest of the message expiry interval, if the sender has set one.
+/// Returns the remaining part of the message expiry interval, if the sender has set an interval.
 pub(super) fn left(said: &Publish) -> Option<Duration> {
     let left = said.properties.as_ref()?.message_expiry_interval?;
     Some(Duration::from_secs(left.into()))

@@ -3,17 +3,18 @@
 //! ```text
 //!   connected --> NBIRTH seq 0 (--> DBIRTH seq 1) --> NDATA or DDATA, seq + 1 each, 255 then 0
 //!                   ^                                        |
-//!                   +---- asked for a rebirth, or a metric --+
-//!                         has come, gone or changed its type
+//!                   +- a host asks for a birth, or a metric -+
+//!                         appears, disappears or has a new type
 //! ```
-//! The will at the broker is the NDEATH. The NDEATH and the births of one connection carry the same
-//! number, bdSeq. Each connection has another bdSeq, so a host can tell which births an NDEATH
-//! ends. If the configuration has a `device`, all metrics belong to that device. Births are the
-//! longest messages. Therefore at most one birth a second is sent, even if many hosts ask for it.
+//! The will at the broker is the NDEATH. The NDEATH and the births of one connection contain the
+//! same number, bdSeq. Each connection has a different bdSeq, so a host can see to which births an
+//! NDEATH belongs. If the configuration has a `device`, all metrics belong to that device. Births
+//! are the longest messages. Therefore at most one birth a second is sent, even if many hosts ask
+//! for births.
 //!
-//! A value is sent when its rule in `publish.rs` is met. All values that are due at one instant go
-//! into one message, under the aliases of the birth. Commands are metrics too: the value of a
-//! command is also published.
+//! A value is sent when its rule in `publish.rs` requires this. One message contains all values
+//! that are due at one instant, with the aliases that the birth has defined. Commands are metrics
+//! too: the value of a command is also published.
 //!
 //! With a `primary_host`, nothing is sent before that host is online. When the host goes offline,
 //! the client closes the connection. A value that could not be sent is not sent later: there is no
@@ -60,17 +61,17 @@ pub(super) struct Node {
     /// The index in `metrics` of each metric, by its name. The index is also the alias of the
     /// metric. The commands are the first metrics.
     by_name: HashMap<String, usize>,
-    /// The bdSeq number of this connection, or of the next one if there is no connection. `None`
-    /// until the will of that connection is made.
+    /// The bdSeq number of this connection, or of the next connection if there is no connection.
+    /// `None` until the will of that connection is made.
     bdseq: Option<u8>,
     /// The seq number of the next message.
     seq: u8,
     /// The data type of each metric in the last birth. `None` before the first birth, and when
     /// another birth is requested.
     born: Option<Vec<Option<DataType>>>,
-    /// When the last birth of this connection was sent.
+    /// The time at which the last birth of this connection was sent.
     born_at: Option<Instant>,
-    /// The number of metrics that were due when the queue was full.
+    /// The number of metrics that are due but not sent, because the queue was full.
     waiting: usize,
     /// The last STATE message of the primary host on this connection.
     host: Option<HostState>,
@@ -106,7 +107,8 @@ impl Node {
         }
     }
 
-    /// Returns the metric bdSeq. Its number connects the NDEATH of this connection with its births.
+    /// Returns the metric bdSeq. Its number connects the NDEATH of this connection with the births
+    /// of this connection.
     fn bdseq(&mut self) -> Metric {
         let Config { group, node, .. } = &self.config;
         let number = *self.bdseq.get_or_insert_with(|| bdseq::next(group, node));
@@ -226,7 +228,7 @@ impl Node {
                 }
                 None => {
                     let name = metric.name.unwrap_or_else(|| format!("alias {:?}", metric.alias));
-                    commands.refuse(&topic, &format!("{name} is no metric that takes commands"));
+                    commands.refuse(&topic, &format!("{name} is no metric for commands"));
                 }
             }
         }
@@ -237,23 +239,23 @@ impl Node {
     fn attend(&mut self, said: &Publish, commands: &mut Commands) -> Heard {
         let Ok(state) = serde_json::from_slice::<HostState>(&said.payload) else {
             let topic = String::from_utf8_lossy(&said.topic);
-            commands.refuse(&topic, "it is no STATE such as {\"online\":true,\"timestamp\":0}");
+            commands.refuse(&topic, "expected a STATE such as {\"online\":true,\"timestamp\":0}");
             return Heard::Done;
         };
-        // By its timestamp, the host sent this STATE before the last one. So it is ignored.
+        // This STATE message is older than the last STATE message, so it is ignored.
         if self.host.is_some_and(|last| state.timestamp < last.timestamp) {
             return Heard::Done;
         }
         let was_there = self.host.replace(state).is_some_and(|last| last.online);
         match (was_there, state.online) {
-            (true, false) => Heard::Leave("the primary host is gone"),
+            (true, false) => Heard::Leave("the primary host is offline"),
             (false, true) => Heard::Answer,
             _ => Heard::Done,
         }
     }
 
-    /// Returns the topics to subscribe to. The flag is `true` if the topic carries commands to the
-    /// metrics.
+    /// Returns the topics to subscribe to. The flag is `true` if messages on the topic contain
+    /// commands to the metrics.
     fn topics(&self) -> Vec<(String, bool)> {
         let sort = self.config.sort();
         let mut topics = vec![(self.config.topic('N', "CMD"), sort == 'N')];

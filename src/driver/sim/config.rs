@@ -1,8 +1,8 @@
 //! The settings of a simulated device: its `[[device]]` table in TOML.
 //!
-//! The table contains points only by their names. `wiring.rs` finds the points, and the other files
-//! of this folder check the settings that depend on the points. The crate serde checks the form of
-//! the table and refuses unknown keys.
+//! The table refers to points by their names. `wiring.rs` finds the points, and the other files of
+//! this folder check the settings that depend on the points. The crate serde checks the form of the
+//! table and refuses unknown keys.
 //!
 //! ```toml
 //! [[device]]
@@ -106,8 +106,8 @@ pub enum Signal {
         #[serde(default = "one")]
         high: f64,
     },
-    /// Random numbers with an even distribution between low and high. The same seed gives the same
-    /// value at the same time.
+    /// Random numbers with an even distribution between low and high. With the same seed, the
+    /// signal has the same value at the same time.
     Noise {
         point: String,
         #[serde(default)]
@@ -158,7 +158,7 @@ pub struct Script {
 /// that the daemon has a real defect.
 pub(super) const MOST_HANG: Duration = Duration::from_secs(60);
 
-/// A failure at a planned time. The times count from the first call of the device.
+/// A failure at a planned time. The device measures the times from its first call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "PlanFile")]
 pub struct Plan {
@@ -211,7 +211,7 @@ impl TryFrom<PlanFile> for Plan {
         let injection = match (file.kind, file.delay, file.seed) {
             (PlanKind::Hang, None, None) => match file.r#for {
                 Some(lasting) if lasting <= MOST_HANG => Injection::Hang { lasting },
-                _ => return Err("kind `hang` wants `for`, such as \"1s\", at most a minute"),
+                _ => return Err("kind `hang` needs `for`, such as \"1s\", at most a minute"),
             },
             (PlanKind::Disconnect, None, None) => Injection::Disconnect,
             (PlanKind::Freeze, None, None) => Injection::Freeze,
@@ -220,7 +220,7 @@ impl TryFrom<PlanFile> for Plan {
                 Injection::Garbage { seed: seed.unwrap_or_default() }
             }
             (PlanKind::Slow, None, _) => {
-                return Err("kind `slow` wants `delay`, such as \"200ms\"");
+                return Err("kind `slow` needs `delay`, such as \"200ms\"");
             }
             (PlanKind::Slow, _, Some(_)) => return Err("`seed` belongs to kind `garbage` only"),
             (_, Some(_), _) => return Err("`delay` belongs to kind `slow` only"),
@@ -314,11 +314,11 @@ mod tests {
         let period = |period| format!("signal = [{{point=\"a\",shape=\"ramp\",period={period}}}]");
         check(&period("5"), "a duration with its unit");
         check(&period("\"5 apples\""), "\"5 apples\" is not a duration");
-        check("fault = { kind = \"slow\" }", "wants `delay`");
+        check("fault = { kind = \"slow\" }", "needs `delay`");
         check("fault = { kind = \"freeze\", delay = \"1s\" }", "`delay` belongs to");
         check("fault = { kind = \"slow\", delay = \"1s\", seed = 1 }", "`seed` belongs to");
         check("fault = { kind = \"disconnect\", seed = 1 }", "`seed` belongs to");
-        check("fault = { kind = \"hang\" }", "wants `for`");
+        check("fault = { kind = \"hang\" }", "needs `for`");
         check("fault = { kind = \"hang\", for = \"61s\" }", "at most a minute");
         check("fault = { kind = \"hang\", for = \"1s\", delay = \"1s\" }", "`delay` belongs to");
         check("fault = { kind = \"explode\" }", "unknown variant `explode`");

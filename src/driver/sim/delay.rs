@@ -3,9 +3,9 @@
 //!
 //! The ring has a fixed number of slots and allocates its memory once, for any delay and any
 //! period. If frames arrive too fast for the number of slots, several frames share a slot. In a
-//! shared slot, the newest frame replaces the older frames. Every frame that leaves the ring is
-//! late by exactly the delay. But a pulse that is shorter than a slot (a 64th of the delay) may be
-//! lost. `wire.rs` decides which values are delayed.
+//! shared slot, the newest frame replaces the older frames. A frame leaves the ring at the first
+//! call after its whole delay has passed. A pulse that is shorter than a slot (a 64th of the delay)
+//! may be lost. `wire.rs` decides which values are delayed.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     /// Sends the number of the cycle once in `period_ms`, for 10 s. Checks that each frame is late
-    /// by the delay and by at most one part more, and that the last frame is not lost.
+    /// by the delay plus at most one part and one period. Checks that the last frame is not lost.
     fn check(period_ms: u64, delay_ms: u64) {
         let mut line = Delay::new(8);
         let delay = Duration::from_millis(delay_ms);

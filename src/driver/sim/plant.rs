@@ -64,9 +64,9 @@ impl Plant {
             let (from, out) = wiring.output(&format!("{key}.from"), &wire.from)?;
             let (to, input) = wiring.input(&format!("{key}.to"), &wire.to)?;
             if out.kind != input.kind {
-                let found =
-                    format!("{:?} is {}, {:?} is {}", out.name, out.kind, input.name, input.kind);
-                return Err(OpenError::new(key, found, "both ends of a loopback have one type"));
+                let (from, to) = (out.kind, input.kind);
+                let found = format!("{:?} of type {from}, {:?} of type {to}", out.name, input.name);
+                return Err(OpenError::new(key, found, "the same type at both ends"));
             }
             loopbacks.push((from, to));
         }
@@ -78,7 +78,7 @@ impl Plant {
             let key = format!("initial.{name:?}");
             let (_, point) = wiring.undriven_input(&key, name)?;
             let value = fits(&key, point, *value)?;
-            point.write(&mut field, value).expect("just seen to fit");
+            point.write(&mut field, value).expect("`fits` has checked this value");
         }
         let driven = wiring.into_driven();
         Ok(Self {
@@ -122,23 +122,29 @@ impl Plant {
         &self.field
     }
 
-    /// Sets an input by an operator's order. For the level of a tank, the function sets the level
-    /// from which the tank model continues. The error is the reason for a refusal.
+    /// Sets an input by an operator's order. If the input is the level of a tank, the tank model
+    /// continues from this level. The error is the reason for a refusal.
     pub(super) fn set(&mut self, id: PointId, value: Value) -> Result<(), &'static str> {
         let Some(point) = self.points.get(id).filter(|point| point.device == self.device) else {
             return Err("the point does not belong to this device");
         };
         if point.direction == Direction::Out {
-            return Err("the point is an output: programs write it, only inputs can be set");
+            return Err(
+                "the point is an output: only programs write outputs; this command sets inputs",
+            );
         }
         if let Some(tank) = self.tanks.iter_mut().find(|tank| tank.shows(id)) {
             return tank.fill_to(value);
         }
         if self.driven.contains(&id) {
-            return Err("a signal, script or loopback drives the point and would undo it at once");
+            return Err(
+                "a signal, script or loopback drives the point and would replace the value at once",
+            );
         }
         point.write(&mut self.field, value).map_err(|unfit| match unfit {
-            Unfit::WrongType(_) => "the type is wrong: a bool wants true or false, others a number",
+            Unfit::WrongType(_) => {
+                "the type is wrong: a bool needs true or false, other types need a number"
+            }
             Unfit::OutOfRange(_) => "the value does not fit the type of the point",
         })
     }

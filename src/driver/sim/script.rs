@@ -12,9 +12,9 @@
 //! values of the last row stay.
 //!
 //! With `repeat`, the script starts again at the time of the last row. That time is the length of
-//! the script. The time of the first row may be later than 0. Then each new pass shows the values
-//! of the last row until that time. The file is read and checked only once, when the device is
-//! opened.
+//! the script. The time of the first row may be later than 0. In this case, each new pass shows the
+//! values of the last row until the time of the first row. The file is read and checked only once,
+//! when the device is opened.
 
 use std::io;
 use std::path::Path;
@@ -36,7 +36,7 @@ const MAX_CELLS: usize = 500_000;
 /// The name of the first column.
 const TIME: &str = "time_s";
 
-/// A file that is checked and ready to be played.
+/// The content of a file, checked and ready for use.
 #[derive(Debug)]
 pub(super) struct Script {
     points: Vec<PointId>,
@@ -70,7 +70,7 @@ impl Script {
         let Some(row) = self.row(elapsed) else { return };
         let width = self.points.len();
         for (id, value) in self.points.iter().zip(&self.values[row * width..]) {
-            points[*id].write(field, *value).expect("every cell was tried on its point");
+            points[*id].write(field, *value).expect("`parse_cell` has checked every cell");
         }
     }
 
@@ -91,7 +91,7 @@ impl Script {
 fn text(file: &Path) -> io::Result<String> {
     let bytes = file::read_present(file, MAX_BYTES)?;
     let no_text = |error| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("it is not UTF-8 text: {error}"))
+        io::Error::new(io::ErrorKind::InvalidData, format!("text that is not UTF-8: {error}"))
     };
     String::from_utf8(bytes).map_err(no_text)
 }
@@ -133,19 +133,20 @@ fn parse(
             script.take(&row, line, points)?;
         }
     }
-    let wanted = format!("a header `{TIME},POINT,...` and at least one row are wanted");
+    let wanted = format!("a header `{TIME},POINT,...` and at least one row");
     match script.times.last() {
-        None => Err(mistake(line, "the script has no rows", wanted)),
+        None => Err(mistake(line, "a script without rows", wanted)),
         Some(&Duration::ZERO) if repeat => {
-            let wanted = "with `repeat` the last row says when to begin again: a time above 0";
-            Err(mistake(line, "the last row is at 0", wanted))
+            let wanted = "a time above 0 in the last row, because `repeat` starts again then";
+            Err(mistake(line, "the time 0 in the last row", wanted))
         }
         Some(_) => Ok(script),
     }
 }
 
-/// The number of the line in which a record begins. The CSV reader counts from a position before
-/// the blank lines and comments that it skips. Therefore this function skips these lines too.
+/// The number of the line in which a record begins. The position of a record is before the blank
+/// lines and comments that the CSV reader has skipped. Therefore this function skips these lines
+/// too.
 fn line_of(text: &str, row: &csv::StringRecord) -> u64 {
     let (start, line) = row.position().map_or((0, 1), |p| (p.byte() as usize, p.line()));
     let is_skipped = |line: &&str| line.trim().is_empty() || line.starts_with('#');
@@ -159,8 +160,8 @@ fn header(
     wiring: &mut Wiring<'_>,
 ) -> Result<Vec<PointId>, Mistake> {
     if row.get(0) != Some(TIME) || row.len() < 2 {
-        let found = format!("the header is {:?}", row.iter().collect::<Vec<_>>().join(","));
-        return Err(mistake(line, found, format!("expected `{TIME},POINT,...`")));
+        let found = format!("the header {:?}", row.iter().collect::<Vec<_>>().join(","));
+        return Err(mistake(line, found, format!("a header `{TIME},POINT,...`")));
     }
     let point = |name| match wiring.input("script", name) {
         Ok((id, _)) => Ok(id),
@@ -174,21 +175,21 @@ impl Script {
     fn take(&mut self, row: &csv::StringRecord, line: u64, points: &Points) -> Result<(), Mistake> {
         let width = self.points.len();
         if row.len() != width + 1 {
-            let wanted = format!("the header has {}", width + 1);
+            let wanted = format!("{} cells, as in the header", width + 1);
             return Err(mistake(line, format!("{} cells", row.len()), wanted));
         }
         if self.values.len() + width > MAX_CELLS {
-            let wanted = format!("at most {MAX_CELLS} cells are played: split the script");
-            return Err(mistake(line, "too many cells", wanted));
+            let wanted = format!("at most {MAX_CELLS} cells in one script");
+            return Err(mistake(line, "more cells", wanted));
         }
         let time = row[0].parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
         let Some(time) = time else {
-            let wanted = "seconds from the start are wanted, such as 1.5";
-            return Err(mistake(line, format!("{TIME} is {:?}", &row[0]), wanted));
+            let wanted = "a number of seconds from the start, such as 1.5";
+            return Err(mistake(line, format!("{:?} as {TIME}", &row[0]), wanted));
         };
         if let Some(before) = self.times.last().filter(|before| time <= **before) {
             let found = format!("{} s after {} s", time.as_secs_f64(), before.as_secs_f64());
-            return Err(mistake(line, found, "each row is later than the one above"));
+            return Err(mistake(line, found, "a time later than that of the row above"));
         }
         for (column, id) in self.points.iter().enumerate() {
             let (point, cell) = (&points[*id], &row[column + 1]);
@@ -209,19 +210,19 @@ impl Script {
 /// Parses a cell. The error is a text that says what is expected in the cell.
 fn parse_cell(cell: &str, point: &Point) -> Result<Value, String> {
     if cell.is_empty() {
-        return Err("the first row has a value for every point".into());
+        return Err("a value for every point in the first row".into());
     }
     let value = match (point.kind, cell) {
         (PointKind::Bool, "true" | "1") => Value::Bool(true),
         (PointKind::Bool, "false" | "0") => Value::Bool(false),
-        (PointKind::Bool, _) => return Err("expected true or false".into()),
+        (PointKind::Bool, _) => return Err("true or false".into()),
         _ => match (cell.parse(), cell.parse()) {
             (Ok(whole), _) => Value::Int(whole),
             (_, Ok(number)) => Value::Real(number),
-            _ => return Err("expected a number".into()),
+            _ => return Err("a number".into()),
         },
     };
-    point.encode(value).map_err(|unfit| unfit.to_string())?;
+    point.encode(value).map_err(|_| format!("a value that fits type {}", point.kind))?;
     Ok(value)
 }
 
@@ -281,31 +282,31 @@ mod tests {
 
     #[test]
     fn mistakes_have_a_line() {
-        refuse("", 1, "no rows");
-        refuse("time_s,int.in\n", 1, "no rows");
-        refuse("time,int.in\n0,1", 1, "the header is \"time,int.in\"");
+        refuse("", 1, "without rows");
+        refuse("time_s,int.in\n", 1, "without rows");
+        refuse("time,int.in\n0,1", 1, "the header \"time,int.in\"");
         refuse("time_s\n0", 1, "the header");
-        refuse("# note\n\ntime_s,int.inn\n0,1", 3, "no point is named \"int.inn\"");
-        refuse("time_s,int.in,int.in\n0,1,2", 1, "driven by script already");
+        refuse("# note\n\ntime_s,int.inn\n0,1", 3, "\"int.inn\", which is not the name of a point");
+        refuse("time_s,int.in,int.in\n0,1,2", 1, "which script drives already");
         refuse("time_s,int.out\n0,1", 1, "not an input");
-        refuse("time_s,int.in\n0,1\n1", 3, "1 cells; the header has 2");
+        refuse("time_s,int.in\n0,1\n1", 3, "1 cells; 2 cells, as in the header");
         refuse("time_s,int.in\r\n0,1\r\n\r\n# note\r\n1,1,1\r\n", 5, "3 cells");
-        refuse("time_s,int.in\nsoon,1", 2, "time_s is \"soon\"");
+        refuse("time_s,int.in\nsoon,1", 2, "\"soon\" as time_s");
         refuse("time_s,int.in\r\n0,x\r\n", 2, "a number");
         refuse("\u{feff}time_s,int.in\n0,x\n", 2, "a number");
-        refuse("time_s,int.in\n-1,1", 2, "time_s is \"-1\"");
+        refuse("time_s,int.in\n-1,1", 2, "\"-1\" as time_s");
         refuse("time_s,int.in\n0,1\n\n0,2", 4, "0 s after 0 s");
-        refuse("time_s,int.in\n0,one", 2, "expected a number");
+        refuse("time_s,int.in\n0,one", 2, "a number");
         refuse("time_s,int.in\n0,40000", 2, "\"40000\" for point \"int.in\"");
-        refuse("time_s,int.in\n0,nan", 2, "does not fit");
-        refuse("time_s,int.in\n0,", 2, "first row has a value");
+        refuse("time_s,int.in\n0,nan", 2, "a value that fits type i16");
+        refuse("time_s,int.in\n0,", 2, "every point in the first row");
         refuse("time_s,bool.in\n0,2", 2, "true or false");
         let long = format!("time_s,int.in\n{}", "0,1\n".repeat(3));
-        refuse(&long, 3, "later than the one above");
+        refuse(&long, 3, "later than that of the row above");
         let rows: String = (0..=MAX_CELLS).map(|time| format!("{time},1\n")).collect();
-        refuse(&format!("time_s,int.in\n{rows}"), MAX_CELLS as u64 + 2, "too many cells");
+        refuse(&format!("time_s,int.in\n{rows}"), MAX_CELLS as u64 + 2, "more cells");
         let (_, reason, _) = script("time_s,int.in\n0,1", true).map(|_| ()).unwrap_err();
-        assert_eq!(reason, "the last row is at 0");
+        assert_eq!(reason, "the time 0 in the last row");
     }
 
     #[test]

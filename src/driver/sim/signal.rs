@@ -44,7 +44,7 @@ impl Signal {
             config::Signal::Constant { point, value } => {
                 let (_, point) = wiring.input(&format!("{key}.point"), point)?;
                 let value = fits(&format!("{key}.value"), point, *value)?;
-                point.write(field, value).expect("just seen to fit");
+                point.write(field, value).expect("`fits` has checked this value");
                 return Ok(None);
             }
             config::Signal::Sine { point, period, low, high } => {
@@ -62,8 +62,8 @@ impl Signal {
             }
         };
         if shape.period() == Some(Duration::ZERO) {
-            let wanted = "expected a period above 0s, such as \"10s\"";
-            return Err(OpenError::new(format!("{key}.period"), "found 0s", wanted));
+            let wanted = "a period above 0s, such as \"10s\"";
+            return Err(OpenError::new(format!("{key}.period"), "0s", wanted));
         }
         let (id, point) = wiring.input(&format!("{key}.point"), name)?;
         let (low, high) = range(key, point, *low, *high)?;
@@ -82,19 +82,21 @@ impl Signal {
                 Value::Real((self.low + share * (self.high - self.low)).clamp(self.low, self.high))
             }
         };
-        point.write(field, value).expect("low and high fit the point, so everything between does");
+        point
+            .write(field, value)
+            .expect("low and high fit the point, so every value between them fits");
     }
 }
 
-/// Checks that both ends fit the point, and that `low` is not above `high`.
+/// Checks that `low` and `high` fit the point, and that `low` is not above `high`.
 fn range(key: &str, point: &Point, low: f64, high: f64) -> Result<(f64, f64), OpenError> {
     let (low_key, high_key) = (format!("{key}.low"), format!("{key}.high"));
     // The limit is half of the range of f64. With this limit, `high - low` is finite too.
     let low = within(&low_key, low, f64::MIN / 2.0, f64::MAX / 2.0)?;
     let high = within(&high_key, high, f64::MIN / 2.0, f64::MAX / 2.0)?;
     if low > high {
-        let wanted = "low must not be above high";
-        return Err(OpenError::new(low_key, format!("{low} is above {high}"), wanted));
+        let wanted = format!("at most {high}, the value of `high`");
+        return Err(OpenError::new(low_key, low.to_string(), wanted));
     }
     if point.kind != PointKind::Bool {
         fits(&low_key, point, Value::Real(low))?;
@@ -130,7 +132,7 @@ impl Shape {
     }
 }
 
-/// The part of the current period that is over, from 0 to just below 1. The division uses whole
+/// The part of the current period that has passed, from 0 to just below 1. The division uses whole
 /// nanoseconds. Therefore the result is as exact after a year as in the first second.
 fn phase(elapsed: Duration, period: Duration) -> f64 {
     (elapsed.as_nanos() % period.as_nanos()) as f64 / period.as_nanos() as f64

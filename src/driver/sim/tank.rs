@@ -71,12 +71,12 @@ impl Tank {
     /// Sets the level to `level` percent, by an operator's order.
     pub(super) fn fill_to(&mut self, level: Value) -> Result<(), &'static str> {
         let percent = match level {
-            Value::Bool(_) => return Err("the level of a tank is a number"),
+            Value::Bool(_) => return Err("the level of a tank must be a number"),
             Value::Int(percent) => percent as f64,
             Value::Real(percent) => percent,
         };
         if !(0.0..=100.0).contains(&percent) {
-            return Err("the level of a tank lies between 0 and 100 percent");
+            return Err("the level of a tank must be between 0 and 100 percent");
         }
         self.percent = percent;
         Ok(())
@@ -102,7 +102,7 @@ impl Tank {
         let point = &points[self.level];
         point
             .write(field, Value::Real(self.percent))
-            .expect("0 and 100 fit the point, so everything between does");
+            .expect("0 and 100 fit the point, so every value between them fits");
     }
 
     /// Integrates the level over `time` with the implicit Euler method. The drain of a step is

@@ -51,7 +51,7 @@ struct Bench {
     outputs: Vec<u8>,
 }
 
-/// The time of the first call. Any value works, because a device counts its time from the first
+/// The time of the first call. Any value works, because a device measures its time from the first
 /// call.
 const START: Duration = Duration::from_secs(1_000_000);
 
@@ -157,9 +157,9 @@ fn the_valve_moves_the_tank() {
             other => panic!("{other}"),
         }
     };
-    assert_eq!(level_after(250.0, 0), 100.0, "more than open is open");
-    assert!(level_after(-5.0, 60) < 20.0, "less than shut is shut");
-    assert!((level_after(20.0, 6000) - 36.0).abs() < 0.01, "rests");
+    assert_eq!(level_after(250.0, 0), 100.0, "a value above 100 opens the valve fully");
+    assert!(level_after(-5.0, 60) < 20.0, "a value below 0 closes the valve");
+    assert!((level_after(20.0, 6000) - 36.0).abs() < 0.01, "the level rests at 36");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_loopback_carries_bits_and_not_a_number_is_bad() {
     bench.check(INT_IN, Value::Int(-300), Quality::Good);
     bench.check(BOOL_IN, Value::Bool(true), Quality::Good);
     bench.check(F64_IN, Value::Real(1.5), Quality::Good);
-    assert_eq!(bench.inputs.bytes[1], 0b1000, "only its bit");
+    assert_eq!(bench.inputs.bytes[1], 0b1000, "the device changes only its own bit");
     for nonsense in [f64::NAN, f64::INFINITY] {
         bench.outputs[3..11].copy_from_slice(&nonsense.to_le_bytes());
         bench.write(10).unwrap();
@@ -218,14 +218,14 @@ fn what_is_set_holds_or_is_refused_with_a_reason() {
         assert!(reason.contains(expected), "{reason}");
     };
     refused(BOOL_OUT, Value::Bool(true), "an output");
-    refused(FOREIGN_IN, Value::Bool(true), "not one of this device");
-    refused(PointId(999), Value::Bool(true), "not one of this device");
+    refused(FOREIGN_IN, Value::Bool(true), "does not belong to this device");
+    refused(PointId(999), Value::Bool(true), "does not belong to this device");
     refused(INT_IN, Value::Int(1), "a signal, script or loopback drives");
     refused(BOOL_IN, Value::Int(1), "the type is wrong");
     refused(F32_IN, Value::Real(f64::NAN), "does not fit");
     refused(F64_IN, Value::Real(101.0), "between 0 and 100");
     refused(F64_IN, Value::Real(f64::NAN), "between 0 and 100");
-    refused(F64_IN, Value::Bool(true), "is a number");
+    refused(F64_IN, Value::Bool(true), "must be a number");
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) struct Wire {
     sent: Vec<u8>,
     /// The time of the last change of `sent`.
     changed: Duration,
-    /// The time at which the outputs were sent that the plant has now.
+    /// The time at which the wire sent the outputs that the plant has now.
     arrived: Duration,
     /// Whether the last write succeeded.
     is_taken: bool,
@@ -186,7 +186,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Transfers the delayed outputs whose delay is over to the plant.
+    /// Transfers delayed outputs to the plant after their delay has passed.
     pub(super) fn deliver(&mut self, now: Duration, plant: &mut [u8]) {
         let Some(Injection::Slow { delay }) = self.failure else { return };
         if let Some((sent, frame)) = self.late_outputs.arrived(now, delay) {

@@ -49,8 +49,8 @@ impl<'a> Wiring<'a> {
         match self.driven.get(&id) {
             None => Ok((id, point)),
             Some(other) => {
-                let found = format!("point {name:?} is driven by {other} already");
-                Err(OpenError::new(key, found, "an input has one source: remove one of the two"))
+                let found = format!("{name:?}, which {other} drives already");
+                Err(OpenError::new(key, found, "an input that no other key drives"))
             }
         }
     }
@@ -73,12 +73,12 @@ impl<'a> Wiring<'a> {
             Direction::Out => "output",
         };
         let found = match self.points.find(name).map(|id| (id, &self.points[id])) {
-            None => format!("no point is named {name:?}"),
+            None => format!("{name:?}, which is not the name of a point"),
             Some((_, point)) if point.device != self.device => {
-                format!("point {name:?} belongs to another device")
+                format!("{name:?}, which belongs to another device")
             }
             Some((_, point)) if point.direction != direction => {
-                format!("point {name:?} is not an {word}")
+                format!("{name:?}, which is not an {word}")
             }
             Some(found) => return Ok(found),
         };
@@ -91,8 +91,8 @@ impl<'a> Wiring<'a> {
             .filter(ours)
             .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         let wanted = match nearest {
-            Some(nearest) => format!("the nearest {word} of this device is {:?}", nearest.name),
-            None => format!("this device has no {word}s: add one"),
+            Some(nearest) => format!("an {word} of this device, for example {:?}", nearest.name),
+            None => format!("a device that has an {word}"),
         };
         Err(OpenError::new(key, found, wanted))
     }
@@ -102,21 +102,21 @@ impl<'a> Wiring<'a> {
 pub(super) fn fits(key: &str, point: &Point, value: Value) -> Result<Value, OpenError> {
     match point.encode(value) {
         Ok(_) => Ok(value),
-        Err(unfit) => Err(OpenError::new(
+        Err(_) => Err(OpenError::new(
             key,
             format!("{value} for point {:?}", point.name),
-            unfit.to_string(),
+            format!("a value that fits type {}", point.kind),
         )),
     }
 }
 
-/// Returns `number`, or an error if the number is outside of `low..=high`. NaN counts as outside.
+/// Returns `number`, or an error if the number is outside of `low..=high`. NaN is refused too.
 pub(super) fn within(key: &str, number: f64, low: f64, high: f64) -> Result<f64, OpenError> {
     if number >= low && number <= high {
         return Ok(number);
     }
-    let wanted = format!("expected a number from {low} to {high}");
-    Err(OpenError::new(key, format!("found {number}"), wanted))
+    let wanted = format!("a number from {low} to {high}");
+    Err(OpenError::new(key, number.to_string(), wanted))
 }
 
 #[cfg(test)]
@@ -136,26 +136,47 @@ mod tests {
             assert!(message.contains(expected), "{toml}\nsays: {message}\nnot: {expected}");
         }
         let tank = |from: &str, to: &str| TANK.replace(from, to);
-        check(&tank("f64.in", "f46.in"), "tank[0].level: no point is named \"f46.in\"");
-        check(&tank("f64.in", "f46.in"), "nearest input of this device is \"f64.in\"");
+        check(
+            &tank("f64.in", "f46.in"),
+            "tank[0].level: \"f46.in\", which is not the name of a point",
+        );
+        check(&tank("f64.in", "f46.in"), "an input of this device, for example \"f64.in\"");
         check(&tank("f64.in", "foreign.in"), "belongs to another device");
-        check(&tank("f64.in", "bool.in"), "level: 0 for point \"bool.in\"; expected a bool");
-        check(&tank("f64.out", "int.in"), "tank[0].inflow: point \"int.in\" is not an output");
-        check(&tank("40.0", "140"), "tank[0].initial: found 140; a number from 0 to 100");
-        check(&tank("2.0", "nan"), "tank[0].drain_percent_per_s: found NaN");
-        check(&tank("6.0", "-1"), "tank[0].inflow_percent_per_s: found -1");
+        check(
+            &tank("f64.in", "bool.in"),
+            "level: 0 for point \"bool.in\"; a value that fits type bool",
+        );
+        check(&tank("f64.out", "int.in"), "tank[0].inflow: \"int.in\", which is not an output");
+        check(&tank("40.0", "140"), "tank[0].initial: 140; a number from 0 to 100");
+        check(&tank("2.0", "nan"), "tank[0].drain_percent_per_s: NaN");
+        check(&tank("6.0", "-1"), "tank[0].inflow_percent_per_s: -1");
         let both = format!("{TANK}{LOOP}");
-        check(&both, "loopback[2].to: point \"f64.in\" is driven by tank[0]");
-        check(&format!("{TANK}initial = {{ \"f64.in\" = 1 }}"), "initial.\"f64.in\": point");
-        check("initial = { \"int.in\" = 40000 }", "40000 for point \"int.in\"; the value");
+        check(&both, "loopback[2].to: \"f64.in\", which tank[0].level drives already");
+        check(
+            &format!("{TANK}initial = {{ \"f64.in\" = 1 }}"),
+            "initial.\"f64.in\": \"f64.in\", which tank[0]",
+        );
+        check(
+            "initial = { \"int.in\" = 40000 }",
+            "40000 for point \"int.in\"; a value that fits type i16",
+        );
         let wire = "loopback = [{ from = \"int.out\", to = \"f32.in\" }]";
-        check(wire, "\"int.out\" is i16, \"f32.in\" is f32; both ends");
+        check(wire, "\"int.out\" of type i16, \"f32.in\" of type f32; the same type");
         let signal = |rest: &str| format!("signal = [{{ point = \"int.in\", {rest} }}]");
         check(&signal("shape = \"constant\", value = true"), "signal[0].value: true for point");
-        check(&signal("shape = \"ramp\", period = \"0s\""), "signal[0].period: found 0s");
+        check(
+            &signal("shape = \"ramp\", period = \"0s\""),
+            "signal[0].period: 0s; a period above 0s",
+        );
         check(&signal("shape = \"noise\", high = 40000"), "signal[0].high: 40000 for point");
-        check(&signal("shape = \"noise\", low = 2"), "signal[0].low: 2 is above 1");
-        check(&signal("shape = \"noise\", low = -inf"), "signal[0].low: found -inf");
-        check(&signal("shape = \"square\", period = \"1s\", duty = 2"), "signal[0].duty: found 2");
+        check(
+            &signal("shape = \"noise\", low = 2"),
+            "signal[0].low: 2; at most 1, the value of `high`",
+        );
+        check(&signal("shape = \"noise\", low = -inf"), "signal[0].low: -inf; a number");
+        check(
+            &signal("shape = \"square\", period = \"1s\", duty = 2"),
+            "signal[0].duty: 2; a number",
+        );
     }
 }

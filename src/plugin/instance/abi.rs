@@ -176,8 +176,8 @@ fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Cal
 }
 
 /// Refuses bytes that would give a float output a value that is not a finite number. Returns
-/// whether a float lies only partly in these bytes. Such a float is checked at the end of the poll,
-/// because further calls may write the rest of the float.
+/// whether only a part of a float is in these bytes. The host checks this float at the end of the
+/// poll, because further calls may write the rest of the float.
 fn judge_floats(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -242,7 +242,7 @@ pub(super) fn variable_read(
 }
 
 /// `wasm_variable_write_*(name, name_len, value)`: writes a variable. If the variable does not
-/// exist, the call makes it.
+/// exist, the call creates it.
 pub(super) fn variable_write(
     guest: &mut Guest,
     memory: &Memory<'_>,

@@ -1,10 +1,10 @@
 //! Connects the host functions to an instance: makes one wasmer function with the right types for
 //! each import of the module.
 //!
-//! The work of the host functions is in `abi.rs` and `wasi.rs`. The functions made here also record
-//! each call on the tape, with its arguments and its answer. `memory.rs` records the bytes that a
-//! call reads from the guest's memory or writes into it. In a replay, `bind/played.rs` makes
-//! functions that answer from the tape.
+//! The code of the host functions is in `abi.rs` and `wasi.rs`. The wasmer functions call this
+//! code, and record each call on the tape, with its arguments and its answer. `memory.rs` records
+//! the bytes that a call reads from the guest's memory or writes into it. In a replay,
+//! `bind/played.rs` makes functions that answer from the tape.
 //!
 //! ```text
 //!   guest's code -> function made here -> abi.rs or wasi.rs -> guest.rs, memory.rs, world
@@ -153,9 +153,8 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
     imports
 }
 
-/// Whether the tape records the calls of this function. Other functions need no record, because
-/// such a function always returns the same answer, or ends the guest for a reason that is in its
-/// arguments.
+/// Whether the tape records the calls of this function. The other functions need no record. Each of
+/// them always returns the same answer, or ends the guest for a reason that is in its arguments.
 fn is_on_tape(name: &str) -> bool {
     let mut answering = WORKING.iter().filter(|offer| !offer.parameters.is_empty());
     let is_constant = matches!(name, "args_get" | "environ_get" | "proc_exit");

@@ -1,8 +1,8 @@
 //! The limit on the compiled code of all instances of this process together.
 //!
-//! Each instance loads its own copy of the code into its own wasmer engine, because an engine frees
-//! its code only when the engine is dropped. A module of 1 MiB can become more than 100 MiB of
-//! code. So the code of all instances together has a limit, and a new instance that would exceed
+//! Each instance loads its own copy of the code into its own wasmer engine. The reason: an engine
+//! frees its code only when the engine is dropped. A module of 1 MiB can become more than 100 MiB
+//! of code. So the code of all instances together has a limit, and a new instance that would exceed
 //! the limit is refused. The limit on a single artifact is in `module/compile/artifact.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::plugin::Refusal;
 /// number; each thread that drops an instance subtracts from it.
 static LOADED: AtomicU64 = AtomicU64::new(0);
 
-/// The bytes of one instance in [`LOADED`]. Dropping this value subtracts them.
+/// The bytes of one instance in [`LOADED`]. Dropping this value subtracts these bytes.
 #[derive(Debug)]
 pub(super) struct Share(u64);
 
@@ -28,10 +28,10 @@ impl Share {
             Ok(_) => Ok(Self(bytes)),
             Err(loaded) => {
                 let refusal = Refusal::new(
-                    format!("its code has {bytes} bytes, and other programs hold {loaded}"),
+                    format!("its code has {bytes} bytes, and all other programs have {loaded}"),
                     format!(
-                        "the limit for all is {limit} (plugins.code in the configuration); make \
-                         it smaller or remove another plugin"
+                        "the limit for all programs together is {limit} (plugins.code in the \
+                         configuration); make the plugin smaller or remove another plugin"
                     ),
                 );
                 // If this artifact alone does not exceed the limit, the refusal is temporary,
@@ -56,13 +56,13 @@ mod tests {
     fn what_is_given_back_can_be_taken_again() {
         // Other tests in this process load little code compared with this limit.
         const LIMIT: u64 = 1 << 50;
-        let most = Share::take(LIMIT - (1 << 40), LIMIT).expect("so much is left");
-        let refusal = Share::take(2 << 40, LIMIT).expect_err("so much is not left");
+        let most = Share::take(LIMIT - (1 << 40), LIMIT).expect("it fits the limit");
+        let refusal = Share::take(2 << 40, LIMIT).expect_err("it exceeds the limit");
         assert!(refusal.remedy.contains("plugins.code"), "{refusal}");
-        assert!(refusal.is_accidental, "others may give back what they hold");
-        let refusal = Share::take(LIMIT + 1, LIMIT).expect_err("it is more than the limit");
-        assert!(!refusal.is_accidental, "it never fits");
+        assert!(refusal.is_accidental, "other programs may end");
+        let refusal = Share::take(LIMIT + 1, LIMIT).expect_err("it exceeds the limit alone");
+        assert!(!refusal.is_accidental, "a retry cannot help");
         drop(most);
-        Share::take(2 << 40, LIMIT).expect("so much is left again");
+        Share::take(2 << 40, LIMIT).expect("it fits the limit again");
     }
 }

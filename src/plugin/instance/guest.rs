@@ -65,7 +65,7 @@ pub(in crate::plugin) struct Guest {
     /// the calls of [`Guest::trace_variables`] and [`Guest::take_written`].
     wrote: Option<Vec<bool>>,
     rights: Rights,
-    /// The identity under which this guest makes variables. Each maker may make only a limited
+    /// The identity under which this guest creates variables. Each maker may create only a limited
     /// number of variables.
     maker: Maker,
     pace: Pace,
@@ -188,8 +188,8 @@ impl Guest {
         wrote.iter().zip(0u16..).filter(|(wrote, _)| **wrote).map(|(_, id)| id).collect()
     }
 
-    /// Writes a variable, if the variable is granted to the guest. A new variable is made, unless
-    /// the guest has already made too many variables.
+    /// Writes a variable, if the variable is granted to the guest. A variable that does not exist
+    /// is created, unless the guest has already created too many variables.
     ///
     /// # Errors
     /// The reason why the variable was not written. On an error, no variable has changed.
@@ -244,9 +244,9 @@ impl Guest {
         }
     }
 
-    /// Makes the values valid that the guest wrote in a good call. Outputs are copied into the
-    /// output image. Variables are committed only after a poll; after any other call, the caller
-    /// decides whether their values become valid.
+    /// Makes the written values of a good call valid. Outputs are copied into the output image.
+    /// Variables are committed only after a poll; after any other call, the caller decides whether
+    /// their values become valid.
     pub(super) fn commit(&mut self) {
         self.flush();
         if self.scratch.has_part() {

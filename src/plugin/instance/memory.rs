@@ -15,7 +15,8 @@ use crate::process::call::{CallResult, Code};
 /// The linear memory of a guest, during one call of a host function.
 ///
 /// The functions here check the bounds before they call wasmer. If wasmer finds wrong bounds,
-/// wasmer writes a line to its own log, and it would do so on the scan's thread.
+/// wasmer writes a line to its own log. The scan's thread would then write this line, and could
+/// have to wait.
 pub(super) struct Memory<'a> {
     view: MemoryView<'a>,
     tape: RefCell<&'a mut Tape>,
@@ -45,13 +46,13 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// Checks that `len` bytes at address `at` lie within the memory.
+    /// Checks that `len` bytes at address `at` are inside the memory.
     pub(super) fn check(&self, at: u32, len: u32) -> CallResult {
         let end = u64::from(at) + u64::from(len);
         (end <= self.view.data_size()).then_some(()).ok_or(Code::Error)
     }
 
-    /// Checks that a range at address `at`, as long as `bytes`, lies within the memory.
+    /// Checks that a range at address `at`, as long as `bytes`, is inside the memory.
     fn check_all(&self, at: u32, bytes: &[u8]) -> CallResult {
         self.check(at, u32::try_from(bytes.len()).map_err(|_| Code::Error)?)
     }
@@ -83,9 +84,9 @@ pub(super) mod tests {
             let mut store = Store::default();
             let memory = wasmer::Memory::new(&mut store, MemoryType::new(1, Some(1), false));
             let mut page =
-                Self { store, memory: memory.expect("a page can be had"), tape: Tape::default() };
+                Self { store, memory: memory.expect("a page can be made"), tape: Tape::default() };
             for (at, bytes) in data {
-                page.with(|memory| memory.write(*at, bytes)).expect("it lies within the page");
+                page.with(|memory| memory.write(*at, bytes)).expect("it fits the page");
             }
             page
         }
@@ -125,7 +126,7 @@ pub(super) mod tests {
         // The sum of the address and the length does not fit 32 bits.
         check(u32::MAX, 1, Err(Code::Error));
         check(u32::MAX - 3, PAGE as usize, Err(Code::Error));
-        assert!(page.bytes() == before, "what was read and written back is the same");
+        assert!(page.bytes() == before, "the page has the same bytes as before");
     }
 
     #[test]

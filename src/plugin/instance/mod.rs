@@ -5,8 +5,8 @@
 //! - `wasm.rs` makes an instance of an artifact and calls the instance. `tables.rs` limits the
 //!   tables of one instance. `code.rs` limits the compiled code of all instances together.
 //! - `guest.rs` has the host's data about one instance. `rights.rs` lists the points and variables
-//!   that the guest may use. `state.rs` has the bytes that `save` hands to `restore`. `pace.rs`
-//!   limits how many lines per second the guest may log.
+//!   that the guest may use. `state.rs` has the bytes that `save` writes and `restore` reads.
+//!   `pace.rs` limits how many lines per second the guest may log.
 //! - `abi.rs` and `wasi.rs` have the host functions that the guest may call. `memory.rs` gives
 //!   these functions access to the guest's memory. `bind.rs` connects the functions to an instance.
 //! - `stop.rs` stops a call that runs too long. `trap.rs` makes the text of a failure.

@@ -1,7 +1,7 @@
 //! The rate limit for the log lines of a guest: a burst at first, and then a number of lines per
 //! second.
 //!
-//! The code here only counts. `guest.rs` logs or drops a line, and decides when the number of
+//! The code here only counts lines. `guest.rs` logs or drops a line, and decides when the number of
 //! dropped lines is reported.
 
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! A program: an instance of a plugin with its name, its seat (number) in the scan and its
-//! settings.
+//! A program: an instance of a plugin with its name, its seat (slot) in the scan and its settings.
 //!
 //! [`Program::prepare`] runs on a thread outside of the scan and may use the whole init budget. At
 //! a swap, the scan calls [`Program::hand_over`] of the running program. From then on the scan owns
@@ -75,7 +74,7 @@ pub struct Takeover {
     pub state_bytes: Option<u64>,
     /// Number of variables that existed before the swap.
     pub variables_carried: u64,
-    /// Number of new variables that the program's `init` has made.
+    /// Number of new variables that the program's `init` has created.
     pub variables_new: u64,
     /// Number of variables for which the write of the program's `init` was lost. A write is lost if
     /// the variable has got another type after the `init`, or if the program may no longer write
@@ -86,10 +85,10 @@ pub struct Takeover {
 impl Prepared {
     /// Repeats the writes of the program's `init` in `variables`. The caller commits the writes.
     ///
-    /// Between `init` and the swap, another program may have made one of the variables with another
-    /// type, or the rights of the program may have changed. In these cases the write is lost and
-    /// the variable retains its value. The lost write is counted as a refused call, although `init`
-    /// got the answer that the write had succeeded. [`Program::report_lost_writes`] logs the lost
+    /// Between `init` and the swap, another program may have created a variable with another type,
+    /// or the rights of this program may have changed. In these cases the write is lost and the
+    /// variable retains its value. The lost write is counted as a refused call, although `init` got
+    /// the answer that the write had succeeded. [`Program::report_lost_writes`] logs the lost
     /// writes.
     pub fn bring_variables(&mut self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
@@ -122,7 +121,7 @@ fn seed(name: &str) -> u64 {
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more than eight bytes"))
 }
 
-/// Returns the identity under which the programs of this plugin make and write variables.
+/// Returns the identity under which the programs of this plugin create and write variables.
 pub fn maker(name: &str) -> Maker {
     Maker::program(seed(name))
 }
@@ -135,13 +134,13 @@ pub type Saved = Result<Vec<u8>, Arc<Trap>>;
 pub(in crate::plugin) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal {
     let remedy = match &*trap.kind {
         kind if kind.starts_with("budget of ") => {
-            "mend the plugin, or give plugins.swap.budget more time"
+            "correct the plugin, or increase plugins.swap.budget"
         }
         kind if kind.starts_with(STATE_TOO_LONG) => {
-            "let `save` write less: only what the new version cannot compute again"
+            "let `save` write only data that the new version cannot compute again"
         }
-        "stack overflow" => "mend the plugin, or give plugins.stack more bytes",
-        _ => "mend the plugin",
+        "stack overflow" => "correct the plugin, or increase plugins.stack",
+        _ => "correct the plugin",
     };
     Refusal::new(format!("{whose} failed: {trap}"), remedy)
 }
@@ -206,7 +205,7 @@ impl Program {
         Self { name, seat, hash, generation, settings, polls: 0, instance }
     }
 
-    /// Runs one poll. The time limit counts from `started_ns`, by [`super::stop::now_ns`]. After a
+    /// Runs one poll. The time limit begins at `started_ns`, by [`super::stop::now_ns`]. After a
     /// good poll, the world has the values that the program wrote. After a trap, the written values
     /// are discarded.
     pub fn poll(

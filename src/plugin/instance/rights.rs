@@ -3,7 +3,7 @@
 //!
 //! The rights come from the configuration: [`Settings`] has grants (`process/grant.rs`). This file
 //! converts the grants to lists with one entry per point, so that a check during a call is only an
-//! array access. The lists are made before calls, so a call allocates nothing here.
+//! array access. The lists are made between calls, so that a call allocates no memory for them.
 //!
 //! `guest.rs` does the checks. `process/world.rs` has the present owner of each output.
 

@@ -4,8 +4,8 @@
 //! The daemon inserts checks of a stop flag into the code of every guest (`module/flag.rs`). The
 //! [`Timekeeper`] sets the flag when a call has used up its CPU time, and the next check then
 //! traps. The scan starts the time limit of a call with four memory writes, so a poll needs no
-//! system call. A call that returns by itself after the flag was set has failed too
-//! (`wasm/call.rs`). The text of the trap is made in `trap.rs`.
+//! system call. A call that returns by itself after the flag was set also fails (`wasm/call.rs`).
+//! The text of the trap is made in `trap.rs`.
 //!
 //! ```text
 //! scan        arm: start, budget, number -> call of the guest -> disarm
@@ -69,7 +69,7 @@ pub(super) struct StopCell(AtomicPtr<AtomicI32>);
 
 impl StopCell {
     /// Stores the address of a global of the instance. wasmer calls this for each global in order.
-    /// The global `stop` is the last one, so its address remains.
+    /// The global `stop` is the last global, so its address remains.
     pub(super) fn take(&self, place: NonNull<VMGlobalDefinition>) {
         // The cast is valid, because the field `val` of the global is a union that has its i32 at
         // its start. The union is aligned to 16 bytes.
@@ -131,8 +131,8 @@ impl Watched {
     fn check(&self, now_ns: u64, inquiry: &mut Inquiry) -> u64 {
         let shortest = self.shortest_ns.load(Ordering::Relaxed);
         // SAFETY: the instance of a running call exists. If the call ends during this check, its
-        // instance exists until the end of the check, because `Timekeeper::release` delays the drop
-        // of the instance until then.
+        // instance exists until the end of the check. `Timekeeper::release` delays the drop of the
+        // instance until this end.
         let Some(cell) = (unsafe { self.cell.load(Ordering::Acquire).as_ref() }) else {
             let earliest = now_ns.max(self.idle_until_ns.load(Ordering::Relaxed));
             return earliest.saturating_add(shortest);
@@ -179,8 +179,8 @@ impl Watched {
 }
 
 /// The budget slot of one thread. Through the slot, the thread reports to the timekeeper when a
-/// call begins and how long the call's budget is. The slot is made on its thread and used only on
-/// that thread.
+/// call begins and how long the call's budget is. A thread makes its own slot, and only this thread
+/// uses the slot.
 #[derive(Debug)]
 pub struct BudgetSlot(Arc<Watched>);
 
@@ -189,7 +189,7 @@ impl BudgetSlot {
     /// and not for each poll, because reading the CPU clock is a system call.
     pub fn mark(&self) {
         // The wall clock is read before the CPU clock. CPU time that the thread uses between the
-        // two readings then does not count for the call.
+        // two readings is then not added to the call's time.
         self.0.marked_ns.store(now_ns(), Ordering::Relaxed);
         self.0.marked_cpu_ns.store(clock_ns(self.0.cpu_clock), Ordering::Relaxed);
     }
@@ -210,7 +210,7 @@ impl BudgetSlot {
         self.0.stopped_ns.load(Ordering::Relaxed)
     }
 
-    /// Starts the time limit of a call into the instance of `cell`. The time counts from
+    /// Starts the time limit of a call into the instance of `cell`. The limit begins at
     /// `started_ns`, by [`now_ns`].
     pub(super) fn arm(&self, cell: &StopCell, started_ns: u64, budget: Duration) {
         self.0.started_ns.store(started_ns, Ordering::Relaxed);
@@ -331,7 +331,8 @@ impl Drop for Timekeeper {
     }
 }
 
-/// The loop of the timekeeper's thread: checks all slots, then sleeps until the next check is due.
+/// The loop of the timekeeper's thread: checks all slots, then sleeps until the time of the next
+/// check.
 fn run(shared: &Shared, mut arrived: rtrb::Consumer<Weak<Watched>>) {
     // The timer slack of this thread is set to 1 ns instead of the usual 50 us, so that the thread
     // wakes on time. If the operating system refuses this setting, calls are stopped a little

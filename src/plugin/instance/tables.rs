@@ -1,8 +1,8 @@
 //! The limit on the number of elements in all tables of one instance together.
 //!
 //! Each table gets its initial elements. When wasmer makes a table, the code here also sets the
-//! table's maximum, so that the table may grow into the remaining elements of the limit. The tables
-//! are made in their order in the module, so the first tables get the remaining elements first.
+//! table's maximum. So the table may grow into the remaining elements of the limit. The tables are
+//! made in their order in the module, so the first tables get the remaining elements first.
 //!
 //! The limit of the memory is in `wasm.rs`, which also connects both limits to wasmer. A module
 //! with too many initial elements is usually refused earlier, in `module/size.rs`.
@@ -68,7 +68,8 @@ mod tests {
             let ty = |&(minimum, maximum)| TableType::new(Type::FuncRef, minimum, maximum);
             let tables: Vec<TableType> = tables.iter().map(ty).collect();
             let room = Tables::of(100, tables.iter());
-            let most = |table| room.next(table).map(|table| table.maximum.expect("it has one"));
+            let most =
+                |table| room.next(table).map(|table| table.maximum.expect("it has a maximum"));
             let found: Result<Vec<u32>, String> = tables.iter().map(most).collect();
             assert_eq!(found.as_deref().map_err(|why| &**why), expected, "{tables:?}");
         }

@@ -59,8 +59,8 @@ impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, limit, is_own } = self;
         match is_own {
-            true => write!(f, "it has {size} bytes, and was built to have at most {limit}"),
-            false => write!(f, "it has {size} bytes, and plugins.memory allows {limit}"),
+            true => write!(f, "the memory has {size} bytes; the module allows {limit}"),
+            false => write!(f, "the memory has {size} bytes; plugins.memory allows {limit}"),
         }
     }
 }
@@ -87,8 +87,8 @@ pub(super) fn describe(
             format!("abort: {}", legible_up_to(MAX_WORDS, &message))
         }
         // The check of the stop flag traps by a division by zero. Any other trap is the guest's own
-        // trap, even if the stop flag was set. In that case the guest trapped first, and the budget
-        // ended later, while wasmer walked through a deep stack.
+        // trap, even if the stop flag was set. In that case the guest trapped first. The budget was
+        // used up later, while wasmer walked through a deep stack.
         (None, Some(budget), None | Some(TrapCode::IntegerDivisionByZero)) => over(budget),
         (None, _, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
         (None, _, Some(TrapCode::StackOverflow)) => "stack overflow".into(),
@@ -134,7 +134,7 @@ pub(super) fn not_instantiated(error: &InstantiationError) -> Refusal {
                     bytes >> 20
                 ),
                 "each memory reserves 8 GiB of addresses: take `LimitAS=` out of the unit, or \
-                 `ulimit -v` out of the shell; `MemoryMax=` bounds what is used",
+                 `ulimit -v` out of the shell; `MemoryMax=` limits the memory in use",
             ),
             None => Refusal::new(
                 format!("it cannot be instantiated: {other}"),

@@ -1,11 +1,12 @@
 //! The functions of WASI preview 1 that modules from common toolchains import.
 //!
 //! Printed text becomes log lines. Every clock shows the time of the cycle. Random numbers come
-//! from a generator with a fixed seed. `proc_exit` is a trap. The arguments and the environment are
-//! empty. Every other WASI function can be imported, but only returns the error `badf` or `nosys`,
-//! because a plugin has no files and no sockets.
+//! from a generator with a fixed seed. `proc_exit` causes a trap. The arguments and the environment
+//! are empty. Every other WASI function can be imported, but only returns the error `badf` or
+//! `nosys`, because a plugin has no files and no sockets.
 //!
-//! The functions of the contract are in `abi.rs`. `bind.rs` connects both groups to an instance.
+//! The functions of the contract are in `abi.rs`. `bind.rs` connects both groups of functions to an
+//! instance.
 
 use super::guest::Guest;
 use super::memory::Memory;
@@ -88,7 +89,7 @@ fn buffer(memory: &Memory<'_>, at: u32) -> Result<(u32, u32), Errno> {
 }
 
 /// Adds `len` bytes of the guest's memory to the present line, and logs each complete line. The
-/// caller has checked that the bytes lie within the memory.
+/// caller has checked that the bytes are inside the memory.
 fn print(guest: &mut Guest, memory: &Memory<'_>, start: u32, len: u32) {
     let mut piece = [0; 256];
     for at in (0..len).step_by(piece.len()) {

@@ -160,10 +160,9 @@ impl Instance {
             .map_err(|error| not_instantiated(&error))?;
         let memory = instance.exports.get_memory("memory").ok().cloned();
         host.as_mut(&mut store).memory.clone_from(&memory);
-        let poll = instance
-            .exports
-            .get_typed_function(&store, "poll")
-            .map_err(|error| Refusal::new(format!("export `poll`: {error}"), "it is () -> ()"))?;
+        let poll = instance.exports.get_typed_function(&store, "poll").map_err(|error| {
+            Refusal::new(format!("export `poll`: {error}"), "the type must be () -> ()")
+        })?;
         let optional = |name| instance.exports.get_typed_function(&store, name).ok();
         let hand_over = optional("save").zip(optional("restore")).map(<[_; 2]>::from);
         let parts = Parts::of(&instance.exports, memory, &store);
@@ -197,8 +196,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Runs one poll. The time limit counts from `started_ns`. If the result is `Ok`, the outputs
-    /// and variables of the poll are valid and written into `world`.
+    /// Runs one poll. The time limit begins at `started_ns`. If the result is `Ok`, the outputs and
+    /// variables of the poll are valid and written into `world`.
     pub(in crate::plugin) fn poll(
         &mut self,
         world: &mut Lent<World>,

@@ -12,8 +12,8 @@
 //!   daemon's user. The checksum gives no protection here, because any process that can write into
 //!   the folder can compute a valid checksum.
 //!
-//! The daemon does not depend on the cache: without the cache, a module is compiled again. What an
-//! artifact contains is in `compile/artifact.rs`.
+//! The daemon does not depend on the cache: without the cache, a module is compiled again.
+//! `compile/artifact.rs` defines the contents of an artifact.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -38,7 +38,7 @@ const CHECKSUM: usize = blake3::OUT_LEN;
 const KEY: usize = 2 * blake3::OUT_LEN;
 
 /// The version of the layout of the files. Each change of the layout must raise this number. The
-/// keys contain the number, so a new program finds no file of an old layout.
+/// keys contain the number, so a new version of Camshaft finds no file of an old layout.
 const LOOK: u32 = 3;
 
 /// The version of wasmer. An artifact is valid for this version only, so the keys contain it. A
@@ -49,8 +49,8 @@ const WASMER: &str = "7.4.2";
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
-    /// Whether the last use of the folder had no answer in time. The threads that use the cache
-    /// write this, and the thread that makes the status reads it.
+    /// Whether the folder did not answer in time when the cache last used it. The threads that use
+    /// the cache write this flag, and the thread that makes the status reads it.
     is_late: Arc<AtomicBool>,
 }
 
@@ -64,8 +64,8 @@ pub(super) fn key(module: ModuleHash, compiler: Compiler, limits: &Limits) -> St
     hasher.finalize().to_hex().to_string()
 }
 
-/// The checksum at the beginning of a file. The checksum contains the key, so a renamed file is not
-/// taken for another artifact.
+/// The checksum at the beginning of a file. The checksum covers the key, so the cache does not
+/// accept a renamed file as another artifact.
 fn checksum(key: &str, parts: &[&[u8]]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes());
@@ -94,19 +94,19 @@ impl Cache {
         }
         let cache = Self { folder: folder.to_path_buf(), is_late: Arc::default() };
         if mode & 0o077 != 0 {
-            cache.empty(&format!("it was open to others (mode {mode:04o})"))?;
+            cache.empty(&format!("other users had access to it (mode {mode:04o})"))?;
         } else if let Some(strange) = cache.strange_file()? {
-            cache.empty(&format!("{strange} in it is no file of this user's own"))?;
+            cache.empty(&format!("{strange} in it is not a file that only this user can write"))?;
         }
         Ok(cache)
     }
 
-    /// Finds a file with the name of an artifact that this cache cannot have written, and returns
-    /// its name.
+    /// Finds a file that has the name of an artifact, but that this cache cannot have written.
+    /// Returns the name of the file.
     fn strange_file(&self) -> io::Result<Option<String>> {
         let is_strange = |about: &fs::Metadata| {
-            // A folder under the name of an artifact counts as damage if it belongs to the daemon's
-            // user. Another user did not create it.
+            // A folder under the name of an artifact is only damage if it belongs to the daemon's
+            // user: no other user has created it.
             let is_damage = about.is_dir() && is_ours(about);
             !is_own(about) && !is_damage
         };
@@ -114,8 +114,8 @@ impl Cache {
         Ok(files.find(|(_, about)| is_strange(about)).map(|(name, _)| name))
     }
 
-    /// Deletes all artifacts, also incomplete ones. Other files stay: the cache does not use them,
-    /// and an operator may have configured the wrong folder by mistake.
+    /// Deletes all artifacts, also incomplete artifacts. The cache does not delete other files: it
+    /// does not use them, and an operator may have configured the wrong folder by mistake.
     fn empty(&self, why: &str) -> io::Result<()> {
         let artifacts = self.artifacts()?;
         let folder = self.folder.display();
@@ -132,8 +132,8 @@ impl Cache {
         tracing::warn!(
             %folder,
             deleted,
-            "plugins.cache: {folder} cannot be trusted, because {why}; it is private now; what \
-             was in it, {modules}, was deleted and is compiled again"
+            "plugins.cache: {folder} cannot be trusted, because {why}; the daemon made it \
+             private and deleted {modules} in it; deleted modules are compiled again"
         );
         Ok(())
     }
@@ -179,8 +179,8 @@ impl Cache {
             Some(error) => tracing::warn!(
                 %folder,
                 %error,
-                "plugins.cache: {folder} does not answer ({error}); until it does, each start of a \
-                 program waits for it and compiles, and nothing new is kept"
+                "plugins.cache: {folder} does not answer ({error}); until it answers, each start \
+                 of a program waits for it and compiles the module, and no new artifact is stored"
             ),
             None => tracing::warn!(%folder, "plugins.cache: {folder} answers again"),
         }
@@ -197,22 +197,25 @@ impl Cache {
             && checksum(key, &[&bytes[CHECKSUM..]]).as_bytes()[..] == bytes[..CHECKSUM];
         if !whole {
             let file = path.display();
-            tracing::warn!(%file, "the cached artifact {file} is damaged; it is made again");
+            tracing::warn!(
+                %file,
+                "the cached artifact {file} is damaged; its module is compiled again"
+            );
             // If the damaged file cannot be deleted, the next start finds it damaged again. So this
             // error is ignored.
             let _ = fs::remove_file(&path);
             return None;
         }
-        // The time of the last use is stored as the file's time of modification. The oldest time is
-        // deleted first when the cache is full. If the time cannot be set, the time of creation
-        // counts.
+        // The time of the last use is stored as the file's time of modification. When the cache is
+        // full, the file with the oldest time is deleted first. If the time cannot be set, the file
+        // keeps the time of its creation.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         bytes.drain(..CHECKSUM);
         Some(bytes)
     }
 
-    /// Stores an artifact under its key. The bytes come in parts, and [`Cache::load`] returns them
-    /// as one piece. Returns whether the artifact was stored.
+    /// Stores an artifact under its key. The caller passes the bytes in parts, and [`Cache::load`]
+    /// returns them as one piece. Returns whether the artifact was stored.
     pub(super) fn store(&self, key: &str, parts: &[&[u8]]) -> bool {
         let stored = self.try_store(key, parts);
         if let Err(error) = &stored {
@@ -220,8 +223,8 @@ impl Cache {
             tracing::warn!(
                 %folder,
                 %error,
-                "an artifact could not be cached in {folder}: {error}; it is compiled again at the \
-                 next start"
+                "an artifact could not be cached in {folder}: {error}; its module is compiled \
+                 again at the next start"
             );
         }
         self.make_room();
@@ -365,7 +368,7 @@ mod tests {
         cache.store(&other, &[b"other"]);
         fs::copy(folder.path().join(&other), folder.path().join(&one)).unwrap();
         assert_eq!(cache.load(&one, MOST), None);
-        assert!(!folder.path().join(&one).exists(), "what is not believed is deleted");
+        assert!(!folder.path().join(&one).exists(), "a file with a wrong checksum is deleted");
         assert_eq!(cache.load(&other, MOST).as_deref(), Some(&b"other"[..]));
         // The checksum also covers the boundary between name and bytes.
         assert_ne!(checksum("ab", &[b"c"]), checksum("a", &[b"bc"]));

@@ -236,8 +236,8 @@ impl Outline {
             let offer = offer::offers().find(|offer| offer.module == module && offer.name == name);
             let hint = match offer {
                 Some(offer) if offered(offer) == wanted => continue,
-                // The refusal shows only [`MAX_MISSING`] imports. For further imports no similar
-                // offer is searched, because the search takes time.
+                // The refusal shows only [`MAX_MISSING`] imports. For further imports the check
+                // does not search for a similar offer, because the search takes time.
                 _ if wrong.len() >= MAX_MISSING => Hint::None,
                 Some(offer) => Hint::Is(offered(offer)),
                 None => nearest_offer(module, name).map_or(Hint::None, Hint::Near),

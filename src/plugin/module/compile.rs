@@ -1,13 +1,13 @@
 //! The compile service: makes an artifact from a module, in a child process with limits.
 //!
 //! A hostile module is dangerous for the process that parses or compiles it: a valid file of a few
-//! megabytes can cost gigabytes and minutes. So the daemon starts its own program again with a
-//! hidden verb, as the compile worker. The daemon sends the module to this child process, and gets
-//! an artifact or a refusal back. The daemon itself reads only the first bytes of a module.
+//! megabytes can cost gigabytes and minutes. So the daemon starts its own executable file again
+//! with a hidden verb, as the compile worker. The daemon sends the module to this child process,
+//! and receives an artifact or a refusal. The daemon itself reads only the first bytes.
 //!
 //! The rules for a good module are in `check.rs`. `compile/artifact.rs` and `cache.rs` store
-//! artifacts. `compile/worker.rs` starts the child; `compile/confined.rs` takes rights away from
-//! it.
+//! artifacts. `compile/worker.rs` starts the child process; `compile/confined.rs` limits its
+//! rights.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -34,7 +34,7 @@ use super::{malformed, routine};
 use crate::confine::Death;
 use crate::plugin::{Compiler, Limits, ModuleHash, Refusal};
 
-/// The hidden verb of the command line by which this program runs as a compile worker.
+/// The hidden verb of the command line. With this verb, the executable runs as a compile worker.
 pub const WORKER_VERB: &str = "compile-worker";
 
 /// Longest time of one compilation by the wall clock. The limit is far above the limit of the CPU
@@ -60,8 +60,7 @@ enum Wanted {
     Report,
     /// The artifact: the module is compiled.
     Artifact,
-    /// A list of the harmful actions that are still possible for the worker. This job has no
-    /// module.
+    /// A list of the harmful actions that are still possible. This job has no module.
     Confinement,
 }
 
@@ -72,21 +71,20 @@ enum Answer {
     Done(ModuleReport, usize),
     /// The module is refused.
     Refused(Refusal),
-    /// The rights that the worker still has, because the system could not take them from it.
+    /// The rights that the worker still has, because the system could not remove them.
     Open(Vec<String>),
 }
 
-/// The compile service: takes artifacts of modules from the cache, or makes them in a child
-/// process.
+/// The compile service: reads an artifact from the cache, or makes it in a child process.
 #[derive(Debug, Clone)]
 pub struct CompileService {
-    /// The path of the program that runs as the worker: this program.
+    /// The path of the executable that runs as the worker: the daemon's own executable.
     pub program: PathBuf,
     /// The compiler that the worker uses.
     pub compiler: Compiler,
     /// The limits of a module.
     pub limits: Limits,
-    /// The cache of artifacts. Without a cache, each start of a plugin compiles its module.
+    /// The cache of artifacts. Without a cache, the module is compiled at each start of a plugin.
     pub cache: Option<Cache>,
 }
 
@@ -96,7 +94,7 @@ impl CompileService {
     /// # Errors
     /// A refusal that says what is wrong with the module, or which limit its compilation exceeded.
     pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
-        // Since the last request, another compilation may have stored the artifact in the cache.
+        // Another compilation of the same module may have stored the artifact in the cache before.
         if let Some(found) = self.cached(hash, module.len()).await {
             return Ok(found);
         }
@@ -113,39 +111,38 @@ impl CompileService {
     /// work runs on another thread, so the call is also allowed inside an asynchronous runtime.
     ///
     /// # Errors
-    /// Those of [`CompileService::artifact`], and that the system cannot provide a runtime.
+    /// The errors of [`CompileService::artifact`]. Also: the system cannot provide a runtime.
     pub fn artifact_now(&self, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(runtime.block_on(self.artifact(hash, module.into()))?)
         };
         std::thread::scope(|scope| {
-            scope.spawn(work).join().expect("nothing in a compilation panics on this side")
+            scope.spawn(work).join().expect("no code of the compile service panics")
         })
     }
 
-    /// Returns a report about a module, without compiling it.
+    /// Returns a report about a module. Does not compile the module.
     ///
     /// # Errors
-    /// Those of [`CompileService::artifact`].
+    /// The errors of [`CompileService::artifact`].
     pub async fn check(&self, module: &[u8]) -> Result<ModuleReport, Refusal> {
         Ok(self.work(module, Wanted::Report).await?.0)
     }
 
-    /// Lists the harmful actions that are possible for a module that takes over the worker. Two
-    /// actions are always possible and not listed: to use up the worker's limits, and to send back
-    /// a false artifact. The list is empty if the system supports all steps that confine the
-    /// worker.
+    /// Lists the harmful actions that are possible for a module that takes over the worker. The
+    /// list omits two actions that are always possible: to use up the worker's limits, and to
+    /// return a false artifact. The list is empty if the system supports all limits of the worker.
     pub async fn confinement(&self) -> Vec<String> {
         let job = self.job(Wanted::Confinement);
         let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {
             Ok(Ok((_, output, _))) => output,
-            Ok(Err(error)) => return vec![format!("it does not start: {error}")],
-            Err(_) => return vec![format!("it did not answer within {MAX_WALL:?}")],
+            Ok(Err(error)) => return vec![format!("the worker does not start: {error}")],
+            Err(_) => return vec![format!("the worker did not answer within {MAX_WALL:?}")],
         };
         match serde_json::from_slice(&answer) {
             Ok(Answer::Open(found)) => found,
-            _ => vec!["it did not answer".into()],
+            _ => vec!["the worker did not answer".into()],
         }
     }
 
@@ -153,8 +150,8 @@ impl CompileService {
         Job { compiler: self.compiler, limits: self.limits, wanted }
     }
 
-    /// Runs a worker, and repeats this if the worker is killed from outside. Before each repetition
-    /// there is a pause. There are at most [`MAX_ATTEMPTS`] workers in all.
+    /// Runs a worker. If the machine and not the module causes a failure, runs another worker after
+    /// a pause. Runs at most [`MAX_ATTEMPTS`] workers.
     async fn work(
         &self,
         module: &[u8],
@@ -174,7 +171,7 @@ impl CompileService {
         })
     }
 
-    /// Runs one worker with a time limit, and decides from its end what has failed.
+    /// Runs one worker with a time limit, and finds the cause of a failure.
     async fn attempt(
         &self,
         module: &[u8],
@@ -216,11 +213,11 @@ impl CompileService {
         module: &[u8],
     ) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
         let Worker { mut child, parent: _parent } = Worker::start(&self.program).await?;
-        let mut head = serde_json::to_vec(&job).expect("a job is plain numbers");
+        let mut head = serde_json::to_vec(&job).expect("a job of plain numbers becomes JSON");
         head.push(b'\n');
-        let mut stdin = child.stdin.take().expect("it was asked for above");
-        let stdout = child.stdout.take().expect("it was asked for above");
-        let stderr = child.stderr.take().expect("it was asked for above");
+        let mut stdin = child.stdin.take().expect("the worker was started with this pipe");
+        let stdout = child.stdout.take().expect("the worker was started with this pipe");
+        let stderr = child.stderr.take().expect("the worker was started with this pipe");
         let send = async {
             stdin.write_all(&head).await?;
             stdin.write_all(module).await?;
@@ -232,8 +229,8 @@ impl CompileService {
         let most = artifact::most_bytes(module.len(), self.limits.functions);
         let mut answer = stdout.take(MAX_ANSWER + most);
         let mut words = stderr.take(MAX_COMPLAINT);
-        // A worker that refuses the module early closes its standard input, and writing to it
-        // fails. So this error is ignored, and the worker's answer decides.
+        // A worker that refuses the module early closes its standard input, so a write to this pipe
+        // fails. This error is ignored, because the worker also sends an answer.
         let (_, read, _) =
             tokio::join!(send, answer.read_to_end(&mut output), words.read_to_end(&mut complaint));
         read?;
@@ -244,11 +241,10 @@ impl CompileService {
 /// Most bytes that are read from a worker's standard error. The refusal shows one line of them.
 const MAX_COMPLAINT: u64 = 4096;
 
-/// Most attempts at a compilation if each worker is killed from outside.
+/// Most attempts at a compilation, if the machine causes the failure of each attempt.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// The pause before the second attempt. Each further pause is twice as long as the one before. All
-/// pauses together take 3 s.
+/// The first pause; each further pause is twice as long. All pauses together take 3 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The remedy if the machine has caused the failure and the module has not.
@@ -318,8 +314,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     }
 }
 
-/// The main function of a compile worker: reads one job from standard input, and writes one answer
-/// to standard output.
+/// Runs a compile worker: reads one job from standard input, writes one answer to standard output.
 pub fn worker() -> ExitCode {
     let missing = confined::confine();
     let mut input = Vec::new();
@@ -339,7 +334,7 @@ pub fn worker() -> ExitCode {
         Ok((report, artifact)) => (Answer::Done(report, artifact.len()), artifact),
         Err(refusal) => (Answer::Refused(refusal), Vec::new()),
     };
-    let mut head = serde_json::to_vec(&answer).expect("an answer is plain text and numbers");
+    let mut head = serde_json::to_vec(&answer).expect("an answer of text and numbers becomes JSON");
     head.push(b'\n');
     let mut out = io::stdout().lock();
     match out.write_all(&head).and_then(|()| out.write_all(&artifact)).and_then(|()| out.flush()) {

@@ -30,9 +30,10 @@ use super::stretch::Stretch;
 /// The first characters of the names of all hidden exports.
 pub(super) const OURS: &str = "camshaft:";
 
-/// The name under which the compile worker exports a module's start function. By this export, the
-/// start function does not run while the instance is made. The host calls the start function later,
-/// under the budget of `init`, when the instance has its memory and can write log lines.
+/// The name under which the compile worker exports a module's start function. The worker replaces
+/// the start function by this export, so that the function does not run while wasmer makes the
+/// instance. The host calls the function later, under the budget of `init`, when the instance has
+/// its memory and can write log lines.
 pub(in crate::plugin) const START: &str = "camshaft:start";
 
 /// The first characters of the names under which this file exports the mutable globals of a module.
@@ -132,7 +133,7 @@ impl ModuleMiddleware for StopFlag {
             scratch: add(None, Mutability::Var, 0),
             why: add(Some(WHY), Mutability::Var, 0),
             grew_not: add(Some(GREW_NOT), Mutability::Var, 0),
-            // `stop` must be the last global, because the host searches the flag there.
+            // `stop` must be the last global, because the host expects the flag there.
             stop: add(None, Mutability::Var, 0),
             imported,
             first_routine,
@@ -153,8 +154,8 @@ impl ModuleMiddleware for StopFlag {
     }
 }
 
-/// Removes parts of a module that would only take memory: its name, its custom sections, and the
-/// ends of long names of functions.
+/// Removes parts of a module that the daemon does not need: its name, its custom sections, and the
+/// ends of long names of functions. These parts would only use memory.
 fn shorten_names(info: &mut ModuleInfo) {
     info.name = None;
     info.custom_sections.clear();
@@ -177,7 +178,7 @@ struct Checks {
     /// Whether the next operator is the first of the function.
     at_entry: bool,
     stretch: Stretch,
-    /// Number of marks that were inserted into this function so far.
+    /// Number of marks that this function already contains.
     marks: i32,
 }
 
@@ -189,8 +190,8 @@ impl Checks {
     }
 
     /// Code that ends the function by a trap. The operators after the division are never executed.
-    /// They only satisfy the compiler, which wants results of the right types and a path with an
-    /// end. wasmer's `unreachable` would do the same, but must not be called here.
+    /// The compiler needs these operators: each path must end, with results of the right types.
+    /// wasmer's `unreachable` would also end the path, but must not be used here.
     fn trap<'a>(&self, why: Option<Why>) -> Vec<Operator<'a>> {
         let zero = Operator::I32Const { value: 0 };
         let why = why.map(|why| {
@@ -243,10 +244,10 @@ impl Checks {
     }
 
     /// Code that grows the memory. If the growth is refused, the code records the number of the
-    /// present call in a hidden global. If the guest then ends itself in the present call, the
-    /// report of the trap says that the guest probably lacked memory. The libraries in guests
-    /// seldom report a lack of memory. If the guest ends itself in a later call, or after a growth
-    /// that succeeded, the cause is another one.
+    /// present call in a hidden global. If the guest then aborts in the present call, the report of
+    /// the trap says that the guest probably lacked memory. The libraries in guests seldom report a
+    /// lack of memory. If the guest aborts in a later call, or after a growth that succeeded, the
+    /// refused growth is not the cause.
     fn grow<'a>(&self, grow: Operator<'a>) -> Vec<Operator<'a>> {
         let Module { scratch, grew_not, stop, .. } = *self.module;
         vec![
@@ -285,7 +286,7 @@ impl Checks {
     fn call_of_routine<'a>(&self, operation: Operation) -> Vec<Operator<'a>> {
         // The list of routines is sorted, so a binary search finds the routine.
         let place = self.module.routines.binary_search(&operation);
-        let place = place.expect("a module is extended by a routine for each of its operations");
+        let place = place.expect("the extended module has a routine for each of its operations");
         let function_index = self.module.first_routine + place as u32;
         let mut code = vec![Operator::Call { function_index }];
         if operation == Operation::Unreachable {
@@ -320,8 +321,9 @@ impl<'a> FunctionMiddleware<'a> for Checks {
                 // the function.
                 Operator::Loop { .. } | Operator::Unreachable => {}
                 // The call must keep its offset in the module (see `call_of_routine`), so the check
-                // comes after the call. Without a check before it, a function that calls itself
-                // first can only use up the stack, and a stack overflow ends the guest.
+                // comes after the call. A function that first calls itself never reaches this
+                // check. Such a function can only use up the stack, and a stack overflow ends the
+                // guest.
                 Operator::Call { .. } => is_due = true,
                 _ => state.extend(self.check()),
             }

@@ -14,7 +14,7 @@
 //! folder may be lost, for example because its file system is no longer mounted. In that case the
 //! watch does not report its plugins as gone, so the machine continues to run.
 //!
-//! Next: `folder/keeper.rs` is the thread. `folder/hint.rs` collects the hints, and
+//! `folder/keeper.rs` has the folder's thread. `folder/hint.rs` collects the hints, and
 //! `folder/settle.rs` decides when a file is settled (without input or output). `folder/disk.rs`
 //! lists the folder and reads files, `folder/link.rs` follows links, and `folder/publish.rs` writes
 //! files. `folder/wait.rs` detects a file system that does not answer. `folder/names.rs` has the
@@ -52,16 +52,17 @@ pub(super) use publish::put;
 pub use publish::{publish, publish_if};
 use wait::Wait;
 
-/// Most plugins in one folder. Further files are refused. The largest known plant has a hundred.
+/// Most plugins in one folder. Further files are refused. The largest known plant has a hundred
+/// plugins.
 pub const MAX_PLUGINS: usize = 256;
 
-/// The longest time without an answer of the folder's file system. After this time the folder
-/// counts as lost. The limit equals that of all other waits for a file system, so an operator never
+/// The longest time without an answer of the folder's file system. After this time the folder is
+/// lost. The limit equals the limit of all other waits for a file system, so an operator never
 /// waits longer for the answer to a deploy.
 pub const SILENCE: Duration = PATIENCE;
 
-/// The longest time for one step of a pass over the folder. After this time the folder counts as
-/// slow. A step lists the folder or reads one file. A whole pass usually takes a millisecond or
+/// The longest time for one step of a pass over the folder. After this time the folder is reported
+/// as slow. A step lists the folder or reads one file. A whole pass usually takes a millisecond or
 /// two, and the slowest card on the market needs 4 s to read 16 MB. If each step is shorter than
 /// this limit, a change may be noticed late, but soon enough for an author who waits.
 pub const SLOWNESS: Duration = Duration::from_secs(10);
@@ -96,8 +97,8 @@ pub enum Change {
         path: PathBuf,
         /// The reason why the file is refused, and the remedy.
         refusal: Refusal,
-        /// Whether another plugin already has this name in other upper and lower case, as `tank`
-        /// and `Tank`.
+        /// Whether another plugin already has this name, but with other upper and lower case, for
+        /// example `Tank` for `tank`.
         is_rival: bool,
     },
     /// The file was removed, and did not return within the grace period.
@@ -106,10 +107,10 @@ pub enum Change {
         /// quotes.
         name: FileName,
     },
-    /// The number of files that are ignored without a report for each, because there are too many
-    /// files.
+    /// The number of files that are ignored without a report about each file, because there are too
+    /// many files.
     Overlooked(Overlooked),
-    /// The folder is lost. Its plugins count as unchanged.
+    /// The folder is lost. The watch treats its plugins as unchanged.
     FolderLost(Loss),
     /// The folder is no longer lost.
     FolderBack,
@@ -172,8 +173,8 @@ impl fmt::Display for Loss {
         match self {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::Exchanged => f.write_str(
-                "is another folder than before and holds no plugin; mount the right one, put files \
-                 into this one, or run `camshaft reload` to accept the folder as it is",
+                "is another folder than before and has no plugin; mount the right folder, put \
+                 files into this folder, or run `camshaft reload` to accept the folder as it is",
             ),
             Self::Silent => {
                 write!(f, "does not answer: its file system has not answered for {SILENCE:?}")
@@ -187,7 +188,8 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Files that end in `.wasm` and are ignored without a report for each, because there are too many.
+/// Files that end in `.wasm` and are ignored without a report about each file, because there are
+/// too many files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overlooked {
     /// Number of these files. The real number may be higher.
@@ -200,10 +202,10 @@ impl fmt::Display for Overlooked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { files, example } = self;
         let (files, them) = match files {
-            1 => ("1 file".to_owned(), "it is"),
-            n => (format!("{n} files"), "one of them is"),
+            1 => ("1 file too many, which was".to_owned(), "it is"),
+            n => (format!("{n} files too many, which were"), "one of them is"),
         };
-        write!(f, "{files} too many, not looked at; {them} {example}")
+        write!(f, "{files} not examined; {them} {example}")
     }
 }
 
@@ -221,15 +223,15 @@ fn misnamed(quoted: &str) -> Refusal {
 }
 
 /// A watched folder. If this value is dropped, the folder's thread ends, and the drop waits for
-/// this end, usually for some milliseconds. If the thread is blocked by the file system or by the
-/// receiver of its reports, the drop returns after half a second. The thread then ends later.
+/// this end, usually for some milliseconds. The file system or the receiver of the reports may
+/// block the thread. In that case the drop returns after half a second, and the thread ends later.
 #[derive(Debug)]
 pub struct Watch {
     /// Hints and requests. The owner of the watch writes them. The folder's thread reads and
     /// removes them.
     inbox: Arc<Inbox>,
     /// The call on the file system that the thread makes at present. The folder's thread writes
-    /// this, and the owner of the watch reads it.
+    /// this value, and the owner of the watch reads it.
     wait: Arc<Wait>,
     /// The names of the present files. The folder's thread writes them, and the owner of the watch
     /// reads them.
@@ -266,9 +268,9 @@ pub fn watch(
     let work = move || {
         let result = keeper.open();
         let is_open = result.is_ok();
-        // If `open` took too long, the caller of `watch` no longer waits for the result, and `send`
-        // fails. The caller has returned a working watch then, so the thread must run, even after
-        // an error.
+        // If `open` took too long, `watch` no longer waits for the result, and `send` fails. In
+        // that case `watch` has returned a working watch, so the thread must run, even after an
+        // error.
         if opened.send(result).is_err() || is_open {
             keeper.run();
         }
@@ -316,7 +318,7 @@ impl Watch {
     }
 
     /// Makes the thread report this plugin as gone, because the operator has removed its file. The
-    /// report also comes while the folder is lost because another folder is at its path.
+    /// thread also makes this report if the folder is lost because another folder is at its path.
     pub fn forget(&self, name: &str) {
         self.inbox.put(|mail| {
             mail.forgotten.insert(name.to_owned());

@@ -27,17 +27,17 @@ const MAX_VALUES: usize = 128;
 /// each saved register takes 8 bytes. All of them together take less than a page.
 const MAX_LOCALS: u64 = 320;
 
-/// Most results of all blocks that are open at one point of the code, if Singlepass compiles the
-/// module. Parameters of open loops are counted too. A call reserves space for its results twice.
-/// With [`MAX_VALUES`] results, and about 64 bytes that Singlepass saves, the code skips at most
-/// 3 136 bytes. In a test with 256 open results the code skipped more than a page, and the daemon
-/// crashed.
+/// Most results of all blocks that are open at one place in the code, if Singlepass compiles the
+/// module. The number includes the parameters of open loops. A call reserves space for its results
+/// twice. With [`MAX_VALUES`] results, and about 64 bytes that Singlepass saves, the code skips at
+/// most 3 136 bytes. In a test with 256 open results the code skipped more than a page, and the
+/// daemon crashed.
 const MAX_OPEN_RESULTS: usize = 128;
 
 /// Checks how many bytes of the stack each function of the module can use.
 ///
 /// # Errors
-/// A refusal that names the type or function that takes too much.
+/// A refusal that names the type or function that exceeds a limit.
 pub(super) fn check(module: &[u8], compiler: Compiler) -> Result<(), Refusal> {
     let bad = |error: BinaryReaderError| malformed(&error);
     let mut types = Vec::new();
@@ -65,13 +65,13 @@ fn values(index: usize, ty: &FuncType) -> Result<[usize; 2], Refusal> {
     if sum > MAX_VALUES {
         return Err(Refusal::new(
             format!("its type {index} has {sum} parameters and results"),
-            format!("the limit is {MAX_VALUES}; pass more through the memory"),
+            format!("the limit is {MAX_VALUES}; pass further values through the memory"),
         ));
     }
     Ok(found)
 }
 
-/// Checks, for each point in a function, how many results the blocks have that are open there.
+/// Checks at each place in a function how many results the open blocks have together.
 fn check_blocks(body: &FunctionBody<'_>, types: &[[usize; 2]]) -> Result<(), Refusal> {
     let bad = |error: BinaryReaderError| malformed(&error);
     let of = |ty: BlockType, is_loop: bool| match ty {
@@ -144,7 +144,8 @@ mod tests {
         let found = reason(&blocks(129), Compiler::Singlepass).expect("it is refused");
         assert!(found.ends_with("has 129 results of open blocks"), "{found}");
         assert_eq!(reason(&blocks(300), Compiler::Cranelift), None);
-        // Only open blocks count: 300 blocks in sequence, each closed before the next, are allowed.
+        // The limit applies to open blocks only: 300 blocks in sequence, each closed before the
+        // next, are allowed.
         let row = "(drop (block (result i32) i32.const 1))".repeat(300);
         assert_eq!(reason(&function(&row), Compiler::Singlepass), None);
     }

@@ -2,8 +2,8 @@
 //!
 //! `flag.rs` adds the hidden exports when the module is compiled. After a trap, the host reads from
 //! them why the code trapped. The host also uses them to convert each address in the code to an
-//! offset in the original module. (The original module is the one before `routine.rs` extended it.)
-//! This file makes no message for the operator: `instance/trap.rs` does.
+//! offset in the original module. (The original module is the module before `routine.rs` extended
+//! it.) This file makes no message for the operator: `instance/trap.rs` does.
 
 use wasmer::{ExportIndex, Exports, FrameInfo, Global, Module, RuntimeError, Store, Value};
 
@@ -15,8 +15,8 @@ use super::reason::Why;
 pub(in crate::plugin) struct Hidden {
     why: Option<Global>,
     grew_not: Option<Global>,
-    /// The index of the first routine. The functions with this index or a higher one are the host's
-    /// additions.
+    /// The index of the first routine. The functions with this index or a higher index are
+    /// routines, which the host has added.
     first_routine: u32,
     /// The distance, in bytes, by which the code begins later than in the original module.
     shift: i32,
@@ -44,7 +44,9 @@ impl Hidden {
     pub(in crate::plugin) fn take_why(&self, store: &mut Store) -> Option<Why> {
         let global = self.why.as_ref()?;
         let Value::I32(number) = global.get(store) else { return None };
-        global.set(store, Value::I32(0)).expect("it is mutable and an i32");
+        global
+            .set(store, Value::I32(0))
+            .expect("the hidden global with the reason is a mutable i32");
         Why::of(number)
     }
 
@@ -75,7 +77,7 @@ impl Hidden {
     }
 
     /// Lists the calls that had not returned at a trap, the innermost call first, without calls of
-    /// routines. Each call comes with its offset in the original module.
+    /// routines. The second value is the offset of the call in the original module.
     pub(in crate::plugin) fn frames<'e>(
         &self,
         error: &'e RuntimeError,

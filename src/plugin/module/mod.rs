@@ -1,13 +1,13 @@
 //! Modules: from a file in the plugin folder to an artifact, which is the module's machine code.
-//! The files here watch the folder, and check, compile and store modules. This folder runs no
-//! module.
+//! The files in this source folder watch the plugin folder, and check, compile and store modules.
+//! They do not run modules.
 //!
 //! ```text
 //! file ─▶ folder.rs ─▶ check.rs ─▶ compile.rs ─▶ artifact ─▶ cache.rs
 //!         settled      in a child process                    on disk
 //! ```
 //!
-//! - `folder.rs` watches the folder of the plugins.
+//! - `folder.rs` watches the plugin folder.
 //! - `compile.rs` makes artifacts in a child process. `check.rs` checks the module in that process
 //!   before the compilation, with the limits of `size.rs` and `frame.rs`. `offer.rs` lists the
 //!   functions that a module may import.
@@ -17,7 +17,7 @@
 //! - `note.rs` finds probable mistakes in a valid module.
 //! - `cache.rs` stores artifacts on disk. `versions.rs` stores the modules that have run.
 //!
-//! The folder `instance` makes an instance of an artifact.
+//! The source folder `instance` makes instances from artifacts.
 
 pub mod cache;
 pub mod check;

@@ -33,19 +33,19 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Command => {
-                "it exports `_start` without `_initialize`, a command: main is never called; build \
-                 a reactor (clang and Zig: -mexec-model=reactor, Rust: a cdylib, Go: \
+                "it is a command (it exports `_start` without `_initialize`): main is never \
+                 called; build a reactor (clang and Zig: -mexec-model=reactor, Rust: a cdylib, Go: \
                  -buildmode=c-shared)"
             }
             Self::ConstructorsInPoll => {
-                "its constructors run in each poll (poll.command_export): the values that \
-                 they set are lost after each cycle; build a reactor (clang++ for wasm32-wasi: \
-                 -mexec-model=reactor, Rust: for wasm32-unknown-unknown, without a libc: export an \
-                 `_initialize` that calls `__wasm_call_ctors`)"
+                "its constructors run in each poll (poll.command_export): the objects that \
+                 they construct lose their values after each cycle; build a reactor (clang++ for \
+                 wasm32-wasi: -mexec-model=reactor, Rust: for wasm32-unknown-unknown, without a \
+                 libc: export an `_initialize` that calls `__wasm_call_ctors`)"
             }
             Self::ConstructorsUncalled => {
                 "it exports `__wasm_call_ctors` without `_initialize`: its constructors are never \
-                 run; export an `_initialize` that calls it"
+                 run; export an `_initialize` that calls `__wasm_call_ctors`"
             }
         })
     }
@@ -54,9 +54,9 @@ impl fmt::Display for Note {
 /// The name of the function that calls all constructors; the linker wasm-ld makes this function.
 const CONSTRUCTORS: &str = "__wasm_call_ctors";
 
-/// Part of the name of an export around which wasm-ld has put calls of constructors and
-/// destructors. The whole name is `poll.command_export`, or `poll() (.command_export)` in modules
-/// of C++.
+/// Part of the name of a wrapper. If wasm-ld wraps an export, the wrapper calls the constructors,
+/// the exported function and the destructors. The whole name is `poll.command_export`, or `poll()
+/// (.command_export)` in modules of C++.
 const WRAPPED: &str = ".command_export";
 
 /// Most calls of one function that are examined. Usually the linker's function has one call for
@@ -86,8 +86,7 @@ pub(super) fn notes(module: &[u8]) -> Vec<Note> {
 /// The functions of a module that decide about the notes, as the module's sections describe them.
 #[derive(Debug, Default)]
 struct Shape {
-    /// Number of imported functions. The functions that the module defines have the indices after
-    /// them.
+    /// Number of imported functions. The functions that the module defines have higher indices.
     imported: u32,
     /// The indices of the exported functions, by name.
     exports: HashMap<String, u32>,
@@ -153,7 +152,7 @@ impl Shape {
     }
 
     /// Whether the notes need the body of this function. In a module the exports come before the
-    /// code, so all exported functions are known when this is called.
+    /// code, so all exported functions are known when this function is called.
     fn is_of_interest(&self, function: u32) -> bool {
         let looked_at = ["poll", CONSTRUCTORS].map(|name| self.exports.get(name));
         function == self.imported || looked_at.into_iter().flatten().any(|&it| it == function)

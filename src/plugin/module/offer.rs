@@ -70,7 +70,7 @@ pub const GROWTH: Offer =
 /// All functions that a module may import.
 pub fn offers() -> impl Iterator<Item = Offer> {
     let own = VERSION_0.iter().chain(VERSION_1).copied();
-    // A tape stores the number of a function in this list. So a new function must be added at the
-    // end, or old tapes would name other functions.
+    // The tape of a crash report names each called function by its number in this list. So a new
+    // function must be added at the end. Otherwise old tapes would name wrong functions.
     own.chain([ABORT]).chain(wasi::offers()).chain([GROWTH])
 }

@@ -2,7 +2,7 @@
 //!
 //! Every trap of the added code is a division by zero, so the kind of the trap does not show the
 //! reason. Before the division, the added code writes a number into a hidden global of the
-//! instance. The number says which operation failed. The code of `flag.rs` and `routine.rs` writes
+//! instance. The number shows which operation failed. The code of `flag.rs` and `routine.rs` writes
 //! the number, `hidden.rs` reads it, and `instance/trap.rs` makes the text of the trap from it.
 
 use wasmer::sys::vm::TrapCode;

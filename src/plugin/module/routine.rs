@@ -40,7 +40,8 @@ const MEMORY_PIECE: i32 = 64 << 10;
 
 /// Elements of a table between two checks of the stop flag. The copy of one element takes some
 /// nanoseconds. But if the size of a table is fixed, wasmer visits all its elements after each
-/// piece. For 100 000 elements this takes 0.1 ms. For this reason `plugins.table` cannot be higher.
+/// piece. For 100 000 elements this takes 0.1 ms. For this reason `plugins.table` can be at most
+/// 100 000.
 const TABLE_PIECE: i32 = 1 << 10;
 
 /// An operation that has a routine. A table is given by its index. A module has only one memory, so
@@ -149,7 +150,7 @@ pub(super) fn extend(module: &[u8]) -> Result<Extended, BinaryReaderError> {
             shift = new as i64 - old.cast_signed();
         }
     }
-    let shift = i32::try_from(shift).expect("routines and lengths of sections are short");
+    let shift = i32::try_from(shift).expect("the shift is short, because routines are short");
     Ok(Extended { module: extended, routines, shift })
 }
 
@@ -193,8 +194,9 @@ impl Outline {
         Ok(outline)
     }
 
-    /// Writes the type of the routine for an operation. The parameters are what the operation takes
-    /// from the stack, and the results are what the operation puts there.
+    /// Writes the type of the routine for an operation. The parameters are the values that the
+    /// operation takes from the stack, and the results are the values that the operation puts on
+    /// the stack.
     fn put_type(&self, operation: Operation, to: &mut Vec<u8>) {
         const FUNCTION: u8 = 0x60;
         let element = |table: u32| ValType::Ref(self.tables[table as usize]);

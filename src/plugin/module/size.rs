@@ -30,7 +30,7 @@ const MAX_NESTING: usize = 1_000;
 /// all functions.
 const MAX_ENTRIES: u32 = 20_000;
 
-/// Most tables. Real modules have one to three. Each pair of tables may need a routine for
+/// Most tables. Real modules have one to three tables. Each pair of tables may need a routine for
 /// `table.copy`, so many tables could mean many routines.
 const MAX_TABLES: u32 = 100;
 
@@ -38,7 +38,7 @@ const MAX_TABLES: u32 = 100;
 /// small plugin.
 const MAX_DATA_SEGMENTS: u32 = 100_000;
 
-/// The numbers of entries that were counted so far.
+/// The numbers of entries in the parts of the module that were already counted.
 #[derive(Debug, Default)]
 pub(super) struct Size {
     table_elements: u64,

@@ -1,12 +1,13 @@
 //! The distance between two checks of the stop flag, measured as the cost of the code in between.
 //!
 //! The code of a guest checks the flag at every loop and function entry (`flag.rs`). But code
-//! without loops and calls can run for milliseconds: 4 095 stores to fresh pages took 18 ms. So
-//! [`Stretch`] adds up the cost of the operators of one function, in the order of the code. When
-//! the sum exceeds [`MOST`], a further check is due. This file only says when a check is due:
-//! `flag.rs` inserts the check.
+//! without loops and calls can run for milliseconds: in a test, 4 095 stores to fresh pages took 18
+//! ms. So [`Stretch`] adds up the cost of the operators of one function, in the order of the code.
+//! When the sum exceeds [`MOST`], a further check is due. This file only decides when a check is
+//! due: `flag.rs` inserts the check.
 //!
-//! Several paths may lead to one point of the code. The path with the highest cost counts there:
+//! Several paths may lead to one place in the code. At this place, [`Stretch`] uses the highest
+//! cost of all paths:
 //!
 //! - A jump forward passes its sum of costs on to its target. If this path jumps over every check,
 //!   a check becomes due at the target.
@@ -14,16 +15,16 @@
 
 use wasmer::sys::wasmparser::Operator;
 
-/// The cost at which a check is due. The unit is the cost of a plain operator, for example an
-/// addition. 512 plain operators take less than a microsecond. 32 accesses to memory have the same
-/// cost, and take at most 0.15 ms (see [`ACCESS`]).
+/// The highest cost of code without a check: above this cost a check is due. The unit is the cost
+/// of a plain operator, for example an addition. 512 plain operators take less than a microsecond.
+/// 32 accesses to memory have the same cost, and take at most 0.15 ms (see [`ACCESS`]).
 const MOST: u32 = 512;
 
 /// Cost of an access to linear memory. If the access is the first to its page, the kernel must
 /// provide the page. This took up to 4.4 us (measured in a virtual machine).
 const ACCESS: u32 = 16;
 
-/// Cost of an access to a vector in memory. A vector may lie on two pages.
+/// Cost of an access to a vector in memory. The bytes of a vector may be on two pages.
 const WIDE_ACCESS: u32 = 32;
 
 /// Cost of an operator for which wasmer calls its own code. Such a call takes some nanoseconds.

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Each plugin has a folder, and each version is a file in this folder. The file name contains a
-//! number, which counts up over all plugins, and the hash of the module. The daemon compares the
-//! bytes of a file with the hash in its name, so a damaged file is never used. This file does not
-//! decide which version is good, or when a plugin returns to an old version.
+//! number and the hash of the module. The numbers increase over all plugins. The daemon compares
+//! the bytes of a file with the hash in its name, so a damaged file is never used. This file does
+//! not decide which version is good, or when a plugin returns to an old version.
 //! `daemon/plugins/version.rs` and the supervisor decide this.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,8 +33,8 @@ const MOST_VERSIONS: usize = 5;
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Most plugins whose versions are listed: the plugins that can run at once, and three times as
-/// many that were removed before. If there are more, the plugins with the newest versions are
-/// listed.
+/// many that were removed before. If more plugins have versions, the plugins with the newest
+/// versions are listed.
 const MOST_NAMES: usize = 4 * MAX_PLUGINS;
 
 /// Most entries of the folder that are read, of any kind. A disk needs a second or two to read this
@@ -59,8 +59,8 @@ pub struct Versions(PathBuf);
 struct Kept {
     path: PathBuf,
     plugin: String,
-    /// The number of the version. The numbers count up over all plugins. So they give the order in
-    /// time, and no clock is needed.
+    /// The number of the version. The numbers increase over all plugins. So the numbers show the
+    /// order in time, without a clock.
     number: u64,
     hash: ModuleHash,
     bytes: u64,
@@ -86,12 +86,12 @@ impl Versions {
     ///
     /// `rank` returns the rank of a version: a version with a higher rank is more useful for a
     /// rollback. `rank` returns `None` if the plugin does not exist any more. If the plugin has too
-    /// many versions, those of the lowest rank are removed, the oldest of them first. If all
+    /// many versions, the versions of the lowest rank are removed, the oldest version first. If all
     /// versions together are too large, versions are removed in this order:
     ///
     /// 1. files that are too large for a version, because they are damaged
     /// 2. versions of plugins that do not exist any more
-    /// 3. versions of other plugins; the best version of each stays, because a rollback may need it
+    /// 3. versions of other plugins; the best version of each plugin stays for a rollback
     /// 4. older versions of the plugin itself
     ///
     /// The new version never displaces a version of its own plugin that has a higher rank. The log
@@ -108,8 +108,10 @@ impl Versions {
     ) -> io::Result<Option<BTreeSet<String>>> {
         plugin_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         if module.len() as u64 > MOST_BYTES {
-            let why =
-                format!("it has {} bytes; all versions together have {MOST_BYTES}", module.len());
+            let why = format!(
+                "it has {} bytes; all versions together may have {MOST_BYTES}",
+                module.len()
+            );
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
         let (hash, dir) = (ModuleHash::of(module), self.0.join(name));
@@ -154,7 +156,8 @@ impl Versions {
     }
 
     /// Lists the stored versions of all plugins. An entry that is not a folder of versions, or that
-    /// has no version any more, is skipped. If a limit cuts the list, the log gets a line about it.
+    /// has no version any more, is skipped. If a limit shortens the list, the function logs an
+    /// error.
     ///
     /// # Errors
     /// The folder of all versions cannot be read.
@@ -192,8 +195,9 @@ impl Versions {
             tracing::error!(
                 %folder,
                 hidden,
-                "{folder} holds too much: only the versions of {MOST_NAMES} plugins, and \
-                 {MOST_ENTRIES} entries, are read; no plugin can be rolled back to the others"
+                "{folder} has too many entries: the daemon reads at most {MOST_ENTRIES} entries, \
+                 and the versions of at most {MOST_NAMES} plugins; no plugin can be rolled back to \
+                 a version that was not read"
             );
         }
         let hashes = |all: Vec<Kept>| all.iter().rev().map(|kept| kept.hash).collect();
@@ -209,8 +213,7 @@ impl Versions {
         let all = kept(&self.0.join(name))?;
         let found = all.iter().find(|kept| kept.hash == hash).ok_or(io::ErrorKind::NotFound)?;
         let path = found.path.display();
-        // The limit refuses no undamaged version, because no version was longer than this when it
-        // was stored.
+        // Every undamaged version is within this limit, because `store` refuses longer versions.
         let module = file::read(&found.path, MOST_BYTES)
             .map_err(|error| io::Error::new(kind(&error), format!("{path}: {error}")))?
             .ok_or(io::ErrorKind::NotFound)?;
@@ -222,8 +225,8 @@ impl Versions {
     }
 }
 
-/// The kind of an error of reading a file. An unreadable sector (EIO) counts as damage of the file,
-/// because the sector stays unreadable.
+/// The kind of an error of reading a file. An unreadable sector (EIO) is reported as damage of the
+/// file, because the sector stays unreadable.
 fn kind(error: &io::Error) -> io::ErrorKind {
     match error.raw_os_error() {
         Some(EIO) => io::ErrorKind::InvalidData,
@@ -282,8 +285,8 @@ fn remove(old: &Kept, name: &str) {
             path.parent().into_iter().for_each(remove_empty);
             tracing::warn!(
                 plugin,
-                "{plugin}: version {hash} is not kept for a rollback any more: {name} needs the \
-                 room"
+                "{plugin}: version {hash} was removed, so no rollback to it is possible: {name} \
+                 needs the room"
             );
         }
         Ok(()) => {}
@@ -375,7 +378,7 @@ mod tests {
         let keep = || versions.store("a", b"1", |_, _| Some(0)).unwrap().expect("there is room");
         let files = || fs::read_dir(dir.path().join("a")).unwrap().map(|file| file.unwrap().path());
         assert!(!keep().is_empty());
-        assert!(keep().is_empty(), "it is there");
+        assert!(keep().is_empty(), "the version is already stored");
         for damage in [b"2", &b""[..]] {
             fs::write(files().next().unwrap(), damage).unwrap();
             assert!(!keep().is_empty());
@@ -520,9 +523,9 @@ mod tests {
         let most = MOST_BYTES as usize;
         assert!(
             versions.store("large", &vec![0; most], rank).unwrap().is_none(),
-            "there is one byte less"
+            "there is room for one byte less"
         );
-        assert_eq!(versions.list("other").unwrap(), kept, "and nothing left in vain");
+        assert_eq!(versions.list("other").unwrap(), kept, "no version was removed without need");
         assert!(versions.store("large", &vec![0; most - 1], rank).unwrap().is_some());
         assert_eq!(versions.list("other").unwrap(), hashes(&[&[7]]));
         // The limit applies to a single plugin too. Versions of a plugin that does not exist any
@@ -546,6 +549,6 @@ mod tests {
             assert!(versions.store(name, &module, |_, _| Some(0)).unwrap().is_some());
         }
         let names = ["a", "b"].map(|name| versions.list(name).unwrap().len());
-        assert_eq!(names, [1, 1], "each has lost the older one");
+        assert_eq!(names, [1, 1], "each plugin has lost its older version");
     }
 }

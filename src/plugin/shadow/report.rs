@@ -23,7 +23,8 @@ pub struct ShadowReport {
     /// Number of polls whose outputs were compared. After the first skipped poll, no more outputs
     /// are compared.
     pub compared: u64,
-    /// Number of polls of the running version that were skipped, because the machine was too busy.
+    /// Number of polls of the running version that the shadow run skipped, because the machine was
+    /// too busy.
     pub dropped: u64,
     /// Number of cycles in which an output differed.
     pub differing: u64,
@@ -66,13 +67,13 @@ impl fmt::Display for ShadowReport {
             (n, Some(first)) => {
                 write!(f, "outputs differ in {}, first {first}", counted(n, "cycle"))?;
             }
-            _ => write!(f, "outputs equal in {}", self.compared)?,
+            _ => write!(f, "outputs equal in {}", counted(self.compared, "cycle"))?,
         }
         if self.dropped > 0 {
-            write!(f, ", {} left out", counted(self.dropped, "poll"))?;
+            write!(f, ", {} skipped", counted(self.dropped, "poll"))?;
         }
         if let Some(why) = &self.cut_short {
-            write!(f, ", cut short: {why}")?;
+            write!(f, ", ended early: {why}")?;
         }
         Ok(())
     }

@@ -90,7 +90,7 @@ impl Shadow {
         }
     }
 
-    /// Makes the two ends of the frame queues: one for the scan, and one for this run.
+    /// Makes the two parts of the frame queues: one part for the scan, and one part for this run.
     pub fn feed(&self) -> (Feed, Frames) {
         let program = &self.prepared.program;
         let (mut feed, frames) = feed(&program.name, program.seat, program.hash, &self.world);
@@ -98,9 +98,9 @@ impl Shadow {
         (feed, frames)
     }
 
-    /// Polls the new version once for each frame. The run ends after the configured number of
-    /// polls, if no more frames come, or if the owner of `wanted` drops its end. The function
-    /// blocks its thread.
+    /// Polls the new version once for each frame. The run ends in three cases: after the configured
+    /// number of polls, if no more frames arrive, or if the caller has dropped the value to which
+    /// `wanted` points. The function blocks its thread.
     pub fn run(
         mut self,
         mut frames: Frames,
@@ -174,9 +174,9 @@ impl Shadow {
                 Ok(frame) => return Ok(frame),
                 Err(_) if is_over => return Err("the running version has ended"),
                 Err(_) if wanted.strong_count() == 0 => {
-                    return Err("the caller no longer waits for it");
+                    return Err("the caller no longer waits for the run");
                 }
-                Err(_) if started.elapsed() > patience => return Err("the scan gave no frames"),
+                Err(_) if started.elapsed() > patience => return Err("the scan sent no frames"),
                 Err(_) => {}
             }
             slot.idle_until(MonotonicClock.now() + pause);
@@ -204,7 +204,7 @@ impl Shadow {
         result.map_err(|trap| trapped(self.report.polls + 1, &trap))?;
         self.report.polls += 1;
         // After a skipped poll the outputs are not compared. A program with internal state may then
-        // give different outputs without being wrong.
+        // write different outputs, although the program has no fault.
         if self.report.dropped == 0 {
             self.report.compared += 1;
             self.compare(frame);
@@ -276,9 +276,10 @@ impl Shadow {
     }
 
     /// Reports outputs that only the running version writes. After the new version's probation,
-    /// such an output would get its safe value. So the output counts as different if its present
-    /// value is not the safe value. The difference counts for the last compared cycle, so that the
-    /// report never has more different cycles than compared cycles.
+    /// such an output would get its safe value. So the function reports a difference if the
+    /// output's present value is not the safe value. The function counts this difference in the
+    /// last compared cycle, so that the report never has more different cycles than compared
+    /// cycles.
     fn compare_silence(&mut self, frame: &Frame) {
         let world = &*self.world;
         let program = &mut self.prepared.program;
@@ -320,11 +321,12 @@ impl Shadow {
         if report.cut_short.is_none() && p99 > most {
             let (budget, ratio) = (settings.poll_budget, policy.admit_ratio);
             let reason = format!(
-                "in its shadow run a poll took {p99:.1?} (p99 of {}), more than {ratio} of its \
-                 budget of {budget:?}",
+                "in its shadow run a poll took {p99:.1?} (p99 of {} polls), more than {ratio} \
+                 of the poll budget of {budget:?}",
                 report.polls
             );
-            let remedy = "make it faster, or change poll_budget or plugins.swap.admit_ratio";
+            let remedy =
+                "make the plugin faster, or change poll_budget or plugins.swap.admit_ratio";
             return Err(Refusal::new(reason, remedy));
         }
         if !policy.require_equal {
@@ -339,8 +341,8 @@ impl Shadow {
         }
         if self.is_unproved() {
             let reason = format!(
-                "in its shadow run {} left out, so it is not proved equal; the machine was too \
-                 busy",
+                "in its shadow run {} skipped, so equal outputs are not proved; the machine \
+                 was too busy",
                 match report.dropped {
                     1 => "1 poll was".to_owned(),
                     n => format!("{n} polls were"),
@@ -363,7 +365,7 @@ const AGAIN: &str = "this is no fault of the module; deploy it again for another
 
 fn trapped(poll: u64, trap: &Trap) -> Refusal {
     let reason = format!("it trapped in poll {poll} of its shadow run: {trap}");
-    Refusal::new(reason, "mend the plugin")
+    Refusal::new(reason, "correct the plugin")
 }
 
 fn is_output((_, point): &(PointId, &Point)) -> bool {

@@ -15,8 +15,9 @@ use crate::text::legible_up_to;
 /// One call in a backtrace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// The name of the function. If the module has no such name, the name of the function's export;
-    /// without an export, the index, for example `#12`.
+    /// The name of the function. If the module has no name for the function, the field has the name
+    /// of the function's export. Without an export, the field has the function's index, for example
+    /// `#12`.
     pub function: String,
     /// The index of the function in the module.
     pub index: u32,
@@ -72,7 +73,7 @@ const PARTS: [&str; 6] = [
 /// Returns the name of a function as it is written in the source code, if possible.
 ///
 /// Only Rust's older name mangling is demangled. A name in the newer mangling can refer back to
-/// parts of itself, so a short name in a hostile module could expand to an endless text. This would
+/// parts of itself. So a short name in a hostile module could expand to an endless text. This would
 /// block the scan, because this function runs on the scan's thread.
 pub(in crate::plugin) fn readable(name: &str) -> String {
     if name.starts_with("_ZN") && name.len() <= MAX_NAME {

@@ -88,7 +88,7 @@ impl Parts {
             memory.view(store).write(0, &bytes).expect("a memory never shrinks");
         }
         for (global, value) in self.globals.iter().zip(to.globals) {
-            global.set(store, value).expect("it is mutable and had this value");
+            global.set(store, value).expect("the global is mutable and had this value");
         }
     }
 
@@ -132,7 +132,9 @@ impl Parts {
             }
             let missing = noted.picture.memory_bytes.saturating_sub(self.memory_bytes(store));
             let pages = u32::try_from(missing / WASM_PAGE_SIZE as u64).unwrap_or(u32::MAX);
-            memory.grow(store, pages).map_err(|error| format!("its memory: {error}"))?;
+            memory
+                .grow(store, pages)
+                .map_err(|error| format!("its memory cannot grow: {error}"))?;
             let view = memory.view(store);
             let fault = |_| "its checkpoint is larger than its memory".to_string();
             for at in (0..view.data_size()).step_by(BLOCK) {

@@ -44,7 +44,7 @@ pub(in crate::plugin) struct Player {
     pub(in crate::plugin) divergence: Option<Divergence>,
     /// Whether the last recorded call had used up its budget.
     is_over: bool,
-    /// Whether the guest made all recorded calls and then one more.
+    /// Whether the guest made all recorded calls and then one further call.
     pub(in crate::plugin) is_beyond: bool,
 }
 
@@ -65,7 +65,7 @@ impl Player {
         match self.section().map(|section| section.phase) {
             Some(recorded) if recorded == phase => {}
             Some(recorded) => self.diverge(format!("{phase} was run"), format!("{recorded}")),
-            None => self.diverge(format!("{phase} was run"), "its end".into()),
+            None => self.diverge(format!("{phase} was run"), "no further call".into()),
         }
     }
 
@@ -153,12 +153,12 @@ impl Player {
 /// present memory. Then writes the bytes that the host wrote in the recording. The error has two
 /// texts: one describes the guest's memory, the other describes the tape.
 fn exchange(called: &Called, memory: Option<&MemoryView<'_>>) -> Result<(), (String, String)> {
-    let lost = |_| ("has less memory".to_string(), "goes beyond it".to_string());
+    let lost = |_| ("with too little memory".to_string(), "with more memory".to_string());
     let Some(memory) = memory else {
         return if called.taken.is_empty() && called.given.is_empty() {
             Ok(())
         } else {
-            Err(("has no memory".into(), "has one".into()))
+            Err(("without a memory".into(), "with a memory".into()))
         };
     };
     for (at, bytes) in &called.taken {

@@ -3,8 +3,9 @@
 //! the post-mortem data.
 //!
 //! The recorder stores two checkpoints. After every hundredth poll, or earlier, a new checkpoint
-//! replaces the older of the two. So at a trap, some polls have run after the older checkpoint, and
-//! a replay from this checkpoint shows these polls. An exception is a program that has just begun.
+//! replaces the older checkpoint. So at a trap, some polls have run after the older checkpoint, and
+//! a replay from this checkpoint shows these polls. Exception: a program that has just started may
+//! have only one checkpoint.
 //!
 //! The format of a tape is in `tape.rs`, and the contents of a checkpoint in `checkpoint.rs`.
 //! `crash.rs` makes the crash report from the post-mortem data.
@@ -25,8 +26,9 @@ use crate::process::seat::Seat;
 /// a scan period of 1 ms.
 const POLLS: u32 = 100;
 
-/// Number of bytes on the tape after which a checkpoint is due before the hundredth poll. A tape
-/// must have room for more than twice this number, because two checkpoints must stay usable.
+/// Number of bytes on the tape after which the recorder takes a checkpoint before the hundredth
+/// poll. A tape must have room for more than twice this number, because two checkpoints must stay
+/// usable.
 const STRETCH_BYTES: u64 = 48 << 10;
 
 /// Number of polls from one check of the tape's length to the next. The number is also the smallest
@@ -67,7 +69,7 @@ pub(in crate::plugin) struct CallError {
     pub(in crate::plugin) is_over: bool,
 }
 
-/// The recorder: decides when a checkpoint is due, and stores the last two checkpoints.
+/// The recorder: decides when to take a checkpoint, and stores the last two checkpoints.
 #[derive(Debug)]
 pub(in crate::plugin) struct Recorder {
     /// Memory for two checkpoints, the older one first, each with its position on the tape. An
@@ -97,19 +99,20 @@ impl Recorder {
         Self { rooms, polls: u32::from(seat.0) * 37 % POLLS }
     }
 
-    /// Counts a poll that ended without a trap. Returns whether a checkpoint is due. `since`
-    /// returns the number of bytes on the tape after a position.
+    /// Counts a poll that ended without a trap. Returns whether the caller must now take a
+    /// checkpoint. `since` returns the number of bytes on the tape after a position.
     pub(in crate::plugin) fn is_due(&mut self, since: impl FnOnce(u64) -> u64) -> bool {
         self.polls += 1;
         let newest = || self.rooms.last().and_then(|(at, _)| *at);
-        // A checkpoint is due now if the tape is likely to have too many bytes at the next check.
+        // The caller must take a checkpoint now if the tape is likely to have too many bytes at the
+        // next check.
         let is_filled =
             |bytes| bytes + bytes / u64::from(self.polls) * u64::from(LOOK_POLLS) >= STRETCH_BYTES;
         self.polls.is_multiple_of(LOOK_POLLS)
             && newest().is_some_and(|at| self.polls >= POLLS || is_filled(since(at)))
     }
 
-    /// Takes a new checkpoint, which replaces the older of the two. If the memory has become too
+    /// Takes a new checkpoint, which replaces the older checkpoint. If the memory has become too
     /// large for a checkpoint, the recorder takes no further checkpoints.
     pub(in crate::plugin) fn take(&mut self, parts: &Parts, store: &mut Store, position: u64) {
         self.polls = 0;
@@ -166,7 +169,7 @@ impl PostMortem {
         let start = match recorder {
             _ if !tape.is_on() => Start::Nowhere("recording is off in the [crash] section".into()),
             _ if tape.reaches(0) => Start::Birth,
-            None => Start::Nowhere("its start made more host calls than its tape can hold".into()),
+            None => Start::Nowhere("its start made more host calls than its tape can store".into()),
             Some(recorder) if recorder.rooms.is_empty() => Start::Nowhere(TOO_LARGE.into()),
             Some(recorder) => {
                 let mut rooms = recorder.rooms.into_iter();
@@ -188,11 +191,11 @@ impl PostMortem {
 
 /// Text of the reason why a tape cannot be played, if the memory was already too large for the
 /// first checkpoint.
-const TOO_LARGE: &str = "it uses more memory than a checkpoint holds (256 KiB of at most 2 MiB), \
-                         and its tape does not reach back to its start";
+const TOO_LARGE: &str = "it uses more memory than a checkpoint stores (256 KiB in use, of at most \
+                         2 MiB), and its tape no longer has the calls of its start";
 
 /// Text of the reason why a tape cannot be played, if the tape no longer has all calls after the
 /// newest usable checkpoint.
-const TOO_MUCH: &str = "its tape does not reach back to a checkpoint: either its last polls \
-                        exchanged more with the host than a tape holds, or its memory has outgrown \
-                        a checkpoint (256 KiB in use, of at most 2 MiB)";
+const TOO_MUCH: &str = "its tape no longer has all calls after a checkpoint: either its last \
+                        polls exchanged more data with the host than a tape stores, or its memory \
+                        is too large for a checkpoint (256 KiB in use, of at most 2 MiB)";

@@ -1,10 +1,10 @@
 //! The tape: a record of the calls between an instance and the host, so that the last calls can be
 //! played again.
 //!
-//! A module has no files, no sockets and no clock of its own. So the module's behaviour depends
-//! only on the data that the host returns. For each call into the guest, the tape records the
-//! guest's calls to the host: function, arguments, returned code, and the bytes that the host read
-//! from the guest's memory or wrote into it. The meaning of the functions is not known here.
+//! A module cannot use files, sockets or clocks. So the module's behaviour depends only on the data
+//! that the host returns. For each call into the guest, the tape records the guest's calls to the
+//! host: function, arguments, returned code, and the bytes that the host read from the guest's
+//! memory or wrote into it. The meaning of the functions is not known here.
 //!
 //! A tape is a ring buffer that is allocated in advance, so recording allocates no memory. New
 //! sections overwrite whole old sections. A section has one call into the guest. Successive polls
@@ -33,8 +33,8 @@ mod tests;
 pub use read::{Called, Section, Sections, parse};
 use row::Row;
 
-/// Size of one tape in bytes: room for 200 polls of 600 bytes each, which is about twenty calls to
-/// the host in each poll. The tapes of a hundred programs take 12 MB.
+/// Size of one tape in bytes: room for 200 polls of 600 bytes each. A poll of 600 bytes has about
+/// twenty calls to the host. The tapes of a hundred programs take 12 MB.
 const TAPE_BYTES: usize = 128 << 10;
 
 /// Largest size of an exported tape in bytes: the whole ring, and one row of polls that is not in
@@ -63,7 +63,7 @@ pub(in crate::plugin) struct Tag {
     /// The function's position in the list of all functions that the host offers.
     pub(in crate::plugin) id: u8,
     /// Whether the bytes that the function reads from the guest's memory are only text for the log.
-    /// The tape does not store such bytes.
+    /// The tape does not store text for the log.
     is_talk: bool,
 }
 
@@ -341,7 +341,7 @@ impl Tape {
         bytes
     }
 
-    /// Returns how many bytes of the exported tape lie before `position`.
+    /// Returns how many bytes of the exported tape are before `position`.
     pub(super) fn exported_before(&self, position: u64) -> usize {
         position.saturating_sub(self.head) as usize
     }

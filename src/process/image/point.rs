@@ -6,8 +6,9 @@
 //! example, u16 with scale 0.1: bytes [0xE8, 0x03] = raw number 1000 = value 100.0
 //! ```
 //!
-//! A point has no information about its owner: ownership and grants are in `plugin`. The addresses
-//! come from the configuration. `Points`, in `image.rs`, is the set of all points.
+//! A point has no information about its owner. `world.rs` stores the owner of each output, and
+//! `grant.rs` defines the grants. The addresses come from the configuration. `Points`, in
+//! `image.rs`, is the set of all points.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -126,8 +127,9 @@ impl Point {
         i128::from_le_bytes(wide)
     }
 
-    /// Returns the bytes of `value`, as the image contains them. Only the first [`PointKind::size`]
-    /// bytes count. For a bool, the bit is at the position [`Point::bit`] of the first byte.
+    /// Returns the bytes of `value`, as the image contains them. The value is in the first
+    /// [`PointKind::size`] bytes; the other bytes have no meaning. For a bool, the bit is at the
+    /// position [`Point::bit`] of the first byte.
     ///
     /// For an integer type with scaling, the raw number is rounded; a half is rounded to the even
     /// number.
@@ -233,8 +235,8 @@ impl Point {
         image[self.bytes()].iter_mut().for_each(|byte| *byte &= !mask);
     }
 
-    /// Whether the point has the same direction, type and address as `other`. For a program that
-    /// uses the address, both points are equal.
+    /// Whether the point has the same direction, type and address as `other`. A program that uses
+    /// the address cannot distinguish the two points.
     pub fn is_in_place_of(&self, other: &Self) -> bool {
         let place = |point: &Self| (point.direction, point.kind, point.byte, point.bit);
         place(self) == place(other)

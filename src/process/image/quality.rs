@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub enum Class {
     /// The value comes from the device and is new enough.
     Good = 0,
-    /// The value is an old value that was good, or it is a substitute.
+    /// The value was good but is now stale, or the value is a substitute.
     Uncertain = 1,
     /// The value must not be used for control.
     Bad = 2,
@@ -97,9 +97,9 @@ impl Quality {
 /// The ages at which a good value becomes stale and bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Freshness {
-    /// Age at which the value becomes [`Quality::Stale`]. With `None`, the driver decides.
+    /// Age at which the value becomes [`Quality::Stale`]. With `None`, the driver sets this age.
     pub stale_after: Option<Duration>,
-    /// Age at which the value becomes [`Quality::NoComm`]. With `None`, the driver decides.
+    /// Age at which the value becomes [`Quality::NoComm`]. With `None`, the driver sets this age.
     pub bad_after: Option<Duration>,
 }
 

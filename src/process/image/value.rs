@@ -1,5 +1,5 @@
 //! The value of a point as operators and programs see it: after scaling, and independent of the
-//! address in the image. Also the form of such a value in JSON.
+//! address in the image. This file also defines the form of a value in JSON.
 //!
 //! A whole number of up to 128 bits is exact. JSON has no form for a float that is infinite or not
 //! a number. Therefore these floats are written as the strings `"nan"`, `"inf"` and `"-inf"`.
@@ -146,9 +146,9 @@ impl FromStr for Value {
             return text.parse().map(Self::Int).map_err(|_| NoValue::TooLong);
         }
         serde_json::from_str(text).map_err(|error| {
-            // The message ends with a line and a column, which are removed here. The line and
-            // column are positions in this short text, and the operator would look for them in the
-            // complete file or request.
+            // The message of the JSON library ends with a line number and a column number. The code
+            // removes the two numbers, because they are positions in this short text. The operator
+            // would look for them in the complete file or request.
             let why = error.to_string();
             NoValue::Json(why.split(" at line ").next().unwrap_or_default().to_owned())
         })

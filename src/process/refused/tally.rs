@@ -1,8 +1,8 @@
 //! The counts of the refused calls of one instance, by kind and name.
 //!
-//! The scan's thread counts, and threads of the daemon read the counts. No function in this file
-//! waits. The scan's thread allocates only in [`Tally::begin_anew`], which runs in a cycle that
-//! takes over a configuration. A refused call and its text are defined in `refused.rs`.
+//! The scan's thread counts the calls, and threads of the daemon read the counts. No function in
+//! this file waits. The scan's thread allocates only in [`Tally::begin_anew`], which runs in a
+//! cycle that takes over a configuration. A refused call and its text are defined in `refused.rs`.
 //!
 //! ```text
 //! Tally, old rights ── next ──▶ Tally, newer rights ── next ──▶ Tally, present rights
@@ -173,8 +173,8 @@ impl Tally {
         table.count(call, cycle)
     }
 
-    /// Records that the refusals have ended for which `is_it` returns true. Returns the number of
-    /// entries whose end was not recorded before.
+    /// Finds the entries for which `is_it` returns true, and records that the refusals of these
+    /// entries have ended. Returns the number of entries whose end was not recorded before.
     pub(crate) fn end(&self, is_it: impl Fn(&RefusedCall) -> bool) -> usize {
         let all = self.denials.entries.iter().chain(&self.absences.entries);
         let ended = all.filter(|entry| {
@@ -196,7 +196,7 @@ impl Tally {
         Some(Arc::clone(next))
     }
 
-    /// Returns the newest counts; `None` if these counts are the newest.
+    /// Returns the newest counts; `None` if `self` has the newest counts.
     pub fn newest(&self) -> Option<&Arc<Self>> {
         let mut newest = self.next.get()?;
         while let Some(next) = newest.next.get() {

@@ -1,5 +1,5 @@
 //! The parts of one variable: its type, its value, the program that created the variable, and the
-//! last writes. Also the reasons for a denied write.
+//! last writes. This file also defines the reasons for a denied write.
 //!
 //! The table of all variables is in `variable.rs`. The values of points have their own type, in
 //! `image/value.rs`.
@@ -53,8 +53,8 @@ impl Variable {
         }
     }
 
-    /// Whether both values have the same bits. By this comparison, unlike with `==`, a float that
-    /// is not a number (NaN) equals itself.
+    /// Whether `self` and `other` have the same bits. In this comparison, a float that is not a
+    /// number (NaN) equals itself; with `==`, a NaN does not equal itself.
     pub fn is_same(self, other: Self) -> bool {
         match (self, other) {
             (Self::Double(one), Self::Double(other)) => one.to_bits() == other.to_bits(),
@@ -122,8 +122,8 @@ pub struct Written {
 }
 
 /// The last writes of a variable. The writes by programs are recorded separately from the last
-/// write. Otherwise a write by an operator would hide the program that created the variable and
-/// will write the variable again.
+/// write. Otherwise a write by an operator would hide the last write of a program, and this program
+/// may write the variable again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Writers {
     /// The last write by any writer; `None` while the variable has its initial value.
@@ -148,7 +148,7 @@ impl Writers {
     }
 
     /// Returns the recorded writes by programs, newest first: the last write by any program, then
-    /// the last write by the creator. The two writes may be one write.
+    /// the last write by the creator. The two writes may be the same write.
     pub fn programs(self) -> impl Iterator<Item = Written> {
         self.program.into_iter().chain(self.maker)
     }

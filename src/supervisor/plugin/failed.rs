@@ -1,8 +1,8 @@
-//! The reaction of the supervisor when an instance of a module could not be made.
+//! The reaction of the supervisor to a failed attempt to create an instance of a module.
 //!
 //! A refusal is one of two kinds: a verdict on the module, or an accident of the machine (see
-//! `Refusal`). A module that ran before is tried again after both kinds. Meanwhile, a stored
-//! version may run in place of the failed module. `target.rs` decides which module runs;
+//! `Refusal`). After both kinds, the supervisor tries a module that ran before again. During the
+//! wait for the next attempt, a stored version may run. `target.rs` decides which module runs;
 //! `refused.rs` computes how long a module waits for its next attempt.
 
 use super::super::{Note, Version};
@@ -12,7 +12,7 @@ use crate::plugin::{ModuleHash, Refusal};
 impl Plugin {
     /// Handles a failed attempt. After a verdict, a module that never ran is not tried again. A
     /// module that ran before is tried again after any refusal, because its earlier run proves that
-    /// it can be made.
+    /// an instance can be created.
     pub(super) fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
         let hash = version.hash;
         turn.note(Note::Refused { hash, refusal: refusal.clone() });
@@ -35,16 +35,16 @@ impl Plugin {
         turn.note(Note::Retrying { hash, delay });
     }
 
-    /// Handles an instance that was ordered into the scan but that no snapshot showed in time.
+    /// Handles an instance that was ordered into the scan but that no snapshot has shown in time.
     pub(super) fn lost_on_the_way(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
-        let reason = format!("the scan has not taken it within {PATIENCE:?}");
-        let refusal = Refusal::new(reason, "`camshaft status` says what the scan does");
+        let reason = format!("the scan has not installed this program within {PATIENCE:?}");
+        let refusal = Refusal::new(reason, "`camshaft status` shows the state of the scan");
         self.postpone(hash, refusal.by_accident(), turn);
     }
 
-    /// Puts modules in quarantine that ran before but now failed too often. The limit is the number
-    /// of traps that leads to quarantine. A stored version already runs in place of these modules.
-    /// Without the quarantine, the old version and the stored version would run alternately.
+    /// Puts modules in quarantine that ran before and then failed too often. The limit is the
+    /// number of traps that leads to quarantine. A stored version already runs in place of each
+    /// such module. Without the quarantine, the two versions would run alternately.
     pub(super) fn give_up(&mut self, turn: &mut Turn<'_>) {
         for (hash, why) in self.refused.given_up(turn.policy.traps) {
             turn.context.quarantine.add(turn.name, hash, why.clone());

@@ -1,7 +1,7 @@
-//! Takes the facts of one plugin from the newest snapshot: which instance runs, trapped, or was
-//! rolled back.
+//! Reads the facts of one plugin from the newest snapshot: which instance runs, which has trapped,
+//! and which was rolled back.
 //!
-//! This file only updates the levels. From the levels, `plugin.rs` decides the next order.
+//! This file only updates the levels. `plugin.rs` decides the next order from these levels.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::{File, Next, Plugin, Seen, Turn};
 use crate::plugin::{Generation, ModuleHash, Trap};
 
 impl Plugin {
-    /// Takes the plugin's fact from the newest snapshot. A fact that is older than the last fact is
-    /// ignored.
+    /// Reads the plugin's fact from the newest snapshot. The function ignores a fact that is older
+    /// than the last fact.
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
         // `newest` is the newest instance that the fact names. After a rollback, this is the
-        // instance that trapped, or a later successor that runs now.
+        // instance that trapped, or a later instance that runs now.
         let rolled_back = fact.rolled_back.as_ref().map(|(generation, _)| *generation);
         let newest =
             rolled_back.map_or(fact.generation, |rolled_back| rolled_back.max(fact.generation));
@@ -26,9 +26,9 @@ impl Plugin {
         if let Some((generation, trap)) = &fact.rolled_back {
             self.taken_back(*generation, fact, trap, turn);
         }
-        // A version older than `newest` has left the scan, except the polled version and the
-        // standby version. All others are removed from the list. Otherwise a series of versions on
-        // probation would displace the standby version, because the length of the list is limited.
+        // Only the polled version, the standby version and versions newer than `newest` remain in
+        // the list. Otherwise a series of versions on probation would displace the standby version,
+        // because the length of the list is limited.
         let stays = [Some(fact.generation), fact.standby];
         self.ordered.retain(|version| {
             version.generation > newest || stays.contains(&Some(version.generation))
@@ -37,14 +37,14 @@ impl Plugin {
         if matches!(self.next, Next::Ready { version, .. } if version.generation <= newest) {
             self.next = Next::Nothing;
         }
-        // This block runs one time for each instance that is new on the seat.
+        // This block runs one time for each new instance on the seat.
         if before != Some(fact.generation)
             && let Some(version) = self.running()
         {
             if self.history.hash != Some(version.hash) {
                 self.history = History::of(version.hash);
             }
-            // The module runs, so its earlier refusals do not count any more.
+            // The module runs, so its earlier refusals are removed.
             self.refused.forget(version.hash);
             // A module in quarantine is never the module that is restarted later.
             if !turn.context.quarantine.contains(turn.name, version.hash) {
@@ -74,7 +74,7 @@ impl Plugin {
     }
 
     /// Handles a rollback: the scan ended an instance that trapped on probation. The previous
-    /// version runs again, or its successor already runs.
+    /// version runs again, or a later instance already replaced the previous version.
     fn taken_back(
         &mut self,
         generation: Generation,
@@ -98,19 +98,19 @@ impl Plugin {
         self.trapped = hash(generation);
         let next = self.next.version().map(|next| next.hash);
         if is_back && next.is_some() && next == resumed && next != self.trapped {
-            // The next instance was made to replace the version that trapped. After the rollback,
-            // the next instance would only be an unwanted restart of the version that runs again.
+            // The next instance should replace the version that trapped. After the rollback, the
+            // next instance would only be an unwanted restart of the version that runs again.
             self.discard(turn);
         }
         if let Some(from) = self.trapped {
             if resumed == Some(from) {
-                // The previous version has the same bytes, so this trap counts like a trap with a
-                // restart.
+                // The previous version has the same bytes. So this trap has the same consequence as
+                // a trap after probation.
                 return self.count_trap(from, trap, turn);
             }
-            // If the version that runs again is not known here, that version was never ordered
-            // under this name. The event does not name such a version, and the supervisor stops the
-            // version like any unknown instance.
+            // If the supervisor does not know the version that runs again, it never ordered this
+            // version under this name. Then the event does not name the version, and the supervisor
+            // stops the version like any unknown instance.
             let note = match resumed.filter(|_| is_back) {
                 Some(to) => Note::RolledBack { from, to },
                 None => Note::Quarantined { hash: from, traps: 1 },
@@ -159,8 +159,8 @@ impl Plugin {
         }
         let is_replaced = self.next.version().is_some_and(|next| next.hash != hash);
         match self.history.trapped(turn.now, turn.policy) {
-            // Another module is already being made, so this module is not restarted now. This
-            // module is restarted only if the other module cannot be made.
+            // An instance of another module is already being created, so this module is not
+            // restarted now. This module is restarted only if the other module fails.
             Verdict::Restart { .. } if is_replaced => {}
             Verdict::Restart { trap, delay } => {
                 turn.note(Note::Restarting { trap, of: turn.policy.traps, delay });

@@ -1,19 +1,19 @@
-//! The modules of one plugin that could not be made: which modules are tried again, and when.
-//!
+//! The modules of one plugin of which no instance could be created: which modules are tried again,
+//! and when.
 //! After a verdict on a module, only the operator or new bytes in the file start another attempt.
-//! An accident, for example too little free memory, proves nothing about the module. So after an
-//! accident the module is tried again without end, and the waits become longer. The refusal itself
-//! says whether it is a verdict or an accident (see `Refusal`).
+//! An accident, for example too little free memory, proves nothing about the module. After an
+//! accident, the module is tried again without end, and the waits become longer. The refusal itself
+//! has the kind: verdict or accident (see `Refusal`).
 
 use std::time::Duration;
 
 use super::RestartPolicy;
 use crate::plugin::{ModuleHash, Refusal};
 
-/// The largest number of modules: the plugin's file and all stored versions, one entry each.
+/// The largest number of modules: one entry for the plugin's file and one for each stored version.
 const MAX_REFUSED: usize = 8;
 
-/// A module that could not be made.
+/// A module of which no instance could be created.
 #[derive(Debug)]
 struct Entry {
     hash: ModuleHash,
@@ -67,7 +67,7 @@ impl Refused {
         self.0.push(entry);
     }
 
-    /// Whether there is a verdict on this module.
+    /// Whether the last refusal of this module was a verdict without another attempt.
     pub(super) fn is_judged(&self, hash: ModuleHash) -> bool {
         self.0.iter().any(|entry| entry.hash == hash && entry.retry_at.is_none())
     }
@@ -77,7 +77,7 @@ impl Refused {
         self.0.iter().find(|entry| entry.hash == hash)?.retry_at
     }
 
-    /// Whether the last attempt failed because the bytes of this module could not be found.
+    /// Whether the last attempt failed because the loader could not find the bytes of this module.
     pub(super) fn is_lost(&self, hash: ModuleHash) -> bool {
         self.0.iter().any(|entry| entry.hash == hash && entry.refusal.is_lost)
     }
@@ -117,7 +117,7 @@ impl Refused {
         newest.map(|entry| (entry.hash, &entry.refusal, entry.retry_at.is_some()))
     }
 
-    /// Removes the entry of one module, because the module was made or must get another attempt.
+    /// Removes the entry of one module, because the module runs or must get another attempt.
     pub(super) fn forget(&mut self, hash: ModuleHash) {
         self.0.retain(|entry| entry.hash != hash);
     }

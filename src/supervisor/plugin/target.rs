@@ -2,7 +2,7 @@
 //! before, or a stored version.
 //!
 //! The choice is computed from the levels each time. `plugin.rs` decides when an instance of the
-//! module is made and ordered into the scan.
+//! module is created and ordered into the scan.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ impl Plugin {
     ///
     /// The list has stored versions only in these cases:
     /// - The file's module or the module that ran last is in quarantine.
-    /// - The file's module or the module that ran last cannot be made any more.
-    /// - The bytes of the module that ran before the start are lost.
+    /// - The file's module or the module that ran last has failed too often to start.
+    /// - The bytes of the module that ran before the start of the daemon are lost.
     fn all(
         &self,
         name: &str,
@@ -36,7 +36,7 @@ impl Plugin {
         all.filter(move |hash| !is_bad(hash))
     }
 
-    /// Returns the modules of `all` without those that have a verdict.
+    /// Returns the modules of `all` that have no verdict.
     pub(super) fn candidates(
         &self,
         name: &str,
@@ -46,7 +46,7 @@ impl Plugin {
         self.all(name, context, policy).filter(|hash| !self.refused.is_judged(*hash))
     }
 
-    /// Whether the list of `all` has at least one module, even one with a verdict.
+    /// Whether the list of `all` has at least one module. Modules with a verdict are included.
     pub(in super::super) fn has_any(
         &self,
         name: &str,
@@ -56,14 +56,14 @@ impl Plugin {
         self.all(name, context, policy).next().is_some()
     }
 
-    /// Whether a module without a verdict may run, now or after a wait.
+    /// Whether the list has a module without a verdict, even if this module must wait.
     pub(super) fn has_candidate(&self, turn: &Turn<'_>) -> bool {
         self.candidates(turn.name, turn.context, *turn.policy).next().is_some()
     }
 
-    /// Returns the module that should run. While a module waits for its next attempt, the next
-    /// modules of the list are preferred. When the wait is over, a running attempt with another
-    /// module is not interrupted.
+    /// Returns the module that should run. While a module waits for its next attempt, the function
+    /// prefers the later modules of the list. After the wait, an attempt with another module is not
+    /// interrupted.
     pub(super) fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
         let next = self.next.version().map(|version| version.hash);
         let mut all = self.candidates(turn.name, turn.context, *turn.policy);

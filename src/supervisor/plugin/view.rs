@@ -1,6 +1,6 @@
 //! The state of one plugin, computed from its levels. The supervisor's decisions and `camshaft
 //! status` use this state.
-//!
+//! This file stores nothing and decides nothing. `plugin.rs` stores the levels and decides.
 //! This file stores nothing and decides nothing. `plugin.rs` stores the levels and decides.
 
 use super::super::{RestartPolicy, State, StepContext, Version, View, Want};
@@ -13,8 +13,8 @@ pub(super) enum InScan {
     Nothing,
     Good,
     Trapped,
-    /// An instance that was never ordered under this name. The install order of the instance was in
-    /// the queue when the supervisor dropped the plugin. Then another plugin got the seat.
+    /// An instance that was never ordered under this name. Its install order was in the queue when
+    /// the supervisor dropped its plugin. Then the present plugin got the seat.
     Stranger,
 }
 
@@ -33,7 +33,8 @@ impl Plugin {
         }
     }
 
-    /// Returns the module of the next instance, which is being made or is in no snapshot yet.
+    /// Returns the module of the next instance, which is being created or which no snapshot shows
+    /// yet.
     pub(in super::super) fn next_hash(&self) -> Option<ModuleHash> {
         self.next.version().map(|version| version.hash)
     }
@@ -58,8 +59,9 @@ impl Plugin {
         }
     }
 
-    /// Whether the plugin counts for the limit on the number of plugins. A plugin whose file is no
-    /// module counts only if a module ran under its name before, or if the plugin is on hold.
+    /// Whether the plugin is included in the limit on the number of plugins. A plugin whose file is
+    /// no module is included only if a module ran under its name before, or if the plugin is on
+    /// hold.
     pub(in super::super) fn takes_a_place(&self) -> bool {
         match self.file {
             File::Bytes(_) => true,
@@ -91,7 +93,7 @@ impl Plugin {
 
     /// Returns the state for `camshaft status`. A plugin that should not run but is in the scan is
     /// always `Stopping`. A running plugin is always `Running`, even while its next version is
-    /// being made or was refused.
+    /// being prepared or was refused.
     fn state(&self, name: &str, context: &StepContext, policy: RestartPolicy) -> State {
         let wanted = self.want == Want::Run && self.file != File::Gone;
         match (self.in_scan(), &self.next) {

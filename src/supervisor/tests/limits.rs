@@ -37,12 +37,13 @@ fn plugins_are_limited() {
     assert_eq!(refusal.reason, "there are 256 plugins already");
     assert!(supervisor.hold("more").is_err());
     assert!(supervisor.plugin("more").is_none());
-    // A plugin that is leaving the scan does not count, so the next plugin is accepted.
+    // A plugin that is leaving the scan is not included in the limit, so the next plugin is
+    // accepted.
     let orders = supervisor.step(now, &[]);
     assert_eq!(orders.len(), MAX_PLUGINS);
     supervisor.folder("p7", None).unwrap();
     supervisor.folder("more", Some(hash("A"))).unwrap();
-    // The list of entries is limited even while the scan stands.
+    // The list of entries is limited even while the scan stalls.
     for n in 0..3 * MAX_PLUGINS {
         let _ = supervisor.folder(&format!("q{n}"), Some(hash("A")));
         supervisor.folder(&format!("q{n}"), None).unwrap();

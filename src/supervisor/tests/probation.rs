@@ -1,7 +1,7 @@
 //! Scripts about versions that trap on probation and are rolled back.
 //!
-//! The scan itself makes the rollback, so these scripts contain only the snapshots after it. The
-//! words of the scripts are explained in `supervisor/tests.rs`.
+//! The scan itself makes the rollback, so these scripts contain only the snapshots after the
+//! rollback. The words of the scripts are explained in `supervisor/tests.rs`.
 
 use std::fmt::Write as _;
 
@@ -114,8 +114,8 @@ fn a_version_that_was_taken_back_is_judged_though_the_next_one_took_over_at_once
          file B                : 'still quarantined B'
          is                    : running C3 file quarantined",
     );
-    // The rolled-back instance had the bytes of the good version. The good version must not be in
-    // quarantine because of this rollback.
+    // The rolled-back instance had the bytes of the good version. The good version must not be put
+    // in quarantine because of this rollback.
     check(
         "file A                : prepare A1
          ok 1                  : install 1

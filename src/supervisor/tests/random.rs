@@ -16,8 +16,8 @@ const STEPS: u64 = 200_000;
 /// The number of steps before a quiet time, at whose end the final states are checked.
 const QUIET_EVERY: u64 = 250;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-/// The names of the files. A module `moody` can be made only sometimes, and never in the quiet
-/// time.
+/// The names of the files. An instance of the module `moody` can be created only sometimes, and
+/// never in the quiet time.
 const FILES: [&str; 7] =
     ["good1", "good2", "flaky1", "flaky2", "moody", "unloadable1", "unloadable2"];
 const QUEUE: usize = 3;
@@ -91,13 +91,13 @@ struct World {
     judged: Vec<(&'static str, ModuleHash)>,
     /// Stored versions that the supervisor may run.
     kept: BTreeMap<&'static str, Vec<ModuleHash>>,
-    /// The module that was last in the scan, even under an older file or before a restart of the
-    /// daemon.
+    /// The module that was last in the scan, even if the file has changed or the daemon was
+    /// restarted since then.
     ran: BTreeMap<&'static str, ModuleHash>,
     /// The instance in the last snapshot.
     shown: BTreeMap<&'static str, Generation>,
-    /// Instances that the daemon is making. The flag is true for discarded instances, whose answers
-    /// still come later.
+    /// Instances that the daemon is creating. The flag is true for discarded instances, whose
+    /// answers still arrive later.
     preparing: Vec<(Instance, bool)>,
     prepared: Vec<Instance>,
     queue: VecDeque<Order>,
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// Ends and restarts the daemon, which then knows what was in quarantine and what ran.
+    /// Restarts the daemon. The new daemon knows which modules were in quarantine and which ran.
     fn start_anew(&mut self, supervisor: &mut Supervisor) {
         self.count("start");
         let quarantined = NAMES.map(|name| (name, supervisor.quarantined(name)));
@@ -209,7 +209,7 @@ impl World {
         }
     }
 
-    /// Removes the verdicts under this name, so that the modules are tried again.
+    /// Removes the verdicts under this name, because the supervisor tries the modules again.
     fn forgive(&mut self, name: &'static str) {
         self.judged.retain(|(judged, _)| *judged != name);
     }
@@ -282,7 +282,7 @@ impl World {
         match &result {
             Ok(()) => self.prepared.push(instance),
             Err(refusal) if refusal.is_accidental => self.count("accident"),
-            // A verdict on a module that ran before does not count.
+            // A verdict on a module that ran before is not stored.
             Err(_) if self.ran.get(name) == Some(&hash) => self.count("verdict on what ran"),
             Err(_) => self.judged.push((name, hash)),
         }
@@ -345,11 +345,11 @@ impl World {
 
     fn assert_may_run(&self, supervisor: &Supervisor, name: &str, hash: ModuleHash) {
         assert!(!self.is_held(name), "{name} is held");
-        assert!(self.files.contains_key(name), "the file of {name} is gone");
+        assert!(self.files.contains_key(name), "the file of {name} was removed");
         assert!(!supervisor.context.quarantine.contains(name, hash), "{name} is in quarantine");
     }
 
-    /// Stores the modules that came into the scan since the last call. Unknown instances and
+    /// Stores the modules that have appeared in the scan since the last call. Unknown instances and
     /// modules that were in quarantine before are not stored.
     fn note_what_runs(&mut self, supervisor: &Supervisor, bad: &[&str]) {
         for (name, Seated { instance, .. }) in &self.snapshot {
@@ -363,7 +363,7 @@ impl World {
         }
     }
 
-    /// Asserts that the order to leave the scan is repeated for each module in quarantine.
+    /// Asserts that the supervisor repeats the stop order for each module in quarantine.
     fn assert_the_bad_leave(&mut self, supervisor: &Supervisor) {
         for (name, seated) in self.snapshot.clone() {
             let is_bad = supervisor.context.quarantine.contains(name, seated.instance.hash);
@@ -405,7 +405,7 @@ impl World {
         self.kept.retain(|name, _| supervisor.plugin(name).is_some());
         for name in NAMES {
             let held = self.prepared.iter().filter(|instance| instance.name == name).count();
-            assert!(held <= 2, "the daemon is left with {held} instances of {name}");
+            assert!(held <= 2, "the daemon still has {held} instances of {name}");
         }
         assert!(NAMES.iter().all(|name| supervisor.quarantined(name).len() <= MAX_OF_ONE));
         actions
@@ -416,8 +416,8 @@ impl World {
     fn settle(&mut self, supervisor: &mut Supervisor) {
         self.is_quiet = true;
         let mut last = vec![];
-        // A module that cannot be made is tried again without end, so an attempt may be running at
-        // the end of the loop.
+        // The supervisor tries a module that cannot be created again and again, so an attempt may
+        // be running at the end of the loop.
         for step in 0.. {
             self.now += ORDER_REPEAT;
             self.proceed(supervisor);
@@ -426,7 +426,7 @@ impl World {
                 break;
             }
         }
-        assert_eq!(last, [], "still busy");
+        assert_eq!(last, [], "expected no more orders");
         assert!(self.queue.is_empty() && self.prepared.is_empty() && self.preparing.is_empty());
         for name in NAMES {
             self.assert_settled(supervisor, name);
@@ -437,13 +437,13 @@ impl World {
     fn assert_settled(&mut self, supervisor: &Supervisor, name: &'static str) {
         let running = self.scan.get(name).map(|seated| (seated.instance.hash, &seated.trap));
         let Some(file) = self.files.get(name).copied().filter(|_| !self.is_held(name)) else {
-            assert!(running.is_none(), "{name} should be out");
+            assert!(running.is_none(), "expected no instance of {name} in the scan");
             self.count("settled out");
             return;
         };
         // A trapped program remains the owner of its points until its module can be made again.
         let running = running.filter(|(hash, trap)| trap.is_none() || !is_moody(*hash));
-        let view = supervisor.plugin(name).expect("it has a file");
+        let view = supervisor.plugin(name).expect("the plugin has a file");
         assert_eq!((view.file, view.want), (file.hash(), Want::Run));
         let is_quarantined = |hash| supervisor.context.quarantine.contains(name, hash);
         let is_there = |hash| running.is_some_and(|(running, _)| running == hash);
@@ -452,7 +452,7 @@ impl World {
             can_be_made && !is_quarantined(hash) && !self.judged.contains(&(name, hash))
         };
         if let Some((hash, trap)) = running {
-            assert!(trap.is_none(), "{name} trapped and stays");
+            assert!(trap.is_none(), "{name} trapped and is still in the scan");
             assert!(!is_quarantined(hash), "{name} runs what is in quarantine");
             assert_eq!(view.state, State::Running);
         }
@@ -485,7 +485,7 @@ impl World {
     }
 }
 
-/// Returns a policy with fewer traps to quarantine than usual, so that more modules get into
+/// Returns a policy with fewer traps to quarantine than usual, so that more modules are put in
 /// quarantine.
 fn policy() -> RestartPolicy {
     RestartPolicy { traps: 3, ..RestartPolicy::default() }

@@ -1,8 +1,8 @@
 //! Scripts about stored versions that run in place of a bad file.
 //!
-//! In the expected orders, `B instead` is the log line that the stored version B is being made, and
-//! `B stands in` is the log line that it runs. The words of the scripts are explained in
-//! `supervisor/tests.rs`.
+//! In the expected orders, `B instead` is the log line that an instance of the stored version B is
+//! being created, and `B stands in` is the log line that B runs. The words of the scripts are
+//! explained in `supervisor/tests.rs`.
 
 use super::*;
 
@@ -77,7 +77,8 @@ fn after_a_start_the_same_runs_as_before() {
              is         : running B1 refusal"
         ));
     }
-    // `ran` is valid until a version has run, and only for the file that was present at the start.
+    // `ran` is valid only until a version has run, and only for the file that was present at the
+    // start.
     check(
         "safe       :
          file A     : prepare A1
@@ -175,7 +176,7 @@ fn a_kept_version_that_is_no_good_does_not_stand_in() {
          keep B     :
          is         : quarantined file quarantined",
     );
-    // Each version is tried one time. So two versions that cannot be loaded are not tried
+    // Each version is tried one time. Otherwise two versions that cannot be loaded would be tried
     // alternately without end.
     check(
         "recall A   :
@@ -254,8 +255,8 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "tank", "");
     check(&supervisor, "lamp", "");
     check(&supervisor, "Tank", "its name differs from tank only in upper and lower case");
-    // A defect of the past: the name was refused only when the folder found the conflict, so the
-    // useless file was in the folder already.
+    // A defect of the past: the name was refused only when the folder reported the conflict, and
+    // the useless file was already in the folder.
     check(&supervisor, "pump", "its name differs from Pump only in upper and lower case");
     // A defect of the past: for two names that differ only in case, each refusal named the other
     // file as the valid file. A rival does not reserve its name against the other file.
@@ -336,7 +337,8 @@ fn a_passing_trouble_is_no_verdict() {
          see 3      : 'runs 3', 'B stands in'
          is         : running B3 file quarantined",
     );
-    // Other versions are tried first. If another version runs by then, it continues to run.
+    // Other versions are tried first. If another version runs at the next attempt, it continues to
+    // run.
     check(
         "recall A   :
          file A     : 'still quarantined A'
@@ -439,9 +441,9 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
     );
 }
 
-/// A defect of the past: the `init` of the module that ran trapped one time at a start of the
-/// daemon, and the module was not tried again. Without the start of the daemon, the module would
-/// have been tried again.
+/// A defect of the past: after a start of the daemon, the `init` of the module that ran before
+/// trapped one time, and the module was not tried again. Without the start of the daemon, the
+/// module would have been tried again.
 #[test]
 fn what_ran_before_a_start_is_tried_again_after_it() {
     check(
@@ -455,7 +457,7 @@ fn what_ran_before_a_start_is_tried_again_after_it() {
          see 3      : 'runs 3'
          is         : running A3",
     );
-    // The supervisor may get the module that ran only after the first attempt with the file.
+    // The supervisor may get the name of the module that ran after the first attempt with the file.
     check(
         "file A     : prepare A1
          fail 1     : 'refused'

@@ -41,8 +41,8 @@ fn restarts_come_later_and_later_and_end_in_quarantine() {
     );
 }
 
-/// A defect of the past: the operator held a plugin and released it, and its module in quarantine
-/// ran again.
+/// A defect of the past: the operator held a plugin and released it, and the plugin's module in
+/// quarantine ran again.
 #[test]
 fn the_end_of_a_hold_forgives_nothing() {
     check(
@@ -127,7 +127,7 @@ fn traps_of_a_version_that_is_being_replaced_do_not_count() {
     );
 }
 
-/// The operator's restart was in the queue when the last trap came, and the stop order was lost.
+/// The operator's restart order was in the queue at the last trap, and the stop order was lost.
 #[test]
 fn what_is_in_quarantine_leaves_the_scan_whoever_ordered_it() {
     check(

@@ -69,7 +69,7 @@ async fn failures_keep_code_and_words() {
     let result = client.act("x", "hold").await;
     check(result, Code::Unknown, "there is no plugin \"x\"; there are tank, blink");
     let result = client.act("tank", "explode").await;
-    let message = "there is no /v1/plugins/tank/explode; GET /v1 lists what there is";
+    let message = "there is no route /v1/plugins/tank/explode; GET /v1 lists all routes";
     check(result, Code::Unknown, message);
     let result = client.set("out.valve", Value::Int(1)).await;
     let message = "out.valve is an output; only inputs of simulated devices can be set";
@@ -80,12 +80,12 @@ async fn failures_keep_code_and_words() {
     let result = client.deploy("tank", "".into()).await.map(drop);
     check(result, Code::Invalid, "the body is empty; it must be the module's bytes");
     let result = client.deploy("../tank", "x".into()).await.map(drop);
-    let message = "the name of a plugin: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - \
-                   and . not first, found \"../tank\"";
+    let message = "the name of a plugin: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . \
+                   beginning with a letter, a digit or _, found \"../tank\"";
     check(result, Code::Invalid, message);
     let result = client.set("strange / name", Value::Int(-1)).await;
-    let message = "the name of a point: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - \
-                   and . not first, found \"strange / name\"";
+    let message = "the name of a point: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . \
+                   beginning with a letter, a digit or _, found \"strange / name\"";
     check(result, Code::Invalid, message);
     assert_eq!(stage.facts().orders.len(), 2, "only two made sense");
 }
@@ -138,8 +138,8 @@ async fn the_socket_has_its_mode_and_goes_with_the_daemon() {
         Err(error @ BindError::InUse(..)) => assert_eq!(
             error.to_string(),
             format!(
-                "another daemon, process {}, has the control socket {}; stop it, or give this one \
-                 another control.socket in its configuration",
+                "another daemon, process {}, has the control socket {}; stop that daemon, or \
+                 set another control.socket in the configuration of this daemon",
                 std::process::id(),
                 path.display()
             )
@@ -194,8 +194,8 @@ async fn a_connection_that_ends_without_an_answer_is_told_as_that() {
     for what in ["before the answer", "within it"] {
         let error = client.vars().await.unwrap_err();
         let expected = format!(
-            "the daemon has ended the connection on {} without an answer: it may have stopped, and \
-             whether it did what was asked is not known",
+            "the daemon has ended the connection on {} without an answer: the daemon may have \
+             stopped, so the outcome of the request is unknown",
             path.display()
         );
         assert_eq!(error.to_string(), expected, "{what}: {error:?}");

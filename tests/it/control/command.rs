@@ -67,8 +67,8 @@ async fn lists_are_tables() {
     stage.prints(&["points"], POINTS).await;
     stage.prints(&["vars"], VARS).await;
     stage.facts().plugins.clear();
-    let none = "no plugins are known: copy a .wasm file into the folder, or camshaft deploy FILE; \
-                camshaft status shows the folder, and whether it answers\n";
+    let none = "no plugins: copy a .wasm file into the plugin folder, or enter `camshaft deploy \
+                FILE`; `camshaft status` shows the folder, and whether its disk answers\n";
     stage.prints(&["plugins"], none).await;
 }
 
@@ -89,11 +89,11 @@ prepare 0 ns, boundary 0 ns, cycles missed 0
 2026-01-31 12:00:05.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at \
 offset 0x2a, cycle 990 (no. 8 in a row)
 2026-01-31 12:00:06.250  tank       quarantined  bbbbbbbbbbbb    1050  5 traps in a short time
-2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan, its \
-outputs go safe
+2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan; its \
+outputs become safe
 2026-01-31 12:00:08.250  blink-led  held         -               1200  by the configuration
 2026-01-31 12:00:09.250  tank       released     -             750000  by the operator
-2026-01-31 12:00:10.250  tank       removed      -             750010  its file is gone
+2026-01-31 12:00:10.250  tank       removed      -             750010  its file was deleted
 ";
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_name_that_is_set_is_a_point_or_a_variable() {
     let why = "there is no point or variable \"setpiont\"; did you mean \"setpoint\"?";
     stage.fails(&["set", "setpiont", "1"], why).await;
     let why = "there is no point or variable \"motor\"; \
-               `camshaft points` and `camshaft vars` list them";
+               `camshaft points` and `camshaft vars` list all names";
     stage.fails(&["set", "motor", "1"], why).await;
     let expected = [
         Request::Set { point: "tank.level".parse().unwrap(), value: Value::Real(-4.5) },
@@ -197,12 +197,12 @@ async fn a_name_that_is_set_is_a_point_or_a_variable() {
 async fn some_orders_are_for_the_whole_machine() {
     let stage = Stage::set().await;
     // The stage is in recovery.
-    let cold = "restarted cold: variables have their initial values, programs stay out for \
-                recovery, until `camshaft recover`\n";
+    let cold = "restarted cold: variables have their initial values, no program starts \
+                before `camshaft recover`\n";
     stage.prints(&["restart", "--cold"], cold).await;
     let reset = "retained variables have their initial values, also on disk\n";
     stage.prints(&["reset", "--retain"], reset).await;
-    stage.prints(&["recover"], "recovery is over: programs start\n").await;
+    stage.prints(&["recover"], "recovery has ended: programs start\n").await;
     let orders = [Request::RestartCold, Request::ResetRetain, Request::Recover];
     assert_eq!(stage.facts().orders, orders);
     for wrong in [&["restart"][..], &["restart", "tank", "--cold"]] {
@@ -241,10 +241,10 @@ async fn a_deploy_waits_for_its_outcome() {
     stage.fails(&["deploy", &bad, "--name", "tank"], &error).await;
     let error = format!("slow: waited for version {v_slow} to run, but so far it is preparing");
     stage.fails(&["deploy", &slow, "--timeout", "200ms"], &error).await;
-    let error = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . with - and . not first, \
-                 found \"-x\"";
+    let error = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . beginning with a letter, a \
+                 digit or _, found \"-x\"";
     let hidden = write(stage.folder.path(), "-x.wasm", b"good");
-    let named = format!("{hidden}: the name of a plugin: {error}; give it another with --name");
+    let named = format!("{hidden}: the name of a plugin: {error}; choose another name with --name");
     stage.fails(&["deploy", &hidden], &named).await;
     for (arguments, of) in [
         (["deploy", &good, "--name=-x"].as_slice(), "--name <NAME>"),
@@ -273,13 +273,13 @@ async fn a_deploy_waits_for_its_outcome() {
 async fn without_a_daemon_it_says_where_it_looked() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().display();
-    let hint = "Start one with `camshaft run config/camshaft.toml`, or name the socket of one that \
-                runs with --socket PATH.\n";
+    let hint = "Start a daemon with `camshaft run config/camshaft.toml`, or give the socket of a \
+                running daemon with --socket PATH.\n";
     let run = async |arguments: &[&str]| {
         command(arguments).env("XDG_RUNTIME_DIR", folder.path()).output().await.unwrap()
     };
     let output = run(&["points", "--socket", &format!("{here}/x")]).await;
-    let error = format!("error: no daemon can be reached\n  tried {here}/x: not there\n{hint}");
+    let error = format!("error: no daemon can be reached\n  tried {here}/x: no such file\n{hint}");
     check(output, 69, "", &error);
     drop(std::os::unix::net::UnixListener::bind(folder.path().join("dead")).unwrap());
     let output = run(&["hold", "x", "--socket", &format!("{here}/dead")]).await;
@@ -288,12 +288,15 @@ async fn without_a_daemon_it_says_where_it_looked() {
     check(output, 69, "", &error);
     std::fs::write(folder.path().join("file"), "").unwrap();
     let output = run(&["status", "--socket", &format!("{here}/file")]).await;
-    let is_none = format!("{here}/file: it is a regular file, and no socket\n");
+    let is_none = format!("{here}/file: this path is a regular file, not a socket\n");
     check(output, 69, "", &format!("error: no daemon can be reached\n  tried {is_none}{hint}"));
     let output = run(&["status", "--watch"]).await;
     assert_eq!(output.status.code(), Some(69));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(error.contains(&format!("tried {here}/camshaft/control.sock: not there\n")), "{error}");
+    assert!(
+        error.contains(&format!("tried {here}/camshaft/control.sock: no such file\n")),
+        "{error}"
+    );
     assert!(error.contains("tried /run/camshaft/control.sock: "), "{error}");
 }
 
@@ -362,7 +365,7 @@ async fn the_command_line_teaches_itself() {
         command(arguments).current_dir(folder.path()).output().await.unwrap()
     };
     let output = run(&[]).await;
-    let error = "error: there is no config/camshaft.toml here to run; name a configuration with \
+    let error = "error: there is no config/camshaft.toml in this folder; name a configuration with \
                  `camshaft run FILE`, or see `camshaft --help`\n";
     check(output, 2, "", error);
     for wrong in [&["explode"][..], &["set", "x", "full"], &["fault", "x"], &["hold"], &["reset"]] {

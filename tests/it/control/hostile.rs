@@ -40,14 +40,14 @@ async fn requests_that_make_no_sense_are_told_so() {
         let said = answer["error"]["message"].as_str().unwrap_or_default().to_string();
         assert_eq!((found, said.as_str()), (status, message), "{request:?}");
     };
-    check(("GET", "/", ""), 404, "there is no /; GET /v1 lists what there is").await;
-    check(("GET", "/v2/x", ""), 404, "there is no /v2/x; GET /v1 lists what there is").await;
+    check(("GET", "/", ""), 404, "there is no route /; GET /v1 lists all routes").await;
+    check(("GET", "/v2/x", ""), 404, "there is no route /v2/x; GET /v1 lists all routes").await;
     for query in ["limit=0", "limit=1001", "limit=-1", "limit=all", "limit=1&limit=2", "last=5"] {
         let message = format!("expected ?limit=1 to ?limit=1000, found ?{query}");
         check(("GET", &format!("/v1/history?{query}"), ""), 400, &message).await;
         check(("GET", &format!("/v1/plugins/tank/history?{query}"), ""), 400, &message).await;
     }
-    let message = "/v1/status takes no POST; GET /v1 lists what it takes";
+    let message = "/v1/status does not accept POST; GET /v1 lists its methods";
     check(("POST", "/v1/status", ""), 405, message).await;
     let message = "the body must be {\"value\":...} with true, false or a number: EOF while \
                    parsing a value at line 1 column 0";
@@ -153,7 +153,10 @@ async fn an_upload_that_is_stuck_keeps_no_other_out() {
     let mut answer = String::new();
     stuck.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert!(answer.contains("the body was not complete after 2s; 2 bytes came"), "{answer}");
+    assert!(
+        answer.contains("the body was not complete after 2s; 2 bytes were received"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

@@ -95,8 +95,8 @@ fn limits_of_a_report_are_lowered_to_those_of_its_reader() {
     let report = CrashReport::parse(&more).unwrap();
     let judgement = crash::replay(&compile_service(Limits::default()), &report, None, 1).unwrap();
     let lowered = [
-        "plugins.memory: 4294967296 in the report, 16777216 here",
-        "plugins.stack: 104857600 in the report, 65536 here",
+        "plugins.memory: 4294967296 in the report, 16777216 on this machine",
+        "plugins.stack: 104857600 in the report, 65536 on this machine",
     ];
     assert_eq!(
         (judgement.verdict, &*judgement.lowered),
@@ -118,8 +118,8 @@ fn a_module_that_needs_more_is_refused_unless_its_reader_allows_it() {
     let report = CrashReport::parse(&report_bytes(&rig, program, Some(&module))).unwrap();
     let play = |limits| crash::replay(&compile_service(limits), &report, None, 1);
     let why = format!("{:#}", play(Limits::default()).unwrap_err());
-    let expected = "its limits were lowered (plugins.memory: 33554432 in the report, 16777216 here): \
-                    it has 19660800 bytes of memory at the start";
+    let expected = "its limits were lowered (plugins.memory: 33554432 in the report, 16777216 on \
+                    this machine): it has 19660800 bytes of memory at the start";
     assert!(why.starts_with(expected), "{why}");
     assert_eq!(play(more).unwrap().verdict, Verdict::Reproduced);
 }

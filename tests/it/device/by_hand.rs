@@ -90,18 +90,23 @@ fn what_goes_wrong_is_said() {
     );
     drop(silent);
     check(&format!("read {deaf} holding 0"), 1, "Connection refused");
-    check("read tcp://h holding 0 3 --type f32", 2, "a f32 takes 2 registers; 3 are no whole");
-    check("read tcp://h input 0 126", 2, "there is no input 0 to 125; one request reads 125");
-    check("read tcp://h holding 65535 2", 2, "there is no holding 65535 to 65536");
+    check("read tcp://h holding 0 3 --type f32", 2, "a f32 needs 2 registers; 3 is no multiple");
+    check(
+        "read tcp://h input 0 126",
+        2,
+        "input 0 to 125 is too much for one request: at most 125,",
+    );
+    check("read tcp://h holding 65535 2", 2, "holding 65535 to 65536 is too much");
     check("read h holding 0", 2, "tcp://host:502");
     check("read tcp://h register 0", 2, "unknown variant `register`");
-    check("read tcp://h holding 0 --type bool", 2, "wanted is a type of 16 bits or more");
+    check("read tcp://h holding 0 --type bool", 2, "expected a type of 16 bits or more");
     check("read tcp://h holding 0 --baud 9600", 2, "--baud and --parity are for serial lines");
-    check("write tcp://h input 0 1", 2, "input cannot be written; wanted is coil or holding");
+    check("write tcp://h input 0 1", 2, "expected coil or holding, found input");
     check("write tcp://h holding 0 70000", 2, "70000: the value does not fit type u16");
     check("write tcp://h holding 0 true", 2, "true: expected a number for type u16");
-    check("write tcp://h coil 0 7", 2, "7 for a coil; wanted is true, false, on or off");
-    check("write tcp://h holding 0 7 --order ABCD", 2, "--order: \"ABCD\" for a u16; wanted is");
+    check("write tcp://h coil 0 7", 2, "expected true, false, on or off for a coil, found 7");
+    let order = "found \"ABCD\" for a u16";
+    check("write tcp://h holding 0 7 --order ABCD", 2, order);
     check("write tcp://h holding 0 7 --type u32 --single", 2, "--single writes one register");
     check("scan tcp://h --from 0", 2, "1..=247");
 }

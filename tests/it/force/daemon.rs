@@ -100,7 +100,7 @@ fn what_cannot_be_forced_is_said() {
     fails(&["force", "extra.in", "true"], "extra.in: expected a number for type u8");
     fails(
         &["force", "extra.in", "1", "--for", "8d"],
-        "for_ms: expected at most 7 days, or forever",
+        "for_ms: expected 1 ms to 7 days, or forever",
     );
     fails(&["force", "extra.in", "1", "--owner", ""], "owner: expected 1 to 64 bytes");
     fails(&["unforce", "extra.in"], "extra.in is not forced");

@@ -139,7 +139,7 @@ fn a_folder_that_is_slow_to_be_on_the_disk_fails_no_deploy() {
     let daemon = Daemon::by(strace, plant, &[], Stdio::from(log));
     let hash = block_on(daemon.client.deploy("fan", writes(7).into())).unwrap();
     daemon.wait_running("fan", &hash);
-    daemon.wait_log("", &["fan.wasm is in its place", "may not be on the disk yet"]);
+    daemon.wait_log("", &["fan.wasm is done", "may not be on the disk yet"]);
     let history = block_on(daemon.client.history(None, 1000)).unwrap();
     let is_failed =
         |event: &Event| matches!(event, Event::Ordered(order) if order.failed.is_some());

@@ -101,7 +101,7 @@ fn a_start_that_waits_for_its_plugins_is_ended() {
     let mut plant = plant();
     let share = plant.share(plant.plugins());
     let log = plant.path("log");
-    let waits = move |_: &Plant| has_said(&log, "plugins are taken from");
+    let waits = move |_: &Plant| has_said(&log, "the plugin folder is");
     let plant = ends(plant, share, Signal::SIGTERM, waits);
     assert!(fan_is(&plant, "255"), "it is safe");
     was_orderly(plant);

@@ -46,7 +46,7 @@ fn a_variable_that_is_there_by_now_is_not_told_as_missing() {
     // It read it before its first poll, so the count of that is over by the first good read.
     daemon.wait_for("both", "content", |view| view.refused.is_empty());
     let words = "there was no variable late at its start; this has changed, and after `camshaft \
-                 restart` the plugin asks again";
+                 restart` the plugin tries again";
     daemon.wait_for("init", "told of the start", |view| told(view) == (vec![words], false));
     assert!(daemon.camshaft(&["restart", "init"]).status.success());
     daemon.wait_for("init", "content", |view| view.polls > 0 && view.refused.is_empty());
@@ -83,7 +83,8 @@ fn a_point_that_a_reload_has_added_is_told_as_missing_at_the_start_only() {
     fs::write(&file, plain.replace("[control]", point)).unwrap();
     assert!(daemon.camshaft(&["reload"]).status.success());
     daemon.wait_for("each", "content", |view| told(view) == (vec![], false));
-    let over = "at its start; this has changed, and after `camshaft restart` the plugin asks again";
+    let over =
+        "at its start; this has changed, and after `camshaft restart` the plugin tries again";
     let words = ["there was no point \"pump\"", "pump was not granted to the plugin"];
     let words = words.map(|words| format!("{words} {over}"));
     daemon.wait_for("once", "told of the start", |view| {

@@ -64,9 +64,9 @@ fn what_init_has_written_in_vain_is_told() {
         Message::Refused(call) => (line.seat, call.words(Keeper::Unknown)),
         other => panic!("{other:?}"),
     };
-    let words = "what its start wrote to the variable x does not count: it";
-    let way_out = "hold the program that writes it as double, see `camshaft vars`, then \
-                   `camshaft restart --cold`";
+    let words = "the write to the variable x in the plugin's start was dropped: the variable";
+    let way_out = "hold the program that writes it as double (`camshaft vars` shows the writer), \
+                   then `camshaft restart --cold`";
     let expected = [
         (Seat(1), format!("{words} has another type, double and not int; {way_out}")),
         (Seat(2), format!("{words} is not granted to the plugin")),
@@ -187,14 +187,14 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
     };
     let said = String::from_utf8(declare("double").stderr).unwrap();
     assert!(
-        said.contains("expected int, found double: a writes it as int; declare that"),
+        said.contains("expected int, found double: a writes it as int; declare this type"),
         "{said}"
     );
     // Once it has left, nobody makes it again.
     daemon.remove("a");
     daemon.wait_gone("a");
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let other = "no other program writes it, so `camshaft restart --cold` forgets it";
+    let other = "no other program writes it, so `camshaft restart --cold` removes it";
     assert_eq!(way_out(&daemon), other);
     assert!(declare("int").status.success());
     daemon.drop_in("b", &maker(Double, "(call $write)"));
@@ -221,9 +221,8 @@ fn the_way_out_names_both_who_write_it_and_none_that_writes_the_other_type_now()
     let other = "[[variable]]\nname = 'x'\ntype = 'double'\n[control]";
     fs::write(&file, plain.replace("[control]", other)).unwrap();
     let said = String::from_utf8(daemon.camshaft(&["reload"]).stderr).unwrap();
-    let words = "expected int, found double: c and a write it as int; declare that, or hold them \
-                 or \
-                 deploy versions that write double, then `camshaft restart --cold`";
+    let words = "expected int, found double: c and a write it as int; declare this type, or \
+                 hold them or deploy versions that write double, then `camshaft restart --cold`";
     assert!(said.contains(words), "{said}");
     fs::write(&file, plain).unwrap();
     // One leaves, and the other has a version that writes a double and is refused that itself.
@@ -233,7 +232,7 @@ fn the_way_out_names_both_who_write_it_and_none_that_writes_the_other_type_now()
     daemon.wait_running("a", &hash);
     daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let other = "no other program writes it, so `camshaft restart --cold` forgets it";
+    let other = "no other program writes it, so `camshaft restart --cold` removes it";
     assert_eq!(way_out(&daemon), other);
 }
 

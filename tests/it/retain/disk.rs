@@ -52,7 +52,8 @@ fn a_card_that_takes_no_writes_is_an_alarm_and_no_end() {
     // Nothing counts in this one, so it shows what was restored.
     let daemon = Daemon::idle(plant, &["--no-plugins"]);
     assert_eq!((daemon.int("kept.a"), daemon.int("kept.b")), (count, count));
-    daemon.wait_log("", &["takes no writes (Read-only file system", "the values in it are used"]);
+    daemon
+        .wait_log("", &["cannot be written (Read-only file system", "the daemon uses the values"]);
     let failing = daemon.status().retain.unwrap();
     assert!(failing.failing_s.is_some() && failing.writes == number, "{failing:?}");
     assert!(failing.reason.unwrap().contains("Read-only file system"));
@@ -79,7 +80,7 @@ fn a_card_that_takes_no_writes_is_an_alarm_and_no_end() {
     let (code, error) = refused(&plant);
     println!("{code:?} {error}");
     assert_eq!(code, Some(1));
-    let words = format!("state.dir: {} takes no writes (Read-only", state.display());
+    let words = format!("state.dir: {} cannot be written (Read-only", state.display());
     assert!(error.contains(&words) && error.contains("on_readonly = \"start\""), "{error}");
 
     // Without a lock file the folder itself is locked.
@@ -114,12 +115,15 @@ fn a_disk_that_hangs_keeps_no_program_out_for_long() {
     let error = block_on(daemon.client.restart_cold()).unwrap_err().to_string();
     let time = asked.elapsed();
     println!("{error} ({time:?})");
-    assert!(error.contains("initial values, but the disk has not taken them for 5s"), "{error}");
+    assert!(
+        error.contains("initial values, but the disk has not stored these values within 5s"),
+        "{error}"
+    );
     assert!(time < Duration::from_secs(15), "{time:?}");
     let count = daemon.int("kept.a");
     daemon.counts_beyond(count + 50);
     let error = block_on(daemon.client.reset_retain()).unwrap_err().to_string();
-    assert!(error.contains("the disk has not taken them for 5s"), "{error}");
+    assert!(error.contains("the disk has not stored these values within 5s"), "{error}");
     share.answer();
     wait("the disk has what is so", LIMIT, || block_on(daemon.client.reset_retain()).ok());
 }

@@ -46,12 +46,12 @@ fn three_abnormal_ends_lead_to_recovery_until_the_operator_ends_it() {
     assert!(daemon.status().cycle > 0 && cycle > 0);
     assert_eq!(daemon.verb(&["hold", "other"]).0, Some(0));
     // A cold restart does not end it either.
-    let restarted = "restarted cold: variables have their initial values, programs stay out for \
-                     recovery, until `camshaft recover`\n";
+    let restarted = "restarted cold: variables have their initial values, no program starts \
+                     before `camshaft recover`\n";
     assert_eq!(daemon.verb(&["restart", "--cold"]), (Some(0), restarted.into()));
     stands_still(&daemon);
 
-    let over = "recovery is over: programs start\nheld, and stay out: other\n";
+    let over = "recovery has ended: programs start\nheld, so not started: other\n";
     assert_eq!(daemon.verb(&["recover"]), (Some(0), over.into()));
     daemon.wait_running("witness", &format!("{:#}", ModuleHash::of(&wat(WITNESS))));
     let other = daemon.plugin("other").unwrap();
@@ -107,13 +107,13 @@ fn power_cuts_are_no_defect_of_a_program() {
     };
     let daemon = storm("");
     daemon.wait_running("witness", &format!("{:#}", ModuleHash::of(&wat(WITNESS))));
-    daemon.wait_log("", &["the machine went down", "3 without 10m of running in between"]);
+    daemon.wait_log("", &["the machine went down", "3 without a run of 10m between them"]);
     assert_eq!(daemon.status().recovery, None);
     drop(daemon);
     // Who wants to look at the machine after a storm says so.
     let daemon = storm("[recovery]\npower_cuts = 3\n");
     let reason = stands_still(&daemon).recovery.unwrap();
-    assert_eq!(reason, "3 power cuts without 10m of running in between");
+    assert_eq!(reason, "3 power cuts without a run of 10m between them");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_healthy_life_clears_the_count() {
     fs::set_permissions(plant.state(), PermissionsExt::from_mode(0o700)).unwrap();
     fs::write(plant.path("state/starts.json"), record).unwrap();
     let daemon = Daemon::on(plant);
-    daemon.wait_log("", &["the daemon has run for 2s", "count no more"]);
+    daemon.wait_log("", &["the daemon has run for 2s", "are not counted any more"]);
     let daemon = daemon.kill_and_restart();
     assert_eq!(daemon.status().recovery, None);
 }

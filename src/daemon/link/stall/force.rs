@@ -1,11 +1,11 @@
 //! The forced end of the process: a thread that kills the process if the main loop cannot end it.
 //!
-//! The cause that stalls the scan may also block the main loop, or library code that runs at the
-//! exit. Examples are a lock that is never released, and a disk that does not answer. For that
-//! reason the daemon starts this thread early, and the thread needs no memory and no lock to kill
-//! the process. The thread acts later than the main loop would. If the thread kills the process,
-//! the exit code of the main loop is lost. How the main loop ends the process is in
-//! `daemon/stall.rs` and `daemon/stop.rs`.
+//! The cause of a stall may also block the main loop, or library code that runs at the exit.
+//! Examples are a lock that is never released, and a disk that does not answer. For that reason the
+//! daemon starts this thread early, and the thread allocates no memory and uses no lock. The thread
+//! kills the process only if the main loop has not ended the process [`GRACE`] earlier. If the
+//! thread kills the process, the exit code shows SIGKILL and not the reason for the end. How the
+//! main loop ends the process is in `daemon/stall.rs` and `daemon/stop.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,8 +41,8 @@ struct Limits {
 }
 
 impl ForcedExit {
-    /// Starts the thread. If the system cannot start it, a hanging process can only be ended by the
-    /// watchdog of systemd.
+    /// Starts the thread. If the system cannot start the thread, only the watchdog of systemd can
+    /// end a process that hangs.
     pub(super) fn start(position: &Arc<Position>) -> Self {
         let limits = Arc::new(Limits::default());
         let (theirs, position) = (Arc::clone(&limits), Arc::clone(position));
@@ -70,15 +70,15 @@ impl ForcedExit {
     }
 }
 
-/// The loop of the thread: checks the cycle count for ever, and kills the process when a limit has
-/// passed.
+/// The loop of the thread: checks the cycle count until the process ends, and kills the process
+/// when a limit has passed.
 fn watch(limits: &Limits, position: &Position) {
     let (mut cycles, mut still, mut ending) = (0, Duration::ZERO, Duration::ZERO);
     loop {
         let before = Instant::now();
         sleep(LOOK);
-        // If the pause was longer, the whole process had been stopped. Only the normal part of the
-        // pause counts.
+        // If the pause was longer than planned, the whole process was stopped during the pause.
+        // Then the loop counts at most twice the planned pause.
         let passed = before.elapsed().min(2 * LOOK);
         let now = position.cycles();
         still = if now == cycles { still + passed } else { Duration::ZERO };

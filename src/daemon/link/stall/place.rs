@@ -1,9 +1,9 @@
 //! The location of a thread in the kernel: its state, its wait channel, its system call and its
 //! kernel stack. The log line about a stall shows these facts.
 //!
-//! A separate thread reads the facts from `/proc/self/task` and logs them. The cause that stalls
-//! the scan may also block these reads, and the main loop must not block. The scan's own report
-//! about its present step is in `scan/position.rs`.
+//! A separate thread reads the facts from `/proc/self/task` and logs them. These reads may block
+//! for the same reason as the scan, and the main loop must not block. The scan's own report about
+//! its present step is in `scan/position.rs`.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::scan::position::Position;
 
-/// The number of bytes that are read from each file. Only a stack of hundreds of frames is longer,
-/// and the first frames are enough.
+/// The number of bytes that are read from each file. Only a kernel stack with hundreds of frames is
+/// longer, and its first frames are enough for the log line.
 const MOST_BYTES: u64 = 4096;
 
 /// The largest number of kernel stack frames in the log line. The later frames only show how the

@@ -6,8 +6,8 @@
 //!                         └── end() comes first ──▶ the step is never made
 //! ```
 //! The start may be refused, or a signal may stop the daemon. At that time, a thread may still wait
-//! for the disk to record the start. Such an end is orderly, so the record must not show a running
-//! daemon afterwards. `recovery.rs` decides what is recorded.
+//! for the disk to record the start. The end of such a start is orderly, so the thread must not
+//! record a running daemon afterwards. `recovery.rs` decides what is recorded.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,7 @@ use crate::state::Folder;
 pub(in crate::daemon) struct Beginning {
     /// The folder of the record; empty if the start is not recorded.
     folder: OnceLock<Arc<Folder>>,
-    /// The step that writes the record. The step is made one time or never.
+    /// The step that writes the record. The thread makes this step one time or never.
     step: Commit,
 }
 
@@ -62,7 +62,7 @@ impl Beginning {
             Ok(()) => {}
             Err(error) if patience::is_late(&error) => tracing::warn!(
                 %error,
-                "this start is not recorded yet ({error}): it is recorded once the disk answers"
+                "this start is not recorded yet ({error}): it is recorded when the disk answers"
             ),
             Err(error) => tracing::warn!(
                 %error,
@@ -75,7 +75,8 @@ impl Beginning {
     /// Writes the record, unless the start has already ended.
     fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut written = Ok(());
-        // The step counts as made even if the write fails, because some bytes may be on the disk.
+        // The step is treated as made even if the write fails, because some bytes may be on the
+        // disk.
         let step = || {
             written = write();
             Ok(())
@@ -84,7 +85,7 @@ impl Beginning {
     }
 
     /// Ends the start as an orderly end. If the record is not written yet, it is never written,
-    /// even if a thread is just about to write it.
+    /// even if a thread has already begun to record it.
     pub(in crate::daemon) fn end(&self) {
         if self.step.give_up() != Committed::No {
             end(self.folder.get());
@@ -97,7 +98,7 @@ mod tests {
     use super::super::begin;
     use super::*;
 
-    /// SIGTERM comes while a thread is about to record the start.
+    /// The signal SIGTERM arrives while a thread is about to record the start.
     #[tokio::test]
     async fn a_start_that_comes_to_nothing_is_no_abnormal_end() {
         let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 //!
 //! There are two such changes:
 //! - After the daemon has run for long enough, the ends of earlier daemons are cleared from the
-//!   record. The long run shows that the cause of these ends is gone.
+//!   record. The long run shows that the cause of these ends no longer exists.
 //! - After an operator has ended recovery, the next start must not begin in recovery.
 //!
 //! The record itself is in `recovery.rs`.
@@ -34,7 +34,7 @@ pub(super) fn forget_later(folder: Arc<Folder>, within: Duration) {
 pub(super) async fn end_recovery(folder: Arc<Folder>, again: Duration) {
     tokio::time::sleep(again).await;
     // The failures are not logged, because the answer to the operator has already reported the
-    // first one.
+    // first failure.
     until_taken(&folder, again, Record::end_recovery, |_| ()).await;
     tracing::info!("the end of recovery is recorded now");
 }
@@ -47,14 +47,15 @@ async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
             tracing::warn!(
                 %error,
                 "earlier abnormal ends and power cuts are still counted, because the record cannot \
-                 be written: {error}; it is tried again every {}",
+                 be written: {error}; the daemon tries again every {}",
                 humantime::format_duration(again)
             );
         }
     };
     if until_taken(&folder, again, Record::forget_ends, failed).await {
         tracing::info!(
-            "the daemon has run for {}: earlier abnormal ends and power cuts count no more",
+            "the daemon has run for {}: earlier abnormal ends and power cuts are not counted \
+             any more",
             humantime::format_duration(within)
         );
     }
@@ -104,7 +105,7 @@ mod tests {
     }
 
     /// A defect of the past: the disk was full when the daemon had run for long enough, and the
-    /// earlier ends still counted for months.
+    /// earlier ends were still in the record months later.
     #[tokio::test]
     async fn what_the_disk_did_not_take_is_forgotten_later() {
         let dir = tempfile::tempdir().unwrap();

@@ -10,8 +10,8 @@
 //!                │                 │                        │
 //!                └── refused       └── cannot be read       └── not written, or not known
 //! ```
-//! In each of the three cases of failure, the present file and the running program remain
-//! unchanged, or the answer reports that this is not known.
+//! In the first two cases of failure, the present file and the running program remain unchanged. In
+//! the third case, they also remain unchanged, or the answer reports that the result is not known.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ use crate::plugin::module::versions::Versions;
 
 impl Plugins {
     /// Writes a stored version of a plugin into the folder. The text `to` is the beginning of the
-    /// version's hash. Without `to`, the newest good version that is not in the file is used. The
-    /// chosen version may already run in place of the file's version. A bad version is used only
-    /// with `even_bad`. After the file is written, `audit.rs` ends the version's quarantine.
+    /// version's hash. Without `to`, the newest good version that is not in the file is used. This
+    /// version may already run in place of the file's version. A bad version is used only with
+    /// `even_bad`. After the file is written, `audit.rs` ends the version's quarantine.
     pub(in crate::daemon) fn roll_back(
         &mut self,
         name: PluginName,
@@ -54,7 +54,7 @@ impl Plugins {
             let done = put_back(versions, (folder, home), (name.clone(), hash), others).await;
             let done =
                 done.map(|()| Response::Deployed { name: name.into(), hash: format!("{hash:#}") });
-            // From here on, other orders about this plugin are allowed again.
+            // From here on, the daemon accepts other orders about this plugin again.
             drop(under_way);
             let _ = reply.send(done.map_err(|why| Failure::new(Code::Internal, why)));
         });
@@ -70,8 +70,8 @@ impl Plugins {
         let refused = |message: String| {
             Failure::new(Code::Refused, format!("{name} stays as it is: {message}"))
         };
-        // The store is checked before the name, because a name may have only stored versions and no
-        // plugin.
+        // The store is checked before the name, because stored versions may exist under a name that
+        // no plugin has.
         self.store.is_known()?;
         if let Some(why) = self.store.doubt(name) {
             return Err(refused(why));
@@ -82,12 +82,12 @@ impl Plugins {
         self.takes_files()?;
         let versions = self.store.versions.clone();
         let versions = versions
-            .ok_or_else(|| refused("no versions are kept: there is no state folder".into()))?;
+            .ok_or_else(|| refused("no versions are kept: there is no state directory".into()))?;
         self.supervisor.admits_name(name).map_err(|refusal| refused(refusal.to_string()))?;
         let kept = self.store.of(name).iter();
         let kept: Vec<_> = kept.map(|hash| Candidate(self.version(name, *hash, true))).collect();
         let found = choose(name, &kept, to, even_bad).map_err(refused)?;
-        let hash = ModuleHash::from_hex(&found.hash).expect("it was made of one");
+        let hash = ModuleHash::from_hex(&found.hash).expect("the hash is hexadecimal");
         Ok((versions, hash, in_place_of(name, &kept, found)))
     }
 }
@@ -103,7 +103,7 @@ async fn put_back(
     let stays = |error| format!("{name} stays as it is: version {hash}: {error}");
     let (of, shown) = (name.clone(), folder.display().to_string());
     let module = in_time(&STATE, move || versions.read(&of, hash)).await.map_err(|error| {
-        stays(format!("it cannot be read from where it is kept: {error}; {others}"))
+        stays(format!("it cannot be read from the state directory: {error}; {others}"))
     })?;
     match put((folder, home), name.clone(), module).await {
         Ended::Done => Ok(()),

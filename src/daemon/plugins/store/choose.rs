@@ -20,8 +20,8 @@ use crate::daemon::plugins::version::short;
 pub(super) struct Candidate(pub(super) VersionView);
 
 impl Candidate {
-    /// Returns the beginning of the version's hash, as the log shows it and an operator can type
-    /// it.
+    /// Returns the beginning of the version's hash, in the length that the log shows and an
+    /// operator can type.
     fn short(&self) -> &str {
         short(&self.0.hash)
     }
@@ -60,7 +60,7 @@ pub(super) fn choose<'k>(
 ) -> Result<&'k VersionView, String> {
     if kept.is_empty() {
         let message =
-            "no version of it is kept; a version is kept once it has survived its probation";
+            "no version of it is kept; the daemon keeps a version that has passed its probation";
         return Err(message.into());
     }
     let list = || kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -75,10 +75,11 @@ pub(super) fn choose<'k>(
     let mut meant = kept.iter().filter(|one| one.0.hash.starts_with(to));
     match (meant.next(), meant.next()) {
         (Some(one), None) if one.is_bad() && !even_bad => Err(format!(
-            "version {one}; `camshaft rollback {name} --to {} --even-bad` uses it nevertheless{}",
+            "version {one}; `camshaft rollback {name} --to {} --even-bad` uses this version \
+             nevertheless{}",
             one.short(),
             match best(kept.iter().filter(|one| !one.0.in_file)) {
-                Some(good) => format!(", and `--to {}` takes the newest good one", good.short()),
+                Some(good) => format!(", and `--to {}` uses the newest good version", good.short()),
                 None => String::new(),
             }
         )),
@@ -98,25 +99,25 @@ fn best<'k>(candidates: impl Iterator<Item = &'k Candidate> + Clone) -> Option<&
         .or_else(|| first(|one| !one.is_bad()))
 }
 
-/// Returns the advice for the case that the chosen version is damaged.
+/// Returns the advice for a chosen version that is damaged.
 pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) -> String {
     let others = kept.iter().filter(|one| !one.0.in_file && one.0.hash != chosen.hash);
     match best(others) {
         Some(other) => {
-            format!("`camshaft rollback {name} --to {}` takes the next one", other.short())
+            format!("`camshaft rollback {name} --to {}` uses the next version", other.short())
         }
-        None => "`camshaft deploy FILE` brings another".into(),
+        None => "`camshaft deploy FILE` deploys another version".into(),
     }
 }
 
-/// Returns the advice for the case that no version is chosen without a hash.
+/// Returns the advice for an order without a hash if no version can be chosen.
 fn way_out(name: &str, kept: &[Candidate]) -> String {
     match kept.iter().find(|one| !one.0.in_file || one.0.quarantined) {
         Some(one) if one.is_bad() => {
             let short = one.short();
-            format!("; `camshaft rollback {name} --to {short} --even-bad` takes a bad one")
+            format!("; `camshaft rollback {name} --to {short} --even-bad` uses a bad version")
         }
-        _ => "; `camshaft deploy FILE` brings another".into(),
+        _ => "; `camshaft deploy FILE` deploys another version".into(),
     }
 }
 
@@ -171,14 +172,15 @@ mod tests {
         check(&all(["runs file", "", ""], [Good, Doubtful, Bad]), "", false, Ok('b'));
         let c = "cccccccccccccccc (it runs, it is in the file)";
         let bad = all(["runs file", "", ""], [Good, Bad, Bad]);
-        let b = "rollback tank --to bbbbbbbbbbbbbbbb --even-bad` takes a bad one";
+        let b = "rollback tank --to bbbbbbbbbbbbbbbb --even-bad` uses a bad version";
         let none: &[&str] = &["no other good version is kept", c, "(bad: it trapped)", b];
         check(&bad, "", false, Err(none));
         check(&bad, "", true, Err(none));
         let named: &[&str] = &["version bbbbbbbbbbbbbbbb (bad: it trapped)", "--even-bad"];
         check(&bad, "b", false, Err(named));
         check(&bad, "b", true, Ok('b'));
-        let better: &[&str] = &["--even-bad", "`--to aaaaaaaaaaaaaaaa` takes the newest good one"];
+        let better: &[&str] =
+            &["--even-bad", "`--to aaaaaaaaaaaaaaaa` uses the newest good version"];
         check(&all(["runs file", "", ""], [Good, Bad, Good]), "b", false, Err(better));
         check(&bad[..1], "", false, Err(&["no other good version", c, "camshaft deploy FILE"]));
         check(&[], "", false, Err(&["no version of it is kept"]));
@@ -198,7 +200,7 @@ mod tests {
             let said = in_place_of("tank", &all, &all[1].0);
             assert!(said.contains(expected), "{said}");
         };
-        check([Good, Good, Good], "rollback tank --to aaaaaaaaaaaaaaaa` takes the next one");
+        check([Good, Good, Good], "rollback tank --to aaaaaaaaaaaaaaaa` uses the next version");
         check([Good, Good, Doubtful], "--to aaaaaaaaaaaaaaaa`");
         check([Good, Good, Bad], "`camshaft deploy FILE`");
     }

@@ -1,9 +1,9 @@
 //! The list of a plugin's versions for the operator: the stored versions, and the versions that
 //! have only a record.
 //!
-//! `version.rs` records whether each version is good, and `store.rs` knows which versions are on the
-//! disk. This file combines the records and the list of stored versions, and changes nothing. The
-//! rollback to one of the versions is in `back.rs`.
+//! `version.rs` records whether each version is good, and `store.rs` has the list of versions on
+//! the disk. This file combines the records with this list, and changes nothing. The rollback to
+//! one of the versions is in `back.rs`.
 
 use super::super::Plugins;
 use crate::clock::{Clock, MonotonicClock};
@@ -13,8 +13,8 @@ use crate::supervisor::State;
 
 impl Plugins {
     /// Returns the versions of a plugin: first the stored versions, newest first, then the versions
-    /// that have only a record. The function fails if the disk has not listed the stored versions
-    /// yet, or if no version is known under the name.
+    /// that have only a record. The function fails if the stored versions are not listed yet or
+    /// cannot be read, or if there is neither a plugin nor a version of this name.
     pub(in crate::daemon) fn versions(&self, name: &str) -> Result<Vec<VersionView>, Failure> {
         let view = self.supervisor.plugin(name);
         self.store.is_known()?;
@@ -55,8 +55,8 @@ impl Plugins {
             ran_s: version.map_or(0, |version| version.ran(MonotonicClock.now()).as_secs()),
             ended: end.filter(|_| !runs).and_then(|end| some(&end.at)),
             end: end.filter(|_| !runs).map(|end| end.why.clone()),
-            // Without a record, a stored version counts as good, because it has passed its
-            // probation. A version that is not stored counts as unproven.
+            // Without a record, a stored version is treated as good, because it has passed its
+            // probation. A version that is not stored is treated as unproven.
             soundness: match kept {
                 true => self.record.versions.soundness(name, hash),
                 false => version.map_or(Soundness::Unproven, |version| version.soundness()),

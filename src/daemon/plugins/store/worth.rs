@@ -17,10 +17,10 @@ pub(super) type Worth = HashMap<String, HashMap<ModuleHash, Soundness>>;
 
 /// Returns the quality of all stored versions, for plugins that exist or may exist.
 ///
-/// A plugin may exist although the supervisor does not know it, because its file may be in the
+/// A plugin may exist although the supervisor has no entry for it, because its file may be in the
 /// folder but not read yet. If `files` is `None`, any file may be in the folder. If the folder has
 /// more files than the daemon reads, the daemon may have skipped the file of a plugin that ran
-/// before the start. So a plugin that ran before the start counts as existing.
+/// before the start. For this reason, each plugin that ran before the start is included.
 pub(super) fn worth(
     store: &Store,
     supervisor: &Supervisor,
@@ -67,7 +67,7 @@ mod tests {
             let worth = worth(&store, &supervisor, files, &Default::default());
             names.map(|name| worth.contains_key(name))
         };
-        assert_eq!(found(None), [true; 3], "nobody has looked yet");
+        assert_eq!(found(None), [true; 3], "the folder is not read yet");
         assert_eq!(found(Some(&files)), [true, true, false]);
     }
 

@@ -24,12 +24,12 @@ use crate::state::Folder;
 pub(super) const FILE: &str = "versions.json";
 
 /// The size limit of the file, in bytes. The limit is twice the size of all records: the largest
-/// number of versions of all plugins, with 500 bytes for each version. A longer file was not
-/// written by a daemon.
+/// number of versions of all plugins, with 500 bytes for each version. The daemon never writes a
+/// longer file.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
-/// The interval of writes without a change. A power cut can lose at most this much of the counted
-/// running time. 24 writes a day do not wear out a memory card.
+/// The interval of writes without a change. After a power cut, at most the running time of this
+/// interval is lost. 24 writes a day do not wear out a memory card.
 pub(super) const SAVE_EVERY: Duration = Duration::from_secs(3600);
 
 /// The pause after a failed write, before the next attempt. The pause is shorter than the normal
@@ -40,7 +40,7 @@ pub(super) const SAVE_AGAIN: Duration = Duration::from_secs(60);
 /// counted running time would be lost.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Reads the file in this folder. Returns the folder too, if the daemon may write the file again. A
+/// Reads the file in this folder. Also returns the folder if the daemon may write the file again. A
 /// damaged file is renamed and not deleted, because it may be the only record of a bad version. If
 /// the file cannot be renamed or its disk does not answer, the file remains unchanged.
 pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
@@ -57,25 +57,25 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     let aside = path.with_added_extension("damaged");
     let (from, to) = (path.clone(), aside.clone());
     let moved = match patience::is_late(&error) {
-        true => Err(patience::late("it may be whole")),
+        true => Err(patience::late("the file may be complete")),
         false => patience::wait(PATIENCE, move || fs::rename(from, to)),
     };
     let (folder, rest) = match moved {
-        Ok(()) => (Some(folder), format!("it lies in {} now", aside.display())),
-        Err(why) => (None, format!("it stays as it is, and nothing is written there ({why})")),
+        Ok(()) => (Some(folder), format!("the file is now {}", aside.display())),
+        Err(why) => (None, format!("the file is not changed or written again ({why})")),
     };
     tracing::warn!(
         %file,
         %error,
-        "{file} cannot be read ({error}); the versions are taken from the history, as far as it \
-         goes back; {rest}"
+        "{file} cannot be read ({error}); the record of versions is computed from the history, \
+         which may lack old events; {rest}"
     );
     (Sum::default(), folder)
 }
 
 impl Versions {
-    /// Checks whether a write waits too long for the disk, and logs the begin and the end of this
-    /// problem.
+    /// Checks whether a write waits too long for the disk, and logs the beginning and the end of
+    /// this problem.
     fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
         let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
         let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
@@ -90,12 +90,12 @@ impl Versions {
         }
     }
 
-    /// Returns the reason why the record would be lost at the end of the daemon; `None` if it would
-    /// not be lost.
+    /// Returns the reason why the record would be lost at the end of the daemon; `None` if the
+    /// record would not be lost.
     pub(in super::super) fn trouble(&self) -> Option<String> {
         if let Some(left) = &self.left {
             let left = left.display();
-            return Some(format!("{left} could not be read at the start, and is left as it is"));
+            return Some(format!("{left} could not be read at the start, and is not changed"));
         }
         let file = self.folder.as_ref()?.path().join(FILE);
         match (self.is_stalled, self.has_failed.load(Ordering::Relaxed)) {
@@ -106,16 +106,15 @@ impl Versions {
     }
 
     /// Writes the record on a thread, if it has changed or the interval is over. `seq` is the
-    /// newest receipt of a journal that the next start can read. If there is no such journal, the
-    /// number in the file does not change.
+    /// newest receipt of a journal that the next start can read. If there is no such journal, `seq`
+    /// is `None`, and the number in the file does not change.
     pub(in super::super) fn save(&mut self, seq: Option<u64>, now: Duration) {
         let (at, changes) = self.written;
         let every = match self.has_failed.load(Ordering::Relaxed) {
             true => SAVE_AGAIN,
             false => SAVE_EVERY,
         };
-        // A write is due after a change, and after the interval, which also stores the running
-        // times.
+        // A write is necessary after a change. A write after the interval stores the running times.
         let is_due = self.changes != changes || now.saturating_sub(at) >= every;
         let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
         self.watch_the_disk(is_writing, now);
@@ -135,7 +134,7 @@ impl Versions {
         let sum = Sum { seq, plugins, leaving, ran };
         let has_failed = Arc::clone(&self.has_failed);
         tokio::task::spawn_blocking(move || {
-            let text = serde_json::to_vec(&sum).expect("its keys are text");
+            let text = serde_json::to_vec(&sum).expect("all keys of the record are strings");
             let written = folder.replace(FILE, &text);
             let had_failed = has_failed.swap(written.is_err(), Ordering::Relaxed);
             if let Err(error) = written
@@ -144,8 +143,8 @@ impl Versions {
                 tracing::warn!(
                     %error,
                     "the record of versions cannot be written ({error}); it is lost when \
-                     the daemon ends, unless the history on the disk has it; it is tried again \
-                     every {}",
+                     the daemon ends, unless the history on the disk has it; the daemon tries \
+                     again every {}",
                     humantime::format_duration(SAVE_AGAIN)
                 );
             }
@@ -164,7 +163,7 @@ impl Versions {
         };
         if timeout(LAST_WRITE, work).await.is_err() {
             tracing::warn!(
-                "the record of versions is not written: the disk has not taken it for \
+                "the record of versions is not written: the disk has not answered for \
                  {LAST_WRITE:?}"
             );
         }

@@ -1,8 +1,8 @@
 //! The record of one version of one plugin: plain data, and the functions that change them.
 //!
 //! `version.rs` decides which receipt changes which data; `version/disk.rs` writes the record to
-//! the disk. The record does not show whether the version is stored on the disk; `store.rs` knows
-//! this.
+//! the disk. `store.rs` decides and knows whether the version is stored on the disk; this record
+//! does not show it.
 
 use std::time::Duration;
 
@@ -32,17 +32,17 @@ pub(in super::super) struct Version {
     pub(super) is_proven: bool,
     /// The outputs that the version owned after its probation, in any of its instances.
     pub(super) outputs: Vec<String>,
-    /// The outputs that an earlier good version owned and this version does not own, as text;
-    /// `None` if there are none.
+    /// A text about the outputs that an earlier good version owned and this version does not own;
+    /// `None` if there are no such outputs.
     doubt: Option<String>,
     /// Reason why the version is bad; `None` if the version is not bad.
     pub(super) bad: Option<String>,
     /// Reason why the version is in quarantine; `None` if it is not in quarantine.
     pub(in super::super) quarantine: Option<String>,
-    /// Whether the operator has released the version. If the version then passes its probation, it
-    /// is good again.
+    /// Whether the operator has released the version. If a released version passes its probation,
+    /// the version is good again.
     pub(super) is_forgiven: bool,
-    /// The start of the present time in the scan, on the monotonic clock; `None` while the version
+    /// The time when the version entered the scan, on the monotonic clock; `None` while the version
     /// is not in the scan.
     #[serde(skip)]
     began: Option<Duration>,
@@ -118,11 +118,12 @@ impl Version {
         self.end.get_or_insert_with(|| End { at: at.to_owned(), why: why() });
     }
 
-    /// Records that the version has passed its probation and owns `outputs`. `lost` are outputs
-    /// that only an earlier good version owned. Returns whether the record has changed.
+    /// Records that the version has passed its probation and owns `outputs`. `lost` are the outputs
+    /// that an earlier good version owned and that no plugin owns now. Returns whether the record
+    /// has changed.
     pub(super) fn prove(&mut self, outputs: Vec<String>, lost: &[String], now: Duration) -> bool {
         let before = self.clone();
-        // Two kinds of traps do not count: traps before the first passed probation, and traps
+        // Two kinds of traps have no effect: traps before the first passed probation, and traps
         // before a release by the operator.
         if !self.is_proven || self.is_forgiven {
             self.bad = None;
@@ -149,15 +150,15 @@ impl Version {
     }
 }
 
-/// Returns the outputs that the version does not write any more, as text: the first output, and the
-/// number of the others.
+/// Returns a text about the outputs that the version does not write any more: the first output, and
+/// the number of the others.
 fn lost_words(lost: &[String]) -> Option<String> {
     match lost {
         [] => None,
-        [one] => Some(format!("it does not write {one}, which a good version before it did")),
+        [one] => Some(format!("it does not write {one}, but an earlier good version did")),
         [first, rest @ ..] => {
             let others = counted(rest.len(), "other");
-            let text = "which a good version before it did";
+            let text = "but an earlier good version did";
             Some(format!("it does not write {first} and {others}, {text}"))
         }
     }

@@ -34,7 +34,7 @@ fn a_pulse_is_shown_until_a_whole_cycle_has_seen_it() {
     fn check(edge: Edge, rest: bool) {
         let mut line = input(Mode::Latched, edge);
         let seen = |line: &mut Line, beats| line.sense(rest, beats)[0] != u8::from(rest);
-        assert!(!seen(&mut line, 7), "nothing has happened yet");
+        assert!(!seen(&mut line, 7), "no edge has occurred yet");
         // The whole pulse occurs between two reads of the level.
         line.edge(&event(1));
         assert!(seen(&mut line, 7));
@@ -42,8 +42,8 @@ fn a_pulse_is_shown_until_a_whole_cycle_has_seen_it() {
         // publication.
         line.published(8);
         assert!(seen(&mut line, 8));
-        assert!(seen(&mut line, 9), "this beat is of a cycle that may have read before");
-        assert!(!seen(&mut line, 10), "this one is of a cycle that has read after");
+        assert!(seen(&mut line, 9), "the cycle of this beat may have read earlier");
+        assert!(!seen(&mut line, 10), "the cycle of this beat has read the pulse");
         line.published(10);
         // A second pulse arrives while the first pulse is shown. The count of two beats starts
         // again.
@@ -128,7 +128,7 @@ fn only_a_level_gives_up_edges_and_wants_them_again() {
     let at = LineAddress { debounce: Some(Duration::from_millis(1)), ..at_17() };
     let mut level = plan(Direction::In, PointKind::Bool, at).unwrap();
     assert!(level.give_up_edges());
-    assert!(!level.give_up_edges(), "they are given up already");
+    assert!(!level.give_up_edges(), "edge detection is off already");
     assert_eq!(level.config().edge_detection, None);
     assert_eq!(level.needs_edges(), Some("debounce"));
     level.want_edges();
@@ -185,7 +185,7 @@ fn mistakes_name_the_key() {
     check(In, PointKind::Bool, debounce(1_000_001), ".debounce: 1.000001s; from 1us to 1s");
     let edge = ".edge: a level; this key with mode latched or counter";
     check(In, PointKind::Bool, mode(Mode::Level, Some(Edge::Rising)), edge);
-    let edge = ".edge: both; rising for pulses, or falling for dips";
+    let edge = ".edge: both; rising for pulses to true, or falling for pulses to false";
     check(In, PointKind::Bool, mode(Mode::Latched, Some(Edge::Both)), edge);
 }
 
@@ -198,5 +198,5 @@ fn two_points_have_two_lines() {
     let at = [("a".to_owned(), at_17()), ("b".to_owned(), at_17())].into();
     let config = Config { period: Duration::from_millis(1), at };
     let error = Board::plan(&config, &points, 0).unwrap_err().to_string();
-    assert_eq!(error, "point[b].at: the line of a; a line for each point");
+    assert_eq!(error, "point[b].at: the line of a; a different line for each point");
 }

@@ -1,8 +1,8 @@
 //! The checks of the configuration of a bus as a whole: its line, its units, its groups and its
 //! heartbeat.
 //!
-//! `plan.rs` calls these checks before it plans the points. Each limit in this file has its reason
-//! in its comment. `place.rs` and `plan.rs` check the points.
+//! `plan.rs` calls these checks before it plans the points. The comment at each limit states the
+//! reason for its value. `place.rs` and `plan.rs` check the points.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -27,17 +27,18 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::f
 const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 
 /// The range of the time between two probes. With a shorter time, the probes would disturb the
-/// other units. With a longer time, a unit that is back would be found too late.
+/// other units. With a longer time, the driver would notice the return of a unit too late.
 const PROBE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// The range of line speeds in bits per second, from the slowest modems to the fastest adapters.
 const BAUD: RangeInclusive<u32> = 300..=4_000_000;
 
-/// The maximum number of retries. With more retries, one silent unit would block the bus for the
-/// other units for longer than three additional timeouts.
+/// The maximum number of retries. With 3 retries, a request to a silent unit already blocks the bus
+/// for three additional timeouts.
 const MAX_RETRIES: u8 = 3;
 
-/// The maximum number of groups. 247 units with four tables each need 988 groups at most.
+/// The maximum number of groups. 247 units with one group for each of their four tables need 988
+/// groups.
 const MAX_GROUPS: usize = 1000;
 
 /// Checks that the time of a key is in its range. The error names the key and the range.
@@ -69,7 +70,7 @@ pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Res
     })
 }
 
-/// Returns the line that the configuration describes, after a check of its settings.
+/// Checks the settings of the line in the configuration, and returns the line.
 pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     let target: Target = config.connect.parse().map_err(|wanted: &str| {
         OpenError::new("connect", format!("{:?}", config.connect), wanted)

@@ -1,5 +1,5 @@
-//! The health of a unit: whether the unit counts as present. An absent unit gets only a few probes,
-//! so that the other units lose almost no bus time.
+//! The health of a unit: whether the driver treats the unit as present. An absent unit gets only a
+//! few probes, so that the other units lose almost no bus time.
 //!
 //! ```text
 //!               all reads made              no reply `offline_after` times
@@ -16,8 +16,8 @@ use std::time::Duration;
 
 /// The minimum time between two probes of an absent unit, as a multiple of the cost of one probe.
 /// The cost is the time that a probe without a reply occupies the bus. A random factor shortens the
-/// time between two probes by up to a fifth. Even then the probes of one unit take at most 1/20 of
-/// the bus time.
+/// time between two probes by up to a fifth. Even with the shortest time, the probes of one unit
+/// take at most 1/20 of the bus time.
 const SHARE: u32 = 24;
 
 /// The health of a unit.
@@ -84,10 +84,10 @@ impl Breaker {
         }
     }
 
-    /// Records that the unit has not answered, or that its answer made no sense. Returns whether
-    /// this event has put the unit offline. `jitter` is a random number from 0 to 1, which varies
-    /// the time of the next probe. Without it, units that failed at the same time would always be
-    /// probed at the same time.
+    /// Records that the unit has not answered, or that its answer was invalid. Returns whether this
+    /// event has put the unit offline. `jitter` is a random number from 0 to 1, which varies the
+    /// time of the next probe. Without this variation, units that failed at the same time would
+    /// always be probed at the same time.
     pub(super) fn silent(&mut self, now: Duration, jitter: f64) -> bool {
         let was_offline = self.is_offline();
         if let Health::Returning { silences } | Health::Online { silences } = &mut self.health {
@@ -101,8 +101,8 @@ impl Breaker {
         !was_offline
     }
 
-    /// Records that all reads of the unit were made after its return. The unit goes online only if
-    /// its last request was answered.
+    /// Records that the driver has made all reads of the unit since the unit came back. The unit
+    /// goes online only if its last request was answered.
     pub(super) fn all_read(&mut self) {
         if let Health::Returning { silences: 0 } = self.health {
             self.health = Health::Online { silences: 0 };
@@ -168,9 +168,9 @@ mod tests {
     fn a_probe_takes_no_more_than_its_share() {
         fn check(probe: Duration, cost: Duration, jitter: f64, expected: Duration) {
             let mut breaker = Breaker::new(1, probe, cost);
-            assert!(breaker.silent(S, jitter), "it is lost");
+            assert!(breaker.silent(S, jitter), "the unit goes offline now");
             assert_eq!(breaker.health(), Health::Offline { probe_at: S + expected });
-            assert!(!breaker.silent(2 * S, jitter), "it was lost already");
+            assert!(!breaker.silent(2 * S, jitter), "the unit was offline before");
         }
         check(10 * S, S / 4, 0.5, 10 * S);
         check(10 * S, S / 4, 0.0, 8 * S);

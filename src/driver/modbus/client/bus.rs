@@ -22,9 +22,9 @@ use crate::driver::{Fault, Part};
 use crate::logged::OnChange;
 use crate::process::image::{Freshness, PointId};
 
-/// The first and the longest pause between two attempts to connect. A device that has just started
-/// needs about half a second. If a device is off for the whole night, the driver tries to connect
-/// only every 30 s.
+/// The first and the longest pause between two attempts to connect. A device that starts needs
+/// about half a second until it accepts a connection. If a device is off for the whole night, the
+/// driver tries to connect only every 30 s.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -60,8 +60,8 @@ pub(super) struct Client {
     /// The last logged reason why there was no connection. `None` after the first reply over a new
     /// connection.
     pub(super) trouble_logged: OnChange<Option<String>>,
-    /// The planned load of the serial line, where 1 means all of its time. `None` if the speed of
-    /// the line is not known.
+    /// The planned load of the serial line. 1 means that the line is always busy. `None` if the
+    /// speed of the line is not known.
     pub(super) planned_load: Option<f64>,
 }
 
@@ -77,8 +77,9 @@ pub(super) struct Beat {
     pub(super) due: Duration,
     /// The value that was sent last, which is the current value of the heartbeat.
     pub(super) on: bool,
-    /// The number of times that the scan had written its outputs when the heartbeat was sent last.
-    /// If this number has not changed, the scan has made no cycle since then.
+    /// The value of [`Side::beats`] at the last heartbeat: how many times the scan had written its
+    /// outputs. If this number has not changed, the scan has made no cycle since the last
+    /// heartbeat.
     pub(super) seen: u64,
     /// Reason why the last write of the heartbeat failed. `None` if the write succeeded.
     pub(super) trouble: OnChange<Option<String>>,
@@ -122,8 +123,9 @@ impl Client {
     }
 
     /// Makes all reads of a unit due immediately. The writes of the unit follow after these reads.
-    /// If a read has missing replies, it becomes due 1 ms later for each of them. Therefore the
-    /// other reads come first and do not wait for the timeout of this read again.
+    /// If the last replies to a read were missing, the read becomes due 1 ms later for each missing
+    /// reply. Therefore the driver makes the other reads first, and they do not wait for the
+    /// timeout of this read.
     pub(super) fn start_over(&mut self, unit: usize, now: Duration) {
         for read in self.reads.iter_mut().filter(|read| read.unit == unit) {
             let last = Duration::from_millis(read.silences.into());

@@ -3,7 +3,7 @@
 //!
 //! The counters start at 0 when the device is opened, and they never decrease. If a counter is too
 //! large for the type of a point, the point shows the greatest value of its type. This file makes
-//! no decisions; `breaker.rs` decides whether a unit counts as present.
+//! no decisions; `breaker.rs` decides whether the driver treats a unit as present.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub enum Diagnostic {
     Requests,
     /// The number of requests without a reply.
     Timeouts,
-    /// The number of replies with a wrong checksum, plus the number of replies that made no sense.
+    /// The number of replies with a wrong checksum, plus the number of invalid replies.
     Crc,
     /// The number of replies that were exceptions.
     Exceptions,
@@ -90,7 +90,7 @@ impl Counters {
             doubtful: 0,
             missed: 0,
             exceptions: BTreeMap::new(),
-            round_trips: round_trips.expect("the bounds are constants that go together"),
+            round_trips: round_trips.expect("the bounds of the histogram are valid constants"),
             busy: Duration::ZERO,
             since: Duration::ZERO,
             load_percent: 0.0,
@@ -116,13 +116,13 @@ impl Counters {
         }
     }
 
-    /// Counts periods in which a read was not made. Either other units occupied the bus, or the
-    /// unit did not answer.
+    /// Counts periods in which the driver did not make a read, because other units occupied the bus
+    /// or the unit did not answer.
     pub(super) fn miss(&mut self, periods: u32) {
         self.missed += u64::from(periods);
     }
 
-    /// Computes the unit's share of the bus again if the current window is over.
+    /// Computes the unit's share of the bus time when the current window has ended.
     pub(super) fn measure(&mut self, now: Duration) {
         let window = now.saturating_sub(self.since);
         if window >= WINDOW {

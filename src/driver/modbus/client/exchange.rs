@@ -4,13 +4,13 @@
 //!   perform --> read, write, beat, probe --> ask --> Session::transact
 //!                                             |--> on_answer, on_silence: the health of the unit
 //!                                             |--> on_connection: is the connection dead?
-//!                                             +--> repeats the request if no clear reply came
+//!                                             +--> missing or damaged reply: a repetition
 //! ```
-//! An exception is a reply too: it shows that the unit is present. The exceptions of a gateway that
-//! does not reach the unit are different: they count as a missing reply. Several consecutive
-//! missing replies put the unit offline, and they can also show that the connection is dead.
-//! `refusal.rs` has the meaning of each exception, `schedule.rs` decides when a job is due, and
-//! `serve.rs` is the loop that calls `perform`.
+//! An exception is a reply too: it shows that the unit is present. An exception of a gateway that
+//! does not reach the unit is different: the driver treats this exception as a missing reply.
+//! Several consecutive missing replies put the unit offline, and they can also show that the
+//! connection is dead. `refusal.rs` has the meaning of each exception, `schedule.rs` decides when a
+//! job is due, and `serve.rs` is the loop that calls `perform`.
 
 use std::time::{Duration, Instant};
 
@@ -87,8 +87,8 @@ impl Client {
         Cycles { one, every }.ahead(due, period, time)
     }
 
-    /// Writes an output, and reads it back if that is configured. Records whether the unit has
-    /// confirmed the value.
+    /// Writes an output, and reads the output back if the key `readback` is true. Records whether
+    /// the unit has confirmed the value.
     async fn write(&mut self, n: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let write = &self.writes[n];
         let (unit, id) = (write.unit, write.id);
@@ -96,7 +96,7 @@ impl Client {
         let (request, check) = (write.request(wanted), write.read_request());
         if !session.side.has(id, wanted) {
             // The unit may have the new value as soon as the first byte is sent. Therefore the
-            // output counts as unconfirmed before the request is sent.
+            // driver marks the output as unconfirmed before it sends the request.
             session.side.doubt(id);
             session.side.publish();
         }
@@ -134,8 +134,8 @@ impl Client {
         Ok(())
     }
 
-    /// Toggles the heartbeat if the scan has made a cycle since the last heartbeat and does not
-    /// stand.
+    /// Toggles the heartbeat if the scan has made a cycle since the last heartbeat and is not
+    /// stalled.
     async fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Over> {
         let now = self.now();
         let Some(beat) = &mut self.beat else { return Ok(()) };
@@ -156,9 +156,9 @@ impl Client {
         Ok(())
     }
 
-    /// Asks a unit whether it is present. Any reply of the unit counts. The probe uses the read of
-    /// this unit with the fewest consecutive missing replies. In this way the probes use all reads
-    /// in turn, because the unit may never answer some of its reads.
+    /// Asks a unit whether it is present. Any reply of the unit shows that it is present. The probe
+    /// uses the read of this unit with the fewest consecutive missing replies. Therefore the probes
+    /// use all reads in turn, even if the unit never answers some of these reads.
     async fn probe(&mut self, unit: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let ours = self.reads.iter().enumerate().filter(|(_, read)| read.unit == unit);
         let n = ours.min_by_key(|(_, read)| read.silences).map(|(n, _)| n);
@@ -173,8 +173,9 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a request to a unit, and repeats the request up to `retries` times if no clear reply
-    /// comes. Updates the health of the unit and the state of the connection after each attempt.
+    /// Sends a request to a unit, and repeats the request up to `retries` times if the reply is
+    /// missing or damaged. Updates the health of the unit and the state of the connection after
+    /// each attempt.
     async fn ask(
         &mut self,
         unit: usize,
@@ -213,8 +214,8 @@ impl Client {
         }
     }
 
-    /// Updates what is known about the connection after a request. The error means that the
-    /// connection must be closed.
+    /// Updates the state of the connection after a request. The error means that the connection
+    /// must be closed.
     fn on_connection(
         &mut self,
         unit: usize,
@@ -287,7 +288,7 @@ impl Client {
         self.show(side);
     }
 
-    /// Puts a unit online if all its reads were made after the unit came back.
+    /// Puts a unit online if the driver has made all reads of the unit since the unit came back.
     fn settle(&mut self, unit: usize, side: &mut Side) {
         let all_made = self.reads.iter().filter(|read| read.unit == unit).all(|read| read.is_made);
         let breaker = &mut self.units[unit].breaker;
@@ -336,8 +337,8 @@ fn why(outcome: &ExchangeResult) -> String {
     outcome.error().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Whether the outcome counts as a missing reply. It counts if no reply came, if the reply made no
-/// sense, or if a gateway does not reach the unit.
+/// Whether the driver treats the outcome as a missing reply. This is the case if no reply came, if
+/// the reply was invalid, or if a gateway does not reach the unit.
 fn is_silence(outcome: &ExchangeResult) -> bool {
     match outcome.error() {
         None | Some(WireError::Doubtful) => false,

@@ -143,8 +143,8 @@ impl Serial {
 pub struct Line {
     /// The address of the bus.
     pub target: Target,
-    /// The settings of the serial line. For a line behind a TCP server, they are present only if
-    /// the configuration has the speed. `None` for Modbus TCP.
+    /// The settings of the serial line. `None` for Modbus TCP, and for a line behind a TCP server
+    /// whose speed is not in the configuration.
     pub serial: Option<Serial>,
     /// The configured silence between two frames. `None` means the default.
     pub gap: Option<Duration>,
@@ -176,7 +176,8 @@ impl Line {
     /// Returns the time for which a request and its reply are on the line. The time that the unit
     /// needs to answer is not included.
     pub fn time(&self, request: &UnitRequest) -> Duration {
-        // The frame of the reply has three more bytes: the unit, and the checksum of two bytes.
+        // The frame has three bytes that `reply_len` does not include: the unit, and the checksum
+        // of two bytes.
         let sent = request.rtu().map_or(0, |frame| frame.len());
         self.serial.map_or(Duration::ZERO, |serial| serial.time(sent + request.reply_len() + 3))
     }

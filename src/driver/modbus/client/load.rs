@@ -1,10 +1,10 @@
 //! The load of a serial line: the share of its time that a configuration needs.
 //!
-//! The load counts the time that is certain: request, reply, the gap after each frame, and the
-//! turnaround of the unit. The load does not count the time that units need to answer, because this
-//! time is not known in advance. The rest of the line's time must be enough for these answer times,
-//! for retries, and for outputs that change. `plan.rs` refuses a configuration with a higher load
-//! than [`MOST`].
+//! The load includes the times that are known in advance: request, reply, the gap after each frame,
+//! and the turnaround of the unit. The load does not include the time that units need to answer,
+//! because this time is not known in advance. The rest of the line's time must be enough for these
+//! answer times, for retries, and for outputs that change. `plan.rs` refuses a configuration with a
+//! higher load than [`MOST`].
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::driver::modbus::wire::request::UnitRequest;
 /// late.
 pub(super) const MOST: f64 = 0.8;
 
-/// Returns the planned load of the line, where 1 means all of its time. Returns `None` if the speed
-/// of the line is not known.
+/// Returns the planned load of the line. 1 means that the line is always busy. Returns `None` if
+/// the speed of the line is not known.
 pub(super) fn load(client: &Client) -> Option<f64> {
     client.line.serial?;
     let pause = |unit: usize| client.units[unit].turnaround;

@@ -2,8 +2,9 @@
 //! may still come. The list shows whether the next reply can be trusted.
 //!
 //! On a serial line, two replies to reads of the same length look the same. Over TCP, some gateways
-//! and servers put the number of the newest request on every reply of their unit. A late reply
-//! could therefore be taken for the reply to a newer request. The client prevents this confusion:
+//! and servers put the transaction number of the newest request on every reply of their unit. A
+//! late reply could therefore be taken for the reply to a newer request. The client prevents this
+//! confusion:
 //!
 //! ```text
 //!   read A, no reply in time   A's reply is now outstanding
@@ -11,12 +12,12 @@
 //!   wait                       one more reply may come, so no read like B is sent
 //!   read B again               its reply is trusted
 //! ```
-//! 1. A request without a reply in time is put into the list.
+//! 1. If no reply to a request comes in time, the client puts the request into the list.
 //! 2. **If the next reply of that unit could be the late reply, the client throws this reply
 //!    away.**
-//! 3. After that, one more reply may come. Until the time for this reply is over, the client sends
-//!    that unit no request to which this reply would fit. Requests to the other units are sent as
-//!    usual.
+//! 3. After that, one more reply may come. As long as this reply may come, the client sends that
+//!    unit no request to which this reply would fit. The client sends requests to the other units
+//!    as usual.
 //! 4. If the client repeats exactly the request that had no reply, it accepts the next reply. One
 //!    more reply may then come, so step 3 follows here too.
 //!
@@ -39,8 +40,9 @@ struct OutstandingReply {
     /// The transaction number of the request.
     tid: u16,
     request: UnitRequest,
-    /// The time after which the reply counts as lost. After this time, the entry is removed as soon
-    /// as the unit answers a request that cannot be confused with this request.
+    /// The time after which the reply no longer comes. After this time, the list drops the entry at
+    /// the next answer of the unit. If `is_open` is false, this must be the answer to a request
+    /// that cannot be confused with `request`.
     until: Instant,
     /// Whether a reply has come that may have been this outstanding reply. One more reply may then
     /// come.
@@ -89,8 +91,8 @@ impl OutstandingReplies {
         is_doubtful
     }
 
-    /// Returns the time until which a late reply may come that could be taken for the reply to
-    /// `request`. Returns `None` if `request` does not have to wait.
+    /// Returns the time until which `request` must wait, because a late reply may come that could
+    /// be taken for its reply. Returns `None` if `request` does not have to wait.
     pub(super) fn busy_until(&self, request: &UnitRequest) -> Option<Instant> {
         let is_like = |reply: &&OutstandingReply| {
             reply.request == *request || request.is_mistakable_for(&reply.request, true)
@@ -159,8 +161,8 @@ mod tests {
         let asked = |outstanding: &mut OutstandingReplies, request: &UnitRequest, at: u32| {
             outstanding.settle(request, false, start + S * at, start + S * (at + 3))
         };
-        assert_eq!(outstanding.busy_until(&read(1, 10)), None, "it may be tried");
-        assert!(!asked(&mut outstanding, &read(2, 10), 1), "another unit owes nothing");
+        assert_eq!(outstanding.busy_until(&read(1, 10)), None, "the request need not wait");
+        assert!(!asked(&mut outstanding, &read(2, 10), 1), "no reply of unit 2 is outstanding");
         assert!(asked(&mut outstanding, &read(1, 10), 1));
         for (request, busy) in [(read(1, 0), true), (read(1, 10), true), (read(2, 0), false)] {
             assert_eq!(
@@ -175,7 +177,7 @@ mod tests {
             None,
             "another function"
         );
-        assert!(!asked(&mut outstanding, &read(1, 10), 4), "both have had their time");
+        assert!(!asked(&mut outstanding, &read(1, 10), 4), "the time for both replies has passed");
         assert!(outstanding.0.is_empty());
     }
 

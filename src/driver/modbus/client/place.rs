@@ -1,11 +1,11 @@
-//! The place of a point on a unit: the key `at`, checked and turned into a table, an address and a
-//! layout.
+//! The place of a point on a unit: the table, the address and the layout that the key `at`
+//! describes.
 //!
 //! The key `address` counts from 0, as the protocol does. The key `ref` is for the numbers in
-//! device manuals: the first digit is the table, and the other digits count from 1. Example: `ref =
-//! "40001"` is address 0 of the holding registers. A point with both keys is refused, because the
-//! two keys could differ by one. A read of the wrong address returns a value that looks valid.
-//! `wire/register.rs` describes the layout of a value in registers.
+//! device manuals: the first digit is the table, and the other digits are an address that counts
+//! from 1. Example: `ref = "40001"` is address 0 of the holding registers. A point with both keys
+//! is refused, because the two keys could differ by one. A read of the wrong address returns a
+//! value that looks valid. `wire/register.rs` describes the layout of a value in registers.
 
 use super::DataAddress;
 use crate::driver::modbus::wire::register::{Layout, Misfit};
@@ -99,7 +99,7 @@ impl Use {
         let odd = said.into_iter().find(|(key, is_said)| *is_said && !self.keys().contains(key));
         let Some((key, _)) = odd else { return Ok(()) };
         let found = format!("this key for {}", self.word());
-        Err(Misfit { key, found, wanted: self.keys().join(", ") })
+        Err(Misfit { key, found, wanted: format!("one of the keys {}", self.keys().join(", ")) })
     }
 }
 
@@ -108,7 +108,8 @@ impl DataPlace {
     /// names. `None` means that the default table is used.
     ///
     /// # Errors
-    /// When `at` has no address, has two addresses, or has an address that cannot exist.
+    /// When `at` has no address, has two addresses, has an address that cannot exist, or has keys
+    /// that do not fit the table or the type.
     pub(super) fn new(
         at: &DataAddress,
         table: Option<Table>,
@@ -129,12 +130,12 @@ impl DataPlace {
             (Some(address), None) => (table.unwrap_or(usual), address),
             (None, Some(text)) => {
                 let Some((of_ref, address)) = reference(text) else {
-                    let wanted = "5 or 6 digits such as \"40001\", the first being 0, 1, 3 or 4";
+                    let wanted = "5 or 6 digits such as \"40001\"; the first digit is 0, 1, 3 or 4";
                     return misfit("ref", format!("{text:?}"), wanted);
                 };
                 if let Some(table) = table.filter(|table| *table != of_ref) {
                     let found = format!("{text:?}, which is in table {}", of_ref.word());
-                    return misfit("ref", found, &format!("one in table {}", table.word()));
+                    return misfit("ref", found, &format!("a `ref` in table {}", table.word()));
                 }
                 (of_ref, address)
             }
@@ -156,7 +157,8 @@ impl DataPlace {
             return misfit("table", found, "a table of registers");
         }
         if at.bit.is_some() {
-            return misfit("bit", format!("a bit in table {}", table.word()), "a register");
+            let found = format!("this key in table {}", table.word());
+            return misfit("bit", found, "this key in a table of registers only");
         }
         Ok(Self { table, address, layout: None })
     }

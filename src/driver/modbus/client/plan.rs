@@ -1,9 +1,9 @@
 //! The plan of a bus: checks the configuration and makes a [`Client`] from it.
 //!
-//! All checks of the configuration are made here, without access to any device. The command
-//! `camshaft check` makes the same plan and then stops. After the plan, the code no longer checks
-//! whether a unit exists or an address fits. `bounds.rs` checks the bus as a whole, and `place.rs`
-//! checks the key `at` of one point.
+//! The function `Client::plan` makes all checks of the configuration, without access to any device.
+//! The command `camshaft check` makes the same plan and then stops. After the plan, the code no
+//! longer checks whether a unit exists or an address fits. `bounds.rs` checks the bus as a whole,
+//! and `place.rs` checks the key `at` of one point.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -175,7 +175,7 @@ impl Client {
                         &write.name,
                         "address",
                         found,
-                        "a place with one writer",
+                        "an address that nothing else writes",
                     ));
                 }
             }
@@ -225,7 +225,7 @@ fn write(
     let place = DataPlace::new(at, at.table, point.kind)?;
     if !matches!(place.table, Table::Coil | Table::Holding) {
         let found = format!("table {}", place.table.word());
-        return misfit("table", found, "\"coil\" or \"holding\": others cannot be written");
+        return misfit("table", found, "\"coil\" or \"holding\": other tables cannot be written");
     }
     if place.layout.is_some_and(|layout| layout.is_part_of_register()) {
         let key = if at.bit.is_some() { "bit" } else { "byte" };

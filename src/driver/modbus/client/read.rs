@@ -1,9 +1,10 @@
 //! The reads of a bus. A read is one request that is repeated with a period, together with the
 //! points in its reply.
 //!
-//! The scan sees new values of all points of one read together. A read includes addresses between
-//! the points only if the key `merge_gap` allows that, because many devices refuse a read that
-//! includes addresses that do not exist. `schedule.rs` decides when a read is made.
+//! The scan gets the new values of all points of one read in the same cycle. A read includes
+//! addresses between the points only if the key `merge_gap` allows that, because many devices
+//! refuse a read that includes addresses that do not exist. `schedule.rs` decides when the driver
+//! makes a read.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub(super) struct Read {
     pub(super) period: Duration,
     /// The time when the read is due next.
     pub(super) due: Duration,
-    /// Whether the read was made after the unit came back.
+    /// Whether the driver has made this read since the unit came back.
     pub(super) is_made: bool,
     /// The longest time that the read has recently taken. The driver begins the read earlier by
     /// this time.

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-/// The pause after an exception that says that the request is wrong for this unit. The pause is
+/// The pause after an exception that reports that the request is wrong for this unit. The pause is
 /// long, because the request fails until the configuration is changed.
 pub(super) const CONFIG_AGAIN: Duration = Duration::from_secs(60);
 
-/// The pause after an exception that says that the unit is busy.
+/// The pause after an exception that reports that the unit is busy.
 pub(super) const BUSY_AGAIN: Duration = Duration::from_millis(100);
 
 /// The pause before the same value of an output is written again, if the unit has failed or a
@@ -19,7 +19,7 @@ pub(super) const BUSY_AGAIN: Duration = Duration::from_millis(100);
 pub(super) const DEVICE_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pause after a request without a reply, as a multiple of the time that this request has
-/// taken. The rest of the bus is served during the pause.
+/// taken. During the pause, the driver does other jobs on the bus.
 pub(super) const SILENT_AGAIN: u32 = 4;
 
 /// The meaning of an exception.
@@ -30,7 +30,7 @@ pub(super) enum Refusal {
     Config,
     /// The unit reports that it has failed.
     Device,
-    /// The unit reports that it is busy at present.
+    /// The unit reports that it is busy.
     Busy,
     /// The gateway reports that it does not reach the unit.
     Absent,

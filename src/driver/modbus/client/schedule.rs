@@ -62,7 +62,8 @@ impl Schedule {
     }
 
     /// Chooses the next job. `writes` lists the outputs and the heartbeat; `reads` lists the reads
-    /// and the probes. The lists also have the jobs that are due later, and each job at most once.
+    /// and the probes. The lists also contain the jobs that become due later. Each job is in the
+    /// lists at most once.
     pub(super) fn next(
         &mut self,
         now: Duration,
@@ -91,8 +92,8 @@ impl Schedule {
 }
 
 /// Returns the next time of a job that was due at `due`, and the number of periods that were
-/// missed. The next time is in the same rhythm as `due`. The job is not repeated for the missed
-/// periods.
+/// missed. The next time is a whole number of periods after `due`. The job is not repeated for the
+/// missed periods.
 pub(super) fn again(due: Duration, period: Duration, now: Duration) -> (Duration, u32) {
     let late = now.saturating_sub(due);
     let missed = (late.as_nanos() / period.as_nanos().max(1)).min(u128::from(u32::MAX)) as u32;
@@ -115,16 +116,16 @@ pub(super) struct Cycles {
 }
 
 impl Cycles {
-    /// Returns the time to begin a read that takes `time`. Without the cycles, the read would begin
-    /// at `due` and then once in every `period`. A read that begins at the returned time ends just
-    /// before a cycle, so that programs get fresh values. If the period is not a multiple of the
-    /// cycle time, the function returns `due`.
+    /// Returns the time to begin a read that takes `time`. Without this function, the read would
+    /// begin at `due` and then once in every `period`. A read that begins at the returned time ends
+    /// just before a cycle, so that programs get fresh values. If the period is not a multiple of
+    /// the cycle time, the function returns `due`.
     pub(super) fn ahead(self, due: Duration, period: Duration, time: Duration) -> Duration {
         let every = self.every.as_nanos();
         if !period.as_nanos().is_multiple_of(every) {
             return due;
         }
-        // The time from the last cycle before the end of the read to the end of the read.
+        // `into` is the time from the last cycle before the end of the read to the end of the read.
         let end = due + time + HASTE;
         let into = (end.as_nanos() % every + every - self.one.as_nanos() % every) % every;
         let nanos = |nanos: u128| Duration::from_nanos(nanos as u64);

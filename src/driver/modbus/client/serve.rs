@@ -29,9 +29,9 @@ impl Serve for Client {
         loop {
             let mut session = Session { transport: self.connect(side).await, side };
             if let Some(until) = silent_at.filter(|_| self.line.is_rtu()) {
-                // The serial line is the same as before the new connection. A late reply on it does
-                // not show to which request it belongs. Therefore nothing is sent until no late
-                // reply can come.
+                // The new connection uses the same serial line as the old connection. A late reply
+                // on this line does not show which request it answers. Therefore the driver sends
+                // nothing until no late reply can come.
                 session.transport.quiet_until(until);
             }
             self.begin(session.side);
@@ -62,8 +62,8 @@ impl Client {
         }
     }
 
-    /// Waits before the next attempt to connect. The pause is doubled each time, up to a limit,
-    /// until a unit has answered.
+    /// Waits before the next attempt to connect. Each pause is twice as long as the previous pause,
+    /// up to a limit. After a unit has answered, the first pause is short again.
     async fn wait(&mut self) {
         let jitter = 0.8 + 0.4 * fastrand::f64();
         sleep(self.backoff.mul_f64(jitter)).await;

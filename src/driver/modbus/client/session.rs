@@ -3,8 +3,8 @@
 //!
 //! A job needs the transport and the link, so `exchange.rs` passes both together as one
 //! [`Session`]. If the connection ends, the job ends at once with [`Over`]. Every other result of a
-//! request is an [`ExchangeResult`], and `exchange.rs` decides what follows from it. `transport.rs`
-//! handles the bytes and the times.
+//! request is an [`ExchangeResult`], and `exchange.rs` decides what the driver then does.
+//! `transport.rs` handles the bytes and the times.
 
 use super::transport::Transport;
 use crate::driver::link::Side;
@@ -37,7 +37,7 @@ pub(super) struct Over(pub(super) String);
 /// The outcome of a request on a connection that has not ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ExchangeResult {
-    /// The unit has done what the request asked for.
+    /// The unit has sent a valid reply, which is not an exception.
     Reply(Reply),
     /// There is no valid reply, or the unit has refused the request.
     Failed(WireError),

@@ -1,8 +1,8 @@
 //! The count of consecutive requests without a reply, which shows when a connection is dead.
 //!
-//! One request without a reply says something about its unit only. Several such requests in a row
-//! say something about the connection. `exchange.rs` decides what the driver then does.
-//! `breaker.rs` decides whether a unit counts as present.
+//! One request without a reply can mean that its unit does not work. Several requests in a row
+//! without a reply can mean that the connection is dead. `exchange.rs` decides what the driver then
+//! does. `breaker.rs` decides whether the driver treats a unit as present.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ impl Silence {
     }
 
     /// Whether the connection, and not a unit, must be the cause of the silence. `others` is the
-    /// number of units that count as present and were not asked after the last reply.
+    /// number of units that the driver treats as present and has not asked since the last reply.
     pub(super) fn is_of_connection(&self, others: usize) -> bool {
         self.requests >= DEAF && (others == 0 || self.units.len() >= DEAF_UNITS)
     }

@@ -43,8 +43,8 @@ fn place(config: &Config, device: usize, point: &Point, at: &DataAddress) -> Opt
     let last = if end - first > 1 { format!(" to {}", end - 1) } else { String::new() };
     let table = table.word();
     Some(Location {
-        // A status word may be read both as a whole and bit by bit, on purpose. Therefore a bit and
-        // its whole register have different texts here, so that they do not collide.
+        // A status word may be read both as a whole and bit by bit, on purpose. Therefore the texts
+        // of a bit and of its whole register are different here, so that the two do not collide.
         within: format!("{device}/{unit}/{table}/{of}{}", word(point.direction)),
         cells: first..end,
         words: format!("{of}{table} {first}{last} of unit {unit}"),
@@ -57,8 +57,8 @@ pub(super) fn unused(config: &Config) -> Vec<String> {
     let idle = config.group.iter().filter(|group| !reads(&group.name));
     let groups = idle.map(|group| format!("group[{}]", group.name));
     let is_asked = |unit: &str| {
-        // An unused group has its own entry in the result. Its unit therefore counts as asked and
-        // gets no second entry.
+        // An unused group has its own entry in the result, so the unit of this group gets no second
+        // entry.
         config.group.iter().any(|group| group.unit == unit)
             || config.at.values().any(|at| at.unit.as_deref() == Some(unit))
             || config.heartbeat.as_ref().is_some_and(|beat| beat.unit == unit)

@@ -94,8 +94,8 @@ impl Transport {
         self.outstanding.is_waited_for()
     }
 
-    /// Returns how long a late reply may still come that could be taken for the reply to this
-    /// request. The caller should not send the request during this time.
+    /// Returns how long the caller should wait before it sends this request. During this time, a
+    /// late reply may come that could be taken for the reply to the request.
     pub fn busy_for(&self, request: &UnitRequest) -> Duration {
         let busy_until = self.outstanding.busy_until(request);
         busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
@@ -126,16 +126,17 @@ impl Transport {
         sleep_until(until).await;
     }
 
-    /// Sends a request and waits for its reply, at most as long as a unit may take. Before it
-    /// sends, it waits until the gap is over and no late reply can be taken for the reply. If the
-    /// caller drops the future before its end, the caller must drop the transport too.
+    /// Sends a request and waits for its reply, at most as long as a unit may take. Before the
+    /// function sends the request, it waits until the gap has passed and no late reply can be taken
+    /// for the reply to this request. If the caller drops the future before its end, the caller
+    /// must drop the transport too.
     ///
     /// # Errors
     /// When no valid reply to this request comes, or when the unit refuses the request. After
     /// [`WireError::Closed`] the transport cannot be used any more.
     pub async fn transact(&mut self, request: &UnitRequest) -> Result<Reply, WireError> {
         self.quiet_until(Instant::now() + self.busy_for(request));
-        // A sleep of tokio can take up to 1 ms even if its time is already over. Therefore the code
+        // A sleep of tokio can take up to 1 ms even if its end is in the past. Therefore the code
         // sleeps only until a time in the future.
         if self.quiet_until > Instant::now() {
             sleep_until(self.quiet_until).await;
@@ -197,7 +198,7 @@ impl Transport {
             let (unit, bytes) = (frame[6], &frame[HEADER..]);
             let reply = match unit == request.unit {
                 true => request.reply(bytes),
-                false => Err(WireError::Garbage("another unit")),
+                false => Err(WireError::Garbage("a wrong unit address")),
             };
             // A gateway may have put the transaction number of this request on a late reply to
             // another request.
@@ -219,7 +220,9 @@ impl Transport {
                 // After a wrong header, the start of the next frame is not known, so the connection
                 // must end.
                 if (p, q) != (0, 0) || !(3..=MAX_FRAME - 6).contains(&length) {
-                    return Err(WireError::Closed("bytes that are no Modbus TCP frame".into()));
+                    return Err(WireError::Closed(
+                        "the other side has sent bytes that are no Modbus TCP frame".into(),
+                    ));
                 }
                 if self.received.len() >= 6 + length {
                     return Ok(self.received.drain(..6 + length).collect());
@@ -257,7 +260,7 @@ impl Transport {
             let length = match *frame.as_slice() {
                 [] | [_] => 5,
                 [unit, ..] if unit != request.unit => {
-                    return Err(WireError::Garbage("another unit"));
+                    return Err(WireError::Garbage("a wrong unit address"));
                 }
                 [_, function, ..] if function == request.function() => 3 + request.reply_len(),
                 // The frame is an exception, or `UnitRequest::reply` refuses it later.
@@ -273,7 +276,7 @@ impl Transport {
             let silence = if frame.is_empty() {
                 WireError::Timeout
             } else {
-                WireError::Garbage("a frame that does not end")
+                WireError::Garbage("an incomplete frame")
             };
             came(read.map_err(|_| silence)?)?;
         }
@@ -299,11 +302,11 @@ impl Transport {
     async fn drain(&mut self, until: Instant) -> Result<(), WireError> {
         let mut noise = 0;
         let mut bytes = [0; 256];
-        // Bytes that have already arrived are read even if `until` is over.
+        // Bytes that have already arrived are read even if `until` is in the past.
         while let Ok(read) = timeout_at(until, self.stream.read(&mut bytes)).await {
             noise += came(read)?;
             if noise > MAX_NOISE {
-                return Err(WireError::Closed("a sender on the line never stops".into()));
+                return Err(WireError::Closed("a device on the line does not stop sending".into()));
             }
         }
         Ok(())

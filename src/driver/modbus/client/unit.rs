@@ -1,4 +1,4 @@
-//! One unit of a bus: its settings, its health, and what the client knows about it.
+//! One unit of a bus: its settings, its health, and the facts that the client knows about the unit.
 //!
 //! This file has the data that belongs to the unit as a whole and not to one of its points.
 //! `breaker.rs` decides how the health changes, and `diagnostic.rs` counts requests and failures.

@@ -1,10 +1,11 @@
-//! The outputs on the units: when each output is written, and which value the unit is known to
-//! have.
+//! The outputs on the units: when the driver writes each output, and which value the unit has
+//! confirmed.
 //!
-//! An output is written once each time its unit appears or comes back. After that, it is written as
-//! the configuration says: on a change, or with a period. The driver never writes an output before
-//! the scan has set its value. A write sets an absolute value, so the driver may repeat the write.
-//! `serve.rs` finds out which output is due, and `exchange.rs` writes it.
+//! The driver writes an output once each time its unit appears or comes back. After that, the
+//! driver writes the output as configured: on a change of its value, or with a period. The driver
+//! never writes an output before the scan has set its value. A write sets an absolute value, so the
+//! driver may repeat the write. `serve.rs` finds out which output is due, and `exchange.rs` writes
+//! it.
 
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The rule that decides when an output is written after its first write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// Whether the output is written when its value changes. If not, the output is written only at
-    /// `refresh`.
+    /// Whether the output is written when its value changes. If not, the output is written at
+    /// `refresh`, and at once when its value changes to the safe value.
     pub(super) on_change: bool,
     /// The time after which the output is written again although its value has not changed.
     pub(super) refresh: Option<Duration>,
@@ -52,11 +53,11 @@ pub(super) struct Write {
     /// The output is not written before this time, because `min_interval` must pass after a write.
     /// The safe value does not wait for this time.
     pub(super) spaced_until: Duration,
-    /// The configured safe value of the output. `None` if the output is configured to hold its last
-    /// value.
+    /// The configured safe value of the output. `None` if the safe setting of the output is `hold`.
     pub(super) safe: Option<Raw>,
-    /// A value whose write has failed, and the time until which this value is not tried again.
-    /// Another value may be tried sooner, because that value may be the safe value.
+    /// A value whose write has failed, and the time until which the driver does not write this
+    /// value again. The driver may write another value sooner, because the other value may be the
+    /// safe value.
     pub(super) refused: Option<(Raw, Duration)>,
     /// The number of writes per day above which the driver logs a warning. `None` for no warning.
     pub(super) warn_above: Option<u32>,
@@ -71,7 +72,7 @@ pub(super) struct Write {
 }
 
 impl Write {
-    /// Returns the time from which the output is to be written, if the scan wants this value.
+    /// Returns the time from which the output must be written if the scan wants the value `wanted`.
     /// Returns `None` if no write is needed.
     pub(super) fn due(&self, wanted: Raw) -> Option<Duration> {
         let Policy { on_change, refresh, .. } = self.policy;
@@ -190,7 +191,7 @@ mod tests {
         // The output was written with the value 1, and the unit confirmed this value after 100 ms.
         let check = |policy: Policy, same: Option<u32>, other: Option<u32>| {
             let mut write = write(policy);
-            assert_eq!(write.due(on(0)), Some(Duration::ZERO), "once in any case");
+            assert_eq!(write.due(on(0)), Some(Duration::ZERO), "the first write is due at once");
             write.tried(100 * MS, Some(on(1)));
             let due = |wanted| write.due(on(wanted));
             assert_eq!(
@@ -200,7 +201,7 @@ mod tests {
             );
             write.tried(100 * MS, None);
             let again = Some(100 * MS + policy.min_interval);
-            assert_eq!(write.due(on(1)), again, "it was not taken: {policy:?}");
+            assert_eq!(write.due(on(1)), again, "the unit has not confirmed the value: {policy:?}");
         };
         let on_change = Policy { on_change: true, refresh: None, min_interval: Duration::ZERO };
         check(on_change, None, Some(100));
@@ -238,7 +239,7 @@ mod tests {
         assert_eq!(write.due(on(0)), Some(100 * MS));
         assert_eq!(write.due(on(2)), Some(190 * MS));
         write.tried(110 * MS, Some(on(0)));
-        assert_eq!(write.due(on(0)), Some(200 * MS), "it is there");
+        assert_eq!(write.due(on(0)), Some(200 * MS), "the unit has the safe value");
         // The safe value also waits after a timeout, so that the driver does not ask a silent unit
         // all the time.
         write.tried(110 * MS, None);

@@ -40,9 +40,9 @@ pub struct CommandAddress {
     pub address: u16,
     /// The order of the bytes in the registers.
     pub order: Option<WordOrder>,
-    /// The half of a register that contains the point.
+    /// The half of its register that the point occupies.
     pub byte: Option<Byte>,
-    /// The bit of a register that contains the point.
+    /// The bit of its register that the point occupies.
     pub bit: Option<u8>,
     /// The smallest value that is accepted, after scale and offset.
     pub min: Option<Value>,
@@ -114,8 +114,8 @@ impl Command {
         let wrong =
             |key: &str, found: &str, wanted: &str| OpenError::at(&point.name, key, found, wanted);
         if point.direction == Direction::Out {
-            let wanted =
-                "direction = \"in\": clients write the point; list values that they read in `show`";
+            let wanted = "direction = \"in\", because clients write the point; \
+                          `show` lists the values that clients read";
             return Err(wrong("", "an output", wanted));
         }
         if !matches!(at.table, Table::Coil | Table::Holding) {
@@ -180,14 +180,15 @@ impl Command {
         Seen { raw: Some(raw), quality }
     }
 
-    /// Returns the answer to a client that reads a command that is no longer valid.
+    /// Returns the answer of the server if a client reads this command and the command is not
+    /// valid.
     pub(super) fn instead(&self) -> Instead {
         if self.has_companion { Instead::Keep } else { Instead::Exception }
     }
 }
 
-/// Converts the value to a double for comparisons. Above 2^53, a limit is only as exact as a
-/// double.
+/// Converts the value to a double for comparisons. A number above 2^53 is rounded, because a double
+/// cannot represent every such number.
 fn number(value: Value) -> f64 {
     match value {
         Value::Bool(on) => f64::from(u8::from(on)),
@@ -254,7 +255,7 @@ mod tests {
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();
         assert!(command.is_in_range(&[0xff, 3, 0, 0, 0, 0, 0, 0]), "1023");
         assert!(!command.is_in_range(&[0, 4, 0, 0, 0, 0, 0, 0]), "1024");
-        // Without a limit, every number is accepted that is finite after scale and offset.
+        // Without a limit, the command accepts every number that is finite after scale and offset.
         let point = Point { scale: 1e10, ..Point::new("c", Direction::In, PointKind::F64) };
         let at = CommandAddress { max: None, ..at };
         let (command, _) = Command::plan(PointId(0), &point, &at).unwrap();

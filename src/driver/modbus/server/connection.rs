@@ -5,9 +5,9 @@
 //!   client --> header and request --> Ask --> server.rs: answers --> header and answer --> client
 //! ```
 //! The server closes the connection if the client is silent, sends slowly or does not read for the
-//! time `idle`. This can happen in the middle of a request. The server also closes the connection
-//! if the client sends bytes that are not Modbus, because the start of the next frame is then not
-//! known. This file does not interpret requests; `offer.rs` does.
+//! time `idle`. The server may close the connection in the middle of a request. The server also
+//! closes the connection if the client sends bytes that are not Modbus, because the start of the
+//! next frame is then not known. This file does not interpret requests; `offer.rs` does.
 
 use std::io;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The number of requests that a client may send in one [`TURN`]. If a client sends them faster, it
-/// must wait until the turn ends. A client can therefore send 1000 requests per second, which is
-/// more than any SCADA system sends. With this limit, eight clients that flood the server cannot
-/// fill a CPU.
+/// The number of requests that a client may send in one [`TURN`]. If a client sends more requests,
+/// the client must wait until the turn ends. A client can therefore send 1000 requests per second,
+/// which is more than any SCADA system sends. With this limit, eight clients that flood the server
+/// cannot use a whole CPU.
 const TURN_REQUESTS: u32 = 64;
 /// The length of one turn, in which a client may send [`TURN_REQUESTS`] requests.
 const TURN: Duration = Duration::from_millis(64);
@@ -30,8 +30,8 @@ const TURN: Duration = Duration::from_millis(64);
 /// messaging on TCP/IP 1.0b, 3.1.3).
 const HEADER: usize = 7;
 
-/// The valid range of the length field in the header, in bytes. The length counts the byte of the
-/// unit, and 1 to 253 bytes from the function code on.
+/// The valid range of the length field in the header, in bytes. The length is the number of bytes
+/// that follow the field: one byte for the unit, and 1 to 253 bytes from the function code on.
 const LENGTH: std::ops::RangeInclusive<usize> = 2..=254;
 
 /// A request that waits for its answer.

@@ -6,7 +6,7 @@
 //!   slot                   item: f32     items: bit 0, bit 9  no slot: exception 2
 //! ```
 //! A value occupies one to four cells. A client must read or write all cells of a value in one
-//! request, because a part of a number is no number. Values that are smaller than a register may
+//! request, because a part of a number has no meaning. Values that are smaller than a register may
 //! share one register. A cell without an item does not exist: a read of this cell is an error and
 //! not 0. `offer.rs` puts the items into the map.
 
@@ -92,9 +92,9 @@ pub(super) struct Map<T> {
 /// Reason why an item cannot be added at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clash<T> {
-    /// The item does not fit before the end of the table.
+    /// The item would end after the last address of the table.
     Beyond,
-    /// The cells already contain another item, which is the value of this variant.
+    /// The cells already contain another item. The field of this variant is that item.
     With(T),
 }
 
@@ -141,8 +141,8 @@ impl<T: Item> Map<T> {
         }
     }
 
-    /// Returns the slots in the `count` cells from `start` on. The number beside each slot is the
-    /// offset of its first cell from `start`.
+    /// Returns the slots in the `count` cells from `start` on. The number before each slot is the
+    /// offset of the slot's first cell from `start`.
     ///
     /// # Errors
     /// When a cell belongs to no item, or when the range contains only a part of a value.

@@ -6,8 +6,8 @@
 //! ```
 //! This file uses no socket and reads no clock. The caller passes the bytes of a request, the time,
 //! and the controller's values at that time. The function `Offer::answer` returns the bytes of the
-//! answer. It passes the commands of the request to a function of the caller. `connection.rs` and
-//! `server.rs` decide which clients may send requests, and how often.
+//! answer. `Offer::answer` also passes the commands of the request to a function of the caller.
+//! `connection.rs` and `server.rs` decide which clients may send requests, and how often.
 
 use std::time::Duration;
 
@@ -129,8 +129,9 @@ impl Offer {
                 wrong(found, "an address at which the value ends at 65535 or before".into())
             }
             Clash::With(other) => {
-                let found = format!("{} {address}, where {} is", table.word(), self.name(other));
-                wrong(found, "an address that nothing else uses".into())
+                let found =
+                    format!("{} {address}, which {} occupies", table.word(), self.name(other));
+                wrong(found, "an address that no other value occupies".into())
             }
         })
     }
@@ -138,8 +139,8 @@ impl Offer {
     /// Returns the item in words, for error messages.
     fn name(&self, item: Item) -> String {
         match item {
-            Item::Shown(n) => format!("show[{n}], {},", self.shown[n].name),
-            Item::ShownQuality(n) => format!("the quality of show[{n}], {},", self.shown[n].name),
+            Item::Shown(n) => format!("show[{n}] ({})", self.shown[n].name),
+            Item::ShownQuality(n) => format!("the quality of show[{n}] ({})", self.shown[n].name),
             Item::Command(n) => format!("the command {}", self.commands[n].name()),
             Item::CommandQuality(n) => {
                 format!("the quality of the command {}", self.commands[n].name())
@@ -153,7 +154,7 @@ impl Offer {
         command.map(Command::freshness).unwrap_or_default()
     }
 
-    /// Returns the names in `show` that have no point and no variable at present.
+    /// Returns the names in `show` that have no point and no variable in `export`.
     pub(super) fn unknown<'s>(&'s self, export: &'s Export) -> impl Iterator<Item = &'s str> {
         let names = self.shown.iter().map(|shown| &*shown.name);
         names.filter(|name| export.find(name).is_none())
@@ -165,7 +166,7 @@ impl Offer {
     }
 
     /// Answers a request, which begins with its function code. If the request is a valid write,
-    /// passes all its commands to `take`. If not, passes no command.
+    /// passes all its commands to `take`. For any other request, passes no command.
     pub(super) fn answer(
         &mut self,
         pdu: &[u8],
@@ -205,7 +206,8 @@ impl Offer {
         Ok(cells)
     }
 
-    /// Returns the raw value of an item for a read in `table`, or the exception to answer.
+    /// Returns the raw value of an item for a read in `table`, or the exception that the server
+    /// must send.
     fn raw(
         &self,
         item: Item,

@@ -4,7 +4,7 @@
 //! The bytes in this file have no header. `connection.rs` handles the header, and `map.rs` handles
 //! the addresses. Camshaft has its own codec for the server, because the server's part of rmodbus
 //! 0.13 has three defects:
-//! - rmodbus does not check the byte count of a write, so a short frame makes it panic.
+//! - rmodbus does not check the byte count of a write, so a short frame makes rmodbus panic.
 //! - rmodbus refuses a write of 123 registers, which the protocol allows.
 //! - rmodbus accepts counts of 0.
 
@@ -21,9 +21,9 @@ pub(super) enum Exception {
     Address = 2,
     /// A count or value in the request is not allowed, or a command is out of its range.
     Value = 3,
-    /// The value is bad at present.
+    /// The value is not good, so the server sends no value.
     Failure = 4,
-    /// The server does not answer for the unit of the request.
+    /// The server does not answer requests to the unit address of this request.
     Unit = 0x0b,
 }
 
@@ -32,7 +32,7 @@ pub(super) enum Exception {
 pub(super) enum ServerRequest {
     /// Read `count` cells from the address `start` on.
     Read { table: Table, start: u16, count: u16 },
-    /// Write all these cells from the address `start` on, or none of them.
+    /// Write these cells from the address `start` on: all of them, or none.
     Write { table: Table, start: u16, cells: Vec<u16> },
 }
 
@@ -60,15 +60,14 @@ impl ServerRequest {
     }
 }
 
-/// Splits a request without its function code. Returns its first two numbers and the remaining
-/// bytes.
+/// Splits the bytes after the function code. Returns the first two numbers and the remaining bytes.
 fn numbers(rest: &[u8]) -> Result<([u16; 2], &[u8]), Exception> {
     let (numbers, rest) = rest.split_first_chunk::<4>().ok_or(Exception::Value)?;
     let [a, b, c, d] = *numbers;
     Ok(([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])], rest))
 }
 
-/// Returns the two numbers of a request that contains no other bytes.
+/// Returns the two numbers of a request that contains no other bytes after its function code.
 fn only_numbers(rest: &[u8]) -> Result<[u16; 2], Exception> {
     match numbers(rest)? {
         (numbers, []) => Ok(numbers),
@@ -76,7 +75,7 @@ fn only_numbers(rest: &[u8]) -> Result<[u16; 2], Exception> {
     }
 }
 
-/// Checks that one request may have this number of cells.
+/// Checks that the number of cells in a request is from 1 to `most`.
 fn limit(count: u16, most: u16) -> Result<(), Exception> {
     if (1..=most).contains(&count) { Ok(()) } else { Err(Exception::Value) }
 }
@@ -86,7 +85,7 @@ fn end(start: u16, count: u16) -> Result<(), Exception> {
     start.checked_add(count - 1).map(drop).ok_or(Exception::Address)
 }
 
-/// Parses a read, without its function code.
+/// Parses a read from the bytes after its function code.
 fn read(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     let [start, count] = only_numbers(rest)?;
     limit(count, table.most())?;
@@ -94,7 +93,7 @@ fn read(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     Ok(ServerRequest::Read { table, start, count })
 }
 
-/// Parses a write of one cell, without its function code.
+/// Parses a write of one cell from the bytes after its function code.
 fn write_one(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     let [start, cell] = only_numbers(rest)?;
     let cell = match (table.is_bits(), cell) {
@@ -105,7 +104,7 @@ fn write_one(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     Ok(ServerRequest::Write { table, start, cells: vec![cell] })
 }
 
-/// Parses a write of several cells, without its function code.
+/// Parses a write of several cells from the bytes after its function code.
 fn write(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     let ([start, count], rest) = numbers(rest)?;
     limit(count, table.most_written())?;
@@ -144,7 +143,8 @@ pub(super) fn cells_written(pdu: &[u8]) -> Vec<u8> {
     pdu[..5].to_vec()
 }
 
-/// Makes the answer to a refused request: the marked function code and the exception code.
+/// Makes the answer to a refused request: the function code with its highest bit set, and the
+/// exception code.
 pub(super) fn refused(pdu: &[u8], why: Exception) -> Vec<u8> {
     let function = pdu.first().copied().unwrap_or_default();
     vec![function | 0x80, why as u8]

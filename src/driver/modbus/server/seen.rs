@@ -1,16 +1,17 @@
 //! The state of a value at the moment of a request, and the answer that this state allows.
 //!
-//! A register cannot show that its number is bad, so the server must not send a bad number like a
-//! good number. The key `quality` adds a companion: a second register or bit that shows the quality
-//! of the value. Without a companion, the server does not send a number that is uncertain or bad.
-//! The table lists the answers; `on_bad` is a key of the configuration.
+//! A register cannot show that its number is bad, so the server must not send a bad number as if
+//! the number were good. The key `quality` adds a companion: a second register or bit that shows
+//! the quality of the value. Without a companion, the server does not send a number that is
+//! uncertain or bad. The table lists the answers. The key `on_bad` of the configuration has the
+//! answer for a bad value.
 //!
 //! | the value is | with a companion | without a companion |
 //! |---|---|---|
 //! | good | the value | the value |
-//! | uncertain | the value | the answer for a bad value |
-//! | bad | what `on_bad` names | what `on_bad` names |
-//! | bad, and never good before | exception 4, or a fixed value | what `on_bad` names |
+//! | uncertain | the value | the answer from `on_bad` |
+//! | bad | the answer from `on_bad` | the answer from `on_bad` |
+//! | bad, and never good before | exception 4, or a fixed value | the answer from `on_bad` |
 
 use super::request::Exception;
 use crate::driver::modbus::wire::table::Table;
@@ -37,12 +38,12 @@ pub(super) enum Instead {
 }
 
 impl Seen {
-    /// Makes the state of a value that is not known. The quality is the reason.
+    /// Makes the state of a value that is not known. `quality` shows the reason.
     pub(super) const fn nothing(quality: Quality) -> Self {
         Self { raw: None, quality }
     }
 
-    /// Returns the raw value that the server may answer, or the exception.
+    /// Returns the raw value that the server may send, or the exception that the server must send.
     pub(super) fn answer(self, instead: Instead, has_companion: bool) -> Result<Raw, Exception> {
         let is_shown = match self.quality.class() {
             Class::Good => true,

@@ -1,8 +1,8 @@
 //! The list `show`: which values of the controller clients can read, and in which form.
 //!
-//! The server searches each value by its name at each request. Values may therefore appear and
-//! disappear while the server runs: programs create variables, and a reload changes points. If a
-//! name has no value, the entry is bad, like an input that was never read. `seen.rs` decides the
+//! At each request, the server finds each requested value by its name. Values may therefore appear
+//! and disappear while the server runs: programs create variables, and a reload changes points. If
+//! a name has no value, the entry is bad, like an input that was never read. `seen.rs` decides the
 //! answer for a bad value.
 
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Point, PointKind, Points, Quality, Value};
 
 /// The age after which an export is outdated. An export is a copy of the controller's values, which
-/// the daemon renews up to fifty times a second. An older export shows that the scan stands, so
-/// none of its values is valid any more.
+/// the daemon renews up to fifty times a second. If the newest export is older, the scan no longer
+/// runs, and no value of the export is valid.
 const OUTDATED: Duration = Duration::from_secs(2);
 
 /// An entry of the list `show`.
@@ -37,9 +37,9 @@ pub struct Show {
     pub kind: Option<PointKind>,
     /// The order of the bytes in the registers.
     pub order: Option<WordOrder>,
-    /// The half of a register that contains the value.
+    /// The half of its register that the value occupies.
     pub byte: Option<Byte>,
-    /// The bit of a register that contains the value.
+    /// The bit of its register that the value occupies.
     pub bit: Option<u8>,
     /// The scale: the value is the number on the wire, multiplied by the scale, plus the offset.
     #[serde(default = "one")]
@@ -68,7 +68,8 @@ pub enum OnBad {
     Exception,
     /// The server answers with the last good value. The companion shows that this value is old.
     Keep,
-    /// The server answers with this value, which is given after scale and offset.
+    /// The server answers with this value. The configured number is the value after scale and
+    /// offset.
     #[serde(untagged)]
     Value(Value),
 }
@@ -101,9 +102,11 @@ pub(super) fn form(
     match needless.iter().find(|(_, is_there)| *is_there) {
         _ if kind != PointKind::Bool => {
             let found = format!("a {kind} in a table of bits");
-            Err(wrong("type", &found, "a bool there, or the table \"input\" or \"holding\""))
+            Err(wrong("type", &found, "type \"bool\", or the table \"input\" or \"holding\""))
         }
-        Some((key, _)) => Err(wrong(key, "a part of a bit", "no such key in a table of bits")),
+        Some((key, _)) => {
+            Err(wrong(key, "this key in a table of bits", "this key in registers only"))
+        }
         None => Ok(Form::Cell),
     }
 }
@@ -119,7 +122,7 @@ impl Shown {
         };
         let kind = match show.kind {
             None if show.table.is_bits() => PointKind::Bool,
-            None => return Err(wrong("type", "nothing", "its type in registers, such as \"f32\"")),
+            None => return Err(wrong("type", "nothing", "the type in registers, such as \"f32\"")),
             Some(kind) => kind,
         };
         let form = form(show.table, kind, (show.order, show.byte, show.bit), &wrong)?;
@@ -135,7 +138,8 @@ impl Shown {
             || is_scaled && kind == PointKind::Bool
         {
             let found = format!("{} and offset {} for a {kind}", show.scale, show.offset);
-            return Err(wrong("scale", &found, "finite numbers, a scale other than 0, no bool"));
+            let wanted = "finite numbers, a scale other than 0, and no scale for a bool";
+            return Err(wrong("scale", &found, wanted));
         }
         let plain = Point::new("", Direction::In, kind);
         let wire = Point { scale: show.scale, offset: show.offset, ..plain };
@@ -147,10 +151,9 @@ impl Shown {
                 return Err(wrong("on_bad", "\"keep\" without `quality`", wanted));
             }
             OnBad::Keep => Instead::Keep,
-            OnBad::Value(value) => Instead::Value(
-                raw_on_wire(&wire, value)
-                    .ok_or_else(|| wrong("on_bad", &value.to_string(), "a value of its type"))?,
-            ),
+            OnBad::Value(value) => Instead::Value(raw_on_wire(&wire, value).ok_or_else(|| {
+                wrong("on_bad", &value.to_string(), "a value of the configured type")
+            })?),
         };
         let has_companion = show.quality.is_some();
         Ok((Self { name: show.name.clone(), wire, instead, has_companion }, form))
@@ -175,8 +178,9 @@ impl Shown {
     }
 }
 
-/// Returns the raw form of the value on the wire. A process image cannot contain NaN. On the wire,
-/// a float may be NaN to show that the value is bad.
+/// Returns the raw form of the value on the wire. Returns `None` if the value does not fit its
+/// type. A process image cannot contain NaN. On the wire, a float may be NaN to show that the value
+/// is bad.
 fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw> {
     let mut raw = [0; 8];
     match (wire.kind, value) {

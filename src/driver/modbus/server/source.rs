@@ -1,9 +1,9 @@
 //! The client addresses that may connect: single addresses, and networks with a prefix length, such
 //! as `10.0.0.0/8`.
 //!
-//! The list protects against mistakes and against curious people. The list does not prove the
-//! identity of a client, because Modbus has no such proof. `server.rs` checks the address of each
-//! new client.
+//! The list `allow` protects against mistakes and against curious people. The list does not prove
+//! who a client is, because Modbus cannot prove this. `server.rs` checks the address of each new
+//! client.
 
 use std::net::IpAddr;
 
@@ -14,12 +14,12 @@ use serde::de::{Deserializer, Error};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
     network: IpAddr,
-    /// The number of leading bits that must be equal.
+    /// The number of leading bits that an address must have in common with `network`.
     prefix: u32,
 }
 
-/// Returns the bits of an address, beginning at the highest of 128 bits, and the number of its
-/// bits.
+/// Returns an address as a number of 128 bits, and the number of bits in the address. The first bit
+/// of the address is the highest bit of the returned number.
 fn bits(address: IpAddr) -> (u128, u32) {
     match address {
         IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
@@ -40,7 +40,8 @@ impl Source {
         (prefix <= most).then_some(Self { network, prefix })
     }
 
-    /// Returns the loopback addresses. Only programs on this computer can connect from them.
+    /// Returns the loopback addresses. Only processes on this computer can connect from these
+    /// addresses.
     pub(super) fn loopback() -> Vec<Self> {
         ["127.0.0.0/8", "::1"].into_iter().filter_map(Self::parse).collect()
     }

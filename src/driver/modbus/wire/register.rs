@@ -4,8 +4,9 @@
 //! A register has 16 bits, and its high byte is sent first (Modbus application protocol 1.1b3,
 //! 4.2). The protocol does not define values wider than 16 bits, so each device has its own byte
 //! order. Terms such as "big endian" and "swapped" have a different meaning in every tool.
-//! Therefore an [`WordOrder`] lists the bytes in the order in which they are sent on the wire. The
-//! letter A is the most significant byte of the value. Example: the u32 value 0x01020304.
+//! Therefore a [`WordOrder`] lists the bytes of the value in the order in which they are sent on
+//! the wire. The letter A is the most significant byte of the value. The table shows the u32 value
+//! 0x01020304 as an example.
 //!
 //! | order | first register | second register |
 //! |---|---|---|
@@ -28,7 +29,7 @@ pub const MAX_REGISTERS: usize = 4;
 /// significant byte of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "each is named by what it is")]
+#[expect(missing_docs, reason = "the letters of each name are the order of the bytes")]
 pub enum WordOrder {
     Ab,
     Ba,
@@ -70,8 +71,8 @@ impl WordOrder {
         }
     }
 
-    /// Returns the position in the value for each byte, in the order of the bytes on the wire.
-    /// Position 0 is the most significant byte of the value.
+    /// Returns the positions of the bytes in the value, in the order in which the bytes are sent on
+    /// the wire. Position 0 is the most significant byte of the value.
     fn places(self) -> impl Iterator<Item = usize> {
         self.word().bytes().map(|letter| usize::from(letter - b'A'))
     }
@@ -106,14 +107,15 @@ pub struct Layout {
     part: Part,
 }
 
-/// An error in the configuration: a key whose value cannot work.
+/// An error in the configuration: a key that is missing, is not allowed, or has a value that cannot
+/// work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
-    /// The key that is wrong.
+    /// The name of this key.
     pub key: &'static str,
-    /// The content of this key in the configuration, in words for an error message.
+    /// The value of the key in the configuration, in words for an error message.
     pub found: String,
-    /// The content that this key must have, in words for an error message.
+    /// The allowed values of the key, in words for an error message.
     pub wanted: String,
 }
 
@@ -122,8 +124,9 @@ pub struct Misfit {
 pub struct NotFinite;
 
 impl Layout {
-    /// Makes the layout of a value of type `kind` from the keys of the configuration. `order` is
-    /// for numbers of 16 bits and more. `byte` is for numbers of 8 bits. `bit` is for a bool.
+    /// Makes the layout of a value of type `kind` from the keys of the configuration. Only numbers
+    /// of 16 bits and more may have an `order`, only numbers of 8 bits a `byte`, and only a bool a
+    /// `bit`.
     ///
     /// # Errors
     /// When a key is missing or does not fit the type.
@@ -138,22 +141,22 @@ impl Layout {
         };
         let width = kind.size() as usize / 2;
         if let (Some(bit), true) = (bit, kind != PointKind::Bool) {
-            return misfit("bit", format!("{bit} for a {kind}"), "a bit for a bool only");
+            return misfit("bit", format!("{bit} for a {kind}"), "this key for a bool only");
         }
         if byte.is_some() && !matches!(kind, PointKind::U8 | PointKind::I8) {
-            return misfit("byte", format!("a half for a {kind}"), "a half for u8 and i8 only");
+            return misfit("byte", format!("this key for a {kind}"), "this key for u8 and i8 only");
         }
         if let (Some(order), true) = (order, width == 0) {
             let found = format!("{:?} for a {kind}", order.word());
-            return misfit("order", found, "an order for types of 16 bits and more");
+            return misfit("order", found, "this key for types of 16 bits and more only");
         }
         let part = match (kind, byte, bit) {
             (PointKind::Bool, _, Some(bit @ 0..=15)) => Part::Bit(bit),
             (PointKind::Bool, _, Some(bit)) => {
-                return misfit("bit", bit.to_string(), "from 0, the lowest, to 15");
+                return misfit("bit", bit.to_string(), "from 0 (the lowest bit) to 15");
             }
             (PointKind::Bool, _, None) => {
-                return misfit("bit", "nothing".into(), "the bit of the register, 0 to 15");
+                return misfit("bit", "nothing".into(), "the number of the bit, 0 to 15");
             }
             (_, Some(byte), _) => Part::Half(byte),
             (PointKind::U8 | PointKind::I8, None, _) => {
@@ -200,8 +203,8 @@ impl Layout {
     /// [`Layout::registers`].
     ///
     /// # Errors
-    /// When the value is a float that is not finite. A device sends such a float to report that it
-    /// has no measurement.
+    /// When the value is a float that is not finite. Some devices send such a float to report that
+    /// they have no measurement.
     pub fn read(&self, registers: &[u16]) -> Result<Raw, NotFinite> {
         let mut raw = [0; 8];
         match self.part {
@@ -256,8 +259,8 @@ mod tests {
         raw
     }
 
-    /// Reads the registers as a value, which must be equal to `value`. Then writes the value into
-    /// registers in which all bits are 1. The result must be equal to `written`.
+    /// Checks that the layout reads `value` from `registers`. Then checks that a write of `value`
+    /// into registers in which all bits are 1 results in `written`.
     fn check(layout: Result<Layout, Misfit>, registers: &[u16], value: &[u8], written: &[u16]) {
         let layout = layout.unwrap();
         assert_eq!(layout.registers(), registers.len(), "{layout:?}");
@@ -265,7 +268,10 @@ mod tests {
         let mut over = [0xffff; MAX_REGISTERS];
         layout.write(raw(value), &mut over);
         assert_eq!(over[..registers.len()], *written, "{layout:?} from {value:x?}");
-        assert!(over[registers.len()..].iter().all(|r| *r == 0xffff), "{layout:?} wrote beside");
+        assert!(
+            over[registers.len()..].iter().all(|r| *r == 0xffff),
+            "{layout:?} changed other registers"
+        );
     }
 
     fn whole(kind: PointKind, order: Option<WordOrder>) -> Result<Layout, Misfit> {
@@ -339,13 +345,13 @@ mod tests {
         check(
             whole(PointKind::U8, Some(WordOrder::Ab)),
             "order",
-            "an order for types of 16 bits and more",
+            "this key for types of 16 bits and more only",
         );
         check(whole(PointKind::U8, None), "byte", "\"hi\" or \"lo\"");
-        check(half(PointKind::U16), "byte", "a half for u8 and i8 only");
-        check(bit(PointKind::U16, 1), "bit", "a bit for a bool only");
-        check(bit(PointKind::Bool, 16), "bit", "from 0, the lowest, to 15");
-        check(whole(PointKind::Bool, None), "bit", "the bit of the register, 0 to 15");
+        check(half(PointKind::U16), "byte", "this key for u8 and i8 only");
+        check(bit(PointKind::U16, 1), "bit", "this key for a bool only");
+        check(bit(PointKind::Bool, 16), "bit", "from 0 (the lowest bit) to 15");
+        check(whole(PointKind::Bool, None), "bit", "the number of the bit, 0 to 15");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The bytes of one request to one unit, and the check of the reply.
 //!
 //! The crate `rmodbus` makes the bytes of requests. This file parses the replies itself, because
-//! the parser of `rmodbus` has three faults for a controller:
-//! - `rmodbus` treats every other function code as an exception.
+//! the parser of `rmodbus` has three defects that a controller must not have:
+//! - `rmodbus` treats every reply whose function code differs from the request as an exception.
 //! - `rmodbus` accepts a byte count that is too large.
 //! - `rmodbus` refuses a TCP frame of more than 255 bytes (124 registers and more).
 //!
-//! This file accepts only the exact reply to a request and refuses all other bytes. This file waits
-//! for nothing; `client/transport.rs` sends the requests and waits for the replies.
+//! The function [`UnitRequest::reply`] accepts only the exact reply to a request and refuses all
+//! other bytes. This file waits for nothing; `client/transport.rs` sends the requests and waits for
+//! the replies.
 
 use std::fmt;
 
@@ -19,7 +20,7 @@ use super::table::Table;
 /// The bit that marks a function code in a reply as an exception.
 const EXCEPTION: u8 = 0x80;
 
-/// The content of a request: what the unit has to do.
+/// The content of a request: the operation that the unit must perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// Read coils, discrete inputs or registers of one table.
@@ -57,7 +58,7 @@ pub enum Ask {
 pub struct UnitRequest {
     /// The unit's address on the bus.
     pub unit: u8,
-    /// The content of the request: what the unit has to do.
+    /// The content of the request: the operation that the unit must perform.
     pub ask: Ask,
 }
 
@@ -68,7 +69,8 @@ pub enum Reply {
     Registers(Vec<u16>),
     /// The states of the bits, exactly as many as the request asked for.
     Bits(Vec<bool>),
-    /// The unit has confirmed the write: its reply repeats the address, and the value or the count.
+    /// The unit has confirmed the write. The reply repeats the address and the value, or the
+    /// address and the number of values.
     Written,
 }
 
@@ -81,11 +83,12 @@ pub enum WireError {
     Exception(u8),
     /// The checksum of the reply is wrong.
     Crc,
-    /// The reply cannot belong to this request. The text names the fault of the reply.
+    /// The reply cannot belong to this request. The text is the reason.
     Garbage(&'static str),
     /// The reply may be the late reply to another request.
     Doubtful,
-    /// The driver has read an output back after a write, and the two values are different.
+    /// The driver has read an output back after a write, and the unit has not returned the written
+    /// value.
     Differs,
     /// The connection has ended, and the client must make a new connection. The text is the reason.
     Closed(String),
@@ -97,10 +100,10 @@ impl fmt::Display for WireError {
             Self::Timeout => f.write_str("no answer in time"),
             Self::Exception(code) => write!(f, "exception {code} ({})", exception(*code)),
             Self::Crc => f.write_str("an answer with a wrong checksum"),
-            Self::Garbage(what) => write!(f, "an answer that makes no sense: {what}"),
+            Self::Garbage(what) => write!(f, "an invalid answer: {what}"),
             Self::Doubtful => f.write_str("an answer that may belong to an earlier request"),
             Self::Differs => {
-                f.write_str("the value that is read back is not the one that was written")
+                f.write_str("the value that was read back differs from the written value")
             }
             Self::Closed(why) => write!(f, "the connection has ended: {why}"),
         }
@@ -197,7 +200,7 @@ impl UnitRequest {
     }
 
     /// Returns the length of the normal reply in bytes, from the function code on and without a
-    /// checksum. The length of an exception is not this length but always 2 bytes.
+    /// checksum. An exception always has 2 bytes.
     pub const fn reply_len(&self) -> usize {
         match &self.ask {
             Ask::Read { .. } => 2 + self.data_len(),
@@ -237,20 +240,22 @@ impl UnitRequest {
                 return Err(WireError::Exception(code));
             }
             [function, ..] if function != self.function() => {
-                return Err(WireError::Garbage("another function code"));
+                return Err(WireError::Garbage("a wrong function code"));
             }
             _ if bytes.len() != self.reply_len() => {
-                return Err(WireError::Garbage("another length"));
+                return Err(WireError::Garbage("a wrong length"));
             }
             _ => {}
         }
         let Ask::Read { table, count, .. } = &self.ask else {
             let echo = self.echo();
             let is_echo = bytes[1..] == echo;
-            return is_echo.then_some(Reply::Written).ok_or(WireError::Garbage("another echo"));
+            return is_echo
+                .then_some(Reply::Written)
+                .ok_or(WireError::Garbage("a wrong address or value"));
         };
         if usize::from(bytes[1]) != self.data_len() {
-            return Err(WireError::Garbage("another byte count"));
+            return Err(WireError::Garbage("a wrong byte count"));
         }
         let data = &bytes[2..];
         if table.is_bits() {
@@ -261,8 +266,8 @@ impl UnitRequest {
         Ok(Reply::Registers(registers.collect()))
     }
 
-    /// Returns the part of a write that the unit repeats in its reply: the address, and the value
-    /// or the count.
+    /// Returns the part of a write that the unit repeats in its reply: the address and the value,
+    /// or the address and the number of values.
     fn echo(&self) -> [u8; 4] {
         let (address, second) = match &self.ask {
             Ask::WriteCoil { address, on, single: true } => {
@@ -337,23 +342,23 @@ mod tests {
         let garbage = |what| Err(WireError::Garbage(what));
         let registers = |values: &[u16]| Ok(Reply::Registers(values.to_vec()));
         check(read(Table::Holding, 2), &[3, 4, 1, 2, 3, 4], registers(&[0x102, 0x304]));
-        check(read(Table::Holding, 2), &[3, 2, 1, 2, 3, 4], garbage("another byte count"));
-        check(read(Table::Holding, 2), &[3, 2, 1, 2], garbage("another length"));
-        check(read(Table::Holding, 2), &[4, 4, 1, 2, 3, 4], garbage("another function code"));
+        check(read(Table::Holding, 2), &[3, 2, 1, 2, 3, 4], garbage("a wrong byte count"));
+        check(read(Table::Holding, 2), &[3, 2, 1, 2], garbage("a wrong length"));
+        check(read(Table::Holding, 2), &[4, 4, 1, 2, 3, 4], garbage("a wrong function code"));
         check(read(Table::Holding, 2), &[0x83, 2], Err(WireError::Exception(2)));
-        check(read(Table::Holding, 2), &[0x84, 2], garbage("another function code"));
-        check(read(Table::Holding, 2), &[0x83, 2, 0], garbage("another function code"));
-        check(read(Table::Holding, 2), &[], garbage("another length"));
+        check(read(Table::Holding, 2), &[0x84, 2], garbage("a wrong function code"));
+        check(read(Table::Holding, 2), &[0x83, 2, 0], garbage("a wrong function code"));
+        check(read(Table::Holding, 2), &[], garbage("a wrong length"));
         let bits = [true, false, false, false, false, false, false, true, true];
         check(read(Table::Coil, 9), &[1, 2, 0x81, 0xff], Ok(Reply::Bits(bits.to_vec())));
-        check(read(Table::Discrete, 9), &[2, 1, 0x81], garbage("another length"));
+        check(read(Table::Discrete, 9), &[2, 1, 0x81], garbage("a wrong length"));
         check(coil(true, true), &[5, 0, 10, 0xff, 0], Ok(Reply::Written));
-        check(coil(true, true), &[5, 0, 10, 0, 0], garbage("another echo"));
+        check(coil(true, true), &[5, 0, 10, 0, 0], garbage("a wrong address or value"));
         check(coil(true, false), &[15, 0, 10, 0, 1], Ok(Reply::Written));
         check(write(&[7], true), &[6, 0, 10, 0, 7], Ok(Reply::Written));
-        check(write(&[7], true), &[6, 0, 11, 0, 7], garbage("another echo"));
+        check(write(&[7], true), &[6, 0, 11, 0, 7], garbage("a wrong address or value"));
         check(write(&[7, 8], false), &[16, 0, 10, 0, 2], Ok(Reply::Written));
-        check(write(&[7, 8], false), &[16, 0, 10, 0, 1], garbage("another echo"));
+        check(write(&[7, 8], false), &[16, 0, 10, 0, 1], garbage("a wrong address or value"));
         check(write(&[7, 8], false), &[0x90, 4], Err(WireError::Exception(4)));
     }
 

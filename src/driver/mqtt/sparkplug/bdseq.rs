@@ -1,10 +1,10 @@
 //! The bdSeq numbers of Sparkplug. The death and the births of one connection have the same number.
 //!
-//! A host may receive the death of an old connection after the birth of a newer one. From the
-//! number, the host sees that the newer connection is still alive. Therefore 256 connections of a
-//! node in a row have 256 different numbers. After a reload of the configuration, a new
-//! [`Node`](super::Node) connects while the broker may still know the old one. So the count belongs
-//! to the process and not to the `Node`.
+//! A host may receive the death of an old connection after the birth of a newer one. The number
+//! shows the host that this death does not belong to the newer connection. Therefore 256
+//! consecutive connections of a node have 256 different numbers. After a reload of the
+//! configuration, a new [`Node`](super::Node) connects while the broker may still know the old
+//! node. So the count belongs to the process and not to the `Node`.
 //!
 //! The count is not stored on the disk. The specification says that the first connection after a
 //! start has the number 0.
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 /// The maximum number of nodes in the map: four times the maximum number of devices. Only many
-/// reloads with new names can fill the map. In a full map, the first node by name is dropped, and
-/// its number starts at 0 again.
+/// reloads with new names can fill the map. If the map is full, the node with the first name in
+/// alphabetical order is removed from the map. The number of this node then starts at 0 again.
 const MAX_NODES: usize = 4 * crate::driver::MAX_DEVICES;
 
 /// The next number of each node of this process, by group and node name. Only the threads of MQTT

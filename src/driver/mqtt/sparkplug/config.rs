@@ -1,8 +1,8 @@
-//! The key `sparkplug`: the names of the edge node, from which its topics are made.
+//! The key `sparkplug`: the names of the edge node. These names are parts of its topics.
 //!
 //! `sparkplug.rs` sends the messages on these topics. The metrics are configured in the keys
-//! `publish` and `at`. This file also checks the names of metrics, because the specification uses
-//! some names for itself.
+//! `publish` and `at`. This file also checks the names of metrics, because the specification
+//! reserves some names.
 
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use crate::driver::OpenError;
 /// The name of the metric that a host writes to request a birth.
 pub(in crate::driver::mqtt) const REBIRTH: &str = "Node Control/Rebirth";
 
-/// The name of the metric with the number that connects a death with its birth.
+/// The name of the metric whose number is equal in the death and the births of one connection.
 pub(in crate::driver::mqtt) const BDSEQ: &str = "bdSeq";
 
 /// The maximum length of a group, node, device or host name, in bytes. A topic contains up to three
@@ -73,7 +73,8 @@ impl Config {
     }
 }
 
-/// Whether a metric may have this name: it is not empty, and the specification does not use it.
+/// Whether a metric may have this name: it is not empty, and the specification does not reserve
+/// this name.
 pub(in crate::driver::mqtt) fn is_free(metric: &str) -> bool {
     !metric.is_empty() && metric != BDSEQ && metric != REBIRTH
 }

@@ -21,8 +21,8 @@ pub(super) fn datatype(export: &Export, name: &str) -> Option<DataType> {
     })
 }
 
-/// Makes a metric that is identified by its alias. An input that was never read gets a null. A 0
-/// would look like a reading.
+/// Makes a metric that is identified by its alias. For an input that was never read, the metric is
+/// null, because a 0 would look like a measured value.
 pub(super) fn metric(alias: usize, shown: &Shown, datatype: DataType) -> Metric {
     let value = datatype.hold(shown.value).filter(|_| shown.quality != Quality::Waiting);
     Metric {
@@ -50,7 +50,7 @@ pub(super) fn named(name: &str, datatype: DataType, value: Held) -> Metric {
 /// used.
 pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String> {
     if metric.is_null == Some(true) {
-        return Err("it is null".into());
+        return Err("its value is null".into());
     }
     let held = metric.value.ok_or("it has no value of a supported type")?;
     let datatype = match metric.datatype.unwrap_or_default() {
@@ -58,7 +58,7 @@ pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String
         number => i32::try_from(number)
             .ok()
             .and_then(|number| DataType::try_from(number).ok())
-            .ok_or_else(|| format!("its type, number {number}, is no number and no boolean"))?,
+            .ok_or_else(|| format!("its type, number {number}, is neither numeric nor boolean"))?,
     };
     datatype.value(held).ok_or_else(|| format!("{held} is no {datatype:?}"))
 }
@@ -98,11 +98,11 @@ mod tests {
         check(typed(3, Held::Int(300)), u8, Ok(Value::Int(300)));
         // Type 13 is DateTime, which is not supported. The other number is in no specification.
         let datetime = typed(13, Held::Long(5));
-        check(datetime, i16, Err("its type, number 13, is no number and no boolean"));
+        check(datetime, i16, Err("its type, number 13, is neither numeric nor boolean"));
         let other = typed(u32::MAX, Held::Int(5));
-        check(other, i16, Err("its type, number 4294967295, is no number and no boolean"));
+        check(other, i16, Err("its type, number 4294967295, is neither numeric nor boolean"));
         let null = Metric { is_null: Some(true), ..of(Held::Int(0)) };
-        check(null, u8, Err("it is null"));
+        check(null, u8, Err("its value is null"));
         check(Metric::default(), u8, Err("it has no value of a supported type"));
         check(of(Held::Double(1.0)), u8, Err("1.0 is no UInt8"));
     }

@@ -2,7 +2,7 @@
 //!
 //! The field numbers and type numbers are those of the Sparkplug 3.0 specification, chapter 6.
 //! Templates, data sets and metadata are not supported. The decoder skips fields that it does not
-//! know. A metric whose only value is in such a field counts as a metric without a value.
+//! know. If the only value of a metric is in such a field, the metric has no value for this client.
 //! `sparkplug.rs` decides what is sent.
 
 use std::fmt;

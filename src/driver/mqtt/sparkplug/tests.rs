@@ -29,7 +29,7 @@ fn death(node: &mut Node) -> Option<Held> {
 #[test]
 fn no_two_connections_of_a_node_have_the_same_number() {
     let (mut old, number) = (node("a", "x"), |number| Some(Held::Long(number)));
-    assert_eq!([death(&mut old), death(&mut old)], [number(0); 2], "nobody has heard of it");
+    assert_eq!([death(&mut old), death(&mut old)], [number(0); 2], "the number was not sent yet");
     old.next_session();
     assert_eq!(death(&mut old), number(1));
     // After a reload, the new node exists while the old node is still connected.
@@ -41,7 +41,8 @@ fn no_two_connections_of_a_node_have_the_same_number() {
     assert_eq!(death(&mut node("b", "x")), number(0));
 }
 
-/// What a node needs to send messages: a client without a broker, so no message is ever sent.
+/// The parts that a node needs to send messages. The client has no broker, so it never sends a
+/// message.
 struct Desk {
     client: AsyncClient,
     ledger: Ledger,
@@ -73,7 +74,7 @@ fn a_birth_is_said_whole_or_not_at_all() {
         assert!(desk.line().send(other));
     }
     let before = desk.ledger.published;
-    // The queue has room for the NBIRTH, but not also for the DBIRTH.
+    // The queue has room for the NBIRTH, but no room for the DBIRTH after the NBIRTH.
     assert_eq!(node.speak(&mut desk.line(), &export(), now), Some(now + FULL));
     assert_eq!((desk.ledger.published, &node.born), (before, &None));
     desk.ledger.sent(&rumqttc::Outgoing::Publish(0));
@@ -85,7 +86,7 @@ fn a_birth_is_said_whole_or_not_at_all() {
 #[test]
 fn a_name_that_nothing_has_waits_for_no_room() {
     let (mut desk, mut node, now) = (Desk::new(), node("d", "none"), Instant::now());
-    assert_eq!(node.unsaid(), 1, "nobody knows yet");
+    assert_eq!(node.unsaid(), 1, "the node has not searched for the name yet");
     node.speak(&mut desk.line(), &export(), now);
     assert_eq!((node.unsaid(), node.parts().len()), (0, 1));
 }

@@ -29,7 +29,7 @@ pub(in super::super) fn find(
     memory.write(id, &u32::from(found.0).to_le_bytes())
 }
 
-/// Returns the point with this id. An unknown id counts as a refused call.
+/// Returns the point with this id. If the id is unknown, the function counts a refused call.
 fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
     let found = u16::try_from(id).map(PointId).ok();
     match found.filter(|id| guest.world.points.get(*id).is_some()) {
@@ -40,7 +40,7 @@ fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
 
 /// `wasm_point_read_*(id, value, quality)`: writes the value and the quality of a point into the
 /// guest's memory. For an output, the function writes the value that the output had at the end of
-/// the last cycle. If `quality` is 0, no quality is written.
+/// the last cycle. If the address `quality` is 0, the function writes no quality.
 pub(in super::super) fn read(
     guest: &mut Guest,
     memory: &Memory<'_>,

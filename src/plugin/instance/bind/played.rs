@@ -26,7 +26,7 @@ pub(super) fn function(
         let player = host.player.as_mut();
         match player.and_then(|player| player.answer(tag.id, words, view.as_ref())) {
             Some(code) => Ok(vec![Value::I32(code)]),
-            None => Err(RuntimeError::new("the replay is over")),
+            None => Err(RuntimeError::new("the replay has ended")),
         }
     };
     Some(Function::new_with_env(store, host, ty.clone(), answer))

@@ -2,11 +2,11 @@
 //! is logged. A later good call ends the refusal.
 //!
 //! The counts are in `process/refused/tally.rs`, where other threads read them. The fields of
-//! [`Refused`] are an index of these counts. With the index, a good call finds quickly that it ends
-//! no refusal, and most good calls end none.
+//! [`Refused`] are an index of these counts. With the index, the host finds out quickly whether a
+//! good call ends a refusal. Most good calls end no refusal.
 //!
 //! Some refusals end without a call of the guest, because the missing point or variable now exists.
-//! This file does not find such cases; the code that shows the counts does.
+//! The code that shows the counts finds these cases; this file does not.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::process::world::World;
 /// The counts of the refused calls of one guest, with their index.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// The counts under the guest's present rights. The thread that calls the guest writes, the
-    /// daemon reads.
+    /// The counts under the guest's present rights. The thread that calls the guest writes the
+    /// counts, and the daemon reads them.
     tally: Arc<Tally>,
     /// The function of the contract that the guest is calling, as its number on a tape.
     call: u8,
@@ -40,7 +40,7 @@ pub(super) struct Refused {
     /// found later.
     unmet: usize,
     /// Whether a lost write had no room in the list of counts, and the log has no line about it
-    /// yet. A lost write is a write of the guest's start that did not become valid at the swap.
+    /// yet. A lost write is a write in the guest's start that did not become valid at the swap.
     has_lost_more: bool,
 }
 
@@ -143,8 +143,8 @@ impl Guest {
         self.refuse(why, points.get(id).map_or("", |point| &point.name))
     }
 
-    /// Counts a lost write: a write of the guest's start to a variable that did not become valid at
-    /// the swap. `why` is the reason.
+    /// Counts a lost write: in its start the guest wrote a variable, and this write did not become
+    /// valid at the swap. `why` is the reason.
     pub(in super::super) fn note_lost_write(
         &mut self,
         why: Denied,

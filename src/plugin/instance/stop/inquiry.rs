@@ -14,40 +14,40 @@
 //! timekeeper:                          question ^                  question ^
 //! ```
 //!
-//! A stretch is the time from the end of one answer to the next question. The CPU time of stretches
-//! counts as the guest's own time. A stretch does not include the time of the signal handler, of
-//! the signal's delivery and of the timekeeper. The timekeeper asks the next question only after
-//! the thread has used [`STRETCH_NS`] of CPU time for the guest. So the guest makes progress even
-//! if its thread is asked many times.
+//! A stretch is the time from the end of one answer to the next question. The timekeeper treats the
+//! CPU time of stretches as the guest's own time. A stretch does not include the time of the signal
+//! handler, of the signal's delivery and of the timekeeper. The timekeeper asks the next question
+//! only after the thread has used [`STRETCH_NS`] of CPU time for the guest. So the guest makes
+//! progress even if its thread is asked many times.
 //!
-//! A stretch counts only if its answer came soon after the question. An answer is late if the
-//! machine was halted, if the thread was preempted, or if the kernel loaded a page from the disk.
-//! Loading a page takes 40 to 190 us, often without a recorded wait. The first use of a new page of
-//! the guest's memory takes a few microseconds, and does not make the answer late. If the thread
-//! got a stray signal during a stretch, the stretch does not count.
+//! The timekeeper counts a stretch only if the answer arrived soon after the question. An answer is
+//! late if the machine was halted, if the thread was preempted, or if the kernel loaded a page from
+//! the disk. Loading a page takes 40 to 190 us, often without a recorded wait. The first use of a
+//! new page of the guest's memory takes a few microseconds, and does not make the answer late. If
+//! the thread got a stray signal during a stretch, the timekeeper does not count the stretch.
 
 use super::proof::{Answer, Witness};
 
 /// CPU time of the thread from an answer to the next question, in nanoseconds. Measured on an idle
-/// machine, the question comes 7 us after this time is over. The answer comes 3 us after the
-/// question if both threads use the same CPU. On different CPUs, the answer comes 13 us after the
+/// machine, the question arrives 7 us after this time has passed. The answer arrives 3 us after the
+/// question if both threads use the same CPU. On different CPUs, the answer arrives 13 us after the
 /// question (medians of 4 000 questions).
 const STRETCH_NS: u64 = 25_000;
 
-/// A stretch counts if its CPU time, including the time until the answer, is less than this limit.
-/// On an idle machine the median is 46 us. On a busy machine one stretch of a hundred takes 64 us.
-/// A longer stretch shows that the machine was halted; halts of 45 to 390 us were measured. After
-/// such a longer stretch, the sum of the counted time begins at 0 again.
+/// The timekeeper counts a stretch if its CPU time, including the time until the answer, is less
+/// than this limit. On an idle machine the median is 46 us. On a busy machine one stretch of a
+/// hundred takes 64 us. A longer stretch shows that the machine was halted; halts of 45 to 390 us
+/// were measured. After such a longer stretch, the sum of the counted time begins at 0 again.
 const LONGEST_STRETCH_NS: u64 = 60_000;
 
 /// Largest CPU time for one new page of the guest's memory, as an average over a stretch. The time
 /// includes the guest's own work on the page, which is about 6 ns for each byte. If the pages in a
-/// stretch take more time, they are probably pages of the daemon's code from the disk, and the
-/// stretch does not count.
+/// stretch take more time, they are probably pages of the daemon's code from the disk. The
+/// timekeeper then does not count the stretch.
 const DEAREST_PAGE_NS: i64 = 25_000;
 
-/// A stretch counts if its wall time is less than this limit. If the timekeeper and the thread
-/// share a CPU, a stretch usually takes 64 us; one of ten takes 103 us.
+/// The timekeeper counts a stretch if its wall time is less than this limit. If the timekeeper and
+/// the thread share a CPU, a stretch usually takes 64 us; one stretch of ten takes 103 us.
 const LONGEST_WALL_NS: u64 = 200_000;
 
 /// A call is late if the sum of the CPU time of its counted stretches reaches this limit. Seven
@@ -218,7 +218,7 @@ mod tests {
             last = Answer {
                 began_ns,
                 began_cpu_ns,
-                // The time of the signal handler must not count for the call.
+                // The time of the signal handler must not be added to the guest's time.
                 ended_ns: began_ns + 47_000,
                 ended_cpu_ns: began_cpu_ns + 47_000,
                 waits: last.waits + stretch.waits,
@@ -263,7 +263,7 @@ mod tests {
     fn a_thread_that_waits_or_is_sent_off_proves_little() {
         assert_eq!(answers_needed(|_| Stretch { waits: 1, ..QUIET }), 314);
         assert_eq!(answers_needed(|_| Stretch { off_us: 3_000, ..QUIET }), 314);
-        // The time before a preemption still counts. The time before a wait no longer counts.
+        // A preemption does not reset the counted time. A wait resets the counted time to 0.
         let off = |n| Stretch { off_us: if n % 2 == 0 { 3_000 } else { 0 }, ..QUIET };
         assert_eq!(answers_needed(off), 15);
         assert_eq!(answers_needed(|n| Stretch { waits: i64::from(n == 5), ..QUIET }), 12);

@@ -129,8 +129,8 @@ impl Answers {
             return;
         }
         // The question was sent again before the timekeeper saw the answer. This happens with slow
-        // threads, for example under strace. The repeated question does not count as a stray
-        // signal, because otherwise no stretch of a slow thread would count.
+        // threads, for example under strace. The handler does not count the repeated question as a
+        // stray signal. Otherwise the timekeeper would count no stretch of a slow thread.
         if self.answered.load(Ordering::Relaxed) == asked {
             return;
         }
@@ -162,7 +162,7 @@ impl Answers {
 
 /// Blocks signals on the calling thread, so that the kernel delivers them to other threads of the
 /// process. Three kinds stay unblocked: the question, faults of the thread's own code, and the
-/// limit of CPU time (SIGXCPU). The reason: the CPU time of signal handlers counts as the guest's
+/// limit of CPU time (SIGXCPU). The reason: the CPU time of signal handlers is added to the guest's
 /// time. In a test with many SIGUSR1, 125 us of work were measured as more than 250 us.
 fn refuse_others() {
     use Signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU};
@@ -170,7 +170,7 @@ fn refuse_others() {
     for own in [QUESTION, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU] {
         others.remove(own);
     }
-    others.thread_block().expect("the only error is an unknown way to change the mask");
+    others.thread_block().expect("the only error is an invalid operation on the mask");
 }
 
 /// Returns two counters of the calling thread: the number of its waits, and the number of pages
@@ -189,7 +189,7 @@ fn number_of(info: &siginfo_t) -> Option<u64> {
     if info.si_code != libc::SI_QUEUE {
         return None;
     }
-    // SAFETY: both fields lie within the siginfo_t, which the kernel has filled or zeroed
+    // SAFETY: both fields are inside the siginfo_t, which the kernel has filled or zeroed
     // completely. All bytes that a sender can write there are a valid number and a valid pointer
     // value. This code does not access the memory at the pointer.
     let (process, value) = unsafe { (info.si_pid(), info.si_value()) };
@@ -221,7 +221,7 @@ pub(super) fn listen() -> io::Result<()> {
         // thread, because the guest's stack may be nearly full.
         let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO;
         let action = SigAction::new(SigHandler::SigAction(answer), flags, SigSet::empty());
-        // SAFETY: the handler is async-signal-safe; the doc of `answer` gives the reasons.
+        // SAFETY: the handler is async-signal-safe; the doc of `answer` has the reasons.
         unsafe { sigaction(QUESTION, &action) }.map(drop)
     };
     Ok((*ONCE.get_or_init(listen))?)
@@ -316,20 +316,20 @@ mod tests {
         let witness = Witness::this_thread();
         let strays = || witness.answers.strays.load(Ordering::Relaxed);
         let number = witness.ask();
-        let answer = witness.answer_to(number).expect("a signal to oneself comes at once");
+        let answer = witness.answer_to(number).expect("a thread gets its own signal at once");
         assert!(0 < answer.began_cpu_ns && answer.began_cpu_ns <= answer.ended_cpu_ns);
         assert!(answer.began_ns <= answer.ended_ns);
 
         let before = strays();
         witness.ask_again(number);
-        assert_eq!(strays(), before, "it was asked twice, that is all");
+        assert_eq!(strays(), before, "a repeated question is no stray signal");
         witness.ask_again(number + 1);
         kill(Pid::from_raw(witness.thread), QUESTION).unwrap();
         assert_eq!(strays(), before + 2);
-        let same = witness.answer_to(number).expect("it stays");
+        let same = witness.answer_to(number).expect("the answer remains");
         assert_eq!((same.ended_cpu_ns, same.strays), (answer.ended_cpu_ns, answer.strays));
         let next = witness.ask();
-        assert_eq!(witness.answer_to(next).expect("it comes").strays, before + 2);
+        assert_eq!(witness.answer_to(next).expect("it answers").strays, before + 2);
         assert!(witness.answer_to(number).is_none());
     }
 

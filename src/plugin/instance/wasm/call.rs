@@ -3,7 +3,7 @@
 //! - move the world into the guest's host data, and start the time limit,
 //! - call the guest's function,
 //! - after a good call, commit the outputs and variables that the guest wrote,
-//! - after a trap, discard them and make the description of the failure,
+//! - after a trap, discard these outputs and variables and describe the failure,
 //! - move the world back to the caller.
 //!
 //! `wasm.rs` and `wasm/hand_over.rs` decide which function is called and when. `trap.rs` makes the
@@ -57,8 +57,9 @@ impl Body {
     }
 
     /// Returns the size and the limit of the memory, if the host refused to grow the memory in the
-    /// call that has just ended. Only the last attempt of the guest counts. A refused growth in an
-    /// earlier call is ignored, because the earlier call did not fail for lack of memory.
+    /// call that has just ended. The function considers only the last attempt of the guest. A
+    /// refused growth in an earlier call is ignored, because the earlier call did not fail for lack
+    /// of memory.
     fn full(&mut self) -> Option<Full> {
         let call = self.hidden.lacked_memory_in(&mut self.store);
         if call == 0 || !self.stop.is_call(call) {
@@ -80,7 +81,7 @@ impl Body {
         call: &Call<'_>,
     ) -> Result<(), Arc<Trap>> {
         if self.is_spent {
-            return Err(Arc::new(plain("called again after a call that was cut off")));
+            return Err(Arc::new(plain("called again after a call that was stopped")));
         }
         let host = self.host.as_mut(&mut self.store);
         host.tape.begin(call.phase, world.cycle, world.now);

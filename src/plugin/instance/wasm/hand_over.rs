@@ -51,8 +51,8 @@ impl Instance {
             }
             other => other,
         };
-        // If the memory was not copied, the changes of a good call remain, and the globals must
-        // remain too, because they belong to the changed memory.
+        // If the memory was not copied, the changes of a good call remain. The globals must remain
+        // too, because they belong to the changed memory.
         let is_whole = before.is_whole;
         if !self.is_spent() && (result.is_err() || is_whole) {
             self.parts.rewind(&mut self.body.store, before);

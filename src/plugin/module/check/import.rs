@@ -1,8 +1,8 @@
 //! The text of a refusal because of imports that are not offered. The text names the function that
 //! the author of the module probably meant, and the type of that function.
 //!
-//! This file decides about no module: `check.rs` lists the imports of a module, and compares them
-//! with the offers. The offers are listed in `offer.rs`.
+//! This file does not decide whether a module is refused: `check.rs` lists the imports of a module,
+//! and compares them with the offers. The offers are listed in `offer.rs`.
 
 use wasmer::sys::wasmparser::{FuncType, TypeRef, ValType};
 
@@ -31,12 +31,12 @@ fn parameter(letter: char) -> &'static str {
         'i' => "i32",
         'I' => "i64",
         'd' => "f64",
-        _ => unreachable!("offers are written with these letters only"),
+        _ => unreachable!("the parameters of an offer contain only these letters"),
     }
 }
 
-/// Most imports that a refusal names. The further imports are usually missing for the same reason,
-/// so their names would not help.
+/// Most imports that a refusal names. Further imports usually have the same problem, so their names
+/// would not help.
 pub(super) const MAX_MISSING: usize = 8;
 
 /// The hint for the author of a module about one import that is not offered.
@@ -53,8 +53,8 @@ pub(super) enum Hint {
     NoFunction,
 }
 
-/// Makes the remedy for missing imports from their names and hints. If several imports are missing,
-/// the text repeats the name of the import before each hint.
+/// Makes the remedy for imports that are not offered, from their names and hints. If there are
+/// several such imports, the text repeats the name of the import before each hint.
 pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     let is_alone = hints.len() == 1;
     let words = |(import, hint): &(String, Hint)| match hint {
@@ -64,7 +64,9 @@ pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
         Hint::Is(ty) if is_alone => Some(format!("that function is {ty}")),
         Hint::Is(ty) => Some(format!("{import} is {ty}")),
         Hint::NoFunction if is_alone => Some(format!("{ONLY_FUNCTIONS}; {OWN}")),
-        Hint::NoFunction => Some(format!("{ONLY_FUNCTIONS}, and {import} is none: {OWN}")),
+        Hint::NoFunction => {
+            Some(format!("{ONLY_FUNCTIONS}, and {import} is not a function: {OWN}"))
+        }
     };
     let shown = &hints[..hints.len().min(MAX_MISSING)];
     let mut all: Vec<String> = shown.iter().filter_map(words).collect();

@@ -18,33 +18,34 @@ use super::CompileService;
 use crate::patience::{self, Places};
 use crate::plugin::{ModuleHash, Refusal};
 
-/// Longest wait for an answer of the cache. After this time the module is compiled once more. So a
-/// disk that does not answer cannot prevent the restart of a program.
+/// Longest wait for an answer of the cache. After this time the module is compiled again. So a disk
+/// that does not answer cannot prevent the restart of a program.
 const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
-/// Most threads that may wait for the cache at once: 32 that read, and 32 that write. If the disk
-/// does not answer, a thread that uses the disk stays blocked until the disk answers.
+/// Most threads that may wait for the cache at once: 32 threads that read, and 32 threads that
+/// write. If the disk does not answer, a thread that uses the disk stays blocked until the disk
+/// answers.
 const MAX_WAITING: usize = 32;
 
-/// The permits for threads that read, [`MAX_WAITING`] of them. A blocked thread exists longer than
-/// the call that started it, so the permits belong to the whole process.
+/// The [`MAX_WAITING`] permits for threads that read. A blocked thread exists longer than the call
+/// that started it, so the permits belong to the whole process.
 static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_WAITING));
 
-/// The permits for threads that write, [`MAX_WAITING`] of them. These permits also belong to the
-/// whole process.
+/// The [`MAX_WAITING`] permits for threads that write. These permits also belong to the whole
+/// process.
 static WRITING: Semaphore = Semaphore::const_new(MAX_WAITING);
 
-/// An artifact: a compiled module, and what the check has found about it.
+/// An artifact: a compiled module, with the notes of the check about the module.
 #[derive(Debug, Clone)]
 pub struct Artifact {
-    /// Machine code, valid only for this machine and this version of the program.
+    /// Machine code, valid only for this machine and this version of Camshaft.
     pub bytes: Arc<[u8]>,
     /// The warnings about probable mistakes in the module.
     pub notes: Vec<Note>,
     /// Whether the artifact came from the cache.
     pub cached: bool,
-    /// Whether the cache contains the artifact. The thread that stores the artifact sets this, and
-    /// the daemon reads it.
+    /// Whether the cache contains the artifact. The thread that stores the artifact sets this flag,
+    /// and the daemon reads it.
     pub(super) stored: Arc<AtomicBool>,
 }
 
@@ -114,21 +115,21 @@ impl CompileService {
     }
 }
 
-/// Most bytes of the tail. The tail is the data after the machine code in a file of the cache: a
-/// few words and their length.
+/// Most bytes of the tail. The tail is the data after the machine code in a file of the cache: the
+/// notes and their length.
 const MAX_TAIL: u64 = 1 << 10;
 
 /// Makes the tail of an artifact: the notes about the module, and then the length of the notes in
 /// four bytes.
 fn tail(notes: &[Note]) -> Vec<u8> {
-    let mut tail = serde_json::to_vec(notes).expect("notes are words");
-    let len = u32::try_from(tail.len()).expect("they are few");
+    let mut tail = serde_json::to_vec(notes).expect("notes become JSON");
+    let len = u32::try_from(tail.len()).expect("a module has few notes");
     tail.extend(len.to_le_bytes());
     tail
 }
 
-/// Removes the tail from the bytes, and returns the notes in it. Returns `None` if the bytes end
-/// with no valid tail.
+/// Removes the tail from the bytes, and returns the notes in it. Returns `None` if the bytes do not
+/// end with a valid tail.
 fn take_tail(bytes: &mut Vec<u8>) -> Option<Vec<Note>> {
     let (rest, len) = bytes.split_last_chunk()?;
     let start = rest.len().checked_sub(u32::from_le_bytes(*len) as usize)?;
@@ -144,10 +145,10 @@ fn take_tail(bytes: &mut Vec<u8>) -> Option<Vec<Note>> {
 const MOST_GROWTH: u64 = 32;
 
 /// Further bytes that an artifact may have for each function, however short the function is. An
-/// artifact contains lists of addresses, frames and traps, with some 300 bytes for each function.
+/// artifact contains lists of addresses, frames and traps, with about 300 bytes for each function.
 const MOST_PER_FUNCTION: u64 = 512;
 
-/// Bytes that every artifact may have, even that of the smallest module.
+/// Bytes that every artifact may have, even the artifact of the smallest module.
 const SMALL_ARTIFACT: u64 = 1 << 20;
 
 /// The size limit of an artifact in bytes. `module` is the length of its module in bytes, and
@@ -167,7 +168,9 @@ pub(super) fn check(module: usize, functions: u32, artifact: usize) -> Result<()
     }
     Err(Refusal::new(
         format!("its {module} bytes become {artifact} bytes of code"),
-        format!("the limit is {most}, {MOST_GROWTH} times as much; no real module comes near"),
+        format!(
+            "the limit is {most}, about {MOST_GROWTH} times as much; real modules need far less"
+        ),
     ))
 }
 

@@ -1,6 +1,6 @@
 //! The rights that a compile worker gives up, so that a hostile module can do little harm.
 //!
-//! The worker gives up nearly all rights before it reads its job. Only one right is given up later:
+//! The worker gives up nearly all rights before it reads its job. It gives up only one right later:
 //! the right to start threads. wasmer starts a pool of threads for each compilation, and even a
 //! pool of one thread needs a new thread. So the worker gives up this right when that thread runs.
 //! The single steps are in `confine.rs`, which also reports steps that the system does not support.
@@ -16,12 +16,12 @@ use wasmer::sys::{FunctionMiddleware, ModuleMiddleware};
 
 use crate::confine::{self, Bounds, Memory, Reach};
 
-/// Most CPU time of one compilation. Cranelift needs less than this for a module at every limit of
-/// `check.rs`.
+/// Most CPU time of one compilation. Cranelift needs less time, even for a module that reaches
+/// every limit of `check.rs`.
 const MAX_CPU: Duration = Duration::from_secs(20);
 
-/// Most address space of the worker, in bytes. The number is enough for a module at every limit,
-/// and not too much for a board with 2 GB of memory.
+/// Most address space of the worker, in bytes. This is enough for a module that reaches every
+/// limit, and not too much for a board with 2 GB of memory.
 const MAX_ADDRESS_SPACE: u64 = 1 << 30;
 
 /// Gives up all rights that a compilation does not need. Returns the steps that the system does not
@@ -55,7 +55,7 @@ pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {
 /// the library rayon would start one thread for each CPU.
 pub(super) fn keep_to_this_thread() {
     // The call fails only if the process already has such a pool of threads. No earlier code makes
-    // one.
+    // such a pool.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
 }
 

@@ -1,7 +1,7 @@
 //! Starts a compile worker, on a thread that is allowed to block.
 //!
 //! The start of a process blocks the calling thread until the kernel has opened and mapped the
-//! program's file. If the file is on a file system that does not answer, the thread stays blocked
+//! executable file. If the file is on a file system that does not answer, the thread stays blocked
 //! for ever. So the daemon does not start the worker on its main loop. The job for the worker, and
 //! the worker's answer, are in `compile.rs`.
 
@@ -19,13 +19,13 @@ use super::WORKER_VERB;
 use crate::patience::{self, PATIENCE};
 
 /// Most workers that may be starting at the same time. The loader of plugins compiles two modules
-/// at once, and other callers may start two more. If the file system of the program does not
+/// at once, and other callers may start two more. If the file system of the executable does not
 /// answer, each start blocks its thread until an answer comes. Further starts then get no thread
 /// and fail after [`PATIENCE`].
 const MAX_STARTING: usize = 4;
 
-/// The permits for starts, [`MAX_STARTING`] of them. A blocked thread exists longer than the call
-/// that started it, so the permits belong to the whole process.
+/// The [`MAX_STARTING`] permits for starts. A blocked thread exists longer than the call that
+/// started it, so the permits belong to the whole process.
 static STARTING: Semaphore = Semaphore::const_new(MAX_STARTING);
 
 /// A running worker. If this value is dropped, the worker is killed.
@@ -40,11 +40,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts `program` as a worker.
+    /// Starts the executable `program` as a worker.
     ///
     /// # Errors
-    /// The program cannot be started, or its start takes longer than [`PATIENCE`]. If the program
-    /// starts after that time, it is killed at once.
+    /// The executable cannot be started, or its start takes longer than [`PATIENCE`]. A worker that
+    /// starts after that time is killed at once.
     pub(super) async fn start(program: &Path) -> io::Result<Self> {
         let mut command = Command::new(program);
         command

@@ -1,9 +1,10 @@
 //! The plugin folder on disk: lists the folder, and reads single files.
 //!
-//! This file opens only regular files, in such a way that opening a pipe does not block. A file
-//! system may still block any call, so each call is recorded in a [`Wait`]. A link may lead to
-//! another file system, so `folder/link.rs` decides when links are followed. `folder/settle.rs`
-//! decides whether a file is settled and must be read. `folder/publish.rs` writes files.
+//! This file reads only regular files. If a pipe has replaced a file, the attempt to open the pipe
+//! does not block. A file system may still block any call, so each call is recorded in a [`Wait`].
+//! A link may lead to another file system, so `folder/link.rs` decides when links are followed.
+//! `folder/settle.rs` decides whether a file is settled and must be read. `folder/publish.rs`
+//! writes files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -57,8 +58,8 @@ pub(super) fn file_name(file: &OsStr) -> Option<FileName> {
 }
 
 /// Whether the name ends in `.wasm`, in upper or lower case. A file `X.WASM` is refused later,
-/// because otherwise two files could have the same plugin name. The function returns true for it,
-/// so that the author of the file gets a refusal.
+/// because otherwise two files could have the same plugin name. The function also returns true for
+/// such a name, so that the author of the file gets a refusal.
 fn has_suffix(name: &[u8]) -> bool {
     let end = name.len().checked_sub(SUFFIX.len()).and_then(|at| name.get(at..));
     end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX.as_bytes()))
@@ -169,20 +170,22 @@ impl Sample {
 }
 
 /// Reads the sampled file once. The outcome is [`ReadResult::Moved`], without bytes, in each of
-/// these cases: another file or a link is now at `path`, or the file changes while it is read.
+/// these cases: no file, another file or a link is now at `path`, or the file changes while it is
+/// read.
 pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> ReadResult {
     outcome(try_read(path, expected, wait, (OFlag::O_NOFOLLOW, sample)))
 }
 
-/// Reads the file to which a link leads. The outcome is that of [`read`], except that the link is
-/// followed.
+/// Reads the file to which a link leads. The outcomes are those of [`read`], but this function
+/// follows the link.
 pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> ReadResult {
     outcome(try_read(path, expected, wait, (OFlag::empty(), |path| led_to(path).ok())))
 }
 
 /// Makes the outcome from the result of a reading.
 fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> ReadResult {
-    // The system reports ELOOP if the path is a link now. The flags of `open` do not allow a link.
+    // The system reports ELOOP if a link is now at the path, because the flag `O_NOFOLLOW` forbids
+    // links.
     let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::ELOOP as i32);
     match read {
         Ok(Some(bytes)) => ReadResult::Bytes(ModuleHash::of(&bytes), bytes),
@@ -218,7 +221,7 @@ fn open(path: &Path, how: OFlag) -> io::Result<File> {
 }
 
 /// Reads a file that must have exactly this many bytes. Returns `None` if the file has more or
-/// fewer.
+/// fewer bytes.
 fn read_exactly(mut file: &File, bytes: u64, wait: &Wait) -> io::Result<Option<Vec<u8>>> {
     let Ok(size) = usize::try_from(bytes) else { return Ok(None) };
     let mut contents = Vec::with_capacity(size);
@@ -247,7 +250,7 @@ pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     }
     if meta.len() > max_bytes {
         let text = format!(
-            "it has {} bytes by now, at most {max_bytes} are allowed (plugins.module in the \
+            "it now has {} bytes; at most {max_bytes} are allowed (plugins.module in the \
              configuration)",
             meta.len()
         );
@@ -304,7 +307,7 @@ mod tests {
         // The system refuses to examine a file with such a long name. A folder without the right to
         // search it causes a similar error.
         let long = dir.path().join("x".repeat(300));
-        let kind = sample(&long).expect("nobody knows that it is gone").kind;
+        let kind = sample(&long).expect("its removal is not proved").kind;
         assert!(
             matches!(&kind, EntryKind::Unreadable(why) if why.contains("too long")),
             "{kind:?}"
@@ -338,7 +341,7 @@ mod tests {
         assert_eq!(reread(&path, 6).unwrap(), b"longer");
         let large = reread(&path, 5).unwrap_err();
         let words = "at most 5 are allowed (plugins.module in the configuration)";
-        assert_eq!(large.to_string(), format!("it has 6 bytes by now, {words}"));
+        assert_eq!(large.to_string(), format!("it now has 6 bytes; {words}"));
         fs::remove_file(&path).unwrap();
         // If a pipe has replaced the file, the reading returns at once and does not block.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

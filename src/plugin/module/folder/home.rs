@@ -6,7 +6,8 @@
 //! its last pass. A thread that publishes a file compares the identity immediately before it puts
 //! the file into the folder. Without this comparison, the new file could be put into the empty
 //! mount point. The mount point would then count as the plugin folder, and all running plugins
-//! would count as gone. This file does not decide when the folder is lost: `folder/keeper.rs` does.
+//! would be reported as gone. This file does not decide when the folder is lost: `folder/keeper.rs`
+//! does.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -33,8 +34,8 @@ impl Identity {
     }
 }
 
-/// The identity of the folder when it was last listed and not lost; `None` before the first list.
-/// The folder's thread writes the identity, and threads that publish files read it.
+/// The identity of the folder when it was last listed and not lost; `None` before the first
+/// listing. The folder's thread writes the identity, and threads that publish files read it.
 #[derive(Debug, Default)]
 pub struct Home(Mutex<Option<Identity>>);
 
@@ -51,14 +52,14 @@ impl Home {
     /// block until the file system answers.
     ///
     /// # Errors
-    /// `dir` is another folder than the one that was listed last, or cannot be examined.
+    /// `dir` is another folder than the folder that was listed last, or cannot be examined.
     pub(super) fn check(&self, dir: &Path) -> io::Result<()> {
         let found = Identity::of(dir)?;
         match self.get() {
             Some(home) if home != found => Err(io::Error::other(
                 "it is another folder than a moment ago, perhaps because its file system is not \
                  mounted any more; a file in the new folder would stop all plugins of the \
-                 folder before",
+                 previous folder",
             )),
             _ => Ok(()),
         }
@@ -82,11 +83,11 @@ mod tests {
         fs::create_dir(&here).unwrap();
         fs::create_dir(&other).unwrap();
         let home = Home::default();
-        home.check(&here).expect("any folder will do before the first look");
+        home.check(&here).expect("before the first pass every folder is accepted");
         home.set(Identity::of(&here).unwrap());
         home.check(&here).unwrap();
         fs::rename(&here, dir.path().join("away")).unwrap();
-        assert!(home.check(&here).is_err(), "there is none");
+        assert!(home.check(&here).is_err(), "no folder is at the path");
         fs::rename(&other, &here).unwrap();
         let why = home.check(&here).unwrap_err().to_string();
         assert!(why.contains("another folder than a moment ago"), "{why}");

@@ -11,7 +11,7 @@
 //! happens when a file system is no longer mounted. While the folder is lost, the thread reports no
 //! plugin as gone.
 //!
-//! What the samples of a file mean is decided in `folder/settle.rs`.
+//! `folder/settle.rs` decides what the samples of a file mean.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -141,8 +141,8 @@ impl<R: FnMut(Change)> Keeper<R> {
     /// Makes one pass over the folder, and records how long the steps of the pass take.
     fn pass(&mut self, mail: &Mail) {
         self.compare(mail);
-        // If the folder is lost, the links were not followed in this pass. In that case the waiting
-        // time of a link shows nothing about the file system, and is not recorded.
+        // If the folder is lost, this pass may not have followed the links. In that case the
+        // waiting time of a link shows nothing about the file system, and is not recorded.
         if self.lost.is_none() {
             self.wait.is_behind(self.links.lateness());
         }
@@ -169,7 +169,7 @@ impl<R: FnMut(Change)> Keeper<R> {
             gone.into_iter().for_each(|change| (self.report)(change));
         }
         let is_other = self.home.get().is_some_and(|home| home != identity);
-        // Only files count here. An empty mount point may contain other entries, for example
+        // This check ignores all entries that are not files: an empty mount point may contain
         // directories.
         let has_files = listing.entries.values().any(|entry| entry.sample.kind == EntryKind::File);
         let is_empty = !has_files && self.table.holds_plugins();
@@ -191,7 +191,7 @@ impl<R: FnMut(Change)> Keeper<R> {
                         false => Some(wait.step(|| disk::read(&path, &sample, &wait))),
                     };
                     // If the reading has not ended, there is no outcome yet. The next pass over the
-                    // folder asks for it again.
+                    // folder asks for the outcome again.
                     outcome.and_then(|it| self.table.read(MonotonicClock.now(), &name, it))
                 }
             };
@@ -207,8 +207,8 @@ impl<R: FnMut(Change)> Keeper<R> {
     /// Lists the folder that is at the path now. Links are not followed yet.
     fn list(&mut self) -> io::Result<(Identity, Listing)> {
         let identity = self.wait.during(|| Identity::of(&self.dir))?;
-        // The watch begins before the listing. So a change between the two is listed, or raises an
-        // event, or both.
+        // The watch begins before the listing. So each change after the begin of the watch raises
+        // an event, or is listed.
         self.keep_watching(identity);
         Ok((identity, disk::list(&self.dir, self.table.paths(), &self.wait)?))
     }
@@ -225,7 +225,8 @@ impl<R: FnMut(Change)> Keeper<R> {
     }
 
     /// Reports how many files are overlooked. The report is made only if the number has changed and
-    /// the last report is at least [`OVERLOOKED_PAUSE`] old.
+    /// the last report is at least [`OVERLOOKED_PAUSE`] old. A change from 0 or to 0 is reported at
+    /// once.
     fn report_overlooked(&mut self) {
         let (now, (reported, at)) = (MonotonicClock.now(), &self.overlooked);
         let found = self.table.overlooked();
@@ -250,8 +251,8 @@ impl<R: FnMut(Change)> Keeper<R> {
                 if !was_told {
                     tracing::warn!(
                         dir = %self.dir.display(), %error,
-                        "no events for the plugin folder ({error}), changes are noticed within \
-                         {RESCAN:?}"
+                        "no events for the plugin folder ({error}); the daemon notices changes \
+                         within {RESCAN:?}"
                     );
                 }
                 Hints::Unavailable
@@ -321,7 +322,7 @@ mod tests {
         keeper.pass(&Mail::default());
         assert!(wait.slowest_step() >= LONG, "to follow links is a step");
         fs::remove_file(link).unwrap();
-        assert!(forgets(&mut keeper, &wait), "a look has its end");
+        assert!(forgets(&mut keeper, &wait), "fast passes follow");
 
         let file = dir.path().join("file.wasm");
         File::create(&file).unwrap().set_len(512 << 20).unwrap();

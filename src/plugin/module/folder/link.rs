@@ -1,14 +1,14 @@
 //! Links in the plugin folder: another thread, the link thread, follows them. Each link has a time
-//! limit, and all links of a pass together have one too.
+//! limit, and all links of a pass together have a further time limit.
 //!
-//! A link may lead to another file system, which may not answer. In that case only this single file
-//! counts as silent, and the folder does not. The link thread stays blocked in its call for that
-//! link, and a second link thread follows the other links. The silent link is not followed again
-//! until its call has returned.
+//! A link may lead to another file system, which may not answer. In that case only this link is
+//! silent; the folder is not. The link thread stays blocked in its call for that link, and a second
+//! link thread follows the other links. The silent link is not followed again until its call has
+//! returned.
 //!
 //! If a file system answers slowly, a pass has time for only some of its links. The other links
-//! stay listed as before, and come first in the next pass. This file does not examine or read plain
-//! files: the folder's thread does that itself. The calls on the file system are in
+//! keep the result of an earlier pass, and come first in the next pass. This file does not examine
+//! or read plain files: the folder's thread does that itself. The calls on the file system are in
 //! `folder/disk.rs`, and the link thread is in `link/worker.rs`.
 
 mod worker;
@@ -24,9 +24,9 @@ use crate::patience::PATIENCE;
 use crate::stamp::Stamp;
 use worker::{Answer, Examine, PendingCall, Silence, Work, Worker};
 
-/// Most links without an answer at one time. Each of them blocks a thread. The number is higher
-/// than the number of disks in a machine. When it is reached, no other link is followed, and every
-/// other link is refused for this reason.
+/// Most links without an answer at one time. Each of these links blocks a thread. If so many links
+/// have no answer, no other link is followed, and every other link is refused for this reason. The
+/// limit is higher than the number of disks in a machine.
 const MAX_SILENT: usize = 16;
 
 /// The time limit for each further link of a pass over the folder, after one link has given no
@@ -110,9 +110,9 @@ impl Links {
     }
 
     /// Follows the links of a listing, and puts the samples of their files into the listing. A link
-    /// without an answer costs its time limit only in its first pass over the folder. All links
-    /// that answer together cost one exchange with the link thread. A link that was not followed in
-    /// this pass stays listed as before.
+    /// without an answer delays only its first pass over the folder, by its time limit. All links
+    /// with an answer need only one exchange with the link thread. A link that was not followed in
+    /// this pass keeps the result of an earlier pass.
     pub(super) fn follow(&mut self, listing: &mut Listing) {
         let mut before = std::mem::take(&mut self.found);
         for entry in listing.links.iter().filter_map(|name| listing.entries.get(name)) {
@@ -160,7 +160,8 @@ impl Links {
     }
 
     /// Returns, for each link, the sample of the file to which it leads, or the reason why the file
-    /// is unknown. The result is `None` for a link that was not followed because the time was over.
+    /// is unknown. The result is `None` for a link that was not followed because the pass had no
+    /// time left.
     fn examine(&mut self, paths: &[PathBuf]) -> Vec<Option<Result<Sample, String>>> {
         let end = Instant::now() + self.limit + ALL_IMPATIENCE;
         let (mut found, mut limit) = (Vec::new(), self.limit);
@@ -208,8 +209,8 @@ impl Links {
     }
 
     /// Reads the file to which a link leads, if it is still the sampled file. Each call has a time
-    /// limit, and all readings of a pass over the folder together have one too. Returns `None` if
-    /// the reading has not ended; the caller asks again at the next pass.
+    /// limit, and all readings of a pass over the folder together have a further time limit.
+    /// Returns `None` if the reading has not ended; the caller asks again at the next pass.
     pub(super) fn read(&mut self, path: &Path, sample: &Sample) -> Option<ReadResult> {
         let is_it = |reading: &Reading| reading.path == path && reading.sample == *sample;
         let (since, order) = match self.reading.iter().position(is_it) {
@@ -217,7 +218,7 @@ impl Links {
                 let Reading { since, order, .. } = self.reading.swap_remove(at);
                 (since, order)
             }
-            // The time of this pass is over, so the reading begins in a later pass over the folder.
+            // This pass has no time left, so the reading begins in a later pass over the folder.
             None if Instant::now() >= self.end => return None,
             None => match self.order(Work::Read(path.to_owned(), sample.clone())) {
                 Ok(order) => (Instant::now(), order),
@@ -262,7 +263,7 @@ impl Links {
     fn order(&mut self, work: Work) -> Result<PendingCall, String> {
         if self.silent.len() + self.reading.len() >= MAX_SILENT {
             return Err(format!(
-                "it is a link, and is not followed while {MAX_SILENT} others have no answer"
+                "it is a link, and is not followed while {MAX_SILENT} other links have no answer"
             ));
         }
         let worker = match self.worker.take() {
@@ -402,7 +403,7 @@ mod tests {
         let mut links = Links::with(examine, LIMIT);
         let found = kinds(dir.path(), &mut links);
         let last = &found[&format!("{MAX_SILENT:02}")];
-        let why = "it is a link, and is not followed while 16 others have no answer";
+        let why = "it is a link, and is not followed while 16 other links have no answer";
         assert_eq!(*last, EntryKind::Unreadable(why.to_owned()));
         assert_eq!(links.silent.len(), MAX_SILENT);
         drop(File::options().read(true).write(true).open(pipe).unwrap());

@@ -58,7 +58,7 @@ mod tests {
         };
         check(&[]);
         let first = check(&["a", "b"]);
-        assert!(Arc::ptr_eq(&first, &check(&["a", "b"])), "nothing is made anew for nothing new");
+        assert!(Arc::ptr_eq(&first, &check(&["a", "b"])), "equal names make no new list");
         check(&["a"]);
         names.forget();
         assert_eq!(names.get(), None);

@@ -32,14 +32,14 @@ pub fn publish(dir: &Path, name: &PluginName, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Puts `bytes` into the folder `dir` like [`publish`], but renames the file only if `dir` is still
-/// the watched folder. The caller may give up the work while a slow file system delays it: `commit`
-/// decides in one step between the renaming and the giving up. If the caller gives up before the
-/// renaming, the file is not renamed. After the renaming the plugin is already replaced.
+/// the watched folder. The caller may give up this work while a slow file system delays the work.
+/// `commit` ensures that either the file is renamed, or the caller gives up. If the caller gives up
+/// before the renaming, the file is not renamed. After the renaming the plugin is already replaced.
 ///
 /// # Errors
-/// Those of [`publish`]. Also: the caller has given up the work, or `dir` is another folder now. An
-/// error after the renaming means that the plugin is replaced, but the change may not be on the
-/// disk yet.
+/// The errors of [`publish`], and these: the caller has given up the work, or `dir` is another
+/// folder now. An error after the renaming means that the plugin is replaced, but the change may
+/// not be on the disk yet.
 pub fn publish_if(
     (dir, home): (&Path, &Home),
     name: &PluginName,
@@ -52,7 +52,7 @@ pub fn publish_if(
 /// Puts `bytes` into the folder like [`publish`]. `name` is the complete file name.
 ///
 /// # Errors
-/// Those of [`publish`].
+/// The errors of [`publish`].
 pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     put_if(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
@@ -89,8 +89,7 @@ fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 /// not blocked.
 fn open_alone(path: &Path, name: &str) -> io::Result<File> {
     let busy = || {
-        let text =
-            format!("{name} is being published by another program at this moment; try again");
+        let text = format!("another process is publishing {name} at this moment; try again");
         io::Error::new(io::ErrorKind::WouldBlock, text)
     };
     let file = OpenOptions::new()
@@ -135,7 +134,7 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("a.wasm")).unwrap(), b"one");
         assert_eq!(files(), ["a.wasm"]);
 
-        assert!("../a".parse::<PluginName>().is_err(), "no name leads out of the folder");
+        assert!("../a".parse::<PluginName>().is_err(), "a name is no path to another folder");
 
         let temporary = dir.path().join(".a.wasm.tmp");
         let other = open_alone(&temporary, "a").unwrap();

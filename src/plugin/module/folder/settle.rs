@@ -3,8 +3,8 @@
 //!
 //! This code makes no call on the file system. The time is an argument, and the caller reads the
 //! files that the table's orders name. A half-written module may be a valid module, so a file must
-//! not be read too early. A file is settled if both conditions are true, except for some time
-//! limits in `folder/settle/row.rs`:
+//! not be read too early. A file is settled if both conditions are true; `folder/settle/row.rs` has
+//! some time limits as exceptions:
 //!
 //! - Two samples of the file, taken some time apart, are equal.
 //! - No event says that a process has the file open for writing.
@@ -28,7 +28,7 @@ mod row;
 use row::Row;
 
 /// Most refused files that are reported by name. Further refused files are only counted, because an
-/// operator reads no more lines than this.
+/// operator would not read more lines.
 const MAX_REFUSED: usize = 64;
 
 /// The entries that a pass over the folder has found.
@@ -71,7 +71,8 @@ pub(super) enum EntryKind {
     Misnamed,
     /// The name ends in `.wasm` in other letters, for example `.WASM`.
     Missuffixed,
-    /// The name differs only in upper and lower case from this plugin, which had the name first.
+    /// The name differs only in upper and lower case from the name of this plugin, which had the
+    /// name first.
     Rival(String),
     /// The folder already has [`MAX_PLUGINS`] plugins, so this file is refused.
     Surplus,
@@ -232,7 +233,7 @@ impl Table {
     }
 
     /// Records that the folder cannot be read. So the table does not know which files are missing,
-    /// and all grace periods begin again later.
+    /// and all grace periods begin again when the folder can be read.
     pub(super) fn pause(&mut self) {
         for row in self.rows.values_mut() {
             row.absent_since = None;
@@ -246,8 +247,8 @@ impl Table {
 
     /// Marks the entries that may not use their names. If two names differ only in case, the name
     /// belongs to the file that the table knew first. Among new files, the name belongs to the
-    /// oldest file. Returns the names that count as plugins. An entry that never was a regular file
-    /// does not count.
+    /// oldest file. Returns the names of all plugins. An entry that never was a regular file is not
+    /// a plugin.
     fn settle_claims(&self, entries: &mut BTreeMap<FileName, Entry>) -> BTreeSet<FileName> {
         let held = |row: &Row| row.sample.kind.is_claim();
         let held = self.rows.iter().filter(|(_, row)| held(row));

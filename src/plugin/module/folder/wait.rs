@@ -1,9 +1,9 @@
 //! The time that the folder's thread has been waiting for the file system.
 //!
-//! If the server of a file system is gone, a call may never return, and no other thread can end the
-//! call. This can happen with NFS, with FUSE, and with a memory stick that was pulled out. So the
-//! folder's thread records the start of each call, and the daemon's main loop reads how long the
-//! call has lasted. If many calls return slowly, the folder is useless too. So the thread also
+//! If the server of a file system no longer works, a call may never return, and no other thread can
+//! end the call. This can happen with NFS, with FUSE, and with a memory stick that was pulled out.
+//! So the folder's thread records the start of each call, and the daemon's main loop reads how long
+//! the call has lasted. If many calls return slowly, the folder is useless too. So the thread also
 //! records how long each step of a pass takes. This file ends no wait: `folder.rs` decides when the
 //! folder counts as late.
 
@@ -54,7 +54,7 @@ impl Wait {
     }
 
     /// Records that a link has waited this long to be followed, although each pass over the folder
-    /// ended in time. The waiting time counts like a step of this duration.
+    /// ended in time. The waiting time is recorded like a step of this duration.
     pub(super) fn is_behind(&self, time: Duration) {
         self.slowest.fetch_max(nanos(time), Ordering::Relaxed);
     }
@@ -65,8 +65,8 @@ impl Wait {
         self.before.store(self.slowest.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// The duration of the longest step of the present and the previous pass over the folder.
-    /// Because the previous pass counts, a folder counts as slow until a whole pass was fast.
+    /// The duration of the longest step of the present and the previous pass over the folder. The
+    /// previous pass is included, so a folder remains slow until a whole pass was fast.
     pub(super) fn slowest_step(&self) -> Duration {
         let noted = [&self.slowest, &self.before].map(|step| step.load(Ordering::Relaxed));
         let noted = noted.into_iter().max().map_or(Duration::ZERO, Duration::from_nanos);
@@ -127,16 +127,16 @@ mod tests {
         let is_slow = || wait.slowest_step() >= long;
         wait.step(|| {
             assert!(call() && !is_slow());
-            assert!(call() && call() && is_slow(), "while it is under way");
+            assert!(call() && call() && is_slow(), "during the step");
         });
         wait.step(|| ());
         assert!(is_slow());
         wait.pass_has_ended();
-        assert!(is_slow(), "until a whole look was quick");
+        assert!(is_slow(), "until a whole pass was fast");
         wait.step(|| ());
         wait.pass_has_ended();
         assert!(!is_slow());
         wait.is_behind(long);
-        assert!(is_slow(), "what waits over looks is as slow");
+        assert!(is_slow(), "a link that waits for several passes is as slow");
     }
 }

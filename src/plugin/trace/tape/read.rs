@@ -92,8 +92,8 @@ enum Part {
     Row(Polls),
 }
 
-/// The polls of one row, none of which called the host. `next` is the number of the next poll to be
-/// returned.
+/// The polls of one row. No poll of a row called the host. `next` is the number of the next poll to
+/// be returned.
 #[derive(Debug, Clone)]
 struct Polls {
     next: u32,
@@ -180,7 +180,8 @@ impl<'a> Reader<'a> {
         Some((at, bytes))
     }
 
-    /// Reads the three numbers of a row. `cycle` and `now` are those of the first poll.
+    /// Reads the three numbers of a row. `cycle` and `now` are the cycle and the time of the first
+    /// poll.
     fn row(&mut self, cycle: u64, now: Duration) -> Option<Polls> {
         let polls = u32::try_from(self.number()?).ok().filter(|n| (1..=LONGEST_ROW).contains(n))?;
         let (stride, nanos) = (self.number()?, self.number()?);

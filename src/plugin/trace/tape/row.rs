@@ -2,16 +2,16 @@
 //!
 //! The section's head has the cycle and the time of the first poll. Three numbers follow the head:
 //! the number of polls, the cycles from one poll to the next, and the nanoseconds from the first
-//! poll to the last. `tape.rs` decides when a row is written. `tape/read.rs` makes single polls of
-//! the row again.
+//! poll to the last. `tape.rs` decides when a row is written. `tape/read.rs` converts a row back to
+//! single polls.
 
 use super::{Begun, HEAD, LONGEST, nanos, number};
 
 /// Value of the phase byte of a section that is a row.
 pub(super) const ROW: u8 = 4;
 
-/// Largest number of polls in a row. This limit also bounds how many polls a reader makes from one
-/// full tape.
+/// Largest number of polls in a row. So the number of polls that `tape/read.rs` makes from a full
+/// tape has a limit too.
 pub(super) const LONGEST_ROW: u32 = 100;
 
 /// Successive polls without a call to the host. The number of cycles from each poll to the next is

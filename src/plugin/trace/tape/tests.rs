@@ -61,14 +61,14 @@ fn a_section_that_is_too_large_is_cut_after_a_whole_call() {
         tape.answer(0);
     }
     tape.end();
-    assert!(tape.reaches(before), "it may be the last");
+    assert!(tape.reaches(before), "it may be the last section");
     let found = parse(&tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
     let [(0, section)] = &found[..] else { panic!("{} sections", found.len()) };
     assert!(section.is_cut && section.calls.len() > 5000);
     assert_eq!(section.calls.last().unwrap().given, [(0, vec![1, 2, 3])]);
     tape.begin(Phase::Poll, 2, Duration::ZERO);
     tape.end();
-    assert!(!tape.reaches(before), "it was not the last");
+    assert!(!tape.reaches(before), "a section with missing calls is not the last section");
     let position = tape.position();
     assert!(tape.reaches(position));
 }
@@ -86,11 +86,11 @@ fn a_call_that_was_not_answered_is_not_on_the_tape_and_cuts_its_section() {
     let found = parse(&tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
     let [(0, section)] = &found[..] else { panic!("{} sections", found.len()) };
     assert!(section.is_cut && section.calls.len() == 1 && section.calls[0].arguments == [1]);
-    assert!(tape.reaches(before), "it may be the last");
+    assert!(tape.reaches(before), "it may be the last section");
     tape.forget(true);
     assert!(tape.export().is_empty());
     tape.begin(Phase::Poll, 2, Duration::ZERO);
-    assert!(tape.reaches(before), "the section that was cut is gone");
+    assert!(tape.reaches(before), "the incomplete section was removed");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn polls_that_call_nothing_are_told_one_by_one() {
     let found = parse(&tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
     assert!(found.iter().map(|(_, section)| section).eq(&expected));
     let after = found.iter().filter(|(at, _)| *at >= tape.exported_before(position));
-    assert_eq!(after.count(), 2, "a row ends where somebody notes the place");
+    assert_eq!(after.count(), 2, "a row ends where a caller asks for the position");
 }
 
 #[test]

@@ -45,7 +45,11 @@ fn mistakes_name_their_place_and_a_remedy() {
     check("100ms", "0s", "group[fast].period: expected from 1ms to 1h, found 0s");
     check("group = \"fast\"", "group = \"slow\"", "point[speed].at.group: found \"slow\"");
     check("48452", "38452", "point[speed].at.ref: found \"38452\", which is in table input");
-    check("ref = \"48452\"", "ref = \"48452\", address = 1", "point[speed].at.ref: found an `addr");
+    check(
+        "ref = \"48452\"",
+        "ref = \"48452\", address = 1",
+        "point[speed].at.ref: found both `ref` and `addr",
+    );
     check("ref = \"48452\"", "address = 1, order = \"ABCD\"", "at.order: found \"ABCD\" for a i16");
     check("ref = \"48452\"", "address = 1, single = true", "at.single: found this key for an inp");
     check("0x2000 }", "0xffff }", "point[set].at.address: found 65535");

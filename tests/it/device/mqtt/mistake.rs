@@ -72,8 +72,8 @@ fn the_metrics_of_sparkplug_itself_are_taken() {
         assert!(reports(&found, &format!("publish[0].metric: found {taken:?}")), "{found}");
         let found = parse("", &metric).unwrap_err().to_string();
         let expected = format!(
-            "point[speed].at.metric: expected a name that is not one of Sparkplug's own: bdSeq, \
-             Node Control/Rebirth, found {taken:?}"
+            "point[speed].at.metric: expected a name other than bdSeq and Node Control/Rebirth, \
+             which Sparkplug uses, found {taken:?}"
         );
         assert!(found.contains(&expected), "{found}");
     }

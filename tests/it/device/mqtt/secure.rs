@@ -103,8 +103,8 @@ fn mistakes_in_files_are_found_by_the_check() {
     check("none.pem", cert, key, "No such file or directory");
     check("empty.pem", cert, key, "expected certificates in PEM");
     check("good.pem", key, key, "good-client.key: no certificate");
-    check("good.pem", cert, cert, "expected the private key to `cert`");
-    check("good.pem", cert, "good-server.key", "expected the private key to `cert`");
+    check("good.pem", cert, cert, "expected the private key for `cert`");
+    check("good.pem", cert, "good-server.key", "expected the private key for `cert`");
 }
 
 #[test]

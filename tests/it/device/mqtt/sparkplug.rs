@@ -346,7 +346,7 @@ fn nothing_is_said_without_the_primary_host() {
     host.say(&state(false, 3000));
     let death = host.next(DEATH, &mut bench);
     assert_eq!(metric(&death, "bdSeq"), json!(["INT64", 0, null]));
-    bench.until("it is told", |bench| session(bench).state == "the primary host is gone");
+    bench.until("it is told", |bench| session(bench).state == "the primary host is offline");
     host.say(&state(true, 4000));
     let birth = host.next(BIRTH, &mut bench);
     assert_eq!(metric(&birth, "bdSeq"), json!(["INT64", 1, null]));

@@ -17,9 +17,13 @@ fn mistakes_name_their_place() {
     check(
         "address = 2, type",
         "address = 1, type",
-        "device[scada].show[1].address: found input 1, where show[0], tank.level, is",
+        "device[scada].show[1].address: found input 1, which show[0] (tank.level) occupies",
     );
-    check("bit = 15", "bit = 0", "show[4].address: found input 5, where show[3], motor.run, is");
+    check(
+        "bit = 15",
+        "bit = 0",
+        "show[4].address: found input 5, which show[3] (motor.run) occupies",
+    );
     check(
         "address = 16, type = \"f64\"",
         "address = 65533, type = \"f64\"",
@@ -28,12 +32,12 @@ fn mistakes_name_their_place() {
     check(
         "quality = 2 }",
         "quality = 1 }",
-        "show[10].quality: found discrete 1, where show[10], door, is",
+        "show[10].quality: found discrete 1, which show[10] (door) occupies",
     );
     check(
         "type = \"i32\"",
         "order = \"ABCD\"",
-        "show[7].type: expected its type in registers, found nothing",
+        "show[7].type: expected the type in registers, found nothing",
     );
     check(
         "type = \"i32\"",
@@ -55,18 +59,18 @@ fn mistakes_name_their_place() {
     check(
         "on_bad = -1",
         "on_bad = 40000",
-        "show[14].on_bad: expected a value of its type, found 40000",
+        "show[14].on_bad: expected a value of the configured type, found 40000",
     );
     check("on_bad = -1", "on_bad = \"zero\"", "show");
     check(
         "table = \"coil\", address = 1,",
         "table = \"coil\", address = 0,",
-        "point[scada.stop].at.address: found coil 0, where the command scada.start is",
+        "point[scada.stop].at.address: found coil 0, which the command scada.start occupies",
     );
     check(
         "{ name = \"nobody\", table = \"input\", address = 40, type = \"u16\" }",
         "{ name = \"door\", table = \"holding\", address = 106, type = \"bool\", bit = 1 }",
-        "point[scada.auto].at.address: found holding 106, where show[17], door, is",
+        "point[scada.auto].at.address: found holding 106, which show[17] (door) occupies",
     );
     check(
         "expires = \"700ms\"",

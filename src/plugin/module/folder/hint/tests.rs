@@ -49,7 +49,8 @@ fn any_number_of_events_takes_the_same_room() {
     assert_eq!(mail.hints.len(), MAX_HINTS);
 }
 
-/// The last event about a file counts. The exception is the closing of a file after its renaming.
+/// The hint of the last event about a file is stored. The exception is the closing of a file after
+/// its renaming.
 #[test]
 fn a_later_hint_outweighs_those_before() {
     let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));

@@ -31,7 +31,7 @@ pub(super) enum Silence {
 pub(super) struct Worker {
     /// The channel for jobs. The folder's thread writes, and the link thread reads.
     jobs: Sender<Job>,
-    /// The call that the link thread makes at present. The link thread writes this, and the
+    /// The call that the link thread makes at present. The link thread writes this value, and the
     /// folder's thread reads it.
     wait: Arc<Wait>,
 }
@@ -42,8 +42,8 @@ struct Job {
     work: Work,
     /// The channel for answers. The link thread writes, and the folder's thread reads.
     answers: Sender<Answer>,
-    /// Shows the link thread whether the job is still wanted. When the folder's thread gives the
-    /// job up, it drops the matching `Arc`. The link thread then sees a strong count of 0.
+    /// Shows the link thread whether the job is still wanted. When the folder's thread gives up the
+    /// job, it drops the matching `Arc`. The link thread then sees a strong count of 0.
     wanted: Weak<()>,
 }
 
@@ -69,7 +69,7 @@ pub(super) enum Answer {
 pub(super) struct PendingCall {
     pub(super) answers: Receiver<Answer>,
     wait: Arc<Wait>,
-    /// This field is dropped together with the order. By this, the link thread knows that the job
+    /// This field is dropped together with the order. The drop shows the link thread that the job
     /// is not wanted any more.
     _wanted: Arc<()>,
 }

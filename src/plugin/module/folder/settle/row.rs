@@ -319,8 +319,8 @@ impl Row {
 /// The refusal of a file that changed during each of its readings.
 fn unsteady() -> Refusal {
     Refusal::new(
-        "it changes whenever it is read, or has other contents than its size says",
-        "copy a module to a file of its own; files of /proc and /sys cannot be plugins",
+        "it changes whenever it is read, or the length of its contents is not its size",
+        "put a regular file on a disk there; files of /proc and /sys cannot be plugins",
     )
 }
 
@@ -336,9 +336,10 @@ fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
                  plugins.module in the configuration"
             ),
         ),
-        EntryKind::Other(what) => {
-            Refusal::new(format!("it is {what}"), "put a regular file there, or a link to one")
-        }
+        EntryKind::Other(what) => Refusal::new(
+            format!("it is {what}"),
+            "put a regular file there, or a link to a regular file",
+        ),
         EntryKind::Unreadable(error) => unreadable(error),
         EntryKind::Misnamed => misnamed(name),
         EntryKind::Missuffixed => Refusal::new(
@@ -350,8 +351,8 @@ fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
             "rename or remove one of them",
         ),
         EntryKind::Surplus => Refusal::new(
-            format!("the folder holds {MAX_PLUGINS} plugins already"),
-            "remove one; this file takes its place then",
+            format!("the folder already has {MAX_PLUGINS} plugins"),
+            "remove a plugin; this file then becomes a plugin",
         ),
     })
 }

@@ -47,7 +47,7 @@ impl Sim {
             assert!(due >= self.now, "due in the past means a busy loop");
             self.now = due;
             self.pass(&[]);
-            assert!(self.due() != Some(due), "nothing came of the look at {due}");
+            assert!(self.due() != Some(due), "the pass at {due} ms did nothing");
         }
         self.now = ms;
         self
@@ -168,7 +168,7 @@ fn brief(change: &Change) -> String {
         Change::Refused { name, refusal, .. } => format!("{name} refused: {}", refusal.reason),
         Change::Gone { name } => format!("{name} gone"),
         Change::Overlooked(_) | Change::FolderLost(_) | Change::FolderBack => {
-            panic!("not the table's business")
+            panic!("the table does not make this report")
         }
     }
 }
@@ -238,7 +238,7 @@ fn a_write_that_leaves_no_trace_is_found_by_the_second_reading() {
     sim.rename_in("a", "one");
     sim.files.get_mut("a").unwrap().1 = "two";
     sim.reported(&["0 a is one since 0", "2000 a is two since 2000"]);
-    assert_eq!(sim.due(), None, "a file that stays the same is left alone");
+    assert_eq!(sim.due(), None, "an unchanged file is not read a third time");
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn plugins_are_limited_and_the_next_in_line_moves_up() {
     sim.until(1_000);
     let count = |sim: &Sim, text| sim.log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(count(&sim, "is one"), MAX_PLUGINS);
-    assert_eq!(count(&sim, "refused: the folder holds 256 plugins already"), MAX_REFUSED);
+    assert_eq!(count(&sim, "refused: the folder already has 256 plugins"), MAX_REFUSED);
     let overlooked = sim.table.overlooked().clone();
     let files = 2 * MAX_PLUGINS - MAX_REFUSED;
     assert_eq!(overlooked, Overlooked { files, example: "p767".to_owned() });
@@ -359,7 +359,7 @@ fn plugins_are_limited_and_the_next_in_line_moves_up() {
     sim.reported(&[
         "1500 p007 gone",
         "1600 p256 is one since 1500",
-        "1600 p320 refused: the folder holds 256 plugins already",
+        "1600 p320 refused: the folder already has 256 plugins",
     ]);
 }
 
@@ -441,7 +441,7 @@ fn a_file_that_always_moves_is_refused() {
     sim.moving = u32::MAX;
     sim.write("a", "one").until(300_000);
     assert!(sim.readings < 12, "{} readings", sim.readings);
-    let why = "it changes whenever it is read, or has other contents than its size says";
+    let why = "it changes whenever it is read, or the length of its contents is not its size";
     sim.reported(&[&format!("600 a refused: {why}")]);
 }
 
@@ -472,7 +472,7 @@ fn what_the_operator_took_away_is_gone_at_once() {
     let mut sim = Sim::new();
     sim.write("a", "one").until(1_000);
     let entries = BTreeMap::from([(named("a"), sim.files["a"].0.clone())]);
-    assert_eq!(sim.table.forget("a", &entries), None, "it is there");
+    assert_eq!(sim.table.forget("a", &entries), None, "the file exists");
     assert!(sim.table.holds_plugins());
     let gone = sim.table.forget("a", &BTreeMap::new()).map(|change| brief(&change));
     assert_eq!(gone.as_deref(), Some("a gone"));
