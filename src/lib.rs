@@ -193,7 +193,7 @@
 //! | the answer to a request | `daemon/answer.rs`; the status: `daemon/view.rs` |
 //! | an order of an operator, and its receipt | `daemon/answer.rs`, `daemon/audit.rs` |
 //! | retained variables, torn files | `retain.rs`; reading and writing: `daemon/field/retain.rs` |
-//! | a late Modbus reply | `outstanding.rs` and `transport.rs` in `driver/modbus/client/` |
+//! | a late Modbus reply | in `driver/modbus/client`, the files `outstanding` and `transport` |
 //! | a new driver | `driver/mod.rs`, `driver/registry.rs` |
 //! | recovery, after too many abnormal ends | `daemon/plugins/recovery.rs` |
 //! | the end of the process | `daemon/stop.rs`; after a stall: `daemon/stall.rs` |

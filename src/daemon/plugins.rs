@@ -16,6 +16,7 @@
 //! after a new file, a finished preparation or an order of the operator. The scan's snapshot shows
 //! the effect of an order.
 
+mod bytes;
 mod call;
 mod crash;
 mod deploy;

@@ -287,12 +287,9 @@ impl RefusedCall {
     pub fn words(&self, keeper: Keeper<'_>) -> String {
         let (call, name, code) = (self.call, self.name.as_str(), self.code());
         let refused = format!("{call} is refused with code {code}");
+        let its = format!("its writes are refused with code {code}");
         match self.why {
-            Why::NotGranted => {
-                format!(
-                    "{name} is not granted to the plugin; its writes are refused with code {code}"
-                )
-            }
+            Why::NotGranted => format!("{name} is not granted to the plugin; {its}"),
             Why::Owned(_) => {
                 let owner = keeper.name().unwrap_or("another plugin");
                 format!("{name} belongs to {owner}; writes are refused with code 5")
@@ -314,10 +311,9 @@ impl RefusedCall {
             ),
             Why::PointType => format!("{name} has another type; {refused}"),
             Why::OutOfRange => format!("a value does not fit {name}; {refused}"),
-            Why::VariableNotGranted => format!(
-                "the variable {name} is not granted to the plugin; its writes are refused with \
-                 code {code}"
-            ),
+            Why::VariableNotGranted => {
+                format!("the variable {name} is not granted to the plugin; {its}")
+            }
             Why::VariableQuota => format!(
                 "the plugin has already created {MAX_MADE} variables, and {name} is refused with \
                  code {code}; variables with a [[variable]] entry in the configuration are not \

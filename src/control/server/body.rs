@@ -118,7 +118,7 @@ impl To {
     }
 }
 
-/// Whether the text is not empty and has only hexadecimal digits, as the beginning of a hash.
+/// Whether the text can be the beginning of a hash: it is not empty and has only hexadecimal digits.
 fn is_beginning(digits: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }

@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Plugins;
+use super::bytes::Module;
 use super::call::{self, Ended};
 use super::line::refused;
-use super::loader::Module;
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
 use crate::control::{Code, Failure, Reply, Response};

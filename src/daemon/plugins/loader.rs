@@ -7,10 +7,9 @@
 //! A child process compiles, and a thread prepares. Only the loader's tasks wait for the process
 //! and the thread, so the daemon's loop is not delayed. The number of parallel compilations and
 //! preparations is limited. One slow module does not delay other modules; several slow modules
-//! together may. `recall.rs` lists the places where the bytes of a module may be stored.
+//! together may. `bytes.rs` reads the bytes of a
+//! module.
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,15 +17,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::call::{READING, STATE, in_time};
+use super::bytes::{self, Module};
 use crate::control::Who;
 use crate::daemon::Event;
 use crate::plugin::instance::program::{NewProgram, Preparation, Prepared, Program};
 use crate::plugin::instance::stop::Timekeeper;
 use crate::plugin::module::compile::{Artifact, CompileService};
-use crate::plugin::module::folder;
 use crate::plugin::module::note::Note;
-use crate::plugin::module::versions::Versions;
 use crate::plugin::shadow::{MAX_SHADOWS, Shadow, ShadowOutcome, ShadowReport};
 use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{Generation, ModuleHash, Refusal};
@@ -43,47 +40,6 @@ const MAX_PREPARING: usize = 4;
 /// The largest number of shadow runs of one version. A shadow run is repeated if the machine was
 /// too busy to compare the new version with the running version.
 const MAX_ATTEMPTS: usize = 3;
-
-/// The code of a module, if it is in memory. An artifact may be much larger than the bytes, so the
-/// artifact is dropped from memory as soon as the cache has stored it.
-#[derive(Debug, Clone)]
-pub(in crate::daemon) enum Module {
-    /// The bytes, as read from the folder.
-    Bytes(Arc<[u8]>),
-    /// The bytes, and the artifact that was compiled from them.
-    Compiled(Arc<[u8]>, Artifact),
-    /// No bytes in memory, because the module was refused or has not run since the start. The
-    /// loader reads the bytes from the first of these places that has the bytes.
-    Away(Vec<ModuleSource>),
-}
-
-/// A place where the bytes of a module may be stored.
-#[derive(Debug, Clone)]
-pub(in crate::daemon) enum ModuleSource {
-    /// The stored versions of the plugin with this name.
-    Kept(Versions, String),
-    /// The file with this path.
-    File(PathBuf),
-}
-
-impl Module {
-    /// Returns the bytes of the module, if they are in memory.
-    pub(in crate::daemon) fn bytes(&self) -> Option<Arc<[u8]>> {
-        match self {
-            Self::Bytes(bytes) | Self::Compiled(bytes, _) => Some(Arc::clone(bytes)),
-            Self::Away(_) => None,
-        }
-    }
-
-    /// Drops the artifact if the cache has stored it.
-    pub(in crate::daemon) fn lighten(&mut self) {
-        if let Self::Compiled(bytes, artifact) = self
-            && artifact.is_stored()
-        {
-            *self = Self::Bytes(Arc::clone(bytes));
-        }
-    }
-}
 
 /// The running preparation of a plugin; at most one for each plugin. When this value is dropped,
 /// the task of the preparation and its compile worker end.
@@ -304,7 +260,7 @@ impl Loader {
             }
             Module::Bytes(bytes) => bytes,
             Module::Away(places) => {
-                fetch(places, self.compile_service.limits.module_bytes, hash).await?
+                bytes::fetch(places, self.compile_service.limits.module_bytes, hash).await?
             }
         };
         // A module that is in the cache need not wait for a permit to compile.
@@ -335,133 +291,5 @@ impl Loader {
             lines: Vec::new(),
             post_mortem: None,
         })
-    }
-}
-
-/// Reads a module from the first of these places that has its bytes.
-async fn fetch(
-    places: Vec<ModuleSource>,
-    most: u64,
-    hash: ModuleHash,
-) -> Result<Arc<[u8]>, Refusal> {
-    let nowhere = Refusal::new("its bytes are not stored any more", "deploy its file again");
-    let mut refusal = nowhere.of_lost_bytes();
-    for place in places {
-        let found = match place {
-            ModuleSource::Kept(versions, name) => read_kept(versions, name, hash).await,
-            ModuleSource::File(path) => reread(path, most, hash).await,
-        };
-        match found {
-            Ok(bytes) => return Ok(bytes),
-            // The bytes are lost only if every place has lost them. A place that does not answer
-            // now may still have the bytes.
-            Err(why) => refusal = Refusal { is_lost: refusal.is_lost && why.is_lost, ..why },
-        }
-    }
-    Err(refusal)
-}
-
-/// Reads the file of a module again. If the file has other bytes now, it is another module, which
-/// the watch of the folder reports separately.
-async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
-    let name = path.display().to_string();
-    match in_time(&READING, move || folder::reread(&path, most)).await {
-        Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
-        Ok(_) => {
-            let reason = format!("{name} has other bytes now");
-            Err(Refusal::new(reason, "the new bytes are loaded next").of_lost_bytes())
-        }
-        Err(error) => {
-            Err(unread(Refusal::new(format!("{name}: {error}"), "copy the file again"), &error))
-        }
-    }
-}
-
-/// Reads a stored version within a time limit, because the disk may not answer.
-async fn read_kept(
-    versions: Versions,
-    name: String,
-    hash: ModuleHash,
-) -> Result<Arc<[u8]>, Refusal> {
-    match in_time(&STATE, move || versions.read(&name, hash)).await {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(error) => {
-            let reason = format!("the kept version {hash} cannot be read: {error}");
-            let refusal = Refusal::new(reason, "deploy its file again");
-            // An earlier daemon that ran as another user may have stored the version. This daemon
-            // can never read such a version.
-            Err(match error.kind() {
-                io::ErrorKind::PermissionDenied => refusal.of_lost_bytes(),
-                _ => unread(refusal, &error),
-            })
-        }
-    }
-}
-
-/// Records in the refusal whether the bytes are lost, or only cannot be read at present.
-fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
-    use io::ErrorKind::{FileTooLarge, InvalidData, NotFound};
-    match error.kind() {
-        NotFound | InvalidData | FileTooLarge => refusal.of_lost_bytes(),
-        _ => refusal.by_accident(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_damaged_is_lost_and_what_is_late_is_not() {
-        let is_lost = |error: io::Error| unread(Refusal::new("", ""), &error).is_lost;
-        let kinds = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData];
-        assert!(kinds.iter().all(|kind| is_lost((*kind).into())));
-        let dir = tempfile::tempdir().unwrap();
-        let (versions, hash) = (Versions::new(dir.path().into()), ModuleHash::of(b"it"));
-        versions.store("tank", b"it", |_, _| Some(0)).unwrap();
-        let kept = std::fs::read_dir(dir.path().join("tank")).unwrap().next().unwrap().unwrap();
-        let file = std::fs::File::options().write(true).open(kept.path()).unwrap();
-        file.set_len(1 << 30).unwrap();
-        assert!(is_lost(versions.read("tank", hash).unwrap_err()), "the stored file is too long");
-        assert!(!is_lost(crate::patience::late("no answer")));
-        assert!(!is_lost(io::Error::from_raw_os_error(nix::libc::EMFILE)));
-    }
-
-    /// A defect of the past: the file had new bytes, and the loader did not search the stored
-    /// versions for the old bytes. The test also checks that the loader reads the file if the
-    /// stored version is damaged.
-    #[tokio::test]
-    async fn a_module_is_read_from_wherever_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let (versions, hash) = (Versions::new(dir.path().join("versions")), ModuleHash::of(b"it"));
-        let file = dir.path().join("tank.wasm");
-        let places =
-            [ModuleSource::Kept(versions.clone(), "tank".into()), ModuleSource::File(file.clone())];
-        let found = async |places: &[ModuleSource]| {
-            let found = fetch(places.to_vec(), 100, hash).await;
-            found.map(|bytes| bytes.to_vec()).map_err(|refusal| {
-                assert!(refusal.is_accidental && refusal.is_lost, "{refusal}");
-                refusal.reason
-            })
-        };
-        std::fs::write(&file, "other").unwrap();
-        let why = found(&places).await.unwrap_err();
-        assert!(why.ends_with("has other bytes now"), "{why}");
-        versions.store("tank", b"it", |_, _| Some(0)).unwrap();
-        assert_eq!(found(&places).await.unwrap(), b"it");
-        for kept in std::fs::read_dir(dir.path().join("versions/tank")).unwrap() {
-            std::fs::write(kept.unwrap().path(), "damaged").unwrap();
-        }
-        let why = found(&places[..1]).await.unwrap_err();
-        assert!(why.ends_with("is damaged"), "{why}");
-        std::fs::write(&file, "it").unwrap();
-        assert_eq!(found(&places).await.unwrap(), b"it");
-        assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not stored any more");
-        // The folder of stored versions cannot be read now, but it may have the module.
-        std::fs::remove_dir_all(dir.path().join("versions")).unwrap();
-        std::fs::write(dir.path().join("versions"), "in the way").unwrap();
-        std::fs::remove_file(&file).unwrap();
-        let refusal = fetch(places.to_vec(), 100, hash).await.unwrap_err();
-        assert!(refusal.is_accidental && !refusal.is_lost, "{refusal}");
     }
 }

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::Plugins;
-use super::loader::{Module, ModuleSource};
+use super::bytes::{Module, ModuleSource};
 use crate::config::Config;
 use crate::control::{Code, Failure, Soundness};
 use crate::plugin::ModuleHash;

@@ -267,7 +267,8 @@ pub(in crate::daemon) fn is_polled(name: &str, roster: &Roster, news: &Snapshot)
     roster.fact(name, news).is_some_and(|fact| fact.trap.is_none() && fact.polls > 0)
 }
 
-/// Converts one kind of refused calls into its view.
+/// Returns the view of a group of refused calls that have the same kind and the same name. `words`
+/// is the reason as text.
 fn view(refusals: &Refusals, words: String) -> RefusedView {
     let Refusals { first, count, last_cycle, .. } = refusals;
     RefusedView {

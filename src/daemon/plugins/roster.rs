@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::loader::{Loading, Module};
+use super::bytes::Module;
+use super::loader::Loading;
 use crate::control::SwapView;
 use crate::daemon::micros;
 use crate::plugin::instance::program::{Prepared, maker};

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Plugins;
-use super::loader::Module;
+use super::bytes::Module;
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
 use crate::control::{Code, Failure, Soundness};

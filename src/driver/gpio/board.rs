@@ -91,8 +91,8 @@ impl Board {
         })
     }
 
-    /// The default age limits of the inputs. A value is stale after three periods, but at least 100
-    /// ms. A value is bad after ten periods, but at least two seconds. The minimum of two seconds
+    /// The default age limits of the inputs. A value is stale after three periods, but not before
+    /// 100 ms. A value is bad after ten periods, but not before two seconds. The minimum of two seconds
     /// exists because an expander on a slow bus needs more time for a read than the configured
     /// period.
     pub(super) fn freshness(&self) -> Freshness {

@@ -43,8 +43,9 @@ impl Plugin {
     }
 
     /// Puts modules in quarantine that ran before and then failed too often. The limit is the
-    /// number of traps that leads to quarantine. A stored version already runs in place of each
-    /// such module. Without the quarantine, the two versions would run alternately.
+    /// number of traps that leads to quarantine. The caller calls this function only when a stored
+    /// version runs in place of these modules. Without the quarantine, the stored version and the
+    /// failed module would run alternately.
     pub(super) fn give_up(&mut self, turn: &mut Turn<'_>) {
         for (hash, why) in self.refused.given_up(turn.policy.traps) {
             turn.context.quarantine.add(turn.name, hash, why.clone());

@@ -244,11 +244,8 @@ fn write(
     }
     let on_change = at.write.unwrap_or_default() == When::OnChange;
     if !on_change && at.refresh.is_none() {
-        return misfit(
-            "refresh",
-            "nothing".into(),
-            "a time such as \"1s\", because `write = \"cyclic\"` needs it",
-        );
+        let wanted = "a time such as \"1s\", because `write = \"cyclic\"` needs it";
+        return misfit("refresh", "nothing".into(), wanted);
     }
     let min_interval = at.min_interval.unwrap_or_default();
     let safe = match point.safe {

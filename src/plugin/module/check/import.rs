@@ -1,5 +1,6 @@
-//! The text of a refusal because of imports that are not offered. The text names the function that
-//! the author of the module probably meant, and the type of that function.
+//! This file writes the message for a module that is refused because it imports functions that the
+//! host does not offer. The message names the function that the author probably meant, and the type
+//! of that function.
 //!
 //! This file does not decide whether a module is refused: `check.rs` lists the imports of a module,
 //! and compares them with the offers. The offers are listed in `offer.rs`.
