@@ -57,7 +57,10 @@ impl Planned {
             return Ok(None);
         }
         let is_changed = |name: &str| {
-            let is_it = |place: &ConfigPlace| matches!(place, ConfigPlace::Device(device, _) if device == name);
+            let is_it = |place: &ConfigPlace| match place {
+                ConfigPlace::Device(device, _) => device == name,
+                _ => false,
+            };
             changes.iter().any(|change| change.is_live() && is_it(&change.place))
         };
         let end = Instant::now() + PATIENCE;

@@ -22,7 +22,10 @@ pub(super) fn variables<'w>(
 ) -> Result<Vec<(String, Variable)>, String> {
     let present = &news.variables;
     let is_live = |name: &str| {
-        let is_it = |place: &ConfigPlace| matches!(place, ConfigPlace::Variable(variable) if variable == name);
+        let is_it = |place: &ConfigPlace| match place {
+            ConfigPlace::Variable(variable) => variable == name,
+            _ => false,
+        };
         changes.iter().any(|change| change.is_live() && is_it(&change.place))
     };
     let declared = new.live.variables.iter().filter(|(name, _)| is_live(name));
