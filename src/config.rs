@@ -11,7 +11,8 @@
 //!
 //! Each driver defines the meaning of its own keys. This module does not check whether the machine
 //! has enough CPUs, whether the plugin folder exists, or whether the daemon has the necessary
-//! rights. The parts of the daemon that use the CPUs, the folder and the rights report such errors.
+//! rights. These errors are reported later, by the parts of the daemon that use the CPUs, the
+//! folder or the rights.
 //!
 //! Read `file.rs` next (all keys), then the file of one section, such as `scan.rs` or `plugins.rs`.
 //! The file of a section has its settings, their ranges and their defaults. The entries are in
@@ -81,7 +82,8 @@ use surroundings::Surroundings;
 pub struct Config {
     /// Path of the file from which the configuration was read.
     pub path: PathBuf,
-    /// Size and times of that file when it was read; `None` if the text did not come from a file.
+    /// Size and times of the file, taken just before the file was read; `None` if the text did not
+    /// come from a file.
     pub stamp: Option<Stamp>,
     /// The settings that a reload replaces while the daemon runs.
     pub live: Live,
@@ -96,8 +98,8 @@ impl Config {
     }
 }
 
-/// Reads the configuration file at `path`. The daemon calls this function at its start. The
-/// commands that need a configuration but no daemon call it too.
+/// Reads the configuration file at `path`. The daemon calls this function at its start, and so do
+/// the commands that need a configuration but no daemon.
 ///
 /// # Errors
 /// All problems of the file, or the reason why the file cannot be read.
@@ -126,8 +128,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
     parse_with(text, path, &Points::default(), &|name| std::env::var_os(name))
 }
 
-/// Reads a configuration from `text`. The points in force are `before`, and `env` looks up
-/// environment variables. The tests pass a separate environment.
+/// Reads a configuration from `text`. `before` are the points that the daemon uses now. `env`
+/// returns the value of an environment variable; the tests pass their own function.
 fn parse_with(
     text: &str,
     path: &Path,

@@ -98,7 +98,7 @@ pub fn address_limit() -> Option<u64> {
 const MAX_FILES: rlim_t = 8;
 
 /// The version of landlock that defines the rules used here. A kernel with an older version of
-/// landlock applies only the rules of that version.
+/// landlock applies only those rules that its own version has.
 const LANDLOCK: ABI = ABI::V7;
 
 /// Sets the limits for this process; the process cannot remove them later. Returns one text for
@@ -202,9 +202,9 @@ const FCHMODAT2: libc::c_long = 452;
 /// files, create sockets and processes, act on other processes, or use parts of the kernel that
 /// have had many defects.
 ///
-/// Landlock alone does not forbid many of these actions. Landlock covers TCP, but not UDP and not
-/// sockets with a path. Landlock does not cover changes of file modes. Before Linux 6.2, landlock
-/// does not cover truncation of files.
+/// Many of these calls would still be possible with landlock alone. Landlock covers TCP, but not
+/// UDP and not sockets with a path. Landlock does not cover changes of file modes. Before Linux
+/// 6.2, landlock does not cover truncation of files.
 const FORBIDDEN: &[libc::c_long] = &[
     // System calls that open or change files.
     #[cfg(target_arch = "x86_64")]

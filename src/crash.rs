@@ -11,8 +11,8 @@
 //!                  replay: the same calls with the same answers --> the same trap?
 //! ```
 //! A report is about one program only. It contains no data of devices or of other programs. A
-//! program gets such data only through calls to the host. The tape has the results of these calls,
-//! so a replay needs nothing else.
+//! program gets data of devices and of other programs only through calls to the host. The tape has
+//! the results of these calls, so a replay needs nothing else.
 //!
 //! Where to look next: `crash/file.rs` has the format, and `crash/store.rs` has the folder of
 //! reports. `crash/brought.rs` has the limits for reports from other machines. `crash/history.rs`
@@ -52,8 +52,8 @@ const FORMAT: &str = "camshaft crash report";
 /// the hash.
 const MAX_MODULE: usize = 16 << 20;
 
-/// The maximum number of points in a report, counted by their ids. The number includes the points
-/// that a configuration can have, and points that an earlier reload has removed.
+/// The maximum number of ids of points in a report. There is an id for each point of the
+/// configuration, and for each point that an earlier reload has removed.
 const MAX_POINTS: usize = 1 << 16;
 
 /// The maximum number of frames of a backtrace: four times as many as the daemon writes.
@@ -194,7 +194,7 @@ pub struct CrashReport {
     memory: Vec<u8>,
 }
 
-/// The facts for a report that are not in the post-mortem of the program.
+/// The facts for a report that `PostMortem`, the data from the trapped instance, does not contain.
 #[derive(Debug, Clone)]
 pub struct About {
     /// Name of the plugin.
@@ -214,8 +214,8 @@ pub struct About {
 }
 
 impl CrashReport {
-    /// Makes a report from the post-mortem of a program. The report contains `module` only if its
-    /// hash is correct and its size is at most `MAX_MODULE`.
+    /// Makes a report. `post_mortem` contains the data from the instance that trapped. The report
+    /// contains `module` only if its hash is correct and its size is at most `MAX_MODULE`.
     pub fn new(
         about: About,
         post_mortem: PostMortem,
@@ -287,7 +287,7 @@ fn split(picture: Picture) -> (PictureHead, Vec<u8>) {
     (PictureHead { bytes: memory_bytes, blocks, is_cut }, bytes)
 }
 
-/// Joins a head and its bytes to a copy of a memory. It is the inverse of [`split`].
+/// Makes a copy of a memory from its head and its bytes. It is the inverse of [`split`].
 fn join(head: &PictureHead, bytes: &[u8]) -> Picture {
     let PictureHead { bytes: memory_bytes, blocks, is_cut } = head.clone();
     Picture { memory_bytes, blocks, bytes: bytes.to_vec(), is_cut }
@@ -299,7 +299,8 @@ impl PointHead {
         Self { name, direction, kind, byte, bit, scale, offset }
     }
 
-    /// Returns this point at byte 0 of an image that has only this point.
+    /// Returns a [`Point`] with these properties. It is at byte 0 of an image that contains no
+    /// other point.
     fn alone(&self) -> Point {
         let Self { name, direction, kind, bit, scale, offset, .. } = self.clone();
         Point { bit, scale, offset, ..Point::new(name, direction, kind) }

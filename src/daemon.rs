@@ -51,8 +51,8 @@ use reload::{Cause, Reload};
 use service::Service;
 
 /// The time between two checks of the scan's news: answers, returned programs and the newest
-/// snapshot. An immediate restart may begin this much later, which is soon enough. Fifty checks per
-/// second cost little, because one check takes only some microseconds.
+/// snapshot. A program that may restart at once waits at most this time, which is short enough.
+/// Fifty checks per second cost little, because one check takes only some microseconds.
 const TICK: Duration = Duration::from_millis(20);
 
 /// An event that the main loop handles.
@@ -133,7 +133,8 @@ impl Daemon {
         self.stop().await
     }
 
-    /// Handles everything that the scan has reported since the last tick, in a fixed order:
+    /// Does the work of one tick with all that the scan has reported since the last tick. The steps
+    /// have a fixed order:
     ///
     /// 1. Detect a stall of the scan. The later steps depend on the result.
     /// 2. Take back what the scan has returned: programs, and answers that end orders.
@@ -149,7 +150,7 @@ impl Daemon {
         self.report();
     }
 
-    /// Handles everything that the scan has returned: programs, answers, log lines of guests, and
+    /// Empties the queues from the scan: returned programs and answers, log lines of guests, and
     /// measured times.
     fn take_all_back(&mut self) {
         while let Ok(thing) = self.link.handle.returns.pop() {
@@ -183,7 +184,7 @@ impl Daemon {
         self.plugins.store_good_versions(&self.config, &mut self.link);
     }
 
-    /// Reports changes to the devices that show values, to the log and to systemd.
+    /// Sends new values to the devices that show values. Reports changes to the log and to systemd.
     fn report(&mut self) {
         let is_stalled = self.link.stall.is_on();
         self.field.devices.show(self.link.news(), is_stalled);
@@ -194,8 +195,9 @@ impl Daemon {
         self.service.notify_systemd(&self.plugins, &self.field, &mut self.link);
     }
 
-    /// Handles one thing that the scan has returned. A refused or ended program is dropped here or
-    /// on another thread, because a drop on the scan's thread would take too long.
+    /// Passes one thing that the scan has returned to the part of the daemon that needs it. A
+    /// refused or ended program is dropped here or on another thread, because a drop on the scan's
+    /// thread would take too long.
     fn take_back(&mut self, thing: Return) {
         match thing {
             Return::Program(program) => self.plugins.report_crash(program, &self.config),

@@ -48,9 +48,9 @@ const CHECK_DIGITS: usize = 16;
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<T> {
-    /// Number of the entry. The number increases by one with each entry, and the numbers continue
-    /// after a restart of the daemon. If a number is missing, that entry was damaged or was never
-    /// written.
+    /// The number that identifies the entry. Each new entry gets the next number, and the numbers
+    /// continue after a restart of the daemon. If a number is missing, that entry was damaged or
+    /// was never written.
     pub seq: u64,
     /// Time at which the entry was added, by the wall clock in UTC: RFC 3339 with milliseconds.
     pub time: String,
@@ -74,7 +74,8 @@ pub struct Journal<T> {
 }
 
 impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
-    /// Opens the journal in this folder. A missing folder is created. Only its owner can access it.
+    /// Opens the journal in this folder. If the folder is missing, creates it, with access for its
+    /// owner only.
     ///
     /// No other process may use the folder at the same time. The lock of the state directory
     /// guarantees this. Two journals in one folder would use the same numbers twice and would
@@ -125,8 +126,9 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.entries.push_back(entry);
     }
 
-    /// Checks whether the disk still answers. If not, [`Journal::trouble`] then returns this fact.
-    /// The daemon calls this function every few seconds. The call never waits.
+    /// Checks whether the disk still answers. If the disk does not answer, [`Journal::trouble`]
+    /// returns this reason from now on. The daemon calls this function every few seconds. The call
+    /// never waits.
     pub fn check_lateness(&self) {
         if let Ok(writer) = &self.writer {
             writer.check_lateness();

@@ -4,8 +4,8 @@
 //! The scan publishes its snapshot through this buffer in each cycle. The daemon reads the newest
 //! snapshot when the daemon needs one. If the writer publishes several values between two reads,
 //! the reader gets only the last of these values. Therefore this buffer does not suit single
-//! events. A fact that must reach the reader is part of every value, together with a generation
-//! number. The number increases with each change of the fact.
+//! events. If a fact must reach the reader, the writer puts it into every value, together with a
+//! generation number. The writer increases this number when the fact changes.
 //!
 //! ```text
 //! Writer ── publish ──▶ [ three buffers ] ── read ──▶ Reader

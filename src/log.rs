@@ -51,7 +51,8 @@ mod legible;
 /// uses 2.5 MB.
 const MAX_WAITING: usize = 8192;
 
-/// The time for the log's writer to write the last lines before an exit that cannot wait longer.
+/// The time that the log's writer gets to write its last lines, if the exit of the process must not
+/// wait longer.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The section `[log]` of the configuration file.
@@ -80,8 +81,8 @@ pub enum Format {
     Journal,
 }
 
-/// The filter for events: `info`, or with a different level for a module,
-/// `info,camshaft::plugin=debug`.
+/// The filter for events. For example, `info` sets the level of all modules, and
+/// `info,camshaft::plugin=debug` sets another level for one module.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Level(Targets);
@@ -157,7 +158,8 @@ struct Writing {
 pub struct Unwritten {
     /// Number of lines that could not be written since the start of the process.
     pub lines: u64,
-    /// The kernel's error number for the last such line, or 0 if it is not known.
+    /// The kernel's error number for the last line that could not be written, or 0 if the number is
+    /// not known.
     why: i32,
 }
 
@@ -373,8 +375,8 @@ mod tests {
         check("camshaft::plugin=off", &[(scan, info)], &[(plugin, info), (scan, debug)]);
     }
 
-    /// The log output in this test is a full disk. A pipe without a reader returns an error in the
-    /// same way.
+    /// The log output in this test is a full disk, so every write returns an error. A write to a
+    /// pipe without a reader returns an error too.
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
         let writing = Arc::<Writing>::default();

@@ -15,8 +15,8 @@ use camshaft::plugin::module::compile;
 
 /// Starts the worker, the child process or the command line. The first argument decides which.
 fn main() -> ExitCode {
-    // This match is the first step of the process. The worker handles hostile bytes, so the process
-    // of the worker should run no other code.
+    // This match is the first step of the process. The compile worker parses bytes that may be
+    // hostile, so its process should not run any other code before.
     match std::env::args().nth(1).as_deref() {
         Some(compile::WORKER_VERB) => compile::worker(),
         Some(cli::CHILD_VERB) => cli::child(),

@@ -31,9 +31,9 @@ pub const MAX_BYTES: usize = 128;
 pub const RULE: &str =
     "1 to 128 of the characters A-Z a-z 0-9 _ - . beginning with a letter, a digit or _";
 
-/// A text that follows the rule, as the name of one kind of thing. The type parameter `K` is the
-/// kind. So the compiler refuses the name of a plugin where the name of a device is expected. A
-/// [`Name`] can be used wherever a `&str` can be used.
+/// A name that follows the rule. The type parameter `K` is the kind of thing that has the name, for
+/// example a plugin. So the compiler refuses the name of a plugin where the name of a device is
+/// expected. A [`Name`] can be used wherever a `&str` can be used.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name<K> {
     text: String,

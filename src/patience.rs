@@ -3,8 +3,8 @@
 //! If a file server does not answer or a memory card fails, any call on a file may hang. The caller
 //! cannot cancel the call. Therefore a separate thread makes the call, and the caller waits for the
 //! answer up to a limit, in most cases [`PATIENCE`]. After the limit the caller continues without
-//! an answer. The thread still waits for the answer, and it may finish its work later. Some work
-//! has a step that must not happen after the limit; such work does this step with a [`Commit`].
+//! an answer. The thread still waits for the answer, and it may finish its work later. If a step of
+//! the work must not happen after the limit, the thread does this step with a [`Commit`].
 //!
 //! For each purpose, only a few threads may wait at the same time. Therefore each purpose has a
 //! limited number of places ([`Places`]), and each call needs a place.
@@ -14,7 +14,7 @@
 //!   │◀─ answer, or an error after the limit ─┘  the thread frees the place after the answer
 //! ```
 //! If a path leads to a pipe and not to a file, `file.rs` makes sure that no thread waits for the
-//! pipe. `daemon/plugins/call.rs` waits for the plugin folder and for the orders of operators.
+//! pipe. `daemon/plugins/call.rs` makes these calls for the loader and for the orders of operators.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -162,8 +162,9 @@ mod tests {
         (hold, wait_in(places, Duration::from_millis(1), work).unwrap_err())
     }
 
-    /// In an earlier version, calls to all disks used the same places. A configuration on a working
-    /// disk was then refused, because the script of a device was on a disk that gave no answer.
+    /// In an earlier version of the daemon, the calls to all disks shared one set of places. A
+    /// configuration on a working disk was refused, because the script of a device was on a disk
+    /// that gave no answer.
     #[test]
     fn what_hangs_takes_no_place_of_others() {
         let (hung, sound) = (Places::new(2), Places::new(1));

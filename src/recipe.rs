@@ -53,8 +53,9 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// time for each poll.
 ///
 /// # Errors
-/// When a recipe or the module cannot be read, or when the module is refused. If a module has other
-/// results than a recipe expects, `run` returns no error: the report then contains a failed recipe.
+/// When a recipe or the module cannot be read, or when the module is refused. If the results of the
+/// module differ from the expected results of a recipe, `run` returns no error: this recipe has
+/// failed in the report.
 pub fn run(
     compile_service: &CompileService,
     module: &Path,
@@ -125,8 +126,8 @@ impl Bench {
         };
         let mut world = world();
         world.log = LogSink::List(lines);
-        // The table accepts each variable: `init` wrote the variables into a table with the same
-        // contents.
+        // The table refuses none of these variables: in `Program::prepare`, `init` wrote them into
+        // another table that had the same contents.
         prepared.bring_variables(&mut world.variables);
         world.variables.commit();
         let slot = self.keeper.slot();
@@ -155,7 +156,8 @@ struct Player {
 }
 
 impl Player {
-    /// Runs one pass. If all results are as expected, the returned failure has no mismatches.
+    /// Runs one pass and returns its mismatches. If all results are as expected, the list of
+    /// mismatches in the returned value is empty.
     fn play(&mut self, number: u64, pass: &Pass, clear_outputs: bool) -> Failure {
         let mut mismatches = Vec::new();
         let world = &mut *self.world;
@@ -197,7 +199,7 @@ fn latch(inputs: &mut Inputs, given: &[u8]) {
 }
 
 /// Writes a variable as another program would write it. The JSON form of the value decides the type
-/// of a new variable.
+/// of a new variable. Returns a mismatch if the variable cannot be written.
 fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     let kind = world.variables.read(name).map_or_else(|| apparent(value), Variable::kind);
     let written = match Variable::from_value(kind, value) {
@@ -208,7 +210,7 @@ fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     (!written).then(|| Mismatch::NotSet { name: name.into(), kind, value })
 }
 
-/// Returns the type of a variable for the JSON form of a value.
+/// Returns the type that a new variable gets, which depends on the JSON form of its value.
 fn apparent(value: Value) -> VariableKind {
     match value {
         Value::Bool(_) => VariableKind::Boolean,
@@ -236,7 +238,8 @@ fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     let LogSink::List(lines) = &world.log else { return Vec::new() };
     let mut missing: Vec<&String> = expected.iter().collect();
     let mut unexpected = Vec::new();
-    // Most refused calls are not compared, because the guest gets the error code and may handle it.
+    // A refused call is compared only if it always shows a mistake in the program. For any other
+    // refused call, the guest gets the error code and may handle it.
     let lines = lines.iter().filter(|line| match &line.message {
         Message::Refused(call) => is_of_note(call.why),
         Message::OthersRefused { .. } => false,

@@ -1,10 +1,10 @@
 //! RETAIN: values of variables that survive the end of the daemon. They are stored in two files.
 //!
 //! Each write stores a new generation: the names, types and values of one cycle. Values of two
-//! cycles are never mixed. A write overwrites the file with the *older* generation. If the power
-//! fails during the write, the other file still has the previous generation. So one file is always
-//! complete. Each file has the version of its format, a checksum, and the number and total length
-//! of all writes.
+//! cycles are never mixed. A write overwrites the file that contains the *older* of the two
+//! generations. If the power fails during the write, the other file still has the previous
+//! generation. So one file is always complete. Each file has the version of its format, a checksum,
+//! and two sums over all writes: their number and their total length.
 //!
 //! The files contain no names of programs, because the values must survive a change of a program.
 //! `daemon/field/retain.rs` decides which variables are written, and when.
@@ -75,8 +75,8 @@ pub enum OnReadonly {
 /// The contents of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
-    /// Number of the generation. The first generation has number 1. The number is also the number
-    /// of all writes, including this write.
+    /// The number of this generation; the first generation has number 1. Each write makes one
+    /// generation, so this number is also the count of all writes, including this write.
     pub number: u64,
     /// Sum of the lengths of all writes, including this write, in bytes.
     pub bytes: u64,
@@ -223,7 +223,7 @@ pub struct Found {
     pub damaged: Vec<(PathBuf, Damage)>,
 }
 
-/// Finds the newest complete generation. This function only reads.
+/// Finds the newest complete generation. This function changes no file.
 pub fn find(folder: &Path) -> Found {
     let mut found = Found::default();
     for (place, name) in FILES.into_iter().enumerate() {
@@ -251,8 +251,8 @@ pub struct Store {
     folder: Arc<Folder>,
     /// Index in [`FILES`] of the file with the newest complete generation.
     newest: Option<usize>,
-    /// Number of the newest generation. It is also the number of all writes. It is 0 before the
-    /// first write.
+    /// The number of the newest generation, which is also the count of all writes. It is 0 before
+    /// the first write.
     pub writes: u64,
     /// Sum of the lengths of all writes, in bytes.
     pub bytes: u64,
@@ -261,7 +261,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes a store that continues the numbers of the files in `folder`.
+    /// Makes a store for the files in `folder`. `found` contains the numbers of the newest file,
+    /// and the store continues to count from these numbers.
     pub fn new(folder: Arc<Folder>, found: &Found) -> Self {
         let newest = found.newest.as_ref();
         Self {
@@ -273,13 +274,13 @@ impl Store {
         }
     }
 
-    /// Writes the next generation over the older one. The call waits for the disk.
+    /// Writes the next generation into the file that does not contain the newest generation. The
+    /// call waits for the disk.
     ///
     /// Before the first write, damaged files are renamed to `NAME.damaged`, so that an engineer can
     /// examine them. The start of the daemon does not rename them, for two reasons. The start would
     /// have to wait for the disk. And if the disk hangs and does the rename late, the rename could
-    /// remove a newer file. A rename replaces an older `NAME.damaged`, so at most one damaged file
-    /// is stored for each `NAME`.
+    /// move a newer file away. If a file `NAME.damaged` exists already, the rename replaces it.
     ///
     /// # Errors
     /// When the disk returns an error. The newest generation is still complete then.

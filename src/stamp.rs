@@ -15,7 +15,7 @@ use std::path::Path;
 pub struct Stamp {
     /// The kernel's number for the file system that contains the file (`st_dev`).
     pub device: u64,
-    /// Number of the file in the file system.
+    /// The number that identifies the file in its file system (`st_ino`).
     pub inode: u64,
     /// Length of the file in bytes.
     pub bytes: u64,

@@ -62,8 +62,8 @@ pub struct Lock(File);
 /// The reason why a file could not be locked.
 #[derive(Debug)]
 pub enum NotLocked {
-    /// Another process has the lock. The text is the number of this process; the text is empty if
-    /// the file does not contain a number.
+    /// Another process has the lock. The text is the process number of that other process; it is
+    /// empty if the file does not contain a number.
     Held(String),
     /// The system reported another error.
     Io(io::Error),
@@ -155,9 +155,9 @@ impl Drop for Lock {
 }
 
 impl Folder {
-    /// Opens and locks the directory. If the directory does not exist, creates it. On a disk that
-    /// cannot be written, the directory is opened too, because its files can be read.
-    /// [`Folder::trouble`] then returns the reason.
+    /// Opens and locks the directory. If the directory does not exist, creates it. If the disk
+    /// cannot be written, an existing directory is still opened, because its files can be read.
+    /// [`Folder::trouble`] then returns the reason why the disk cannot be written.
     ///
     /// # Errors
     /// The directory cannot be created, the user of this process has no write access, other users

@@ -40,8 +40,8 @@ use quarantine::Quarantine;
 /// scan.
 pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
 
-/// The largest number of entries: one for each plugin, the same number for plugins that are leaving
-/// the scan, and the same number for names whose file is no module.
+/// The largest number of entries. `MAX_PLUGINS` entries are for plugins, as many are for plugins
+/// that are leaving the scan, and as many are for names whose file is no module.
 const MAX_ENTRIES: usize = 3 * MAX_PLUGINS;
 
 /// The operator's wish for one plugin: run or hold.
@@ -71,13 +71,13 @@ pub enum Want {
 /// The old version stays Running while an instance of the new bytes is prepared, and if this
 /// preparation fails. If the new bytes trap on probation, the old version is Running again, and the
 /// new module is in quarantine. Unless `on_quarantine` is `safe`, a stored version stands in for a
-/// file in quarantine: the newest good version without a later trap. If the file is bad at a start,
-/// the version that ran last runs. If that version is lost, a stored version runs. A failed
-/// preparation also leads to Backoff if the machine is the reason, or if the module ran before. If
-/// preparations fail as often as traps lead to quarantine, the module is in quarantine, and a
-/// stored version may run. From every state: hold ▶ Stopping ▶ Held, and file removed ▶ Stopping ▶
-/// Stopped. A release ends a hold; without a hold, the release ends the quarantine. Then the plugin
-/// starts like a new file.
+/// file in quarantine: the newest good version without a later trap. If the file is bad when the
+/// daemon starts, the version that ran last runs. If its bytes are lost, a stored version runs. A
+/// failed preparation leads to Backoff, like a trap, if the machine is the reason or the module ran
+/// before. If preparations fail as often as traps lead to quarantine, the module is in quarantine,
+/// and a stored version may run. From every state: hold ▶ Stopping ▶ Held, and file removed ▶
+/// Stopping ▶ Stopped. A release ends a hold; without a hold, the release ends the quarantine. Then
+/// the plugin starts like a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum State {
@@ -225,7 +225,7 @@ struct StepContext {
     /// The number of the newest instance; the next instance gets the next number.
     generation: Generation,
     quarantine: Quarantine,
-    /// The orders of this step. Each late answer may add one order between two steps.
+    /// The orders of this step. Between two steps, each call of `prepared` may add one order.
     actions: Vec<Action>,
 }
 
@@ -240,9 +240,9 @@ impl Supervisor {
         self.policy = policy;
     }
 
-    /// Records that the folder has this content in a file of that name, or has no such file. The
-    /// content has not changed for some time.
-    /// || # Errors
+    /// Records the content of the plugin's file; `None` means that the folder has no file of that
+    /// name. The caller has waited until the content did not change for some time.
+    /// # Errors
     /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn folder(&mut self, name: &str, file: Option<ModuleHash>) -> Result<(), Refusal> {
         match file {
@@ -258,7 +258,7 @@ impl Supervisor {
 
     /// Records that the file of that name is too large or cannot be read. The running version
     /// continues, as after every refusal.
-    /// || # Errors
+    /// # Errors
     /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn folder_refused(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(plugin::File::Unusable(refusal));
@@ -266,7 +266,7 @@ impl Supervisor {
     }
 
     /// Takes the plugin out of the scan until a release. The hold is also valid for a later file.
-    /// || # Errors
+    /// # Errors
     /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn hold(&mut self, name: &str) -> Result<(), Refusal> {
         self.entry(name)?.want = Want::Hold;
@@ -296,7 +296,7 @@ impl Supervisor {
         }
     }
 
-    /// Restores a quarantine from before the start of the daemon, with its reason.
+    /// Restores a quarantine that began before the start of the daemon, with its reason.
     pub fn recall(&mut self, name: &str, hash: ModuleHash, why: String) {
         self.context.quarantine.add(name, hash, why);
     }
@@ -323,7 +323,7 @@ impl Supervisor {
     }
 
     /// Orders a new instance of the plugin at once. A refused file is tried again.
-    /// || # Errors
+    /// # Errors
     /// The plugin does not exist, is on hold, or is in quarantine without another version to run.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {
         let plugin = self.plugins.get_mut(name).ok_or_else(|| unknown(name))?;
@@ -339,7 +339,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Handles the answer to [`Action::Prepare`]. A refusal can also arrive after
+    /// Records the answer to [`Action::Prepare`]. A refusal can also arrive after
     /// [`Action::Install`], if the instance was lost or the scan refused the instance.
     pub fn prepared(&mut self, name: &str, generation: Generation, result: Result<(), Refusal>) {
         let made = result.is_ok();
@@ -356,8 +356,8 @@ impl Supervisor {
     pub fn step(&mut self, now: Duration, facts: &[Fact<'_>]) -> Vec<Action> {
         let facts: BTreeMap<&str, &Fact<'_>> = facts.iter().map(|fact| (fact.name, fact)).collect();
         for name in facts.keys() {
-            // This program was still in the queue when its plugin was dropped. The new entry has no
-            // file, so the supervisor stops the program.
+            // The scan has a program without an entry: the entry was dropped while the program was
+            // in the queue. The new entry has no file, so the supervisor stops the program.
             if !self.plugins.contains_key(*name) && self.plugins.len() < MAX_ENTRIES {
                 self.plugins.insert((*name).to_owned(), Plugin::default());
             }

@@ -69,8 +69,8 @@ impl Notifier {
     /// for an abstract socket.
     ///
     /// # Errors
-    /// The address is of another kind, or too long for a socket. For example, `vsock:` addresses
-    /// are an error, because systemd does not use them for services.
+    /// The address is neither an absolute path nor `@name`, or it is too long for a socket. For
+    /// example, `vsock:` addresses are an error, because systemd does not use them for services.
     pub fn to(address: &OsStr) -> io::Result<Self> {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

@@ -1,16 +1,17 @@
 //! Functions for texts that people read. They make texts from outside safe, find the known word
 //! that is similar to a misspelt word, and write numbers with their nouns.
 //!
-//! Only functions that several modules need in the same form are here. The module that prints or
-//! logs a message makes the message itself.
+//! This file contains only functions that several modules need in the same form. The module that
+//! prints or logs a message makes the message itself.
 
 mod fixed;
 
 pub use fixed::FixedText;
 
-/// Returns the text with all control and formatting characters escaped. Names, messages and reasons
-/// may come from an unknown source, and such characters could disturb a terminal or a log. No
-/// character of the result moves the cursor, changes the direction of writing or begins a new line.
+/// Returns the text with all control and formatting characters escaped. The caller passes names,
+/// messages and reasons that may come from an unknown source. In these texts, control characters
+/// could disturb a terminal or a log. No character of the result moves the cursor, changes the
+/// direction of writing or begins a new line.
 pub fn legible(text: &str) -> String {
     legible_up_to(usize::MAX, text)
 }

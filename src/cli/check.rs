@@ -82,7 +82,7 @@ enum Verdict {
     },
 }
 
-/// The result of reading each configuration of this call: the configuration or its problems.
+/// For each configuration of this call: the configuration itself, or its problems.
 type Loaded<'f> = BTreeMap<&'f Path, Result<Config, Problems>>;
 
 /// The limits for the modules of this call.

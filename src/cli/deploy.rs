@@ -40,7 +40,8 @@ use crate::text::legible;
 const MOST_MODULE_BYTES: u64 = 1 << 30;
 
 /// The time after which the deploy assumes that another user has replaced the file. During this
-/// time the file must contain a version that is not the old version and not the deployed version.
+/// time the file must contain no module, or a version that is neither the old version nor the
+/// deployed version.
 const REPLACED: Duration = Duration::from_secs(3);
 
 /// Runs the verb `camshaft deploy`. If the version already runs, the verb waits only for the end of
@@ -186,16 +187,16 @@ impl<'w> Wait<'w> {
         }
     }
 
-    /// Whether the version is in the scan but has no poll yet. This happens with a large value of
-    /// `every`.
+    /// Whether the version is in the scan but was not polled yet. This happens with a large value
+    /// of `every`.
     fn is_unpolled(&self, view: &PluginView) -> bool {
         let is_it = view.hash.as_deref() == Some(self.hash);
         view.state == PluginState::Running && is_it && view.polls == 0
     }
 
-    /// Returns the failure of a version whose file was replaced. For the time [`REPLACED`], the
-    /// file must have contained no module, or a version that is neither the old version nor the
-    /// deployed version.
+    /// Returns a failure if another user has replaced the file. The function assumes this when, for
+    /// the time [`REPLACED`], the file contains no module, or a version that is neither the old
+    /// version nor the deployed version. `since` stores when this began.
     fn replaced(&self, view: &PluginView, since: &Cell<Option<Instant>>) -> Option<Fate> {
         let Some(why) = outcome::instead(view, self.hash, self.before) else {
             since.set(None);
@@ -246,8 +247,8 @@ fn failed(name: &str, version: &str, how: &str, why: &str) -> Failed {
     Failed::new(Exit::Failure, message)
 }
 
-/// Returns a text that says whether a version is on probation or unproven, and for how long.
-/// Without an older version that could run again, a version is unproven and not on probation.
+/// Returns a text that says for how long a version is on probation or unproven. The word `unproven`
+/// means that no older version could run again after a trap.
 pub(super) fn on_probation(view: &PluginView) -> String {
     let what = if view.probation { "on probation" } else { "unproven" };
     match view.probation_left {

@@ -21,8 +21,8 @@ use crate::control::{ForceOrder, ForceView};
 
 use Side::{Left, Right};
 
-/// Runs the verb `camshaft force`. An output can be forced while the output is safe. In this case
-/// the printed text says that the force waits.
+/// Runs the verb `camshaft force`. An output can be forced while it is made safe. The force then
+/// waits, and the printed text says so.
 pub(super) async fn force(what: Force, screen: &mut Screen) -> CommandResult {
     let Force { point, value, lasting, forever, owner, reason, reach } = what;
     let owner = owner.unwrap_or_else(user);
@@ -58,7 +58,7 @@ pub(super) async fn fault(
     };
     let mut injection = serde_json::Map::from_iter(settings);
     injection.insert("kind".into(), kind.as_str().into());
-    // A fault with the setting `for` ends after that time.
+    // A fault ends by itself after the time in its setting `for`.
     let until = match injection.get("for").map(|time| (time.as_str(), time)) {
         Some((Some(time), _)) => format!("for {time}"),
         Some((None, time)) => format!("for {time}"),

@@ -1,7 +1,7 @@
 //! The text below the help of each verb: details and examples.
 //!
-//! The grammar is in `args.rs`. The one-line help of each verb and each flag is in `args.rs` too.
-//! These texts contain the details that do not fit into one line. No test runs the examples.
+//! The grammar, and the one-line help of each verb and each flag, are in `args.rs`. These texts
+//! contain the details that do not fit into one line. No test runs the examples.
 
 /// Text below the help of `check`.
 pub(super) const CHECK_HELP: &str = "\

@@ -112,7 +112,8 @@ fn tried(shadow: Option<&ShadowReport>) -> String {
     shadow.map(|report| format!("; {report}")).unwrap_or_default()
 }
 
-/// Returns the count of a repeated refusal or trap; an empty text for the first.
+/// Returns a text that says how often a refusal or trap has occurred in a row. If it has occurred
+/// once, the text is empty.
 fn in_a_row(count: u64) -> String {
     if count > 1 { format!(" (no. {count} in a row)") } else { String::new() }
 }

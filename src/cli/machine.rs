@@ -27,9 +27,9 @@ pub(super) async fn restart_cold(client: &Client, screen: &mut Screen) -> Comman
     Ok(screen.print(&format!("restarted cold: variables have their initial values, {starts}"))?)
 }
 
-/// Returns a text that says which programs start after the order. If the daemon does not answer
-/// this request, the text is only `programs start`. If the scan has stalled, the text reports the
-/// stall.
+/// Returns a text that says which programs start after the order. If the daemon does not answer the
+/// request for its status, the text is only `programs start`. If the scan has stalled, the text
+/// reports the stall.
 async fn starts(client: &Client, screen: &Screen) -> String {
     match client.status().await {
         Ok(view) => who(view.recovery.is_some(), &view.plugins) + &stall(&view, screen.paint),

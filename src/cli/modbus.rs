@@ -2,7 +2,7 @@
 //! device.
 //!
 //! These verbs connect to the device directly, with the transport code of the driver. The verbs
-//! need no daemon. A daemon must not use the same serial line at this time, because the frames of
+//! need no daemon. While a verb runs, no daemon may use the same serial line, because the frames of
 //! the daemon and of the verb would collide.
 //!
 //! `modbus/grammar.rs` has the arguments. `modbus/work.rs` sends the requests. `modbus/table.rs`

@@ -51,8 +51,8 @@ const TEST_CPU: Duration = Duration::from_secs(600);
 /// limit and may use the same amount. A report or a recipe of the largest size needs 150 MB.
 const MEMORY_BYTES: u64 = 1 << 30;
 
-/// Factor from the limit of CPU time to the limit of real time. The child may be slow on a busy
-/// machine. A child that does not end is killed after this time.
+/// The limit of real time is this number times the limit of CPU time, because the child may be slow
+/// on a busy machine. A child that exceeds the limit of real time is killed.
 const PATIENCE: u32 = 10;
 
 /// The largest number of bytes of the child's standard error that the parent prints.
@@ -167,8 +167,8 @@ fn out_of_memory(bounds: &Bounds) -> String {
 
 /// Runs in the child after its verb has failed. A failure because of missing memory gets a message
 /// with the memory limit, and exit code 65. The original message of such a failure ends with a text
-/// of the standard library or of the system. If a compile worker runs out of memory, its module has
-/// another message.
+/// of the standard library or of the system. If a compile worker runs out of memory, the message
+/// has another end, and this function does not change it.
 pub(super) fn explained(failed: Failed, bounds: &Bounds) -> Failed {
     let words = [": out of memory", "Cannot allocate memory (os error 12)"];
     match words.iter().any(|words| failed.message.ends_with(words)) {
@@ -191,8 +191,8 @@ pub(super) fn confine() -> (Vec<OsString>, Bounds) {
         memory: Memory::Writable(bytes.unwrap_or(MEMORY_BYTES)),
         reach: Reach::Read,
     };
-    // The system may lack a kind of limit. The child does not report this, because the daemon
-    // reports missing limits for its compile worker.
+    // The system may not support each kind of limit. The child does not report this, because the
+    // daemon reports missing limits for its compile worker.
     confine::confine(&bounds);
     let end = arguments.len().min(PREFIX);
     arguments.drain(1.min(end)..end);

@@ -23,7 +23,7 @@ use crate::control::{PluginState, PluginView, StallView, SwapView};
 use crate::plugin::Trap;
 use crate::text::legible;
 
-/// Pause between two reads of the view. A swap takes about this time.
+/// Pause between two reads of the view. A swap takes about 50 ms.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Time limit of orders other than a deploy. A hold takes one or two cycles, and a removal half a
@@ -66,7 +66,7 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     }
 }
 
-/// Whether the version in the file is in the scan, with or without a first poll.
+/// Whether the version in the file is in the scan, even if it was not polled yet.
 pub(super) fn is_seated(view: &PluginView) -> bool {
     view.state == PluginState::Running && view.hash.is_some() && view.hash == view.file_hash
 }
@@ -81,9 +81,9 @@ fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String>
     view.reason.as_ref().filter(|reason| Some(*reason) != trap && Some(*reason) != before.as_ref())
 }
 
-/// Returns what the file contains if it is neither the version with this hash nor the version
-/// `before`: another version, or no module. During the replacement of a file, the file may still
-/// contain the version `before`.
+/// Returns a text about the content of the file, if the file contains no module, or a version that
+/// is neither `hash` nor `before`. For the version `before`, the result is `None`, because the
+/// daemon may not have read the new file yet.
 pub(super) fn instead(view: &PluginView, hash: &str, before: Option<&str>) -> Option<String> {
     match (view.file_hash.as_deref(), &view.reason) {
         (None, Some(reason)) if view.state == PluginState::Refused => Some(reason.clone()),
@@ -178,14 +178,15 @@ pub(super) async fn too_late(
 }
 
 /// Returns the error of a wrong configuration. The exit code is 78, and systemd then does not start
-/// the daemon again. If a file gave no answer in time, the configuration may still be correct, and
-/// the exit code is 1.
+/// the daemon again. If a file could not be read in time, the configuration may be correct, so the
+/// exit code is 1.
 pub(super) fn wrong(problems: &Problems) -> Failed {
     let exit = if problems.is_late { Exit::Failure } else { Exit::Config };
     Failed::new(exit, problems.to_string())
 }
 
-/// Checks that the scan runs. During a stall, the last view of a plugin does not show an outcome.
+/// Checks that the scan runs. During a stall, the view of a plugin may be old, so it does not prove
+/// an outcome.
 ///
 /// # Errors
 /// The scan is stalled, so the `wanted` outcome cannot occur. Or the daemon does not answer.
@@ -242,7 +243,7 @@ pub(super) mod tests {
         Trap { kind: "unreachable".into(), function: None, offset: None, cycle: 9 }
     }
 
-    /// Each state of a plugin, and the outcome of the probation in this state.
+    /// Checks the outcome of the probation for each state of a plugin.
     #[test]
     fn the_end_of_a_probation() {
         use PluginState::{Backoff, Held, Quarantined, Running};
@@ -349,7 +350,7 @@ pub(super) mod tests {
         check(PluginState::Held, "", "", None);
     }
 
-    /// Each state of a plugin, and the outcome of a deploy in this state.
+    /// Checks the outcome of a deploy for each state of a plugin.
     #[test]
     fn the_fate_of_a_deploy() {
         use PluginState::{Backoff, Held, Preparing, Quarantined, Refused, Running};

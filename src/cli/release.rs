@@ -31,7 +31,8 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     client.act(&name, "release").await?;
     let judge = |view: Option<&PluginView>| is_over(before.as_ref(), view).then(|| view.cloned());
     let found = match outcome::watch(&client, &name, LIMIT, judge).await? {
-        // The version is in the scan, but its first poll is late because of a large `every`.
+        // The release has succeeded: the version is in the scan, and only a large `every` delays
+        // its first poll.
         Err(seen) if seen.as_ref().is_some_and(is_seated) => Ok(seen),
         found => found,
     };
@@ -75,7 +76,7 @@ fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
         }
 }
 
-/// Returns a sentence that says what the release has ended, and the state of the plugin after it.
+/// Returns a sentence that says what the release has ended, and in which state the plugin is now.
 fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -> String {
     let was_held = before.is_some_and(|before| before.want == Want::Hold);
     let was_bad = before.is_some_and(|before| before.quarantined);
@@ -125,7 +126,7 @@ mod tests {
         PluginView { quarantined: true, ..view }
     }
 
-    /// Returns the view of a plugin that runs another version than the one in its file.
+    /// Returns the view of a plugin that does not run the version in its file, but another version.
     fn stands_in() -> PluginView {
         PluginView { hash: Some("b".repeat(64)), ..view(Running) }
     }
@@ -152,7 +153,7 @@ mod tests {
         check(again.clone(), Some(again), true);
     }
 
-    /// Regression: the wait ended too early, because a good version ran in place of the one in
+    /// Regression: the wait ended too early, because a good version ran in place of the version in
     /// quarantine.
     #[test]
     fn what_stands_in_is_no_outcome() {
@@ -168,7 +169,7 @@ mod tests {
         check(before.clone(), true);
     }
 
-    /// The sentence for each pair of states before and after a release.
+    /// The sentence depends on the state before the release and on the state after the release.
     #[test]
     fn what_a_release_has_ended_is_said() {
         let check = |before: PluginView, now: Option<PluginView>, expected: &str| {

@@ -125,7 +125,7 @@ mod tests {
     use super::super::outcome::tests::view;
     use super::*;
 
-    /// The forms of a remaining probation.
+    /// The text about a probation has the remaining time and the remaining polls.
     #[test]
     fn a_probation_has_a_time_and_polls() {
         fn check(ms: u64, polls: u64, expected: &str) {
@@ -139,7 +139,7 @@ mod tests {
         check(0, 0, "until its next poll");
     }
 
-    /// Remarks on versions, degraded plugins and probation.
+    /// The remarks explain which version runs, why a plugin is degraded, and what probation means.
     #[test]
     fn a_state_explains_itself() {
         let check = |change: fn(&mut PluginView), expected: &[&str]| {

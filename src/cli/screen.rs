@@ -3,7 +3,7 @@
 //! Colours are used only on a terminal. `camshaft status --watch` redraws its text in place.
 //!
 //! Texts from outside, such as the name of a file, may contain control codes that change the
-//! terminal. This file is the last defence against such codes: it prints only line ends and the
+//! terminal. This file is the last defence against these codes: it prints only line ends and the
 //! colours of this program unchanged. The contents come from the verbs, and the columns are made in
 //! `table.rs`.
 
@@ -113,7 +113,7 @@ fn harmless(text: &str) -> String {
 }
 
 /// Escapes characters that act on a terminal and that serde does not escape. An example is the
-/// character that reverses the direction of writing. In JSON, such characters occur only inside of
+/// character that reverses the direction of writing. In JSON, these characters occur only inside of
 /// strings.
 fn harmless_json(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());

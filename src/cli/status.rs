@@ -218,7 +218,7 @@ fn parts(views: &[DeviceView], paint: Paint) -> String {
     for (view, part) in all {
         is_empty = false;
         let style = if part.ok { Style::Plain } else { Style::Bad };
-        // Facts with the number zero are only in the JSON output.
+        // The text omits facts whose number is zero. The JSON output has all facts.
         let facts = part.facts.iter().filter(|(_, number)| *number != 0.0);
         let facts = facts.map(|(name, number)| format!("{name} {}", value(Value::Real(*number))));
         table.row([

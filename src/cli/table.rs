@@ -37,7 +37,7 @@ pub(super) enum Style {
     Bad,
 }
 
-/// The part after the escape character of each colour code that [`Paint`] writes.
+/// All colour codes that [`Paint`] writes, without the escape character before each code.
 pub(super) const CODES: [&str; 5] = ["[0m", "[2m", "[31m", "[32m", "[33m"];
 
 /// Whether text is coloured.

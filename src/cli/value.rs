@@ -32,7 +32,7 @@ pub(super) fn setting(text: &str) -> Result<(String, serde_json::Value), &'stati
 mod tests {
     use super::*;
 
-    /// The forms of a value.
+    /// A value is a boolean, an integer or a decimal number. Other texts are refused.
     #[test]
     fn values_are_read_as_people_type_them() {
         fn check(text: &str, expected: Option<Value>) {
@@ -49,7 +49,8 @@ mod tests {
         check("", None);
     }
 
-    /// The forms of `KEY=VALUE`.
+    /// A setting has a key and a value. A text without a key or without `=` is refused, and so is
+    /// the key `kind`.
     #[test]
     fn settings_are_pairs() {
         fn check(text: &str, expected: Option<(&str, serde_json::Value)>) {

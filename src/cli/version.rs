@@ -57,7 +57,8 @@ fn time(text: &str) -> String {
     text.replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
-/// Returns where the version is now: in the scan, in the plugin file, or only in the store.
+/// Returns where the version is now: in the scan, in the plugin file, in the store, or in none of
+/// these places.
 fn now(view: &VersionView) -> &'static str {
     match (view.runs, view.in_file, view.kept) {
         (true, true, _) => "runs, in the file",
@@ -93,7 +94,7 @@ fn ending(view: &VersionView) -> String {
 mod tests {
     use super::*;
 
-    /// The table for a bad version and a good version.
+    /// The table has one line for a bad version that ended, and one for a good version that runs.
     #[test]
     fn a_table_says_what_became_of_each() {
         let good = VersionView {

@@ -177,8 +177,8 @@ pub(super) fn has_moved(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change.place, ConfigPlace::Point(..)))
 }
 
-/// Whether the set of devices changes: their settings, their order, their points or the sizes of
-/// the images.
+/// Whether a live change concerns the devices: their settings, their order, their points or the
+/// sizes of the images.
 pub fn has_other_field(changes: &[Change]) -> bool {
     let is_field = |place: &ConfigPlace| {
         matches!(place, ConfigPlace::Device(..) | ConfigPlace::Key("device.order" | "device.bytes"))
@@ -209,8 +209,8 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let is_other_field = all.iter().any(|change| matches!(change.place, ConfigPlace::Device(..)));
     let keys = [
         ("device.order", order(old, new) != order(new, old)),
-        // A device that was added or removed also changes the size of an image. The list of
-        // differences then contains only the device, and no separate difference of the size.
+        // If a device or its points change, the size of an image can change too. The list then
+        // contains only the difference of the device, and no difference of the size.
         ("device.bytes", !is_other_field && bytes(old) != bytes(new)),
     ];
     note(all, Effect::Live, keys, ConfigPlace::Key);
@@ -243,8 +243,8 @@ fn is_on_another(point: &Point, before: &Points) -> bool {
     })
 }
 
-/// Adds the differences of variables to `all`. A difference needs a restart if the variable is
-/// retained, or if its type changes.
+/// Adds the differences of variables to `all`. A difference needs a restart if the old or the new
+/// configuration retains the variable, or if the type of the variable changes.
 fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let find = |config: &Config, name: &str| {
         config.live.variables.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
@@ -256,9 +256,9 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     let variable = |config, name: &str| Some((find(config, name)?, is_kept(config, name)));
     for name in names(old, new, |config| config.live.variables.iter().map(|(name, _)| &**name)) {
         let (a, b) = (variable(old, name), variable(new, name));
-        // The writer of the retain files gets its list of variables at the start of the daemon. A
-        // variable has one type as long as the daemon runs. So a change of the retained variables
-        // or of a type needs a restart.
+        // The writer of the retain files gets its list of variables at the start of the daemon. The
+        // type of a variable cannot change while the daemon runs. So a change of the retained
+        // variables or of a type needs a restart.
         let is_plain = |side: Option<(_, bool)>| side.is_none_or(|(_, is_kept)| !is_kept);
         let kinds = (a.map(|(value, _)| value.kind()), b.map(|(value, _)| value.kind()));
         let is_same_kind =
@@ -271,8 +271,8 @@ fn variables(old: &Config, new: &Config, all: &mut Vec<Change>) {
     }
 }
 
-/// Returns the difference of one entry; `None` if the entry is equal in both configurations. An
-/// absent entry is `None` in `old` or `new`.
+/// Returns the difference of one entry; `None` if the entry is equal in both configurations. `old`
+/// or `new` is `None` if that configuration does not have the entry.
 fn entry<T: PartialEq>(
     effect: Effect,
     place: ConfigPlace,
@@ -332,7 +332,8 @@ fn has(config: &Config, name: &str) -> bool {
     config.live.programs.iter().any(|(listed, _)| *listed == name)
 }
 
-/// Returns the names of the entries before `name`, without those that `other` does not have.
+/// Returns the names of all plugins whose entry in `config` is before the entry of `name`. Plugins
+/// without an entry in `other` are left out.
 fn before<'c>(name: &str, config: &'c Config, other: &Config) -> BTreeSet<&'c str> {
     let listed = config.live.programs.iter().map(|(listed, _)| &**listed);
     listed.take_while(|listed| *listed != name).filter(|listed| has(other, listed)).collect()

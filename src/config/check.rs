@@ -33,12 +33,12 @@ pub(super) fn ranged<T: PartialOrd + Copy>(
     default
 }
 
-/// Returns a duration in the form of the file, such as `10ms`.
+/// Returns a duration as text, as a user writes it in the file, such as `10ms`.
 pub(super) fn show_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// Returns a number in the form of the file.
+/// Returns a number as text, as a user writes it in the file.
 pub(super) fn show_number(number: impl Display) -> String {
     number.to_string()
 }

@@ -25,7 +25,8 @@ use super::word::ModeWord;
 pub struct ControlSettings {
     /// Path of the unix socket.
     pub socket: PathBuf,
-    /// File mode of the socket: 0o600 (only the owner connects) or 0o660 (the group too).
+    /// File mode of the socket: with 0o600 only the owner can connect, and with 0o660 the owner and
+    /// the group.
     pub mode: u32,
 }
 
@@ -34,8 +35,8 @@ pub struct ControlSettings {
 const MOST_SOCKET_BYTES: usize = 107;
 
 /// Returns the paths at which a client looks for a daemon, in this order. The last path is that of
-/// the machine's service. The list contains this path even for a user with a login session. Such a
-/// user may want to reach the machine's service.
+/// the machine's service. The list contains this path for every user, because a user with a login
+/// session may want to reach the machine's service.
 pub fn likely_sockets() -> Vec<PathBuf> {
     sockets(&|name| std::env::var_os(name))
 }
@@ -75,7 +76,7 @@ pub(super) fn control(
 mod tests {
     use super::*;
 
-    /// The paths of the socket for different environments.
+    /// The paths of the socket depend on the environment.
     #[test]
     fn the_socket_is_where_the_surroundings_say() {
         fn check(service: Option<&str>, session: Option<&str>, expected: &[&str]) {

@@ -2,9 +2,9 @@
 //! the driver.
 //!
 //! Each driver defines its own keys, as a type that serde reads. `driver/registry.rs` lists the
-//! drivers. The code here names no driver. For each mistake that serde reports, the code finds the
-//! line and the full key. `driver/registry.rs` checks whether a device can be opened. The keys that
-//! all devices have are in `file.rs`.
+//! drivers. This file contains no name of a driver. For each mistake that serde reports, the code
+//! finds the line and the full key. `driver/registry.rs` checks whether a device can be opened. The
+//! keys that all devices have are in `file.rs`.
 //!
 //! Example: `initial` in the entry of a point, and the table of the driver with the same effect:
 //!
@@ -39,8 +39,8 @@ pub(super) fn understand(
     let mut table = device.rest.value.clone();
     for point in &device.points {
         let Some(name) = &point.name else { continue };
-        // An `initial` that is no value was already reported in `points.rs`, so it is not passed
-        // on.
+        // An `initial` that is no value was already reported in `points.rs`, so it is not passed to
+        // the driver.
         let initial = point.initial.as_ref().filter(|said| is_value(said.value.get_ref()));
         for (key, said) in [("initial", initial), ("at", point.at.as_ref())] {
             if let Some(said) = said
@@ -127,8 +127,8 @@ pub(super) fn offset_of(table: &DeTable<'_>, place: &str) -> Option<usize> {
     below.and_then(|table| offset_of(table, rest)).or(Some(value.span().start))
 }
 
-/// Returns the full key of a driver's key, for a message. Keys below `at` belong to a point, so the
-/// name of the point is part of their full key.
+/// Returns the full key for a message, from the path of a key in the driver's table. A key below
+/// `at` belongs to a point, so its full key contains the name of the point.
 fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
     let of_point = |point: &super::file::PointFile<'_>| {
         let below = path.strip_prefix("at.")?.strip_prefix(&*point.name.as_ref()?.value)?;
@@ -147,7 +147,7 @@ fn explain(device: &DeviceFile<'_>, error: &Error, report: &ProblemReport<'_>) -
         _ => device.rest.line,
     };
     // Serde gives the path of the key only in the printed form of the error. The path is in the
-    // last line: in `tank.level`.
+    // last line of the printed text. An example of this line: in `tank.level`
     let printed = error.to_string();
     let path = printed.trim_end().rsplit_once("\nin `");
     let path = path.and_then(|(_, path)| path.strip_suffix('`'));

@@ -5,7 +5,7 @@
 //! `none`, such a plugin may write no output.
 //!
 //! Variables follow the same rule, with two differences. The lists of several plugins may name the
-//! same variable. A list may also contain the first part of names, followed by `*`, such as
+//! same variable. An item of a list may also be the first part of names, followed by `*`, such as
 //! `tank.*`, because programs can make variables that the file does not name.
 //!
 //! The settings that all plugins share are in `plugins.rs`. This file only decides the grants. The
@@ -55,7 +55,7 @@ const EVERY: u32 = 1;
 /// % are for the devices, for the snapshot, and for a late wake-up of the scan thread.
 const MOST_BUDGETS_PERCENT: u32 = 80;
 
-/// The largest value of `requires_timeout`, one hour. During this time a plugin controls the
+/// The largest value of `requires_timeout`, one hour. Before the timeout, a plugin controls the
 /// machine although a required input is bad.
 const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -75,8 +75,8 @@ pub(super) struct Programs {
 
 /// Decides all grants and budgets, and reports the mistakes in the entries.
 ///
-/// The lists of all plugins are read first. After that, the code knows which outputs no list names.
-/// The plugins without a list get these outputs.
+/// The lists of all plugins are read first, because a plugin without a list can only get the
+/// outputs that no list names.
 pub(super) fn programs(
     file: &[ProgramFile],
     names: &Names<'_>,
@@ -284,15 +284,16 @@ impl Granter<'_, '_, '_> {
     }
 }
 
-/// Checks that the sum of all explicit budgets fits into one period. The key `every` is ignored
-/// here. In the worst case all programs are polled in the same cycle.
+/// Checks that the sum of all explicit budgets fits into one period. The key `every` does not
+/// change the sum, because in the worst case all programs are polled in the same cycle.
 fn sum_budgets(file: &[ProgramFile], period: Duration, report: &ProblemReport<'_>) {
     let most = period * MOST_BUDGETS_PERCENT / 100;
     let mut sum = Duration::ZERO;
     let mut last = None;
     for said in file.iter().filter_map(|program| program.poll_budget.as_ref()) {
         if said.value > period {
-            // This budget is already reported. A report of the sum would repeat the mistake.
+            // The function `budget` has already reported this budget. A report of the sum would
+            // repeat the mistake.
             return;
         }
         sum += said.value;

@@ -20,7 +20,7 @@ use super::problem::{ProblemReport, Said};
 use super::word::Address;
 use crate::process::image::{Direction, MAX_IMAGE_BYTES, MAX_POINTS, Point, PointKind};
 
-/// All points with their addresses. After a reported problem, the contents must not be used.
+/// All points with their addresses. If a problem was reported, the contents must not be used.
 pub(super) struct Layout {
     pub(super) points: Vec<Point>,
     /// Sizes in bytes of the input image and of the output image.
@@ -147,7 +147,7 @@ fn overlap(one: &Point, two: &Point) -> bool {
         && one.mask() & two.mask() != 0
 }
 
-/// Returns an address in the form of the file, such as `3` or `3.1`.
+/// Returns an address as a user writes it in the file, such as `3` or `3.1`.
 fn show(address: &Said<Address>) -> String {
     match address.value {
         Address { byte, bit: Some(bit) } => format!("{byte}.{bit}"),
@@ -188,9 +188,9 @@ struct Window {
     is_closed: bool,
     /// End of the points that already have an address.
     used: u32,
-    /// Byte at which the search for a free address continues: for bools, and for sizes of 1, 2, 4
-    /// and 8 bytes. An occupied address never becomes free again, so no search starts from the
-    /// beginning.
+    /// For each size of a point, the byte at which the search for a free address continues. The
+    /// first entry is for bools, and the others are for sizes of 1, 2, 4 and 8 bytes. An occupied
+    /// address never becomes free again, so no search starts from the beginning.
     next: [u32; 5],
 }
 

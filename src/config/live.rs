@@ -9,7 +9,7 @@
 //! struct that contains a key decides whether a reload can change this key. The method `keys` of
 //! each struct compares the struct with the struct of a new configuration. This method returns
 //! every key, with a flag that is true if the two values differ. `change.rs` makes the list of all
-//! differences from these flags and from the entries for plugins, devices and points.
+//! differences from these flags and from the entries of plugins, devices, points and variables.
 
 use std::sync::Arc;
 

@@ -255,7 +255,8 @@ mod tests {
         check(&device("d", &format!("{broker}{will}"), &[]), &[]);
     }
 
-    /// A bus with two groups, one of holding registers and one of coils, and a point in each.
+    /// Returns the text of a bus with two groups, one of holding registers and one of coils. Each
+    /// group has one point, and `points` are added.
     fn bus(points: &[String]) -> String {
         let unit = "unit = [{ name = 'u', id = 1 }]";
         let group = |table: &str| {

@@ -45,9 +45,9 @@ pub struct PluginRules {
     pub grant_all: bool,
     /// CPU time for one poll of a plugin that has no configured budget.
     pub poll_budget: Duration,
-    /// When a program is started again after a trap.
+    /// The rules by which a program is restarted after a trap.
     pub restart: RestartPolicy,
-    /// How a new version replaces the running version.
+    /// The rules by which a new version replaces the running version.
     pub swap: SwapPolicy,
 }
 
@@ -79,8 +79,8 @@ const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
 const TABLE: RangeInclusive<u64> = 0..=100_000;
 
 /// Range of `plugins.stack` in bytes. The sandbox needs at least 8 KiB. The upper limit bounds the
-/// depth of calls. Nested calls without a loop are not stopped before the stack is full. A trap at
-/// a depth of 65 000 calls takes about 16 ms of a cycle.
+/// depth of calls. A chain of nested calls without a loop is stopped only when the stack is full. A
+/// trap at a depth of 65 000 calls takes about 16 ms of a cycle.
 const STACK: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
 /// Range of `plugins.module` in bytes. An empty module has 8 bytes. The child process does not have
@@ -158,7 +158,7 @@ fn limits(file: &PluginsFile, report: &ProblemReport<'_>) -> Limits {
     }
 }
 
-/// Returns a size in the form of the file, such as `64KiB`.
+/// Returns a size as a user writes it in the file, such as `64KiB`.
 fn show_bytes(bytes: u64) -> String {
     let exact = |shift: u32| bytes >= 1 << shift && bytes.trailing_zeros() >= shift;
     match [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|&(shift, _)| exact(shift)) {

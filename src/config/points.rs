@@ -49,8 +49,8 @@ pub(super) struct Named {
 pub(super) type Names<'f> = HashMap<&'f str, Named>;
 
 /// Collects the names of all points and gives each point an id. Reports names that occur twice, and
-/// too many points. If `before` has the point, or had the point before an earlier reload, the point
-/// gets the same id again, because programs may use that id.
+/// too many points. A point that is in `before`, or that an earlier reload has removed, gets its
+/// old id, because programs may use that id.
 pub(super) fn names<'f>(
     file: &'f ConfigFile<'_>,
     before: &Points,
@@ -91,7 +91,7 @@ pub(super) fn names<'f>(
 }
 
 /// Returns the point that `file` describes, without an address. Returns `None` if the direction or
-/// the type is missing. The keys of a point without a name are checked too.
+/// the type is missing. If the point has no name, its keys are still checked.
 pub(super) fn understand(
     file: &PointFile<'_>,
     device: usize,
@@ -160,8 +160,8 @@ fn factor(
 /// Returns the safe value of an output. For a number, the file must have the key `safe`.
 fn safe(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> Safe {
     match &file.safe {
-        // The default for an output of type bool is false: the output then moves, lights or heats
-        // nothing. For a number, the code cannot know a safe value.
+        // An output of type bool has the default false, because false usually switches a motor, a
+        // lamp or a heater off. For a number, the code cannot know a safe value.
         None if point.kind == PointKind::Bool => Safe::Value(Value::Bool(false)),
         None => {
             let key = format!("{}.safe", file.place.key);
@@ -238,7 +238,7 @@ fn initial(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) {
     }
 }
 
-/// Reports a key that a point of this kind must not have.
+/// Reports the key `said` if the file has it, because a point of this kind must not have it.
 fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &ProblemReport<'_>) {
     if let Some(said) = said {
         report.wrong_at(said, found, format!("this key {right}"));

@@ -44,8 +44,7 @@ pub struct Problems {
     pub file: PathBuf,
     /// The problems, at least one.
     pub list: Vec<Problem>,
-    /// Whether one of the problems is a file that could not be read in time. In this case, a second
-    /// attempt may succeed.
+    /// Whether at least one file could not be read in time. If so, a second attempt may succeed.
     #[serde(skip)]
     pub is_late: bool,
 }
@@ -176,7 +175,7 @@ impl<'t> ProblemReport<'t> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Marks the report: at least one problem is a file that could not be read in time.
+    /// Records in the report that at least one file could not be read in time.
     pub(super) fn late(&self) {
         self.is_late.set(true);
     }
@@ -201,7 +200,7 @@ impl<'t> ProblemReport<'t> {
         self.push(line, key, "an unknown key".into(), right);
     }
 
-    /// Reports a problem. `right` is the text of the allowed values, or a hint as the error.
+    /// Reports a problem. `right` is `Ok` with the allowed values, or `Err` with a hint.
     fn push(&self, line: usize, key: &str, found: String, right: Result<String, String>) {
         let (expected, hint) = match right {
             Ok(expected) => (Some(expected), None),

@@ -45,7 +45,7 @@ pub(super) fn document<'a, 't, T>(
     errors.is_empty().then(|| Section::new(report, table.into_inner(), 1, String::new()).read(read))
 }
 
-/// Splits a message of the parser into the text that it found and the text that it expected.
+/// Splits a message of the parser into two texts: what the parser found, and what it expected.
 pub(super) fn split(message: &str) -> (&str, Option<&str>) {
     match message.split_once(", expected ") {
         Some((found, right)) => (found, Some(right)),

@@ -2,7 +2,7 @@
 //!
 //! In recovery the scan and the devices run, but no plugin runs and all outputs are safe. An
 //! operator ends recovery with `camshaft recover`. There are two counts:
-//! - abnormal ends: the daemon was killed, panicked or stalled, and the boot is still the same,
+//! - abnormal ends: the daemon was killed, panicked or stalled, but the machine did not boot again,
 //! - power cuts: the machine itself went down while the daemon ran.
 //!
 //! This file only reads and checks the limits. The ends are counted in
@@ -32,8 +32,8 @@ pub struct RecoverySettings {
     /// Number of power cuts after which recovery begins; 0 means never.
     pub power_cuts: u32,
     /// An abnormal end in the present boot is counted for this time. An abnormal end in an earlier
-    /// boot is counted until a daemon has run for this time. Such a daemon also clears the count of
-    /// power cuts.
+    /// boot is counted until a daemon has run for this time. A daemon that has run for this time
+    /// also clears the count of power cuts.
     pub within: Duration,
 }
 

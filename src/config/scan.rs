@@ -63,8 +63,7 @@ const PERIOD: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::
 const DEFAULT_PERIOD: Duration = Duration::from_millis(10);
 
 /// Default of `scan.stall`, in cycles; [`STALL`] is the least default. A scan that missed 20 cycles
-/// has stalled. A swap or a reload takes less time, and an ordinary kernel delays a thread for less
-/// time.
+/// has stalled. A swap, a reload, and the delay of a thread by an ordinary kernel are all shorter.
 const STALL_CYCLES: u32 = 20;
 
 /// The least default of `scan.stall`. With a short period, 20 cycles would be too short, because

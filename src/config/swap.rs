@@ -28,8 +28,8 @@ use super::file::SwapFile;
 use super::problem::ProblemReport;
 use crate::plugin::SwapPolicy;
 
-/// Range of `plugins.swap.probation`, up to one hour. A version without a trap for an hour is no
-/// longer a trial. During probation, the old version also occupies memory.
+/// Range of `plugins.swap.probation`, up to one hour. A version that has run for an hour without a
+/// trap does not need a longer probation. During probation, the old version also occupies memory.
 const PROBATION: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// Range of `plugins.swap.polls`: all numbers of 32 bits.

@@ -40,7 +40,7 @@ fn plant(points: &[&str]) -> String {
     format!("[[device]]\nname = 'd'\ndriver = 'sim'\npoint = [\n{points}]\n")
 }
 
-/// All defaults of an empty file.
+/// An empty file is valid, and each setting has its default.
 #[test]
 fn an_empty_file_has_every_default() {
     let config = good("");
@@ -102,7 +102,7 @@ fn a_stall_is_twenty_cycles_and_the_exit_comes_well_after_it() {
     check("stall = '60s'\nstall_exit = '1h'", 60_000, 3_600_000);
 }
 
-/// A file with all keys of all sections, but without entries.
+/// A file with all keys of all sections, and with two variables.
 const EVERY_KEY: &str = "\
          [scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
          stall = '70ms'\nstall_exit = '1s'\n\
@@ -184,7 +184,7 @@ fn every_key_is_heard() {
     );
 }
 
-/// The keys of `[recovery]`.
+/// The settings of recovery have the values of the keys in `[recovery]`.
 #[test]
 fn recovery_is_as_configured() {
     let config = good("[recovery]\nends = 0\npower_cuts = 7\nwithin = '1h'\n");
@@ -262,8 +262,8 @@ fn places_that_are_not_named_are_the_next_free_ones() {
     assert_eq!(config.live.points.image_bytes(Direction::Out), 8);
 }
 
-/// Random devices, windows, types and addresses. Points that are accepted never overlap, and they
-/// are inside of their image.
+/// The test makes files with random devices, windows, types and addresses. The points of an
+/// accepted file never overlap, and they are inside of their image.
 #[test]
 fn accepted_points_never_overlap() {
     let mut accepted = 0;
@@ -320,7 +320,8 @@ fn random_config(random: &mut fastrand::Rng) -> String {
     text
 }
 
-/// Files with random damage: `parse` returns problems and never panics.
+/// For a file with random damage, `parse` never panics. If it fails, it returns at least one
+/// problem.
 #[test]
 fn damaged_files_are_answered() {
     let original = include_bytes!("../../config/production.toml");
@@ -403,7 +404,8 @@ fn grants_follow_the_entries() {
     }
 }
 
-/// Grants of variables: lists, beginnings of names, an empty list, and plugins without a list.
+/// A plugin may write the variables of its list. The list may be empty, may contain the beginnings
+/// of names, or may be absent.
 #[test]
 fn variables_are_granted_like_outputs() {
     let text = "[[plugin]]\nname = 'a'\nvariables = ['x', 'alarm.*']\n\
@@ -446,7 +448,7 @@ fn one_of_each() -> String {
         + "[[plugin]]\nname = 'a'\noutputs = ['x']\n[[variable]]\nname = 'k'\ntype = 'int'\n"
 }
 
-/// Differences of entries have the name of the entry and of the key.
+/// A difference of an entry is listed with the name of the entry and the name of the key.
 #[test]
 fn changes_of_entries_are_named() {
     let base = one_of_each();
@@ -472,8 +474,8 @@ fn changes_of_entries_are_named() {
     check("[[plugin]]", "[[plugin]]\nname = 'b'\n[[plugin]]", &["plugin[b] added"], &[]);
 }
 
-/// Differences of sections have the name of the key. A new period changes also the defaults that
-/// depend on it.
+/// A difference of a section is listed with the name of the key. A new period also changes the
+/// defaults that depend on the period.
 #[test]
 fn changes_of_sections_are_named() {
     let base = one_of_each();

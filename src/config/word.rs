@@ -11,8 +11,8 @@ use serde::de::{Deserializer, Error, Visitor};
 
 use crate::process::image::Value;
 
-/// Value of `plugins.grant`. A plugin without a list may write all outputs and variables that no
-/// list names, or none.
+/// Value of `plugins.grant`. With `all`, a plugin without a list may write all outputs and
+/// variables that no list names. With `none`, such a plugin may write no outputs and no variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum GrantWord {
@@ -122,8 +122,9 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// A serde visitor that accepts a whole number or a text. The fields are the name for messages, the
-/// function for a text and the function for a number.
+/// A serde visitor that accepts a whole number or a text. The fields are, in this order: a text for
+/// messages that describes the value, the function that converts a text, and the function that
+/// converts a number.
 struct NumberOrText<T>(&'static str, fn(&str) -> Option<T>, fn(u64) -> T);
 
 impl<T> Visitor<'_> for NumberOrText<T> {

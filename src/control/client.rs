@@ -143,7 +143,8 @@ impl Client {
     }
 
     /// Makes the daemon read its configuration file again. Returns all differences between the file
-    /// and the configuration in force before. Live changes are active when this function returns.
+    /// and the configuration that was in force before the reload. Live changes are active when this
+    /// function returns.
     ///
     /// # Errors
     /// The daemon cannot be reached, or the file is wrong ([`Error`]).
@@ -361,8 +362,8 @@ async fn converse(
     answer.await
 }
 
-/// Returns the error text for a request without an answer in time. For an order, the text adds that
-/// its outcome is unknown: the daemon may have carried out the order.
+/// Returns the error text for a request that got no answer in time. For an order, the text adds
+/// that the outcome of the order is unknown: the daemon may have carried out the order.
 fn silence(method: &Method) -> String {
     let doubt = match *method {
         Method::GET => "",
@@ -390,7 +391,7 @@ mod tests {
     use super::*;
 
     /// An older Camshaft release reported only that there was no answer. For an order, the message
-    /// must also report that the daemon may have carried out the order.
+    /// must report in addition that the daemon may have carried out the order.
     #[test]
     fn an_order_without_an_answer_may_have_been_obeyed() {
         assert_eq!(silence(&Method::GET), "no answer for 70 s");

@@ -71,7 +71,7 @@ impl ForceOrder {
 /// A force that is in the scan now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ForceView {
-    /// Name of the point.
+    /// The name of the point.
     pub point: String,
     /// The forced value, in the unit of the point.
     pub value: Value,

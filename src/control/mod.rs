@@ -70,7 +70,8 @@ pub use status::{ChangeView, DeviceView, RetainView, StallView, StatusView};
 pub use version::{ProbationView, Soundness, VersionView};
 
 /// The largest number of receipts in one answer. An operator seldom needs more. Even if each
-/// receipt has the longest possible texts, such an answer is within the size limit of the client.
+/// receipt has the longest possible texts, an answer with this number of receipts is not too long
+/// for the client.
 pub const MAX_RECEIPTS: usize = 1000;
 
 /// A request to the daemon. The doc of each variant names the answer after success. If the daemon
@@ -130,9 +131,9 @@ pub enum Request {
         /// The first digits of the version's hash. `None` selects the newest good version except
         /// the present version.
         to: Option<String>,
-        /// Whether the version may be bad ([`Soundness::Bad`]). If so, the rollback also releases a
-        /// bad version from quarantine. If this field is true, the server has checked that `to` is
-        /// not `None`.
+        /// Whether the version may be bad ([`Soundness::Bad`]). If so, the rollback releases a bad
+        /// version from quarantine. If this field is true, the server has checked that `to` is not
+        /// `None`.
         even_bad: bool,
     },
     /// Lists the versions of a plugin. The answer is [`Response::Versions`].

@@ -93,8 +93,8 @@ pub struct PluginView {
     pub polls: u64,
     /// Whether a required input is bad. If so, the outputs of the plugin are safe.
     pub degraded: bool,
-    /// Whether the running version is on probation. If the running version traps now, the previous
-    /// version runs again.
+    /// Whether the running version is on probation. If the running version traps during its
+    /// probation, the previous version runs again.
     pub probation: bool,
     /// The remaining probation; `null` if the probation is over, or if the plugin does not run. A
     /// first version is on probation too, although there is no older version for a rollback.

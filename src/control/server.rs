@@ -54,19 +54,20 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 /// The largest head of a request, and the size of the buffer of each connection, in bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// The time that a client has to read its answer. The longest answer, a thousand receipts, is about
-/// half a megabyte long. After this time the server closes the connection, so a client that does
-/// not read cannot block other clients for longer.
+/// The time that a client has to read its answer. The longest answer, the list of all points, has
+/// about 2 MiB. After this time the server closes the connection, so a client that does not read
+/// cannot block other clients for longer.
 const READ_TIME: Duration = Duration::from_secs(10);
 
 /// The time limit of a whole connection. The limit covers a slow upload of a module, an answer of a
 /// busy daemon, and some time to read the answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(90);
 
-/// The largest number of connections that the server drains at one time. The client of such a
-/// connection has got its answer and is still sending. The limit [`MAX_CONNECTIONS`] does not
-/// include these connections. The server closes each further connection at once, and its client may
-/// get a connection reset and not the answer.
+/// The largest number of connections that the server drains at one time. The server drains a
+/// connection if it has sent the answer and the client is still sending. Connections that are
+/// drained do not count for [`MAX_CONNECTIONS`]. While [`MAX_DRAINING`] connections are drained,
+/// the server closes each further connection at once and does not drain it. The client of that
+/// connection may get a connection reset and not the answer.
 const MAX_DRAINING: usize = 32;
 
 /// The time that open requests have to end after the daemon begins to stop.
@@ -155,7 +156,7 @@ async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)
-        // A client may close its sending side after its request. Such a client must also get an
+        // A client may close its sending side after its request. The client must still get an
         // answer.
         .half_close(true)
         .header_read_timeout(HEAD_TIME)
@@ -168,8 +169,9 @@ async fn converse(stream: UnixStream, routes: axum::Router) -> Option<UnixStream
         sleep(READ_TIME).await;
     };
     tokio::select! {
-        // The exchange is complete, or the client has closed the connection. The server does not
-        // log an error here, because the client gets an error too.
+        // The exchange is complete, or the client has closed the connection. If the connection has
+        // failed, the server does not log the error, because the client gets an error and can
+        // report it.
         _ = connection => {}
         () = unread => {}
         () = sleep(CONNECTION_TIME) => {}

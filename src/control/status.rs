@@ -130,11 +130,11 @@ pub struct ChangeView {
 /// The state of the retained variables, whose values outlive the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetainView {
-    /// Number of variables that are marked `retain`.
+    /// The number of variables that are marked `retain`.
     pub variables: u64,
     /// The number of writes to the disk since the first file was created.
     pub writes: u64,
-    /// The total number of bytes in all these writes.
+    /// The total number of bytes that all writes since then have written.
     pub bytes: u64,
     /// The time since writes began to fail, in whole seconds; `null` if writes succeed.
     pub failing_s: Option<u64>,

@@ -19,8 +19,8 @@ pub enum Soundness {
     Unproven,
 }
 
-/// The view of one version. The daemon stores the bytes of the version, or has a record of it, or
-/// both.
+/// The view of one version. The daemon stores the bytes of the version, or has a record about the
+/// version, or has both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionView {
     /// The BLAKE3 hash of the version's bytes, 64 hexadecimal digits.

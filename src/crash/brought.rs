@@ -27,7 +27,8 @@ pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) 
     };
     limits.memory_bytes = lower("memory", limits.memory_bytes, most.memory_bytes);
     limits.module_bytes = lower("module", limits.module_bytes, most.module_bytes);
-    // Each result is at most its first argument. So the result fits into the type of that argument.
+    // `lower` never returns more than the limit in the report. So the result fits into the type of
+    // that limit.
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let table = lower("table", limits.table_elements.into(), most.table_elements.into());
     limits.table_elements = small(table);

@@ -35,10 +35,11 @@ const CHECKSUM: usize = blake3::OUT_LEN;
 const STACK: std::ops::RangeInclusive<usize> = 8 << 10..=100 << 20;
 
 /// The longest budget for a poll or for `init` in a report. The parser refuses a report with a
-/// longer budget, because a replay could wait for that time until a call ends.
+/// longer budget, because a call in the replay could run for the whole budget, and the user would
+/// have to wait.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
-/// The part of the head that is equal in every version of the format.
+/// The fields that the head has in every version of the format.
 #[derive(Deserialize)]
 struct Identity {
     format: String,

@@ -22,7 +22,7 @@ const SHOWN: usize = 16;
 /// One poll of the program, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cycle {
-    /// Number of the scan's cycle.
+    /// The cycle of the scan in which the poll ran, by its number.
     pub cycle: u64,
     /// Time of the program's clock in that cycle.
     pub now: Duration,

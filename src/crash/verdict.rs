@@ -2,8 +2,8 @@
 //!
 //! A trap is reproduced if the replay makes the calls on the tape, and then ends with the same kind
 //! of trap at the same place. There is one exception. If the host stopped a call because its budget
-//! was exceeded, the place of the stop is random. Such a trap is reproduced if all calls are the
-//! same and the replay exceeds the budget again. `crash/history.rs` shows the tape as text.
+//! was exceeded, the place of the stop is random. This trap is reproduced if the replay makes all
+//! calls on the tape and then exceeds the budget again. `crash/history.rs` shows the tape as text.
 //! `plugin/replay.rs` plays the tape.
 
 use std::sync::Arc;
@@ -26,12 +26,12 @@ use crate::process::call::Phase;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// The program trapped again, in the same way as in the report.
+    /// The trap was reproduced. The rule for this verdict is in the header of this file.
     Reproduced,
     /// The program made a call that is not the next call on the tape, or it ended in another way.
     Diverged,
-    /// The tape is not enough for a verdict. The end of the tape is missing, or a replay cannot
-    /// start at any place of the tape.
+    /// The tape is not enough for a verdict. The end of the tape is missing, or the tape has no
+    /// place at which a replay can start.
     Undecided,
 }
 
@@ -56,8 +56,8 @@ pub struct Judgement {
     pub sections: usize,
     /// Number of calls from the module to the host that were equal to those on the tape.
     pub calls: usize,
-    /// Whether every byte of the memory at the end is equal to the report. `None` if the trap was
-    /// not reproduced, or if the budget was exceeded.
+    /// Whether the memory after the replay has the same bytes as the memory in the report. `None`
+    /// if the trap was not reproduced, or if the budget was exceeded.
     pub same_memory: Option<bool>,
     /// One text for each limit of the report that was lowered to the limit of this machine.
     pub lowered: Vec<String>,

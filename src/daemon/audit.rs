@@ -39,8 +39,9 @@ use rows::Rows;
 /// `camshaft diff` show all changes.
 const MAX_CHANGES_BYTES: usize = 400;
 
-/// The time after an order in which the daemon knows the content of a plugin's file only from this
-/// order. The watch of the folder may need this time to read the new file.
+/// The time for which the daemon remembers the module that an order has put into a plugin's file.
+/// The watch of the folder may need this time to read the new file, and until then the daemon knows
+/// the content of the file only from the order.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// The orders that are not yet recorded, and the state that is needed to record them.
@@ -192,7 +193,7 @@ impl Daemon {
             // sender has closed the connection.
             let _ = reply.send(answer);
         }
-        // The outcome may also allow later orders to be recorded, so all orders are checked.
+        // Orders that waited for this outcome may be recorded now, so all orders are checked.
         while let Some((draft, (answer, reply))) = self.audit.open.next() {
             self.record_order(draft, &answer);
             // The send fails if the sender has closed the connection.
@@ -212,7 +213,7 @@ impl Daemon {
     }
 
     /// Remembers which module an order has put into the file of a plugin. If the order is a
-    /// rollback to a bad version, this version also leaves quarantine.
+    /// rollback to a bad version, the function releases this version from quarantine.
     fn note_file(&mut self, draft: &Draft) {
         let Some(name) = &draft.plugin else { return };
         if draft.hash.is_some() || draft.ordered.order == OrderKind::Remove {
@@ -224,7 +225,7 @@ impl Daemon {
         }
     }
 
-    /// Records the orders that waited because of a rate limit and have a free line now.
+    /// Records the orders that waited because of a rate limit and for which a line is free now.
     pub(super) fn pursue_audit(&mut self) {
         for draft in self.audit.rows.due(MonotonicClock.now()) {
             self.enter(draft);
@@ -271,7 +272,7 @@ impl Daemon {
                 }
             }
         }
-        // At the end, the daemon also records the orders that wait because of a rate limit.
+        // Orders that wait because of a rate limit are recorded now, without regard to the limit.
         let waiting: Vec<_> = self.audit.rows.drain().collect();
         waiting.into_iter().for_each(|draft| self.enter(draft));
     }

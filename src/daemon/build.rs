@@ -53,7 +53,7 @@ use memory::Memory;
 use people::People;
 use signal::{Stop, off};
 
-/// The largest number of guests' log lines in the queue between two ticks: 1.2 MB, ten bursts.
+/// The room for guests' log lines between two ticks: 1.2 MB, or the bursts of ten programs.
 const MAX_LINES: usize = 1024;
 
 /// The size of the event queue. If it is full, senders wait; no event is lost.
@@ -97,7 +97,7 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     let config = Arc::new(config??);
     let (log, log_writer) = log::start(&config.log())?;
     *writer = Some(log_writer);
-    // An abandoned step is dropped at the end of this function, because its drop may hang too.
+    // A step that a signal stops is dropped at the end of this function, because its drop may hang.
     let mut opening = pin!(open(Arc::clone(&config), no_plugins, Arc::clone(&beginning)));
     let Some(opened) = stop.or(opening.as_mut()).await else { return leave_early(&beginning) };
     let opened = opened?;
@@ -122,7 +122,7 @@ fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Ends a start that has not touched the field yet.
+/// Ends a start whose scan does not run yet.
 fn leave_early(beginning: &Beginning) -> anyhow::Result<()> {
     log_the_end();
     leave_in_time(None);
@@ -255,7 +255,7 @@ fn assemble(
     (daemon, people)
 }
 
-/// A running scan, the daemon's ends of its queues, its measured times, and the guests' log lines.
+/// A running scan with the daemon's ends of its queues: orders, measured times, guests' log lines.
 type Scanning =
     (thread::Running, ScanHandle, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
@@ -269,8 +269,8 @@ impl Drop for Drivers {
     }
 }
 
-/// Plans every device on a thread that may wait for files, and then starts the device. A device
-/// whose plan is not ready in time is not started.
+/// Plans every device on a thread that may wait for files, and then starts the device. If one plan
+/// is not ready in time, the start of the daemon fails.
 async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Result<Drivers> {
     let mut drivers = Drivers(Vec::new());
     for (index, device) in config.live.devices.iter().enumerate() {

@@ -74,9 +74,9 @@ impl ScanLink {
         self.handle.latest.read()
     }
 
-    /// Returns the time from which the ages and the remaining times for operators are computed.
-    /// Normally this is the time of the newest snapshot. During a stall, this is the present time,
-    /// because the values become older although the scan makes no new snapshot.
+    /// Returns the time that counts as "now" for the ages and the remaining times that operators
+    /// see. Normally this is the time of the newest snapshot. During a stall, this is the present
+    /// time, because the values become older although the scan makes no new snapshot.
     pub(super) fn present(&mut self) -> Duration {
         if self.stall.is_on() { MonotonicClock.now() } else { self.news().now }
     }
@@ -134,8 +134,8 @@ impl ScanLink {
         let variables = &self.news().variables;
         let failure = match variables.read(&name).map(Variable::kind) {
             None => unknown("variable", &name, variables.iter().map(|(name, _)| name)),
-            // A program may write a number that is not finite. An operator must not write such a
-            // number, because it is most likely a mistake.
+            // A program may write a number that is not finite. From an operator such a number is
+            // refused, because it is most likely a mistake.
             Some(_) if !value.is_finite() => Failure::new(
                 Code::Invalid,
                 format!("{name}: expected a finite number, found {value}"),

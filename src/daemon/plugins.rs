@@ -68,7 +68,7 @@ use crate::supervisor::{Action, Fact, Note, Supervisor};
 use roster::{Ordered, Ready};
 use verdict::log_note;
 
-/// All data of the daemon about plugins.
+/// All data that the daemon has about plugins.
 pub(super) struct Plugins {
     /// The supervisor, which decides which programs run.
     pub(super) supervisor: Supervisor,
@@ -76,7 +76,7 @@ pub(super) struct Plugins {
     pub(super) roster: Roster,
     /// The tasks that make programs from modules.
     pub(super) loader: Loader,
-    /// New shadow runs. The daemon must still order the scan to send input data to these runs.
+    /// New shadow runs, for which the daemon has not yet ordered input data from the scan.
     pub(super) feeds: Vec<Feed>,
     /// The reports of traps.
     pub(super) crashes: Crashes,
@@ -88,14 +88,15 @@ pub(super) struct Plugins {
     pub(super) record: Record,
     /// The state of recovery. In recovery, no plugin runs.
     pub(super) recovery: Recovery,
-    /// The owners of the outputs, as last logged.
+    /// The owner of each output, as the log reported it last.
     pub(super) owners: Owners,
-    /// The programs whose outputs are safe because of a bad required input, as last logged.
+    /// The programs that, by their last log line, have a bad required input and safe outputs.
     pub(super) lacks: BTreeSet<Arc<str>>,
 }
 
 impl Plugins {
-    /// Handles the result of a preparation: logs it, stores the module, and informs the supervisor.
+    /// Takes the result of a preparation: logs the result, stores the module, and informs the
+    /// supervisor.
     pub(super) fn loaded(&mut self, loaded: Loaded, config: &Config, link: &mut ScanLink) {
         self.log_shadow(&loaded);
         self.log_notes(&loaded);
@@ -108,8 +109,8 @@ impl Plugins {
             (Some(module), Ok(_)) => {
                 self.roster.modules.insert(loaded.hash, module);
             }
-            // The bytes of a module that does not run are dropped from memory. The next attempt
-            // reads the bytes from the disk.
+            // The preparation has failed. If the module has never run, its bytes are dropped from
+            // memory, and the next attempt reads the bytes from the disk.
             _ => {
                 if !self.supervisor.has_run(loaded.hash) {
                     self.roster.modules.remove(&loaded.hash);
@@ -122,8 +123,8 @@ impl Plugins {
         let result = loaded.result.map(|program| {
             if let Some(entry) = self.roster.get_mut(&loaded.name) {
                 let times = SwapView {
-                    // The detection time is used one time. A restart of the same file has a
-                    // detection time of zero.
+                    // Only the first program from a file gets the detection time of this file. A
+                    // restart of the same file has a detection time of zero.
                     detect_us: micros(std::mem::take(&mut entry.detect)),
                     compile_us: micros(loaded.compile),
                     prepare_us: micros(loaded.prepare),
@@ -238,7 +239,7 @@ impl Plugins {
     /// Logs an event of the supervisor and adds it to the plugin's history.
     pub(in crate::daemon) fn note(&mut self, name: &str, note: &Note, link: &mut ScanLink) {
         log_note(name, note, &self.supervisor);
-        // A swap or trap is recorded before the event, because the event is its consequence.
+        // A swap or a trap may be the cause of the event, so it is recorded before the event.
         self.settle_swaps(link);
         let quarantined = self.supervisor.quarantined(name);
         self.record.noted(name, note, |hash| {
@@ -246,8 +247,8 @@ impl Plugins {
         });
     }
 
-    /// Completes the times of the swaps that the snapshot shows as done. Records these swaps and
-    /// new traps.
+    /// Computes the times of the swaps that the snapshot shows as done. Records these swaps, and
+    /// the traps that are not recorded yet, in the history.
     pub(in crate::daemon) fn settle_swaps(&mut self, link: &mut ScanLink) {
         self.settle_reports();
         let news = link.news();
@@ -258,8 +259,8 @@ impl Plugins {
         }
     }
 
-    /// Returns the plugin's name and the module of an instance that is in the scan or in the queue
-    /// to the scan.
+    /// Returns the module of an instance, and the name of its plugin. The instance is in the scan,
+    /// or in the queue to the scan.
     pub(super) fn version_at(
         &self,
         seat: Seat,

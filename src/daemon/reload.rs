@@ -85,8 +85,9 @@ pub(super) struct Reload {
     flight: Option<Flight>,
     /// The cause of the next reload, which starts after the present reload has ended.
     next: Option<Cause>,
-    /// The points of earlier configurations, each until no other part of the daemon uses them. The
-    /// daemon frees their memory here, because the scan must not free memory.
+    /// The points of earlier configurations. The points of a configuration stay here until no other
+    /// part of the daemon uses them. Then the main loop frees their memory, because the scan must
+    /// not free memory.
     past: Vec<Arc<Points>>,
     /// Removed devices that the scan has returned. Each device stays here until its driver has
     /// ended.
@@ -156,7 +157,7 @@ impl Reload {
                 let message = "another reload is under way; try again";
                 let _ = reply.send(Err(Failure::new(Code::Busy, message)));
             }
-            // The stored cause already leads to a reload, which will read the same file.
+            // The stored cause already leads to a reload, so the new cause needs no second reload.
             (Some(Cause::Operator(_)), _) | (Some(_), Cause::File | Cause::Again) => {}
             (_, cause) => self.next = Some(cause),
         }
@@ -199,8 +200,9 @@ impl Daemon {
         }
     }
 
-    /// Handles a file that a thread has read. The function answers a comparison, takes over the
-    /// file, or refuses the file. After a take-over or a refusal, systemd gets the message READY.
+    /// Continues after a thread has read the file. For a comparison, the function only sends the
+    /// answer. For a reload, the function takes over the file or refuses the file, and then sends
+    /// the message READY to systemd.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
         let new = match (&cause, self.link.takes_orders()) {
@@ -215,7 +217,7 @@ impl Daemon {
                 let _ = reply.send(self.differences(new));
                 return;
             }
-            // The daemon has already reloaded this content of the file for another cause.
+            // An earlier reload has already taken over or refused this content of the file.
             Cause::File if now.is_some() && now == self.reload.seen => return,
             Cause::Again if self.reload.is_late_again(&new) => return,
             Cause::Operator(reply) => Some(reply),
@@ -275,9 +277,9 @@ impl Daemon {
         ))
     }
 
-    /// Continues reloads at each tick. The function handles a file that was read and starts a
-    /// waiting reload. The function also repeats the log line about a refused file, and frees
-    /// points that no other part uses.
+    /// Continues reloads at each tick. The function takes the result of a reading that has ended,
+    /// and starts the reload that waits in `next`. It also repeats the log line about a refused
+    /// file, and frees points that no other part of the daemon uses.
     pub(super) fn pursue_reload(&mut self) {
         if let Some(reading) = self.reload.reading.take_if(|reading| {
             // An order to the scan needs room in the queue. If the queue is full, the result waits
@@ -309,7 +311,7 @@ impl Daemon {
         self.reload.leaving.forget_the_ended();
     }
 
-    /// Handles the scan's report that it has carried out a reload.
+    /// Completes a reload that the scan has carried out.
     pub(super) fn reconfigured(&mut self, reconfiguration: Reconfiguration) {
         self.plugins.roster.follow_refused();
         // The monitors of removed devices are dropped only now. Until now the scan had these

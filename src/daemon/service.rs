@@ -172,7 +172,7 @@ impl Logged {
 }
 
 impl Service {
-    /// Logs all changes of the log itself, the devices and the scan.
+    /// Logs the number of lost log lines, and the changes of devices and of the scan.
     pub(super) fn log_changes(&mut self, link: &mut ScanLink) {
         let (news, logged) = (link.news(), &mut self.logged);
         logged.log_lost_lines(&self.log);

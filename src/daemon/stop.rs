@@ -51,7 +51,7 @@ impl Daemon {
         self.field.devices.make_safe_now();
         let deadline = Instant::now() + STOP_DEADLINE;
         let confirmed = halt(&mut self.link.handle, |thing| {
-            // The end of the process also ends all other returned things, such as programs.
+            // All other things that the scan returns, such as programs, end with the process.
             if let Return::Reconfigured(reconfiguration) = thing {
                 self.reload.taken_over(*reconfiguration);
             }
@@ -83,8 +83,8 @@ impl Daemon {
     }
 
     /// Returns the message about outputs that are not confirmed as safe; `None` if all outputs are
-    /// confirmed. `confirmed` is about the devices of the scan. `left` has the texts about removed
-    /// devices.
+    /// confirmed. `confirmed` says whether all devices of the scan have confirmed their outputs.
+    /// `left` has the texts about removed devices.
     fn trouble_at_the_stop(&mut self, confirmed: bool, left: Vec<String>) -> Option<String> {
         let in_the_field = (!confirmed).then(|| match self.link.stall.doing() {
             Some(doing) => format!("the scan is stalled, {doing}; {}", self.field.devices.safety()),

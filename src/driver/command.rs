@@ -22,7 +22,8 @@ pub enum Command {
     /// Makes the device fail in this way until `Clear`. The new failure replaces a failure that is
     /// active or planned.
     Inject(Injection),
-    /// Ends the failure. A failure that the configuration has planned for later is cancelled too.
+    /// Ends the active failure, and cancels the failure that the configuration has planned for
+    /// later.
     Clear,
 }
 
@@ -53,8 +54,8 @@ pub enum Injection {
         seed: u64,
     },
     /// The driver blocks the scan thread once, for this time. Real drivers never block the scan
-    /// thread. Operators use this failure to practise how the devices and the daemon react to a
-    /// scan that is stalled.
+    /// thread. With this failure, operators can see how the devices and the daemon react to a
+    /// stalled scan.
     Hang {
         /// The time for which the driver blocks: at most a minute.
         #[serde(rename = "for", with = "duration")]

@@ -1,5 +1,5 @@
-//! Limits for plans that read files: how many plans may wait for a disk, and the error if the disk
-//! does not answer.
+//! This file limits how many plans may wait for a disk, and makes the error for a disk that does
+//! not answer.
 //!
 //! Some devices name files in their configuration, such as certificates or a script. Such a file
 //! may be on a disk that does not answer. A plan that reads such files must not block the daemon.
@@ -7,7 +7,7 @@
 //! the time limit, `registry.rs` reports an error, but the thread continues to wait. This file
 //! limits the number of these threads.
 //!
-//! This file does not handle files that a device reads later, on its own thread.
+//! This file sets no limit for files that a device reads later, on its own thread.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,17 +26,17 @@ pub(super) type Named = (&'static str, PathBuf);
 const MAX_PLANS: usize = 4;
 
 /// The maximum number of groups of files for which plans wait at the same time. A group is the list
-/// of files of one device. Each new configuration may name other files, so the number needs a
-/// limit. Each group has its own waiting slots. Therefore files on a disk that hangs cannot use the
-/// slots of files on a disk that answers.
+/// of files of one device. Each new configuration may name other files, so the number of groups
+/// needs a limit. Each group has its own waiting slots. Therefore files on a disk that hangs cannot
+/// use the slots of files on a disk that answers.
 const MAX_GROUPS: usize = 32;
 
 /// The waiting slots of each group of files. A waiting thread may outlive its device. Therefore the
 /// slots are a static of the process and not a part of the device.
 pub(super) static GROUPS: Groups = Groups(Mutex::new(BTreeMap::new()));
 
-/// The waiting slots, by the paths of the files of a group. Every thread that plans a device
-/// changes this map.
+/// A map from the paths of the files of a group to the waiting slots of this group. Each thread
+/// that plans a device with files changes this map.
 pub(super) struct Groups(Mutex<BTreeMap<Vec<PathBuf>, Places>>);
 
 impl Groups {

@@ -34,8 +34,9 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
     from.deserialize_str(DurationVisitor)
 }
 
-/// Reads an optional duration from text with its unit. A field names this function in
-/// `deserialize_with`. With `default`, the key may be absent.
+/// Reads an optional duration from text with its unit. A field uses this function with
+/// `#[serde(default, deserialize_with = "duration::some")]`. Because of `default`, the key may be
+/// absent.
 pub(super) fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     deserialize(from).map(Some)
 }

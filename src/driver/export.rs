@@ -33,7 +33,7 @@ pub struct Export {
     pub outputs: Vec<u8>,
     /// All variables.
     pub variables: Variables,
-    /// Whether the scan has stalled after the exported cycle. If it has stalled, no value is
+    /// Whether the scan has stalled after the exported cycle. If the scan has stalled, no value is
     /// reliable any more.
     pub is_stalled: bool,
 }
@@ -59,7 +59,8 @@ impl Export {
         Some(Shown { quality: shown.quality.max(stall), ..shown })
     }
 
-    /// The value at the end of the exported cycle. A later stall does not change its quality.
+    /// Returns the value with the quality that it had at the end of the exported cycle. If the scan
+    /// has stalled after this cycle, `find` makes the quality bad.
     fn last(&self, name: &str) -> Option<Shown> {
         let Some(id) = self.points.find(name) else {
             let value = Value::from(self.variables.read(name)?);
@@ -94,8 +95,8 @@ impl Default for Export {
     }
 }
 
-/// The receiver from which a device reads the newest [`Export`]. The receiver also wakes the device
-/// at the next export.
+/// The receiver from which a device reads the newest [`Export`]. When the daemon sends the next
+/// export, the receiver wakes the device.
 pub type Exports = watch::Receiver<Arc<Export>>;
 
 /// Makes a new channel for exports: the sender is for the daemon, the receiver is for the devices.

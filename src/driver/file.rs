@@ -61,17 +61,18 @@ use crate::process::image::{Direction, Freshness, Point, PointId, Points, Qualit
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// The minimum and the maximum of the time between two checks of the outputs. Between these limits,
-/// that time is the period. With less than the minimum, failed writes would be repeated too often.
-/// With more than the maximum, hardware that was plugged in again would get its outputs too late.
+/// The minimum and the maximum time between two checks of the outputs. Within these limits, the
+/// outputs are checked once in a period. With less than the minimum, failed writes would be
+/// repeated too often. With more than the maximum, hardware that was plugged in again would get its
+/// outputs too late.
 const LOOKED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// The minimum age at which a value becomes stale. On a busy machine, a thread may get its CPU time
-/// this late. Such a delay must not make the input of a working sensor stale.
+/// 100 ms late. This delay must not make the input of a working sensor stale.
 const STALE: Duration = Duration::from_millis(100);
 
-/// If a call takes this long, the status shows that it does not return. A sensor on a slow bus may
-/// need a second, so the limit is two seconds.
+/// If a call takes this long, the status shows that the call does not return. A sensor on a slow
+/// bus may need a second, so the limit is two seconds.
 const HANGS: Duration = Duration::from_secs(2);
 
 /// The `[[device]]` table of this driver.
@@ -81,7 +82,7 @@ pub struct Config {
     /// The time between two reads of each file.
     #[serde(default = "second", with = "duration")]
     pub period: Duration,
-    /// The key `at` of each point. The key of the map is the name of the point.
+    /// For each point, by its name, the value of its key `at`: the path of its file.
     #[serde(default)]
     pub at: BTreeMap<String, FileAddress>,
 }
@@ -98,7 +99,7 @@ pub struct FileAddress {
     pub path: PathBuf,
 }
 
-/// The state of all files of one device.
+/// All files of one device, with the state of their reads and writes.
 #[derive(Debug)]
 struct Files {
     period: Duration,
@@ -106,7 +107,7 @@ struct Files {
     outputs: Vec<Spot>,
     /// The calls in progress: at most one call for each spot.
     work: JoinSet<io::Result<FileResult>>,
-    /// Whether the trouble of a spot has changed after the status was updated last.
+    /// Whether the trouble of a spot has changed since the last update of the status.
     is_news: bool,
 }
 
@@ -116,7 +117,8 @@ struct Spot {
     id: PointId,
     point: Point,
     path: Arc<Path>,
-    /// The call in progress, if there is one. `begun_at` is the start time of the last call.
+    /// The call in progress, if there is one. `begun_at` is the time at which the last call began,
+    /// even if that call has ended.
     work: Option<Id>,
     begun_at: Instant,
     /// The error of the last call; `None` if the call succeeded.
@@ -146,8 +148,9 @@ impl Settings for Config {
         Ok(Plan::new(move || Link::start(&points, device, files.freshness(), files)))
     }
 
-    /// Returns the path of each point as its place. An input may read the file that an output
-    /// writes. Therefore the direction is part of the place, and the two points do not collide.
+    /// Returns, for each point, the path of its file as its place in the field. An input may read
+    /// the file that an output writes. Therefore the direction is part of the place, so this input
+    /// and this output have different places.
     fn locations(&self, points: &Points, device: usize) -> Vec<(PointId, Location)> {
         let ours = points.iter().filter(|(_, point)| point.device == device);
         let place = |(id, point): (PointId, &Point)| {
@@ -191,16 +194,17 @@ impl Files {
         Ok(Self { period: config.period, inputs, outputs, work: JoinSet::new(), is_news: true })
     }
 
-    /// The default age limits of the inputs. A value is stale after three periods, but at least 100
-    /// ms. A value is bad after ten periods, but at least 2 s.
+    /// The default age limits of the inputs. A value is stale after three periods, but not before
+    /// 100 ms. A value is bad after ten periods, but not before 2 s.
     fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         let stale = (3 * self.period).max(STALE);
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
     }
 
-    /// Sets the trouble "the call does not return" at spots whose call takes too long. Such a call
-    /// cannot be aborted, because a thread that waits in the kernel cannot be ended from outside.
+    /// Sets the trouble "the call does not return" at each spot whose call takes longer than
+    /// [`HANGS`]. The driver cannot abort this call, because no thread can end another thread that
+    /// waits in the kernel.
     fn find_hanging(&mut self) {
         for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
             if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
@@ -238,8 +242,8 @@ impl Files {
         }
     }
 
-    /// Checks the outputs: allows another attempt after a failed write, and starts a check of each
-    /// written file.
+    /// Checks the outputs: allows another attempt after a failed write, and starts to check whether
+    /// the path of each written file still leads to that file.
     fn check_outputs(&mut self) {
         self.find_hanging();
         for spot in &mut self.outputs {
@@ -250,7 +254,9 @@ impl Files {
         }
     }
 
-    /// Processes the result of a call that has ended or panicked.
+    /// Takes the result of a call that has ended or panicked. Stores the error in the spot, and
+    /// tells `side` the read value, the confirmed value, or that the value is not reliable any
+    /// more.
     fn take(&mut self, ended: Result<(Id, io::Result<FileResult>), JoinError>, side: &mut Side) {
         let (work, outcome) =
             ended.unwrap_or_else(|panic| (panic.id(), Err(io::Error::other(panic))));
@@ -277,7 +283,8 @@ impl Files {
         }
     }
 
-    /// Publishes the values to the scan. Updates the parts of the status if a spot has changed.
+    /// Publishes the values to the scan. Updates the parts of the status if the trouble of a spot
+    /// has changed.
     fn publish(&mut self, side: &mut Side) {
         let spots = || self.inputs.iter().chain(&self.outputs);
         // The device is disconnected if all inputs fail or, if it has no inputs, if all outputs
@@ -346,7 +353,7 @@ impl Spot {
         self.begun_at = Instant::now();
     }
 
-    /// Describes the spot for the status.
+    /// Makes the part of the status that describes the spot.
     fn part(&self) -> Part {
         Part {
             name: self.point.name.clone(),

@@ -27,16 +27,17 @@
 //! chip. Therefore a slow chip, such as an I2C expander, should be a separate device.
 //!
 //! The key `mode` decides what an input shows. `"level"` is the level of the line. `"latched"`
-//! shows even the shortest pulse to true for at least one cycle (with `edge = "falling"`: to
-//! false). `"counter"`, of type u32, counts edges (`edge`: `rising`, `falling`, `both`). A counter
-//! wraps to 0 after its maximum, so programs should use the difference of two readings. A counter
-//! starts at 0 when a start or a reload opens its device. A counter counts no edges while its
-//! quality is bad. Programs must use the next good value as a new base.
+//! shows each pulse, even the shortest, for at least one cycle. A pulse is a change to true or,
+//! with `edge = "falling"`, to false. `"counter"`, of type u32, counts edges (`edge`: `rising`,
+//! `falling`, `both`). A counter wraps to 0 after its maximum, so programs should subtract two
+//! readings. A counter starts at 0 when a start or a reload opens its device. A counter counts no
+//! edges while its quality is bad. Programs must use the next good value as a new base.
 //!
 //! `gpio/serve.rs` is the loop. `gpio/board.rs` has all lines of a device, `gpio/line.rs` has one
-//! line. `gpio/chip.rs` finds lines, `gpio/claim.rs` requests lines, `gpio/retry.rs` times the
-//! attempts. `gpio/held.rs` has granted lines, `gpio/notice.rs` limits the log. The driver does not
-//! use sysfs or global line numbers, does no PWM, and holds no lines over a restart.
+//! line. `gpio/chip.rs` finds lines, `gpio/claim.rs` requests lines, `gpio/retry.rs` decides when
+//! to try again. `gpio/held.rs` has the lines that the kernel has granted, `gpio/notice.rs` limits
+//! the log. The driver does not use sysfs or global line numbers, does no PWM, and holds no lines
+//! over a restart.
 
 mod board;
 mod chip;
@@ -64,11 +65,12 @@ use board::Board;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The time between two reads of the levels. If the chip reports edges, these reads only renew
-    /// the age of the values. If the chip reports no edges, a change is seen only at these reads.
+    /// The time between two reads of the levels. If the chip reports edges, these reads only keep
+    /// the values from becoming stale. If the chip reports no edges, a change is seen only at these
+    /// reads.
     #[serde(default = "ten_milliseconds", with = "duration")]
     pub period: Duration,
-    /// The key `at` of each point. The key of the map is the name of the point.
+    /// For each point, by its name, the value of its key `at`: the line and its settings.
     #[serde(default)]
     pub at: BTreeMap<String, LineAddress>,
 }
@@ -110,7 +112,7 @@ pub struct LineAddress {
     /// kernel does the debouncing.
     #[serde(default, deserialize_with = "duration::some")]
     pub debounce: Option<Duration>,
-    /// What the input shows: the level, pulses, or a count.
+    /// What the input shows: the level, pulses, or a count of edges.
     pub mode: Option<Mode>,
     /// The edges that a counter counts, or the direction of the pulses that are latched.
     pub edge: Option<Edge>,

@@ -48,12 +48,12 @@ pub(super) use side::Side;
 use thread::LEAVE_TIME;
 
 /// The longest time for which `finish` waits for the device's thread: half a second longer than
-/// [`LEAVE_TIME`]. If the thread hangs in a system call, `finish` returns without waiting any
-/// longer.
+/// [`LEAVE_TIME`]. If the thread hangs in a system call, `finish` returns after this time, although
+/// the thread has not ended.
 const GIVEN_UP: Duration = LEAVE_TIME.saturating_add(Duration::from_millis(500));
 
 /// The maximum age of the last acknowledgement of an output that changes all the time. If the age
-/// is greater, the output counts as unconfirmed. The value is longer than a round trip on any
+/// is greater, the output counts as unconfirmed. This time is longer than a round trip on any
 /// healthy bus.
 const LATELY: Duration = Duration::from_secs(1);
 
@@ -100,7 +100,7 @@ struct Standing {
     has: Option<Raw>,
     /// Whether the device has not acknowledged the value that the scan wants.
     is_missing: bool,
-    /// The last time at which the device acknowledged a new value or had the wanted value.
+    /// The time of the last comparison at which the device had a new value or the wanted value.
     taken_at: Option<Duration>,
 }
 
@@ -124,8 +124,8 @@ struct Shared {
     ended: AtomicBool,
     /// Wakes the device's thread after `ended` was set.
     end: Notify,
-    /// Whether the driver code has returned or panicked and has not been started again yet. The
-    /// device's thread writes this field; the scan reads it.
+    /// Whether the driver code has returned or panicked and does not run again yet. The device's
+    /// thread writes this field; the scan reads it.
     is_down: AtomicBool,
 }
 
@@ -149,8 +149,8 @@ pub(super) struct Link {
     /// when the wanted values change. The write never waits, because the pipe is non-blocking.
     bell: OwnedFd,
     shared: Arc<Shared>,
-    /// The view for the status. The device's thread writes into the view. The scan's side only
-    /// returns a clone.
+    /// The parts of the device that the status shows. The device's thread writes the parts. The
+    /// scan's side only returns a clone of this monitor.
     monitor: Monitor,
     thread: Option<JoinHandle<()>>,
     /// The time until which `finish` waits for the thread. `leave` sets this time.
@@ -172,8 +172,8 @@ impl Link {
         Self::start_with(points, device, |_| freshness, worker)
     }
 
-    /// Starts the thread as [`Link::start`] does, but with a separate default freshness for each
-    /// input.
+    /// Starts the thread as [`Link::start`] does. But here the caller passes a separate default
+    /// freshness for each input.
     ///
     /// # Errors
     /// The errors of [`Link::start`].
@@ -288,8 +288,8 @@ impl Driver for Link {
             self.wants.publish(|wants| wants.0.copy_from_slice(&self.wanted));
             self.shared.turn.fetch_add(1, Ordering::Release);
         }
-        // The beat is the last step. A thread that sees the first beat then also finds the wanted
-        // outputs.
+        // The beat comes after the wanted outputs. Therefore, when the device's thread sees the
+        // first beat, it also finds the first wanted outputs.
         let was_safe = self.shared.watchdog.beat(now);
         if was_safe {
             // The wanted outputs are the same as before the stall, so `differs` is false. But the

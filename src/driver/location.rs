@@ -12,8 +12,8 @@ use crate::process::image::Direction;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     /// The thing to which the place belongs, for example a Modbus table of a unit. Two places can
-    /// overlap only if their `within` is equal. If an input may share its place with an output, the
-    /// drivers use a different `within` for each direction.
+    /// overlap only if their `within` is equal. A driver that allows an input and an output at one
+    /// place uses a different `within` for each direction.
     pub within: String,
     /// The cells that the point occupies inside `within`, for example register numbers.
     pub cells: Range<u32>,
@@ -21,8 +21,9 @@ pub struct Location {
     pub words: String,
 }
 
-/// The word for a direction in [`Location::within`]. Drivers add this word to places that an input
-/// and an output may share. Then the two points do not collide.
+/// Returns the word that a driver adds to [`Location::within`] if an input and an output may share
+/// a place. With this word, the places of the two points differ, so the comparison in
+/// `config/note.rs` finds no overlap.
 pub(super) const fn word(direction: Direction) -> &'static str {
     match direction {
         Direction::In => "read",

@@ -101,10 +101,10 @@ pub trait Settings: fmt::Debug {
         None
     }
 
-    /// The places of the points of device number `device`, for those points that have a place. The
-    /// plan already refuses settings that can never work, such as two writers of one register. The
-    /// places returned here may still overlap, because an operator may want an overlap.
-    /// `config/note.rs` decides which overlaps cause a warning.
+    /// Returns the place of each point of device number `device` that has a place. The plan already
+    /// refuses settings that can never work, such as two writers of one register. The places
+    /// returned here may still overlap, because an operator may want an overlap. `config/note.rs`
+    /// decides which overlaps cause a warning.
     fn locations(&self, _points: &Points, _device: usize) -> Vec<(PointId, Location)> {
         Vec::new()
     }
@@ -127,7 +127,7 @@ pub trait Settings: fmt::Debug {
         false
     }
 
-    /// The keys of those list entries in the settings that no point uses, for example a unit
+    /// Returns the key of each list entry in the settings that no point uses, for example of a unit
     /// without points.
     fn unused(&self) -> Vec<String> {
         Vec::new()
@@ -225,8 +225,8 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// The way in which a device fails. The snapshot shows the fault, and the quality of the device's
-/// points becomes worse. A fault never traps a program.
+/// The way in which a device fails. The snapshot shows the fault, and the driver makes the quality
+/// of the device's points worse. A fault never causes a trap in a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The device does not answer.
@@ -303,7 +303,8 @@ pub trait Driver: Send {
     /// Whether the device has acknowledged all outputs of the last `write`.
     fn is_confirmed(&self) -> bool;
 
-    /// The delivery state of one output. This default derives the state from the device as a whole.
+    /// The delivery state of one output. This default uses `is_confirmed`, so all outputs have the
+    /// same state.
     fn delivery(&self, _output: PointId) -> Delivery {
         if self.is_confirmed() { Delivery::Confirmed } else { Delivery::Unconfirmed }
     }
@@ -320,8 +321,8 @@ pub trait Driver: Send {
         Vec::new()
     }
 
-    /// The view of the device's parts for the status, if the device has parts. The daemon calls
-    /// this once, before it passes the driver to the scan.
+    /// Returns the parts of the device that the status shows; `None` if the device has no parts.
+    /// The daemon calls this once, before it passes the driver to the scan.
     fn monitor(&self) -> Option<Monitor> {
         None
     }

@@ -6,8 +6,8 @@
 //!   scan, device's thread --> Watchdog <--stall-- daemon
 //! ```
 //! A driver's thread updates the parts at any time. The daemon reads the parts when a client asks
-//! for the status. The scan does not use the parts. A value that programs need must be an ordinary
-//! input.
+//! for the status. The scan does not use the parts. Therefore programs cannot read them; a value
+//! that programs need must be an input.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,7 +26,8 @@ pub struct Part {
     /// The state of the part in a few words, such as `online`.
     pub state: String,
     /// The counters and measured values, in the order in which the status shows them. Each name
-    /// ends with the unit of its value, such as `rtt_p50_us`. In JSON, the list is one object.
+    /// ends with the unit of its value, such as `rtt_p50_us`. In JSON, the list is one object, and
+    /// these names are its keys.
     #[serde(with = "object")]
     pub facts: Vec<(String, f64)>,
 }
@@ -74,8 +75,8 @@ pub struct Monitor {
     /// The parts. The device's thread writes the parts; the daemon reads them.
     parts: Arc<Mutex<Vec<Part>>>,
     /// The watchdog. The scan and the device's thread write their state into the watchdog; the
-    /// daemon reads the state. When the process ends, the daemon also ends all hold times in the
-    /// watchdog.
+    /// daemon reads the state. When the process ends, the daemon tells the watchdog to end all hold
+    /// times.
     watchdog: Arc<Watchdog>,
 }
 
@@ -84,8 +85,8 @@ impl Monitor {
         Self { parts: Arc::default(), watchdog: Arc::clone(watchdog) }
     }
 
-    /// Returns the parts as the device's thread has set them last. While the scan is stalled, the
-    /// list has an additional part with the name `scan`.
+    /// Returns the parts that the device's thread has set last. While the scan is stalled, the list
+    /// has an additional part with the name `scan`.
     pub fn parts(&self) -> Vec<Part> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         parts.into_iter().chain(self.stall()).collect()
@@ -96,7 +97,7 @@ impl Monitor {
         &self.watchdog
     }
 
-    /// The additional part for a stalled scan; `None` if the scan is not stalled.
+    /// Makes the additional part that reports a stalled scan; `None` if the scan is not stalled.
     fn stall(&self) -> Option<Part> {
         self.watchdog.is_tripped().then(|| {
             let (outputs, missing) = (self.watchdog.outputs(), self.watchdog.missing());

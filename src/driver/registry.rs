@@ -10,9 +10,9 @@
 //! driver.
 //!
 //! A plan may wait for files; `disk.rs` limits the number of plans that wait. A start never waits.
-//! A plan does not access the field. Therefore, if a plan ends after the time limit, its thread can
-//! drop the plan without any effect on the field. `config/driver.rs` adds the line number to an
-//! error in the keys of a device.
+//! A plan does not access the field. Therefore a plan that becomes ready after the time limit can
+//! be dropped without any effect on the field. `config/driver.rs` adds the line number to an error
+//! in the keys of a device.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ macro_rules! drivers {
                 }
             }
 
-            /// The settings of the device, behind the trait that all drivers implement.
+            /// Returns the settings of the device as the trait that the settings of all drivers
+            /// implement.
             pub fn settings(&self) -> &dyn Settings {
                 match self {
                     $(Self::$kind(settings) => &**settings,)+

@@ -16,8 +16,8 @@
 //! a bus.
 //!
 //! One failure is not in the wire but in this file: a hang. In a hang, this driver blocks the scan
-//! thread, although the contract of `Driver` forbids a wait. Without this failure, operators could
-//! not practise a stall of the scan.
+//! thread, although the trait `Driver` forbids drivers to wait on this thread. Without this
+//! failure, operators could not practise a stall of the scan.
 
 mod config;
 mod delay;
@@ -65,8 +65,8 @@ impl Settings for Config {
 pub struct Sim {
     plant: Plant,
     wire: Wire,
-    /// The failure that the configuration plans. An operator's order to start or end a failure
-    /// removes this plan.
+    /// The failure that the configuration plans. When an operator starts or ends a failure, this
+    /// plan is removed.
     plan: Option<Plan>,
     /// The `now` of the first call; `None` before the first call. The device measures its own time
     /// from this instant.

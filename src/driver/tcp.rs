@@ -13,8 +13,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 /// The keepalive settings: the silence before the first probe, the time between two probes, and the
-/// number of probes. A dead connection is detected after 15 + 3 * 5 = 30 s. The same limit applies
-/// while sent data is not acknowledged.
+/// number of probes. A dead connection is detected after 15 + 3 * 5 = 30 s. A connection also ends
+/// if the peer does not acknowledge sent data within this time.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 
 /// Sets the options of a connection. Data is sent without delay (no Nagle algorithm), and a dead

@@ -25,12 +25,12 @@ use tokio::time::sleep;
 
 use crate::clock::{Clock, MonotonicClock, nanos};
 
-/// The time between two checks while there is nothing to supervise. There is nothing to supervise
-/// if the limit is 0 or if the scan has not written yet.
+/// The time between two checks while the watchdog has nothing to supervise. There is nothing to
+/// supervise if the limit is 0 or if the scan has not written yet.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// The longest sleep between two checks. A reload can shorten the limit during a sleep, so the
-/// sleep must be short.
+/// The longest sleep between two checks. A reload can shorten the stall limit during a sleep, so
+/// the sleep must be short.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// The time between two checks while the watchdog is tripped. Each check finds out whether a hold
@@ -102,8 +102,8 @@ impl Watchdog {
 
     /// The number of outputs that are not known to be safe in a stall. The device's thread may not
     /// have detected the stall yet, for example because the thread hangs in a call. Until the
-    /// detection, the device has acknowledged only values from the scan. These values are not safe
-    /// values, so all outputs with a safe value are counted.
+    /// thread detects the stall, the device has acknowledged only values from the scan, and no safe
+    /// values. Therefore this function then counts all outputs that have a safe value.
     pub fn unsafe_outputs(&self) -> usize {
         match self.is_tripped() {
             true => self.missing(),
@@ -220,7 +220,7 @@ impl Watchdog {
     }
 
     /// Supervises the scan in an endless loop, on the device's thread. In a stall, this function
-    /// calls `changed` at the trip, and then each time the hold times of further outputs end.
+    /// calls `changed` at the trip, and then each time the hold time of one or more outputs ends.
     /// `holds` has the hold time of each output that has a safe value.
     pub(super) async fn watch(&self, holds: &[Duration], changed: impl Fn()) {
         loop {

@@ -87,11 +87,12 @@ impl WriterHandle {
         }
     }
 
-    /// If the present write takes too long, records this fact as trouble. The thread cannot do
-    /// that, because the thread waits for that write.
+    /// If the present write takes too long, records this fact as trouble. The writing thread cannot
+    /// record it, because this thread waits for the end of the write.
     pub(super) fn check_lateness(&self) {
-        // The lock is held until the trouble is recorded. The end of the write needs the same lock.
-        // So the thread always clears the trouble after it was recorded here.
+        // This function holds the lock until it has recorded the trouble. The writing thread needs
+        // this lock when a write ends, and clears the trouble after that. So the thread cannot
+        // clear the trouble too early.
         let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
         if began.is_some_and(|began| began.elapsed() > STALLED) && self.trouble().is_none() {
             let why = format!("{}: no answer for {STALLED:?}", self.folder.display());
@@ -209,13 +210,13 @@ impl Writer {
         }
     }
 
-    /// Records the time at which the present write began. `None` if no write is in progress.
+    /// Records that a write begins at the time `now`. `None` records that the write has ended.
     fn begins(&self, now: Option<Instant>) {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    /// Writes the waiting lines. If a write fails, this line and the lines after it stay in
-    /// `waiting`.
+    /// Writes the waiting lines. If the write of a line fails, that line and the lines after it
+    /// stay in `waiting`.
     fn write(&mut self) -> io::Result<()> {
         while let Some(line) = self.waiting.pop_front() {
             if let Err(error) = self.append(&line) {

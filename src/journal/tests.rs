@@ -116,8 +116,8 @@ fn garbage_is_no_entry() {
     text.extend(&whole);
     found = entries(&text).collect();
     assert_eq!(found, expected, "the entries after the damaged line are read");
-    // The first line could come from a later version of the daemon. This version of the daemon does
-    // not know the contents of the second line.
+    // A later version of the daemon could write the line `later`: it has one more field. The line
+    // `strange` has no field that this version of the daemon knows.
     let later = serde_json::json!({ "text": "x", "more": [1] });
     let strange = serde_json::json!({ "words": "x" });
     let line = |what| line(&Entry { seq: 9, time: "t".into(), what });

@@ -34,7 +34,8 @@ impl Socket {
     /// When no process reads the socket.
     pub(super) fn open() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // A busy journald is also accepted. The start of the daemon must not wait for journald.
+        // The check must not wait, because it is a part of the start of the daemon. If journald is
+        // too busy to accept a datagram, the check succeeds.
         socket.set_nonblocking(true)?;
         // The check sends an empty datagram, which journald ignores.
         match socket.send_to(&[], Path::new(SOCKET)) {
@@ -108,8 +109,8 @@ impl Visit for Datagram {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.put("MESSAGE", value),
-            // The prefix prevents that the scan's field `priority` overwrites the field of
-            // journald.
+            // Without the prefix, the scan's field `priority` would overwrite journald's field
+            // `PRIORITY`.
             name => {
                 let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
                 let name: String = name.chars().map(legal).collect();

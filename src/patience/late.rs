@@ -1,9 +1,9 @@
 //! The error for an answer that did not come in time.
 //!
-//! [`is_late`] detects this error by its type. It does not use the [`io::ErrorKind`]: the kernel
-//! uses the same kinds for a file that is in use, and returns that error at once. [`is_late`] also
-//! accepts the kernel's error ETIMEDOUT, which comes from a network file system that has its own
-//! time limit. `patience.rs` and `patience/places.rs` make such errors.
+//! [`is_late`] detects this error by its type. It does not use the [`io::ErrorKind`], because the
+//! kernel can return an error of the same kind at once, for example for a file that is in use.
+//! [`is_late`] also accepts the kernel's error ETIMEDOUT, which comes from a network file system
+//! that has its own time limit. `patience.rs` and `patience/places.rs` make such errors.
 
 use std::error::Error;
 use std::fmt;

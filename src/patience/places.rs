@@ -1,10 +1,10 @@
 //! Places: the limit for the number of calls on files that may wait at the same time.
 //!
 //! A call occupies one place until the answer arrives. So a call that hangs may occupy its place
-//! for ever. Files for another purpose may be on another disk. So each purpose has its own places.
-//! So calls that hang on one disk do not use the places for calls on a working disk. If all places
-//! of a purpose are taken by hanging calls, a new call is refused at once. `patience.rs` makes the
-//! calls.
+//! for ever. Files for another purpose may be on another disk. Therefore each purpose has its own
+//! places. Then calls that hang on one disk do not use the places for calls on a working disk. If
+//! all places of a purpose are taken by hanging calls, a new call is refused at once. `patience.rs`
+//! makes the calls.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,7 +35,7 @@ struct Inner {
 struct Calls {
     /// The time at which each call began, by the number of the call.
     begun: BTreeMap<u64, Instant>,
-    /// Number of the newest call.
+    /// The number that the newest call got. The next call gets the next number.
     last: u64,
 }
 
@@ -82,8 +82,8 @@ impl Places {
         Ok(self.place())
     }
 
-    /// Makes the place for a call that begins now. The caller of this function has already taken
-    /// the permit for the place.
+    /// Makes the place for a call that begins now. The caller of this function must take the permit
+    /// for the place before.
     fn place(&self) -> CallSlot {
         let mut calls = self.calls();
         calls.last += 1;
@@ -92,7 +92,8 @@ impl Places {
         CallSlot { places: self.clone(), number }
     }
 
-    /// Whether all places are taken by calls without an answer for [`PATIENCE`] or longer.
+    /// Whether all places are taken, and every call in them has waited for its answer for
+    /// [`PATIENCE`] or longer.
     fn hang(&self) -> bool {
         let calls = self.calls();
         let begun = &mut calls.begun.values();

@@ -62,9 +62,9 @@ impl Serialize for ModuleHash {
     }
 }
 
-/// The number of an instance. Each instance that is prepared gets the next number. With this
-/// number, the supervisor sees whether a late report is about an old instance or about the instance
-/// that replaced it.
+/// The number that identifies an instance. Each instance that is prepared gets the next number.
+/// With this number, the supervisor sees whether a late report is about an old instance or about
+/// the instance that replaced it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -101,7 +101,8 @@ pub struct Limits {
     pub code_bytes: u64,
     /// Largest number of functions in one module.
     pub functions: u32,
-    /// Largest number of log lines that one program may write in a second, also as one burst.
+    /// Largest number of log lines that one program may write in a second. The program may write
+    /// all of them in one burst.
     pub log_lines_per_s: u32,
 }
 
@@ -122,8 +123,8 @@ impl Default for Limits {
 
 /// Reads a module from a regular file. If the file is longer than `limits` allow, the function
 /// reads one byte more than the limit and stops. The check of the module then finds the module too
-/// long and refuses it. The file may belong to any user, so the file may be a pipe without a
-/// writer. The function does not wait for such a pipe.
+/// long and refuses it. The file may belong to any user, so the file may be a pipe to which no
+/// process writes. The function does not wait for a writer.
 ///
 /// # Errors
 /// The errors of [`file::open`], and any error while the file is read.
@@ -174,7 +175,8 @@ pub enum RollbackState {
 }
 
 impl Default for SwapPolicy {
-    /// The policy for a scan period of 10 ms. Half of the period is for `save` and `restore`.
+    /// The policy for a scan period of 10 ms. The budget of `save` and `restore` together is half
+    /// of the period.
     fn default() -> Self {
         Self {
             budget: Duration::from_millis(5),

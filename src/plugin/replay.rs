@@ -32,9 +32,10 @@ use crate::process::seat::Seat;
 use crate::process::variable::Variables;
 use crate::process::world::World;
 
-/// CPU time for a call that did not exceed its budget when it was recorded. The time is long,
-/// because this machine may be slower than the machine of the recording. A time limit is still
-/// necessary, because a guest that does not repeat its recorded calls might run for ever.
+/// The CPU time that a replay allows for a call that did not exceed its budget when it was
+/// recorded. The time is long, because this machine may be slower than the machine of the
+/// recording. A time limit is still necessary, because a guest that does not repeat its recorded
+/// calls might run for ever.
 const GENEROUS: Duration = Duration::from_secs(10);
 
 /// A recording of calls into a guest, for a replay.
@@ -139,8 +140,9 @@ pub fn replay(
     Ok(played(instance, result, started.elapsed()))
 }
 
-/// Makes one call into the guest. If the tape has more start calls (`init`) than the module, this
-/// function calls `poll` and the player finds the difference.
+/// Makes one call into the guest. The module's start calls (`init`) are already done. If the tape
+/// nevertheless has a further start call, this function calls `poll`, and the player finds the
+/// difference.
 fn step(
     instance: &mut Instance,
     phase: Phase,

@@ -45,8 +45,8 @@ pub const MAX_SHADOWS: usize = 4;
 pub const MAX_FEEDS: usize = 2 * MAX_SHADOWS;
 
 /// Number of frames of one run. At a scan period of 10 ms, 64 frames cover 0.64 s. On a busy
-/// machine, a thread without real-time priority may have to wait for this time. Each frame has room
-/// for all variables, and the frames of one run take at most 12 MB.
+/// machine, a thread without real-time priority may have to wait that long. Each frame has room for
+/// all variables, and the frames of one run take at most 12 MB.
 const FRAMES: usize = 64;
 
 /// A frame: the values that one poll of the running version has read, and the outputs after that
@@ -64,7 +64,8 @@ struct Frame {
     variables: Variables,
     /// The outputs before the poll.
     committed: Vec<u8>,
-    /// Whether a required input of the running version has bad quality.
+    /// Whether the running version is degraded, because a required input has had bad quality for
+    /// longer than the configured time.
     is_degraded: bool,
     /// The output values that the scan wrote to the devices at the end of the last cycle.
     driven: Vec<u8>,
@@ -108,7 +109,7 @@ pub struct Feed {
     pub hash: ModuleHash,
     /// Whether the new version can restore the saved state of the running version.
     pub takes_state: bool,
-    /// The number of the running version's instance.
+    /// The number that identifies the running version's instance.
     generation: Generation,
     /// The points for which the frames were made.
     points: Arc<Points>,
@@ -132,7 +133,7 @@ impl Feed {
         self.frame.state = state;
     }
 
-    /// The number of the running version's instance.
+    /// The number that identifies the running version's instance.
     pub fn generation(&self) -> Generation {
         self.generation
     }

@@ -24,7 +24,7 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// Whether the program may use the point `id`, which has the direction of this grant.
+    /// Whether the program may use the point `id`. The point must have the direction of this grant.
     pub fn allows(&self, id: PointId) -> bool {
         match self {
             Self::All => true,
@@ -44,8 +44,9 @@ pub struct VariableNames {
 }
 
 impl VariableNames {
-    /// Makes the list from entries such as `["tank.setpoint", "alarm.*"]`. An entry that ends in
-    /// `*` matches every name that begins with the text before the `*`.
+    /// Makes the list from the entries in the configuration, for example from `["tank.setpoint",
+    /// "alarm.*"]`. An entry that ends in `*` matches every name that begins with the text before
+    /// the `*`.
     pub fn new<'n>(entries: impl IntoIterator<Item = &'n str>) -> Self {
         let (mut names, mut beginnings) = (Vec::<Box<str>>::new(), Vec::<Box<str>>::new());
         for entry in entries {

@@ -254,8 +254,9 @@ impl Points {
         points
     }
 
-    /// Returns this set, which now also stores the removed points: the points of `before` that are
-    /// not in this set. Removed points that `before` has stored are included.
+    /// Stores the removed points in this set, and returns the set. The removed points are all
+    /// points of `before` that this set does not contain, including the points that were already
+    /// removed in `before`.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         let left = before.iter().map(|(id, point)| (id, point.clone()));
@@ -378,7 +379,7 @@ impl Inputs {
     }
 
     /// Records the quality of an input at the time `now`. The driver calls this function. If the
-    /// quality is good, the driver has already put the new value into the image.
+    /// quality is good, the driver must put the new value into the image before this call.
     pub fn note(&mut self, id: PointId, quality: Quality, now: Duration) {
         self.quality[id.index()] = quality;
         if quality.class() == Class::Good {

@@ -1,6 +1,6 @@
 //! Log lines about programs. The scan creates the lines, and another thread writes them.
 //!
-//! The scan creates a line inside a cycle, so a line must not need an allocation. Therefore a line
+//! The scan creates a line inside a cycle, where no memory may be allocated. Therefore a line
 //! contains its texts in arrays of fixed size. The daemon writes the lines to the log. The limit
 //! for the number of lines of one program is in `plugin/instance/pace.rs`.
 

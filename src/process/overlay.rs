@@ -9,9 +9,9 @@
 //! ```
 //!
 //! The value of a device or program is not lost while the overlay replaces it. When the force or
-//! substitute ends, the value becomes visible again. Precedence of outputs: safe, then force, then
-//! program. An output without an owner is safe. Therefore a force on an output has no effect while
-//! no program owns the output.
+//! substitute ends, the value becomes visible again. For an output, a safe value replaces a force,
+//! and a force replaces the value of the program. An output without an owner is safe. Therefore a
+//! force on an output has no effect while no program owns the output.
 //!
 //! Only [`Overlay::new`] and [`Overlay::take_points`] allocate memory in this file.
 //!
@@ -200,9 +200,9 @@ impl Overlay {
         (now >= since).then_some(since)
     }
 
-    /// Handles an output that has lost its owner. Without a hold time ([`Point::hold_for`]) the
-    /// output becomes safe now. With a hold time the output retains its value until the hold time
-    /// has expired.
+    /// Makes an output safe that has lost its owner. Without a hold time ([`Point::hold_for`]) the
+    /// output becomes safe now. With a hold time the output becomes safe when this time has
+    /// expired.
     pub fn leave(&mut self, now: Duration, id: PointId, point: &Point, outputs: &mut [u8]) {
         self.leaving.retain(|(other, _)| *other != id);
         if point.hold_for.is_zero() || point.safe == Safe::Hold {

@@ -57,9 +57,9 @@ pub enum Why {
     VariableType(VariableKind, VariableKind),
     /// No variable has this name.
     NoVariable,
-    /// The program wrote the variable in its start, when the write was allowed. The write was
-    /// dropped when the program took its seat, because the reason in the first field existed at
-    /// that time. The second field is the type of the dropped value.
+    /// The program wrote the variable in its start, when the write was allowed. When the program
+    /// took its seat, the write was no longer possible and was dropped. The first field is the
+    /// reason. The second field is the type of the dropped value.
     Dropped(Denied, VariableKind),
     /// The called function is not allowed in this phase.
     Phase(Phase),
@@ -131,8 +131,9 @@ impl Why {
     }
 }
 
-/// The cause of a refused call: the program or the configuration that already uses the output or
-/// the variable. [`RefusedCall::words`] names this cause in the text for the operator.
+/// The cause of a refused call: the program that already uses the output or the variable, or the
+/// configuration that declares the variable. [`RefusedCall::words`] names this cause in the text
+/// for the operator.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper<'a> {
     /// The caller does not know which program uses the output or variable.
@@ -264,9 +265,9 @@ impl RefusedCall {
         self.why.is_mistake()
     }
 
-    /// Returns the text about a call that was refused in the start of the program and would be
-    /// allowed now. The program has not repeated the call. The caller puts the plugin's name and a
-    /// colon before the text.
+    /// Returns the text for this case: the call was refused in the start of the program, the host
+    /// would allow the call now, but the program has not repeated the call. The caller puts the
+    /// plugin's name and a colon before the text.
     pub fn words_of_the_start(&self) -> String {
         let name = self.name.as_str();
         let what = match self.why {

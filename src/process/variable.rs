@@ -42,7 +42,7 @@ pub struct Variables {
     /// For each variable, the end of its name in `names`.
     ends: Vec<usize>,
     values: Vec<Variable>,
-    /// The creator of each variable. The quota of this creator includes the variable.
+    /// The creator of each variable: the program or the host whose quota includes the variable.
     makers: Vec<Maker>,
     /// The last writes of each variable.
     writers: Vec<Writers>,
@@ -185,8 +185,9 @@ impl Variables {
         &self.reserved
     }
 
-    /// Makes the host the creator of an existing variable, because the configuration now declares
-    /// the variable. From now on the quota of a program does not include this variable.
+    /// Makes the host the creator of an existing variable. The caller does this when the
+    /// configuration begins to declare the variable. Then the quota of a program does not include
+    /// it any more.
     pub fn take_over(&mut self, name: &str) {
         if let Ok(found) = self.position(name) {
             self.makers[usize::from(self.by_name[found])] = Maker::HOST;
@@ -215,8 +216,8 @@ impl Variables {
     }
 
     /// Restores an earlier value of the variable `id`, together with the writers of that time. The
-    /// scan calls this in a rollback, when no write is provisional. The restored value is not
-    /// recorded as a new write.
+    /// scan calls this function in a rollback. No write may be provisional at that time. The
+    /// restored value is not recorded as a new write.
     pub(crate) fn put_back(&mut self, id: u16, (value, writers): (Variable, Writers)) {
         debug_assert!(self.journal.is_empty(), "a commit would record a new write");
         self.values[usize::from(id)] = value;
@@ -309,7 +310,7 @@ impl Variables {
         }
     }
 
-    /// Removes the variable `id`, which was created last.
+    /// Removes the variable `id`. It must be the variable that was created last.
     fn remove_last(&mut self, id: u16) {
         let place = self.by_name.iter().position(|&other| other == id);
         self.by_name.remove(place.expect("every variable is in the index"));

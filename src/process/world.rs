@@ -174,9 +174,10 @@ impl World {
         outputs
     }
 
-    /// Replaces the points of this world, and returns the old points. If a point is in the old set
-    /// and in the new set, it has the same address in the two sets. This point retains its value
-    /// and its owner. A new input is unread, and a new output is safe.
+    /// Replaces the points of this world, and returns the old points. A point that is in the old
+    /// set and in the new set retains its value and its owner. This point has the same address in
+    /// both sets, because a changed address takes effect only after a restart of the daemon
+    /// (`config/live.rs`). A new input is unread, and a new output is safe.
     pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
         let before = std::mem::replace(&mut self.points, points);
         let points = &self.points;

@@ -151,8 +151,9 @@ impl<'de> Visitor<'de> for PassList<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Pass>, A::Error> {
         let mut passes: Vec<Pass> = Vec::new();
         loop {
-            // The error text ends with line and column. serde_json parses them from the text, so
-            // the new error has the same position.
+            // The text of an error of serde_json ends with the line and the column. When serde_json
+            // makes the new error, it reads both from the end of the text. So the new error has the
+            // same position.
             let numbered =
                 |problem: String| A::Error::custom(format!("pass {}: {problem}", passes.len() + 1));
             let pass = list.next_element::<Pass>().map_err(|error| numbered(error.to_string()))?;

@@ -14,7 +14,7 @@ use crate::process::image::{
 };
 use crate::process::variable::{MAX_NAME_BYTES, MAX_VARIABLES, Variable, VariableKind, Variables};
 
-/// The keys of a recipe, without its passes.
+/// The keys of a recipe. The contents of the key `passes` are skipped here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Head {

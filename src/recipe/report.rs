@@ -14,8 +14,8 @@ use crate::process::image::Value;
 use crate::process::variable::VariableKind;
 use crate::text::counted;
 
-/// The maximum number of wrong bytes that are listed for one pass. A person can see a pattern in 16
-/// bytes.
+/// The maximum number of wrong bytes that are listed for one pass. With 16 bytes, a person can
+/// already see a pattern in the differences.
 const MAX_BYTES_SHOWN: usize = 16;
 
 /// The maximum number of failed passes of one recipe that are stored. After one mistake most later
@@ -79,7 +79,8 @@ impl RecipeResult {
         self.refusal = Some(refusal.to_string());
     }
 
-    /// Counts a pass. A failed pass is also stored, up to the limit.
+    /// Counts a pass. If the pass has failed, stores its mismatches, but only for the first
+    /// [`MAX_FAILURES`] failed passes.
     pub(super) fn add(&mut self, failure: Failure) {
         self.played += 1;
         if !failure.mismatches.is_empty() {
@@ -99,7 +100,7 @@ impl RecipeResult {
 /// The mismatches of one pass.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failure {
-    /// Number of the pass. The first pass has number 1.
+    /// Position of the pass in the recipe. The first pass has number 1.
     pub pass: u64,
     /// Time of the virtual clock in that pass.
     #[serde(serialize_with = "as_text")]
@@ -150,7 +151,7 @@ pub enum Mismatch {
         /// The value in the output image.
         got: u8,
     },
-    /// Further output bytes differ, which the report does not list.
+    /// More output bytes differ, but the report does not list them.
     More {
         /// Number of the bytes that are not listed.
         outputs: usize,

@@ -19,7 +19,7 @@ fn pairs(values: &[(String, Variable)]) -> impl ExactSizeIterator<Item = (&str, 
     values.iter().map(|(name, value)| (name.as_str(), *value))
 }
 
-/// Returns a directory to which this number of generations was written.
+/// Writes this number of generations into a new directory. Returns the directory and its store.
 fn written(generations: i32) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let folder = Arc::new(Folder::open(dir.path()).unwrap());

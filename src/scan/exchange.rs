@@ -133,8 +133,8 @@ pub struct RemovedDevice {
     pub place: usize,
     /// The driver. The daemon drops it on a thread that may wait for the device.
     pub driver: Box<dyn Driver>,
-    /// The fault of the last write; `None` if the write succeeded. This write makes those outputs
-    /// safe that the device no longer has.
+    /// The fault of the last write; `None` if the write succeeded. In this write, the outputs that
+    /// the device no longer has are safe.
     pub fault: Option<Fault>,
 }
 

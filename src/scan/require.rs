@@ -24,7 +24,8 @@ impl Scan {
         for seated in &mut self.programs {
             let settings = &seated.program.settings;
             let qualities = &world.inputs.quality;
-            // The scan also treats a point that is not in the configuration any more as bad.
+            // A required point that is not in the configuration any more has no quality. The scan
+            // treats this point as bad.
             let is_bad = |quality: Option<&_>| {
                 quality.is_none_or(|q: &crate::process::image::Quality| q.class() == Class::Bad)
             };

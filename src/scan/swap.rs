@@ -288,9 +288,9 @@ impl Scan {
         self.keep_claimed(index);
     }
 
-    /// Handles the trap of a program. If an old version stands by, the scan polls the old version
-    /// from the next cycle on, and the outputs do not change. Otherwise the program leaves its seat
-    /// and its outputs become safe. Returns whether the seat still has a program.
+    /// Takes a trapped program off its seat. If an old version stands by, the scan polls the old
+    /// version from the next cycle on, and the outputs do not change. Otherwise the seat remains
+    /// empty and its outputs become safe. Returns whether the seat still has a program.
     pub(super) fn on_trap(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
@@ -325,8 +325,8 @@ impl Scan {
         true
     }
 
-    /// Handles a `save` that was stopped by its budget or a stack overflow: the program is lost, as
-    /// after a trap in a poll.
+    /// Takes a program off its seat, as after a trap in a poll, if its budget or a stack overflow
+    /// has stopped its `save`.
     pub(super) fn lose_if_spent(&mut self, index: usize) {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {

@@ -42,14 +42,16 @@ impl Supervisor {
 
     /// Records that the folder has a file under that name, but that the name of another plugin
     /// differs from this name only in upper and lower case.
-    /// || # Errors
+    ///
+    /// # Errors
     /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn folder_rival(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
         self.entry(name)?.holds(File::Rival(refusal));
         Ok(())
     }
 
-    /// Checks that the name follows the rules and that one more plugin is below the limit.
+    /// Checks that the name follows the rules, and that the limit on the number of plugins allows
+    /// one more plugin.
     pub(super) fn has_room_for(&self, name: &str) -> Result<(), Refusal> {
         plugin_name(name)?;
         let others = self.plugins.iter().filter(|(other, _)| *other != name);

@@ -17,8 +17,8 @@ impl Supervisor {
         self.plugins.values().flat_map(move |plugin| wanted(plugin).chain(plugin.have_run()))
     }
 
-    /// Whether this module runs, is on standby or ran last, in any plugin. The file of such a
-    /// module may be removed or changed, but the supervisor may still start the module again.
+    /// Whether this module runs, is on standby or ran last, in any plugin. The file of this module
+    /// may be removed or changed, but the supervisor may still start the module again.
     pub fn has_run(&self, hash: ModuleHash) -> bool {
         self.plugins.values().any(|plugin| plugin.have_run().any(|ran| ran == hash))
     }

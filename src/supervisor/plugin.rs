@@ -20,9 +20,9 @@ mod view;
 use refused::Refused;
 use view::InScan;
 
-/// The largest number of versions in the order queue that no snapshot has shown yet. The queue has
-/// several versions of a plugin only if the scan stalls. If a dropped version appears in the scan
-/// later, the supervisor stops the version as an unknown instance.
+/// The largest number of versions in `Plugin::ordered`. The queue to the scan has several versions
+/// of one plugin only if the scan stalls. If a dropped version appears in the scan later, the
+/// supervisor stops the version as an unknown instance.
 const MAX_ORDERED: usize = 8;
 
 /// The time after which an instance that no snapshot shows is treated as lost and is replaced. The
@@ -63,7 +63,7 @@ enum Next {
         /// The time at which the instance is treated as lost. The first order sets this time.
         give_up_at: Option<Duration>,
     },
-    /// A failed attempt. The next step handles the failure, because only a step knows the time.
+    /// A failed attempt. The next step decides what follows, because only a step knows the time.
     Failed(Version, Refusal),
 }
 
@@ -95,7 +95,7 @@ struct Kept {
 /// The last stop order, which takes the plugin out of the scan.
 #[derive(Debug, Default)]
 struct Stop {
-    /// The newest instance of the order, which applies also to all older instances.
+    /// The newest instance that the order stops. The order also stops all older instances.
     covers: Generation,
     /// The earliest time at which the order is repeated.
     repeat_at: Duration,
@@ -130,8 +130,8 @@ pub(super) struct Plugin {
     refusal: Option<Refusal>,
     /// The module whose quarantine was logged last.
     noted: Option<ModuleHash>,
-    /// The stored version of which an instance is created in place of the file's version, as last
-    /// logged. The flag is true if the log has also reported that this version runs.
+    /// The stored version that the log named last, when an instance of it was created in place of
+    /// the file's version. The flag is true if the log has also reported that this version runs.
     stand_in: Option<(ModuleHash, bool)>,
     /// The newest instance whose trap was counted.
     counted: Generation,
@@ -221,7 +221,8 @@ impl Plugin {
     pub(super) fn set_stored(&mut self, good: Vec<ModuleHash>, ran: Option<ModuleHash>) {
         let ran = ran.filter(|_| self.good.is_none() && self.file != File::Gone);
         if let Some(ran) = ran.filter(|_| ran != self.kept.ran) {
-            // An attempt with `ran` may have failed before its stored bytes were known.
+            // An attempt with `ran` may have failed only because its stored bytes were not known
+            // yet.
             self.refused.forget(ran);
         }
         self.kept = Kept { good, ran };
@@ -236,7 +237,7 @@ impl Plugin {
         self.noted = None;
     }
 
-    /// Handles the result of a preparation. Returns whether the plugin expects this instance.
+    /// Stores the result of a preparation. Returns whether the plugin expects this instance.
     pub(super) fn prepared(&mut self, generation: Generation, result: Result<(), Refusal>) -> bool {
         let Some(version) = self.next.version().filter(|next| next.generation == generation) else {
             return false;
@@ -276,9 +277,8 @@ impl Plugin {
         }
         self.note_quarantine(turn);
         if self.runs_what_is_bad(turn) {
-            // The install order of the module in quarantine was in the queue at its last trap. The
-            // next instance is discarded, because the stop order could remove the next instance
-            // too.
+            // An install order was still in the queue when its module was put in quarantine. The
+            // next instance is discarded, because the stop order could remove this instance too.
             self.discard(turn);
             self.stop(turn);
             return;
@@ -332,7 +332,7 @@ impl Plugin {
         }
     }
 
-    /// Begins to create an instance of this module, unless an instance runs or must wait.
+    /// Begins to create an instance of this module, unless one already runs or it is too early.
     fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_satisfied = self.runs(hash) && !self.restart;
         if is_satisfied || self.due(hash).is_some_and(|due| turn.now < due) {

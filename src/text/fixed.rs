@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-/// A short text in an array of `N` bytes, so no memory is allocated. Guests log such texts inside a
-/// scan cycle.
+/// A short text in an array of `N` bytes, so no memory is allocated. For example, a guest logs a
+/// text inside a scan cycle.
 #[derive(Clone, Copy)]
 pub struct FixedText<const N: usize> {
     bytes: [u8; N],

@@ -117,7 +117,7 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> CommandResult {
 }
 
 /// Runs the verb `scan`: reads one register of each unit. A unit that answers with an exception
-/// exists too.
+/// exists, so it is printed too.
 pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> CommandResult {
     let Scanning { bus, from, to, json } = what;
     let mut line = bus.line()?;

@@ -1,7 +1,7 @@
 //! Tests of files with mistakes: one row for each kind of mistake, with the exact message.
 //!
-//! A message begins with its line in the file. The rows contain the whole report, so a second
-//! message for one mistake fails the test too.
+//! A message begins with its line in the file. The rows contain the whole report, so the test also
+//! fails if one mistake causes two messages.
 
 use std::path::Path;
 
@@ -164,7 +164,7 @@ fn keys_and_types() {
         &["2:10: expected literal string, found string values must be quoted"],
     );
     check("[scan]\n[log]\n[scan]\n", &["3:2: expected valid TOML, found duplicate key"]);
-    // The file has one mistake here, although the parser finds several.
+    // The parser finds several mistakes in the syntax, and only the first one is reported.
     check("[scan\nperiod = '1ms\ncpu = [1, ]]\n", &["1:6: expected `]`, found unclosed table"]);
 }
 
@@ -228,7 +228,7 @@ fn names() {
     );
     check("[[plugin]]\nname = '.x'\n", &[&format!("2: plugin[.x].name: {right}, found \".x\"")]);
     check("[[plugin]]\n", &["1: plugin[#1].name: expected a name in quotes, found nothing"]);
-    // The other keys of an entry with a mistake are checked too.
+    // If one key of an entry is wrong, the other keys of this entry are still checked.
     check(
         &plant(&["name = 'a b', direction = 'out', type = 'u8'"]),
         &[
@@ -480,7 +480,7 @@ fn grants_and_budgets() {
     );
 }
 
-/// The message about a file that does not exist.
+/// A file that does not exist is reported, with the reason and without a line.
 #[test]
 fn a_file_that_cannot_be_read() {
     let problems = load(Path::new("no/such.toml")).expect_err("there is none");

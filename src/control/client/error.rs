@@ -65,8 +65,8 @@ impl std::error::Error for Error {}
 fn words(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file".into(),
-        // A regular file or a folder at this path also refuses connections. The text names its
-        // kind.
+        // If the path is a regular file or a folder, the kernel gives the same error as for a
+        // socket without a daemon. Then the text names the kind of the file.
         io::ErrorKind::ConnectionRefused => match file::no_socket(path) {
             Some(kind) => format!("this path is {kind}, not a socket"),
             None => "no daemon listens".into(),

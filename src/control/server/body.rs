@@ -31,9 +31,9 @@ const JSON_TIME: Duration = Duration::from_secs(2);
 /// can send the largest module in this time.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// The time by which a body may be later than its [`LEAST_RATE`] allows, because a machine may be
-/// busy for a moment. The server refuses a sender about this time after the sender has stopped
-/// sending.
+/// The server adds this time to the time that a body needs at [`LEAST_RATE`], because the machine
+/// may be busy for a moment. If a sender stops sending, the server refuses the body after about
+/// this time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The lowest average rate of a body, in bytes per second. A socket that is forwarded over a slow
@@ -118,7 +118,8 @@ impl To {
     }
 }
 
-/// Whether the text can be the beginning of a hash: it is not empty and has only hexadecimal digits.
+/// Whether `digits` can be the beginning of a hash: the text is not empty and has only hexadecimal
+/// digits.
 fn is_beginning(digits: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }

@@ -33,9 +33,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// block all others.
 const MAX_UPLOADS: usize = 4;
 
-/// The time that a further upload waits until an upload in progress ends. After this time the
-/// server refuses the further upload, and its sender must try again. If the sender in progress has
-/// stopped sending, its upload ends earlier, after `PATIENCE` in `body.rs`.
+/// If [`MAX_UPLOADS`] uploads are in progress, a further upload waits for this time. If none of
+/// them has ended by then, the server refuses the further upload, and its sender must try again.
+/// This time is longer than `PATIENCE` in `body.rs`, after which an upload ends if its sender has
+/// stopped sending.
 const TURN_TIME: Duration = Duration::from_secs(3);
 
 /// The end of the error message if an order got no answer in time.
@@ -62,8 +63,8 @@ pub(super) struct ApiState {
 impl FromRequestParts<Self> for ApiState {
     type Rejection = Infallible;
 
-    /// Adds the user who sends the request. Only orders need the user, so the name is looked up
-    /// only for orders.
+    /// Returns the shared state, with the user who sends the request. Only orders need the user, so
+    /// the name is looked up only for orders.
     async fn from_request_parts(parts: &mut Parts, state: &Self) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<Option<Peer>>().copied().flatten();
         let is_order = parts.method != Method::GET;
@@ -222,7 +223,8 @@ async fn history(state: ApiState, Limit(limit): Limit) -> Result<Response, Refus
     state.ask(Request::History { name: None, limit }).await
 }
 
-/// Serves the history of one plugin. The name may also be that of a point, variable or device.
+/// Serves the history of one plugin. The name in the path may also be the name of a point, variable
+/// or device.
 async fn plugin_history(
     state: ApiState,
     AnyName(name): AnyName,

@@ -32,8 +32,9 @@ pub struct Socket {
     listener: UnixListener,
 }
 
-/// A listening socket that is not yet registered with the async runtime. If the caller has stopped
-/// waiting, the thread drops this value, and the drop removes the socket file.
+/// A listening socket that is not yet registered with the async runtime. A separate thread creates
+/// this value, because the file system may not answer. If [`Socket::bind`] has stopped waiting,
+/// that thread drops the value, and the drop removes the socket file.
 struct Bound {
     file: SocketFile,
     listener: socket2::Socket,
@@ -203,9 +204,9 @@ fn take_lock(path: &Path) -> Result<Lock, BindError> {
     })
 }
 
-/// Removes the socket file of a dead daemon. The caller has the lock, so no daemon is starting on
-/// this socket. A process that does not use the lock may be listening on the socket. So the
-/// function first tries to connect, and removes the file only if no process listens.
+/// Removes the socket file of a dead daemon. The caller must have the lock, so that no daemon is
+/// starting on this socket. Another process, which does not use the lock, may be listening on the
+/// socket. So the function first tries to connect, and removes the file only if no process listens.
 fn clear(path: &Path) -> Result<(), BindError> {
     let io = |error| BindError::Io(path.to_owned(), error);
     let file = match fs::symlink_metadata(path) {

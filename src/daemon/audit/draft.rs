@@ -19,7 +19,7 @@ pub(super) struct Draft {
     pub(super) hash: Option<ModuleHash>,
     /// The part of the record that will be in the history.
     pub(super) ordered: Ordered,
-    /// Whether the order also releases the version from quarantine.
+    /// Whether the order releases the version `hash` from quarantine.
     pub(super) forgives: bool,
 }
 
@@ -40,8 +40,8 @@ impl Draft {
         Self { plugin: None, old_hash: None, hash: None, ordered, forgives: false }
     }
 
-    /// Adds the plugin that the order is about. `old_hash` is the module that is in the plugin's
-    /// file.
+    /// Adds the plugin that the order is about. `old_hash` is the hash of the module that is in the
+    /// plugin's file.
     pub(super) fn plugin(self, name: &str, old_hash: Option<ModuleHash>) -> Self {
         Self { plugin: Some(name.to_owned()), old_hash, ..self }
     }
@@ -59,8 +59,8 @@ impl Draft {
         self
     }
 
-    /// Sets whether the order also releases the version from quarantine. A rollback does so if the
-    /// operator allows a bad version.
+    /// Sets whether the order releases its version from quarantine. A rollback releases its version
+    /// if the operator allows a bad version.
     pub(super) fn forgiving(self, forgives: bool) -> Self {
         Self { forgives, ..self }
     }

@@ -71,7 +71,8 @@ impl Open {
         Some((draft, outcome?))
     }
 
-    /// Updates all later orders about the same thing after this order was carried out.
+    /// Updates the drafts of all later orders about the same thing, after the order of `draft` was
+    /// carried out.
     pub(super) fn carried_out(&mut self, draft: &Draft) {
         let later = self.orders.iter_mut().map(|one| &mut one.draft);
         later.filter(|one| one.is_about_what(draft)).for_each(|one| one.follows(draft));

@@ -60,9 +60,9 @@ struct Row {
 
 impl Rows {
     /// Decides whether an order gets a line now. If a line is free, the function returns the order.
-    /// Its count then includes the earlier orders that it has replaced. If no line is free, the
-    /// function stores the order and returns `None`. An order of a kind without a limit is always
-    /// returned.
+    /// The count of the returned order includes the earlier orders that it has replaced. If no line
+    /// is free, the function stores the order and returns `None`. An order of a kind without a
+    /// limit is always returned.
     pub(super) fn admit(&mut self, mut draft: Draft, now: Duration) -> Option<Draft> {
         use OrderKind as Kind;
         let order = draft.ordered.order;
@@ -72,8 +72,8 @@ impl Rows {
         let uid = draft.ordered.who.as_ref().map(|who| who.uid);
         let mut key = (uid, order, Some(draft.subject().to_owned()));
         if !self.rows.contains_key(&key) && self.rows.len() >= MAX_ROWS {
-            // A store that is full again and has no waiting order can be removed, because a new
-            // store is full too.
+            // A store that is full again and has no waiting order can be removed: if it is needed
+            // later, a new store begins full.
             self.rows.retain(|_, row| row.waiting.is_some() || row.store.full_at > now);
             if self.rows.len() >= MAX_ROWS {
                 key.2 = None;
@@ -105,7 +105,8 @@ impl Row {
     /// Removes and returns the waiting order, if a line is free for it.
     fn release(&mut self, all: &mut LineStore, now: Duration) -> Option<Draft> {
         self.waiting.as_ref()?;
-        // The common store is checked last, because its check already uses a line of this store.
+        // The call of `take` on the common store uses a line of the common store. So this call is
+        // made only if the store of this combination has a line.
         if !self.store.has(ONE, now) || !all.take(ALL, now) {
             return None;
         }

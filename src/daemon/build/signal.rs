@@ -69,7 +69,7 @@ impl Stop {
         let mut receiver = self.0.clone();
         let stop = async {
             if receiver.wait_for(|is_stopped| *is_stopped).await.is_err() {
-                // The tasks that receive signals have ended, so no signal can be received any more.
+                // The tasks that receive signals have ended. No signal can stop this step any more.
                 pending::<()>().await;
             }
         };

@@ -161,8 +161,8 @@ impl Field {
         self.forces.ordered.extend(ticket.map(|ticket| (ticket, Change::Unforce(point))));
     }
 
-    /// Handles the scan's answer to an order. If the order is not about forces, the function does
-    /// nothing.
+    /// Updates the records after the scan has answered the order with this `ticket`. If the order
+    /// is not about forces, the function does nothing.
     pub(in crate::daemon) fn force_answered(
         &mut self,
         ticket: u64,

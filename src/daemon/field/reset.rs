@@ -14,8 +14,9 @@
 //!   overwrite the initial values.
 //! - The programs return only after the initial values are on the disk. Otherwise a power cut could
 //!   bring the old values back.
-//! - The stages before `Blocked` together have the time limit [`LIMIT`]. After that, if the disk
-//!   does not answer, the programs return after [`PATIENCE`].
+//! - The stages before `Blocked` together have the time limit [`LIMIT`]. `Blocked` and `Saving`
+//!   together have the time limit [`PATIENCE`]: if the disk does not answer in this time, the reset
+//!   fails, and the programs return.
 //!
 //! The writing itself is in `retain.rs`.
 
@@ -144,8 +145,9 @@ impl Field {
         }
     }
 
-    /// Handles the scan's answer to an order that sets variables. `cycle` is the cycle in which the
-    /// scan carried out the order.
+    /// Moves the reset to its next stage if the scan has carried out the order of this reset. If
+    /// the scan has refused the order, the function ends the reset. `cycle` is the cycle in which
+    /// the scan carried out the order.
     pub(in crate::daemon) fn variables_set(
         &mut self,
         ticket: u64,
@@ -154,8 +156,8 @@ impl Field {
         plugins: &mut Plugins,
     ) {
         let is_ours = |reset: &&mut Reset| reset.stage == Stage::Ordered(ticket);
-        // If the ticket is another one, it belongs to an order of an operator, or to a reset that
-        // was abandoned.
+        // If `ticket` is not the ticket of this reset, the answer is for an order of an operator,
+        // or for a reset that was abandoned.
         let Some(reset) = self.reset.as_mut().filter(is_ours) else { return };
         match result {
             Ok(()) => reset.stage = Stage::Written(cycle),
@@ -248,7 +250,8 @@ impl Field {
                 let is_empty = is_empty && link.handle.orders.slots() == MAX_ORDERS;
                 match empty_in.filter(|_| is_empty) {
                     // In the cycle `since` or in the next cycle, the scan may have taken a program
-                    // from the queue. The snapshot of the cycle after that shows such a program.
+                    // from the queue. If so, the program is in the snapshot of the cycle after
+                    // these two cycles.
                     Some(since) if cycle > since + 1 => Some(Stage::Ready),
                     Some(since) => Some(Stage::Emptying { empty_in: Some(since) }),
                     None => Some(Stage::Emptying { empty_in: is_empty.then_some(cycle) }),
@@ -278,9 +281,10 @@ impl Field {
         }
     }
 
-    /// Returns the values for the order to the scan, sorted by name. A `reset --retain` writes only
-    /// the retained variables. A cold restart writes every declared variable, and it also deletes
-    /// the variables that only programs have created.
+    /// Returns the values for the order to the scan. For `reset --retain`, these are the values of
+    /// the retained variables, in the order of the configuration. For a cold restart, these are the
+    /// values of all declared variables, sorted by name, and the order deletes the variables that
+    /// only programs have created.
     ///
     /// The scan writes either all values or no value. It has no reason to refuse one of these
     /// values: each declared variable exists since the start or a reload, is never removed, and

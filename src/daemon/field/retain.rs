@@ -45,7 +45,8 @@ pub(in crate::daemon) struct Retain {
     /// The values from the files at the start, without the values of variables that are no longer
     /// retained.
     restored: Vec<(String, Variable)>,
-    /// The files. `None` if no variable is retained, or while a write uses the files.
+    /// The files; `None` if no variable is retained. A write uses a copy of this value, and the
+    /// result of the write replaces this value.
     store: Option<Store>,
     /// The write that is in progress. Only the thread of this write accesses the files.
     writing: Option<Writing>,
@@ -87,8 +88,8 @@ impl Retain {
     /// directory the start has already failed.
     ///
     /// # Errors
-    /// No file is valid, or no file can be written, and the configuration refuses a start in this
-    /// case.
+    /// A file is damaged and no file is valid, or no file can be written, and the configuration
+    /// refuses a start in this case. Or the file system does not answer.
     pub(in crate::daemon) fn load(
         config: &Config,
         folder: Option<&Arc<Folder>>,
@@ -140,7 +141,8 @@ impl Retain {
         Ok(retain)
     }
 
-    /// Raises an alarm about damaged files, or fails if the configuration refuses such a start.
+    /// Raises an alarm if a file is damaged. Fails if no file is valid and the configuration
+    /// refuses a start without a valid file.
     fn judge(&mut self, found: &Found, on_corrupt: OnCorrupt) -> anyhow::Result<()> {
         if found.damaged.is_empty() {
             return Ok(());
@@ -260,7 +262,7 @@ impl Retain {
         self.writing = Some(Writing { since: Instant::now(), is_clear, end });
     }
 
-    /// Handles the result of a write that has ended.
+    /// Takes over the result of the write in progress if this write has ended.
     pub(in crate::daemon) fn collect(&mut self) {
         let Some(writing) = &mut self.writing else { return };
         match writing.end.try_recv() {
@@ -274,8 +276,8 @@ impl Retain {
         }
     }
 
-    /// Handles the end of the write in progress. `None` means that the thread of the write has
-    /// panicked.
+    /// Ends the write in progress and stores its result. `None` means that the thread of the write
+    /// has panicked.
     fn ended(&mut self, written: Option<Written>) {
         let is_clear = self.writing.take().is_some_and(|writing| writing.is_clear);
         let failure = self.has_written(written);

@@ -116,7 +116,8 @@ async fn read_kept(
     }
 }
 
-/// Records in the refusal whether the bytes are lost, or only cannot be read at present.
+/// Records in the refusal whether the bytes are lost. Bytes that may be readable later are not
+/// lost.
 fn unread(refusal: Refusal, error: &io::Error) -> Refusal {
     use io::ErrorKind::{FileTooLarge, InvalidData, NotFound};
     match error.kind() {

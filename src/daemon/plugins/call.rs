@@ -49,10 +49,11 @@ pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 /// begin in recovery again.
 pub(in crate::daemon) static RECOVERY: Purpose = Purpose::new();
 
-/// Runs `work` on files of this purpose, on one of its threads.
-/// || # Errors
-/// The errors of `work`. Also an error that [is late](patience::is_late), if `work` takes longer
-/// than [`PATIENCE`] or earlier calls without an answer block all threads.
+/// Runs `work`, which makes file calls of this purpose, on one of the threads of the purpose.
+///
+/// # Errors
+/// The errors of `work`. The function also returns an error that [is late](patience::is_late), if
+/// `work` takes longer than [`PATIENCE`] or earlier calls without an answer block all threads.
 pub(in crate::daemon) async fn in_time<T: Send + 'static>(
     purpose: &Purpose,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

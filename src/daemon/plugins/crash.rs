@@ -79,7 +79,8 @@ pub(in crate::daemon) struct Crashes {
 }
 
 impl Crashes {
-    /// Returns the state without any report. New reports are written to `folder`.
+    /// Returns the state at the start, without reports. The daemon will write new reports to
+    /// `folder`.
     pub(in crate::daemon) fn new(folder: PathBuf) -> Self {
         Self {
             store: Arc::new(ReportStore::new(folder)),
@@ -190,12 +191,12 @@ impl Plugins {
         self.crashes.writing.push((about.plugin.clone(), about.hash, Arc::clone(&place)));
         tokio::task::spawn_blocking(move || {
             let name = about.plugin.clone();
-            // This step makes the report data first and drops the instance. The drop frees the
+            // The thread first makes the report data and drops the instance. The drop frees the
             // memory of the instance in `plugins.code`. The next instance may be waiting for this
             // memory.
             let Some(post_mortem) = post_mortem() else { return };
-            // The file may already have another version, so the report compares the hash. If the
-            // folder does not answer, the report is written without the module.
+            // The file may already have another version, so `CrashReport::new` compares the hash.
+            // If the folder does not answer, the report is written without the module.
             let (path, most) = (about.path.clone(), about.limits.module_bytes);
             let read = || wait_in(&READING, PATIENCE, move || reread(&path, most)).ok();
             let module = if is_there { read() } else { None };

@@ -39,7 +39,8 @@ pub(in crate::daemon) struct PluginFolder {
     pub(in crate::daemon) since: Instant,
     /// Reason why the folder is lost, as the watch has reported it; `None` if it is not lost.
     lost: Option<Loss>,
-    /// The problem while the folder's file system does not answer in time; otherwise `None`.
+    /// Reason why the folder's file system is treated as lost: it does not answer in time. `None`
+    /// while it answers.
     late: Option<Loss>,
     /// The number of files in the folder that the daemon does not read, and the reason.
     overlooked: Overlooked,
@@ -102,8 +103,8 @@ impl PluginFolder {
         self.ignored.iter().map(|(name, why)| format!("{name} is ignored: {why}")).collect()
     }
 
-    /// A file system that does not answer blocks this call. At this moment the removal has not
-    /// begun, so the order can still be cancelled.
+    /// Returns a text with the number of files that the daemon does not read, and the reason;
+    /// `None` if the daemon reads all files.
     pub(in crate::daemon) fn overlooked(&self) -> Option<String> {
         (self.overlooked.files > 0).then(|| self.overlooked.to_string())
     }
@@ -159,7 +160,8 @@ impl PluginFolder {
 }
 
 impl Plugins {
-    /// Handles a change of the folder that the watch has reported.
+    /// Passes a change of the folder, which the watch has reported, to the supervisor, the roster,
+    /// the history and the log.
     pub(in crate::daemon) fn folder_changed(
         &mut self,
         change: Change,
@@ -225,12 +227,13 @@ impl Plugins {
         };
     }
 
-    /// Handles the removal of a plugin's file.
+    /// Informs the supervisor that a plugin's file was removed, and records and logs the removal.
     fn file_is_gone(&mut self, name: &str, link: &mut ScanLink) {
         self.folder.ignored.remove(name);
         // If the supervisor does not know the name, there is no plugin to remove.
         let _ = self.supervisor.folder(name, None);
-        // A swap before the removal is recorded before the removal.
+        // A swap that took place before the removal is recorded first, so the history has the right
+        // sequence.
         self.settle_swaps(link);
         self.record.removed(name);
         tracing::info!(plugin = name, "{name}: its file was removed");
@@ -282,8 +285,8 @@ impl Plugins {
     }
 
     /// Removes the file of a plugin, even a file that the watch has not found yet. If another
-    /// folder has replaced the watched folder, the daemon also stops waiting for the plugin's
-    /// return.
+    /// folder has replaced the watched folder, this function also makes the watch report the plugin
+    /// as removed.
     pub(in crate::daemon) fn remove(
         &self,
         name: &PluginName,

@@ -21,7 +21,8 @@ impl Plugins {
         who: Option<Who>,
         link: &mut ScanLink,
     ) -> Result<(), Failure> {
-        // A swap before the order is recorded before the order.
+        // A swap that took place before the order is recorded first, so the history has the right
+        // sequence.
         self.settle_swaps(link);
         self.known(name)?;
         self.supervisor.hold(name).map_err(refused)?;

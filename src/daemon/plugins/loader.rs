@@ -7,8 +7,7 @@
 //! A child process compiles, and a thread prepares. Only the loader's tasks wait for the process
 //! and the thread, so the daemon's loop is not delayed. The number of parallel compilations and
 //! preparations is limited. One slow module does not delay other modules; several slow modules
-//! together may. `bytes.rs` reads the bytes of a
-//! module.
+//! together may. `bytes.rs` reads the bytes.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -138,7 +137,8 @@ impl Loader {
         Loading(Some((generation, task.abort_handle())))
     }
 
-    /// Reports that a module from this user was refused before its file was in the folder.
+    /// Reports that a deploy was refused before its file was in the folder. `who` is the user who
+    /// sent the module.
     pub(in crate::daemon) async fn turned_away(
         &self,
         name: String,

@@ -36,9 +36,9 @@ impl Owners {
     }
 }
 
-/// The largest number of lines about owners in [`OWNERS_PAUSE`]. The limit is for two programs that
-/// take all outputs from each other without end. A change over the limit is logged later, if the
-/// output still has the new owner at that time.
+/// The largest number of lines about owners in [`OWNERS_PAUSE`]. The limit protects the log if two
+/// programs take all outputs from each other without end. A change over the limit is logged later,
+/// if the output still has the new owner at that time.
 const OWNERS_LINES: usize = 10;
 
 /// Returns a text about the value of an output that no program owns any more.

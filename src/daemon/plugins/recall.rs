@@ -23,7 +23,6 @@ use crate::text::first_of;
 /// replaces a file removes the file for a moment. After this time, the daemon assumes that the file
 /// was removed before the start. Then a later file of the same name does not bring back the version
 /// that ran before.
-/// version that ran before.
 const START: Duration = Duration::from_secs(10);
 
 impl Plugins {

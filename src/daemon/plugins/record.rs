@@ -27,9 +27,9 @@ use crate::state::Folder;
 use crate::supervisor::Note;
 use crate::text::counted;
 
-/// The number of events at the beginning of a streak that all have a receipt: the default number of
-/// traps that lead to quarantine. Of the later events, only the events whose number is a power of
-/// two have a receipt. So a streak of a million events has about 20 receipts.
+/// The number of events at the beginning of a streak that all have a receipt. It equals the default
+/// number of traps that lead to quarantine. Of the later events, only the events whose number is a
+/// power of two have a receipt. So a streak of a million events has about 20 receipts.
 const TOLD_IN_FULL: u64 = 5;
 
 /// The limit of history lines for orders to hold, to release and to restart one plugin. An operator
@@ -39,14 +39,14 @@ const ORDERS: Lines = Lines { full: 100, refill: Duration::from_secs(600) };
 /// The limit of history lines for refusals of all plugins together.
 const REFUSALS: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// The journal, and for each plugin the data that follow from its receipts.
+/// The journal, and for each plugin the data that are computed from its receipts.
 #[derive(Debug)]
 pub(in crate::daemon) struct Record {
     /// The receipts, on the disk or in memory.
     journal: Journal<Receipt>,
     /// The record of each version, computed from all its receipts.
     pub(in crate::daemon) versions: Versions,
-    /// The data that follow from the receipts, for each plugin by name.
+    /// The data that are computed from the receipts, for each plugin by name.
     plugins: HashMap<String, PluginHistory>,
     /// The remaining history lines for refusals of all plugins.
     refusals: LineStore,
@@ -54,7 +54,7 @@ pub(in crate::daemon) struct Record {
     pub(in crate::daemon) cycle: u64,
 }
 
-/// The data that follow from the receipts of one plugin.
+/// The data that are computed from the receipts of one plugin.
 #[derive(Debug, Default)]
 struct PluginHistory {
     /// The version in the scan, even if it has trapped.
@@ -183,7 +183,7 @@ impl Record {
         let now = MonotonicClock.now();
         let is_told = match before == Some(hash) {
             false => true,
-            // An operator has ordered a restart before which no trap was counted.
+            // No trap was counted before this restart, so an operator has ordered it.
             true if history.traps == 0 => history.orders.take(ORDERS, now),
             true => is_told(history.traps),
         };
@@ -205,7 +205,7 @@ impl Record {
         self.add_some(is_told(count), name, trap.cycle, (hash, hash), event);
     }
 
-    /// Records that this file has the crash report of a trap of this version.
+    /// Records that `file` is the crash report of a trap of this version.
     pub(in crate::daemon) fn reported(&mut self, name: &str, hash: ModuleHash, file: String) {
         self.add(name, self.cycle, Some(hash), None, Event::Reported { file });
     }

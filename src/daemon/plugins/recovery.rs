@@ -5,7 +5,7 @@
 //! `[recovery]` of the configuration has the limits. The kernel draws a new random number, the boot
 //! identity, at each boot. If the identity has not changed, the end was *abnormal*: a watchdog, a
 //! panic, a stall or a kill. A new identity means a *power cut*: the machine went down, and the
-//! programs are probably not the cause. A refused start is recorded as orderly.
+//! programs are probably not the cause. If a start is refused, its end is recorded as orderly.
 //!
 //! The record has times of the monotonic clock, because many boards have no wall clock. Ends in
 //! earlier boots count until a daemon has run for `within`; then all counts are cleared.
@@ -214,7 +214,7 @@ pub(in crate::daemon) fn begin(
             "RECOVERY: no plugin runs, outputs are safe ({reason}); `camshaft plugins` lists the \
              plugins, `camshaft hold NAME` keeps one stopped, `camshaft recover` starts all others"
         ),
-        // A daemon without plugins proves nothing, so in recovery the counts are not cleared.
+        // A run without plugins proves nothing, so in recovery the counts are not cleared.
         (None, Some(folder)) => forget_later(Arc::clone(folder), settings.within),
         (None, None) => {}
     }
@@ -405,8 +405,8 @@ mod tests {
         RecoverySettings { ends, power_cuts, within: Duration::from_secs(600) }
     }
 
-    /// The lives of several daemons, one after the other. Each life has its boot, the second of its
-    /// start, and its end.
+    /// The lives of several daemons, one after the other. Each life has three values: its boot, the
+    /// time of its start in seconds, and its end.
     type Lives<'l> = &'l [(&'l str, u64, Fate)];
 
     /// The end of a life: orderly, abnormal, or abnormal after ten minutes of running.
@@ -445,8 +445,8 @@ mod tests {
         check(&[(5000, Killed), (5010, Killed), (5020, Killed)], true);
         check(&[(5000, Killed), (5010, Stopped), (5020, Killed), (5030, Killed)], true);
         check(&[(5000, Killed), (5010, Stopped), (5020, Stopped), (5030, Killed)], false);
-        // The first end is counted at the start at 5010. The last start, at 5611, is more than 600
-        // s later.
+        // The first end is counted at the start at 5010. The last start, at 5611, is more than ten
+        // minutes later.
         check(&[(5000, Killed), (5010, Killed), (5610, Killed)], false);
         check(&[(5000, Killed), (5010, Killed), (5609, Killed)], true);
         // A life of ten minutes clears the list, but an orderly stop does not clear it.

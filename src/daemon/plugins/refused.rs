@@ -24,8 +24,8 @@ use crate::process::variable::{Denied, Variable, VariableKind};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
 
-/// The time without a mistake after which a program's mistake is no longer shown. If the program
-/// repeats the mistake within this time, the view always shows the mistake. Without this time, an
+/// If a program has not repeated a mistake for this time, the view no longer shows the mistake. So
+/// a mistake that the program repeats within this time is always in the view. Without this time, an
 /// operator would rarely see a mistake that is not in each cycle.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 
@@ -35,7 +35,8 @@ pub(in crate::daemon) struct Refused {
     /// The refused calls by kind and name: calls that the host would refuse now, and calls that
     /// were refused in `init` and not repeated since then.
     pub(in crate::daemon) calls: Vec<RefusedView>,
-    /// The number of refused calls of further kinds and names, which are not in the full list.
+    /// The number of refused calls that the scan counted without their kind and name, because its
+    /// list of kinds and names was full.
     pub(in crate::daemon) others: u64,
     /// Whether the program has no right for a call that it needs.
     pub(in crate::daemon) is_denied: bool,
@@ -142,8 +143,8 @@ impl Plugins {
             }
             _ => return Keeper::Unknown,
         };
-        // The variable may be in a `[[variable]]` that is valid only after a restart. Such a
-        // variable has no value yet.
+        // A `[[variable]]` section of the configuration may declare the variable, although only the
+        // next start creates it. Until then, the variable has no value.
         if config.declares(wanted) || link.reserved.kind(wanted) == Some(is) {
             return Keeper::Configuration;
         }
@@ -189,15 +190,15 @@ impl Plugins {
     }
 }
 
-/// Returns the present owner of an output. The owner at the time of the refusal may have left the
-/// scan, and another plugin may have the seat of that owner.
+/// Returns the present owner of an output. The owner at the time of the refusal is not used: it may
+/// have left the scan, and another plugin may have its seat.
 fn owner(output: &str, news: &Snapshot) -> Option<Seat> {
     *news.owners.get(news.points.find(output)?.index())?
 }
 
-/// Returns the plugins that will probably write this variable again after a cold restart: its last
-/// writer that is a program, and its maker. Plugins that would write the wanted type are not
-/// returned.
+/// Returns the plugins that will probably write this variable again after a cold restart: the
+/// program that wrote the variable last, and the program that made it. The result does not contain
+/// a plugin whose present version would write the wanted type.
 pub(in crate::daemon) fn writers<'r>(
     (variable, wanted): (&str, VariableKind),
     news: &Snapshot,
@@ -213,8 +214,9 @@ pub(in crate::daemon) fn writers<'r>(
     names.filter(|name| supervisor.plugin(name).is_some_and(|view| is_to_run(&view)))
 }
 
-/// Whether a newer version of this plugin would write the variable with the wanted type. The plugin
-/// wrote the variable at the time `at`, and then a call of the newer version was refused.
+/// Whether the present version of this plugin would write the variable with the wanted type. An
+/// older version wrote the variable at the time `at`. The refused calls of the present version show
+/// which type it would write.
 fn writes_it_so(
     name: &str,
     (variable, wanted): (&str, VariableKind),

@@ -48,9 +48,9 @@ pub(in crate::daemon) struct Entry {
     refused: Vec<(Generation, Arc<Tally>)>,
 }
 
-/// The largest number of instances in each list of one plugin. A rollback may return to an instance
-/// that is older than several instances that failed on probation, so the lists need several
-/// entries.
+/// The largest number of instances in `ordered`, and in `refused`, of one plugin. A rollback may
+/// return to an instance that is older than several instances that failed on probation, so the
+/// lists need several entries.
 const MAX_INSTANCES: usize = 8;
 
 impl Entry {
@@ -71,8 +71,8 @@ impl Entry {
         self.ordered.drain(..surplus);
     }
 
-    /// Removes and returns the swap to this instance. Must be called when a snapshot shows the
-    /// instance for the first time.
+    /// Removes and returns the swap to this instance. The caller calls this function when a
+    /// snapshot shows the instance for the first time.
     pub(in crate::daemon) fn arrived(&mut self, generation: Generation) -> Option<Ordered> {
         let at = self.ordered.iter().position(|ordered| ordered.generation == generation)?;
         Some(self.ordered.remove(at))
@@ -117,7 +117,7 @@ pub(in crate::daemon) struct Ready {
 }
 
 impl Ready {
-    /// Returns the number of the prepared instance.
+    /// Returns the generation of the prepared instance: the number that identifies the instance.
     pub(in crate::daemon) fn generation(&self) -> Generation {
         self.program.program.generation
     }
@@ -128,7 +128,7 @@ impl Ready {
 pub(in crate::daemon) struct Ordered {
     /// The module of the instance.
     pub(in crate::daemon) hash: ModuleHash,
-    /// The number of the instance.
+    /// The generation of the instance: the number that identifies the instance.
     pub(in crate::daemon) generation: Generation,
     /// The times of the steps before the order.
     pub(in crate::daemon) times: SwapView,
@@ -185,8 +185,8 @@ pub(in crate::daemon) struct Roster {
     pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// The names by seat.
     pub(in crate::daemon) seats: Seats,
-    /// The plugin name for each key that a variable stores for its writers. The map also has the
-    /// names of removed plugins.
+    /// The name of the plugin for each [`Maker`]. A variable stores the [`Maker`] of its creator
+    /// and of its last writer. The map has the names of existing plugins and of removed plugins.
     makers: HashMap<Maker, Arc<str>>,
     /// The modules that run or that the supervisor may order.
     pub(in crate::daemon) modules: HashMap<ModuleHash, Module>,
@@ -233,7 +233,7 @@ impl Roster {
         self.entries.get(name)
     }
 
-    /// Returns the entry of this plugin for changes, if it exists.
+    /// Returns the entry of this plugin, if it exists. The caller may change the entry.
     pub(in crate::daemon) fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
         self.entries.get_mut(name)
     }

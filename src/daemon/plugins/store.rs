@@ -246,9 +246,9 @@ impl Store {
         self.missed.get(name).is_some_and(|again| now >= *again)
     }
 
-    /// Stores the bytes of a version on the disk, if the disk has space or stores a version of
-    /// lower worth. `found` is the quality of this version; `worth` has the quality of all other
-    /// versions.
+    /// Stores the bytes of a version on the disk, if the disk has space for it, or if a stored
+    /// version of lower worth can be deleted. `found` is the quality of this version; `worth` has
+    /// the quality of all other versions.
     fn store(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
@@ -417,8 +417,8 @@ mod tests {
         assert!(!store.is_due("tank", now + 2 * KEEP_AGAIN));
     }
 
-    /// A defect of the past: if a disk did not answer at the start, the daemon waited for its list
-    /// without end.
+    /// A defect of the past: if a disk did not answer at the start, the daemon waited without end
+    /// for the list of versions.
     #[tokio::test]
     async fn a_list_that_does_not_come_is_said() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! The log lines about the supervisor's events. Each line names the file or the version, and
 //! reports what runs now.
 //!
-//! Each line is made from the state at the time of the log line. `supervisor/note.rs` has the text
-//! of an event; `record.rs` makes the receipt of an event.
+//! Each line describes the state of the supervisor at the time when the line is written.
+//! `supervisor/note.rs` has the text of an event; `record.rs` makes the receipt of an event.
 //!
 //! Levels of the lines: a restart, a rollback, a quarantine and a stored version that runs are
 //! errors. A refusal and a further attempt are warnings. A start and an ordered stop are

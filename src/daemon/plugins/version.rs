@@ -47,8 +47,7 @@ const STOPPED: &str = "it was stopped";
 const HELD: &str = "the plugin was held";
 
 /// The largest number of versions of one plugin: five stored versions, five bad versions, and six
-/// others.
-/// versions, and six more.
+/// other versions.
 const MAX_VERSIONS: usize = 16;
 
 /// The largest number of plugins, including removed plugins. If the list is full, the plugin whose
@@ -63,7 +62,8 @@ pub(in crate::daemon) struct Versions {
     /// The folder of the file; `None` if there is no state directory or the file must not be
     /// written.
     folder: Option<Arc<Folder>>,
-    /// The file, if it must not be written because it could not be read at the start.
+    /// The path of the file, if the daemon must not write the file because it could not read it at
+    /// the start.
     left: Option<PathBuf>,
     /// The newest write, running or finished. At most one write runs at a time.
     writing: Option<JoinHandle<()>>,
@@ -92,9 +92,10 @@ struct Sum {
     /// removed when the hold ends.
     #[serde(default)]
     leaving: BTreeMap<String, String>,
-    /// For each plugin, the version that ran when the daemon ended, or that was last and in
-    /// quarantine at that time. The value is the hash with all 64 hexadecimal digits. The entry
-    /// remains over several starts, until a version of the plugin runs.
+    /// For each plugin, the version that ran when the daemon ended. If no version ran then, the
+    /// version that ran last, if it was in quarantine. The value is the hash with all 64
+    /// hexadecimal digits. The entry remains over several starts, until a version of the plugin
+    /// runs.
     #[serde(default)]
     ran: BTreeMap<String, String>,
 }
@@ -167,8 +168,9 @@ impl Versions {
         }
     }
 
-    /// Returns the version that ran under this name when the daemon ended, or that was last and in
-    /// quarantine at that time. `None` if a version of the plugin has run after the start.
+    /// Returns the version that ran under this name when the daemon ended. If no version ran then,
+    /// returns the version that ran last, if it was in quarantine. `None` if a version of the
+    /// plugin has run after the start.
     pub(in crate::daemon) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
     }
@@ -178,8 +180,8 @@ impl Versions {
         self.sum.ran.keys().map(String::as_str)
     }
 
-    /// Removes the record of the version that ran before, for all plugins whose file is missing.
-    /// Returns the names of these plugins.
+    /// For each plugin whose file is missing, forgets which version ran before the start. Returns
+    /// the names of these plugins.
     pub(in crate::daemon) fn forget_what_ran(
         &mut self,
         is_there: impl Fn(&str) -> bool,
@@ -197,8 +199,8 @@ impl Versions {
         self.changes += 1;
     }
 
-    /// Adds outputs to the list of outputs that this version owns. The version must have passed its
-    /// probation.
+    /// Adds outputs to the list of outputs that this version owns. The caller has checked that the
+    /// version has passed its probation.
     pub(in crate::daemon) fn owns(&mut self, name: &str, hash: ModuleHash, outputs: Vec<String>) {
         let is_news = self.version(name, &format!("{hash:#}")).owns(outputs);
         self.changes += u64::from(is_news);
@@ -258,7 +260,7 @@ impl Versions {
             (Event::Quarantined { reason }, Some(hash)) => {
                 self.quarantine(name, hash, reason.clone(), (time, now));
             }
-            // The version that was rolled back must not run again, so it is in quarantine too.
+            // The version that trapped must not run again, so a rollback puts it in quarantine.
             (Event::Rollback, Some(hash)) => {
                 if let Some(old) = old_hash {
                     let trap = self.version(name, old).bad.clone();
@@ -290,8 +292,8 @@ impl Versions {
         self.changes += 1;
     }
 
-    /// Handles the release of a plugin. If `forgives` is true, all versions of the plugin may run
-    /// again. A release that only ends a hold has `forgives` false.
+    /// Records the release of a plugin. If `forgives` is true, all versions of the plugin may run
+    /// again. If `forgives` is false, the release only ends a hold.
     fn release(&mut self, name: &str, forgives: bool) {
         for version in self.sum.plugins.get_mut(name).into_iter().flatten() {
             if forgives {
@@ -354,9 +356,9 @@ impl Versions {
         let versions = self.sum.plugins.entry(name.to_owned()).or_default();
         let at = versions.iter().position(|version| version.hash == hash).unwrap_or_else(|| {
             if versions.len() == MAX_VERSIONS {
-                // Versions that have not passed probation are not stored on the disk, so they are
-                // dropped first, but versions in quarantine last of these: the next start has no
-                // quarantine for a dropped version and could run this version again.
+                // The first choice is a version that has not passed probation, because it is not
+                // stored on the disk. Of these, one in quarantine is the last choice: after the
+                // drop, the next start does not know the quarantine and could run the version.
                 let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
                 let spare = first(|version| !version.is_proven && version.quarantine.is_none());
                 let spare = spare.or_else(|| first(|version| !version.is_proven));

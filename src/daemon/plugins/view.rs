@@ -134,8 +134,9 @@ fn left_to_prove(fact: &ProgramFact, policy: SwapPolicy, now: Duration) -> Optio
     (!fact.is_proven).then_some(ProbationView { ms: left.as_millis() as u64, polls })
 }
 
-/// Returns the reason why the file does not run, and which version runs instead or cannot run
-/// instead. `None` if the file is neither refused nor in quarantine.
+/// Returns the reason why the file's version does not run, as text. The text also names the version
+/// that runs instead, or the version that was refused as its replacement. `None` if the file is
+/// neither refused nor in quarantine.
 fn reason(view: &View<'_>) -> Option<String> {
     let again = |is_again: bool| if is_again { "; the daemon tries again" } else { "" };
     let runs = view.running.filter(|_| view.state == supervisor::State::Running);

@@ -10,10 +10,10 @@ use crate::config::{Change, Config, ConfigPlace};
 use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 use crate::scan::Snapshot;
 
-/// Returns the variables that `new` declares and that a reload adds live. The function `writers`
-/// returns the names of the plugins that write a variable with another type than declared. The
-/// result is an error if a variable already exists with another type, or if there is no room for
-/// all variables.
+/// Returns the variables that `new` declares and that a reload can add without a restart. The
+/// function `writers` returns the names of the plugins that write a variable with another type than
+/// declared. The result is an error if a variable already exists with another type, or if there is
+/// no room for all variables.
 pub(super) fn variables<'w>(
     new: &Config,
     changes: &[Change],

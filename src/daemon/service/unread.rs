@@ -56,10 +56,10 @@ impl Unread {
 /// The log lines that could not be written to the log's output.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// The number of lost lines in the last report that was written successfully.
+    /// The number of lost lines from the start to the last report that was written successfully.
     known: u64,
-    /// The number of lost lines that the newest log line reports. The daemon does not know yet
-    /// whether this line was written.
+    /// The number of lost lines from the start to the newest report. The daemon does not know yet
+    /// whether the line of this report was written.
     said: u64,
 }
 

@@ -48,7 +48,7 @@ fn find(path: &Path) -> io::Result<PathBuf> {
         let entry = entry?;
         let name = entry.file_name();
         let middle = name.to_str().and_then(|name| name.strip_prefix(start)?.strip_suffix(end));
-        // `join` with an empty path would add a slash, so this case is separate.
+        // `join` with an empty path would add a slash, so an empty `below` is not joined.
         let file = if below.is_empty() { entry.path() } else { entry.path().join(below) };
         if middle.is_some() && file.exists() {
             found.push(file);

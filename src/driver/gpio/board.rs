@@ -19,8 +19,9 @@ use crate::process::image::{Freshness, PointId, Points};
 /// With a longer period than the maximum, a level would be too old to be useful.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// Returns, for each point of device number `device`, its line as its place in the field. The
-/// kernel grants a line to one point only. Therefore an input and an output cannot share a line.
+/// Returns the place of each point of device number `device` in the field: the line of the point.
+/// The kernel grants a line to one point only. Therefore an input and an output cannot share a
+/// line.
 pub(super) fn locations(
     config: &Config,
     points: &Points,
@@ -92,8 +93,8 @@ impl Board {
     }
 
     /// The default age limits of the inputs. A value is stale after three periods, but not before
-    /// 100 ms. A value is bad after ten periods, but not before two seconds. The minimum of two seconds
-    /// exists because an expander on a slow bus needs more time for a read than the configured
+    /// 100 ms. A value is bad after ten periods, but not before two seconds. The minimum is two
+    /// seconds, because an expander on a slow bus may need more time for a read than the configured
     /// period.
     pub(super) fn freshness(&self) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));

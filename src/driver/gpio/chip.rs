@@ -21,7 +21,7 @@ pub(super) struct Chip {
     lines: Vec<Info>,
 }
 
-/// All chips that exist at the time of the attempt.
+/// All chips that exist at the time of one attempt to request lines.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     chips: Vec<Chip>,
@@ -124,8 +124,8 @@ impl Chip {
     }
 }
 
-/// The user of a line, for messages: the name that the kernel lists, or `the kernel` without a
-/// name.
+/// Returns the user of a line, for messages. This is the name that the kernel lists or, if the
+/// kernel lists no name, `the kernel`.
 pub(super) fn consumer(info: &Info) -> String {
     match &*info.consumer {
         "" => "the kernel".to_owned(),

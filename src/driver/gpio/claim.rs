@@ -28,8 +28,8 @@ use super::retry::Retry;
 use crate::driver::link::Side;
 use crate::process::image::{Direction, Quality};
 
-/// The maximum number of lines in one request. The limit is that of the kernel
-/// (`GPIO_V2_LINES_MAX`), because a call has one bit for each line.
+/// The maximum number of lines in one request. The kernel sets this limit (`GPIO_V2_LINES_MAX`):
+/// its calls use a 64-bit number with one bit for each line.
 const MAX_LINES: usize = 64;
 
 /// The maximum length of a consumer's name in the kernel, in bytes.
@@ -91,9 +91,9 @@ impl Board {
         }
     }
 
-    /// Returns the chip and the offset of a line that can be requested. The error is the reason why
-    /// the line cannot be requested. If a device with the same name uses the line, the error
-    /// contains the chip too.
+    /// Returns the chip and the offset of a line that can be requested. The error has two parts: a
+    /// chip, and the reason why the line cannot be requested. The chip is set only if a device with
+    /// the same name uses the line.
     fn place(
         &self,
         survey: &Survey,
@@ -178,7 +178,7 @@ impl Board {
         given_up.count() > 0
     }
 
-    /// Records that a line is not available, with the reason.
+    /// Records the reason why a line is not available.
     fn lack(&mut self, line: usize, why: String, side: &mut Side) {
         let line = &mut self.lines[line];
         (line.found, line.trouble) = (None, Some(why));

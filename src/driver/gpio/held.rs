@@ -77,15 +77,16 @@ impl Held {
         Ok(Self { request, chip: chip.to_owned(), direction, seats: seats.to_vec(), last: 0 })
     }
 
-    /// Whether new edges can be read, or the chip was removed. If neither has happened yet, the
-    /// task of `context` is woken when one of the two events happens.
+    /// Returns `true` if new edges can be read or if the chip was removed. Otherwise returns
+    /// `false`, and the task of `context` is woken when one of these two events happens.
     pub(super) fn poll_edges(&self, context: &mut Context<'_>) -> bool {
         match self.request.poll_read_ready(context) {
             Poll::Ready(Ok(mut ready)) => {
                 ready.clear_ready();
                 true
             }
-            // If the readiness event fails, the reads in every period still find the changes.
+            // If the runtime reports an error here, the loop still finds changes at its reads in
+            // every period.
             Poll::Ready(Err(_)) | Poll::Pending => false,
         }
     }
@@ -134,8 +135,9 @@ impl Held {
         self.request.get_ref().set_values(&values)
     }
 
-    /// Stores the result of a call in the lines of this request. Returns whether the request is
-    /// still usable. If the result is `false`, the caller must drop the request.
+    /// Stores the error of a call, or its success, in the lines of this request. Returns whether
+    /// the request is still usable. If this function returns `false`, the caller must drop the
+    /// request.
     pub(super) fn survives(&self, error: Option<Error>, lines: &mut [Line]) -> bool {
         let is_alive = !error.as_ref().is_some_and(is_gone);
         let trouble = error.map(|error| format!("{}: {error}", self.chip.display()));

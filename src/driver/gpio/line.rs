@@ -67,7 +67,8 @@ pub(super) struct Line {
     dropped: u64,
     /// The number of edges that did not fit into the buffer, summed over all lines of the request.
     /// This number may be greater than the sum of `dropped` over these lines. In that case, at
-    /// least one line has lost edges and has had no later edge. Its `dropped` is not updated yet.
+    /// least one line has lost edges and has had no later edge, so the `dropped` of that line is
+    /// not updated yet.
     dropped_together: u64,
     /// The kernel's sequence number of the line's last edge. The number starts at 1 with each
     /// request and wraps.
@@ -201,8 +202,8 @@ impl Line {
     }
 
     /// The key that makes edges necessary for this line; `None` if the line works without edges.
-    /// `debounce` is such a key: for most chips the kernel does the debouncing, and the kernel
-    /// needs edges for this work.
+    /// `debounce` makes edges necessary, because for most chips the kernel does the debouncing, and
+    /// for this work the kernel needs edges.
     pub(super) fn needs_edges(&self) -> Option<&'static str> {
         match (&self.sense, self.config.debounce_period) {
             (Sense::Latched { .. } | Sense::Counter, _) => Some("mode"),
@@ -218,9 +219,9 @@ impl Line {
     }
 
     /// Counts an edge of this line. The kernel gives each edge of a line a number before it stores
-    /// the edge in the buffer. If the buffer is full, the edge is dropped, but its number is used
-    /// up. Therefore the gap between two numbers is the number of dropped edges, and these edges
-    /// are counted too.
+    /// the edge in the buffer. If the buffer is full, the edge is dropped, but no other edge gets
+    /// its number. Therefore the gap between two numbers is the number of dropped edges, and these
+    /// edges are counted too.
     pub(super) fn edge(&mut self, event: &EdgeEvent) {
         let passed = event.line_seqno.wrapping_sub(self.last);
         self.last = event.line_seqno;
@@ -231,7 +232,7 @@ impl Line {
         }
     }
 
-    /// Adds `dropped`, the number of edges that any lines of the same request have lost.
+    /// Adds `dropped` to the number of edges that all lines of the request have lost together.
     pub(super) fn miss(&mut self, dropped: u32) {
         self.dropped_together += u64::from(dropped);
     }
@@ -270,7 +271,7 @@ impl Line {
         }
     }
 
-    /// Describes the line for the status.
+    /// Makes the part of the status that describes the line.
     pub(super) fn part(&self) -> Part {
         let state = match (&self.trouble, &self.found) {
             (Some(why), _) => why.clone(),
@@ -295,8 +296,8 @@ impl Line {
 }
 
 impl Sense {
-    /// Makes the sense of an input from its keys. The error has three parts: the key, the value
-    /// found, and the value expected.
+    /// Decides, from the keys of an input, how it turns levels and edges into a value. The error
+    /// has three parts: the key, the value found, and the value expected.
     fn new(
         mode: Mode,
         edge: Option<Edge>,

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use crate::logged::OnChange;
 
-/// The time without trouble after which the log reports that all lines work. The value is about the
-/// time of three attempts to request the lines.
+/// The time without trouble after which the log reports that all lines work. In this time the
+/// device makes about three attempts to request the lines.
 const CALM: Duration = Duration::from_secs(10);
 
 /// The state of the log for the lines of one device.
 #[derive(Debug, Default)]
 pub(super) struct Notice {
-    /// The trouble that was logged last; `None` after its end was logged.
+    /// The trouble that was logged last; `None` after the log has reported that all lines work.
     logged: OnChange<Option<String>>,
     /// The time of the last call with trouble.
     troubled_at: Option<Instant>,

@@ -1,14 +1,14 @@
 //! The times of new attempts to request lines. Lines are requested again if the kernel has refused
 //! them or if their chip was removed.
 //!
-//! The pause between attempts doubles with each attempt, from `FIRST_RETRY` to `LAST_RETRY`.
-//! This file handles only times. `claim.rs` knows which lines are missing and why.
+//! The pause between attempts doubles with each attempt, from `FIRST_RETRY` to `LAST_RETRY`. This
+//! file decides only the times. `claim.rs` knows which lines are missing and why.
 
 use std::time::{Duration, Instant};
 
-/// An old device with the same name may still use a line of a chip. In this case, the new device
-/// requests no line of this chip for at most this time. The value is twice the time that a leaving
-/// device has for its last outputs.
+/// An old device with the same name may still use a line of a chip. The new device then waits
+/// before it requests any line of this chip, but only for this time. The value is twice the time
+/// that a leaving device has for its last outputs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pause before the second attempt. In a reload, the old device releases its lines after some
@@ -43,7 +43,8 @@ impl Retry {
         self.due.is_none_or(|due| Instant::now() >= due)
     }
 
-    /// Whether the lines of a chip must still wait for another device to release its lines.
+    /// Whether the device must still wait until an old device with the same name releases its
+    /// lines.
     pub(super) fn is_patient(&self) -> bool {
         self.since.is_some_and(|since| since.elapsed() < PATIENCE)
     }

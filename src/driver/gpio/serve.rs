@@ -33,7 +33,7 @@ use crate::process::image::Direction;
 const STORM: usize = 256;
 
 /// The maximum time for which the loop does not react to edges after a storm. An operator does not
-/// notice such a short delay. The edges of that time can be read in far less than 10 ms.
+/// notice such a short delay. The loop reads the edges of this time in far less than 10 ms.
 const CALM: Duration = Duration::from_millis(10);
 
 /// The time between two updates of the status. Only people read the status, so faster updates are
@@ -142,7 +142,8 @@ impl Board {
         });
     }
 
-    /// Publishes the values to the scan. Updates the status too, if the last update is old enough.
+    /// Publishes the values to the scan. Updates the status if the last update is older than
+    /// [`SHOWN_EVERY`].
     fn publish(&mut self, side: &mut Side) {
         let is_shown_again = self.shown_at.is_none_or(|at| at.elapsed() >= SHOWN_EVERY);
         if is_shown_again {

@@ -125,9 +125,9 @@ impl Side {
         *self.reading(input) = Reading { raw, quality, good_at, ends_at: None };
     }
 
-    /// Stores a good value of an input that expires at `end`, a time of [`MonotonicClock`]. The
-    /// scan itself compares the time with `end`. Therefore the value expires even if this thread
-    /// hangs.
+    /// Stores a good value of an input. The value expires at `end`, a time of [`MonotonicClock`].
+    /// The scan itself compares the time with `end`. Therefore the value expires even if this
+    /// thread hangs.
     pub(in crate::driver) fn put_until(&mut self, input: PointId, raw: Raw, end: Duration) {
         if self.points[input].is_finite(&raw) {
             self.put(input, raw);
@@ -148,7 +148,7 @@ impl Side {
         self.news.confirmed[self.places[&output]] = Some(raw);
     }
 
-    /// Whether the device has acknowledged the value `raw` of an output, and no later value.
+    /// Whether `raw` is the last value of an output that the device has acknowledged.
     pub(in crate::driver) fn has(&self, output: PointId, raw: Raw) -> bool {
         self.news.confirmed[self.places[&output]] == Some(raw)
     }
@@ -166,8 +166,8 @@ impl Side {
     /// Publishes all collected data to the scan. The scan sees all these data in the same cycle.
     pub(in crate::driver) fn publish(&mut self) {
         let Self { news, news_writer, wishes, shared, safe, .. } = self;
-        // The turn is read before the wanted outputs. Therefore the wanted outputs belong to this
-        // turn or to a newer turn.
+        // This function reads the turn before the wanted outputs. Therefore the wanted outputs are
+        // at least as new as this turn.
         let turn = shared.turn.load(Ordering::Acquire);
         // In a stall, this comparison ignores the hold times and always uses the safe values. The
         // reason: an output that still keeps its last value is not safe yet, so this function
@@ -211,7 +211,7 @@ impl Side {
         self.shared.watchdog.is_tripped()
     }
 
-    /// The hold times of the outputs that have a safe value. In a stall, an output keeps its last
+    /// The hold time of each output that has a safe value. In a stall, an output keeps its last
     /// value for its hold time and then becomes safe.
     pub(super) fn holds(&self) -> Vec<Duration> {
         self.safe.iter().flatten().map(|(_, hold)| *hold).collect()
@@ -269,8 +269,8 @@ impl Side {
 /// The value that an output should have. `raw` is the value that the scan wanted last. `safe` is
 /// the safe value together with its hold time. `stall` is the time since the scan stalled.
 ///
-/// The safe value has priority over forced values too. The reason is that a stalled scan no longer
-/// follows the operator, so a force may be out of date.
+/// The safe value has priority even over a value that an operator has forced. The reason is that a
+/// stalled scan no longer follows the operator, so the forced value may be out of date.
 fn in_stall(raw: Raw, safe: Option<(Raw, Duration)>, stall: Option<Duration>) -> Raw {
     match (safe, stall) {
         (Some((safe, hold)), Some(passed)) if passed >= hold => safe,

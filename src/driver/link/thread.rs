@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use super::{Serve, Shared, Side, ring};
 
-/// The time that a leaving device has to acknowledge its last outputs. The value is a delay that an
-/// operator accepts in a reload without concern.
+/// The time that a leaving device has to acknowledge its last outputs. An operator accepts that a
+/// reload takes longer by this time.
 pub(super) const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// The stack size of the thread: four times the stack that a TLS handshake needs. With

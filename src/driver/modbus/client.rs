@@ -108,7 +108,7 @@ pub struct Config {
     pub group: Vec<GroupConfig>,
     /// The heartbeat: a register or coil that the driver toggles as long as the scan runs.
     pub heartbeat: Option<HeartbeatConfig>,
-    /// The key `at` of each point. The key of this map is the name of the point.
+    /// The key `at` of each point, by the name of the point: where the point is on the bus.
     #[serde(default)]
     pub at: BTreeMap<String, DataAddress>,
 }
@@ -262,8 +262,9 @@ pub struct DataAddress {
     pub diagnostic: Option<diagnostic::Diagnostic>,
 }
 
-/// The rule that decides when an output is written. With both rules, the driver also writes the
-/// output after a new connection, and when the unit answers again after an absence.
+/// The rule that decides when an output is written. With each of the two rules, the driver writes
+/// the output in two more cases: after a new connection, and when the unit answers again after an
+/// absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {

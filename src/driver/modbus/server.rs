@@ -16,12 +16,12 @@
 //! type = "u16"
 //! at = { table = "holding", address = 100, min = 0, max = 1000, expires = "10s" }
 //! ```
-//! A client can write only the inputs of this device. A client never mistakes a bad value for a
-//! good value (`server/seen.rs`). The answer is an exception or a configured value, or a second
-//! register or bit marks the value as bad. `offer.rs` and `map.rs` define which register or bit
-//! contains which value. `connection.rs` serves one client. Modbus has no passwords and no user
-//! names. A client whose address is in `allow` can use all that the server offers. All other
-//! protection must come from the network.
+//! A client can write only the inputs of this device. If a value is bad, the server answers with an
+//! exception or a configured value, or a second register or bit marks the value as bad
+//! (`server/seen.rs`). `offer.rs` and `map.rs` define which register or bit contains which value.
+//! `connection.rs` serves one client. Modbus has no passwords and no user names. A client whose
+//! address is in `allow` can use all that the server offers. All other protection must come from
+//! the network.
 
 mod command;
 mod connection;
@@ -68,7 +68,7 @@ const IDLE: std::ops::RangeInclusive<Duration> =
 
 /// The first and the longest pause between two attempts to listen on the port. In a reload, the
 /// server of the old configuration releases the port within about the first pause. If a different
-/// process uses the port, the operator stops that process and waits for at most one pause.
+/// process uses the port, the server listens at most one pause after the port is free.
 const BIND_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// The pause after a failed accept, for example if the system has no free file descriptor.
@@ -256,7 +256,7 @@ impl Server {
         }
     }
 
-    /// Whether one more client may connect: its address is allowed and the server is not full.
+    /// Whether the client `peer` may connect: its address is allowed and the server is not full.
     async fn is_welcome(&mut self, peer: SocketAddr, tasks: &mut JoinSet<End>) -> bool {
         let is_stranger = !self.config.allow.iter().any(|source| source.covers(peer.ip()));
         let mut patience = 3;
@@ -326,8 +326,8 @@ impl Server {
 
 impl Serve for Server {
     async fn serve(&mut self, side: &mut Side) {
-        // The commands of earlier clients are lost. The scan sees this loss, because the inputs of
-        // this device are bad.
+        // The commands of earlier clients are lost here. The scan sees this loss, because
+        // `driver/link/thread.rs` has made the inputs of this device bad before this start.
         self.offer.forget();
         self.tally = Tally::default();
         let listener = self.bind(side).await;
@@ -338,7 +338,7 @@ impl Serve for Server {
 }
 
 impl Tally {
-    /// Counts one request of a client. Also counts an exception if the answer is an exception.
+    /// Counts one request of a client, and one exception if the answer is an exception.
     fn count(&mut self, client: task::Id, answer: &[u8]) {
         let exceptions = u64::from(answer[0] & 0x80 != 0);
         self.requests += 1;

@@ -21,8 +21,8 @@ use crate::driver::OpenError;
 const KEEP_ALIVE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(65_535);
 
-/// The range of `connect_timeout`. A handshake over radio may take 100 ms. With more than 120 s,
-/// the client would detect a dead broker too late.
+/// The range of `connect_timeout`. The minimum is 100 ms, because a handshake over radio may take
+/// this time. With more than 120 s, the client would detect a dead broker too late.
 const CONNECT_TIMEOUT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(120);
 

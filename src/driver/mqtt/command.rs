@@ -90,7 +90,7 @@ impl Commands {
         Self { all, ..Self::default() }
     }
 
-    /// Carries out command number `at`, or refuses it and counts the refusal.
+    /// Sets the point of command number `at`, or refuses the command and counts the refusal.
     pub(super) fn take(&mut self, at: usize, said: Result<Said, String>, side: &mut Side) {
         let command = &mut self.all[at];
         let was_untold = command.is_new;
@@ -104,7 +104,8 @@ impl Commands {
         }
     }
 
-    /// Refuses a whole message that belongs to no command, and counts the refusal.
+    /// Counts the refusal of a message when the refusal is not about a particular command, for
+    /// example because the topic is unknown. Logs the first of these refusals on each connection.
     pub(super) fn refuse(&mut self, topic: &str, why: &str) {
         self.refused += 1;
         if self.is_said.changes_to(true) {
@@ -117,7 +118,8 @@ impl Commands {
         self.all.iter_mut().for_each(|command| command.is_new = false);
     }
 
-    /// Begins a connection. The first refusal on each connection is logged.
+    /// Forgets which refusals were logged, because a new connection begins. The next refusal is
+    /// then logged again.
     pub(super) fn begin(&mut self) {
         self.is_said = OnChange::default();
         self.all.iter_mut().for_each(|command| command.is_said = OnChange::default());

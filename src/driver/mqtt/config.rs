@@ -43,7 +43,7 @@ pub struct Config {
     /// The time limit for a connect, and for the answer to a subscription.
     #[serde(default = "five_seconds", with = "duration")]
     pub connect_timeout: Duration,
-    /// The message that the broker publishes when the connection to this client is lost.
+    /// The message that the broker publishes when it loses the connection to this client.
     pub will: Option<Message>,
     /// The message that the client publishes first on each connection.
     pub birth: Option<Message>,
@@ -52,8 +52,7 @@ pub struct Config {
     /// The values that are published.
     #[serde(default)]
     pub publish: Vec<Publication>,
-    /// The key `at` of each point, by the name of the point. This key defines how commands to the
-    /// point arrive.
+    /// For each point, by its name, the value of its key `at`: how commands to the point arrive.
     #[serde(default)]
     pub at: BTreeMap<String, TopicAddress>,
 }

@@ -2,8 +2,8 @@
 //! certificates and a key.
 //!
 //! The files are read twice: when the configuration is checked, and again for each connection. A
-//! read may wait for the disk. So each of the two callers reads on a thread that may wait, and sets
-//! a time limit. `broker.rs` makes the options of a connection from the credentials.
+//! read may wait for the disk. Therefore the callers of both reads use a thread that may wait, and
+//! set a time limit. `broker.rs` makes the options of a connection from the credentials.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

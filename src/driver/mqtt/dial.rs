@@ -1,8 +1,8 @@
 //! The TCP connection to a broker. With its socket options, the client detects a pulled cable.
 //!
-//! The library could open the connection too, but the library sets no keepalive and no timeout for
-//! unacknowledged data. The library then runs TLS and MQTT on this connection. `pulse.rs` handles a
-//! working connection to a broker that is silent.
+//! The library does not open this connection, because the library would set no keepalive and no
+//! timeout for unacknowledged data. The library then runs TLS and MQTT on this connection. If the
+//! connection works but the broker is silent, `pulse.rs` decides when to end the connection.
 
 use std::io;
 use std::net::SocketAddr;

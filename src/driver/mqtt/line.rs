@@ -26,7 +26,7 @@ use crate::logged::OnChange;
 /// a second. In a longer queue, each value would only wait longer.
 pub(super) const QUEUE: usize = 128;
 
-/// The pause after which a message is offered again to a full queue.
+/// If the queue is full, the client waits for this time before it tries to send the message again.
 pub(super) const FULL: Duration = Duration::from_millis(20);
 
 /// A message to be sent.
@@ -71,8 +71,8 @@ impl Line<'_> {
             return false;
         }
         if said.retain && self.ledger.keeps_none {
-            // The broker does not support `retain`. MQTT 5 (3.2.2.3.5) forbids such a message then,
-            // and the library would drop the message without an error.
+            // The broker does not support `retain`. Therefore MQTT 5 (3.2.2.3.5) forbids this
+            // message, and the library would drop it without an error.
             self.ledger.deny(said.topic, "it does not support retained messages (`retain`)");
             return true;
         }
@@ -122,7 +122,8 @@ impl Ledger {
         }
     }
 
-    /// Counts a message that the broker refuses, and logs the first such message of a connection.
+    /// Counts a message that the broker refuses, and logs the first refused message of each
+    /// connection.
     fn deny(&mut self, topic: &str, why: &str) {
         self.denied += 1;
         if self.is_sent.changes_to(true) {

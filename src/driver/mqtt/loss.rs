@@ -9,16 +9,16 @@ use std::io;
 
 use rumqttc::{ConnectionError, DisconnectReasonCode, Error, StateError};
 
-/// The end of a connection, with its reason.
+/// The end of a connection, with the reason for the end.
 #[derive(Debug, PartialEq)]
 pub(super) struct Loss {
     /// The reason, as text for the log and the status.
     pub(super) why: Cow<'static, str>,
     /// Whether the broker may have received a packet of this connection.
     pub(super) was_tried: bool,
-    /// Whether another client with the same `client_id` has connected. If this client connects
-    /// again, the broker disconnects the other client, and the other client then connects again
-    /// too.
+    /// Whether another client with the same `client_id` has connected. If this client then connects
+    /// again, the broker disconnects the other client, and so the two clients may disconnect each
+    /// other again and again.
     pub(super) was_replaced: bool,
 }
 

@@ -58,8 +58,8 @@ pub(super) struct Subscription {
     pub(super) qos: u8,
     /// Whether a retained message is used as a command.
     pub(super) retained: bool,
-    /// The payload of the last live message, and the payload of the last retained message. Both are
-    /// stored only if `retained` is set.
+    /// The payload of the last message that was not retained, and the payload of the last retained
+    /// message. Both are stored only if `retained` is set.
     known: [Option<Vec<u8>>; 2],
 }
 
@@ -82,7 +82,7 @@ impl Subscription {
         if said.retain && self.known.iter().flatten().any(|known| *known == said.payload) {
             return false;
         }
-        // A payload longer than `MAX_TEXT` is not stored, because each such message is refused.
+        // A payload longer than `MAX_TEXT` is not stored, because its message is refused each time.
         let known = (said.payload.len() <= MAX_TEXT).then(|| said.payload.to_vec());
         self.known[usize::from(said.retain)] = known;
         true

@@ -34,7 +34,8 @@ const PERIOD: std::ops::RangeInclusive<Duration> =
 /// with noise would use the whole network connection.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The rule for publishing the value of a command. Only Sparkplug publishes such values.
+/// The rule that decides when the value of a command is published. Only Sparkplug publishes the
+/// values of commands.
 const ON_CHANGE: Rule = Rule::Change { deadband: 0.0, min_interval: MIN_INTERVAL, refresh: None };
 
 /// The dialect, which encodes and decodes the messages, and the commands.
@@ -72,7 +73,7 @@ pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Pl
     }
 }
 
-/// A point of this device. Every such point is a command.
+/// A point of this device. Every point of an MQTT device is a command.
 struct Ours<'c> {
     id: PointId,
     point: &'c Point,

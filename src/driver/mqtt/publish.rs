@@ -105,7 +105,8 @@ impl Item {
 }
 
 impl Spoken {
-    /// Whether `shown` has another quality, or a value that differs by more than `deadband`.
+    /// Whether `shown` differs from the value that was sent last: in its quality, or in its value
+    /// by more than `deadband`.
     fn differs(&self, shown: &Shown, deadband: f64) -> bool {
         if self.quality != shown.quality {
             return true;

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The delay after `keep_alive` at which the client sends its request. If the client sends nothing,
-/// the library sends a ping before this request. The broker must answer the ping, so the client
-/// does not send the request.
+/// If the broker is silent for `keep_alive` plus this time, the client sends its request. If the
+/// client sends nothing, the library sends a ping before this request. The broker must answer the
+/// ping, so the client does not send the request.
 const AFTER_PING: Duration = Duration::from_millis(100);
 
 /// The record of received packets and requested answers on one connection.

@@ -14,7 +14,7 @@
 //! broker's silence.
 //!
 //! The library's `poll` loses packets if its future is dropped during a write. So the loop never
-//! drops that future. The loop handles other events meanwhile and awaits the same future again.
+//! drops that future. The loop reacts to other events and then awaits the same future again.
 
 use std::borrow::Cow;
 use std::io;
@@ -68,7 +68,7 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     /// Returns the will: the broker publishes this message if the next connection is lost.
     fn will(&mut self) -> Option<LastWill>;
 
-    /// Records that the broker may know the last connection: the next one gets a new number.
+    /// Gives the next connection a new number, because the broker may know the last connection.
     fn next_session(&mut self) {}
 
     /// Deletes the record of the sent values, because the connection has ended.
@@ -83,7 +83,7 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     /// Records that the broker has refused filter number `filter`, and the reason `why`.
     fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side);
 
-    /// Handles a received message.
+    /// Reads a received message and carries out its commands. Returns the next action.
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard;
 
     /// Sends the values that are due, until the queue is full. Returns the time of the next call.
@@ -239,7 +239,7 @@ impl Mqtt {
         self.dialect.speak(&mut line, &export, Instant::now())
     }
 
-    /// Handles an event of the library. Returns whether there may be a message to send.
+    /// Records an event of the library. Returns whether there may be a message to send.
     fn happen(
         &mut self,
         event: Result<Event, Loss>,
@@ -321,7 +321,7 @@ impl Mqtt {
         asked.map(|()| false).map_err(|error| Loss::new(error.to_string(), true))
     }
 
-    /// Passes the broker's answers to the last filters to the dialect.
+    /// Tells the dialect how the broker has answered the last filters.
     fn answered(&mut self, answer: &SubAck, side: &mut Side) {
         let State::Subscribing(answered) = &mut self.state else { return };
         for (filter, code) in (*answered..).zip(&answer.return_codes) {
@@ -334,7 +334,7 @@ impl Mqtt {
         *answered += answer.return_codes.len();
     }
 
-    /// Handles the loss of a connection. Each command stays valid until it expires.
+    /// Logs and records that a connection is lost. Each command stays valid until it expires.
     fn on_loss(&mut self, why: Cow<'static, str>, side: &mut Side) {
         // If every attempt fails for the same reason, one log line is enough.
         let why = why.into_owned();

@@ -13,8 +13,8 @@
 //! for births.
 //!
 //! A value is sent when its rule in `publish.rs` requires this. One message contains all values
-//! that are due at one instant, with the aliases that the birth has defined. Commands are metrics
-//! too: the value of a command is also published.
+//! that are due at one instant, with the aliases that the birth has defined. Each command is a
+//! metric too, so the client publishes the value of the command.
 //!
 //! With a `primary_host`, nothing is sent before that host is online. When the host goes offline,
 //! the client closes the connection. A value that could not be sent is not sent later: there is no
@@ -235,7 +235,7 @@ impl Node {
         heard
     }
 
-    /// Handles a STATE message, which reports that the primary host is online or offline.
+    /// Reads from a STATE message whether the primary host is online. Returns the next action.
     fn attend(&mut self, said: &Publish, commands: &mut Commands) -> Heard {
         let Ok(state) = serde_json::from_slice::<HostState>(&said.payload) else {
             let topic = String::from_utf8_lossy(&said.topic);

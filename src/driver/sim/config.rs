@@ -124,8 +124,7 @@ fn half() -> f64 {
     0.5
 }
 
-/// The default value of `high`. Together with the default 0 of `low`, this value suits a bool
-/// input.
+/// The default value of `high`. The default of `low` is 0, so the two defaults suit a bool input.
 fn one() -> f64 {
     1.0
 }

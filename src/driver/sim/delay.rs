@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-/// The number of parts into which a delay is divided. With a period of 10 ms, no frame shares a
-/// slot up to a delay of 640 ms.
+/// The number of parts into which a delay is divided. With a period of 10 ms and a delay of at most
+/// 640 ms, no two frames share a slot.
 const PARTS: u32 = 64;
 
 /// The number of slots in the ring. A frame stays in the ring for the delay, and at most one slot
@@ -58,7 +58,7 @@ impl Delay {
         self.has_delivered
     }
 
-    /// Stores `frame`, which arrives after `delay`.
+    /// Stores `frame`. The function `arrived` returns the frame after `delay`.
     pub(super) fn send(&mut self, now: Duration, delay: Duration, frame: &[u8]) {
         let newest = (self.first + self.len.saturating_sub(1)) % SLOTS;
         let is_open = self.len > 0 && now - self.slots[newest].opened.min(now) < delay / PARTS;

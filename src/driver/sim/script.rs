@@ -7,9 +7,9 @@
 //! 1.5,   true,
 //! 2,     false,       21
 //! ```
-//! A row is valid from its time on, until the time of the next row. An empty cell means the value
-//! of the row above. Before the first row, the inputs keep their values. After the last row, the
-//! values of the last row stay.
+//! A row is valid from the time in its first cell until the time of the next row. An empty cell
+//! means the value of the row above. Before the first row, the inputs keep their values. After the
+//! last row, the values of the last row stay.
 //!
 //! With `repeat`, the script starts again at the time of the last row. That time is the length of
 //! the script. The time of the first row may be later than 0. In this case, each new pass shows the
@@ -145,8 +145,8 @@ fn parse(
 }
 
 /// The number of the line in which a record begins. The position of a record is before the blank
-/// lines and comments that the CSV reader has skipped. Therefore this function skips these lines
-/// too.
+/// lines and comments that the CSV reader has skipped. Therefore this function skips the same
+/// lines.
 fn line_of(text: &str, row: &csv::StringRecord) -> u64 {
     let (start, line) = row.position().map_or((0, 1), |p| (p.byte() as usize, p.line()));
     let is_skipped = |line: &&str| line.trim().is_empty() || line.starts_with('#');
@@ -239,8 +239,8 @@ mod tests {
 
     const STEPS: &str = "time_s, int.in, bool.in\n1, 10, true\n2.5, 20,\n4, -5, false\n";
 
-    /// Checks that the script shows `expected` at `seconds`. Before, the inputs have the values 99
-    /// and false.
+    /// Checks that the script shows `expected` at `seconds`. Before the script writes them, the
+    /// inputs have the values 99 and false.
     fn check(text: &str, repeat: bool, seconds: f64, expected: (i128, bool)) {
         let (script, points) = (script(text, repeat).unwrap(), points());
         let mut field = vec![0; points.image_bytes(crate::process::image::Direction::In)];

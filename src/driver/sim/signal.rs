@@ -1,6 +1,6 @@
 //! Signal generators. A generator calculates the value of an input from the time alone.
 //!
-//! A generator stores no state between two calls; this is also true for noise. Therefore the same
+//! No generator stores state between two calls, not even the generator of noise. Therefore the same
 //! time always gives the same value, independent of earlier calls. A constant needs no generator;
 //! it is written once as the first value. `plant.rs` calls the generators in every cycle.
 

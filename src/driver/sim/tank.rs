@@ -11,8 +11,8 @@ use super::wiring::{Wiring, fits, within};
 use crate::driver::OpenError;
 use crate::process::image::{PointId, Points, Value};
 
-/// The maximum step of the integration. At rates of some percent per second, the error of such a
-/// step is far below the resolution of a level sensor.
+/// The maximum step of the integration. At rates of some percent per second, the error of a step of
+/// this length is far below the resolution of a level sensor.
 const STEP: Duration = Duration::from_millis(100);
 
 /// The maximum number of integration steps in one call. Without this limit, the first call after a

@@ -13,8 +13,8 @@ use super::delay::Delay;
 use crate::driver::{Fault, Injection};
 use crate::process::image::{Direction, Inputs, Point, PointId, PointKind, Points, Quality};
 
-/// The share of random floats that are NaN or infinite: one of this many. With random bits alone,
-/// such floats would be too rare for practice (one in 2048 for f64).
+/// Of this number of random floats, one on average is NaN or infinite. With random bits alone, such
+/// floats would be too rare for practice (one in 2048 for f64).
 const NOT_A_NUMBER_ONE_IN: u32 = 8;
 
 /// The wire of one device, with all values that are on their way.
@@ -30,8 +30,8 @@ pub(super) struct Wire {
     /// The bits in `output_bytes` that belong to this device.
     output_mask: Vec<u8>,
     failure: Option<Injection>,
-    /// The values that the wire shows instead of the true values: delayed values or garbage. The
-    /// values are at their addresses in the input image.
+    /// The values that the wire gives to the image instead of the true values: delayed values or
+    /// garbage. The values are at their addresses in the input image.
     received: Vec<u8>,
     late_inputs: Delay,
     late_outputs: Delay,

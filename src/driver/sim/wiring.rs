@@ -13,7 +13,7 @@ use crate::process::image::{Direction, Point, PointId, Points, Value};
 pub(super) struct Wiring<'a> {
     points: &'a Points,
     device: usize,
-    /// For each driven input, the key in the configuration that drives the input.
+    /// For each input that a model drives, the key of this model in the configuration.
     driven: BTreeMap<PointId, String>,
 }
 

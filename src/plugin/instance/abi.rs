@@ -108,8 +108,8 @@ pub(super) fn read_input(
     memory.write(buf, &guest.world.inputs.bytes[range])
 }
 
-/// `wasm_read_output(address, buf, len)`: copies bytes of the output values that the scan wrote to
-/// the devices at the end of the last cycle.
+/// `wasm_read_output(address, buf, len)`: copies output values into the guest's memory. These are
+/// the values that the scan wrote to the devices at the end of the last cycle.
 pub(super) fn read_output(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -123,9 +123,9 @@ pub(super) fn read_output(
 
 /// `wasm_write_output(address, data, len)`: writes bytes of the output image.
 ///
-/// The program must own every point in these bytes, or must be able to claim it. This rule includes
-/// every bool in a byte, because the call writes whole bytes. A float in these bytes must be a
-/// finite number, because a device can use no other value.
+/// The program must own every point in these bytes, or must be able to claim it. The rule holds for
+/// every bool that shares a byte with other bools, because the call writes whole bytes. A float in
+/// these bytes must be a finite number, because a device can use no other value.
 pub(super) fn write_output(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -175,9 +175,9 @@ fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Cal
     }
 }
 
-/// Refuses bytes that would give a float output a value that is not a finite number. Returns
-/// whether only a part of a float is in these bytes. The host checks this float at the end of the
-/// poll, because further calls may write the rest of the float.
+/// Refuses bytes that would give a float output a value that is not a finite number. If the bytes
+/// begin or end inside a float, the function does not check this float and returns true. The host
+/// then checks the float at the end of the poll, because further calls may write the rest of it.
 fn judge_floats(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -275,7 +275,7 @@ pub(super) fn cycle(
 /// Reads the message of AssemblyScript's `abort` from the guest's memory. AssemblyScript stores a
 /// string as UTF-16. The four bytes before the string have its length in bytes.
 pub(super) fn abort_message(memory: &Memory<'_>, at: u32) -> String {
-    /// Largest number of bytes that are read of the message; a longer message is cut.
+    /// The function reads at most this number of bytes of the message; a longer message is cut.
     const LONGEST: u32 = 512;
     let mut len = [0; 4];
     if at < 4 || memory.read(at - 4, &mut len).is_err() {

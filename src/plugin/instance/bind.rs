@@ -64,8 +64,8 @@ fn env(
     code
 }
 
-/// Runs a function of the contract that has no pointer arguments, and records the call. A module
-/// without a memory can use such a function too.
+/// Runs a function of the contract that has no pointer arguments, and records the call. A guest can
+/// call this function even if its module exports no memory.
 fn unpointed(
     mut context: Context<'_>,
     tag: Tag,
@@ -99,7 +99,8 @@ fn preview1(
     code
 }
 
-/// An argument of a host function as 64 bits, which is the form on a tape.
+/// An argument of a host function that can be converted to 64 bits. A tape stores every argument as
+/// 64 bits.
 trait Word {
     /// Returns the bits of the argument. A type with fewer than 64 bits is extended with zeros.
     fn word(self) -> u64;
@@ -135,8 +136,8 @@ fn exit_reason(context: &mut Context<'_>, exit_reason: ExitReason) -> RuntimeErr
     RuntimeError::new("the guest ended itself")
 }
 
-/// Makes the functions that `module` imports. The check of the module has already found that the
-/// host offers all of them.
+/// Makes the functions that `module` imports. The host offers all of them, because the check of the
+/// module (`module/check.rs`) refuses any other import.
 pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Host>) -> Imports {
     let mut imports = Imports::new();
     let is_replay = host.as_ref(store).player.is_some();
@@ -153,8 +154,9 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
     imports
 }
 
-/// Whether the tape records the calls of this function. The other functions need no record. Each of
-/// them always returns the same answer, or ends the guest for a reason that is in its arguments.
+/// Whether the tape records the calls of this function. The other functions need no record, because
+/// a replay can run them: each of them always returns the same answer, or ends the guest for a
+/// reason that is in the function's arguments.
 fn is_on_tape(name: &str) -> bool {
     let mut answering = WORKING.iter().filter(|offer| !offer.parameters.is_empty());
     let is_constant = matches!(name, "args_get" | "environ_get" | "proc_exit");

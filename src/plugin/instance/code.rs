@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_can_be_taken_again() {
-        // Other tests in this process load little code compared with this limit.
+        // The limit is far above the size of the code that other tests in this process load.
         const LIMIT: u64 = 1 << 50;
         let most = Share::take(LIMIT - (1 << 40), LIMIT).expect("it fits the limit");
         let refusal = Share::take(2 << 40, LIMIT).expect_err("it exceeds the limit");

@@ -30,7 +30,8 @@ use crate::process::world::World;
 use crate::text::FixedText;
 use refuse::Refused;
 
-/// The reason why a guest ended itself, by the host function that the guest called.
+/// The reason why a guest ended itself. There is one variant for each host function that ends a
+/// guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExitReason {
     /// The guest called `proc_exit` with this code.
@@ -65,8 +66,8 @@ pub(in crate::plugin) struct Guest {
     /// the calls of [`Guest::trace_variables`] and [`Guest::take_written`].
     wrote: Option<Vec<bool>>,
     rights: Rights,
-    /// The identity under which this guest creates variables. Each maker may create only a limited
-    /// number of variables.
+    /// The identity under which this guest creates variables. Only a limited number of variables
+    /// can be created under one identity.
     maker: Maker,
     pace: Pace,
     /// The counts of this guest's refused calls.
@@ -265,8 +266,9 @@ impl Guest {
         }
     }
 
-    /// Drops staged bytes that would give a float output a value that is not a finite number.
-    /// Single calls could not check this, because each call has written only a part of the float.
+    /// Drops staged bytes that would give a float output a value that is not a finite number. When
+    /// the guest wrote these bytes, the host could not check them, because each call wrote only a
+    /// part of the float.
     fn drop_what_is_no_number(&mut self) {
         let points = Arc::clone(&self.world.points);
         for (id, point) in points.float_outputs(self.scratch.touched()) {

@@ -23,8 +23,8 @@ pub(super) struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// Makes the access to the memory in `view`. All bytes that are read or written are recorded on
-    /// `tape`.
+    /// Makes the value through which a host function reads and writes the memory in `view`. All
+    /// these bytes are recorded on `tape`.
     pub(super) fn new(view: MemoryView<'a>, tape: &'a mut Tape) -> Self {
         Self { view, tape: RefCell::new(tape) }
     }
@@ -52,7 +52,8 @@ impl<'a> Memory<'a> {
         (end <= self.view.data_size()).then_some(()).ok_or(Code::Error)
     }
 
-    /// Checks that a range at address `at`, as long as `bytes`, is inside the memory.
+    /// Checks that a range that begins at address `at` and has the length of `bytes` is inside the
+    /// memory.
     fn check_all(&self, at: u32, bytes: &[u8]) -> CallResult {
         self.check(at, u32::try_from(bytes.len()).map_err(|_| Code::Error)?)
     }

@@ -1,5 +1,5 @@
-//! Instances: making a program for the scan from an artifact, and the functions that the program's
-//! code may call.
+//! Instances: the code here makes a program for the scan from an artifact, runs the program, and
+//! offers the host functions that the program may call.
 //!
 //! - `program.rs` has the program that the scan polls: an instance with its settings and rights.
 //! - `wasm.rs` makes an instance of an artifact and calls the instance. `tables.rs` limits the

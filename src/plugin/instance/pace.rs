@@ -1,5 +1,5 @@
-//! The rate limit for the log lines of a guest: a burst at first, and then a number of lines per
-//! second.
+//! The rate limit for the log lines of a guest: the guest may first log a burst of lines, and then
+//! only a fixed number of lines per second.
 //!
 //! The code here only counts lines. `guest.rs` logs or drops a line, and decides when the number of
 //! dropped lines is reported.

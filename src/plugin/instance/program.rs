@@ -31,7 +31,7 @@ pub struct NewProgram {
     pub seat: Seat,
     /// The identity of the module: the hash of its bytes.
     pub hash: ModuleHash,
-    /// The number of the new instance.
+    /// The number that identifies the new instance.
     pub generation: Generation,
     /// The settings of the program: order, budgets, rights and swap policy.
     pub settings: Settings,
@@ -46,7 +46,7 @@ pub struct Program {
     pub seat: Seat,
     /// The identity of the module: the hash of its bytes.
     pub hash: ModuleHash,
-    /// The number of this instance.
+    /// The number that identifies this instance.
     pub generation: Generation,
     /// The settings of the program: order, budgets, rights and swap policy.
     pub settings: Settings,
@@ -83,7 +83,8 @@ pub struct Takeover {
 }
 
 impl Prepared {
-    /// Repeats the writes of the program's `init` in `variables`. The caller commits the writes.
+    /// Writes into `variables` the values that the program's `init` wrote into its copy of the
+    /// world. The caller commits these writes.
     ///
     /// Between `init` and the swap, another program may have created a variable with another type,
     /// or the rights of this program may have changed. In these cases the write is lost and the
@@ -114,8 +115,8 @@ impl Prepared {
     }
 }
 
-/// Computes a number from a plugin's name. The same name gives the same number in every run of the
-/// daemon.
+/// Computes the seed of the guest's random numbers from the plugin's name. The same name gives the
+/// same seed in every run of the daemon.
 fn seed(name: &str) -> u64 {
     let hash = blake3::hash(name.as_bytes());
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more than eight bytes"))
@@ -205,9 +206,9 @@ impl Program {
         Self { name, seat, hash, generation, settings, polls: 0, instance }
     }
 
-    /// Runs one poll. The time limit begins at `started_ns`, by [`super::stop::now_ns`]. After a
-    /// good poll, the world has the values that the program wrote. After a trap, the written values
-    /// are discarded.
+    /// Runs one poll. The time limit begins at `started_ns`, a time of the clock
+    /// [`super::stop::now_ns`]. After a good poll, the world has the values that the program wrote.
+    /// After a trap, the written values are discarded.
     pub fn poll(
         &mut self,
         world: &mut Lent<World>,
@@ -227,7 +228,7 @@ impl Program {
     ///
     /// # Errors
     /// The reason why the new version must not take over. On an error this program is unchanged and
-    /// can continue, unless [`Program::is_spent`].
+    /// can continue, unless [`Program::is_spent`] is true.
     pub fn hand_over(
         &mut self,
         to: &mut Prepared,
@@ -255,7 +256,7 @@ impl Program {
 
     /// Runs `save` and returns the state, for a shadow run. Returns `None` if the program does not
     /// have both `save` and `restore`. Afterwards the program is unchanged, unless
-    /// [`Program::is_spent`].
+    /// [`Program::is_spent`] is true.
     pub fn spare_state(&mut self, world: &mut Lent<World>, slot: &BudgetSlot) -> Option<Saved> {
         let budget = self.settings.swap.budget;
         self.hands_over().then(|| self.instance.save(world, slot, now_ns(), budget))
@@ -282,7 +283,7 @@ impl Program {
         self.instance.is_spent()
     }
 
-    /// Whether the program failed because a call had used up its budget.
+    /// Whether the program failed because a call used up its budget.
     pub fn is_over(&self) -> bool {
         self.instance.fall().is_some_and(|fall| fall.is_over)
     }

@@ -52,8 +52,8 @@ const NEVER_NS: u64 = u64::MAX;
 const SHORTEST_SLEEP_NS: u64 = 20_000;
 
 /// Largest number of new budget slots in the queue to the timekeeper's thread. The number is large
-/// enough, because only a few instances are prepared at the same time, and each preparation wakes
-/// the timekeeper.
+/// enough, because only a few instances are prepared at the same time. Each preparation wakes the
+/// timekeeper, which then empties the queue.
 const MAX_ARRIVALS: usize = 64;
 
 /// Longest sleep of the timekeeper. Other threads wake the timekeeper when necessary. If a thread
@@ -81,7 +81,7 @@ impl StopCell {
         self.cell().is_some_and(|cell| cell.load(Ordering::Relaxed) < 0)
     }
 
-    /// Whether `value` was the number of the most recent call. The sign bit, which means stop, is
+    /// Whether `value` is the number of the most recent call. The sign bit, which means stop, is
     /// not compared.
     pub(super) fn is_call(&self, value: i32) -> bool {
         let number = |value| value & i32::MAX;
@@ -154,9 +154,9 @@ impl Watched {
             return now_ns + (allowed - used).max(SHORTEST_SLEEP_NS);
         }
         if let Finding::CheckIn(pause_ns) = inquiry.check(&self.witness, started, cpu_ns) {
-            // If the thread runs on another CPU at this moment, the timekeeper does not sleep. A
-            // sleep was measured to end 17 us late, and one stretch of the inquiry then takes 42 us
-            // instead of 25 us.
+            // If the thread runs on another CPU at this moment, the timekeeper does not sleep. In a
+            // test, a sleep ended 17 us late, so one stretch of the inquiry took 42 us instead of
+            // 25 us.
             let is_beside = clock_ns(self.cpu_clock) > cpu_ns;
             return self::now_ns() + if is_beside { 0 } else { pause_ns };
         }
@@ -204,14 +204,14 @@ impl BudgetSlot {
         self.0.shortest_ns.store(nanos(budget), Ordering::Relaxed);
     }
 
-    /// Returns the time, by [`now_ns`], when the timekeeper last stopped a call of this thread; 0
-    /// if the timekeeper never stopped a call.
+    /// Returns when the timekeeper last stopped a call of this thread, as a time of the clock
+    /// [`now_ns`]; 0 if the timekeeper never stopped a call of this thread.
     pub fn stopped_ns(&self) -> u64 {
         self.0.stopped_ns.load(Ordering::Relaxed)
     }
 
     /// Starts the time limit of a call into the instance of `cell`. The limit begins at
-    /// `started_ns`, by [`now_ns`].
+    /// `started_ns`, a time of the clock [`now_ns`].
     pub(super) fn arm(&self, cell: &StopCell, started_ns: u64, budget: Duration) {
         self.0.started_ns.store(started_ns, Ordering::Relaxed);
         self.0.allowed_ns.store(nanos(budget), Ordering::Relaxed);
@@ -231,8 +231,8 @@ impl BudgetSlot {
 /// The timekeeper: the handle to the thread that stops calls. Dropping this value ends the thread.
 ///
 /// The timekeeper's thread waits for no other thread. Otherwise a guest in an endless loop could
-/// block that other thread, if the guest's thread has a higher priority. The timekeeper would then
-/// wait for ever and could not stop the guest.
+/// keep that other thread off the CPU, if the guest's thread has the higher priority. The
+/// timekeeper would then wait for ever and could not stop the guest.
 #[derive(Debug)]
 pub struct Timekeeper {
     /// Queue of new slots to the timekeeper's thread. A mutex allows only one thread at a time to

@@ -1,8 +1,9 @@
 //! The limit on the number of elements in all tables of one instance together.
 //!
-//! Each table gets its initial elements. When wasmer makes a table, the code here also sets the
-//! table's maximum. So the table may grow into the remaining elements of the limit. The tables are
-//! made in their order in the module, so the first tables get the remaining elements first.
+//! Each table gets its initial elements. The elements of the limit that remain are free for the
+//! growth of tables. When wasmer makes a table, the code here reduces the table's maximum, so that
+//! the table can grow only into these free elements. wasmer makes the tables in their order in the
+//! module, so the first tables get the free elements first.
 //!
 //! The limit of the memory is in `wasm.rs`, which also connects both limits to wasmer. A module
 //! with too many initial elements is usually refused earlier, in `module/size.rs`.

@@ -19,7 +19,7 @@ use crate::plugin::trace::backtrace::{Frame, culprit, is_out_of_memory, is_panic
 use crate::plugin::{Refusal, Trap};
 use crate::text::legible_up_to;
 
-/// Makes a trap without a function and an offset.
+/// Makes a trap that names no function and no offset.
 pub(super) fn plain(kind: impl Into<String>) -> Trap {
     Trap { kind: kind.into(), function: None, offset: None, cycle: 0 }
 }
@@ -87,8 +87,8 @@ pub(super) fn describe(
             format!("abort: {}", legible_up_to(MAX_WORDS, &message))
         }
         // The check of the stop flag traps by a division by zero. Any other trap is the guest's own
-        // trap, even if the stop flag was set. In that case the guest trapped first. The budget was
-        // used up later, while wasmer walked through a deep stack.
+        // trap, even if the stop flag is set: the guest trapped first, and the budget was used up
+        // only afterwards, while wasmer walked through a deep stack.
         (None, Some(budget), None | Some(TrapCode::IntegerDivisionByZero)) => over(budget),
         (None, _, Some(TrapCode::UnreachableCodeReached)) => "unreachable".into(),
         (None, _, Some(TrapCode::StackOverflow)) => "stack overflow".into(),

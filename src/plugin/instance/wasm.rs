@@ -54,7 +54,7 @@ pub(super) use hand_over::STATE_TOO_LONG;
 /// An instance of a module that can be called.
 ///
 /// In [`Body`], the store is declared before the address of the stop flag. Fields are dropped in
-/// the order of their declaration, so the address exists as long as the store.
+/// the order of their declaration, so the address is dropped only after the store.
 pub(in crate::plugin) struct Instance {
     body: Body,
     poll: TypedFunction<(), ()>,

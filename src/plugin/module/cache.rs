@@ -27,8 +27,9 @@ use crate::plugin::{Compiler, Limits, ModuleHash};
 use crate::state::put_whole;
 use crate::text::counted;
 
-/// Most bytes of all files in the cache. If there are more, the files whose last use is the oldest
-/// are deleted first. The artifacts of a hundred plugins of a few kilobytes need about 10 MB.
+/// Most bytes of all files in the cache. If the files have more bytes, the files that were not used
+/// for the longest time are deleted first. The artifacts of a hundred plugins of a few kilobytes
+/// need about 10 MB.
 const MAX_BYTES: u64 = 512 << 20;
 
 /// Length of the checksum at the beginning of each file, in bytes.
@@ -101,12 +102,12 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Finds a file that has the name of an artifact, but that this cache cannot have written.
-    /// Returns the name of the file.
+    /// Returns the name of a file that has the name of an artifact, but that this cache cannot have
+    /// written; `None` if there is no such file.
     fn strange_file(&self) -> io::Result<Option<String>> {
         let is_strange = |about: &fs::Metadata| {
-            // A folder under the name of an artifact is only damage if it belongs to the daemon's
-            // user: no other user has created it.
+            // A folder with the name of an artifact counts as damaged, and not as strange, if it
+            // belongs to the daemon's user: no other user has created it.
             let is_damage = about.is_dir() && is_ours(about);
             !is_own(about) && !is_damage
         };
@@ -114,8 +115,9 @@ impl Cache {
         Ok(files.find(|(_, about)| is_strange(about)).map(|(name, _)| name))
     }
 
-    /// Deletes all artifacts, also incomplete artifacts. The cache does not delete other files: it
-    /// does not use them, and an operator may have configured the wrong folder by mistake.
+    /// Deletes all artifacts, including incomplete artifacts. The cache does not delete other
+    /// files: it does not use them, and an operator may have configured the wrong folder by
+    /// mistake.
     fn empty(&self, why: &str) -> io::Result<()> {
         let artifacts = self.artifacts()?;
         let folder = self.folder.display();
@@ -138,7 +140,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Lists the files that have a key at the beginning of their names, also incomplete artifacts.
+    /// Lists the files that have a key at the beginning of their names. This includes incomplete
+    /// artifacts.
     fn artifacts(&self) -> io::Result<Vec<(String, fs::Metadata)>> {
         let mut artifacts = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -167,9 +170,9 @@ impl Cache {
         self.is_late.load(Ordering::Relaxed)
     }
 
-    /// Records whether a use of the cache had an answer in time. `late` is the error if there was
-    /// no answer in time. The log gets a line when the folder becomes late and when the folder
-    /// answers again.
+    /// Records whether the folder has answered in time when the cache used it. `late` is the error
+    /// if the folder has not answered in time. The log gets a line when the folder becomes late and
+    /// when the folder answers again.
     pub(super) fn heard(&self, late: Option<&io::Error>) {
         if self.is_late.swap(late.is_some(), Ordering::Relaxed) == late.is_some() {
             return;
@@ -201,8 +204,8 @@ impl Cache {
                 %file,
                 "the cached artifact {file} is damaged; its module is compiled again"
             );
-            // If the damaged file cannot be deleted, the next start finds it damaged again. So this
-            // error is ignored.
+            // If the damaged file cannot be deleted, the next start finds it damaged again. So an
+            // error of the deletion is ignored.
             let _ = fs::remove_file(&path);
             return None;
         }
@@ -244,8 +247,8 @@ impl Cache {
         })
     }
 
-    /// Deletes files until the rest is within [`MAX_BYTES`]. The file whose last use is the oldest
-    /// is deleted first.
+    /// Deletes files until the rest is within [`MAX_BYTES`]. The file that was not used for the
+    /// longest time is deleted first.
     fn make_room(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files: Vec<_> = entries
@@ -370,7 +373,7 @@ mod tests {
         assert_eq!(cache.load(&one, MOST), None);
         assert!(!folder.path().join(&one).exists(), "a file with a wrong checksum is deleted");
         assert_eq!(cache.load(&other, MOST).as_deref(), Some(&b"other"[..]));
-        // The checksum also covers the boundary between name and bytes.
+        // The checksum depends on where the name ends and the bytes begin.
         assert_ne!(checksum("ab", &[b"c"]), checksum("a", &[b"bc"]));
     }
 

@@ -8,7 +8,7 @@
 //! The cheap checks come first, because a refused module then costs little time. Nearly all of this
 //! code parses bytes from an untrusted file, so it runs in the compile worker only. The exception
 //! is [`stranger`], which also runs in the daemon: it reads only the first bytes of a file. Every
-//! refusal says how to correct the module. The texts about imports are in `check/import.rs`.
+//! refusal says how to correct the module. The messages about imports are in `check/import.rs`.
 
 use std::collections::BTreeMap;
 
@@ -129,7 +129,7 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Recognizes files of other kinds that users copy into the folder by mistake. The first bytes of a
-/// file show its kind; `None` for an unknown kind.
+/// file show its kind. Returns `None` for an unknown kind.
 fn kind(bytes: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 6] = [
         (b"\x1f\x8b", "a gzip file"),

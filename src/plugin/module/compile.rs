@@ -45,7 +45,7 @@ const MAX_WALL: Duration = Duration::from_secs(120);
 /// imports: at most 20 000 names of 200 bytes each.
 const MAX_ANSWER: u64 = 4 << 20;
 
-/// The job for the worker. The worker's standard input is the job, and then the module.
+/// The job for the worker. The worker reads the job, and then the module, from standard input.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Job {
     compiler: Compiler,
@@ -60,11 +60,11 @@ enum Wanted {
     Report,
     /// The artifact: the module is compiled.
     Artifact,
-    /// A list of the harmful actions that are still possible. This job has no module.
+    /// A list of the harmful actions that the worker can still do. This job has no module.
     Confinement,
 }
 
-/// The worker's answer. The worker's standard output is the answer, and then the artifact.
+/// The worker's answer. The worker writes the answer, and then the artifact, to standard output.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     /// The module is good: the report about it, and the length of the artifact in bytes.
@@ -111,7 +111,7 @@ impl CompileService {
     /// work runs on another thread, so the call is also allowed inside an asynchronous runtime.
     ///
     /// # Errors
-    /// The errors of [`CompileService::artifact`]. Also: the system cannot provide a runtime.
+    /// The errors of [`CompileService::artifact`], and: the system cannot start a runtime.
     pub fn artifact_now(&self, hash: ModuleHash, module: Vec<u8>) -> anyhow::Result<Artifact> {
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -244,10 +244,10 @@ const MAX_COMPLAINT: u64 = 4096;
 /// Most attempts at a compilation, if the machine causes the failure of each attempt.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// The first pause; each further pause is twice as long. All pauses together take 3 s.
+/// The first pause; each further pause is twice as long. All pauses together take 3.1 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The remedy if the machine has caused the failure and the module has not.
+/// The remedy in a refusal whose cause is the machine and not the module.
 const ONCE_MORE: &str = "the cause is the machine, not the module; the next attempt may succeed";
 
 /// The reason why a worker returned no artifact.
@@ -274,7 +274,7 @@ fn parse(output: &[u8]) -> Option<Result<(ModuleReport, Vec<u8>), Refusal>> {
     }
 }
 
-/// The refusal of a module whose compilation took too much CPU time or memory.
+/// Makes the refusal for a module whose compilation took too much CPU time or memory.
 fn too_dear(what: &str, limit: &str) -> Refusal {
     Refusal::new(
         format!("its compilation {what}"),
@@ -387,7 +387,7 @@ fn compile(compiler: Compiler, module: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(module.serialize().map_err(|error| failed(&error))?.to_vec())
 }
 
-/// The WebAssembly proposals for the compiler. `check.rs` validates against the same proposals.
+/// The WebAssembly proposals that the compiler may compile. `check.rs` allows the same proposals.
 fn features() -> Features {
     let mut features = Features::none();
     features

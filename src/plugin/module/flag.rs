@@ -40,7 +40,7 @@ pub(in crate::plugin) const START: &str = "camshaft:start";
 pub(in crate::plugin) const GLOBAL: &str = "camshaft:global:";
 
 /// The name of the exported global with the reason of a trap. The value is a number of [`Why`], or
-/// 0.
+/// 0 if the added code has not trapped.
 pub(super) const WHY: &str = "camshaft:why";
 
 /// The name of the exported global that records a refused growth of the memory. The value is the
@@ -80,7 +80,8 @@ struct Module {
     why: u32,
     grew_not: u32,
     stop: u32,
-    /// Number of imported functions. The functions with a lower index belong to the host.
+    /// Number of imported functions. The functions whose index is lower than this number belong to
+    /// the host.
     imported: u32,
     /// The index of the first routine. All functions from this index on are routines.
     first_routine: u32,
@@ -178,7 +179,7 @@ struct Checks {
     /// Whether the next operator is the first of the function.
     at_entry: bool,
     stretch: Stretch,
-    /// Number of marks that this function already contains.
+    /// Number of marks ([`Checks::mark`]) that were already inserted into this function.
     marks: i32,
 }
 
@@ -227,8 +228,8 @@ impl Checks {
     /// The reason is an optimization of Cranelift. If code loads a global twice without a store in
     /// between, Cranelift removes the second load. The first load may be at the function's entry,
     /// in another loop, or earlier in straight code. If Cranelift removes the load of the flag, the
-    /// code after it can never be stopped. Each store in a function writes another number, because
-    /// Cranelift would also remove equal stores.
+    /// code after it can never be stopped. Each store in a function writes a different number,
+    /// because Cranelift would also remove equal stores.
     fn mark<'a>(&mut self) -> [Operator<'a>; 2] {
         self.marks = self.marks.wrapping_add(1);
         [
@@ -266,8 +267,8 @@ impl Checks {
         ]
     }
 
-    /// Whether the operation calls code of the host. The inserted code checks the flag after each
-    /// such operation, because a function without a loop may contain a long sequence of them.
+    /// Whether the operator can call code of the host. The inserted code checks the flag after each
+    /// operator that can, because a function without a loop may contain many of these operators.
     fn leaves_the_guest(&self, operator: &Operator<'_>) -> bool {
         match operator {
             Operator::Call { function_index } => *function_index < self.module.imported,

@@ -56,20 +56,21 @@ use wait::Wait;
 /// plugins.
 pub const MAX_PLUGINS: usize = 256;
 
-/// The longest time without an answer of the folder's file system. After this time the folder is
-/// lost. The limit equals the limit of all other waits for a file system, so an operator never
-/// waits longer for the answer to a deploy.
+/// The longest time that the folder's file system may take to answer a call. After this time the
+/// folder is lost. The limit equals the limit of all other waits for a file system, so an operator
+/// never waits longer for the answer to a deploy.
 pub const SILENCE: Duration = PATIENCE;
 
 /// The longest time for one step of a pass over the folder. After this time the folder is reported
 /// as slow. A step lists the folder or reads one file. A whole pass usually takes a millisecond or
-/// two, and the slowest card on the market needs 4 s to read 16 MB. If each step is shorter than
-/// this limit, a change may be noticed late, but soon enough for an author who waits.
+/// two, and the slowest memory card on the market needs 4 s to read 16 MB. If each step is shorter
+/// than this limit, a change may be noticed late, but soon enough for an author who waits.
 pub const SLOWNESS: Duration = Duration::from_secs(10);
 
-/// The longest wait for the folder's thread when the watch ends. The thread receives the order to
-/// end between two passes. If the thread is blocked by the file system, it cannot end. In that case
-/// the owner of the watch continues after this time, and does not wait for the thread.
+/// How long the owner of the watch waits, at most, until the folder's thread has ended. The thread
+/// receives the order to end between two passes. If the thread is blocked by the file system, it
+/// cannot end. In that case the owner of the watch continues after this time, and does not wait for
+/// the thread.
 const PARTING: Duration = Duration::from_millis(500);
 
 /// A change of the folder, as the watch reports it.
@@ -107,10 +108,10 @@ pub enum Change {
         /// quotes.
         name: FileName,
     },
-    /// The number of files that are ignored without a report about each file, because there are too
-    /// many files.
+    /// The folder has too many files. The value says how many files are ignored without a report
+    /// about each of them.
     Overlooked(Overlooked),
-    /// The folder is lost. The watch treats its plugins as unchanged.
+    /// The folder is lost. Until it is back, the watch treats the plugins in it as unchanged.
     FolderLost(Loss),
     /// The folder is no longer lost.
     FolderBack,
@@ -192,9 +193,11 @@ impl fmt::Display for Loss {
 /// too many files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overlooked {
-    /// Number of these files. The real number may be higher.
+    /// Number of these files. The real number may be higher, because a pass over the folder reads
+    /// only a limited number of names.
     pub files: usize,
-    /// The name of the newest of these files that the thread has examined.
+    /// The name of one of these files: the newest of those that the thread has examined. If the
+    /// thread has examined none, it is the name that was listed last.
     pub example: String,
 }
 
@@ -217,7 +220,7 @@ pub fn plugin_name(text: &str) -> Result<PluginName, Refusal> {
     text.parse().map_err(|_| misnamed(&disk::quoted(text)))
 }
 
-/// The refusal of a file whose name breaks the rule for names of plugins.
+/// Makes the refusal for a file whose name breaks the rule for names of plugins.
 fn misnamed(quoted: &str) -> Refusal {
     Refusal::new(format!("{quoted} is no name for a plugin"), format!("use {RULE}"))
 }
@@ -246,7 +249,7 @@ pub struct Watch {
 /// Watches the folder `dir`, which is created if it is missing. A thread named `folder` calls
 /// `report` for each change, and first for all files that are already in the folder. Files longer
 /// than `max_bytes` are refused and not read. `report` should return soon, because the thread makes
-/// no pass over the folder during the call. A slow `report` loses no change.
+/// no pass over the folder during the call. If `report` is slow, no change is lost.
 ///
 /// If the folder does not answer within [`SILENCE`], the call succeeds, and [`Watch::lateness`]
 /// then returns [`Loss::Silent`].
@@ -288,10 +291,10 @@ impl Watch {
         self.inbox.put(|mail| mail.poked = true);
     }
 
-    /// The reason why the folder answers late; `None` if it answers in time. [`Loss::Silent`] means
-    /// that the file system has not answered for [`SILENCE`], so the thread is blocked.
-    /// [`Loss::Slow`] means that the file system answers, but a step of a pass takes [`SLOWNESS`]
-    /// or longer.
+    /// Returns the reason why the folder answers late, or `None` if it answers in time.
+    /// [`Loss::Silent`] means that the file system has not answered for [`SILENCE`], so the thread
+    /// is blocked. [`Loss::Slow`] means that the file system answers, but a step of a pass takes
+    /// [`SLOWNESS`] or longer.
     pub fn lateness(&self) -> Option<Loss> {
         if self.wait.lasts() >= SILENCE {
             return Some(Loss::Silent);
@@ -299,14 +302,15 @@ impl Watch {
         (self.wait.slowest_step() >= SLOWNESS).then_some(Loss::Slow)
     }
 
-    /// The plugins that had a file at the last pass over the folder. Returns `None` while the names
-    /// are unknown: before the first pass, while the folder is lost, or while there are too many
-    /// files.
+    /// Returns the names of the plugins that had a file at the last pass over the folder. Returns
+    /// `None` while the names are unknown: before the first pass, while the folder is lost, or
+    /// while there are too many files.
     pub fn names(&self) -> Option<Arc<BTreeSet<String>>> {
         self.names.get()
     }
 
-    /// The identity of the folder at the last pass, as an argument for [`publish_if`].
+    /// Returns the identity that the folder had at the last pass. [`publish_if`] needs this
+    /// identity.
     pub fn home(&self) -> Arc<Home> {
         Arc::clone(&self.home)
     }
@@ -317,8 +321,9 @@ impl Watch {
         self.inbox.put(|mail| (mail.accepted, mail.poked) = (true, true));
     }
 
-    /// Makes the thread report this plugin as gone, because the operator has removed its file. The
-    /// thread also makes this report if the folder is lost because another folder is at its path.
+    /// The caller calls this function when the operator has removed the file of this plugin. The
+    /// thread then reports the plugin as gone, without the grace period. The thread makes this
+    /// report even if the folder is lost because another folder is at its path.
     pub fn forget(&self, name: &str) {
         self.inbox.put(|mail| {
             mail.forgotten.insert(name.to_owned());

@@ -19,8 +19,9 @@ use super::malformed;
 use super::size::locals;
 use crate::plugin::{Compiler, Refusal};
 
-/// Most parameters and results, together, of one function or block. Each value that does not fit
-/// into the CPU's registers takes 8 bytes of the stack. Real modules have at most a few dozen.
+/// Most values of one function or block: its parameters and its results together. Each value that
+/// does not fit into the CPU's registers takes 8 bytes of the stack. Real modules have at most a
+/// few dozen.
 const MAX_VALUES: usize = 128;
 
 /// Most locals of one function, if Singlepass compiles the module. Each local, each parameter and
@@ -29,9 +30,10 @@ const MAX_LOCALS: u64 = 320;
 
 /// Most results of all blocks that are open at one place in the code, if Singlepass compiles the
 /// module. The number includes the parameters of open loops. A call reserves space for its results
-/// twice. With [`MAX_VALUES`] results, and about 64 bytes that Singlepass saves, the code skips at
-/// most 3 136 bytes. In a test with 256 open results the code skipped more than a page, and the
-/// daemon crashed.
+/// twice. At this limit, a call with [`MAX_VALUES`] results skips at most 3 136 bytes: 128 open
+/// results and 256 values for the call, with 8 bytes each, and about 64 bytes that Singlepass
+/// saves. In a test with 256 open results the code skipped more than a page, and the daemon
+/// crashed.
 const MAX_OPEN_RESULTS: usize = 128;
 
 /// Checks how many bytes of the stack each function of the module can use.

@@ -1,9 +1,9 @@
 //! The hidden exports of a compiled module: values that describe the host's added code.
 //!
-//! `flag.rs` adds the hidden exports when the module is compiled. After a trap, the host reads from
-//! them why the code trapped. The host also uses them to convert each address in the code to an
-//! offset in the original module. (The original module is the module before `routine.rs` extended
-//! it.) This file makes no message for the operator: `instance/trap.rs` does.
+//! `flag.rs` adds the hidden exports when the module is compiled. After a trap, the host reads
+//! these values to find out why the code trapped. The host also uses the values to convert each
+//! address in the code to an offset in the original module. (The original module is the module
+//! before `routine.rs` extended it.) `instance/trap.rs` makes the message for the operator.
 
 use wasmer::{ExportIndex, Exports, FrameInfo, Global, Module, RuntimeError, Store, Value};
 
@@ -50,8 +50,8 @@ impl Hidden {
         Why::of(number)
     }
 
-    /// The number of the call in which the guest's last attempt to grow its memory was refused; 0
-    /// if the last attempt succeeded.
+    /// Returns the number of the call in which the guest's last attempt to grow its memory was
+    /// refused. Returns 0 if the last attempt succeeded, or if there was no attempt.
     pub(in crate::plugin) fn lacked_memory_in(&self, store: &mut Store) -> i32 {
         match self.grew_not.as_ref().map(|global| global.get(store)) {
             Some(Value::I32(call)) => call,
@@ -76,8 +76,9 @@ impl Hidden {
         found.find(|(name, _)| !name.starts_with(OURS)).map(|(name, _)| &**name)
     }
 
-    /// Lists the calls that had not returned at a trap, the innermost call first, without calls of
-    /// routines. The second value is the offset of the call in the original module.
+    /// Lists the calls that had not returned when the guest trapped. The innermost call comes
+    /// first, and calls of routines are left out. The second value of each pair is the offset of
+    /// the call in the original module.
     pub(in crate::plugin) fn frames<'e>(
         &self,
         error: &'e RuntimeError,

@@ -38,8 +38,8 @@ use wasmer::sys::wasmparser::BinaryReaderError;
 
 use super::Refusal;
 
-/// The refusal of a module that is not valid WebAssembly, or that uses a WebAssembly proposal which
-/// this host does not run.
+/// Makes the refusal for a module that is not valid WebAssembly, or that uses a WebAssembly
+/// proposal which this host does not run.
 fn malformed(error: &BinaryReaderError) -> Refusal {
     let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
     Refusal::new(

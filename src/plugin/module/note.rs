@@ -1,9 +1,9 @@
 //! Notes: warnings about a valid module that almost surely has a mistake. Each note is about code
 //! that should run once at the start. In fact the code never runs, or it runs in each poll.
 //!
-//! The compile worker finds notes together with the rest of the check. `camshaft check`, the log
-//! and the status show each note in the same words. A module with notes still runs; the reasons to
-//! refuse a module are in `check.rs`.
+//! The compile worker finds the notes when it checks the module. `camshaft check`, the log and the
+//! status show each note in the same words. A module with notes still runs; the reasons to refuse a
+//! module are in `check.rs`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -54,9 +54,9 @@ impl fmt::Display for Note {
 /// The name of the function that calls all constructors; the linker wasm-ld makes this function.
 const CONSTRUCTORS: &str = "__wasm_call_ctors";
 
-/// Part of the name of a wrapper. If wasm-ld wraps an export, the wrapper calls the constructors,
-/// the exported function and the destructors. The whole name is `poll.command_export`, or `poll()
-/// (.command_export)` in modules of C++.
+/// Part of the name of a wrapper. A wrapper is a function that wasm-ld makes for an export: it
+/// calls the constructors, the exported function and the destructors. The whole name is
+/// `poll.command_export`, or `poll() (.command_export)` in modules of C++.
 const WRAPPED: &str = ".command_export";
 
 /// Most calls of one function that are examined. Usually the linker's function has one call for
@@ -65,7 +65,8 @@ const MAX_CALLS: usize = 4096;
 
 /// Finds the notes about a module that the check has found to be valid.
 pub(super) fn notes(module: &[u8]) -> Vec<Note> {
-    // If the module cannot be parsed here, it gets no notes: the check has already refused it.
+    // A module that cannot be parsed gets no notes. In the compile worker this never happens,
+    // because the check refuses such a module before.
     let shape = Shape::of(module).unwrap_or_default();
     let has = |name| shape.exports.contains_key(name);
     let mut notes = Vec::new();
@@ -83,7 +84,7 @@ pub(super) fn notes(module: &[u8]) -> Vec<Note> {
     notes
 }
 
-/// The functions of a module that decide about the notes, as the module's sections describe them.
+/// The data from a module's sections that the search for notes needs.
 #[derive(Debug, Default)]
 struct Shape {
     /// Number of imported functions. The functions that the module defines have higher indices.
@@ -170,7 +171,8 @@ impl Shape {
         Ok(())
     }
 
-    /// The body of the function with this exported name, if the body was stored.
+    /// Returns the body of the function with this exported name, if [`Shape::of`] has stored the
+    /// body.
     fn body_of(&self, export: &str) -> Option<&Body> {
         self.bodies.get(self.exports.get(export)?)
     }
@@ -290,7 +292,7 @@ mod tests {
         check(two, &[]);
         assert_eq!(notes(&unnamed(two)), []);
         // The function `read` consists of calls only, but is not the first function of the module.
-        // So `read` is not taken for the list of constructors.
+        // So the search does not mistake `read` for the function that calls all constructors.
         let later = r#"(module (func $act nop) (func $read (call $act))
           (func (export "poll") (call $read) (call $act)))"#;
         assert_eq!(notes(&unnamed(later)), []);

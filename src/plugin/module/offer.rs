@@ -1,5 +1,6 @@
-//! Offers: the functions that a module may import, with their types. The check of a module and the
-//! texts of its refusals use this list.
+//! Offers: the functions that a module may import, with their types. `check.rs` compares the
+//! imports of a module with this list. The message for a refused module names functions from the
+//! list.
 //!
 //! This file only lists the functions. The code of the functions is in `instance/abi.rs` and
 //! `instance/wasi.rs`, and `instance/bind.rs` connects it to the imports of an instance. The
@@ -14,7 +15,7 @@ pub struct Offer {
     pub module: &'static str,
     /// The name of the function.
     pub name: &'static str,
-    /// The types of its parameters, one letter for each: `i` is i32, `I` is i64, `d` is f64.
+    /// The types of the parameters, one letter for each: `i` is i32, `I` is i64, `d` is f64.
     pub parameters: &'static str,
     /// Whether the function returns an i32. If false, the function returns no value.
     pub returns: bool,
@@ -23,7 +24,8 @@ pub struct Offer {
 /// The name of the import module with the functions of the contract between daemon and plugin.
 pub const ENV: &str = "env";
 
-/// Makes an offered function of module `env` that returns a [`Code`](crate::process::call::Code).
+/// Makes the list entry of a function of the import module `env`. The function returns a
+/// [`Code`](crate::process::call::Code).
 const fn env(name: &'static str, parameters: &'static str) -> Offer {
     Offer { module: ENV, name, parameters, returns: true }
 }

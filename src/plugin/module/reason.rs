@@ -7,8 +7,8 @@
 
 use wasmer::sys::vm::TrapCode;
 
-/// The reason of a trap by a division by zero that `flag.rs` has put into the code. Each variant
-/// has the number that the hidden global contains for this reason.
+/// The reason why the host's added code has trapped by a division by zero. The hidden global
+/// contains the number of the variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plugin) enum Why {
     /// The guest's code executed `unreachable`.
@@ -27,7 +27,7 @@ impl Why {
             .find(|why| *why as i32 == number)
     }
 
-    /// The trap code that wasmer would have reported if the module had no added code.
+    /// Returns the trap code that wasmer would have reported if the module had no added code.
     pub(in crate::plugin) fn code(self) -> TrapCode {
         match self {
             Self::Unreachable => TrapCode::UnreachableCodeReached,

@@ -38,7 +38,7 @@ const MAX_TABLES: u32 = 100;
 /// small plugin.
 const MAX_DATA_SEGMENTS: u32 = 100_000;
 
-/// The numbers of entries in the parts of the module that were already counted.
+/// The numbers of the entries that were counted so far in this module.
 #[derive(Debug, Default)]
 pub(super) struct Size {
     table_elements: u64,
@@ -140,8 +140,8 @@ fn at_most_entries(what: &str, found: u32, limit: u32) -> Result<(), Refusal> {
     Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {limit} (fixed)")))
 }
 
-/// Compares a count with a limit of the configuration. In the configuration, the limit is the key
-/// `plugins.` followed by `key`.
+/// Compares a count with a limit of the configuration. `key` is the name of the limit in the
+/// configuration, without the prefix `plugins.`.
 pub(super) fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(), Refusal> {
     if found <= limit {
         return Ok(());
@@ -161,11 +161,12 @@ pub(super) fn locals(body: &FunctionBody<'_>) -> Result<u64, Refusal> {
     Ok(locals)
 }
 
-/// The name of an operation on passive segments; `None` for any other operation. Modules with such
-/// operations are refused. The reason: wasmer protects passive segments by a lock in the instance.
-/// If the guest's stack overflows, this lock may never be released, and the next operation then
-/// ends the whole process. Modules of clang, Rust, Zig, AssemblyScript, Go and Emscripten have
-/// passive segments only if the memory is shared between threads.
+/// Returns the name of an operation on passive segments, or `None` for any other operation. Modules
+/// with such operations are refused. The reason: wasmer protects passive segments by a lock in the
+/// instance. If the guest's stack overflows, this lock may never be released, and the next
+/// operation on a passive segment then ends the whole process. Modules of clang, Rust, Zig,
+/// AssemblyScript, Go and Emscripten have passive segments only if the memory is shared between
+/// threads.
 fn on_passive_segments(operator: &Operator<'_>) -> Option<&'static str> {
     match operator {
         Operator::MemoryInit { .. } => Some("memory.init"),

@@ -225,8 +225,8 @@ impl Versions {
     }
 }
 
-/// The kind of an error of reading a file. An unreadable sector (EIO) is reported as damage of the
-/// file, because the sector stays unreadable.
+/// Returns the kind to report for an error that happened while a file was read. An unreadable
+/// sector (EIO) is reported as damage of the file, because the sector stays unreadable.
 fn kind(error: &io::Error) -> io::ErrorKind {
     match error.raw_os_error() {
         Some(EIO) => io::ErrorKind::InvalidData,
@@ -235,7 +235,8 @@ fn kind(error: &io::Error) -> io::ErrorKind {
 }
 
 /// Chooses the versions that must be removed so that a new version of this plugin fits into the
-/// limits. Returns `None` if there is not enough room even then.
+/// limits. Returns `None` if the room is not enough even then, or if a version of this plugin with
+/// a higher rank would have to be removed.
 fn make_room<'k>(
     all: &'k [Kept],
     (name, hash): (&str, ModuleHash),
@@ -277,7 +278,7 @@ fn make_room<'k>(
     (total <= MOST_BYTES).then_some(leaving)
 }
 
-/// Removes the file of an old version, because a version of the plugin `name` needs the room.
+/// Removes the file of an old version, to make room for a version of the plugin `name`.
 fn remove(old: &Kept, name: &str) {
     let Kept { path, plugin, hash, .. } = old;
     match fs::remove_file(path) {
@@ -483,7 +484,8 @@ mod tests {
         versions.store("old", b"2", |_, _| Some(0)).unwrap();
         versions.store("old", b"1", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("old").unwrap(), hashes(&[b"1", b"2"]));
-        // The limit of all versions together is also enforced.
+        // The large version alone reaches the limit of all versions together, so the versions of
+        // `old` are removed.
         let large = vec![0; MOST_BYTES as usize];
         let only_large = |name: &str, _| (name == "large").then_some(0);
         assert!(versions.store("large", &large, only_large).unwrap().is_some());

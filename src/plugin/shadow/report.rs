@@ -1,5 +1,5 @@
-//! The report of a shadow run. The report appears in receipts of orders, in the log and in the
-//! command line.
+//! The report of a shadow run. The daemon adds the report to receipts of orders and to the log, and
+//! the command line prints it.
 //!
 //! The report is plain data, and this file contains no decisions. `shadow/run.rs` fills the report
 //! and decides whether the new version may take over.

@@ -24,8 +24,9 @@ use crate::process::lent::Lent;
 use crate::process::variable::Variable;
 use crate::process::world::World;
 
-/// A run ends if it gets no frame for this time plus twenty of its poll periods. The time is this
-/// long, because at a start with many plugins the scan obeys orders only after some seconds.
+/// A run ends if it gets no frame for this time plus twenty times the time between two polls. The
+/// time is long, because the scan of a daemon that starts with many plugins carries out orders only
+/// after some seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shortest and longest pause of the thread between two checks for a new frame. Within these
@@ -212,7 +213,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Makes the world equal to the running version's world before the same poll.
+    /// Makes the world equal to the world that the running version had before the poll of `frame`.
     fn enter(&mut self, frame: &Frame, is_first: bool) {
         let world = &mut *self.world;
         (world.cycle, world.now) = (frame.cycle, frame.now);

@@ -89,14 +89,14 @@ pub(in crate::plugin) fn culprit(frames: &[Frame]) -> Option<&Frame> {
     frames.iter().find(|frame| !is_library(&frame.function)).or(frames.first())
 }
 
-/// Whether the guest panicked. The names of the library calls that come before the culprit show a
-/// panic.
+/// Whether the guest panicked. The function looks for a panic in the names of the library calls
+/// that come before the culprit.
 pub(in crate::plugin) fn is_panic(frames: &[Frame]) -> bool {
     library(frames).any(|name| name.contains("panic") && !name.starts_with("panic_abort"))
 }
 
-/// Whether the guest had no free memory. The names of the library calls that come before the
-/// culprit show this.
+/// Whether the guest had no free memory. The function looks for a failed allocation in the names of
+/// the library calls that come before the culprit.
 pub(in crate::plugin) fn is_out_of_memory(frames: &[Frame]) -> bool {
     let words = ["alloc_error", "rust_oom", "outOfMemory", "capacity_overflow_oom"];
     library(frames).any(|name| words.iter().any(|word| name.contains(word)))

@@ -2,10 +2,9 @@
 //! later.
 //!
 //! A checkpoint has two uses. First, the host undoes the effects of `save` with a checkpoint,
-//! because `save` must not change the running program. Without the undo, a trap in `save` would
-//! leave a wrong stack pointer and a half-changed heap. Second, a replay begins at a checkpoint.
-//! The scan takes this second kind of checkpoint during a cycle, so its memory is allocated in
-//! advance.
+//! because `save` must not change the running program. Otherwise a trap in `save` would leave a
+//! wrong stack pointer and a half-changed heap. Second, a replay begins at a checkpoint. The scan
+//! takes this second kind of checkpoint during a cycle, so its memory is allocated in advance.
 //!
 //! A checkpoint does not copy tables. If the memory has grown after a checkpoint, the memory does
 //! not shrink again when the copy is written back. The first use is in

@@ -8,8 +8,7 @@
 //! - `player.rs` compares a guest's calls with a tape and answers them from the tape.
 //!
 //! No file in this folder runs a guest. The instance (`plugin/instance/`) writes the tape while it
-//! runs. `plugin/replay.rs` runs an instance with a recorded tape. The text of a crash report is
-//! made in `crash`.
+//! runs. `plugin/replay.rs` runs an instance with a recorded tape. `crash.rs` makes crash reports.
 
 pub mod backtrace;
 pub mod checkpoint;

@@ -77,8 +77,8 @@ impl Player {
     }
 
     /// Compares the end of a call into the guest with the tape. `trap` is `None` if the call ended
-    /// without a trap. If the tape has more calls to the host for this section than the guest has
-    /// made, this is a difference.
+    /// without a trap. The function records a difference if, for example, the tape has more calls
+    /// to the host for this section than the guest has made.
     pub(in crate::plugin) fn end(&mut self, trap: Option<&Trap>) {
         let Some(section) = self.section() else { return };
         let is_last = self.begun == self.sections.len();
@@ -112,7 +112,8 @@ impl Player {
         self.divergence = Some(Divergence { cycle, phase, call: self.made + 1, did, tape });
     }
 
-    /// Returns the recorded answer to a call to the host. With `None`, the caller stops the guest.
+    /// Returns the recorded answer to a call to the host. Returns `None` if the call is not the
+    /// next call on the tape; the caller then stops the guest.
     pub(in crate::plugin) fn answer(
         &mut self,
         id: u8,
@@ -149,9 +150,10 @@ impl Player {
     }
 }
 
-/// Compares the bytes that the host read from the guest's memory in the recording with the guest's
-/// present memory. Then writes the bytes that the host wrote in the recording. The error has two
-/// texts: one describes the guest's memory, the other describes the tape.
+/// Compares the guest's present memory with the bytes that the host read from it when the call was
+/// recorded. If they are equal, writes into the memory the bytes that the host wrote when the call
+/// was recorded. The error has two texts: one describes the guest's memory, the other describes the
+/// tape.
 fn exchange(called: &Called, memory: Option<&MemoryView<'_>>) -> Result<(), (String, String)> {
     let lost = |_| ("with too little memory".to_string(), "with more memory".to_string());
     let Some(memory) = memory else {

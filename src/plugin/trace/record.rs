@@ -1,6 +1,6 @@
-//! The recorder of a running program, so that a trap can be examined afterwards. The recorder takes
-//! checkpoints, from which the program's tape can be played. After a trap, this file also collects
-//! the post-mortem data.
+//! Records a running program, so that a trap can be examined afterwards. While the program runs,
+//! the recorder takes checkpoints, from which the program's tape can be played. After a trap, the
+//! code here collects the post-mortem data.
 //!
 //! The recorder stores two checkpoints. After every hundredth poll, or earlier, a new checkpoint
 //! replaces the older checkpoint. So at a trap, some polls have run after the older checkpoint, and
@@ -26,9 +26,9 @@ use crate::process::seat::Seat;
 /// a scan period of 1 ms.
 const POLLS: u32 = 100;
 
-/// Number of bytes on the tape after which the recorder takes a checkpoint before the hundredth
-/// poll. A tape must have room for more than twice this number, because two checkpoints must stay
-/// usable.
+/// Largest number of bytes that the tape should get between two checkpoints. The recorder takes a
+/// checkpoint before the hundredth poll if the tape would otherwise get more bytes. A tape must
+/// have room for more than twice this number, because two checkpoints must stay usable.
 const STRETCH_BYTES: u64 = 48 << 10;
 
 /// Number of polls from one check of the tape's length to the next. The number is also the smallest

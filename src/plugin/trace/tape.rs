@@ -4,7 +4,7 @@
 //! A module cannot use files, sockets or clocks. So the module's behaviour depends only on the data
 //! that the host returns. For each call into the guest, the tape records the guest's calls to the
 //! host: function, arguments, returned code, and the bytes that the host read from the guest's
-//! memory or wrote into it. The meaning of the functions is not known here.
+//! memory or wrote into it. The code here does not know what the functions mean.
 //!
 //! A tape is a ring buffer that is allocated in advance, so recording allocates no memory. New
 //! sections overwrite whole old sections. A section has one call into the guest. Successive polls
@@ -41,8 +41,8 @@ const TAPE_BYTES: usize = 128 << 10;
 /// the ring yet.
 pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
 
-/// Largest size of one section in bytes. The ring then always has room for earlier sections.
-/// Further calls in the same section are not recorded.
+/// Largest size of one section in bytes. So the ring always has room for earlier sections. If a
+/// section is full, further calls in it are not recorded.
 const MOST_SECTION: u64 = TAPE_BYTES as u64 / 2;
 
 /// Size of a section's head in bytes: length, phase, cycle, nanoseconds.
@@ -57,7 +57,7 @@ const ANSWER: u8 = 0;
 const TAKEN: u8 = 1;
 const GIVEN: u8 = 2;
 
-/// The identification of a host function on a tape.
+/// The value that identifies a host function on a tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plugin) struct Tag {
     /// The function's position in the list of all functions that the host offers.
@@ -218,7 +218,7 @@ impl Tape {
         };
     }
 
-    /// Adds a poll without a call to the host to the row.
+    /// Adds a poll, in which the guest did not call the host, to the row.
     fn count(&mut self, poll: Begun) {
         if !self.row.takes(&poll) {
             self.put_row();
@@ -251,8 +251,8 @@ impl Tape {
         }
     }
 
-    /// Removes the last section, because the host has undone the effect of its call. If the effect
-    /// was undone only partly (`is_undone` is false), a replay can begin only after this section.
+    /// Removes the last section after the host has undone its call. If `is_undone` is false, the
+    /// host has undone the call only partly, and a replay can begin only after this section.
     pub(in crate::plugin) fn forget(&mut self, is_undone: bool) {
         match self.state {
             State::Whole { section } | State::Torn { section } if is_undone => {

@@ -26,7 +26,7 @@ pub struct Point {
     pub kind: PointKind,
     /// Address of the first byte in the image.
     pub byte: u32,
-    /// Number of the bit in the byte, 0 to 7, for a bool; 0 for every other type.
+    /// Position of the bit in the byte, 0 to 7, for a bool; 0 for every other type.
     pub bit: u8,
     /// Factor by which the raw number is multiplied; never 0.
     pub scale: f64,

@@ -43,7 +43,7 @@ pub enum Quality {
     /// The device reports that the value is not a valid measurement, or the value is not a finite
     /// number.
     Sensor,
-    /// The device reports that the device has failed.
+    /// The device reports a failure of the device itself.
     Device,
     /// The value cannot be read or written because of a mistake in the configuration. For example,
     /// the device reports that the address of the point does not exist.
@@ -104,7 +104,7 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Returns these limits. A limit that is `None` is replaced by the argument.
+    /// Returns these ages. If an age is `None`, the result contains the argument of the same name.
     pub fn or(self, stale_after: Option<Duration>, bad_after: Option<Duration>) -> Self {
         Self {
             stale_after: self.stale_after.or(stale_after),

@@ -24,8 +24,8 @@ pub struct Tally {
     /// variable may be created later. These calls have a separate table, so that they do not use up
     /// the entries for denials.
     absences: Table,
-    /// The next counts, for the rights after the next change of the rights. The scan's thread sets
-    /// this field at most one time; any thread may read it.
+    /// The counts that are used after the next change of the program's rights. The scan's thread
+    /// sets this field at most one time; any thread may read it.
     next: OnceLock<Arc<Self>>,
 }
 
@@ -46,7 +46,7 @@ struct Entry {
     what: OnceLock<RefusedCall>,
     /// Number of refused calls.
     count: AtomicU64,
-    /// Number of the cycle of the last refused call; 0 if that call was before the first poll.
+    /// The cycle of the last refused call, by its number; 0 if that call was before the first poll.
     last_cycle: AtomicU64,
     /// Whether the log already has a line about this entry.
     is_told: AtomicBool,
@@ -75,7 +75,7 @@ pub struct Refusals {
     pub first: RefusedCall,
     /// Number of refused calls.
     pub count: u64,
-    /// Number of the cycle of the last refused call; 0 if that call was before the first poll.
+    /// The cycle of the last refused call, by its number; 0 if that call was before the first poll.
     pub last_cycle: u64,
     /// Whether the refusals have ended: after the last refused call, a call with this name has
     /// succeeded.
@@ -167,7 +167,8 @@ impl Table {
 }
 
 impl Tally {
-    /// Counts a refused call in the table for its kind. `cycle` is the number of the present cycle.
+    /// Counts a refused call in `denials` or in `absences`. `cycle` is the number of the present
+    /// cycle.
     pub(crate) fn count(&self, call: (Why, &'static str, &str), cycle: u64) -> Counted {
         let table = if call.0.is_denial() { &self.denials } else { &self.absences };
         table.count(call, cycle)
@@ -183,9 +184,10 @@ impl Tally {
         ended.count()
     }
 
-    /// Begins new counts, because the rights of the program have changed. Returns the new counts,
-    /// or `None` if no call was refused yet. Refusals from before the first poll are copied into
-    /// the new counts, because the program does not repeat the calls of its start.
+    /// Begins new counts. The caller calls this function when the rights of the program have
+    /// changed. Returns the new counts, or `None` if no call was refused yet. Refusals from before
+    /// the first poll are copied into the new counts, because the program does not repeat the calls
+    /// of its start.
     pub(crate) fn begin_anew(&self) -> Option<Arc<Self>> {
         if self.denials.is_empty() && self.absences.is_empty() {
             return None;

@@ -122,8 +122,8 @@ pub struct Written {
 }
 
 /// The last writes of a variable. The writes by programs are recorded separately from the last
-/// write. Otherwise a write by an operator would hide the last write of a program, and this program
-/// may write the variable again.
+/// write. Otherwise a write by an operator would hide which program writes the variable. That
+/// program may write the variable again at any time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Writers {
     /// The last write by any writer; `None` while the variable has its initial value.

@@ -10,9 +10,9 @@ use super::{File, PATIENCE, Plugin, Turn};
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Plugin {
-    /// Handles a failed attempt. After a verdict, a module that never ran is not tried again. A
-    /// module that ran before is tried again after any refusal, because its earlier run proves that
-    /// an instance can be created.
+    /// Decides after a failed attempt whether the module is tried again. After a verdict, a module
+    /// that never ran is not tried again. A module that ran before is tried again after any
+    /// refusal, because its earlier run proves that an instance can be created.
     pub(super) fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
         let hash = version.hash;
         turn.note(Note::Refused { hash, refusal: refusal.clone() });
@@ -35,7 +35,8 @@ impl Plugin {
         turn.note(Note::Retrying { hash, delay });
     }
 
-    /// Handles an instance that was ordered into the scan but that no snapshot has shown in time.
+    /// Plans another attempt, because an instance was ordered into the scan but no snapshot has
+    /// shown it in time. The loss is an accident and no verdict on the module.
     pub(super) fn lost_on_the_way(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let reason = format!("the scan has not installed this program within {PATIENCE:?}");
         let refusal = Refusal::new(reason, "`camshaft status` shows the state of the scan");

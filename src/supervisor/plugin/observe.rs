@@ -73,7 +73,7 @@ impl Plugin {
         }
     }
 
-    /// Handles a rollback: the scan ended an instance that trapped on probation. The previous
+    /// Records a rollback: the scan ended an instance that trapped on probation. The previous
     /// version runs again, or a later instance already replaced the previous version.
     fn taken_back(
         &mut self,
@@ -104,8 +104,8 @@ impl Plugin {
         }
         if let Some(from) = self.trapped {
             if resumed == Some(from) {
-                // The previous version has the same bytes. So this trap has the same consequence as
-                // a trap after probation.
+                // The instance that trapped has the same bytes as the previous version. So this
+                // trap has the same consequence as a trap after probation.
                 return self.count_trap(from, trap, turn);
             }
             // If the supervisor does not know the version that runs again, it never ordered this
@@ -122,8 +122,8 @@ impl Plugin {
         }
     }
 
-    /// Handles a snapshot without the plugin. If the plugin left the scan without an order, the
-    /// supervisor counts a trap.
+    /// Records that the newest snapshot does not contain the plugin. If the plugin left the scan
+    /// without an order, the supervisor counts a trap.
     pub(super) fn observe_absence(&mut self, turn: &mut Turn<'_>) {
         let Some(seen) = self.seen else { return };
         if seen.generation > self.stop.covers {

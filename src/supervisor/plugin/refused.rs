@@ -1,9 +1,8 @@
 //! The modules of one plugin of which no instance could be created: which modules are tried again,
-//! and when.
-//! After a verdict on a module, only the operator or new bytes in the file start another attempt.
-//! An accident, for example too little free memory, proves nothing about the module. After an
-//! accident, the module is tried again without end, and the waits become longer. The refusal itself
-//! has the kind: verdict or accident (see `Refusal`).
+//! and when. After a verdict on a module, only the operator or new bytes in the file start another
+//! attempt. An accident, for example too little free memory, proves nothing about the module. After
+//! an accident, the module is tried again without end, and the waits become longer. The kind,
+//! verdict or accident, is stored in the refusal (see `Refusal`).
 
 use std::time::Duration;
 
@@ -67,7 +66,7 @@ impl Refused {
         self.0.push(entry);
     }
 
-    /// Whether the last refusal of this module was a verdict without another attempt.
+    /// Whether the last refusal of this module was a verdict, and no other attempt is planned.
     pub(super) fn is_judged(&self, hash: ModuleHash) -> bool {
         self.0.iter().any(|entry| entry.hash == hash && entry.retry_at.is_none())
     }

@@ -62,8 +62,8 @@ impl Plugin {
     }
 
     /// Returns the module that should run. While a module waits for its next attempt, the function
-    /// prefers the later modules of the list. After the wait, an attempt with another module is not
-    /// interrupted.
+    /// prefers the later modules of the list. When the wait is over, an attempt that has already
+    /// begun with a later module is not interrupted.
     pub(super) fn target(&self, turn: &Turn<'_>) -> Option<ModuleHash> {
         let next = self.next.version().map(|version| version.hash);
         let mut all = self.candidates(turn.name, turn.context, *turn.policy);

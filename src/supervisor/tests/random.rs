@@ -86,8 +86,8 @@ struct World {
     now: Duration,
     files: BTreeMap<&'static str, OnDisk>,
     held: BTreeMap<&'static str, bool>,
-    /// Modules with a verdict, since the file came or since another attempt was ordered. Modules
-    /// that ran before are not in this list.
+    /// Modules that got a verdict after the file came, or after the last order to try again.
+    /// Modules that ran before are not in this list.
     judged: Vec<(&'static str, ModuleHash)>,
     /// Stored versions that the supervisor may run.
     kept: BTreeMap<&'static str, Vec<ModuleHash>>,

@@ -127,7 +127,8 @@ fn traps_of_a_version_that_is_being_replaced_do_not_count() {
     );
 }
 
-/// The operator's restart order was in the queue at the last trap, and the stop order was lost.
+/// A module in quarantine leaves the scan, even if a restart of the module was in the queue at its
+/// last trap and the stop order was lost.
 #[test]
 fn what_is_in_quarantine_leaves_the_scan_whoever_ordered_it() {
     check(
@@ -145,7 +146,8 @@ fn what_is_in_quarantine_leaves_the_scan_whoever_ordered_it() {
          see -      : 'stopped'
          is         : quarantined file quarantined",
     );
-    // The version that ran before continues to run.
+    // After a rollback from B to A, a queued instance of B takes over. It is stopped, and A runs
+    // again.
     check(
         "file A         : prepare A1
          ok 1           : install 1

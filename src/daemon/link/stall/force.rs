@@ -2,10 +2,11 @@
 //!
 //! The cause of a stall may also block the main loop, or library code that runs at the exit.
 //! Examples are a lock that is never released, and a disk that does not answer. For that reason the
-//! daemon starts this thread early, and the thread allocates no memory and uses no lock. The thread
-//! kills the process only if the main loop has not ended the process [`GRACE`] earlier. If the
-//! thread kills the process, the exit code shows SIGKILL and not the reason for the end. How the
-//! main loop ends the process is in `daemon/stall.rs` and `daemon/stop.rs`.
+//! daemon starts this thread early, and the thread allocates no memory and uses no lock. When the
+//! process must end, the main loop has the time [`GRACE`] to end it. The thread kills the process
+//! only after this time. If the thread kills the process, the exit code shows SIGKILL and not the
+//! reason for the end. How the main loop ends the process is in `daemon/stall.rs` and
+//! `daemon/stop.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +65,7 @@ impl ForcedExit {
         self.0.ending.store(1, Ordering::Relaxed);
     }
 
-    /// Switches off the limit for a stall, because the process ends in another way.
+    /// Switches off the limit for a stall, because an orderly stop with its own deadline has begun.
     pub(super) fn disarm(&self) {
         self.0.stall_ns.store(0, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! Changes of the record that must not be lost. If the disk is full or read-only, the daemon
 //! repeats the write until it succeeds.
 //!
-//! There are two such changes:
+//! Two changes must not be lost:
 //! - After the daemon has run for long enough, the ends of earlier daemons are cleared from the
 //!   record. The long run shows that the cause of these ends no longer exists.
 //! - After an operator has ended recovery, the next start must not begin in recovery.
@@ -61,8 +61,8 @@ async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
     }
 }
 
-/// Changes the record, and repeats the write until it succeeds. Returns the result of `how`. Each
-/// failure is passed to `failed`.
+/// Changes the record, and repeats the write until it succeeds. `how` makes the change, and the
+/// function returns the result of `how`. The function calls `failed` with each failure.
 async fn until_taken<T: Send + 'static>(
     folder: &Arc<Folder>,
     again: Duration,

@@ -12,7 +12,7 @@ use crate::daemon::plugins::call::{RECOVERY, in_time};
 /// Runs `work`, which records the end of recovery, on a thread that may wait for the state
 /// directory. If the disk does not answer within 5 s, the caller gets a failure. The text of the
 /// failure begins with `so_far`, which describes the situation without the record and names the
-/// state directory. `work` begins in any case, and it may end after the failure.
+/// state directory. `work` may end after the caller has got the failure.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     so_far: String,

@@ -60,7 +60,8 @@ impl Plugins {
         });
     }
 
-    /// Returns the folder of stored versions, the wanted version, and the advice for a failed read.
+    /// Returns the folder of stored versions, the wanted version, and the advice for the case that
+    /// the version cannot be read.
     fn wanted_version(
         &self,
         name: &str,
@@ -93,7 +94,8 @@ impl Plugins {
 }
 
 /// Writes a stored version into the folder. The stored version and the folder may be on two disks,
-/// and each disk has its own time limit. `others` is the advice for a failed read of the version.
+/// and each disk has its own time limit. `others` is the advice for the case that the version
+/// cannot be read.
 async fn put_back(
     versions: Versions,
     (folder, home): (PathBuf, Arc<Home>),

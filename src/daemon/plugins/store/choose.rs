@@ -99,7 +99,7 @@ fn best<'k>(candidates: impl Iterator<Item = &'k Candidate> + Clone) -> Option<&
         .or_else(|| first(|one| !one.is_bad()))
 }
 
-/// Returns the advice for a chosen version that is damaged.
+/// Returns the advice for the case that the chosen version is damaged.
 pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) -> String {
     let others = kept.iter().filter(|one| !one.0.in_file && one.0.hash != chosen.hash);
     match best(others) {
@@ -110,7 +110,7 @@ pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) 
     }
 }
 
-/// Returns the advice for an order without a hash if no version can be chosen.
+/// Returns the advice for the case that no version can be chosen for an order without a hash.
 fn way_out(name: &str, kept: &[Candidate]) -> String {
     match kept.iter().find(|one| !one.0.in_file || one.0.quarantined) {
         Some(one) if one.is_bad() => {

@@ -77,7 +77,7 @@ mod tests {
     async fn versions_that_cannot_be_listed_are_worth_something() {
         let mut store = Store::new(None);
         store.unread = ["tank", "gone"].map(|name| (name.to_owned(), "denied".into())).into();
-        // A plugin without a stored version is also in the result.
+        // The result also contains a plugin that has no stored version.
         let mut supervisor = Supervisor::new(RestartPolicy::default());
         supervisor.folder("pump", Some(ModuleHash::of(b"bytes"))).unwrap();
         let files = BTreeSet::from(["tank".to_owned()]);

@@ -106,8 +106,8 @@ impl Versions {
     }
 
     /// Writes the record on a thread, if it has changed or the interval is over. `seq` is the
-    /// newest receipt of a journal that the next start can read. If there is no such journal, `seq`
-    /// is `None`, and the number in the file does not change.
+    /// number of the newest receipt, if the next start can read the journal. If the next start
+    /// cannot read the journal, `seq` is `None`, and the number in the file does not change.
     pub(in super::super) fn save(&mut self, seq: Option<u64>, now: Duration) {
         let (at, changes) = self.written;
         let every = match self.has_failed.load(Ordering::Relaxed) {

@@ -123,8 +123,8 @@ impl Version {
     /// has changed.
     pub(super) fn prove(&mut self, outputs: Vec<String>, lost: &[String], now: Duration) -> bool {
         let before = self.clone();
-        // Two kinds of traps have no effect: traps before the first passed probation, and traps
-        // before a release by the operator.
+        // An earlier trap has no effect any more in two cases: the version passes its probation for
+        // the first time, or the operator has released the version after the trap.
         if !self.is_proven || self.is_forgiven {
             self.bad = None;
         }

@@ -41,7 +41,7 @@ const MAX_RETRIES: u8 = 3;
 /// groups.
 const MAX_GROUPS: usize = 1000;
 
-/// Checks that the time of a key is in its range. The error names the key and the range.
+/// Checks that `time`, the value of a key, is in `range`. The error names the key and the range.
 pub(super) fn within(
     key: impl Into<String>,
     time: Duration,

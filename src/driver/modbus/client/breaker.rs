@@ -8,15 +8,15 @@
 //!     |   +------------------ no reply `offline_after` times -----------------+   |
 //!     +------------------------ any reply to a probe -----------------------------+
 //! ```
-//! A new connection also changes Online to Returning. The caller reports each event together with
-//! its time. This file sends no request and reads no clock. `serve.rs` decides what is read and
-//! written in each state.
+//! The drawing does not show one more change: a new connection changes Online to Returning. The
+//! caller reports each event together with its time. This file sends no request and reads no clock.
+//! `serve.rs` decides what is read and written in each state.
 
 use std::time::Duration;
 
 /// The minimum time between two probes of an absent unit, as a multiple of the cost of one probe.
-/// The cost is the time that a probe without a reply occupies the bus. A random factor shortens the
-/// time between two probes by up to a fifth. Even with the shortest time, the probes of one unit
+/// The cost is the time that a probe without a reply occupies the bus. A random factor then makes
+/// this time up to a fifth shorter or longer. Even with the shortest time, the probes of one unit
 /// take at most 1/20 of the bus time.
 const SHARE: u32 = 24;
 

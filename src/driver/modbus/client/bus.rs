@@ -54,8 +54,8 @@ pub(super) struct Client {
     pub(super) backoff: Duration,
     /// The number of connections that were made since the device was opened.
     pub(super) connections: u64,
-    /// Reason why there is no connection. The reason is also set if the first attempt to connect
-    /// fails. `None` while there is a connection.
+    /// Reason why the connection was lost, or why the last attempt to connect failed. `None` while
+    /// there is a connection, and before the first attempt to connect.
     pub(super) unconnected: Option<String>,
     /// The last logged reason why there was no connection. `None` after the first reply over a new
     /// connection.

@@ -122,7 +122,8 @@ impl Counters {
         self.missed += u64::from(periods);
     }
 
-    /// Computes the unit's share of the bus time when the current window has ended.
+    /// If the current window has ended, computes the unit's share of the bus time in this window,
+    /// and begins the next window.
     pub(super) fn measure(&mut self, now: Duration) {
         let window = now.saturating_sub(self.since);
         if window >= WINDOW {

@@ -1,4 +1,4 @@
-//! One job on a bus: the request is sent, and the driver acts on the reply or on the missing reply.
+//! Does one job on a bus: the driver sends the request, and acts on the reply or on its absence.
 //!
 //! ```text
 //!   perform --> read, write, beat, probe --> ask --> Session::transact
@@ -303,8 +303,8 @@ impl Client {
 }
 
 /// Applies a reply to the points of a read. A missing reply or a busy unit does not change the
-/// points, so their values age. Returns whether the failure of this read has changed; the caller
-/// logs a change.
+/// points, so their values age. Returns whether the exception code of this read has changed; the
+/// caller then logs this change.
 fn on_reply(read: &mut Read, outcome: &ExchangeResult, now: Duration, side: &mut Side) -> bool {
     let trouble = match outcome {
         ExchangeResult::Reply(reply) => {

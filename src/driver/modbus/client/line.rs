@@ -2,9 +2,9 @@
 //! takes on the line.
 //!
 //! The times on a serial line follow from its speed (Modbus over serial line 1.02, 2.5.1). The
-//! specification also allows at most 1.5 characters of silence within a frame. The driver does not
-//! check this limit, because USB adapters cannot meet it. `transport.rs` opens the port or the
-//! connection that a [`Target`] names.
+//! specification allows at most 1.5 characters of silence within a frame. The driver does not check
+//! this limit, because USB adapters cannot meet it. `transport.rs` opens the port or the connection
+//! that a [`Target`] names.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,8 +25,8 @@ const TCP_TIMEOUT: Duration = Duration::from_millis(500);
 /// a serial adapter delays the reply.
 const SERIAL_THOUGHT: Duration = Duration::from_millis(200);
 
-/// The gap between two frames above 19200 Bd. At these speeds, 3.5 characters are shorter than the
-/// timers can measure.
+/// The gap between two frames above 19200 Bd. At these speeds, 3.5 characters take less time than
+/// the timers can measure.
 const SHORTEST_GAP: Duration = Duration::from_micros(1750);
 
 /// The address of a bus, which is the parsed value of the key `connect`.
@@ -143,8 +143,8 @@ impl Serial {
 pub struct Line {
     /// The address of the bus.
     pub target: Target,
-    /// The settings of the serial line. `None` for Modbus TCP, and for a line behind a TCP server
-    /// whose speed is not in the configuration.
+    /// The settings of the serial line. `None` for Modbus TCP, and for a serial line behind a TCP
+    /// server if the configuration does not have the speed of this line.
     pub serial: Option<Serial>,
     /// The configured silence between two frames. `None` means the default.
     pub gap: Option<Duration>,
@@ -190,7 +190,8 @@ impl Line {
     }
 
     /// Returns the maximum time for which a request without a reply occupies the bus. This time is
-    /// the timeout. On a line without transaction numbers, a pause of the same length follows.
+    /// the timeout. On a line without transaction numbers, this time also includes the pause after
+    /// the timeout, which is as long as the timeout.
     pub fn cost_of_silence(&self, request: &UnitRequest) -> Duration {
         self.timeout(request) * if self.is_rtu() { 2 } else { 1 }
     }

@@ -1,4 +1,4 @@
-//! The load of a serial line: the share of its time that a configuration needs.
+//! The load of a serial line: the share of the line's time that the configured requests need.
 //!
 //! The load includes the times that are known in advance: request, reply, the gap after each frame,
 //! and the turnaround of the unit. The load does not include the time that units need to answer,

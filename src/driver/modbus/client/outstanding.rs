@@ -41,8 +41,8 @@ struct OutstandingReply {
     tid: u16,
     request: UnitRequest,
     /// The time after which the reply no longer comes. After this time, the list drops the entry at
-    /// the next answer of the unit. If `is_open` is false, this must be the answer to a request
-    /// that cannot be confused with `request`.
+    /// the next answer of the unit. If `is_open` is false, the list drops the entry only at an
+    /// answer that cannot be the outstanding reply.
     until: Instant,
     /// Whether a reply has come that may have been this outstanding reply. One more reply may then
     /// come.
@@ -92,7 +92,7 @@ impl OutstandingReplies {
     }
 
     /// Returns the time until which `request` must wait, because a late reply may come that could
-    /// be taken for its reply. Returns `None` if `request` does not have to wait.
+    /// be taken for the reply to `request`. Returns `None` if `request` does not have to wait.
     pub(super) fn busy_until(&self, request: &UnitRequest) -> Option<Instant> {
         let is_like = |reply: &&OutstandingReply| {
             reply.request == *request || request.is_mistakable_for(&reply.request, true)

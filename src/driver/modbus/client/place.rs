@@ -4,8 +4,9 @@
 //! The key `address` counts from 0, as the protocol does. The key `ref` is for the numbers in
 //! device manuals: the first digit is the table, and the other digits are an address that counts
 //! from 1. Example: `ref = "40001"` is address 0 of the holding registers. A point with both keys
-//! is refused, because the two keys could differ by one. A read of the wrong address returns a
-//! value that looks valid. `wire/register.rs` describes the layout of a value in registers.
+//! is refused, because the two addresses could differ by one, and a read of the wrong address
+//! returns a value that looks valid. `wire/register.rs` describes the layout of a value in
+//! registers.
 
 use super::DataAddress;
 use crate::driver::modbus::wire::register::{Layout, Misfit};

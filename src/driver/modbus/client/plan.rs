@@ -183,8 +183,8 @@ impl Client {
         Ok(())
     }
 
-    /// Adds the units. The reads and writes are planned before the units, because the probe of a
-    /// unit repeats one of its reads or reads one of its outputs.
+    /// Adds the units. The caller must add the reads and the writes before the units, because the
+    /// probe of a unit repeats one of its reads or reads one of its outputs.
     fn add_units(&mut self, config: &Config) {
         for (unit, said) in config.unit.iter().enumerate() {
             let read = self.reads.iter().find(|read| read.unit == unit);

@@ -37,7 +37,7 @@ pub(super) struct Read {
     pub(super) name: String,
     /// The exception code of the last reply. `None` if the last reply was a normal reply.
     pub(super) trouble: OnChange<Option<u8>>,
-    /// Whether the log already has a line that the unit does not answer this read.
+    /// Whether the driver has already logged that the unit does not answer this read.
     pub(super) is_mute: OnChange<bool>,
 }
 
@@ -52,8 +52,9 @@ pub(super) struct Spot {
 }
 
 impl Read {
-    /// Copies the values of the points from the reply to `side`, which passes them to the scan. The
-    /// length of the reply is exactly the length that the request asked for.
+    /// Copies the values of the points from the reply to `side`, which passes them to the scan.
+    /// [`UnitRequest::reply`] has already checked that the reply has exactly the length that the
+    /// request asked for.
     pub(super) fn take(&self, reply: &Reply, side: &mut Side) {
         for spot in &self.spots {
             match (reply, spot.layout) {

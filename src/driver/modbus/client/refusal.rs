@@ -14,8 +14,9 @@ pub(super) const CONFIG_AGAIN: Duration = Duration::from_secs(60);
 /// The pause after an exception that reports that the unit is busy.
 pub(super) const BUSY_AGAIN: Duration = Duration::from_millis(100);
 
-/// The pause before the same value of an output is written again, if the unit has failed or a
-/// gateway does not reach the unit.
+/// The pause after a failed write, before the driver writes the same value of the output again. The
+/// driver uses this pause if the unit has failed or if a gateway does not reach the unit. After a
+/// write without a reply, the pause is at least this long.
 pub(super) const DEVICE_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pause after a request without a reply, as a multiple of the time that this request has

@@ -1,6 +1,6 @@
-//! The choice of the next job on a bus. A due write comes before a due read. Among due jobs of one
-//! kind, the job that has waited longest comes first. If two reads became due at the same time,
-//! their units take turns.
+//! The choice of the next job on a bus. A due write comes before a due read. Among the due writes,
+//! and among the due reads, the job that has waited longest comes first. If two reads became due at
+//! the same time, their units take turns.
 //!
 //! There is no queue of jobs. Before each job, `serve.rs` lists all possible jobs, each with the
 //! time from which it is due. This file then chooses one job of the list. If a job waits longer
@@ -51,7 +51,8 @@ pub(super) struct Schedule {
     burst: u8,
     /// The number of reads and probes that were chosen up to now.
     turn: u64,
-    /// The value of `turn` when a unit was read or probed last. The index is the index of the unit.
+    /// For each unit, the value of `turn` when the unit was read or probed last. The units have the
+    /// same order as in the list of units.
     turns: Vec<u64>,
 }
 
@@ -62,8 +63,8 @@ impl Schedule {
     }
 
     /// Chooses the next job. `writes` lists the outputs and the heartbeat; `reads` lists the reads
-    /// and the probes. The lists also contain the jobs that become due later. Each job is in the
-    /// lists at most once.
+    /// and the probes. Both lists contain all jobs, even the jobs that become due later. Each job
+    /// is in the lists at most once.
     pub(super) fn next(
         &mut self,
         now: Duration,
@@ -101,8 +102,8 @@ pub(super) fn again(due: Duration, period: Duration, now: Duration) -> (Duration
 }
 
 /// The safety margin between the end of a read and the next cycle of the scan. Because of this
-/// margin, the values are ready when the cycle begins. The timers of tokio have a resolution of 1
-/// ms, and the wake-up of a thread takes time too.
+/// margin, the values are ready when the cycle begins. The margin covers the timers of tokio, which
+/// have a resolution of 1 ms, and the time that a thread needs to wake up.
 const HASTE: Duration = Duration::from_micros(1500);
 
 /// The times of the scan's cycles.

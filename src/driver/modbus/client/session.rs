@@ -4,7 +4,7 @@
 //! A job needs the transport and the link, so `exchange.rs` passes both together as one
 //! [`Session`]. If the connection ends, the job ends at once with [`Over`]. Every other result of a
 //! request is an [`ExchangeResult`], and `exchange.rs` decides what the driver then does.
-//! `transport.rs` handles the bytes and the times.
+//! `transport.rs` sends and receives the bytes, and measures the timeouts and the pauses.
 
 use super::transport::Transport;
 use crate::driver::link::Side;

@@ -1,9 +1,9 @@
 //! A survey of the configuration of a bus: the places of the points on the units, and the groups
 //! and units that nothing uses.
 //!
-//! `config/note.rs` uses these lists to find possible mistakes in a configuration. Two points may
-//! read the same register, even with two types, so such a configuration is allowed. Two writers of
-//! one register are an error, which `plan.rs` refuses.
+//! `config/note.rs` uses these lists to find possible mistakes in a configuration. A configuration
+//! in which two points read the same register is allowed, even if the two points have different
+//! types. Two writers of one register are an error, which `plan.rs` refuses.
 
 use super::place::{DataPlace, Use};
 use super::{Config, DataAddress};
@@ -11,7 +11,7 @@ use crate::driver::Location;
 use crate::driver::location::word;
 use crate::process::image::{Point, PointId, Points};
 
-/// Returns the places of all points of device number `device` that are read or written.
+/// Returns the places of the points that device number `device` reads or writes.
 pub(super) fn locations(
     config: &Config,
     points: &Points,
@@ -51,7 +51,8 @@ fn place(config: &Config, device: usize, point: &Point, at: &DataAddress) -> Opt
     })
 }
 
-/// Returns the keys of groups without an input and of units without a request.
+/// Returns the configuration keys of the groups that no input uses, and of the units that get no
+/// request.
 pub(super) fn unused(config: &Config) -> Vec<String> {
     let reads = |group: &str| config.at.values().any(|at| at.group.as_deref() == Some(group));
     let idle = config.group.iter().filter(|group| !reads(&group.name));

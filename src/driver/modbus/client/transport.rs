@@ -112,8 +112,8 @@ impl Transport {
         self.quiet_until = self.quiet_until.max(until);
     }
 
-    /// Waits for this time. Over TCP, it receives late replies during the wait if a request may
-    /// have to wait for them. The caller may drop the future at any time.
+    /// Waits for the duration `time`. Over TCP, the function receives late replies during the wait
+    /// if a request may have to wait for these replies. The caller may drop the future at any time.
     pub async fn idle(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while self.outstanding.is_waited_for() && !self.line.is_rtu() {
@@ -167,8 +167,8 @@ impl Transport {
         outcome
     }
 
-    /// Makes the transport send nothing for this time from now, or for the usual gap if the gap is
-    /// longer.
+    /// Makes the transport send nothing for the duration `pause` from now, or for the gap of the
+    /// line if this gap is longer.
     pub fn rest(&mut self, pause: Duration) {
         self.quiet_until = self.quiet_until.max(Instant::now() + pause.max(self.line.gap()));
     }

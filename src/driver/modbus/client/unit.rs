@@ -19,13 +19,13 @@ pub(super) struct Unit {
     pub(super) id: u8,
     /// The pause that the unit needs after each of its answers.
     pub(super) turnaround: Duration,
-    /// The time between two probes of the unit, if the driver sends it no other request.
+    /// The time between two probes, if the driver sends the unit no other request.
     pub(super) probe: Duration,
     /// The request of a probe, which is used only if the unit has no reads.
     pub(super) probe_request: UnitRequest,
     pub(super) breaker: Breaker,
     pub(super) counters: Counters,
-    /// The time of the last request to the unit, of any kind.
+    /// The time of the last request to the unit: a read, a write, a heartbeat or a probe.
     pub(super) asked_at: Duration,
     /// Whether the unit has no planned reads.
     pub(super) is_unread: bool,
@@ -38,13 +38,13 @@ pub(super) struct Unit {
 impl Unit {
     /// Whether a missing reply to `request` shows that the unit is absent. Many units do not answer
     /// requests for addresses that do not exist. If the unit has answered requests of other kinds
-    /// but never one of this kind, the missing reply shows nothing.
+    /// but never a request of the same kind as `request`, the missing reply shows nothing.
     pub(super) fn is_missed_by(&self, request: &UnitRequest) -> bool {
         self.answered.is_empty() || self.answered.contains(&request.kind())
     }
 
-    /// Returns the time when the unit is to be probed. Returns `None` if no probe is needed. A
-    /// present unit is probed only if it has no reads.
+    /// Returns the time when the driver must probe the unit. Returns `None` if no probe is needed.
+    /// A present unit is probed only if it has no reads.
     pub(super) fn probe_at(&self) -> Option<Duration> {
         match self.breaker.health() {
             Health::Offline { probe_at } => Some(probe_at),

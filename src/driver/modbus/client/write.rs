@@ -88,8 +88,8 @@ impl Write {
         Some(due.max(not_before))
     }
 
-    /// Records a write, and the value that the unit has confirmed, if it has confirmed one. Returns
-    /// whether the number of writes of this day has exceeded the limit with this write.
+    /// Records a write. `acked` is the value that the unit has confirmed, or `None` if the write
+    /// has failed. Returns whether this write is the first write of the day that exceeds the limit.
     pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) -> bool {
         if now.saturating_sub(self.day) >= DAY {
             (self.day, self.writes) = (now, 0);
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn outputs_are_written_when_they_say() {
         let on = |on: u8| [on, 0, 0, 0, 0, 0, 0, 0];
-        // The output was written with the value 1, and the unit confirmed this value after 100 ms.
+        // At the time 100 ms, the driver writes the value 1, and the unit confirms this value.
         let check = |policy: Policy, same: Option<u32>, other: Option<u32>| {
             let mut write = write(policy);
             assert_eq!(write.due(on(0)), Some(Duration::ZERO), "the first write is due at once");
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(write.due(on(2)), Some(190 * MS));
         write.tried(110 * MS, Some(on(0)));
         assert_eq!(write.due(on(0)), Some(200 * MS), "the unit has the safe value");
-        // The safe value also waits after a timeout, so that the driver does not ask a silent unit
+        // Even the safe value waits after a timeout, so that the driver does not ask a silent unit
         // all the time.
         write.tried(110 * MS, None);
         write.put_off(on(0), 110 * MS, 500 * MS, &WireError::Timeout);

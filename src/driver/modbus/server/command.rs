@@ -1,10 +1,10 @@
 //! Commands: the inputs of this device. Clients write the commands, and programs read them.
 //!
-//! A command is valid for the time `expires`, counted from its last write. A write of an equal
-//! value restarts this time too. Therefore a client must repeat a command as long as it wants the
-//! command to be valid. After this time the input is bad. The scan also checks the age of the
-//! value, so a command expires even if this driver hangs. A value out of range is refused and
-//! changes nothing.
+//! A command is valid for the time `expires`, counted from its last write. Even a write of an equal
+//! value restarts this time. Therefore a client must repeat a command as long as it wants the
+//! command to be valid. After this time the input is bad. Both this driver and the scan check the
+//! age of the value, so a command expires even if this driver hangs. A value out of range is
+//! refused and changes nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -188,7 +188,7 @@ impl Command {
 }
 
 /// Converts the value to a double for comparisons. A number above 2^53 is rounded, because a double
-/// cannot represent every such number.
+/// cannot represent every number of this size.
 fn number(value: Value) -> f64 {
     match value {
         Value::Bool(on) => f64::from(u8::from(on)),

@@ -42,7 +42,8 @@ pub(super) struct Ask {
     pub(super) unit: u8,
     /// The bytes of the request, from the function code on.
     pub(super) pdu: Vec<u8>,
-    /// Sends the answer to the client's task. All tasks of a device run on one thread.
+    /// The channel through which the server sends the answer to the client's task. The server and
+    /// the tasks of its clients run on one thread.
     pub(super) answer: oneshot::Sender<Vec<u8>>,
 }
 
@@ -81,7 +82,7 @@ impl From<io::Error> for End {
     }
 }
 
-/// Receives one request and sends its answer.
+/// Receives one request, passes it to the server, and sends the answer of the server to the client.
 async fn exchange(
     stream: &mut TcpStream,
     frame: &mut Vec<u8>,

@@ -98,10 +98,11 @@ pub(super) enum Clash<T> {
     With(T),
 }
 
-/// An item, which is the content of cells. `offer.rs` defines the items of the server.
+/// An item of the map: a value, or the quality of a value, that occupies one or more cells.
+/// `offer.rs` defines the items of the server.
 pub(super) trait Item: Copy {
-    /// Whether the item may share a register with `other`. A client that writes a register writes
-    /// all of its bits.
+    /// Whether the item may share a register with `other`. This matters because a client always
+    /// writes all bits of a register together.
     fn goes_with(self, other: Self) -> bool;
 }
 

@@ -25,7 +25,8 @@ use crate::process::variable::MAX_VARIABLES;
 /// The maximum number of entries in `show`: one entry for each possible point and variable.
 const MAX_SHOWN: usize = MAX_POINTS + MAX_VARIABLES;
 
-/// The content of a slot in the map. The number is the index of an entry of `show` or of a command.
+/// One item in a slot of the map. The number is the index of an entry of `show`, or the index of a
+/// command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Item {
     /// The value of an entry of `show`.
@@ -85,7 +86,8 @@ impl Offer {
         Ok(offer)
     }
 
-    /// Adds a point of this device to the map. The point is a command and may have a quality.
+    /// Adds a command, which is an input of this device, to the map. If the command has a quality,
+    /// the function adds the quality too.
     fn lay_command(
         &mut self,
         id: PointId,
@@ -110,7 +112,8 @@ impl Offer {
         Ok(())
     }
 
-    /// Adds one item to the map. `wrong` makes the error if the cells of the item are not free.
+    /// Adds one item to the map. `wrong` makes the error if the item cannot be added at this
+    /// address.
     fn lay(
         &mut self,
         table: Table,
@@ -243,7 +246,7 @@ impl Offer {
         Ok(commands)
     }
 
-    /// Adds the commands of one slot to `commands`. Their new values are in `cells`.
+    /// Adds the commands of one slot to `commands`. The new values of the commands are in `cells`.
     fn commands_of(
         &self,
         slot: &Slot<Item>,

@@ -1,9 +1,10 @@
 //! The bytes of Modbus requests and answers on the server's side (Modbus application protocol
 //! 1.1b3, chapter 6).
 //!
-//! The bytes in this file have no header. `connection.rs` handles the header, and `map.rs` handles
-//! the addresses. Camshaft has its own codec for the server, because the server's part of rmodbus
-//! 0.13 has three defects:
+//! The requests and answers in this file begin with the function code. `connection.rs` reads and
+//! writes the header before the function code, and `map.rs` finds the values at the addresses.
+//! Camshaft has its own codec for the server, because the server's part of rmodbus 0.13 has three
+//! defects:
 //! - rmodbus does not check the byte count of a write, so a short frame makes rmodbus panic.
 //! - rmodbus refuses a write of 123 registers, which the protocol allows.
 //! - rmodbus accepts counts of 0.
@@ -60,14 +61,14 @@ impl ServerRequest {
     }
 }
 
-/// Splits the bytes after the function code. Returns the first two numbers and the remaining bytes.
+/// Returns the first two numbers after the function code, and the bytes that follow these numbers.
 fn numbers(rest: &[u8]) -> Result<([u16; 2], &[u8]), Exception> {
     let (numbers, rest) = rest.split_first_chunk::<4>().ok_or(Exception::Value)?;
     let [a, b, c, d] = *numbers;
     Ok(([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])], rest))
 }
 
-/// Returns the two numbers of a request that contains no other bytes after its function code.
+/// Returns the two numbers after the function code. Refuses a request that has fewer or more bytes.
 fn only_numbers(rest: &[u8]) -> Result<[u16; 2], Exception> {
     match numbers(rest)? {
         (numbers, []) => Ok(numbers),
@@ -80,7 +81,7 @@ fn limit(count: u16, most: u16) -> Result<(), Exception> {
     if (1..=most).contains(&count) { Ok(()) } else { Err(Exception::Value) }
 }
 
-/// Checks that the table has `count` cells from `start` on.
+/// Checks that the last of the `count` cells from `start` on has an address up to 65535.
 fn end(start: u16, count: u16) -> Result<(), Exception> {
     start.checked_add(count - 1).map(drop).ok_or(Exception::Address)
 }

@@ -3,7 +3,7 @@
 //! A register cannot show that its number is bad, so the server must not send a bad number as if
 //! the number were good. The key `quality` adds a companion: a second register or bit that shows
 //! the quality of the value. Without a companion, the server does not send a number that is
-//! uncertain or bad. The table lists the answers. The key `on_bad` of the configuration has the
+//! uncertain or bad. The table lists the answers. The key `on_bad` of the configuration selects the
 //! answer for a bad value.
 //!
 //! | the value is | with a companion | without a companion |

@@ -18,8 +18,8 @@ use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Point, PointKind, Points, Quality, Value};
 
 /// The age after which an export is outdated. An export is a copy of the controller's values, which
-/// the daemon renews up to fifty times a second. If the newest export is older, the scan no longer
-/// runs, and no value of the export is valid.
+/// the daemon renews up to fifty times a second. If the newest export is older than this age, the
+/// scan no longer runs, and no value of the export is valid.
 const OUTDATED: Duration = Duration::from_secs(2);
 
 /// An entry of the list `show`.
@@ -179,8 +179,8 @@ impl Shown {
 }
 
 /// Returns the raw form of the value on the wire. Returns `None` if the value does not fit its
-/// type. A process image cannot contain NaN. On the wire, a float may be NaN to show that the value
-/// is bad.
+/// type. The function accepts NaN for a float, although a process image cannot contain NaN: on the
+/// wire, NaN can show that the value is bad.
 fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw> {
     let mut raw = [0; 8];
     match (wire.kind, value) {
@@ -193,8 +193,8 @@ fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw>
     Some(raw)
 }
 
-/// Whether the value was ever read or written. The process image contains 0 for an input that was
-/// never read, and this 0 is not a real value.
+/// Whether the value is a real value. Returns false only for an input that was never read: the
+/// process image contains 0 for this input, and this 0 is not a real value.
 fn was_ever_good(export: &Export, name: &str) -> bool {
     export.points.find(name).is_none_or(|id| {
         export.points[id].direction == Direction::Out

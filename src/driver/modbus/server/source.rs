@@ -28,7 +28,8 @@ fn bits(address: IpAddr) -> (u128, u32) {
 }
 
 impl Source {
-    /// Parses an address or a network. Returns `None` if the text is neither of these.
+    /// Parses an address or a network. Returns `None` if the text is neither an address nor a
+    /// network.
     fn parse(text: &str) -> Option<Self> {
         let (network, prefix) = match text.split_once('/') {
             Some((network, prefix)) => (network, Some(prefix.parse().ok()?)),

@@ -15,8 +15,8 @@
 //! | BADC | 0x0201 | 0x0403 |
 //! | DCBA | 0x0403 | 0x0201 |
 //!
-//! This file does not handle addresses; `client/place.rs` handles the addresses of the client. This
-//! file also does not handle scale and offset, which belong to the point.
+//! This file does not know the address of a value; `client/place.rs` has the addresses of the
+//! client. This file does not apply scale and offset, because they belong to the point.
 
 use serde::Deserialize;
 
@@ -111,7 +111,7 @@ pub struct Layout {
 /// work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
-    /// The name of this key.
+    /// The name of the wrong or missing key.
     pub key: &'static str,
     /// The value of the key in the configuration, in words for an error message.
     pub found: String,

@@ -128,8 +128,8 @@ pub const fn exception(code: u8) -> &'static str {
     }
 }
 
-/// The kind of a request: its unit, its function code and its first address. Two requests of one
-/// kind can have different counts or values.
+/// The kind of a request: its unit, its function code and its first address. Two requests of the
+/// same kind can still have different counts or values.
 pub(in crate::driver::modbus) type RequestKind = (u8, u8, u16);
 
 impl UnitRequest {
@@ -217,9 +217,10 @@ impl UnitRequest {
         }
     }
 
-    /// Whether the reply to this request could also be the reply to `other`, which is a different
-    /// request. The reply to a read contains no address. The reply to a write of several registers
-    /// contains no values. An exception contains no address and no values.
+    /// Whether the reply to this request could also be the reply to the request `other`. Returns
+    /// false if the two requests are equal. Replies can be confused, because the reply to a read
+    /// contains no address, and the reply to a write of several registers contains no values. An
+    /// exception contains no address and no values.
     pub fn is_mistakable_for(&self, other: &Self, is_exception: bool) -> bool {
         let is_read = matches!(self.ask, Ask::Read { .. });
         let is_alike =

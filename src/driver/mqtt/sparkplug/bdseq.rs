@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 const MAX_NODES: usize = 4 * crate::driver::MAX_DEVICES;
 
 /// The next number of each node of this process, by group and node name. Only the threads of MQTT
-/// devices use the map: once for each connection.
+/// devices use the map, and each thread uses it once for each connection.
 static NEXT: Mutex<BTreeMap<(String, String), u8>> = Mutex::new(BTreeMap::new());
 
 /// Returns the number of the next connection of a node, and increases the count.

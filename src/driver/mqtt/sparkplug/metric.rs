@@ -71,7 +71,8 @@ pub(super) fn millis(at: SystemTime) -> u64 {
 
 /// Converts milliseconds since 1970 to a time.
 pub(super) fn instant(millis: u64) -> SystemTime {
-    // If the number is too large for a time, the present time is used, as for every future time.
+    // If the number is too large for a time, this function returns the present time. `command.rs`
+    // treats every time in the future like the present time.
     let since = Duration::from_millis(millis);
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or_else(SystemTime::now)
 }
@@ -96,7 +97,8 @@ mod tests {
         check(of(Held::Long(1_764_000_000_000)), i16, Err("1764000000000 is no Int16"));
         check(typed(0, Held::Int(300)), u8, Err("300 is no UInt8"));
         check(typed(3, Held::Int(300)), u8, Ok(Value::Int(300)));
-        // Type 13 is DateTime, which is not supported. The other number is in no specification.
+        // Type 13 is DateTime, which is not supported. The specification does not define the other
+        // type number of this test.
         let datetime = typed(13, Held::Long(5));
         check(datetime, i16, Err("its type, number 13, is neither numeric nor boolean"));
         let other = typed(u32::MAX, Held::Int(5));

@@ -1,4 +1,4 @@
-//! The encoding of Sparkplug B payloads, as far as an edge node needs it.
+//! The encoding of Sparkplug B payloads: the parts that an edge node needs.
 //!
 //! The field numbers and type numbers are those of the Sparkplug 3.0 specification, chapter 6.
 //! Templates, data sets and metadata are not supported. The decoder skips fields that it does not
@@ -148,8 +148,8 @@ impl DataType {
     }
 
     /// Encodes a value as this type. Returns `None` if the value does not have this type. A
-    /// negative integer becomes a two's complement with the width of the type, which every decoder
-    /// accepts.
+    /// negative integer becomes a two's complement with the width of the type, because every
+    /// decoder accepts this width.
     pub(super) fn hold(self, value: Value) -> Option<Held> {
         Some(match (self, value) {
             (Self::Boolean, Value::Bool(on)) => Held::Boolean(on),

@@ -1,4 +1,4 @@
-//! Tests of the births of a node: their order, their numbers, and the pause between two of them.
+//! Tests of the births of a node: their order, their numbers, and the pause between two births.
 //!
 //! These tests use no broker. The tests with a real broker are in `tests/it/device/mqtt.rs`.
 

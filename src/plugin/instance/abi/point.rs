@@ -1,4 +1,5 @@
-//! Points by name and with quality: the functions for points that version 1 of the contract adds.
+//! The host functions with which a guest finds points by name, reads points with their quality, and
+//! writes points. Version 1 of the contract added these functions.
 //!
 //! The functions of version 0, which read and write the process image by address, are in `abi.rs`.
 
@@ -20,8 +21,8 @@ pub(in super::super) fn find(
 ) -> CallResult {
     let mut buffer = [0; MAX_NAME_BYTES];
     let name = name(memory, at, len, &mut buffer)?;
-    // The refusal is logged. Without a log line, the author would not know why a program that
-    // continues without the point has no effect.
+    // The refusal is logged, because a program may continue without the point and then has no
+    // effect. Without a log line, the program's author would not know the reason.
     let Some(found) = guest.world.points.find(name) else {
         return Err(guest.refuse(Why::NoPoint, name));
     };

@@ -1,5 +1,5 @@
 //! Tests of the functions of the contract and of WASI, with a memory but without a module. The main
-//! test: a refused call changes nothing, for any arguments.
+//! test checks that a refused call changes nothing, whatever its arguments are.
 //!
 //! Each function is called more than a thousand times in each phase. Tests of single calls from a
 //! real module are in `tests/it/abi/`.
@@ -22,8 +22,8 @@ use crate::process::world::World;
 /// Size of the input image and of the output image in bytes.
 const IMAGE: u32 = 16;
 
-/// Contents of the memory. Address 100 has valid names. Address 120 has a buffer entry for
-/// `fd_write`, which points to the first name.
+/// The bytes that the tests write into the memory. At address 100 are valid names. At address 120
+/// is the buffer list for `fd_write`, with one buffer: the first name.
 const DATA: &[(u32, &[u8])] = &[(100, b"flagspeed.level"), (120, &[100, 0, 0, 0, 4, 0, 0, 0])];
 
 /// A function of the contract with four numbers as its arguments. The function uses as many of the
@@ -69,8 +69,9 @@ fn errno(result: Result<(), Errno>) -> CallResult {
     result.map_err(|_| Code::Error)
 }
 
-/// Makes the world of the tests. Inputs: `level` (f64 at 0), `button` (8.0). Outputs: `valve` (f64
-/// at 0), `motor` (8.0), and `lamp` (9.1), which another program owns.
+/// Makes the world of the tests. The inputs are `level` (f64 at byte 0) and `button` (bool at 8.0).
+/// The outputs are `valve` (f64 at byte 0), `motor` (bool at 8.0) and `lamp` (bool at 9.1). Another
+/// program owns `lamp`.
 fn world() -> Lent<World> {
     use Direction::{In, Out};
     let at =
@@ -97,8 +98,8 @@ fn world() -> Lent<World> {
     Lent::new(Box::new(world))
 }
 
-/// Makes a guest in a call of this kind. The guest may not read the input `button`, and may not
-/// write the variable `level`.
+/// Makes the data of a guest during a call of the kind `phase`. The guest may not read the input
+/// `button`, and may not write the variable `level`.
 fn guest(phase: Phase) -> Guest {
     let mut world = world();
     let settings = Settings {
@@ -127,7 +128,8 @@ fn traces(guest: &Guest) -> impl PartialEq + use<> {
     ((outputs.clone(), owners.clone(), variables), (said, printed), (staged, state, random))
 }
 
-/// Returns a random argument, which is often the smallest or the largest value of a range.
+/// Returns a random argument. Often the argument is near a limit, for example near the end of the
+/// image, of the memory or of the 32-bit numbers.
 fn word(random: &mut fastrand::Rng) -> u32 {
     match random.u8(..8) {
         0 => random.u32(..6),
@@ -183,8 +185,8 @@ fn a_call_that_is_refused_changes_nothing() {
     assert!(all(Code::OtherType) >= 3 && all(Code::Denied) >= 5, "{seen:?}");
 }
 
-/// The tests with modules do not call the two functions for the state, because a module can call
-/// them only in `save` and `restore`.
+/// Calls the functions for the state, `state_write` and `state_read`. The tests with modules do not
+/// call these functions, because a module can call them only in `save` and `restore`.
 #[test]
 fn the_state_goes_in_and_out_within_the_memory_only() {
     let mut page = Page::new(&[(100, b"state"), (PAGE - 3, b"end")]);
@@ -201,8 +203,8 @@ fn the_state_goes_in_and_out_within_the_memory_only() {
     assert_eq!(read(PAGE - 1, 2, 0), Err(Code::Error), "there is no room for two bytes");
     assert_eq!(read(200, 2, PAGE - 3), Err(Code::Error), "there is no room for the number");
     assert_eq!(read(200, 5, 300), Ok(()));
-    // The length is the size of the guest's buffer, but only the rest of the state is written into
-    // the buffer.
+    // The guest's buffer has 1000 bytes, but the function writes only the rest of the state, which
+    // is shorter.
     assert_eq!(read(PAGE - 3, 1000, 304), Ok(()));
     assert_eq!(read(PAGE, 9, 308), Ok(()));
     let bytes = page.bytes();

@@ -1,5 +1,5 @@
-//! The refused calls of one guest. Each refusal is counted. The first refusal of its kind and name
-//! is logged. A later good call ends the refusal.
+//! Counts the refused calls of one guest, and logs the first refused call of each kind and name. A
+//! later good call ends the refusal.
 //!
 //! The counts are in `process/refused/tally.rs`, where other threads read them. The fields of
 //! [`Refused`] are an index of these counts. With the index, the host finds out quickly whether a
@@ -22,10 +22,10 @@ use crate::process::world::World;
 /// The counts of the refused calls of one guest, with their index.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// The counts under the guest's present rights. The thread that calls the guest writes the
-    /// counts, and the daemon reads them.
+    /// The present counts, which [`Guest::forget_refusals`] replaces. The thread that calls the
+    /// guest writes the counts, and other threads of the daemon read them.
     tally: Arc<Tally>,
-    /// The function of the contract that the guest is calling, as its number on a tape.
+    /// The number of the function that the guest is calling. The tape uses the same numbers.
     call: u8,
     /// Whether the refusal of the present call has been counted.
     is_counted: bool,
@@ -84,8 +84,8 @@ impl Guest {
         &self.refused.tally
     }
 
-    /// Begins new counts after a change of the rights, because calls that were refused before may
-    /// now succeed. This function allocates memory.
+    /// Begins new counts. The caller does this after a change of rights, points or variables,
+    /// because calls that were refused before may now succeed. This function allocates memory.
     pub(in super::super) fn forget_refusals(&mut self) {
         if let Some(next) = self.refused.tally.begin_anew() {
             self.refused.tally = next;
@@ -98,7 +98,8 @@ impl Guest {
     }
 
     /// Ends the present call and returns the code for the guest. If the call was refused and the
-    /// refusal is not counted yet, it is counted here by function and code, without a name.
+    /// refusal is not counted yet, this function counts it under the called function and the code,
+    /// without a name.
     pub(in super::super) fn end_call(&mut self, result: CallResult) -> i32 {
         match result {
             Ok(()) => self.end_mistake(),
@@ -171,8 +172,8 @@ impl Guest {
         }
     }
 
-    /// Ends the refusals of the present function that have no name, because a call of the function
-    /// has succeeded.
+    /// Ends the refusals that were counted without a name for the function that the guest is
+    /// calling, because a call of this function has now succeeded.
     fn end_mistake(&mut self) {
         let refused = &mut self.refused;
         let bit = refused.call_bit();

@@ -6,7 +6,7 @@
 //! virtual machine, the clock also counts time in which the hypervisor loaded memory or ran other
 //! machines. In a test, the clock counted 62 ms for a poll of 3 us, and the timekeeper stopped
 //! healthy programs because of such errors. So the timekeeper first sends questions to the call's
-//! thread (`stop/proof.rs`), and stops the call only if the answers prove that it is late.
+//! thread (`stop/proof.rs`), and stops the call only if the answers prove that the call is late.
 //!
 //! ```text
 //! guest's thread:  | handler |   guest's code   | handler |   guest's code   | handler |
@@ -34,10 +34,11 @@ use super::proof::{Answer, Witness};
 /// question (medians of 4 000 questions).
 const STRETCH_NS: u64 = 25_000;
 
-/// The timekeeper counts a stretch if its CPU time, including the time until the answer, is less
-/// than this limit. On an idle machine the median is 46 us. On a busy machine one stretch of a
-/// hundred takes 64 us. A longer stretch shows that the machine was halted; halts of 45 to 390 us
-/// were measured. After such a longer stretch, the sum of the counted time begins at 0 again.
+/// The timekeeper counts a stretch only if the CPU time of the stretch and of the wait for the
+/// answer is less than this limit. On an idle machine the median is 46 us. On a busy machine one
+/// stretch in a hundred takes 64 us. A longer stretch shows that the machine was halted; halts of
+/// 45 to 390 us were measured. After such a longer stretch, the sum of the counted time begins at 0
+/// again.
 const LONGEST_STRETCH_NS: u64 = 60_000;
 
 /// Largest CPU time for one new page of the guest's memory, as an average over a stretch. The time
@@ -46,24 +47,27 @@ const LONGEST_STRETCH_NS: u64 = 60_000;
 /// timekeeper then does not count the stretch.
 const DEAREST_PAGE_NS: i64 = 25_000;
 
-/// The timekeeper counts a stretch if its wall time is less than this limit. If the timekeeper and
-/// the thread share a CPU, a stretch usually takes 64 us; one stretch of ten takes 103 us.
+/// The timekeeper counts a stretch only if the wall time of the stretch and of the wait for the
+/// answer is less than this limit. If the timekeeper and the thread share a CPU, a stretch usually
+/// takes 64 us; one stretch in ten takes 103 us.
 const LONGEST_WALL_NS: u64 = 200_000;
 
 /// A call is late if the sum of the CPU time of its counted stretches reaches this limit. Seven
-/// stretches usually reach this limit. A healthy call may seem late by an error of the CPU clock.
-/// If such a call needs less time than this limit, the call ends before the timekeeper stops it.
+/// stretches usually reach this limit. A healthy call may seem late because of an error of the CPU
+/// clock. If this healthy call needs less time than the limit, it ends before the timekeeper stops
+/// it.
 const ENOUGH_NS: u64 = 200_000;
 
-/// A call is also late if the sum over all its stretches, counted or not, reaches this limit. This
-/// second limit stops a call that waits in every stretch. It also stops a call if the timekeeper
-/// has no real-time priority and seldom gets the CPU.
+/// A call is also late if the sum of the CPU time of all its stretches reaches this limit. This sum
+/// leaves out only the stretches with a stray signal. This second limit stops a call that waits in
+/// every stretch. It also stops a call if the timekeeper has no real-time priority and seldom gets
+/// the CPU.
 const ENOUGH_IN_ALL_NS: u64 = 10_000_000;
 
 /// Largest CPU time that one stretch adds to the sum for [`ENOUGH_IN_ALL_NS`], even if the machine
 /// was halted for longer. So at least 40 halts in one call are needed to reach the sum. A healthy
-/// poll ends in less time than 40 stretches. A healthy poll also uses fewer than 100 pages of the
-/// daemon's code; 100 pages of 100 us each would reach the sum too.
+/// poll ends in less time than 40 stretches. The sum would also be reached if the kernel loaded 100
+/// pages of the daemon's code in 100 us each, but a healthy poll uses fewer pages.
 const MOST_OF_A_STRETCH_NS: u64 = 250_000;
 
 /// Shortest sleep of the timekeeper between two checks of a late call, in nanoseconds. If the
@@ -79,7 +83,8 @@ struct Evidence {
     /// CPU time of the counted stretches. A stretch that took too long, or in which the thread
     /// waited, resets this sum to 0.
     steady_ns: u64,
-    /// CPU time of all stretches. Each stretch adds at most [`MOST_OF_A_STRETCH_NS`].
+    /// CPU time of all stretches without a stray signal. Each stretch adds at most
+    /// [`MOST_OF_A_STRETCH_NS`].
     total_ns: u64,
 }
 
@@ -189,7 +194,7 @@ mod tests {
     /// One stretch and its answer, for the tests.
     #[derive(Clone, Copy)]
     struct Stretch {
-        /// CPU time from the last answer to the question.
+        /// CPU time from the previous answer to the question.
         own_us: u64,
         /// CPU time from the question to the answer.
         way_us: u64,

@@ -6,8 +6,8 @@
 //! signals of this kind. If a stray signal is pending when a question is sent, the question is
 //! lost, and the timekeeper sends the question again.
 //!
-//! The signal does not stop the call and does not cause a trap. `stop/inquiry.rs` decides what the
-//! answers prove. `stop.rs` then stops the call.
+//! The signal does not stop the call and does not cause a trap. `stop/inquiry.rs` decides whether
+//! the answers prove that the call is late. If they prove it, `stop.rs` stops the call.
 //!
 //! ```text
 //!   timekeeper                              thread that runs a guest
@@ -47,10 +47,11 @@ pub(super) struct Answer {
     pub(super) began_cpu_ns: u64,
     pub(super) ended_ns: u64,
     pub(super) ended_cpu_ns: u64,
-    /// Number of waits of the thread from its start to the answer, for example for the disk.
-    pub(super) waits: i64,
-    /// Number of pages that the kernel mapped for the thread without a wait, from its start to the
+    /// How often the thread has waited, for example for the disk, from the thread's start to the
     /// answer.
+    pub(super) waits: i64,
+    /// Number of pages that the kernel mapped for the thread without a wait, from the thread's
+    /// start to the answer.
     pub(super) pages: i64,
     /// Number of stray signals that the thread got before the answer.
     pub(super) strays: u64,
@@ -128,9 +129,10 @@ impl Answers {
             self.strays.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // The question was sent again before the timekeeper saw the answer. This happens with slow
-        // threads, for example under strace. The handler does not count the repeated question as a
-        // stray signal. Otherwise the timekeeper would count no stretch of a slow thread.
+        // The question is answered already: the timekeeper sent it again before it saw the answer.
+        // This happens with slow threads, for example under strace. The handler does not count the
+        // repeated question as a stray signal. Otherwise the timekeeper would count no stretch of a
+        // slow thread.
         if self.answered.load(Ordering::Relaxed) == asked {
             return;
         }
@@ -276,7 +278,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Makes the witness of the calling thread.
+    /// Makes the value with which the timekeeper can ask the calling thread.
     pub(super) fn this_thread() -> Self {
         Self { thread: gettid().as_raw(), answers: Answers::of_this_thread() }
     }

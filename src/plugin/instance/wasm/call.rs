@@ -46,7 +46,7 @@ pub(super) struct Body {
 pub(super) struct Call<'a> {
     pub(super) phase: Phase,
     pub(super) slot: &'a BudgetSlot,
-    /// The start of the call, by [`now_ns`](super::super::stop::now_ns).
+    /// The start of the call, a time of the clock [`now_ns`](super::super::stop::now_ns).
     pub(super) started_ns: u64,
     pub(super) budget: Duration,
 }

@@ -15,7 +15,8 @@ use crate::process::call::{MAX_STATE_BYTES, Phase};
 use crate::process::lent::Lent;
 use crate::process::world::World;
 
-/// Beginning of the trap's text if `save` has written more bytes than a state may have.
+/// The text of a trap begins with these words if `save` has written more bytes than a state may
+/// have.
 pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";
 
 impl Instance {

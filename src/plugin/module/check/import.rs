@@ -71,8 +71,8 @@ pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     };
     let shown = &hints[..hints.len().min(MAX_MISSING)];
     let mut all: Vec<String> = shown.iter().filter_map(words).collect();
-    // At least one import has no hint. For such an import, the text says where all offered
-    // functions are listed.
+    // At least one of the shown imports has no hint. For an import without a hint, the text says
+    // where all offered functions are listed.
     if all.len() < shown.len() {
         all.push("the functions of `camshaft.h` and of WASI preview 1 are offered".into());
     }
@@ -84,14 +84,15 @@ pub(super) fn nearest_offer(module: &str, name: &str) -> Option<String> {
     let wanted = format!("{module}.{name}");
     let all: Vec<(String, Offer)> =
         offer::offers().map(|offer| (format!("{}.{}", offer.module, offer.name), offer)).collect();
-    // An offered function of the same name is the best guess, even if its import module differs.
+    // An offered function with exactly this name is the best guess, even if it belongs to another
+    // import module than `module`.
     let same = all.iter().find(|(_, offer)| offer.name == name).map(|(named, _)| &**named);
     let near = same.or_else(|| nearest(&wanted, all.iter().map(|(named, _)| &**named)))?;
     let (named, offer) = all.iter().find(|(named, _)| named == near)?;
     Some(format!("{named} {}", offered(*offer)))
 }
 
-/// The kind of an import that is not a function, as text with its article.
+/// Returns the kind of an import that is not a function, as text with an article: "a memory".
 pub(super) fn no_function(ty: &TypeRef) -> &'static str {
     match ty {
         TypeRef::Memory(_) => "a memory",

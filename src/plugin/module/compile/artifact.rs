@@ -62,7 +62,7 @@ impl Artifact {
         let asked = cache.clone();
         let load = move || {
             let found = asked.load(&key, most);
-            // This line also runs if the answer comes too late for the caller. The cache then
+            // This line runs even if the answer comes too late for the caller. The cache then
             // records that the folder answers again, unless [`MAX_WAITING`] writes still wait for
             // the folder.
             asked.heard(no_room().as_ref());
@@ -138,10 +138,10 @@ fn take_tail(bytes: &mut Vec<u8>) -> Option<Vec<Note>> {
     Some(notes)
 }
 
-/// Most bytes of an artifact for each byte of its module. The factors were measured with modules of
-/// clang, rustc, Zig, AssemblyScript, Emscripten and Go. The code is at most 14 times as long as
-/// the module with Cranelift, and 17 times with Singlepass. These factors do not count the few
-/// kilobytes that every artifact has in addition.
+/// Most bytes of an artifact for each byte of its module. In measurements with modules of clang,
+/// rustc, Zig, AssemblyScript, Emscripten and Go, the code was at most 14 times as long as the
+/// module with Cranelift, and at most 17 times with Singlepass. The measured factors do not count
+/// the few kilobytes that every artifact has in addition.
 const MOST_GROWTH: u64 = 32;
 
 /// Further bytes that an artifact may have for each function, however short the function is. An

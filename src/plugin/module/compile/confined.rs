@@ -3,7 +3,8 @@
 //! The worker gives up nearly all rights before it reads its job. It gives up only one right later:
 //! the right to start threads. wasmer starts a pool of threads for each compilation, and even a
 //! pool of one thread needs a new thread. So the worker gives up this right when that thread runs.
-//! The single steps are in `confine.rs`, which also reports steps that the system does not support.
+//! The code of each step is in `confine.rs`, which also reports steps that the system does not
+//! support.
 
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ pub(super) fn confine() -> Vec<String> {
     })
 }
 
-/// The address space that the worker may use, in bytes, if the worker has inherited a lower limit
-/// than [`MAX_ADDRESS_SPACE`]. Otherwise `None`.
+/// Returns the address space that the worker may use, in bytes, if the worker has inherited a lower
+/// limit than [`MAX_ADDRESS_SPACE`]. Otherwise returns `None`.
 pub(super) fn inherited_memory() -> Option<u64> {
     confine::address_limit().filter(|bytes| *bytes < MAX_ADDRESS_SPACE)
 }
@@ -51,8 +52,9 @@ pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {
     missing.into_iter().chain(threads).chain(confine::escapes()).collect()
 }
 
-/// Makes the compiler use the present thread for its parallel work outside of functions. Otherwise
-/// the library rayon would start one thread for each CPU.
+/// The compiler does some parallel work besides the compilation of functions. This function makes
+/// the compiler use the present thread for that work. Otherwise the library rayon would start one
+/// thread for each CPU.
 pub(super) fn keep_to_this_thread() {
     // The call fails only if the process already has such a pool of threads. No earlier code makes
     // such a pool.

@@ -33,7 +33,8 @@ const MAX_LISTED: usize = 100_000;
 /// there are more files, the watch reports overlooked files.
 pub(super) const MAX_CANDIDATES: usize = 1024;
 
-/// Bytes to read in one call. 16 MB take 256 calls, and the time limit applies to each call.
+/// The number of bytes that one call reads. A file of 16 MB takes 256 calls. The time limit
+/// (`SILENCE` in `folder.rs`) applies to each call, not to the whole file.
 const CHUNK: usize = 64 << 10;
 
 /// The last characters of the name of a plugin file.
@@ -57,9 +58,9 @@ pub(super) fn file_name(file: &OsStr) -> Option<FileName> {
     Some(stem.parse().map_or_else(|_| misnamed(stem), FileName::Plugin))
 }
 
-/// Whether the name ends in `.wasm`, in upper or lower case. A file `X.WASM` is refused later,
-/// because otherwise two files could have the same plugin name. The function also returns true for
-/// such a name, so that the author of the file gets a refusal.
+/// Whether the name ends in `.wasm`, in upper or lower case. A file `X.WASM` cannot be a plugin,
+/// because otherwise two files could have the same plugin name. The function returns true for
+/// `X.WASM`, so the file is not ignored, and its author gets a refusal.
 fn has_suffix(name: &[u8]) -> bool {
     let end = name.len().checked_sub(SUFFIX.len()).and_then(|at| name.get(at..));
     end.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX.as_bytes()))
@@ -128,7 +129,7 @@ pub(super) fn list<'a>(
     Ok(Listing { entries, links, overlooked })
 }
 
-/// The kind of an entry that is a link and was not followed.
+/// The kind of an entry that is a link, as long as the link was not followed.
 const LINK: EntryKind = EntryKind::Other("a link");
 
 /// Takes a sample of `path`; returns `None` if no file has this path. A file that cannot be
@@ -182,7 +183,7 @@ pub(super) fn read_link(path: &Path, expected: &Sample, wait: &Wait) -> ReadResu
     outcome(try_read(path, expected, wait, (OFlag::empty(), |path| led_to(path).ok())))
 }
 
-/// Makes the outcome from the result of a reading.
+/// Converts the result of [`try_read`] into the outcome of a reading.
 fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> ReadResult {
     // The system reports ELOOP if a link is now at the path, because the flag `O_NOFOLLOW` forbids
     // links.
@@ -304,8 +305,8 @@ mod tests {
     fn what_cannot_be_looked_at_is_not_gone() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(sample(&dir.path().join("x.wasm")), None);
-        // The system refuses to examine a file with such a long name. A folder without the right to
-        // search it causes a similar error.
+        // The system refuses to examine a file whose name has more than 255 bytes. A folder without
+        // the right to search it causes a similar error.
         let long = dir.path().join("x".repeat(300));
         let kind = sample(&long).expect("its removal is not proved").kind;
         assert!(

@@ -29,8 +29,8 @@ use crate::name::PluginName;
 pub(super) type Watcher = RecommendedWatcher;
 
 /// Most files whose hints are stored between two passes: as many as a pass over the folder
-/// examines. The events of further files are lost. Such a file then settles by its samples alone,
-/// which may take a little longer.
+/// examines. Events about further files are lost. A file without events settles by its samples
+/// alone, which may take a little longer.
 const MAX_HINTS: usize = disk::MAX_CANDIDATES;
 
 /// The store of hints. Events set flags, so the memory does not grow with the number of events.
@@ -67,7 +67,7 @@ pub(super) struct Mail {
 }
 
 impl Inbox {
-    /// Sets flags by the function `write`, and wakes the folder's thread.
+    /// Calls `write`, which sets flags, and wakes the folder's thread.
     pub(super) fn put(&self, write: impl FnOnce(&mut Mail)) {
         write(&mut self.lock());
         self.arrived.notify_one();
@@ -127,7 +127,8 @@ fn is_hint(event: &Event) -> bool {
         }
 }
 
-/// The name of the plugin and the hint about its file that the event contains, if there is one.
+/// Returns the name of the plugin and the hint that the event gives about the plugin's file.
+/// Returns `None` if the event gives no hint.
 fn hint(event: &Event) -> Option<(PluginName, Hint)> {
     let hint = match event.kind {
         EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => Hint::Renamed,
@@ -141,8 +142,8 @@ fn hint(event: &Event) -> Option<(PluginName, Hint)> {
     }
 }
 
-/// Starts the kernel's watch on the folder, and sends its events to the inbox. The watch ends when
-/// the returned value is dropped.
+/// Starts the kernel's watch on the folder. The events of the watch go to the inbox. The watch ends
+/// when the returned value is dropped.
 ///
 /// # Errors
 /// The kernel's message. If a limit of the system is the reason, the message names the limit.

@@ -2,9 +2,9 @@
 //! path.
 //!
 //! When a file system is no longer mounted, another folder, the empty mount point, appears at the
-//! path. No event reports this. So the folder's thread records here the identity of the folder of
-//! its last pass. A thread that publishes a file compares the identity immediately before it puts
-//! the file into the folder. Without this comparison, the new file could be put into the empty
+//! path. No event reports this. So the folder's thread records here the identity of the folder that
+//! it has listed last. A thread that publishes a file compares the identity immediately before it
+//! puts the file into the folder. Without this comparison, the new file could be put into the empty
 //! mount point. The mount point would then count as the plugin folder, and all running plugins
 //! would be reported as gone. This file does not decide when the folder is lost: `folder/keeper.rs`
 //! does.

@@ -213,7 +213,8 @@ impl<R: FnMut(Change)> Keeper<R> {
         Ok((identity, disk::list(&self.dir, self.table.paths(), &self.wait)?))
     }
 
-    /// Reports that the folder is lost. There is no second report for a reason of the same kind.
+    /// Reports that the folder is lost. If the folder was already reported as lost for a reason of
+    /// the same kind, no report is made.
     fn on_loss(&mut self, loss: Loss) {
         self.table.pause();
         self.names.forget();

@@ -82,7 +82,7 @@ struct Silent {
     path: PathBuf,
     /// The stamp of the link; `None` for a reading that was given up.
     stamp: Option<Stamp>,
-    /// The time from which the link counts as silent. This time is in the future if the link had
+    /// The time from which the link counts as silent. This time lies in the future if the link had
     /// too little time to answer, because other links of the same pass were slow.
     counts_from: Instant,
     /// The channel for the answer. The blocked thread writes the answer when its call returns, and
@@ -109,9 +109,9 @@ impl Links {
         Self { found, silent, reading, end: Instant::now(), worker: None, examine, limit }
     }
 
-    /// Follows the links of a listing, and puts the samples of their files into the listing. A link
-    /// without an answer delays only its first pass over the folder, by its time limit. All links
-    /// with an answer need only one exchange with the link thread. A link that was not followed in
+    /// Follows the links of a listing, and puts the samples of their files into the listing. If a
+    /// link gives no answer, only the first pass that follows this link waits for the time limit.
+    /// If all links answer, one order to the link thread is enough. A link that was not followed in
     /// this pass keeps the result of an earlier pass.
     pub(super) fn follow(&mut self, listing: &mut Listing) {
         let mut before = std::mem::take(&mut self.found);
@@ -141,7 +141,8 @@ impl Links {
     }
 
     /// Returns the links that must be followed, in their order: the links that have waited longest
-    /// come first. A link that has no answer yet is not returned, and is marked as silent.
+    /// come first. A link whose earlier call has no answer yet is not returned. It is marked as
+    /// silent, or as waiting if it had too little time to answer.
     fn turns(&mut self) -> Vec<PathBuf> {
         let mut turns = Vec::new();
         for (path, link) in &mut self.found {
@@ -300,8 +301,8 @@ impl Silent {
         self.path == path && self.stamp == Some(stamp)
     }
 
-    /// Whether the blocked thread still has no answer. The silence ends when the thread answers or
-    /// ends.
+    /// Whether the blocked thread has not answered yet. Returns false if the thread has answered or
+    /// has ended.
     fn has_no_answer(&self) -> bool {
         matches!(self.answers.try_recv(), Err(TryRecvError::Empty))
     }
@@ -409,7 +410,8 @@ mod tests {
         drop(File::options().read(true).write(true).open(pipe).unwrap());
     }
 
-    /// Answers so slowly that a pass over the folder has no time for three links.
+    /// Takes a sample so slowly that a pass over the folder has no time for the five links of the
+    /// test.
     fn examine_late(path: &Path) -> io::Result<Sample> {
         let begun = Instant::now();
         while begun.elapsed() < (LIMIT + ALL_IMPATIENCE) / 2 {
@@ -441,8 +443,8 @@ mod tests {
         let why = EntryKind::Unreadable(NOT_REACHED.to_owned());
         assert!(found.values().all(|kind| *kind == EntryKind::File || *kind == why), "{found:?}");
         assert!(links.lateness() > Duration::ZERO);
-        // In the next pass over the folder the other links come first. The links of the first pass
-        // keep their state.
+        // In the next pass over the folder, the links that were not followed yet come first. The
+        // links that were followed in the first pass keep their results.
         let found = kinds(dir.path(), &mut links);
         assert!(found.values().all(|kind| *kind == EntryKind::File || *kind == why), "{found:?}");
         let second = is_file(&found);

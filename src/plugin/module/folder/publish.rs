@@ -33,8 +33,9 @@ pub fn publish(dir: &Path, name: &PluginName, bytes: &[u8]) -> io::Result<()> {
 
 /// Puts `bytes` into the folder `dir` like [`publish`], but renames the file only if `dir` is still
 /// the watched folder. The caller may give up this work while a slow file system delays the work.
-/// `commit` ensures that either the file is renamed, or the caller gives up. If the caller gives up
-/// before the renaming, the file is not renamed. After the renaming the plugin is already replaced.
+/// If the caller gives up before the renaming begins, `commit` prevents the renaming. If the caller
+/// gives up later, [`Commit::give_up`] returns whether the plugin is already replaced, or that this
+/// is unknown.
 ///
 /// # Errors
 /// The errors of [`publish`], and these: the caller has given up the work, or `dir` is another
@@ -57,8 +58,9 @@ pub(in super::super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<
     put_if(dir, name, bytes, (&|| Ok(()), &Commit::default()))
 }
 
-/// Writes the temporary file and renames it. `may` is called immediately before the renaming, and
-/// can forbid it by an error. The renaming is the step that `commit` protects.
+/// Writes the temporary file and renames it. `may` is called immediately before the renaming. If
+/// `may` returns an error, the file is not renamed. The renaming is the step that `commit`
+/// protects.
 fn put_if(
     dir: &Path,
     name: &str,

@@ -2,9 +2,9 @@
 //! which changes are reported.
 //!
 //! This code makes no call on the file system. The time is an argument, and the caller reads the
-//! files that the table's orders name. A half-written module may be a valid module, so a file must
-//! not be read too early. A file is settled if both conditions are true; `folder/settle/row.rs` has
-//! some time limits as exceptions:
+//! files for which the table makes an order. A half-written module may be a valid module, so a file
+//! must not be read too early. A file is settled if both conditions are true;
+//! `folder/settle/row.rs` has some time limits as exceptions:
 //!
 //! - Two samples of the file, taken some time apart, are equal.
 //! - No event says that a process has the file open for writing.
@@ -69,18 +69,19 @@ pub(super) enum EntryKind {
     Unreadable(String),
     /// The name breaks the rule for names of plugins.
     Misnamed,
-    /// The name ends in `.wasm` in other letters, for example `.WASM`.
+    /// The name ends in `.wasm`, but not all letters are small, for example `.WASM`.
     Missuffixed,
-    /// The name differs only in upper and lower case from the name of this plugin, which had the
-    /// name first.
+    /// The name differs only in upper and lower case from the name of another file, which came
+    /// first. The text is the name of that other file.
     Rival(String),
     /// The folder already has [`MAX_PLUGINS`] plugins, so this file is refused.
     Surplus,
 }
 
 impl Entry {
-    /// Stores what the link leads to: the sample of the file, or the reason why the file is
-    /// unknown. For an unknown file, the entry keeps the stamp of the link itself.
+    /// The caller calls this function for an entry that is a link. Stores what the link leads to:
+    /// the sample of the file, or the reason why the file is unknown. For an unknown file, the
+    /// entry keeps the stamp of the link itself.
     pub(super) fn lead_to(&mut self, found: Result<Sample, String>) {
         match found {
             Ok(sample) => self.sample = sample,
@@ -152,7 +153,7 @@ impl Table {
         self.rows.values().map(|row| row.path.as_path())
     }
 
-    /// The names that have a file, or had a file until less than the grace period ago.
+    /// The names of the files that exist, or that have been missing for less than the grace period.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.rows.keys().map(|name| &**name)
     }
@@ -163,7 +164,7 @@ impl Table {
         &self.overlooked
     }
 
-    /// Whether the folder has a file that was reported, and that was not reported as gone later.
+    /// Whether the table has a file that was reported, and that was not reported as gone later.
     pub(super) fn holds_plugins(&self) -> bool {
         self.rows.values().any(|row| row.reported.is_some())
     }
@@ -201,8 +202,9 @@ impl Table {
         orders
     }
 
-    /// Removes a file from the table, because the operator has removed the file. The grace period
-    /// of a missing file does not apply.
+    /// Removes a file from the table, unless the file is still in `entries`. The caller calls this
+    /// function when the operator has removed the file, so the table does not wait for the grace
+    /// period. Returns the change to report, if there is one.
     pub(super) fn forget(
         &mut self,
         name: &str,
@@ -222,7 +224,8 @@ impl Table {
         }
     }
 
-    /// Processes the outcome of a reading that [`Table::pass`] has ordered.
+    /// Updates a file's row from the outcome of a reading that [`Table::pass`] has ordered. Returns
+    /// the change to report, if there is one.
     pub(super) fn read(
         &mut self,
         now: Duration,
@@ -232,8 +235,8 @@ impl Table {
         self.rows.get_mut(&**name)?.read(now, name, outcome)
     }
 
-    /// Records that the folder cannot be read. So the table does not know which files are missing,
-    /// and all grace periods begin again when the folder can be read.
+    /// Records that the folder is lost. So the table does not know which files are missing, and all
+    /// grace periods begin again when the folder is back.
     pub(super) fn pause(&mut self) {
         for row in self.rows.values_mut() {
             row.absent_since = None;
@@ -278,8 +281,9 @@ impl Table {
         placed
     }
 
-    /// Limits the number of refused files. Entries that are neither known nor plugins, beyond
-    /// [`MAX_REFUSED`], are removed from `entries` and counted as overlooked.
+    /// Limits the number of refused files. If more than [`MAX_REFUSED`] files are not plugins,
+    /// further files that the table does not know yet are removed from `entries` and counted as
+    /// overlooked.
     fn overlook_most(
         &mut self,
         entries: &mut BTreeMap<FileName, Entry>,

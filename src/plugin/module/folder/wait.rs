@@ -1,4 +1,4 @@
-//! The time that the folder's thread has been waiting for the file system.
+//! This file measures how long the folder's thread has been waiting for the file system.
 //!
 //! If the server of a file system no longer works, a call may never return, and no other thread can
 //! end the call. This can happen with NFS, with FUSE, and with a memory stick that was pulled out.
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use crate::clock::{Clock, MonotonicClock};
 
-/// The present call and the present step of one thread. That thread writes all fields. The owner of
-/// the `Watch` reads the fields of the folder's thread. The folder's thread reads the fields of the
-/// link thread.
+/// The present call and the present step of one thread. That thread writes all fields. If it is the
+/// folder's thread, the owner of the `Watch` reads the fields. If it is the link thread, the
+/// folder's thread reads the fields.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
     /// The call on the file system that the thread makes at present.
@@ -38,7 +38,7 @@ impl Wait {
         self.call.during(call)
     }
 
-    /// The duration of the present call up to now; zero if there is no call.
+    /// Returns the duration of the present call up to now, or zero if there is no call.
     pub(super) fn lasts(&self) -> Duration {
         self.call.lasts()
     }

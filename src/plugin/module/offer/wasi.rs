@@ -12,7 +12,7 @@ const fn wasi(name: &'static str, parameters: &'static str) -> Offer {
     Offer { module: WASI, name, parameters, returns: true }
 }
 
-/// Functions for which the host has code.
+/// Functions that the host carries out. The functions of the other two lists only return an error.
 pub(in crate::plugin) const WORKING: &[Offer] = &[
     wasi("fd_write", "iiii"),
     wasi("clock_time_get", "iIi"),

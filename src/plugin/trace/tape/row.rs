@@ -10,8 +10,8 @@ use super::{Begun, HEAD, LONGEST, nanos, number};
 /// Value of the phase byte of a section that is a row.
 pub(super) const ROW: u8 = 4;
 
-/// Largest number of polls in a row. So the number of polls that `tape/read.rs` makes from a full
-/// tape has a limit too.
+/// Largest number of polls in a row. The limit exists so that `tape/read.rs` cannot make an endless
+/// number of polls from a full tape.
 pub(super) const LONGEST_ROW: u32 = 100;
 
 /// Successive polls without a call to the host. The number of cycles from each poll to the next is

@@ -126,7 +126,7 @@ fn polls_that_call_nothing_are_told_one_by_one() {
     (7..1007).for_each(|cycle| quiet(&mut tape, cycle));
     let of_one_kind = tape.export().len();
     assert!(of_one_kind < 10 * (HEAD + 3 * LONGEST), "{of_one_kind} bytes");
-    // From here on a poll in every third cycle, and then a gap.
+    // Now the polls run in every third cycle. The last poll comes after a longer gap.
     (1009..1300).step_by(3).chain([2000]).for_each(|cycle| quiet(&mut tape, cycle));
     let position = tape.position();
     (2001..2003).for_each(|cycle| quiet(&mut tape, cycle));

@@ -2,8 +2,8 @@
 //!
 //! The link thread makes one call on the file system after the other, and each call may block for
 //! ever. The folder's thread measures how long a call lasts. If a call lasts too long, the folder's
-//! thread gives up the order, and stops using this link thread. The time limits, and the further
-//! handling of the link, are in `link.rs`.
+//! thread gives up the order, and stops using this link thread. The time limits are in `link.rs`,
+//! which also decides what happens to the link after that.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

@@ -1,5 +1,5 @@
-//! The row of one file: decides when the file is settled, which changes are reported, and when the
-//! thread must examine the file again.
+//! A row has the data about one file. The row decides when the file is settled, which changes are
+//! reported, and when the thread must examine the file again.
 //!
 //! A row decides from samples of its file, from the events about the file, and from the outcomes of
 //! earlier readings. A row does not read the file and knows no other file. `folder/settle.rs`
@@ -13,8 +13,8 @@ use crate::name::PluginName;
 use crate::plugin::module::folder::{Change, FileName, MAX_PLUGINS, misnamed};
 use crate::plugin::{ModuleHash, Refusal};
 
-/// The time between two equal samples after which a file is settled. This time is longer than the
-/// usual pauses of a program that writes a file, and short enough for a user who waits.
+/// If two samples with this time between them are equal, the file is settled. This time is longer
+/// than the usual pauses of a program that writes a file, and short enough for a user who waits.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// A file of constant size is settled after this time even if its time stamps change. Without this
@@ -28,8 +28,8 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Time from the first reading of a file to the second reading. The second reading is needed
 /// because some writes leave no trace in a sample: a write through a memory map, or a write within
-/// the same tick of the file system's clock. The same time passes before the first repeated attempt
-/// to read an unreadable file.
+/// the same tick of the file system's clock. After a failed reading, the first new attempt comes
+/// after the same time.
 const SECOND_READING: Duration = Duration::from_secs(2);
 
 /// The longest time between two attempts to read an unreadable file. The time doubles from one
@@ -58,9 +58,9 @@ const SLOW_CAP: Duration = Duration::from_secs(8);
 /// the file grows later, its author has probably corrected it.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(10);
 
-/// Most consecutive readings during which a file may change. After one more such reading the file
-/// is refused. Files of `/proc` are refused in this way, because the length of their contents never
-/// equals their size.
+/// How many readings in a row may find that the file has changed. If one more reading finds a
+/// change, the file is refused. Files of `/proc` are refused in this way, because the length of
+/// their contents never equals their size.
 const MAX_MOVES: u32 = 5;
 
 /// The data about one file.
@@ -107,9 +107,9 @@ enum Writer {
 #[derive(Debug)]
 enum Phase {
     Settling {
-        /// The time since when all samples are equal.
+        /// All samples since this time are equal.
         same_since: Duration,
-        /// The time since when the size is equal in all samples.
+        /// All samples since this time have the same size.
         size_since: Duration,
     },
     Settled {
@@ -185,7 +185,8 @@ impl Row {
         self.sample = sample;
     }
 
-    /// Processes the event about the file, after the sample of the same pass over the folder.
+    /// Updates the row from the last event about the file. Before this call, the caller passes the
+    /// sample of the same pass over the folder to [`Row::compare`].
     pub(super) fn hear(&mut self, now: Duration, hint: Option<Hint>) {
         match hint {
             Some(Hint::Written) => {
@@ -215,8 +216,8 @@ impl Row {
         }
     }
 
-    /// Whether the thread must read the file now. `is_whole` is true if the file got its name by a
-    /// renaming, so the file is complete.
+    /// Whether the table must make an order for this file now ([`Row::take`]). `is_whole` is true
+    /// if the file got its name by a renaming, so the file is complete.
     pub(super) fn is_ready(&self, now: Duration, is_whole: bool) -> bool {
         match self.phase {
             Phase::Settling { .. } if is_whole => true,
@@ -239,7 +240,7 @@ impl Row {
     }
 
     /// Makes the order for a settled file: to read the file, or to report a refusal without a
-    /// reading.
+    /// reading. Returns `None` if this refusal was already reported.
     pub(super) fn take(
         &mut self,
         now: Duration,
@@ -279,7 +280,8 @@ impl Row {
         self.refuse(now, FileName::Plugin(name.clone()), refusal)
     }
 
-    /// Processes the outcome of a reading. Returns the change to report, if there is one.
+    /// Updates the row from the outcome of a reading. Returns the change to report, if there is
+    /// one.
     pub(super) fn read(
         &mut self,
         now: Duration,
@@ -316,7 +318,7 @@ impl Row {
     }
 }
 
-/// The refusal of a file that changed during each of its readings.
+/// Makes the refusal for a file that changed during each of its readings.
 fn unsteady() -> Refusal {
     Refusal::new(
         "it changes whenever it is read, or the length of its contents is not its size",
@@ -324,7 +326,8 @@ fn unsteady() -> Refusal {
     )
 }
 
-/// The refusal of a file because of its name, kind or size. Such a file is never opened.
+/// Makes the refusal for a file whose name, kind or size is not allowed. The thread never opens
+/// such a file. Returns `None` for a file that may be read.
 fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
     let bytes = sample.stamp.bytes;
     Some(match &sample.kind {

@@ -305,8 +305,8 @@ fn an_unreadable_file_is_tried_again_and_told_once() {
     ]);
 }
 
-/// Each attempt may read much of a large file before it reaches the defect of the disk. So the
-/// attempts must become rare.
+/// Each attempt to read an unreadable file may read much of it before it reaches the defect of the
+/// disk. So the attempts must become rare.
 #[test]
 fn an_unreadable_file_is_tried_again_later_and_later() {
     let mut sim = Sim::new();
