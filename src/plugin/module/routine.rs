@@ -2,8 +2,8 @@
 //! operation that is dangerous if wasmer alone carries it out.
 //!
 //! The danger: wasmer carries out `unreachable`, `memory.copy`, `table.get` and similar operations
-//! by calls of its own code on the guest's stack. If such a call fails, the following steps can
-//! stop the whole process:
+//! by calling its own code, and this code runs on the guest's stack. If such a call fails, the
+//! following steps can stop the whole process:
 //!
 //! 1. wasmer takes a backtrace on the guest's stack.
 //! 2. If the guest has nearly used up its stack, the stack overflows inside the backtrace.
@@ -15,9 +15,9 @@
 //! wasmer's own code on a guest's stack may fail.
 //!
 //! A routine therefore checks the bounds before it uses the operation. If the bounds are wrong, the
-//! routine traps by a division by zero. The CPU reports this trap by a signal, which is handled on
-//! another stack. A routine also divides a long operation into pieces, and checks the stop flag
-//! after each piece.
+//! routine divides by zero, which is a trap. The CPU reports this trap by a signal, and the signal
+//! handler runs on another stack. A routine also divides a long operation into pieces, and checks
+//! the stop flag after each piece.
 //!
 //! The compiler middleware in `flag.rs` replaces each operation by a call of its routine.
 //! Functions, tables and globals of the module keep their indices, and the module's code moves by a
@@ -29,19 +29,18 @@ use std::collections::BTreeSet;
 use wasm_encoder::{
     BlockType, Encode, Function, InstructionSink, RawSection, RefType, Section, ValType,
 };
-use wasmer::sys::wasmparser::{
-    self, BinaryReader, BinaryReaderError, Operator, Parser, Payload, TypeRef,
-};
+use wasmer::sys::wasmparser::{self, BinaryReader, BinaryReaderError, Operator, Parser, Payload};
 
 use super::reason::Why;
 
-/// Bytes of memory between two checks of the stop flag. 64 KiB of fresh memory take at most 0.1 ms.
+/// The number of bytes of memory that a routine writes between two checks of the stop flag. To
+/// write 64 KiB of memory for the first time takes at most 0.1 ms.
 const MEMORY_PIECE: i32 = 64 << 10;
 
-/// Elements of a table between two checks of the stop flag. The copy of one element takes some
-/// nanoseconds. But if the size of a table is fixed, wasmer visits all its elements after each
-/// piece. For 100 000 elements this takes 0.1 ms. For this reason `plugins.table` can be at most
-/// 100 000.
+/// The number of table elements that a routine writes between two checks of the stop flag. The copy
+/// of one element takes some nanoseconds. But if the size of a table is fixed, wasmer visits all
+/// its elements after each piece. For 100 000 elements this takes 0.1 ms. For this reason
+/// `plugins.table` can be at most 100 000.
 const TABLE_PIECE: i32 = 1 << 10;
 
 /// An operation that has a routine. A table is given by its index. A module has only one memory, so
@@ -73,7 +72,7 @@ impl Operation {
         })
     }
 
-    /// The reason of a trap that the routine of this operation causes.
+    /// Returns the reason to report if the routine of this operation traps.
     pub(super) fn why(self) -> Why {
         match self {
             Self::Unreachable => Why::Unreachable,
@@ -100,10 +99,9 @@ pub(super) struct Extended {
 /// The data about a module that are needed to append routines.
 #[derive(Debug, Default)]
 struct Outline {
-    /// Number of types. The first added type gets this index.
+    /// Number of types in the original module. The first type that is added gets this number as its
+    /// index.
     types: u32,
-    /// Number of functions, with the imported functions.
-    functions: u32,
     /// The operations in the module's code that need a routine.
     operations: BTreeSet<Operation>,
     /// The element type of each table.
@@ -168,13 +166,6 @@ impl Outline {
         for payload in Parser::new(0).parse_all(module) {
             match payload? {
                 Payload::TypeSection(types) => outline.types = types.count(),
-                Payload::ImportSection(imports) => {
-                    for import in imports.into_imports() {
-                        let is_function = matches!(import?.ty, TypeRef::Func(_));
-                        outline.functions += u32::from(is_function);
-                    }
-                }
-                Payload::FunctionSection(functions) => outline.functions += functions.count(),
                 Payload::TableSection(tables) => {
                     for table in tables {
                         let ty = table?.ty.element_type;
@@ -217,7 +208,7 @@ impl Outline {
     }
 }
 
-/// The memory or the table that a routine changes.
+/// The memory or the table that a routine reads or changes.
 #[derive(Debug, Clone, Copy)]
 enum BulkTarget {
     Memory,
@@ -239,7 +230,7 @@ impl BulkTarget {
         }
     }
 
-    /// Bytes or elements between two checks of the stop flag.
+    /// The number of bytes or elements that a routine writes between two checks of the stop flag.
     fn piece(self) -> i32 {
         match self {
             Self::Memory => MEMORY_PIECE,
