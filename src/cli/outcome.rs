@@ -72,7 +72,7 @@ pub(super) fn is_seated(view: &PluginView) -> bool {
 }
 
 /// Returns the reason why the file's version does not run. Two kinds of traps are no reason here.
-/// The first is `trap`, which the caller reports itself. The second is an old trap of a plugin that
+/// The first is the argument `trap`: the caller reports this trap. The second is an old trap of a plugin that
 /// is held or is being prepared.
 fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String> {
     let is_no_reason = matches!(view.state, PluginState::Held | PluginState::Preparing);

@@ -253,8 +253,9 @@ impl Overlay {
         }
     }
 
-    /// Makes those outputs of `leaving` safe whose hold time has expired, and removes these outputs
-    /// from `leaving`. Also removes the outputs that have an owner again.
+    /// Removes an output from `leaving` when its hold time has expired or when a program owns the
+    /// output again. If the hold time has expired and no program owns the output, the output becomes
+    /// safe.
     fn end_leaving(
         &mut self,
         now: Duration,

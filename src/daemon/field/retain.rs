@@ -368,7 +368,8 @@ impl Retain {
     }
 }
 
-/// Returns the name and the value of a variable, in the form that the file needs.
+/// Returns the name of a retained variable together with its newest value, as `Store::write` needs
+/// them.
 fn pair_of<'v>(((name, _), value): (&'v (String, Variable), &Variable)) -> (&'v str, Variable) {
     (name, *value)
 }
