@@ -354,7 +354,7 @@ fn the_whole_image_can_be_filled() {
     assert_eq!(good(&(text.clone() + point)).live.points[PointId(0)].byte, MAX_IMAGE_BYTES - 8);
     let more = text + &device("c", 0) + point;
     let problems = read(&more).expect_err("there is no byte left").to_string();
-    assert!(problems.contains("no free place for it in 0 bytes at 65536"), "{problems}");
+    assert!(problems.contains("no free address in 0 bytes at 65536 of the device"), "{problems}");
 }
 
 /// The default of `state.dir` depends on the environment, and for root not on `HOME`.
