@@ -6,10 +6,10 @@
 //! ```
 //!
 //! A verb for a running daemon sends requests to the daemon's control socket and prints the
-//! answers. The verb makes no decisions itself. The grammar is in `cli/args.rs` and the help in
+//! answers. The daemon makes all decisions. The grammar is in `cli/args.rs` and the help in
 //! `cli/help.rs`. One file contains the verbs of one subject, and their tables: `cli/plugin.rs`,
 //! `cli/point.rs`, `cli/force.rs`, `cli/machine.rs` and so on. The functions that wait for the
-//! outcome of an order are in `cli/outcome.rs`.
+//! outcome of an order, such as a deploy, are in `cli/outcome.rs`.
 //!
 //! Verbs that read files of unknown origin run in a child process (`cli/offline.rs`).
 
@@ -52,7 +52,7 @@ use args::{Args, CONFIG, Named, Reach, Test, Verb};
 pub use offline::CHILD_VERB;
 use screen::Screen;
 
-/// The exit code of the program. The help lists the codes.
+/// The exit code of the program. `camshaft --help` lists the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
     /// Standard output has no reader any more, as with `camshaft history | head`. This is no
@@ -62,7 +62,8 @@ enum Exit {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The file needs more time or memory than allowed. The number is `EX_DATAERR` of sysexits.h.
+    /// The work on a file needs more time or memory than `check`, `test` and `replay` may use. The
+    /// number is `EX_DATAERR` of sysexits.h.
     TooMuch = 65,
     /// No daemon answers. The number is `EX_UNAVAILABLE` of sysexits.h.
     Unreachable = 69,
@@ -79,7 +80,7 @@ struct Failed {
     message: String,
 }
 
-/// The result of a verb. The verb has already printed its output.
+/// The result of a verb. The verb prints its output before it returns, so a success has no content.
 type CommandResult = Result<(), Failed>;
 
 impl Failed {
@@ -123,8 +124,8 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Does the work of [`main`] in the child process of an offline verb, with limits on time and
-/// memory.
+/// Does the work of [`main`] in the child process of the verbs `check`, `test` and `replay`, with
+/// limits on time and memory.
 pub fn child() -> ExitCode {
     let (arguments, bounds) = offline::confine();
     let outcome = perform(Args::parse_from(arguments).verb);
@@ -245,7 +246,7 @@ fn test(what: &Test) -> CommandResult {
     if report.is_good() { Ok(()) } else { Err(Failed::new(Exit::Failure, "")) }
 }
 
-/// Returns the limits of a configuration, or the default limits without a configuration.
+/// Returns the module limits of a configuration, or the default limits without a configuration.
 ///
 /// # Errors
 /// The configuration is wrong.

@@ -1,14 +1,13 @@
-//! The clock of the scan: the monotonic clock of the machine, or a simulated clock in tests and
-//! recipes.
+//! The clock of the scan: the monotonic clock of the machine, or a simulated clock in tests.
 //!
 //! An instant is a `Duration` since an arbitrary start, for example since the start of the machine.
 //! The instants of a clock never decrease. The scan reads the clock one time in each cycle, and
 //! passes the instant to drivers and programs as the argument `now`. So all parts of a cycle use
 //! one instant, and a recorded cycle can be replayed.
 //!
-//! This file does not provide the wall-clock time: the code that makes log lines and reports reads
-//! the wall clock itself. Threads outside of the scan, and measurements of run times, read other
-//! clocks.
+//! This file does not provide the wall-clock time. The code that makes log lines and crash reports
+//! calls `SystemTime::now` for the wall-clock time. Threads outside of the scan, and measurements
+//! of run times, read other clocks.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -6,17 +6,18 @@
 //!
 //! There are two layers. `ConfigFile` has the keys of the file with their types, and no defaults.
 //! [`Config`] is built from `ConfigFile`: defaults are filled in, names are resolved, and the
-//! values are checked against each other. After a [`Config`] is built, no code checks it again. All
-//! mistakes of a file are reported together, as [`Problems`].
+//! values are checked against each other. After a [`Config`] is built, no code repeats these
+//! checks. [`Problems`] contains all mistakes that were found in the file. After a syntax error,
+//! nothing else is checked. The drivers check their devices only if no other mistake was found.
 //!
-//! Each driver defines the meaning of its own keys. This module does not check whether the machine
+//! Each driver defines the meaning of its own keys. These files do not check whether the machine
 //! has enough CPUs, whether the plugin folder exists, or whether the daemon has the necessary
 //! rights. These errors are reported later, by the parts of the daemon that use the CPUs, the
 //! folder or the rights.
 //!
 //! Read `file.rs` next (all keys), then the file of one section, such as `scan.rs` or `plugins.rs`.
-//! The file of a section has its settings, their ranges and their defaults. The entries are in
-//! these files:
+//! The file of a section has its settings, their ranges and their defaults. The entries (TOML
+//! tables in double brackets, such as `[[device]]`) are in these files:
 //! - `device.rs`: the devices; `points.rs` and `layout.rs`: the points and their addresses,
 //! - `variable.rs`: the variables; `grant.rs`: the plugins and their rights.
 //!
@@ -108,8 +109,8 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 }
 
 /// Reads the configuration file at `path` for a reload. `before` are the points that the daemon
-/// uses now. A point that exists in both configurations keeps its id, because programs may use that
-/// id.
+/// uses now. A point that is in `before`, or that an earlier reload has removed, gets its old id,
+/// because programs may use that id.
 ///
 /// # Errors
 /// All problems of the file, or the reason why the file cannot be read.

@@ -57,8 +57,9 @@ pub enum Reach {
 /// The limits of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The CPU time of all threads of the process together. When this time is used up, the kernel
-    /// sends SIGXCPU, and one second later SIGKILL.
+    /// The CPU time of all threads of the process together, in whole seconds; [`confine`] rounds
+    /// down, to at least one second. When this time is used up, the kernel sends SIGXCPU, and one
+    /// second later SIGKILL.
     pub cpu: Duration,
     /// The memory of the process. The kernel refuses a request for more memory.
     pub memory: Memory,
@@ -67,8 +68,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// For each kind of limit, compares this limit with the limit that the process inherited
-    /// (`ulimit`). Returns the stricter limits.
+    /// Compares the limits of CPU time and memory with the limits that the process inherited
+    /// (`ulimit`). Returns the stricter limit of each pair; `reach` does not change.
     pub fn or_inherited(self) -> Self {
         // If `getrlimit` fails, the inherited limit is unknown and is ignored.
         let inherited = |resource| getrlimit(resource).map_or(rlim_t::MAX, |(soft, _)| soft);
@@ -331,10 +332,10 @@ pub fn escapes() -> Vec<String> {
 pub enum Death {
     /// The process has used up its CPU time.
     OutOfTime,
-    /// The process has asked for more memory than its limit allows.
+    /// The process got no more memory, and reported this on standard error.
     OutOfMemory,
-    /// A signal from outside has ended the process. The signal came from a user, or from the kernel
-    /// because the machine had no free memory.
+    /// SIGKILL, SIGTERM, SIGINT or SIGHUP has ended the process. The signal came, for example, from
+    /// a user, or from the kernel because the machine had no free memory.
     Killed,
     /// Another reason than the three reasons above.
     Other,

@@ -1,22 +1,25 @@
 //! Crash reports: one file for each trap of a program, and the replay of such a file.
 //!
-//! A report contains the module, the trap with its backtrace, and the record of the program's last
-//! cycles: the tape. The tape contains every call from the host into the module and every call from
-//! the module to the host, with all values. The report also contains the state of the program
-//! before those cycles. With a report, `camshaft replay` runs the program again on another machine.
-//! There the program must trap at the same place:
+//! A crash report contains the bytes of the .wasm file (if they could be read and are not too
+//! large), the trap with its backtrace, and the record of the program's last cycles: the tape. The
+//! tape contains every call from the host into the module and every call from the module to the
+//! host, with all values. If the tape does not begin with the start of the instance, the report
+//! usually also contains a checkpoint: the memory and globals of the instance at a place on the
+//! tape. Without a checkpoint such a tape cannot be replayed, and the report names the reason. With
+//! a report, `camshaft replay` runs the program again on another machine. There the program must
+//! trap at the same place:
 //!
 //! ```text
 //! state before --> tape: init, poll, poll, ... --> trap
 //!                  replay: the same calls with the same answers --> the same trap?
 //! ```
-//! A report is about one program only. It contains no data of devices or of other programs. A
-//! program gets data of devices and of other programs only through calls to the host. The tape has
-//! the results of these calls, so a replay needs nothing else.
+//! A report is about one program. The program gets data of devices and of other programs only
+//! through calls to the host. The tape has the results of these calls, so a replay needs no device
+//! and no other program.
 //!
-//! Where to look next: `crash/file.rs` has the format, and `crash/store.rs` has the folder of
-//! reports. `crash/brought.rs` has the limits for reports from other machines. `crash/history.rs`
-//! shows the tape as text. `crash/verdict.rs` has the replay and its verdict.
+//! Where to look next: `crash/file.rs` has the format of a report, and `crash/store.rs` has the
+//! folder of reports. `crash/brought.rs` has the limits for reports from other machines.
+//! `crash/history.rs` shows the tape as text. `crash/verdict.rs` has the replay and its verdict.
 
 mod brought;
 mod file;
@@ -78,7 +81,7 @@ pub struct Head {
     version: u32,
     /// Version of the `camshaft` that wrote the report.
     pub camshaft: String,
-    /// Time at which the report was written, by the wall clock, in UTC.
+    /// Time at which the report was made, by the wall clock, in UTC.
     pub written: String,
     /// Name of the plugin.
     pub plugin: String,
@@ -97,19 +100,19 @@ pub struct Head {
     pub poll_budget: Duration,
     /// The program was polled once in this number of cycles.
     pub every: u32,
-    /// Names of the inputs that the program may read. Without the list, the program may read all
-    /// inputs.
+    /// Names of the input points that the program may read. `None` if the program may read all
+    /// input points.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub inputs: Option<Vec<String>>,
-    /// Names of the outputs that the program may write. Without the list, the program may write all
-    /// outputs.
+    /// Names of the output points that the program may write. `None` if the program may write all
+    /// output points.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub outputs: Option<Vec<String>>,
     /// Limits of the instance, such as its memory and its stack.
     pub limits: Limits,
     /// The compiler that made the machine code.
     pub compiler: Compiler,
-    /// Path of the module's file.
+    /// Path of the .wasm file on the machine that made the report.
     pub path: PathBuf,
     /// Names of the functions on the tape. The index of a name is the function's number on the
     /// tape.
@@ -120,7 +123,8 @@ pub struct Head {
     points: Vec<Option<PointHead>>,
     /// The place on the tape at which a replay starts.
     start: StartHead,
-    /// The memory of the instance after the trap. Its bytes are a part of the report.
+    /// The size and the stored blocks of the instance's memory after the trap. The bytes of the
+    /// blocks are in [`CrashReport::memory`].
     memory: PictureHead,
     /// Length of each part of the report after the head.
     lengths: Lengths,
@@ -156,13 +160,13 @@ enum StartHead {
     },
 }
 
-/// The size and the stored blocks of a copy of a memory. The bytes of the blocks are in a part of
-/// the report.
+/// The size and the stored blocks of a copy of a memory. The bytes of the blocks are in
+/// [`CrashReport::checkpoint`] or [`CrashReport::memory`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct PictureHead {
     /// The size of the whole memory, in bytes.
     bytes: u64,
-    /// Numbers of the blocks that are stored. A block with only zeros is not stored.
+    /// Numbers of the blocks that are stored. A block in which all bytes are zero is not stored.
     #[serde(deserialize_with = "brought::list::<MAX_BLOCKS, _, _>")]
     blocks: Vec<u32>,
     /// Whether some blocks are missing, because the copy had no room for these blocks.
@@ -183,8 +187,8 @@ struct Lengths {
 pub struct CrashReport {
     /// The head.
     pub head: Head,
-    /// The bytes of the module. `None` if its file could not be read, or was too large for a
-    /// report.
+    /// The bytes of the .wasm file. `None` if the file could not be read, was too large for a
+    /// report, or had another hash than the module that trapped.
     pub module: Option<Vec<u8>>,
     /// The tape: the record of the last calls, in the format of `plugin/trace/tape.rs`.
     tape: Vec<u8>,
@@ -209,13 +213,13 @@ pub struct About {
     pub limits: Limits,
     /// The compiler that made the artifact.
     pub compiler: Compiler,
-    /// Path at which the file of the module is expected.
+    /// Path at which the .wasm file is expected.
     pub path: PathBuf,
 }
 
 impl CrashReport {
     /// Makes a report. `post_mortem` contains the data from the instance that trapped. The report
-    /// contains `module` only if its hash is correct and its size is at most `MAX_MODULE`.
+    /// contains `module` only if its hash is `about.hash` and its size is at most `MAX_MODULE`.
     pub fn new(
         about: About,
         post_mortem: PostMortem,

@@ -61,9 +61,10 @@ enum Event {
     /// A file in the plugin folder is new, has changed or was removed; or the folder itself has
     /// changed.
     Folder(Change),
-    /// The preparation of a module has ended: with an instance or with a failure.
+    /// The preparation of a `.wasm` module has ended: with an instance or with a failure.
     Loaded(Box<Loaded>),
-    /// A shadow run is ready. The scan can now send it the inputs of each cycle.
+    /// A shadow run is ready: a new version can be polled beside the running version. The scan can
+    /// now send it the inputs of each poll.
     Feed(Feed),
     /// The daemon refused a module, and did not write it into the plugin folder.
     TurnedAway { name: String, hash: Option<ModuleHash>, refusal: Refusal, who: Option<Who> },
@@ -150,7 +151,7 @@ impl Daemon {
         self.report();
     }
 
-    /// Empties the queues from the scan: returned programs and answers, log lines of guests, and
+    /// Empties the queues from the scan: returned programs and answers, log lines of programs, and
     /// measured times.
     fn take_all_back(&mut self) {
         while let Ok(thing) = self.link.handle.returns.pop() {
@@ -160,7 +161,7 @@ impl Daemon {
         self.link.stats.collect();
     }
 
-    /// Writes the log lines of guests to the log. The scan has put the lines into a queue.
+    /// Writes the log lines of programs to the log. The scan has put the lines into a queue.
     fn log_lines(&mut self) {
         while let Ok(line) = self.link.lines.pop() {
             self.plugins.log_line(&line, &self.config, &self.link);

@@ -1,11 +1,11 @@
-//! Reads files whose kind is unknown. The functions open only regular files, never wait for a
-//! writer of a pipe, and read at most a given number of bytes.
+//! Reads files whose kind is unknown. The functions open only regular files, and never wait for a
+//! writer of a pipe. [`read`] also limits the number of bytes.
 //!
 //! The path in a configuration may lead to a pipe by mistake. An ordinary call of `open` on a pipe
 //! waits until another process opens the pipe for writing, perhaps for ever. The functions of this
 //! file return an error instead. A call can also wait for a file system that does not answer, for
-//! example on a server that is down. This file has no time limit for this case; `patience.rs` has
-//! one.
+//! example on a server that is down. The functions here have no time limit for this case;
+//! `patience.rs` has one.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};

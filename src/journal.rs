@@ -1,9 +1,9 @@
 //! The journal: a history of numbered and dated entries that survives the end of the daemon.
 //!
-//! The type of the recorded value is a type parameter, so this module does not depend on plugins.
-//! In the daemon this type is the receipt of `control/receipt.rs`. The newest entries are in
-//! memory. The journal answers all queries from memory, so that no query waits for a disk. Each
-//! entry is also one line of JSON in a file. A separate thread writes this file
+//! Each entry records one value. The type of this value is a type parameter, so this file does not
+//! depend on plugins. In the daemon this type is the receipt of `control/receipt.rs`. The newest
+//! entries are in memory. The journal answers all queries from memory, so that no query waits for a
+//! disk. Each entry is also one line of JSON in a file. A separate thread writes this file
 //! (`journal/disk.rs`). The files are read only once, when the journal is opened.
 //!
 //! ```text
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Each line ends with a checksum. When the files are read, a damaged line is skipped, and all
-//! other lines are used. The journal repairs no line. If there is no disk, the journal exists in
-//! memory only, and the daemon works normally.
+//! other lines are used. The journal repairs no line. If the folder of the journal cannot be used,
+//! the journal exists in memory only, and the daemon works normally.
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,8 +32,8 @@ use disk::WriterHandle;
 pub const MAX_ENTRIES: usize = 2_000;
 
 /// The maximum length of a line in a file, in bytes. The largest entry has a reason, a remedy and
-/// some names, each with a few hundred bytes. A longer line shows a defect of the daemon and is not
-/// written.
+/// some names, each with a few hundred bytes. A longer line shows a defect of the daemon. It is not
+/// written to the file, but its entry is in memory.
 const MAX_LINE_BYTES: usize = 16 << 10;
 
 /// The first bytes of every line. They cannot occur inside an entry, because JSON writes a quote
@@ -82,8 +82,9 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
     /// overwrite the files of each other.
     ///
     /// # Errors
-    /// When the folder cannot be created, read or written. A full disk is not an error: entries are
-    /// written when the disk has free space again.
+    /// When the folder cannot be created, a file in it cannot be read, or the writing thread cannot
+    /// start. `open` does not test whether the files can be written: [`Journal::trouble`] returns
+    /// this later.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let (text, writer) = disk::open(folder)?;
         let (mut entries, mut damaged) = (VecDeque::new(), 0);
@@ -104,7 +105,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         Self { entries: VecDeque::new(), last_seq: 0, damaged: 0, writer: Err(why.into()) }
     }
 
-    /// Adds an entry with the present time. The call never waits.
+    /// Adds an entry with the present time, and queues its line for the disk. The call never waits
+    /// for the disk.
     pub fn add(&mut self, what: T) {
         self.last_seq += 1;
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
@@ -126,9 +128,9 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.entries.push_back(entry);
     }
 
-    /// Checks whether the disk still answers. If the disk does not answer, [`Journal::trouble`]
-    /// returns this reason from now on. The daemon calls this function every few seconds. The call
-    /// never waits.
+    /// Checks whether the present write has already taken more than five seconds. If so,
+    /// [`Journal::trouble`] returns this reason until the write ends. The daemon calls this
+    /// function every few seconds. The call never waits for the disk.
     pub fn check_lateness(&self) {
         if let Ok(writer) = &self.writer {
             writer.check_lateness();
@@ -156,8 +158,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.damaged
     }
 
-    /// Returns the reason why new entries do not reach the disk. `None` if new entries reach the
-    /// disk.
+    /// Returns the reason why new entries do not reach the disk. `None` if the last write
+    /// succeeded, or if no write has ended yet.
     pub fn trouble(&self) -> Option<String> {
         match &self.writer {
             Ok(writer) => writer.trouble(),

@@ -4,8 +4,9 @@
 //! The scan publishes its snapshot through this buffer in each cycle. The daemon reads the newest
 //! snapshot when the daemon needs one. If the writer publishes several values between two reads,
 //! the reader gets only the last of these values. Therefore this buffer does not suit single
-//! events. If a fact must reach the reader, the writer puts it into every value, together with a
-//! generation number. The writer increases this number when the fact changes.
+//! events, such as one alarm. If a fact must reach the reader, the writer puts the fact into every
+//! value, together with a generation number. The writer increases this number when the fact
+//! changes.
 //!
 //! ```text
 //! Writer ── publish ──▶ [ three buffers ] ── read ──▶ Reader
@@ -31,7 +32,8 @@ impl<T: Send> Writer<T> {
     /// Publishes a new value. `fill` overwrites an old value in place, and the result becomes the
     /// newest value.
     ///
-    /// `fill` gets the value of an earlier call, and must set every field of this value.
+    /// `fill` gets the value of an earlier call or a copy of the first value, and must set every
+    /// field of this value.
     pub fn publish(&mut self, fill: impl FnOnce(&mut T)) {
         fill(self.0.input_buffer_mut());
         self.0.publish();
@@ -39,12 +41,14 @@ impl<T: Send> Writer<T> {
 }
 
 impl<T: Send> Reader<T> {
-    /// Returns the newest value that the writer has published.
+    /// Returns the newest value that the writer has published. Before the first
+    /// [`Writer::publish`], returns the first value.
     pub fn read(&mut self) -> &T {
         self.0.read()
     }
 
-    /// Returns the value that the last call of [`Reader::read`] returned.
+    /// Returns the value that the last call of [`Reader::read`] returned. Before the first such
+    /// call, returns the first value.
     pub fn seen(&self) -> &T {
         self.0.output_buffer()
     }

@@ -1,6 +1,6 @@
 //! The log of the daemon, in one of three forms: readable text, journald with fields, or JSON.
 //!
-//! All other modules log with the macros of `tracing` only. `journalctl` shows only the message of
+//! All other Rust modules log with the macros of `tracing`. `journalctl` shows only the message of
 //! a line, so each message is complete without its fields. The fields contain the same facts. For
 //! example, the field `plugin` contains the name of a plugin, so an operator can search for the log
 //! lines of one plugin.
@@ -16,7 +16,7 @@
 //! operator has pressed Ctrl-S in a terminal, or journald hangs. Dropped and lost lines are
 //! counted, and the daemon reports the counts.
 //!
-//! This module writes no log files and rotates none. Other processes receive the lines through
+//! The daemon writes no log files and rotates none. Other processes receive the lines through
 //! stderr and journald, and store and rotate the logs. `systemd.rs` detects whether stderr is
 //! connected to journald. `log/journal.rs` has the protocol of journald. `log/legible.rs` makes
 //! sure that a text from outside cannot look like a log line of the daemon.
@@ -81,8 +81,8 @@ pub enum Format {
     Journal,
 }
 
-/// The filter for events. For example, `info` sets the level of all modules, and
-/// `info,camshaft::plugin=debug` sets another level for one module.
+/// The filter for events. For example, `info` sets the level of all Rust modules, and
+/// `info,camshaft::plugin=debug` sets another level for one Rust module.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Level(Targets);
@@ -100,7 +100,7 @@ impl FromStr for Level {
         let mut targets = Targets::new().with_default(LevelFilter::INFO);
         for part in text.split(',').map(str::trim) {
             // The parser of `Targets` is not used: it would read a misspelt level as the name of a
-            // module.
+            // Rust module.
             let (module, level) = match part.split_once('=') {
                 Some((module, level)) => (Some(module.trim()), level.trim()),
                 None => (None, part),
@@ -152,8 +152,8 @@ struct Writing {
     why: AtomicI32,
 }
 
-/// A report of lines that could not be written. The daemon logs this report, so it makes the report
-/// only after the log output has accepted a newer line.
+/// The number of log lines that could not be written, and the reason. The daemon logs both, so it
+/// gets this value only after the log output has accepted a newer line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwritten {
     /// Number of lines that could not be written since the start of the process.
@@ -183,21 +183,23 @@ impl Handle {
         self.lost.dropped_lines() as u64
     }
 
-    /// Returns the number of lines that could not be written. Causes: the reader of a pipe has
-    /// closed it, the disk is full, or journald has ended.
+    /// Returns the number of lines that could not be written to the log output since the start.
+    /// Examples of causes: the reader of a pipe has closed it, the disk is full, or journald has
+    /// ended.
     pub fn refused(&self) -> u64 {
         self.writing.refused.load(Ordering::Relaxed)
     }
 
-    /// Returns the report of lines that could not be written. `None` while the log output still
-    /// does not accept lines.
+    /// Returns the number of lines that could not be written, and the reason. `None` if the newest
+    /// line could not be written.
     pub fn unwritten(&self) -> Option<Unwritten> {
         self.writing.unwritten()
     }
 }
 
 impl Writing {
-    /// Returns the counts. `None` while the newest line could not be written.
+    /// Returns the number of lines that could not be written, and the reason. `None` if the newest
+    /// line could not be written.
     fn unwritten(&self) -> Option<Unwritten> {
         // `Acquire` makes sure that this thread sees the counts that belong to `is_refused`.
         let is_refused = self.is_refused.load(Ordering::Acquire);
@@ -234,7 +236,8 @@ impl<W: Write> Write for LogOutput<W> {
     }
 }
 
-/// Waits a short time, so that the log's writer can write its last lines before the process exits.
+/// Waits 100 ms (`LAST_WORDS`), so that the log's writer can write its last lines before the
+/// process exits.
 pub fn last_words() {
     std::thread::sleep(LAST_WORDS);
 }
@@ -305,8 +308,8 @@ fn queue(place: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     queue.thread_name("log").finish(place)
 }
 
-/// Makes the log output in the form of readable lines. A line contains the message without the
-/// fields.
+/// Makes the layer that puts each event into `queue` as a readable line. A line contains the
+/// message without the fields.
 fn text(queue: NonBlocking) -> Output {
     // By the NO_COLOR convention (no-color.org), a value that is not empty means no colour.
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -325,7 +328,7 @@ fn text(queue: NonBlocking) -> Output {
         .boxed()
 }
 
-/// Makes the log output in the form of JSON: one object for each event, with all fields.
+/// Makes the layer that puts each event into `queue` as a JSON object with all fields.
 fn json(queue: NonBlocking) -> Output {
     let layer = tracing_subscriber::fmt::layer().with_timer(Timestamp).with_writer(queue);
     layer.json().flatten_event(true).boxed()

@@ -90,7 +90,7 @@ impl NameKind for OfVariable {
 /// The name of a variable that the configuration declares. Only the code for the configuration
 /// creates values of this type. In the running daemon, declared variables and variables that
 /// programs have created are in one list. An operator may ask for any variable of this list, so an
-/// order contains the name of a variable as a plain text.
+/// operator's command contains the name of a variable as a plain text.
 pub type VariableName = Name<OfVariable>;
 
 /// The error for a text that does not follow the rule. The error contains the text.

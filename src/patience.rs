@@ -43,8 +43,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// calls cannot block it.
 ///
 /// # Errors
-/// Returns the errors of `work`. If no answer comes within `limit`, returns an error for which
-/// [`is_late`] is true.
+/// Returns the errors of `work`, an error if `work` panics, and an error if the new thread cannot
+/// start. If no answer comes within `limit`, returns an error for which [`is_late`] is true.
 pub fn wait<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -56,9 +56,9 @@ pub fn wait<T: Send + 'static>(
 /// time limit for these three steps together. This function is for calls that are made many times.
 ///
 /// # Errors
-/// Returns the errors of `work`. If no place is free or no answer comes within `limit`, returns an
-/// error for which [`is_late`] is true. If all places are taken by calls that hang, the function
-/// returns this error at once.
+/// Returns the errors of [`wait`]. If no place is free within `limit`, also returns an error for
+/// which [`is_late`] is true. If all places are taken by calls that have waited for [`PATIENCE`] or
+/// longer, returns this error at once.
 pub fn wait_in<T: Send + 'static>(
     places: &Places,
     limit: Duration,
@@ -69,7 +69,8 @@ pub fn wait_in<T: Send + 'static>(
     wait_with(place, end.saturating_duration_since(Instant::now()), work)
 }
 
-/// Does `work` as [`wait`] does. The thread frees `place` when `work` has ended.
+/// Does `work` on a new thread and waits for its result, up to `limit`. The thread drops `place`
+/// when `work` has ended, which frees a place of [`Places`].
 fn wait_with<T: Send + 'static>(
     place: impl Send + 'static,
     limit: Duration,
@@ -93,8 +94,8 @@ fn wait_with<T: Send + 'static>(
 ///
 /// # Errors
 /// Returns the errors of `work`, and an error if `work` panics. If no answer comes within `limit`,
-/// returns an error for which [`is_late`] is true. If all places are taken by calls that hang, the
-/// function returns this error at once.
+/// returns an error for which [`is_late`] is true. If all places are taken by calls that have
+/// waited for [`PATIENCE`] or longer, returns this error at once.
 pub async fn within<T: Send + 'static>(
     limit: Duration,
     places: &Places,
@@ -115,7 +116,7 @@ pub async fn within<T: Send + 'static>(
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Waits for the end of a thread, up to `limit`. If the thread has not ended within `limit`, the
-/// function logs the name of the thread and returns.
+/// function logs a warning with the name of the thread and returns.
 pub fn join(thread: JoinHandle<()>, limit: Duration) {
     let end = Instant::now() + limit;
     while !thread.is_finished() {

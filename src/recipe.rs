@@ -1,7 +1,7 @@
-//! Recipes: tests that run one module offline, in virtual time, and compare its results with the
-//! expected results. The verb `camshaft test` runs recipes.
+//! Recipes: tests that run one plugin module (a .wasm file) offline, in virtual time, and compare
+//! its results with the expected results. The verb `camshaft test` runs recipes.
 //!
-//! A recipe is a list of passes. In each pass, this file does these steps:
+//! A recipe is a list of passes. `Player::play` runs a pass in these steps:
 //!
 //! ```text
 //! set clock and inputs --> poll the module once --> compare outputs, variables, log messages
@@ -11,8 +11,8 @@
 //! no devices, no other programs and no restarts: a trap ends the recipe.
 //!
 //! Three rules are not visible in the file format:
-//! - `init` runs at time 0, with the declared variables. At this time all inputs are 0, and points
-//!   have bad quality, because no input was read yet.
+//! - `init` runs at time 0, with the declared variables. At this time all inputs are 0, and input
+//!   points have bad quality, because no input was read yet.
 //! - A log message of `init` belongs to the messages of the first pass.
 //! - Input bytes that a pass does not set have the values of the previous pass.
 //!
@@ -45,17 +45,17 @@ use crate::text::counted;
 use file::{Pass, Recipe};
 pub use report::{Failure, Mismatch, RecipeResult, TestReport};
 
-/// The scan period that a module gets from `wasm_cycle`. The value is the period in the
-/// configuration of the quick start. The times of passes need not be multiples of this period.
+/// The scan period that a module gets from `wasm_cycle`. The configuration of the quick start has
+/// the same scan period. The times of passes need not be multiples of this period.
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// Tests a module with recipes. Each recipe gets a new instance of the module. `budget` is the CPU
 /// time for each poll.
 ///
 /// # Errors
-/// When a recipe or the module cannot be read, or when the module is refused. If the results of the
-/// module differ from the expected results of a recipe, `run` returns no error: this recipe has
-/// failed in the report.
+/// When a recipe or the module cannot be read, when the module cannot be compiled, or when the
+/// timekeeper thread cannot start. It is no error if `init` of the module traps, or if its results
+/// differ from the expected results of a recipe: this recipe has failed in the report.
 pub fn run(
     compile_service: &CompileService,
     module: &Path,
@@ -90,11 +90,11 @@ struct Bench {
     hash: ModuleHash,
     /// The machine code of the module.
     artifact: Artifact,
-    /// The limits of the instance, such as its memory.
+    /// The limits of an instance, such as its memory.
     limits: Limits,
     /// The settings of the program. Only the budget of a poll differs from the defaults.
     settings: Settings,
-    /// The thread that stops a call whose budget is exceeded.
+    /// The handle of the thread that stops a call when its budget is exceeded.
     keeper: Arc<Timekeeper>,
 }
 
@@ -192,14 +192,16 @@ impl Player {
     }
 }
 
-/// Copies the values of a pass into the input image, and marks every input as read.
+/// Copies the input bytes of a pass to the start of the input image, and gives every input point
+/// good quality.
 fn latch(inputs: &mut Inputs, given: &[u8]) {
     inputs.bytes[..given.len()].copy_from_slice(given);
     inputs.quality.fill(Quality::Good);
 }
 
-/// Writes a variable as another program would write it. The JSON form of the value decides the type
-/// of a new variable. Returns a mismatch if the variable cannot be written.
+/// Writes and commits a variable before the poll. The tested module sees no difference between this
+/// write and a write by another program. The JSON form of the value decides the type of a new
+/// variable. Returns a mismatch if the variable cannot be written.
 fn set(world: &mut World, name: &str, value: Value) -> Option<Mismatch> {
     let kind = world.variables.read(name).map_or_else(|| apparent(value), Variable::kind);
     let written = match Variable::from_value(kind, value) {
@@ -219,8 +221,9 @@ fn apparent(value: Value) -> VariableKind {
     }
 }
 
-/// Compares a variable with the expected value. The notation of a number does not matter: an
-/// expected 3 is equal to the double 3.0.
+/// Compares a variable with the expected value. Returns a mismatch if the values differ or if the
+/// variable does not exist. The notation of a number does not matter: an expected 3 is equal to the
+/// double 3.0.
 fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismatch> {
     let got = world.variables.read(name);
     let wanted = got.and_then(|got| Variable::from_value(got.kind(), expected));
@@ -232,8 +235,8 @@ fn compare_variable(world: &World, name: &str, expected: Value) -> Option<Mismat
     })
 }
 
-/// Compares the log messages. Each expected message must be logged exactly once, and no other
-/// message may be logged. The order does not matter.
+/// Compares the log messages. Each message must be logged as often as it is in `expected`, and no
+/// other message may be logged. The order does not matter.
 fn compare_messages(expected: &[String], world: &World) -> Vec<Mismatch> {
     let LogSink::List(lines) = &world.log else { return Vec::new() };
     let mut missing: Vec<&String> = expected.iter().collect();
@@ -262,7 +265,8 @@ fn is_of_note(why: Why) -> bool {
     is_point || matches!(why, Why::VariableQuota | Why::VariableNotGranted)
 }
 
-/// Returns the text of a log line, in the form that a recipe uses.
+/// Returns the text with which `expected_log_messages` of a recipe names this log line. A text that
+/// the host made is in parentheses.
 fn words(line: &Line) -> String {
     match &line.message {
         Message::Said { text, .. } => text.as_str().into(),

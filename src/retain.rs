@@ -1,22 +1,26 @@
-//! RETAIN: values of variables that survive the end of the daemon. They are stored in two files.
+//! RETAIN: values of variables that survive the end of the daemon. The daemon stores these values
+//! in two files, `retain.a` and `retain.b`.
 //!
 //! Each write stores a new generation: the names, types and values of one cycle. Values of two
-//! cycles are never mixed. A write overwrites the file that contains the *older* of the two
-//! generations. If the power fails during the write, the other file still has the previous
-//! generation. So one file is always complete. Each file has the version of its format, a checksum,
-//! and two sums over all writes: their number and their total length.
+//! cycles are never mixed. A write puts the new generation into a temporary file and then renames
+//! this file to `retain.a` or `retain.b` (`Folder::replace` in `state.rs`). The write replaces the
+//! retain file that does not have the newest complete generation. If the power fails during the
+//! write, the other retain file still has that generation. So after the first write, one retain
+//! file is always complete. Each retain file has the version of its format, a checksum, and two
+//! sums over all writes: their number and their total length.
 //!
 //! The files contain no names of programs, because the values must survive a change of a program.
-//! `daemon/field/retain.rs` decides which variables are written, and when.
+//! `daemon/field/retain.rs` decides which variables are stored, and when a generation is written.
 //!
 //! ```text
 //! file    "camshaft retain\n", version u32 = 1, generation u64, bytes u64, count u32,
 //!         count x value, BLAKE3 of all this
 //! value   length of name u8, name, type u8, then 1 byte (boolean), 4 (int) or 8 (double)
 //! ```
-//! Numbers are little-endian. `generation` is the number of all writes, up to and including the
-//! write of this file. `bytes` is the sum of the lengths of these writes, in bytes. From these two
-//! numbers an operator can see how much the writes have worn the disk.
+//! Numbers are little-endian. The type is 0 for a boolean, 1 for an int and 2 for a double.
+//! `generation` is the number of all writes, up to and including the write of this file. `bytes` is
+//! the sum of the lengths of these writes, in bytes. From these two numbers an operator can see how
+//! much the writes have worn the disk.
 
 use std::fmt;
 use std::fs;
@@ -33,23 +37,25 @@ use crate::state::Folder;
 /// The names of the two files. The `generation` in the files shows which file is newer.
 pub const FILES: [&str; 2] = ["retain.a", "retain.b"];
 
-/// The first bytes of a file. A person or the command `file` recognises the format by these bytes.
+/// The first bytes of a retain file. [`decode`] and a person recognise the format by these bytes.
 const MAGIC: &[u8; 16] = b"camshaft retain\n";
 
-/// The version of the file format. Each change of the format needs a new version. A file with
-/// another version is refused.
+/// The version of the file format. Each change of the format needs a new number here. [`decode`]
+/// refuses a file with another number.
 const VERSION: u32 = 1;
 
-/// The length of the head in bytes: magic, version, generation, bytes, count.
+/// The length of the head of a retain file in bytes: magic, version, generation, bytes, count.
 const HEAD: usize = 16 + 4 + 8 + 8 + 4;
 
 /// Length of the checksum at the end of a file, in bytes.
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// The maximum size of a file in bytes: all variables have names of maximum length and are doubles.
+/// The maximum size of a retain file in bytes. A file has this size if there are [`MAX_VARIABLES`]
+/// doubles and all their names have the maximum length.
 const MAX_FILE_BYTES: u64 = (HEAD + MAX_VARIABLES * (1 + MAX_NAME_BYTES + 1 + 8) + CHECKSUM) as u64;
 
-/// The reaction of the daemon at its start if retain files exist, but none of them is complete.
+/// The reaction of the daemon at its start if at least one retain file exists, but none of them can
+/// be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
@@ -60,7 +66,8 @@ pub enum OnCorrupt {
     Refuse,
 }
 
-/// The reaction of the daemon at its start if the state directory is read-only.
+/// The reaction of the daemon at its start if the state directory cannot be written and the
+/// configuration has retained variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReadonly {
@@ -72,7 +79,7 @@ pub enum OnReadonly {
     Refuse,
 }
 
-/// The contents of one file.
+/// The contents of one retain file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
     /// The number of this generation; the first generation has number 1. Each write makes one
@@ -84,20 +91,22 @@ pub struct Generation {
     pub values: Vec<(String, Variable)>,
 }
 
-/// The reason why a file cannot be used.
+/// The reason why a retain file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Damage {
-    /// The disk returned an error.
+    /// The disk returned an error, the path is not a regular file, or the file is longer than a
+    /// retain file can be. The text is the error message.
     Unreadable(String),
-    /// The file has another format, or it is cut off inside the head. The number is the length of
-    /// the file in bytes.
+    /// The file does not begin with the first bytes of a retain file, or it is shorter than a head
+    /// and a checksum. The number is the length of the file in bytes.
     Foreign(usize),
-    /// The file is complete, but this daemon cannot read this version of the format.
+    /// The checksum is right, but this daemon cannot read this version of the format. The number is
+    /// the version in the file.
     Version(u32),
     /// The checksum is wrong: the file is cut off, or some of its bytes have changed.
     Checksum,
-    /// The checksum is right, but the values cannot be decoded. The cause is a defect in the
-    /// `camshaft` that wrote the file.
+    /// The checksum and the version are right, but the values cannot be decoded. The cause is a
+    /// defect in the `camshaft` that wrote the file.
     Content,
 }
 
@@ -122,7 +131,8 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Returns the bytes of a file. `bytes_before` is the sum of the lengths of all earlier writes.
+/// Returns the bytes of a retain file with the generation `number`. `bytes_before` is the sum of
+/// the lengths of all earlier writes.
 pub fn encode<'v>(
     number: u64,
     bytes_before: u64,
@@ -158,7 +168,7 @@ pub fn encode<'v>(
     file
 }
 
-/// Decodes the bytes of a file.
+/// Decodes the bytes of a retain file.
 ///
 /// # Errors
 /// When the bytes are not exactly in the format of [`encode`].
@@ -187,7 +197,7 @@ pub fn decode(file: &[u8]) -> Result<Generation, Damage> {
     if rest.is_empty() { Ok(Generation { number, bytes, values }) } else { Err(Damage::Content) }
 }
 
-/// Decodes one variable from the first bytes, and removes these bytes from `rest`.
+/// Decodes one variable from the first bytes of `rest`, and removes these bytes from `rest`.
 fn value(rest: &mut &[u8]) -> Result<(String, Variable), Damage> {
     let [length] = take(rest)?;
     let (name, after) = rest.split_at_checked(length.into()).ok_or(Damage::Content)?;
@@ -207,17 +217,18 @@ fn value(rest: &mut &[u8]) -> Result<(String, Variable), Damage> {
     Ok((name.to_owned(), value))
 }
 
-/// Returns the first `N` bytes, and removes these bytes from `rest`.
+/// Returns the first `N` bytes of `rest`, and removes these bytes from `rest`.
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damage> {
     let (first, after) = rest.split_first_chunk().ok_or(Damage::Content)?;
     *rest = after;
     Ok(*first)
 }
 
-/// The retain files in a state directory.
+/// The retain files that [`find`] has found in a state directory.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The newest complete generation, and the index in [`FILES`] of its file.
+    /// The newest complete generation, and the index in [`FILES`] of its file. `None` if no retain
+    /// file is complete.
     pub newest: Option<(usize, Generation)>,
     /// The files that exist but cannot be used, each with the reason.
     pub damaged: Vec<(PathBuf, Damage)>,
@@ -249,20 +260,20 @@ pub fn find(folder: &Path) -> Found {
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: Arc<Folder>,
-    /// Index in [`FILES`] of the file with the newest complete generation.
+    /// Index in [`FILES`] of the file with the newest complete generation; `None` if there is none.
     newest: Option<usize>,
-    /// The number of the newest generation, which is also the count of all writes. It is 0 before
-    /// the first write.
+    /// The number of the newest generation, which is also the count of all writes. It is 0 if no
+    /// complete generation was found and nothing was written after that.
     pub writes: u64,
     /// Sum of the lengths of all writes, in bytes.
     pub bytes: u64,
-    /// Paths of the damaged files. The next write renames these files.
+    /// Paths of the damaged retain files. The next write renames these files.
     damaged: Vec<PathBuf>,
 }
 
 impl Store {
-    /// Makes a store for the files in `folder`. `found` contains the numbers of the newest file,
-    /// and the store continues to count from these numbers.
+    /// Makes a store for the files in `folder`. The counts of the store continue from the counts in
+    /// the newest generation of `found`.
     pub fn new(folder: Arc<Folder>, found: &Found) -> Self {
         let newest = found.newest.as_ref();
         Self {
@@ -274,23 +285,23 @@ impl Store {
         }
     }
 
-    /// Writes the next generation into the file that does not contain the newest generation. The
-    /// call waits for the disk.
+    /// Replaces the retain file that does not contain the newest generation by a file with the next
+    /// generation. The call waits for the disk.
     ///
-    /// Before the first write, damaged files are renamed to `NAME.damaged`, so that an engineer can
-    /// examine them. The start of the daemon does not rename them, for two reasons. The start would
-    /// have to wait for the disk. And if the disk hangs and does the rename late, the rename could
-    /// move a newer file away. If a file `NAME.damaged` exists already, the rename replaces it.
+    /// The first call also renames damaged files to `NAME.damaged`, so that an engineer can examine
+    /// them. The start of the daemon does not rename them, for two reasons. The start would have to
+    /// wait for the disk. And if the disk hangs and does the rename late, the rename could move a
+    /// newer file away. If a file `NAME.damaged` exists already, the rename replaces it.
     ///
     /// # Errors
-    /// When the disk returns an error. The newest generation is still complete then.
+    /// When the disk returns an error. The file with the newest generation is unchanged then.
     pub fn write<'v>(
         &mut self,
         values: impl ExactSizeIterator<Item = (&'v str, Variable)>,
     ) -> io::Result<()> {
         for path in std::mem::take(&mut self.damaged) {
-            // If the rename fails, a later write overwrites the damaged file. Only the chance to
-            // examine the file is then lost.
+            // If the rename fails, this write or a later write replaces the damaged file. Only the
+            // chance to examine the file is then lost.
             let _ = fs::rename(&path, path.with_added_extension("damaged"));
         }
         let file = encode(self.writes + 1, self.bytes, values);

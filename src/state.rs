@@ -1,17 +1,17 @@
-//! The state directory: the folder for the data that must still exist after the daemon has ended.
+//! The state directory: the folder for the data that must exist after the daemon has ended.
 //!
 //! Only one daemon at a time can use the directory. A daemon locks the file `lock` in the directory
 //! at its start, and the lock is released when the daemon ends. The key `[state] dir` of the
-//! configuration is the path of the directory. Other modules define the contents of the other files
-//! in the directory:
+//! configuration is the path of the directory. These Rust files define the contents of the other
+//! files in the directory:
 //!
-//! | file or folder | content | module |
+//! | file or folder | content | Rust file |
 //! |---|---|---|
 //! | `retain.a`, `retain.b` | values of retained variables | `retain.rs` |
 //! | `starts.json` | starts and abnormal ends of the daemon | `daemon/plugins/recovery.rs` |
 //! | `history.jsonl`, `history.1.jsonl` | journal of events and orders | `journal/disk.rs` |
-//! | `versions.json` | record of each version | `daemon/plugins/version/disk.rs` |
-//! | `versions/` | bytes of good versions | `plugin/module/versions.rs` |
+//! | `versions.json` | record of each plugin version | `daemon/plugins/version/disk.rs` |
+//! | `versions/` | .wasm bytes of good plugin versions | `plugin/module/versions.rs` |
 //! | `crash/` | crash reports | `crash/store.rs` |
 //!
 //! [`Folder::replace`] writes a file completely or not at all:
@@ -21,9 +21,8 @@
 //! ```
 //!
 //! The journal does not use this function: its files grow by one line for each entry. Two other
-//! modules write whole files with [`put_whole`]: `crash/store.rs`, and `plugin/module/cache.rs` for
-//! a folder outside of the state directory. `control/server/socket.rs` uses [`Lock`] for the
-//! control socket.
+//! Rust files use [`put_whole`]: `crash/store.rs`, and `plugin/module/cache.rs` for a folder
+//! outside of the state directory. `control/server/socket.rs` uses [`Lock`] for the control socket.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write};
@@ -160,8 +159,9 @@ impl Folder {
     /// [`Folder::trouble`] then returns the reason why the disk cannot be written.
     ///
     /// # Errors
-    /// The directory cannot be created, the user of this process has no write access, other users
-    /// have write access, or another daemon uses the directory.
+    /// The directory cannot be created or examined, the user of this process has no write access,
+    /// other users have write access, another daemon uses the directory, or the lock fails for
+    /// another reason.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mode = fs::metadata(path)?.mode();

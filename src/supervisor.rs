@@ -1,7 +1,7 @@
 //! The supervisor decides which programs may run.
 //!
-//! The supervisor is a pure function with memory. Its inputs are levels (states, not events): the
-//! content of the plugin folder, the operator's wish (run or hold), and the newest snapshot. The
+//! The supervisor is a state machine. Its inputs are levels (states, not events): the content of
+//! the plugin folder, the operator's wish (run or hold), and the newest snapshot of the scan. The
 //! supervisor returns orders. If a level arrives twice, the second arrival changes nothing. A lost
 //! level does no harm, because the next level has all facts. The instance numbers show to which
 //! instance a fact belongs.
@@ -44,7 +44,7 @@ pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
 /// that are leaving the scan, and as many are for names whose file is no module.
 const MAX_ENTRIES: usize = 3 * MAX_PLUGINS;
 
-/// The operator's wish for one plugin: run or hold.
+/// The operator's wish for one plugin: run or hold. The default is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Want {
@@ -158,7 +158,7 @@ pub enum Action {
         /// The plugin.
         name: String,
     },
-    /// Drop a prepared instance that is not sent yet, or end its preparation.
+    /// Drop a prepared instance that no snapshot has shown, or end its preparation.
     Discard {
         /// The plugin.
         name: String,
@@ -289,7 +289,7 @@ impl Supervisor {
         Ok(Released::Forgiven)
     }
 
-    /// Ends the hold. Modules in quarantine remain in quarantine.
+    /// Ends the hold, and clears backoff and refusals. Modules in quarantine remain in quarantine.
     pub fn let_go(&mut self, name: &str) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.release();
@@ -301,7 +301,7 @@ impl Supervisor {
         self.context.quarantine.add(name, hash, why);
     }
 
-    /// Ends the quarantine of this module under that name, but not of other modules.
+    /// Ends the quarantine of this module under that name, and allows a new attempt with it.
     pub fn release_version(&mut self, name: &str, hash: ModuleHash) {
         self.context.quarantine.release_one(name, hash);
         if let Some(plugin) = self.plugins.get_mut(name) {

@@ -4,7 +4,7 @@
 //! Each message is one datagram to the socket whose address is in the variable `NOTIFY_SOCKET`. If
 //! this variable does not exist, the functions of a [`Notifier`] do nothing, so the daemon can also
 //! run without systemd. A send never blocks. If systemd does not accept a message now, the message
-//! is queued and sent again with the next message.
+//! is queued, and the next call sends it again. A watchdog message is not queued.
 //!
 //! ```text
 //! READY=1 ─────▶ RELOADING=1 ─▶ READY=1 ─────▶ STOPPING=1
@@ -15,8 +15,8 @@
 //! for each message, and a test cannot change the environment safely. The functions of the crate
 //! can block. The crate does not support abstract sockets.
 //!
-//! This file does not receive sockets from systemd (`LISTEN_FDS`). The module `daemon` decides when
-//! the daemon is ready. The unit file is `systemd/camshaft.service`.
+//! This file does not receive sockets from systemd (`LISTEN_FDS`). The Rust module `daemon` decides
+//! when the daemon is ready. The unit file is `systemd/camshaft.service`.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -112,8 +112,8 @@ impl Notifier {
         self.announce("STOPPING=1", status);
     }
 
-    /// Sets the text that `systemctl status` shows. The function sends only a changed text, so the
-    /// daemon may call it often.
+    /// Sets the text that `systemctl status` shows. If the text has not changed, the function sends
+    /// only the queued messages, so the daemon may call it often.
     pub fn status(&mut self, text: &str) {
         let text = one_line(text);
         if text == self.status {
@@ -216,9 +216,10 @@ impl Watchdog {
     /// Feeds the watchdog if the cycle count `cycle` has changed. Returns whether the watchdog was
     /// fed.
     ///
-    /// If systemd does not accept the message at once, the message is dropped and not queued. A
-    /// queued message would be sent later, and would then report a running scan although the scan
-    /// may have stopped.
+    /// The function sends the queued messages first. If systemd does not accept all of them and the
+    /// watchdog message at once, the watchdog is not fed, and the watchdog message is not queued. A
+    /// queued watchdog message would be sent later, and would then report a running scan although
+    /// the scan may have stopped.
     pub fn feed(&mut self, cycle: u64, notifier: &mut Notifier) -> bool {
         let fed = self.is_due(cycle) && notifier.flush() && notifier.send("WATCHDOG=1").is_ok();
         if fed {
@@ -247,9 +248,9 @@ fn is_stream(journal_stream: &str, device: u64, inode: u64) -> bool {
     })
 }
 
-/// Cuts a text to `STATUS_BYTES_MAX` and replaces line breaks by spaces. In the protocol a line
-/// break ends a field. So text after a line break, for example in an error message, would be read
-/// as another field of the daemon's message.
+/// Cuts a text to `STATUS_BYTES_MAX` and replaces line breaks and zero bytes by spaces. In the
+/// protocol a line break ends a field. So text after a line break, for example in an error message,
+/// would be read as another field of the daemon's message.
 fn one_line(text: &str) -> String {
     text[..text.floor_char_boundary(STATUS_BYTES_MAX)].replace(['\n', '\r', '\0'], " ")
 }

@@ -1,8 +1,8 @@
 //! Functions for texts that people read. They make texts from outside safe, find the known word
 //! that is similar to a misspelt word, and write numbers with their nouns.
 //!
-//! This file contains only functions that several modules need in the same form. The module that
-//! prints or logs a message makes the message itself.
+//! This file contains only functions that several Rust modules use. The Rust module that prints or
+//! logs a message also makes the message.
 
 mod fixed;
 
@@ -16,13 +16,14 @@ pub fn legible(text: &str) -> String {
     legible_up_to(usize::MAX, text)
 }
 
-/// Returns a text of several lines, each in the form of [`legible`]. The line ends are not escaped.
+/// Returns a text of several lines. Each line is escaped by [`legible`], but the line ends are not
+/// escaped.
 pub fn legible_lines(text: &str) -> String {
     text.split('\n').map(legible).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the text in the form of [`legible`], with at most `max` bytes. If the text is longer, it
-/// is cut off, and `…` is added.
+/// Returns the text, escaped as [`legible`] does. If the escaped text has more than `max` bytes,
+/// returns at most its first `max` bytes and a `…`.
 pub fn legible_up_to(max: usize, text: &str) -> String {
     let mut words = String::new();
     for c in text.chars() {
@@ -53,7 +54,8 @@ pub fn is_or_are<N: TryInto<u64>>(number: N) -> &'static str {
     if number.try_into().is_ok_and(|number| number == 1) { "is" } else { "are" }
 }
 
-/// Returns the first `most` names and the number of the other names: `a, b and 3 more`.
+/// Returns the first `most` names and the number of the other names: `a, b and 3 more`. If there
+/// are no other names: `a, b`.
 pub fn first_of<S: AsRef<str>>(names: &[S], most: usize) -> String {
     let shown: Vec<_> = names.iter().take(most).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(most) {
@@ -68,7 +70,7 @@ pub fn times(number: u64) -> String {
 }
 
 /// Returns the known word that is most similar to `word`. At most a third of the letters of `word`
-/// may differ. `None` if no known word is that similar.
+/// may differ, but always one letter. `None` if no known word is that similar.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let len = word.chars().count();
     let most = (len / 3).max(1);

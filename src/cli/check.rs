@@ -1,7 +1,7 @@
 //! `camshaft check`: checks configurations and modules without running a program.
 //!
-//! Configurations are checked by the loader of the daemon. Modules may be hostile, so the compile
-//! worker checks them in a separate process. This file does the rest:
+//! Configurations are checked with [`config::load`], as at the start of the daemon. Modules may be
+//! hostile, so the compile worker checks them in a separate process. This file does the rest:
 //! - selects the limits for the modules,
 //! - checks whether each configured plugin has a file,
 //! - prints the results.
@@ -69,7 +69,8 @@ enum Verdict {
         report: Option<ModuleReport>,
         /// The reason why the module cannot be used.
         refusal: Option<Refusal>,
-        /// Notes on properties that are valid but are probably mistakes.
+        /// Notes on the module. Each note is about something that is valid but is probably a
+        /// mistake.
         notes: Vec<String>,
         /// The limits for this module, as text.
         #[serde(skip)]
@@ -188,7 +189,8 @@ fn judged(loaded: &Result<Config, Problems>) -> (bool, Verdict) {
     }
 }
 
-/// Returns notes on configured plugins whose files do not exist on this machine.
+/// Returns notes on configured plugins whose `.wasm` files do not exist on this machine. If the
+/// plugin folder does not exist or cannot be read, returns one note about the folder.
 fn missing_files(config: &Config) -> Vec<String> {
     let dir = &config.fixed.plugins.dir;
     let shown = dir.display();

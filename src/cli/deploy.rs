@@ -1,4 +1,4 @@
-//! The verbs `deploy`, `rollback` and `remove`: they change or delete the file of a plugin.
+//! The verbs `deploy`, `rollback` and `remove`: they change or delete the `.wasm` file of a plugin.
 //!
 //! ```text
 //! order ─▶ daemon ─▶ watch the plugin (outcome.rs) ─┬▶ it runs; with --wait: wait for probation
@@ -35,8 +35,8 @@ use crate::file;
 use crate::name::PluginName;
 use crate::text::legible;
 
-/// The largest module in bytes that is read here. No daemon accepts a larger module. A daemon with
-/// a lower limit refuses the module and reports its own limit.
+/// The largest `.wasm` file in bytes that `camshaft deploy` reads. No daemon accepts a larger
+/// module. A daemon with a lower limit refuses the module and reports its own limit.
 const MOST_MODULE_BYTES: u64 = 1 << 30;
 
 /// The time after which the deploy assumes that another user has replaced the file. During this
@@ -44,8 +44,8 @@ const MOST_MODULE_BYTES: u64 = 1 << 30;
 /// deployed version.
 const REPLACED: Duration = Duration::from_secs(3);
 
-/// Runs the verb `camshaft deploy`. If the version already runs, the verb waits only for the end of
-/// the probation.
+/// Runs the verb `camshaft deploy`. If the version is in the scan before the deploy, the verb does
+/// not wait for its first poll. With `--wait`, the verb waits for the end of the probation.
 pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> CommandResult {
     let (client, shown) = (client(what.reach), what.file.display().to_string());
     let named = |error: &dyn Display| Failed::new(Exit::Failure, format!("{shown}: {error}"));
@@ -133,7 +133,8 @@ impl<'w> Wait<'w> {
         Self { client, name, hash, how, traps, before }
     }
 
-    /// Waits until the version runs, or until it is certain that it does not run.
+    /// Waits until the version runs, until it is certain that it does not run, or until the time
+    /// limit. With `--wait`, also waits for the end of the probation.
     async fn for_fate(self, screen: &mut Screen) -> CommandResult {
         let (name, version) = (self.name, short(self.hash));
         let wanted = format!("version {version} to run");
@@ -196,7 +197,8 @@ impl<'w> Wait<'w> {
 
     /// Returns a failure if another user has replaced the file. The function assumes this when, for
     /// the time [`REPLACED`], the file contains no module, or a version that is neither the old
-    /// version nor the deployed version. `since` stores when this began.
+    /// version nor the deployed version. `since` stores the time at which this content of the file
+    /// was first seen.
     fn replaced(&self, view: &PluginView, since: &Cell<Option<Instant>>) -> Option<Fate> {
         let Some(why) = outcome::instead(view, self.hash, self.before) else {
             since.set(None);
@@ -233,7 +235,8 @@ impl<'w> Wait<'w> {
     }
 }
 
-/// Returns one line for each refused call, each lost output, and each note on the module.
+/// Returns one line for each output that has no owner any more ([`losses`]), for each refused call,
+/// and for each warning in `PluginView::notes`.
 fn lacks(view: &PluginView) -> String {
     let notes = view.notes.iter().map(|note| format!("  note: {}\n", legible(note)));
     let lost = losses(view).into_iter().map(|loss| format!("  lost: {loss}\n"));

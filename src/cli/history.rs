@@ -1,4 +1,5 @@
-//! `camshaft history`: prints the journal, one line for each receipt, the oldest line first.
+//! `camshaft history`: prints the journal, one line for each receipt (an event or an order), the
+//! oldest line first.
 //!
 //! The daemon selects the receipts, and this file prints all of them. Times are those of the
 //! daemon's wall clock in UTC, so they are equal for users in all time zones. The kinds of receipts
@@ -59,7 +60,7 @@ fn table(receipts: &[Entry<Receipt>], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// Returns the style of an event, its name, and its details as a sentence.
+/// Returns the style of a receipt, the name of its event or order, and the details as a sentence.
 fn words(receipt: &Receipt) -> (Style, &'static str, String) {
     let old = receipt.old_hash.as_deref().map(short);
     match &receipt.event {

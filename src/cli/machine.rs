@@ -2,7 +2,7 @@
 //!
 //! The daemon answers a cold restart or a reset after the variables have their new values. At that
 //! time, programs may still be starting; `camshaft plugins` shows their states. The help in
-//! `args.rs` explains the verbs to the user.
+//! `args.rs` and `help.rs` explains the verbs to the user.
 //!
 //! Example of the output of `camshaft restart --cold`:
 //!

@@ -9,12 +9,12 @@
 //! These verbs parse files of unknown origin and run modules of unknown origin. A defect in a
 //! parser, or an endless loop in a module, must not harm the user's machine. For this reason, this
 //! program starts itself again with the same arguments. Before the child opens a file, it limits
-//! its CPU time and its memory. The child also gives up the rights to write files and to use the
+//! its CPU time and its memory. The child gives up the rights to write files and to use the
 //! network.
 //!
 //! The child writes directly to the standard output of its parent. The parent returns the child's
-//! exit code. If the child does not end by itself, the parent prints the reason. The limits are set
-//! in `confine.rs`.
+//! exit code. If the child ends without an exit code, for example because it exceeded a limit, the
+//! parent prints the reason. The limits are set in `confine.rs`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -40,7 +40,7 @@ const PREFIX: usize = 4;
 const CHECK_CPU: Duration = Duration::from_secs(30);
 
 /// Limit of the CPU time of `replay`, without the time of its compile worker. The limit is twice
-/// the longest time that a report can allow for one call.
+/// the longest time that a crash report can allow for one call.
 const REPLAY_CPU: Duration = Duration::from_secs(120);
 
 /// Limit of the CPU time of `test`. A recipe for one day with one pass per second takes seven
@@ -48,7 +48,7 @@ const REPLAY_CPU: Duration = Duration::from_secs(120);
 const TEST_CPU: Duration = Duration::from_secs(600);
 
 /// Limit of the memory in bytes, without the memory of the guest. The compile worker inherits this
-/// limit and may use the same amount. A report or a recipe of the largest size needs 150 MB.
+/// limit and may use the same amount. A crash report or a recipe of the largest size needs 150 MB.
 const MEMORY_BYTES: u64 = 1 << 30;
 
 /// The limit of real time is this number times the limit of CPU time, because the child may be slow
@@ -75,7 +75,8 @@ pub(super) fn bounds(verb: &Verb) -> Option<Result<Bounds, Failed>> {
 }
 
 /// Starts this program again with the same arguments, within limits. Returns the child's exit code
-/// after the child has printed all output. If the child was killed, the error contains the reason.
+/// after the child has printed all output. If the child was killed, or exceeded the limit of real
+/// time, the error contains the reason.
 pub(super) fn run_in_child(bounds: Bounds) -> Result<ExitCode, Failed> {
     let bounds = bounds.or_inherited();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -111,7 +112,8 @@ async fn run(bounds: &Bounds) -> io::Result<(Option<ExitStatus>, String)> {
 }
 
 /// Copies the child's standard error to that of the parent. A message about missing memory is
-/// returned and not copied, because the parent prints a clearer message.
+/// returned and not copied, because the parent prints a clearer message. Lines after this message
+/// are not copied.
 async fn pass_on(stderr: ChildStderr) -> String {
     let mut lines = BufReader::new(stderr.take(MAX_WORDS)).split(b'\n');
     let mut last = String::new();

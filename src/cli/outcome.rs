@@ -26,16 +26,16 @@ use crate::text::legible;
 /// Pause between two reads of the view. A swap takes about 50 ms.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Time limit of orders other than a deploy. A hold takes one or two cycles, and a removal half a
-/// second.
+/// Time limit of the verbs `hold`, `restart` and `remove`. A hold takes one or two cycles, and a
+/// removal half a second.
 pub(super) const ORDER_TIME: Duration = Duration::from_secs(5);
 
-/// The outcome of a deploy.
+/// The outcome of a deploy or a rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
     /// The version runs. The value has the times of the swap.
     Runs(Option<SwapView>),
-    /// The version is in the plugin folder, but the operator holds the plugin.
+    /// The version is in the plugin folder, but the plugin is held.
     Held,
     /// The version does not run. The text is the reason.
     Failed(String),
@@ -71,9 +71,9 @@ pub(super) fn is_seated(view: &PluginView) -> bool {
     view.state == PluginState::Running && view.hash.is_some() && view.hash == view.file_hash
 }
 
-/// Returns the reason why the file's version does not run. Two kinds of traps are no reason here.
-/// The first is the argument `trap`: the caller reports this trap. The second is an old trap of a plugin that
-/// is held or is being prepared.
+/// Returns the reason why the file's version does not run. Returns `None` if the reason in the view
+/// is the trap `trap`, because the caller reports this trap. Also returns `None` if the plugin is
+/// held or is being prepared, and the reason is its last trap: this trap is old.
 fn reason<'v>(view: &'v PluginView, trap: Option<&String>) -> Option<&'v String> {
     let is_no_reason = matches!(view.state, PluginState::Held | PluginState::Preparing);
     let before = view.last_trap.as_ref().filter(|_| is_no_reason);
@@ -100,8 +100,8 @@ fn trapped_since(view: &PluginView, hash: &str, traps: u64) -> Option<String> {
 }
 
 /// Returns the outcome of a probation: the view if the version is good, or the reason why the
-/// version is not good. Returns `None` until the probation has ended. `generation` is the number of
-/// the instance.
+/// version is not good. Returns `None` until the probation has ended. `generation` and `traps` are
+/// the number of the instance and the number of traps at the start of the wait.
 pub(super) fn proof(
     view: Option<&PluginView>,
     hash: &str,
@@ -154,8 +154,8 @@ pub(super) async fn watch<T>(
     }
 }
 
-/// Returns the error after a time limit, with the wanted state and the present state. If the scan
-/// is stalled, the error reports the stall instead.
+/// Returns the error after a time limit has passed. The error names the wanted state and the
+/// present state. If the scan is stalled, the error reports the stall instead.
 pub(super) async fn too_late(
     client: &Client,
     name: &str,

@@ -62,8 +62,9 @@ pub(super) async fn restart(Named { name, reach }: Named, screen: &mut Screen) -
     settle(&client, &name, "it to start again", has_begun, screen).await
 }
 
-/// Waits until `judge` returns a result: true if the order has succeeded, false if it cannot
-/// succeed. After that, prints the state of the plugin, or returns an error.
+/// Waits until `judge` returns a result, or until [`ORDER_TIME`] is over. The result is true if the
+/// order has succeeded, and false if it cannot succeed. After that, prints the state of the plugin,
+/// or returns an error.
 async fn settle(
     client: &Client,
     name: &str,
@@ -151,7 +152,7 @@ fn state(view: &PluginView) -> String {
 }
 
 /// Returns the style of the state: red for a plugin that cannot run, yellow for one that needs
-/// attention.
+/// attention, and green for one that runs.
 fn style(view: &PluginView) -> Style {
     match view.state {
         PluginState::Running if view.denied || view.degraded => Style::Warn,

@@ -113,8 +113,8 @@ fn point_table(views: &[PointView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// Returns the quality of a value, with the reason if the quality is not good. For an output,
-/// returns also whether the device has confirmed the value.
+/// Returns the quality of a value, with the reason if the quality is not good. For an output of
+/// good quality, the text says if the device has not confirmed the value yet.
 fn quality(view: &PointView) -> Cell {
     let reason = view.reason.word();
     match view.quality {

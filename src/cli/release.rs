@@ -1,8 +1,9 @@
 //! `camshaft release`: ends a hold or a quarantine, and prints the new state of the plugin.
 //!
 //! If the plugin is held, a release ends the hold. Otherwise the release ends the quarantine. A
-//! plugin that is held and also in quarantine needs two releases. The printed text says whether a
-//! hold or a quarantine was ended. The function that waits for the outcome is in `outcome.rs`.
+//! plugin that is held, and whose file is in quarantine, needs two releases. The printed text says
+//! whether a hold or a quarantine was ended. The function that waits for the outcome is in
+//! `outcome.rs`.
 //!
 //! Example of the output:
 //!
@@ -53,9 +54,10 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
     }
 }
 
-/// Whether the outcome of the release is known. The daemon removes a plugin without a file from its
-/// list when the hold ends. While the version in the file is being prepared, an older version may
-/// run. The older version is not the outcome.
+/// Whether the outcome of the release is known. `before` is the plugin before the release, and
+/// `now` is the plugin now; `None` means that the daemon does not list the plugin. The daemon
+/// removes a plugin without a file from its list when the hold ends. While the version in the file
+/// is being prepared, an older version may run. The older version is not the outcome.
 fn is_over(before: Option<&PluginView>, now: Option<&PluginView>) -> bool {
     let Some(now) = now else { return true };
     if now.want == Want::Hold {

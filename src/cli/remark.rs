@@ -1,7 +1,8 @@
 //! Remarks on a plugin, which are printed below the table of plugins.
 //!
-//! A remark says, for example, why a plugin does not run, or which calls are refused. Notes on the
-//! module are remarks too. This file also has the lines about a stalled scan. During a stall the
+//! A remark is one sentence. It says, for example, why a plugin does not run, or which calls are
+//! refused. The warnings about the plugin's `.wasm` file (`PluginView::notes`) are printed as
+//! remarks. The function [`stall`] returns the lines about a stalled scan. During a stall the
 //! remarks may be out of date.
 //!
 //! The functions only turn views of the daemon into text. The table of plugins is in `plugin.rs`.
@@ -90,7 +91,7 @@ pub(super) fn probation(left: ProbationView) -> String {
     }
 }
 
-/// Returns the remarks on outputs that the plugin does not own any more.
+/// Returns the remarks on outputs that this plugin owned earlier, and that have no owner now.
 pub(super) fn losses(view: &PluginView) -> Vec<String> {
     let loss = |point: &String| {
         let text =
@@ -173,7 +174,7 @@ mod tests {
         );
     }
 
-    /// A note on the module is printed, and its control codes are escaped.
+    /// A warning about the `.wasm` file is printed, and its control codes are escaped.
     #[test]
     fn what_is_odd_about_a_module_is_said() {
         let view =

@@ -1,4 +1,4 @@
-//! `camshaft replay`: prints a crash report, and runs the crash again.
+//! `camshaft replay`: prints a crash report, and repeats the recorded cycles of the program.
 //!
 //! `crash/verdict.rs` decides the verdict of a replay, and this file prints it. The verb runs in
 //! the child process of `offline.rs`.
@@ -18,8 +18,8 @@ const MAX_FRAMES: usize = 16;
 /// The largest number of bytes in a cell of the table of cycles. Longer rows are hard to read.
 const MAX_CELL: usize = 120;
 
-/// Runs the verb `camshaft replay`: replays a report and prints the result. If the trap does not
-/// happen again, the exit code is 1.
+/// Runs the verb `camshaft replay`: replays a crash report and prints the result. The exit code is
+/// 1 unless the trap of the report happens again.
 pub(super) fn replay(what: &Replay) -> CommandResult {
     let Replay { report, module, cycles, json, .. } = what;
     let compile_service = compile_service(limits(what.config.as_deref())?)?;

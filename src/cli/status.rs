@@ -208,8 +208,8 @@ fn unconfirmed(names: &[String]) -> String {
     }
 }
 
-/// Returns a table of the parts of devices: units on a bus, sessions, files. Without parts, returns
-/// an empty text.
+/// Returns a table of the parts of devices, such as Modbus units, sessions and files. Without
+/// parts, returns an empty text.
 fn parts(views: &[DeviceView], paint: Paint) -> String {
     let head = [(Left, "PART"), (Left, "OF"), (Left, "STATE"), (Left, "FACTS")];
     let mut table = Table::new(head);

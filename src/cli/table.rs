@@ -31,7 +31,7 @@ pub(super) enum Style {
     Dim,
     /// A normal state.
     Good,
-    /// A state that needs attention and may end by itself.
+    /// A state that needs attention and may end without an action of the user.
     Warn,
     /// A failure.
     Bad,

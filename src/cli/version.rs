@@ -69,7 +69,7 @@ fn now(view: &VersionView) -> &'static str {
     }
 }
 
-/// Returns the state of the version, which decides whether a rollback can use the version.
+/// Returns the state of the version. A rollback to a bad version needs the flag `--even-bad`.
 fn state(view: &VersionView) -> Cell {
     match (view.soundness, view.quarantined) {
         (_, true) => Cell::styled(Style::Bad, "quarantined"),
@@ -80,8 +80,8 @@ fn state(view: &VersionView) -> Cell {
     }
 }
 
-/// Returns when and why the version last ended its run. Also returns the reason why the version is
-/// bad or doubtful.
+/// Returns when and why the version last ended its run. Adds the reason why the version is bad or
+/// doubtful, unless it equals the reason of the end.
 fn ending(view: &VersionView) -> String {
     let at = view.ended.as_deref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
     let end = view.end.as_deref().map(|end| format!("{end}{at}"));

@@ -76,7 +76,8 @@ pub enum How {
     Added,
     /// Only the old configuration has the entry.
     Removed,
-    /// Both configurations have the key or entry, with different values.
+    /// Both configurations have the key or entry, with different values. A new point that occupies
+    /// bits of a different point is reported as a change of its key `address`.
     Changed,
 }
 
@@ -93,7 +94,7 @@ pub enum Effect {
 }
 
 impl fmt::Display for How {
-    /// Writes the word in the column CHANGE of `camshaft diff`.
+    /// Writes the word in the column CHANGE of `camshaft diff` and `camshaft reload`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Added => "added",
@@ -104,7 +105,7 @@ impl fmt::Display for How {
 }
 
 impl fmt::Display for Effect {
-    /// Writes the word for the JSON of `camshaft diff`.
+    /// Writes the word for the JSON of `camshaft diff` and `camshaft reload`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Live => "live",
@@ -144,9 +145,9 @@ const SECTIONS: [&str; 12] = [
     "log",
 ];
 
-/// Returns all differences between `old` and `new`, section by section. A plugin's entry that was
-/// added or removed is one difference, and its keys are not listed. The order of the entries is
-/// compared only among the plugins that both configurations have.
+/// Returns all differences between `old` and `new`, section by section. An entry that was added or
+/// removed is one difference, and its keys are not listed. The order of plugins and the order of
+/// devices are compared only among those that both configurations have.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut all = Vec::new();
     note(&mut all, Effect::Live, old.live.keys(&new.live), ConfigPlace::Key);
@@ -171,14 +172,14 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
 }
 
 /// Whether a point has moved. A point has moved if its address, type or direction has changed. A
-/// new point is treated as moved if it occupies bits of a different point, even if an earlier
-/// reload has removed that point.
+/// new point is treated as moved if it occupies bits of another point, and the two points differ in
+/// type or address. The other point may have been removed by an earlier reload.
 pub(super) fn has_moved(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change.place, ConfigPlace::Point(..)))
 }
 
-/// Whether a live change concerns the devices: their settings, their order, their points or the
-/// sizes of the images.
+/// Whether a change that needs no restart concerns the devices: their settings, their order, their
+/// points or the sizes of the images.
 pub fn has_other_field(changes: &[Change]) -> bool {
     let is_field = |place: &ConfigPlace| {
         matches!(place, ConfigPlace::Device(..) | ConfigPlace::Key("device.order" | "device.bytes"))
@@ -186,8 +187,9 @@ pub fn has_other_field(changes: &[Change]) -> bool {
     changes.iter().any(|change| change.is_live() && is_field(&change.place))
 }
 
-/// Adds the differences of devices and points to `all`. Points are matched by name. For each pair
-/// of points, the direction, type and address are compared.
+/// Adds the differences of devices and points to `all`. Points are matched by name. For two points
+/// with the same name, the direction, type and address are compared. A new point on the bits of a
+/// different point is also a difference.
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.live.devices.iter().map(|device| &*device.name)) {
         let place = |key| ConfigPlace::Device(name.to_owned(), key);
@@ -327,7 +329,7 @@ fn programs(old: &Config, new: &Config, all: &mut Vec<Change>) {
     }
 }
 
-/// Whether the plugin has an entry `[[plugin]]`.
+/// Whether `config` has an entry `[[plugin]]` with this name.
 fn has(config: &Config, name: &str) -> bool {
     config.live.programs.iter().any(|(listed, _)| *listed == name)
 }

@@ -1,5 +1,5 @@
-//! The checks that all sections share: of ranges, of budgets, and of names that occur twice. This
-//! file also defines the form of values in messages.
+//! The checks that all sections share: of ranges, of budgets, and of names that occur twice. The
+//! functions `show_duration` and `show_number` write values for messages.
 //!
 //! The range and the default of a key are not in this file. Ranges and defaults are in the file of
 //! the section, such as `scan.rs` or `plugins.rs`. Problems are collected in `problem.rs`.
@@ -61,7 +61,7 @@ pub(super) fn once<'f>(
 }
 
 /// Returns a budget, or `default` if the key is absent. Reports a budget that is longer than the
-/// scan period.
+/// scan period or shorter than [`LEAST_BUDGET`], and then returns `default`.
 pub(super) fn budget(
     said: &Maybe<Duration>,
     period: Duration,

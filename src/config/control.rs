@@ -1,8 +1,8 @@
 //! The section `[control]`: the socket through which the command line reaches the daemon.
 //!
-//! Without a configured path, daemon and command line use the same list of paths. The daemon makes
-//! its socket at the first path. The command line tries all paths of the list, in order. The socket
-//! itself is made in `control/server/socket.rs`.
+//! Without the key `socket`, the daemon makes its socket at the first path of the list
+//! [`likely_sockets`]. The command line tries all paths of this list in order, unless `--socket` or
+//! `CAMSHAFT_SOCKET` gives it a path. The socket itself is made in `control/server/socket.rs`.
 //!
 //! The section in a file:
 //!
@@ -42,8 +42,8 @@ pub fn likely_sockets() -> Vec<PathBuf> {
 }
 
 /// Returns the socket paths for an environment. The folders are, in this order: the folder of the
-/// service, the folder of the login session, and the folder of the machine. The list has at least
-/// one path.
+/// service (`RUNTIME_DIRECTORY`), the folder of the login session (`XDG_RUNTIME_DIR`), and the
+/// folder of the machine (`/run/camshaft`). The list has at least one path.
 fn sockets(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let session = folder_in(env, "XDG_RUNTIME_DIR").map(|path| path.join("camshaft"));
     let folders = [folder_in(env, "RUNTIME_DIRECTORY"), session, Some("/run/camshaft".into())];

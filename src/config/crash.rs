@@ -1,7 +1,7 @@
-//! The section `[crash]`: whether the daemon makes reports of programs that trap.
+//! The section `[crash]`: whether the daemon makes crash reports of programs that trap.
 //!
-//! The contents of a report and the number of stored reports are defined in `crash.rs` of the
-//! crate. The key is read in `file.rs`.
+//! The contents of a crash report and the number of stored crash reports are defined in `crash.rs`
+//! of the crate. The key is read in `file.rs`.
 //!
 //! The section in a file, with its default:
 //!
@@ -15,11 +15,11 @@ use super::file::CrashFile;
 /// The section `[crash]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashSettings {
-    /// Whether programs record the data that a report needs.
+    /// Whether the daemon records, while it runs a program, the data that a crash report needs.
     pub record: bool,
 }
 
-/// Returns the settings of `[crash]`. Programs record by default, because a trap without an
+/// Returns the settings of `[crash]`. The daemon records by default, because a trap without an
 /// explanation costs more than the recording.
 pub(super) fn crash(file: &CrashFile) -> CrashSettings {
     CrashSettings { record: file.record.as_ref().is_none_or(|said| said.value) }

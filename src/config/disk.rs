@@ -18,8 +18,8 @@ use crate::stamp::Stamp;
 /// point, fits into this size.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// The number of calls on the configuration file that may wait at the same time. A reload makes one
-/// call at a time. When four calls wait for the disk, the next call fails at once.
+/// The number of calls on the configuration file that may wait for the disk at the same time. A
+/// reload makes one call at a time. If four calls hang, the next call fails at once.
 const MAX_CALLS: usize = 4;
 
 /// The counter of the calls that wait now, at most [`MAX_CALLS`]. The counter is global, because a
@@ -41,7 +41,7 @@ pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 ///
 /// # Errors
 /// The file cannot be read within [`PATIENCE`], is no regular file, is too large or is not valid
-/// UTF-8.
+/// UTF-8. Or `MAX_CALLS` calls already wait.
 pub(super) fn text(path: &Path) -> io::Result<(String, Stamp)> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || read(&path))

@@ -1,8 +1,8 @@
-//! Reads the keys of a device that belong to its driver. The result is [`Config`], the settings of
-//! the driver.
+//! Reads those keys of a device that its driver defines. The function `understand` returns the
+//! settings of the driver, a [`Config`].
 //!
 //! Each driver defines its own keys, as a type that serde reads. `driver/registry.rs` lists the
-//! drivers. This file contains no name of a driver. For each mistake that serde reports, the code
+//! drivers. This file contains no name of a driver. For each mistake that serde reports, this file
 //! finds the line and the full key. `driver/registry.rs` checks whether a device can be opened. The
 //! keys that all devices have are in `file.rs`.
 //!
@@ -29,7 +29,7 @@ use crate::text::nearest;
 ///
 /// The keys `initial` and `at` of the points are first copied into the driver's table. Serde reads
 /// this table. After a mistake, this function removes the wrong key, and serde reads the table
-/// again. In this way all mistakes are found.
+/// again. In this way several mistakes are reported in one run.
 pub(super) fn understand(
     device: &DeviceFile<'_>,
     folder: &Path,
@@ -105,9 +105,9 @@ fn add_entry<'t>(
     }
 }
 
-/// Returns the offset in the file of the value at `place` in a driver's table. An example of a
-/// place is `group[slow].period`. An entry of a list is found by its name or its number. If only
-/// the first part of the path exists, the offset of that part is returned.
+/// Returns the byte offset, in the configuration file, of the value at `place` in a driver's table.
+/// An example of a place is `group[slow].period`. An entry of a list is found by its name or its
+/// number. If only the first part of the path exists, the offset of that part is returned.
 pub(super) fn offset_of(table: &DeTable<'_>, place: &str) -> Option<usize> {
     let (head, rest) = place.split_once('.').unwrap_or((place, ""));
     let (key, entry) = match head.strip_suffix(']').and_then(|head| head.split_once('[')) {
@@ -140,7 +140,8 @@ fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
 }
 
 /// Reports an error of serde in the driver's keys. Returns the key of the device that contains the
-/// mistake, so that the caller can remove the key and continue.
+/// mistake, so that the caller can remove the key and continue. Returns `None` if no key contains
+/// the mistake, for example if a key is missing.
 fn explain(device: &DeviceFile<'_>, error: &Error, report: &ProblemReport<'_>) -> Option<String> {
     let line = match error.span() {
         Some(span) if span.start > 0 => report.line(span.start),

@@ -356,7 +356,8 @@ impl VariableFile {
     }
 }
 
-/// Reads the name of an entry. An invalid name is reported, and the entry then has no name.
+/// Reads the key `name` of an entry. A missing or invalid name is reported, and the result is
+/// `None`.
 fn name<K: name::NameKind>(entry: &mut Section<'_, '_>) -> Maybe<Name<K>> {
     let text: Said<String> = entry.need("name", NAME)?;
     match text.value.parse() {

@@ -1,8 +1,8 @@
 //! The entries `[[plugin]]`: which points and variables a plugin may use, and its time budget.
 //!
-//! An output has one owner at a time. The key `[plugins] grant` decides what a plugin without a
-//! list of outputs gets. With `all`, such a plugin may write all outputs that no list names. With
-//! `none`, such a plugin may write no output.
+//! An output has one owner (a plugin) at a time. The key `[plugins] grant` decides what a plugin
+//! without a list of outputs gets. With `all`, such a plugin may write all outputs that no list
+//! names. With `none`, such a plugin may write no output.
 //!
 //! Variables follow the same rule, with two differences. The lists of several plugins may name the
 //! same variable. An item of a list may also be the first part of names, followed by `*`, such as
@@ -51,8 +51,9 @@ const MOST_EVERY: u64 = 1_000_000;
 /// Default of `every`: the program is polled in each cycle.
 const EVERY: u32 = 1;
 
-/// The share of a period that all explicit budgets may have together, in percent. The remaining 20
-/// % are for the devices, for the snapshot, and for a late wake-up of the scan thread.
+/// The share of a period that the keys `poll_budget` of all entries `[[plugin]]` may have together,
+/// in percent. The remaining 20 % are for the devices, for the snapshot, and for a late wake-up of
+/// the scan thread.
 const MOST_BUDGETS_PERCENT: u32 = 80;
 
 /// The largest value of `requires_timeout`, one hour. Before the timeout, a plugin controls the
@@ -129,7 +130,7 @@ pub(super) fn programs(
 }
 
 impl Config {
-    /// Returns the settings of the plugin `name`, with or without an entry.
+    /// Returns the settings of the plugin `name`. The plugin need not have an entry `[[plugin]]`.
     ///
     /// A plugin without an entry is polled in every cycle, after the plugins that have an entry.
     /// The plugin reads all inputs. The key `[plugins] grant` decides which outputs and variables
@@ -159,8 +160,9 @@ impl Config {
     }
 }
 
-/// Returns the names in a list of variables, and reports names that are not well-formed. A name
-/// need not exist yet, because a program may make the variable later.
+/// Returns the names in a list of variables. Reports a list with more than [`MAX_VARIABLES`] names,
+/// and names that are not well-formed. A variable of this name need not exist yet, because a
+/// program may make it later.
 fn variables(list: &Said<Vec<Spanned<String>>>, report: &ProblemReport<'_>) -> VariableNames {
     if list.value.len() > MAX_VARIABLES {
         let found = format!("{} names", list.value.len());
@@ -192,8 +194,9 @@ fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
     }
 }
 
-/// Returns the time limit for required inputs. Reports a limit without the key `requires`, because
-/// such a limit has no effect.
+/// Returns the time for which a required input may be bad before the outputs of the plugin become
+/// safe. Reports the key `requires_timeout` without the key `requires`, because it has no effect
+/// then.
 fn requires_timeout(program: &ProgramFile, report: &ProblemReport<'_>) -> Duration {
     if let (Some(said), None) = (&program.requires_timeout, &program.requires) {
         let found = "a timeout without `requires`";
@@ -212,8 +215,8 @@ struct Granter<'f, 'r, 't> {
 }
 
 impl Granter<'_, '_, '_> {
-    /// Returns the points of a list; `None` if the file has no list. Wrong names are reported and
-    /// omitted.
+    /// Returns the points of one list of an entry `[[plugin]]`; `None` if the entry does not have
+    /// the list. Wrong names are reported and omitted.
     fn points(
         &mut self,
         list: &Maybe<Vec<Spanned<String>>>,
@@ -284,8 +287,9 @@ impl Granter<'_, '_, '_> {
     }
 }
 
-/// Checks that the sum of all explicit budgets fits into one period. The key `every` does not
-/// change the sum, because in the worst case all programs are polled in the same cycle.
+/// Checks that the sum of all configured poll budgets is at most 80 % of the period
+/// ([`MOST_BUDGETS_PERCENT`]). The key `every` does not change the sum, because in the worst case
+/// all programs are polled in the same cycle.
 fn sum_budgets(file: &[ProgramFile], period: Duration, report: &ProblemReport<'_>) {
     let most = period * MOST_BUDGETS_PERCENT / 100;
     let mut sum = Duration::ZERO;

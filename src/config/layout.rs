@@ -41,7 +41,7 @@ enum Placement {
     Automatic,
     /// The file gives an address, and the point gets this address.
     Fixed,
-    /// The file gives an address that the point cannot get.
+    /// The file gives an address that the point cannot get, or that was not checked yet.
     Refused,
 }
 
@@ -170,7 +170,8 @@ impl Taken {
         self.0[point.bytes()].iter().all(|byte| byte & point.mask() == 0)
     }
 
-    /// Marks all bits of a point as occupied.
+    /// Marks all bits of a point as occupied. A bool has one bit; any other type has all bits of
+    /// its bytes.
     fn mark(&mut self, point: &Point) {
         for byte in &mut self.0[point.bytes()] {
             *byte |= point.mask();
@@ -181,12 +182,13 @@ impl Taken {
 /// The bytes of one device in one image.
 struct Window {
     bytes: Range<u32>,
-    /// Whether the file gives the window. Otherwise the points of the device define it.
+    /// Whether the file gives the start or the size of the window. Otherwise the points of the
+    /// device define the window.
     is_given: bool,
-    /// Whether the file gives the size of the window. The window then has a fixed end, even if no
-    /// point reaches that end.
+    /// Whether the file gives the size of the window. If so, the window of the next device begins
+    /// at the end of this window. If not, it begins after the last point of this device.
     is_closed: bool,
-    /// End of the points that already have an address.
+    /// The first byte after all points of this device that have an address in this image.
     used: u32,
     /// For each size of a point, the byte at which the search for a free address continues. The
     /// first entry is for bools, and the others are for sizes of 1, 2, 4 and 8 bytes. An occupied

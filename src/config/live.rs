@@ -5,9 +5,9 @@
 //!                                        fixed: compared only; in force after a restart
 //! ```
 //!
-//! A reload replaces [`Live`] as a whole ([`Config::adopt`]). No code writes to [`Fixed`]. The
-//! struct that contains a key decides whether a reload can change this key. The method `keys` of
-//! each struct compares the struct with the struct of a new configuration. This method returns
+//! A reload replaces [`Live`]; [`Config::adopt`] lists the exceptions. No code writes to [`Fixed`].
+//! The struct that contains a key decides whether a reload can change this key. The method `keys`
+//! of each struct compares the struct with the struct of a new configuration. This method returns
 //! every key, with a flag that is true if the two values differ. `change.rs` makes the list of all
 //! differences from these flags and from the entries of plugins, devices, points and variables.
 
@@ -46,9 +46,9 @@ pub struct Live {
     /// The entries `[[device]]` in the order of the file.
     /// [`Point::device`](crate::process::image::Point) is an index into this list.
     pub devices: Vec<Device>,
-    /// The entries `[[variable]]` with their first values, in the order of the file. A change needs
-    /// a restart if the variable is retained or changes its type. A reload changes all other
-    /// variables at once.
+    /// The entries `[[variable]]` with their first values, in the order of the file. A change of an
+    /// entry needs a restart if the old or the new file retains the variable, or if its type
+    /// changes. A reload applies all other changes.
     pub variables: Vec<(String, Variable)>,
     /// The level of the log.
     pub log_level: log::Level,
@@ -63,7 +63,7 @@ pub struct Live {
 pub struct Fixed {
     /// The settings of the scan thread, from the section `[scan]`.
     pub scan: ScanThread,
-    /// The folders and limits of the section `[plugins]`.
+    /// The folders, the limits and the compiler of the section `[plugins]`.
     pub plugins: PluginPlaces,
     /// The section `[state]`.
     pub state: StateSettings,
@@ -80,8 +80,8 @@ pub struct Fixed {
 }
 
 impl Live {
-    /// Returns the keys of all sections. The flag of a key is true if its value differs in `new`.
-    /// Entries, such as `[[plugin]]`, are compared in `change.rs`.
+    /// Returns the keys whose values are in `Live`. The flag of a key is true if its value differs
+    /// in `new`. Entries, such as `[[plugin]]`, are compared in `change.rs`.
     pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 8] {
         // This pattern has no `..`: a new field of `Live` is a compile error here until the list
         // below has a line for the field.
@@ -111,7 +111,8 @@ impl Live {
 }
 
 impl Fixed {
-    /// Returns the keys of all sections. The flag of a key is true if its value differs in `new`.
+    /// Returns the keys whose values are in `Fixed`. The flag of a key is true if its value differs
+    /// in `new`.
     pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 23] {
         // This pattern has no `..`: a new field of `Fixed` is a compile error here until the list
         // below has a line for the field.

@@ -1,7 +1,8 @@
 //! Notes on a configuration: entries that are valid but are probably mistakes.
 //!
-//! An example is two inputs that read the same register. `camshaft check` prints the notes. A note
-//! does not prevent the start of the daemon. An invalid entry is a [`Problem`](super::Problem).
+//! An example is two inputs that read the same register. `camshaft check` prints the notes. The
+//! daemon starts with a configuration that has notes. An invalid entry is a
+//! [`Problem`](super::Problem).
 //!
 //! The notes depend only on the configuration. `cli/check.rs` checks whether the machine has the
 //! files and the rights.
@@ -22,8 +23,9 @@ use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, PointId};
 use crate::text::{first_of, nearest};
 
-/// The largest number of unknown names for which this code searches a similar known name. In a
-/// large file, the comparison of all unknown names with all known names would take minutes.
+/// If there are this many notes on unknown names, this code does not search a similar known name
+/// for further unknown names. In a large file, the comparison of all unknown names with all known
+/// names would take minutes.
 const MAX_HINTS: usize = 16;
 
 /// The largest number of outputs that one note names. The note gives only the number of the other
@@ -44,7 +46,7 @@ pub fn notes(config: &Config) -> Vec<String> {
     kinds.iter().flat_map(|kind| kind(config)).collect()
 }
 
-/// Finds devices that have no points and also no other work, such as a heartbeat.
+/// Finds devices that have no points and no other work. A heartbeat is an example of other work.
 fn idle_devices(config: &Config) -> Vec<String> {
     let has_points = |index| config.live.points.iter().any(|(_, point)| point.device == index);
     let devices = config.live.devices.iter().enumerate();
@@ -54,7 +56,7 @@ fn idle_devices(config: &Config) -> Vec<String> {
     idle.map(|(_, device)| note(&device.name)).collect()
 }
 
-/// Finds entries in devices that no point uses, such as a Modbus unit.
+/// Finds entries of a device, such as a Modbus unit, if no point uses the entry.
 fn unused_entries(config: &Config) -> Vec<String> {
     let of = |device: &Device| {
         let name = device.name.clone();
@@ -79,14 +81,16 @@ fn shared_claims(config: &Config) -> Vec<String> {
     notes
 }
 
-/// A point, the cells of the device that the point occupies, and a text that describes these cells.
+/// A point, the cells that it occupies in its device (such as register numbers), and a text that
+/// describes these cells.
 struct Spot {
     cells: Range<u32>,
     id: PointId,
     words: String,
 }
 
-/// Finds points that occupy the same cells of a device, or cells that overlap.
+/// Finds points that occupy the same cells, or cells that overlap. The points may belong to two
+/// devices, for example if both devices use the same GPIO chip.
 fn shared_places(config: &Config) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
     for (index, device) in config.live.devices.iter().enumerate() {
@@ -162,7 +166,7 @@ fn unknown_names(config: &Config) -> Vec<String> {
     notes
 }
 
-/// Finds outputs that no program can write.
+/// Finds outputs that no program can write. Only with `grant = "none"` can there be such outputs.
 fn unwritten_outputs(config: &Config) -> Vec<String> {
     if config.live.plugins.grant_all {
         return Vec::new();

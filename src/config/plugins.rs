@@ -1,5 +1,5 @@
 //! The section `[plugins]`: the watched folder, the rules for all plugins, and the limits of a
-//! module.
+//! module (the content of a `.wasm` file).
 //!
 //! This file checks the ranges and adds the defaults. The defaults of the limits are those of
 //! [`Limits`], which `camshaft test` also uses without a configuration. The entries `[[plugin]]`
@@ -43,7 +43,8 @@ pub struct PluginRules {
     /// If true, a plugin without a list may write all outputs and variables that no list names. If
     /// false, such a plugin may write no outputs and no variables.
     pub grant_all: bool,
-    /// CPU time for one poll of a plugin that has no configured budget.
+    /// CPU time for one poll of a plugin whose entry has no key `poll_budget`, or that has no
+    /// entry.
     pub poll_budget: Duration,
     /// The rules by which a program is restarted after a trap.
     pub restart: RestartPolicy,
@@ -51,8 +52,8 @@ pub struct PluginRules {
     pub swap: SwapPolicy,
 }
 
-/// The folders of modules and artifacts, the limits of modules, and the compiler. A change needs a
-/// restart of the daemon.
+/// The folder of the `.wasm` files, the folder of the artifacts (compiled modules), the limits of
+/// modules, and the compiler. A change needs a restart of the daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginPlaces {
     /// The watched folder, which contains the modules.
@@ -70,7 +71,7 @@ pub struct PluginPlaces {
 const MOST_INIT_BUDGET: Duration = Duration::from_secs(60);
 
 /// Range of `plugins.memory` in bytes: from one wasm page (64 KiB) to the largest 32-bit memory (4
-/// GiB). With 4 GiB a program still gets one page less; `plugin/instance/wasm.rs` explains the
+/// GiB). With 4 GiB a program gets 4 GiB minus one page; `plugin/instance/wasm.rs` explains the
 /// reason.
 const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
 
@@ -95,8 +96,8 @@ const CODE: RangeInclusive<u64> = 1 << 20..=16 << 30;
 /// specification.
 const FUNCTIONS: RangeInclusive<u64> = 1..=1_000_000;
 
-/// Range of `plugins.log_rate` in lines per second. The ring between the scan and the log has room
-/// for a few thousand lines.
+/// Range of `plugins.log_rate` in log lines per second. The ring between the scan and the log has
+/// room for a few thousand lines.
 const LOG_RATE: RangeInclusive<u64> = 0..=10_000;
 
 /// Returns the settings of `[plugins]`. A budget cannot exceed `period`, the scan period.
@@ -121,8 +122,9 @@ pub(super) fn plugins(
     (rules, places)
 }
 
-/// Returns the default of `plugins.cache`. The order is: the folder that systemd names, then the
-/// user's folder, then `/var/cache/camshaft`.
+/// Returns the default of `plugins.cache`. These environment variables are tried in this order:
+/// `CACHE_DIRECTORY` (set by systemd), `XDG_CACHE_HOME`, `HOME`. If none of them names a folder,
+/// the default is `/var/cache/camshaft`.
 fn usual_cache(here: &Surroundings<'_>) -> PathBuf {
     here.var("CACHE_DIRECTORY")
         .or_else(|| Some(here.var("XDG_CACHE_HOME")?.join("camshaft")))

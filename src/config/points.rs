@@ -1,8 +1,8 @@
 //! The entries `[[device.point]]`: checks the type, the scaling and the safe value of each point.
 //!
-//! The result is a list of points without addresses. The addresses are chosen in `layout.rs`.
-//! `grant.rs` decides which plugin may write a point. The position in the device (`at`) is a key of
-//! the driver and is read in `driver.rs`.
+//! The function `understand` returns each point without its address. The addresses are chosen in
+//! `layout.rs`. `grant.rs` decides which plugin may write a point. The position in the device
+//! (`at`) is a key of the driver and is read in `driver.rs`.
 //!
 //! Two entries in a file:
 //!
@@ -38,7 +38,8 @@ use crate::process::image::{
     Direction, Freshness, MAX_POINTS, OnBad, Point, PointId, PointKind, Points, Safe, Unfit, Value,
 };
 
-/// The id and the direction of a point. Both are known even if another key of the point is wrong.
+/// The id and the direction of a point. `grant.rs` needs only these two, so it can check its lists
+/// even if another key of the point is wrong.
 pub(super) struct Named {
     pub(super) id: PointId,
     /// `None` if the file gives no valid direction.
@@ -91,7 +92,8 @@ pub(super) fn names<'f>(
 }
 
 /// Returns the point that `file` describes, without an address. Returns `None` if the direction or
-/// the type is missing. If the point has no name, its keys are still checked.
+/// the type is missing. A point without a name is checked like any other point, and is returned
+/// with an empty name.
 pub(super) fn understand(
     file: &PointFile<'_>,
     device: usize,
@@ -157,7 +159,8 @@ fn factor(
     None
 }
 
-/// Returns the safe value of an output. For a number, the file must have the key `safe`.
+/// Returns the safe value of an output. For a numeric type, a missing key `safe` is reported. For
+/// the type bool, the default is false.
 fn safe(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> Safe {
     match &file.safe {
         // An output of type bool has the default false, because false usually switches a motor, a
@@ -184,7 +187,8 @@ const MOST_HOLD_FOR: Duration = Duration::from_secs(3600);
 /// Range of `stale_after` and `bad_after`: from the shortest scan period to one day.
 const AGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(24 * 3600);
 
-/// Returns the time for which an output keeps its value before it becomes safe.
+/// Returns the time for which an output keeps its value before it becomes safe. Reports the key
+/// `hold_for` if `safe` is `hold`.
 fn hold_for(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> Duration {
     if point.safe == Safe::Hold {
         let right = "with a value in `safe`; with \"hold\" the output is never made safe";

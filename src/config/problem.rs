@@ -27,9 +27,9 @@ pub struct Problem {
     pub column: Option<usize>,
     /// The full key, such as `device[plant].point[tank.level].safe`; empty if no key could be read.
     pub key: String,
-    /// The text or the value in the file.
+    /// The text or the value in the file, or a description of what the file has at this place.
     pub found: String,
-    /// The allowed values; `None` if the hint already names the right key.
+    /// The allowed values; `None` if `hint` is present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
     /// The key that the user probably wanted, as a question: `did you mean ...?`.
@@ -44,7 +44,8 @@ pub struct Problems {
     pub file: PathBuf,
     /// The problems, at least one.
     pub list: Vec<Problem>,
-    /// Whether at least one file could not be read in time. If so, a second attempt may succeed.
+    /// Whether the configuration file, or a file that a driver reads, could not be read in time. If
+    /// so, a second attempt may succeed.
     #[serde(skip)]
     pub is_late: bool,
 }
@@ -106,7 +107,7 @@ pub(super) struct Said<T> {
     pub(super) key: String,
 }
 
-/// Collects the problems of one file, so that the user gets all of them in one run.
+/// Collects the problems of one configuration file, so that one run reports several of them.
 pub(super) struct ProblemReport<'t> {
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
@@ -175,7 +176,7 @@ impl<'t> ProblemReport<'t> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Records in the report that at least one file could not be read in time.
+    /// Records that a file that a driver reads could not be read in time.
     pub(super) fn late(&self) {
         self.is_late.set(true);
     }

@@ -13,12 +13,13 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problem::{ProblemReport, Said};
 
-/// A table of the file. When a key is read, it is removed from the table. The keys that remain at
-/// the end are unknown.
+/// A TOML table of the file. When a key is read, it is removed from the table. The keys that remain
+/// at the end are unknown.
 pub(super) struct Section<'a, 't> {
     pub(super) report: &'a ProblemReport<'t>,
     table: DeTable<'t>,
-    /// Line of the table's header.
+    /// Line of the table's header. For a table that the file does not have, this is the line of the
+    /// table around it.
     pub(super) line: usize,
     /// Full name of the table, such as `plugins.swap`; empty for the whole file.
     pub(super) key: String,

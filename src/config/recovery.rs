@@ -33,7 +33,7 @@ pub struct RecoverySettings {
     pub power_cuts: u32,
     /// An abnormal end in the present boot is counted for this time. An abnormal end in an earlier
     /// boot is counted until a daemon has run for this time. A daemon that has run for this time
-    /// also clears the count of power cuts.
+    /// clears the count of power cuts.
     pub within: Duration,
 }
 
@@ -55,9 +55,9 @@ impl Default for RecoverySettings {
 /// reached. So a limit above 100 would have the same effect as 0, which means never.
 const ENDS: RangeInclusive<u64> = 0..=100;
 
-/// Range of `recovery.within`. A daemon clears its counts when it has run for this time. Below 1 s,
-/// a daemon that fails during its start would already clear its counts, and recovery would never
-/// begin.
+/// Range of `recovery.within`. A daemon clears its counts when it has run for this time. With a
+/// time below 1 s, a daemon that fails soon after its start would clear its counts before it fails,
+/// and recovery would never begin.
 const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// Returns the settings of `[recovery]`.

@@ -1,9 +1,9 @@
 //! The section `[plugins.restart]`: when the daemon starts a program again after a trap.
 //!
 //! The first restart is immediate. The second restart waits for `first`, and each further trap
-//! doubles the wait, up to `max`. After `traps` traps within the time `within`, the module is
-//! quarantined. `on_quarantine` selects what runs during quarantine: the last good version, or no
-//! version, with safe outputs.
+//! doubles the wait, up to `max`. After `traps` traps within the time `within`, the module (the
+//! content of the plugin's `.wasm` file) is quarantined. `on_quarantine` selects what runs during
+//! quarantine: the last good version, or no version, with safe outputs.
 //!
 //! This file only reads and checks the keys. The defaults are those of [`RestartPolicy`], because
 //! the tests of the supervisor use the same defaults. `supervisor/history.rs` implements the rule.
@@ -45,7 +45,7 @@ const MAX: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from
 /// every trap in the window.
 const TRAPS: RangeInclusive<u64> = 1..=100;
 
-/// Returns the settings of `[plugins.restart]`. Reports a longest wait that is shorter than the
+/// Returns the settings of `[plugins.restart]`. Reports the key `max` if it is shorter than the
 /// first wait.
 pub(super) fn restart(file: &RestartFile, report: &ProblemReport<'_>) -> RestartPolicy {
     let default = RestartPolicy::default();

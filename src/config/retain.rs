@@ -29,8 +29,8 @@ pub struct RetainSettings {
     pub variables: Vec<(String, Variable)>,
     /// The longest time from the change of a value to the start of its write to disk.
     pub flush: Duration,
-    /// Whether the daemon starts with first values or refuses to start, if no retain file is
-    /// intact.
+    /// Whether the daemon starts with first values or refuses to start, if retain files exist but
+    /// none of them is intact.
     pub on_corrupt: OnCorrupt,
     /// Whether the daemon starts or refuses to start, if the state directory cannot be written.
     pub on_readonly: OnReadonly,
@@ -40,8 +40,8 @@ pub struct RetainSettings {
 /// two writes, a power cut would lose too many changes.
 const FLUSH: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(3600);
 
-/// Default of `retain.flush`. A write every 5 s makes about 6 million writes a year. An operator
-/// still remembers the values that were set in the last 5 s.
+/// Default of `retain.flush`. A write every 5 s makes about 6 million writes a year. After a power
+/// cut, an operator remembers the values that were set in the last 5 s.
 const DEFAULT_FLUSH: Duration = Duration::from_secs(5);
 
 /// Returns the settings of `[retain]`. `declared` are the variables of the file with their first

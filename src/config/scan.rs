@@ -54,8 +54,8 @@ pub struct ScanThread {
 }
 
 /// Range of `scan.period`. Below 100 us the wake-up of the kernel takes most of a cycle. Above 1 s
-/// the scan would be too slow for the watchdog. The outputs would also not become safe within the
-/// time limit of a stop.
+/// the scan would be too slow for the watchdog. And at a stop of the daemon, the outputs would not
+/// become safe within the time limit.
 const PERIOD: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
 /// Default of `scan.period`. Most controllers use 10 ms. This time is also about a hundred times

@@ -1,8 +1,9 @@
-//! The section `[state]`: the directory for the data that must outlive the daemon.
+//! The section `[state]`: the state directory, in which the daemon stores the data that it needs
+//! after a restart.
 //!
-//! The data are, for example, the retained variables and the journal. This file only finds the
-//! path. `state.rs` of the crate makes and locks the directory, and reports errors such as missing
-//! rights. The key is read in `file.rs`.
+//! The data are, for example, the values of the retained variables and the journal. This file only
+//! finds the path. `state.rs` of the crate makes and locks the directory, and reports errors such
+//! as missing rights. The key is read in `file.rs`.
 //!
 //! The section in a file:
 //!
@@ -19,7 +20,7 @@ use super::surroundings::Surroundings;
 /// The section `[state]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateSettings {
-    /// The directory for the data that must outlive the daemon. No other daemon may use it.
+    /// The state directory. Two daemons must not use the same state directory.
     pub dir: PathBuf,
 }
 
@@ -28,9 +29,10 @@ pub(super) fn state(dir: &Maybe<PathBuf>, here: &Surroundings<'_>) -> StateSetti
     StateSettings { dir: here.path(dir, usual(here)) }
 }
 
-/// Returns the default of `state.dir`. The order is: the directory that systemd names, then the
-/// user's directory, then `/var/lib/camshaft`. For root the home directory is skipped, because a
-/// root daemon belongs to the machine.
+/// Returns the default of `state.dir`. These environment variables are tried in this order:
+/// `STATE_DIRECTORY` (set by systemd), `XDG_STATE_HOME`, `HOME`. If none of them names a folder,
+/// the default is `/var/lib/camshaft`. For root `HOME` is skipped, because a root daemon belongs to
+/// the machine.
 fn usual(here: &Surroundings<'_>) -> PathBuf {
     let home = || here.var("HOME").filter(|_| !here.is_root);
     here.var("STATE_DIRECTORY")

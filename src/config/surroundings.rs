@@ -11,17 +11,18 @@ use std::path::{Path, PathBuf};
 use super::file::Maybe;
 use crate::process::image::Points;
 
-/// The data, besides the text of the file, from which the settings are built. The tests set all
-/// fields themselves.
+/// The data, besides the text of the file, from which the settings are built. Outside of the tests,
+/// `parse_with` in `config.rs` sets all fields.
 pub(super) struct Surroundings<'e> {
     /// The folder of the configuration file. Relative paths in the file start from this folder.
     pub(super) folder: PathBuf,
     /// Looks up an environment variable by its name.
     pub(super) env: &'e dyn Fn(&str) -> Option<OsString>,
-    /// The points that the daemon uses now; no points if no daemon runs yet.
+    /// The points that the daemon uses now. The list is empty at the start of the daemon, and in
+    /// the commands that need no daemon.
     pub(super) before: &'e Points,
-    /// Whether the daemon runs as root. A root daemon belongs to the machine and not to a user, so
-    /// its state directory is not in a home directory.
+    /// Whether the process runs as root. A root daemon belongs to the machine and not to a user, so
+    /// the default of `state.dir` does not use `HOME`.
     pub(super) is_root: bool,
 }
 
@@ -38,9 +39,10 @@ impl Surroundings<'_> {
     }
 }
 
-/// Returns the folder that the environment variable `name` contains. A relative path is ignored, as
-/// the XDG specification demands. systemd may list several folders, separated by colons. The daemon
-/// uses the first folder.
+/// Returns the folder that the environment variable `name` contains. systemd may list several
+/// folders, separated by colons; the first folder is returned. If the variable is not set, or if
+/// its first path is relative, the result is `None`. The XDG specification demands that relative
+/// paths are ignored.
 pub(super) fn folder_in(env: &dyn Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
     let value = env(name)?;
     std::env::split_paths(&value).next().filter(|path| path.is_absolute())

@@ -1,4 +1,5 @@
-//! The section `[plugins.swap]`: how a new version is tested, takes over, and is then observed.
+//! The section `[plugins.swap]`: how a new version of a plugin is tested, replaces the old version,
+//! and is then observed.
 //!
 //! ```text
 //! new file ─▶ shadow run (`shadow` polls) ─▶ swap (`budget`) ─▶ probation (`probation`, `polls`)
@@ -29,7 +30,7 @@ use super::problem::ProblemReport;
 use crate::plugin::SwapPolicy;
 
 /// Range of `plugins.swap.probation`, up to one hour. A version that has run for an hour without a
-/// trap does not need a longer probation. During probation, the old version also occupies memory.
+/// trap does not need a longer probation. During probation, the old version stays in memory.
 const PROBATION: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// Range of `plugins.swap.polls`: all numbers of 32 bits.

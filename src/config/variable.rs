@@ -1,8 +1,8 @@
 //! The entries `[[variable]]`: the name, the type and the first value of each declared variable.
 //!
-//! Variables are values that the host stores and that programs share. Programs may also make
+//! Variables are values that the daemon stores and that programs share. Programs may also make
 //! variables that no entry declares (`process/variable.rs`). `grant.rs` decides which plugin may
-//! write a variable. `retain.rs` decides which variables are retained when the daemon ends.
+//! write a variable. `retain.rs` lists the variables whose values outlive the daemon.
 //!
 //! An entry in a file:
 //!
@@ -23,7 +23,7 @@ use crate::process::image::Value;
 use crate::process::variable::{MAX_VARIABLES, Variable, VariableKind};
 
 /// Returns the declared variables with their first values, in the order of the file. Reports names
-/// that occur twice, and variables above the limit.
+/// that occur twice, and a file with more than [`MAX_VARIABLES`] entries.
 pub(super) fn variables(
     file: &[VariableFile],
     report: &ProblemReport<'_>,
@@ -47,8 +47,8 @@ pub(super) fn variables(
     all
 }
 
-/// Returns the first value of a variable. Returns `None` after it has reported a value that does
-/// not fit the type.
+/// Converts the key `initial` of a variable to the type `kind`. Returns `None` after it has
+/// reported a value that does not fit this type.
 fn understood(
     kind: VariableKind,
     said: &Said<Value>,

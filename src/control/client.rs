@@ -29,8 +29,8 @@ mod error;
 pub use error::Error;
 use error::{chain, is_cut_off};
 
-/// The time limit of one exchange: connect, send the request, read the answer. The time limits of
-/// the server add up to less than 70 s. So if the daemon is slow, the error message of the server
+/// The time limit of one exchange: send the request and read the answer. The time limits of the
+/// server add up to less than 70 s. So if the daemon is slow, the error message of the server
 /// arrives before this client stops waiting.
 const EXCHANGE_TIME: Duration = Duration::from_secs(70);
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::process::image::{Value, exact};
 
 /// The default duration of a force: 15 minutes. In this time an operator can walk to the machine
-/// and back. If the operator forgets the force, it ends on the same day.
+/// and back. A force that the operator forgets ends after this time.
 pub const DEFAULT_FORCE: Duration = Duration::from_secs(15 * 60);
 
 /// The longest duration that an order can set: 7 days. If a force must last longer, the operator
@@ -35,7 +35,8 @@ pub struct ForceOrder {
     /// The forced value, in the unit of the point.
     #[serde(deserialize_with = "exact")]
     pub value: Value,
-    /// The duration of the force in milliseconds; 15 minutes if the field is absent.
+    /// The duration of the force in milliseconds. If the field is absent and `forever` is false,
+    /// the duration is [`DEFAULT_FORCE`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
     /// Whether the force stays until an operator ends it. The daemon refuses an order with both
@@ -68,7 +69,8 @@ impl ForceOrder {
     }
 }
 
-/// A force that is in the scan now.
+/// A force that is in the scan now. The texts `owner`, `reason` and `since` are empty if the daemon
+/// has no record of this force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ForceView {
     /// The name of the point.

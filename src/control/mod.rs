@@ -13,7 +13,7 @@
 //! | `GET /v1` | | the list of routes |
 //! | `GET /v1/status` | | [`StatusView`] |
 //! | `GET /v1/plugins`, `/v1/plugins/NAME` | | list of [`PluginView`], or one [`PluginView`] |
-//! | `PUT /v1/plugins/NAME` | module | 202 and `{"name":...,"hash":...}`: the file is written |
+//! | `PUT /v1/plugins/NAME` | WASM bytes | 202 and `{"name":...,"hash":...}`: the file is written |
 //! | `DELETE /v1/plugins/NAME` | | `{"done":true}`: the file is deleted |
 //! | `POST /v1/plugins/NAME/hold` (`release`, `restart`) | | `{"done":true}` or [`PluginView`] |
 //! | `GET /v1/history`, `/v1/plugins/NAME/history` | | list of [`Receipt`]s |
@@ -82,27 +82,29 @@ pub enum Request {
     Status,
     /// Lists all plugins. The answer is [`Response::Plugins`].
     Plugins,
-    /// Takes the plugin's program out of the scan, until an operator releases the plugin. The
-    /// answer is [`Response::Plugin`], or [`Response::Done`] if the plugin no longer exists.
+    /// Takes the plugin's program out of the scan until an operator or a reload releases the
+    /// plugin. The answer is [`Response::Plugin`], or [`Response::Done`] if the plugin no longer
+    /// exists.
     Hold {
         /// Name of the plugin.
         name: PluginName,
     },
     /// Ends the hold of a plugin. If the plugin is not held, ends its quarantine. The answer is
-    /// [`Response::Plugin`] or [`Response::Done`].
+    /// [`Response::Plugin`], or [`Response::Done`] if the plugin no longer exists.
     Release {
         /// Name of the plugin.
         name: PluginName,
     },
     /// Replaces the program's instance by a new instance of the same code. The answer is
-    /// [`Response::Plugin`] or [`Response::Done`].
+    /// [`Response::Plugin`], or [`Response::Done`] if the plugin no longer exists.
     Restart {
         /// Name of the plugin.
         name: PluginName,
     },
-    /// Takes every program out of the scan, resets every variable in memory and on disk, and starts
-    /// the programs again. The answer is [`Response::Done`], sent after the variables have their
-    /// initial values.
+    /// Takes every program out of the scan, resets every declared variable to its initial value,
+    /// and deletes all other variables. After that, the programs may start again. The answer is
+    /// [`Response::Done`]. It is sent after the declared variables have their initial values in
+    /// memory, and the retained variables also on the disk.
     RestartCold,
     /// Resets every retained variable to its initial value, in memory and on disk. The answer is
     /// [`Response::Done`].
@@ -114,13 +116,13 @@ pub enum Request {
     Reload,
     /// Lists the changes that a reload would make. The answer is [`Response::Changes`].
     Diff,
-    /// Writes these bytes into the plugin folder as `NAME.wasm`. The answer is
+    /// Writes the bytes `module` into the plugin folder as `NAME.wasm`. The answer is
     /// [`Response::Deployed`].
     Deploy {
         /// Name of the plugin, without `.wasm`.
         name: PluginName,
-        /// The content of the file. The server has checked that the content is not empty and not
-        /// too long.
+        /// The content of the `.wasm` file. The server has checked that the content is not empty
+        /// and not too long.
         module: Bytes,
     },
     /// Puts a stored version of the plugin into the plugin folder. The answer is
@@ -160,7 +162,7 @@ pub enum Request {
     Points,
     /// Lists all variables. The answer is [`Response::Vars`].
     Vars,
-    /// Sets the value of a simulated input. The answer is [`Response::Done`].
+    /// Sets the value of an input point of a simulated device. The answer is [`Response::Done`].
     Set {
         /// Name of the point.
         point: PointName,
@@ -218,7 +220,8 @@ pub enum Response {
     /// The answer to [`Request::History`], oldest first.
     History(Vec<Entry<Receipt>>),
     /// The answer to [`Request::Versions`]. The list begins with the stored versions, the newest
-    /// first.
+    /// first. After them, the list has the versions of which the daemon has only a record, also the
+    /// newest first.
     Versions(Vec<VersionView>),
     /// The answer to [`Request::Points`], in the order of the configuration.
     Points(Vec<PointView>),
@@ -304,7 +307,7 @@ struct ErrorBody {
     error: Failure,
 }
 
-/// The answer to `PUT /v1/plugins/NAME`.
+/// The JSON body of the answer to a deploy (`PUT /v1/plugins/NAME`) and to a rollback.
 #[derive(Debug, Serialize, Deserialize)]
 struct DeployedBody {
     name: String,

@@ -42,7 +42,7 @@ pub enum OrderKind {
     Force,
     /// The force of one point ended, or all forces ended.
     Unforce,
-    /// A module was put into the plugin folder.
+    /// A `.wasm` file was written into the plugin folder.
     Deploy,
     /// A stored version was put back into the plugin folder.
     Rollback,

@@ -1,5 +1,4 @@
-//! The view of a plugin: whether the operator wants it to run, its state, its versions and its last
-//! swap.
+//! The view of a plugin: whether it must run, its state, its versions and its last swap.
 //!
 //! This file has only data types. The rules for all views are in `status.rs`. The daemon fills in
 //! the fields in `daemon/plugins/view.rs`. The rules that lead from one state to another are in
@@ -11,7 +10,7 @@ use super::version::ProbationView;
 use crate::plugin::Trap;
 use crate::scan::stats::Summary;
 
-/// The operator's wish for a plugin.
+/// Whether a plugin must run, as the operator or the configuration has decided last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Want {
@@ -70,7 +69,7 @@ pub struct PluginView {
     pub name: String,
     /// The name of the file in the plugin folder.
     pub file: String,
-    /// The operator's wish for this plugin.
+    /// Whether this plugin must run, as the operator or the configuration has decided last.
     pub want: Want,
     /// The state of the plugin.
     pub state: PluginState,
@@ -122,14 +121,15 @@ pub struct PluginView {
     pub trapped_hash: Option<String>,
     /// The times of the latest swap.
     pub last_swap: Option<SwapView>,
-    /// Whether a refused call prevents the plugin from doing its work. Every refused call does so,
-    /// except a read of a variable that does not exist yet.
+    /// Whether a refused call prevents the plugin from doing its work. A refused call is a call of
+    /// a host function that returned an error code. Every refused call prevents the work, except a
+    /// read of a variable that does not exist yet.
     #[serde(default)]
     pub denied: bool,
     /// The refused calls of this instance, grouped by kind and name. The daemon removes a group
     /// when a call of the same kind and name has succeeded, or would succeed now. Calls whose
     /// refusal does not affect the plugin are last in the list. If the calls of a group were
-    /// refused only before the first poll, the text of the group reports this fact.
+    /// refused only before the first poll, the field `words` of the group reports this fact.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
     /// The number of refused calls in groups that are not in the list, because the list is full.
@@ -139,7 +139,7 @@ pub struct PluginView {
     /// one sentence about something that is valid but probably a mistake, as in `camshaft check`.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// The newest crash report of the plugin since the daemon's start; `null` if there is none.
+    /// Path of the plugin's newest crash report since the daemon's start; `null` if there is none.
     #[serde(default)]
     pub report: Option<String>,
     /// The outputs that the plugin has owned, in its present version or in the previous version,

@@ -40,10 +40,11 @@ pub struct PointView {
     /// Whether the device has this output value: `confirmed`, `under_way` or `unconfirmed`; `null`
     /// for an input.
     pub delivery: Option<Delivery>,
-    /// The safe setting of the output, which applies while no healthy program owns the output;
-    /// `null` for an input.
+    /// The safe setting of the output; `null` for an input. The setting applies, for example, while
+    /// no program owns the output.
     pub safe: Option<SafeView>,
-    /// The name of the plugin that owns the output; `null` if no plugin owns the output.
+    /// The name of the plugin that owns the output; `null` for an input, and if no plugin owns the
+    /// output.
     pub owner: Option<String>,
     /// The name of the device that the point belongs to.
     pub device: String,
@@ -89,12 +90,12 @@ pub struct VarView {
     pub value: Value,
     /// Whether the variable is retained: its value is stored on the disk.
     pub retain: bool,
-    /// The plugin that wrote the variable last. `null` if no plugin wrote it, or if an operator
-    /// wrote it later.
+    /// The plugin that wrote the variable last. `null` if no plugin wrote it, or if an operator or
+    /// a reset wrote it later.
     #[serde(default)]
     pub writer: Option<String>,
-    /// Whether the plugin in `writer` runs. If this plugin does not run, perhaps no program writes
-    /// the variable now.
+    /// Whether the plugin in `writer` runs; false if `writer` is `null`. If this plugin does not
+    /// run, perhaps no program writes the variable now.
     #[serde(default)]
     pub writer_runs: bool,
     /// Whether the last write came from an operator or from a reset.

@@ -26,7 +26,9 @@ pub struct Receipt {
     pub hash: Option<String>,
     /// The hash of the version that was in the scan before the event, even if that version had
     /// trapped. `null` if no version was in the scan. After a swap, this old version has left the
-    /// scan. After a refusal, this old version continues to run.
+    /// scan. After a refusal, this old version continues to run. In the events [`Event::Rollback`],
+    /// [`Event::StandsIn`] and [`Event::Ordered`] the field has another meaning, which the doc of
+    /// the event or of [`Ordered`] gives.
     pub old_hash: Option<String>,
     /// The event itself.
     #[serde(flatten)]
@@ -42,7 +44,9 @@ pub enum Event {
         /// The times of the start.
         swap: SwapView,
     },
-    /// The version replaced another version in the scan.
+    /// The version replaced another version in the scan. Before that, the version may have had a
+    /// shadow run: the daemon polls the new version beside the old version, and the outputs of the
+    /// new version go to no device.
     Swapped {
         /// The times of the swap.
         swap: SwapView,
@@ -111,7 +115,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// The plugin may run again. Its hold has ended, and the daemon has reset its count of
+    /// The plugin may run again. Its hold has ended, and the daemon has reset the plugin's count of
     /// refusals.
     Released {
         /// The source of the release: an operator or the configuration.

@@ -8,10 +8,10 @@
 //! The server parses requests and enforces limits. The server makes no decisions: the daemon
 //! answers every well-formed request. Users who can open the socket are trusted, but their client
 //! programs may have defects. A slow or stuck client can occupy one connection only for a limited
-//! time. The server uses only limited memory for each connection. Every client that has sent a byte
-//! gets an answer. The server may refuse a request before the whole request has arrived; `drain.rs`
-//! then makes sure that the refusal reaches the client. The client side is `client.rs`; the routes
-//! are listed in `control/mod.rs`.
+//! time. The server uses only limited memory for each connection. Every client that has sent the
+//! whole head of a request gets an answer, unless the daemon stops. The server may refuse a request
+//! before the whole request has arrived; `drain.rs` then makes sure that the refusal reaches the
+//! client. The client side is `client.rs`; the routes are listed in `control/mod.rs`.
 
 mod answer;
 mod body;
@@ -59,8 +59,8 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 /// cannot block other clients for longer.
 const READ_TIME: Duration = Duration::from_secs(10);
 
-/// The time limit of a whole connection. The limit covers a slow upload of a module, an answer of a
-/// busy daemon, and some time to read the answer.
+/// The time limit of a whole connection. The limit covers a slow upload of a `.wasm` file, an
+/// answer of a busy daemon, and some time to read the answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(90);
 
 /// The largest number of connections that the server drains at one time. The server drains a
@@ -79,8 +79,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves requests from `socket` until `shutdown` completes. Each request goes to the queue
 /// `calls`. At the end the socket file is removed.
 ///
-/// The server refuses a module that is longer than `module_bytes`. While the queue `calls` is full,
-/// clients wait, so the queue should have room for several requests.
+/// The server refuses a `.wasm` file that is longer than `module_bytes`. While the queue `calls` is
+/// full, clients wait, so the queue should have room for several requests.
 pub async fn serve(
     socket: Socket,
     module_bytes: u64,

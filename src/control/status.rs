@@ -26,8 +26,10 @@ pub struct StatusView {
     pub uptime_s: u64,
     /// Path of the configuration file.
     pub config: String,
-    /// The error in the configuration file; `null` if the file is correct. While there is an error,
-    /// the last correct configuration stays in force.
+    /// The reason why the daemon refuses the configuration file; `null` if the file is not refused.
+    /// The reason is an error in the file, a file system that gave no answer, or a stall of the
+    /// scan during the reload. While the file is refused, the last correct configuration stays in
+    /// force.
     pub config_refused: Option<String>,
     /// The changes in the configuration file that need a restart of the daemon, such as
     /// `control.mode changed`.
@@ -70,7 +72,8 @@ pub struct StatusView {
     /// The number of the latest cycle; 0 before the first cycle.
     pub cycle: u64,
     /// The facts of a stall; `null` while the scan moves. During a stall the shown points and
-    /// programs are from the last cycle, and the devices have made their outputs safe.
+    /// programs are from the last cycle, and the devices make their outputs safe. The field
+    /// `safety` of [`StallView`] says whether the devices have confirmed this.
     #[serde(default)]
     pub stalled: Option<StallView>,
     /// The number of overruns: cycles that ended after the planned start of the next cycle.
@@ -134,14 +137,15 @@ pub struct RetainView {
     pub variables: u64,
     /// The number of writes to the disk since the first file was created.
     pub writes: u64,
-    /// The total number of bytes that all writes since then have written.
+    /// The total number of bytes of all these writes.
     pub bytes: u64,
     /// The time since writes began to fail, in whole seconds; `null` if writes succeed.
     pub failing_s: Option<u64>,
     /// The reason why writes fail; `null` if they succeed.
     pub reason: Option<String>,
     /// A text about files that were damaged at the daemon's start, and about the values that the
-    /// daemon used instead; `null` if no file was damaged.
+    /// daemon used instead; `null` if no file was damaged, and after a successful reset of the
+    /// variables.
     pub alarm: Option<String>,
 }
 
@@ -154,9 +158,11 @@ pub struct DeviceView {
     pub driver: String,
     /// The present fault of the device, such as `disconnected`; `null` if the device has no fault.
     pub fault: Option<String>,
-    /// Whether the device has confirmed the outputs of the latest cycle.
+    /// Whether the device has confirmed the outputs of the latest cycle; false while the device
+    /// makes its outputs safe because of a stall.
     pub confirmed: bool,
-    /// The names of the outputs for which the device has not confirmed any value for one second.
+    /// The names of the outputs for which the device has not confirmed any value for one second;
+    /// empty while the device makes its outputs safe because of a stall.
     pub unconfirmed: Vec<String>,
     /// The parts of the device, such as the units on a Modbus bus; empty if the driver reports no
     /// parts.

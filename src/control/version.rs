@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Soundness {
-    /// The version has completed its probation without a trap, and has not trapped since.
+    /// The version has completed its probation and has not trapped since. If an operator releases a
+    /// bad version and the version then completes its probation, it is good again. A stored version
+    /// without a record also counts as good.
     Good,
-    /// The version is good, but it does not write an output that an older good version wrote.
+    /// The version has completed its probation, but no plugin owns an output that an older good
+    /// version owned. A version that has run for one day in total is not doubtful.
     Doubtful,
-    /// The version trapped after its probation, or is in quarantine.
+    /// The version has trapped, or the daemon has put it in quarantine. A trap before the end of
+    /// the first probation counts only until the version completes this probation.
     Bad,
     /// The version has not completed its probation.
     Unproven,
@@ -28,7 +32,7 @@ pub struct VersionView {
     /// Whether the daemon has the version's bytes on its disk. Only a stored version can be used
     /// for a rollback.
     pub kept: bool,
-    /// Whether the plugin's file has this version.
+    /// Whether this version is the content of the plugin's `.wasm` file.
     pub in_file: bool,
     /// Whether this version runs now.
     pub runs: bool,
@@ -40,11 +44,12 @@ pub struct VersionView {
     /// The time when the version last left the scan, in UTC and RFC 3339 format. `null` while the
     /// version runs, and if the time is not known.
     pub ended: Option<String>,
-    /// The reason why the version last left the scan.
+    /// The reason why the version last left the scan. `null` while the version runs, and if the
+    /// reason is not known.
     pub end: Option<String>,
     /// Whether the version may be used for a rollback.
     pub soundness: Soundness,
-    /// The reason why the version is bad or doubtful.
+    /// The reason why the version is bad or doubtful; `null` if it is neither.
     pub reason: Option<String>,
     /// Whether the version is in quarantine. The daemon does not run it until a release.
     pub quarantined: bool,

@@ -1,11 +1,12 @@
 //! Limits for crash reports from other machines. A report must not use too much memory or CPU time
 //! of the machine that replays it.
 //!
-//! If a limit in a report is higher than the limit of this machine, the limit of this machine is
-//! used. The user gets a list of the lowered limits. The parser counts the entries of a list in the
-//! head while it parses the list. The reason: a head of some hundred kilobytes could contain a
-//! hundred thousand empty entries, and each entry uses memory. `crash/file.rs` has all other checks
-//! of a report.
+//! Five limits are lowered: memory, module, table, functions and stack. If one of these limits in a
+//! report is higher than the limit of this machine, the limit of this machine is used. The user
+//! gets a list of the lowered limits. The parser counts the entries of a list in the head while it
+//! parses the list. The reason: a head of some hundred kilobytes could contain a hundred thousand
+//! empty entries, and each entry uses memory. `crash/file.rs` has all other checks of a report,
+//! also the check of the two budgets.
 
 use std::fmt;
 

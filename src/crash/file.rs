@@ -137,7 +137,8 @@ impl CrashReport {
         Ok(report)
     }
 
-    /// Checks that the module, the memory, the checkpoint and the limits agree with the head.
+    /// Checks that the module, the memory and the checkpoint agree with the head, that the limits
+    /// are in their ranges, and that the tape can be parsed.
     fn check(&self) -> Result<(), String> {
         let Head { hash, limits, poll_budget, start, memory, .. } = &self.head;
         if let Some(module) = &self.module

@@ -1,8 +1,9 @@
-//! The tape of a report as text: the values that the program read and wrote, cycle by cycle.
+//! The tape of a crash report as text: the values that the program read and wrote, cycle by cycle.
 //!
-//! Bytes of an image are shown as points with their values. Bytes without a point are shown as
-//! hexadecimal digits. Calls that only read the clock or write a log line are not shown.
-//! `crash/verdict.rs` has the replay of the tape.
+//! If a call read or wrote bytes of an image, the text shows the points within these bytes, with
+//! their values. If no point is within these bytes, the text shows hexadecimal digits. Calls that
+//! read or write no value are not shown, for example calls that read the clock, find a point or
+//! write a log line. `crash/verdict.rs` has the replay of the tape.
 
 use std::collections::VecDeque;
 use std::time::Duration;

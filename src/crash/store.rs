@@ -43,7 +43,8 @@ impl ReportStore {
     /// the reports are within the limits.
     ///
     /// # Errors
-    /// When the report cannot be written. No part of the report remains in the folder then.
+    /// When the report or the folder cannot be written. The folder then contains either the
+    /// complete report or no part of the report.
     pub fn put(&self, report: &CrashReport) -> io::Result<PathBuf> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;

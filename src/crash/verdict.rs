@@ -2,9 +2,9 @@
 //!
 //! A trap is reproduced if the replay makes the calls on the tape, and then ends with the same kind
 //! of trap at the same place. There is one exception. If the host stopped a call because its budget
-//! was exceeded, the place of the stop is random. This trap is reproduced if the replay makes all
-//! calls on the tape and then exceeds the budget again. `crash/history.rs` shows the tape as text.
-//! `plugin/replay.rs` plays the tape.
+//! was exceeded, the place of the stop is random. This trap is reproduced if the replay also
+//! exceeds the budget, or makes all calls on the tape and then one further call to the host.
+//! `crash/history.rs` shows the tape as text. `plugin/replay.rs` plays the tape.
 
 use std::sync::Arc;
 
@@ -46,9 +46,9 @@ pub struct Judgement {
     pub plugin: String,
     /// BLAKE3 hash of the module, in hexadecimal digits.
     pub hash: String,
-    /// Time at which the report was written, in UTC.
+    /// Time at which the report was made, in UTC.
     pub written: String,
-    /// The trap in the report.
+    /// The trap in the report, not the trap of the replay.
     pub trap: Trap,
     /// The backtrace of the trap in the report. The innermost call comes first.
     pub frames: Vec<Frame>,
@@ -70,8 +70,8 @@ pub struct Judgement {
 /// higher than the limit of the compile service, the limit of the compile service is used.
 ///
 /// # Errors
-/// When there is no module, when the given module is not the module of the report, or when the
-/// module cannot be run.
+/// When there is no module, when the given module is not the module of the report, when the module
+/// cannot be compiled or run, or when the tape is empty or not valid.
 pub fn replay(
     compile_service: &CompileService,
     report: &CrashReport,
@@ -124,7 +124,8 @@ pub fn replay(
     Ok(judgement(verdict, words, sections, calls, same_memory))
 }
 
-/// Returns the recording to replay. `None` if the tape cannot be replayed.
+/// Returns the recording to replay. `None` if the report has no place at which a replay can start,
+/// or if the tape has no calls after this place.
 fn recording(report: &CrashReport) -> anyhow::Result<Option<Recording>> {
     let head = &report.head;
     let (from, noted) = match &head.start {
@@ -170,7 +171,8 @@ fn the_module(
     Ok((hash, module))
 }
 
-/// Returns the verdict and its text. `is_at_end` is true if the whole tape was played.
+/// Returns the verdict and its text. `is_at_end` is true if all calls from the host into the module
+/// were played.
 fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
     let recorded = &head.trap;
     match ending {

@@ -1,13 +1,14 @@
-//! The audit: each order of an operator gets one line in the history and one line in the log. The
-//! line names the user who gave the order, and the values before and after.
+//! The audit: each order of an operator gets a line in the history and a line in the log, unless
+//! the order was refused. The line names the user who gave the order, and the values before and
+//! after. If a user repeats an order too often, several orders share one line (`audit/rows.rs`).
 //!
 //! ```text
 //!   order ──▶ draft (who, value before) ──▶ carried out ──▶ receipt, log ──▶ answer
 //! ```
 //! The daemon first records the order and then sends the answer. So an operator who has got the
-//! answer finds the order in the history. A refused order changes nothing and has no receipt. If
-//! the daemon ends before the outcome of an order is known, the receipt reports that the outcome is
-//! unknown.
+//! answer finds the order in the history, except if a rate limit delays the line. A refused order
+//! changes nothing and has no receipt. A receipt is an entry in the history. If the daemon ends
+//! before the outcome of an order is known, the receipt reports that the outcome is unknown.
 //!
 //! Orders to hold and to release are not recorded here but in `plugins/record.rs`. Next:
 //! `audit/draft.rs` (an order without outcome), `audit/open.rs` (the sequence of the lines),

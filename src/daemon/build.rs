@@ -53,7 +53,7 @@ use memory::Memory;
 use people::People;
 use signal::{Stop, off};
 
-/// The room for guests' log lines between two ticks: 1.2 MB, or the bursts of ten programs.
+/// The room for programs' log lines between two ticks: 1.2 MB, or the bursts of ten programs.
 const MAX_LINES: usize = 1024;
 
 /// The size of the event queue. If it is full, senders wait; no event is lost.
@@ -255,7 +255,7 @@ fn assemble(
     (daemon, people)
 }
 
-/// A running scan with the daemon's ends of its queues: orders, measured times, guests' log lines.
+/// A running scan with the daemon's ends of its queues: orders, times, programs' log lines.
 type Scanning =
     (thread::Running, ScanHandle, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
@@ -269,8 +269,8 @@ impl Drop for Drivers {
     }
 }
 
-/// Plans every device on a thread that may wait for files, and then starts the device. If one plan
-/// is not ready in time, the start of the daemon fails.
+/// Plans every device on a thread that may wait for files, and then starts the device. If a plan
+/// fails or is late, or if a device does not start, the start of the daemon fails.
 async fn open_devices(config: &Arc<Config>, opened: &mut Devices) -> anyhow::Result<Drivers> {
     let mut drivers = Drivers(Vec::new());
     for (index, device) in config.live.devices.iter().enumerate() {

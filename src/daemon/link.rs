@@ -40,7 +40,7 @@ pub(super) struct ScanLink {
     pub(super) scan: Option<thread::Running>,
     /// The daemon's ends of the queues to the scan, and the snapshots from the scan.
     pub(super) handle: ScanHandle,
-    /// The log lines of guests. The scan writes the lines, and the main loop reads the lines.
+    /// The log lines of programs. The scan writes the lines, and the main loop reads the lines.
     pub(super) lines: rtrb::Consumer<Line>,
     /// The statistics of the times that the scan measures: its lateness and its work.
     pub(super) stats: Stats,
@@ -55,7 +55,8 @@ pub(super) struct ScanLink {
 }
 
 /// The variables that the new configuration declares and that need a restart of the daemon. Before
-/// the restart, a program may create a variable of these names, but only with the declared type.
+/// the restart, a program may create a variable with one of these names, but only with the declared
+/// type.
 #[derive(Debug, Default)]
 pub(super) struct Reserved(pub(super) Vec<(String, VariableKind)>);
 

@@ -7,10 +7,10 @@
 //!                                └── Log ──▶ log and Record
 //! ```
 //! The folder knows the files, the supervisor decides which programs run, and the loader makes
-//! programs from modules. This file connects these parts: it passes facts to the supervisor, and
-//! sends the supervisor's orders to the scan. This file decides nothing. Next: `plugins/roster.rs`
-//! (the data about each name), `plugins/loader.rs`, `plugins/record.rs` (history), `supervisor.rs`
-//! (the decisions).
+//! programs from modules. `plugins.rs` connects these parts: it passes facts to the supervisor, and
+//! sends the supervisor's orders to the scan. It decides nothing. Next: `plugins/roster.rs` (the
+//! data about each name), `plugins/loader.rs`, `plugins/record.rs` (history), `supervisor.rs` (the
+//! decisions).
 //!
 //! `daemon.rs` calls `pursue` after each event. So the supervisor returns its next orders at once
 //! after a new file, a finished preparation or an order of the operator. The scan's snapshot shows
@@ -78,7 +78,7 @@ pub(super) struct Plugins {
     pub(super) loader: Loader,
     /// New shadow runs, for which the daemon has not yet ordered input data from the scan.
     pub(super) feeds: Vec<Feed>,
-    /// The reports of traps.
+    /// The crash reports of programs that trapped.
     pub(super) crashes: Crashes,
     /// The watched folder.
     pub(super) folder: PluginFolder,
@@ -90,13 +90,14 @@ pub(super) struct Plugins {
     pub(super) recovery: Recovery,
     /// The owner of each output, as the log reported it last.
     pub(super) owners: Owners,
-    /// The programs that, by their last log line, have a bad required input and safe outputs.
+    /// The names of the plugins for which the log has reported a bad required input, and not yet a
+    /// good one. `log_lacks` changes this set.
     pub(super) lacks: BTreeSet<Arc<str>>,
 }
 
 impl Plugins {
-    /// Takes the result of a preparation: logs the result, stores the module, and informs the
-    /// supervisor.
+    /// Takes the result of a preparation: logs it, stores the module in the roster if the
+    /// preparation succeeded, and informs the supervisor.
     pub(super) fn loaded(&mut self, loaded: Loaded, config: &Config, link: &mut ScanLink) {
         self.log_shadow(&loaded);
         self.log_notes(&loaded);
@@ -153,8 +154,8 @@ impl Plugins {
         }
     }
 
-    /// Executes one order of the supervisor. If the scan's queue is full, the order is dropped, and
-    /// the supervisor repeats it later.
+    /// Executes one order of the supervisor. If the queue of orders to the scan is full, nothing is
+    /// sent, and the supervisor repeats the order later.
     fn act(&mut self, action: Action, config: &Config, link: &mut ScanLink) {
         match action {
             // The loader works in a task. The result of the preparation comes back as
@@ -247,8 +248,8 @@ impl Plugins {
         });
     }
 
-    /// Computes the times of the swaps that the snapshot shows as done. Records these swaps, and
-    /// the traps that are not recorded yet, in the history.
+    /// Computes the times of the swaps that the snapshot shows as done. Records in the history
+    /// these swaps, and the traps and crash reports that are not recorded yet.
     pub(in crate::daemon) fn settle_swaps(&mut self, link: &mut ScanLink) {
         self.settle_reports();
         let news = link.news();
@@ -259,8 +260,8 @@ impl Plugins {
         }
     }
 
-    /// Returns the module of an instance, and the name of its plugin. The instance is in the scan,
-    /// or in the queue to the scan.
+    /// Returns the name of the plugin on this seat, and the module hash of this instance. The hash
+    /// is `None` if the daemon no longer knows the instance.
     pub(super) fn version_at(
         &self,
         seat: Seat,
@@ -277,7 +278,7 @@ impl Plugins {
     }
 }
 
-/// Converts the scan's fact about a program into the form that the supervisor needs.
+/// Converts the scan's [`ProgramFact`] about a program into a [`Fact`] for the supervisor.
 fn fact_of<'f>((name, fact): (&'f Arc<str>, &ProgramFact)) -> Fact<'f> {
     let rolled_back = fact.rolled_back.as_ref();
     Fact {

@@ -9,7 +9,9 @@
 //! ```
 //! The daemon reads, checks and prepares the whole file before it changes anything. After that, the
 //! scan makes the live changes between two cycles. If the file has an error, nothing changes, and
-//! the log and the status report the error until the file is correct.
+//! the log and the status report the error until the file is correct. A reload by SIGHUP or by an
+//! operator that succeeds also confirms the plugin folder in its present state: the folder may be
+//! empty, or may have replaced the watched folder (`accept` in `plugins/folder.rs`).
 //!
 //! Next: `reload/reading.rs` (reading the file), `reload/devices.rs` (devices of the new
 //! configuration), `reload/variable.rs` (variables of the new configuration), `reload/adopt.rs`
@@ -70,11 +72,11 @@ pub(super) enum Cause {
 /// The state of reloads: the refusal of the last file, and the reload in progress.
 #[derive(Debug, Default)]
 pub(super) struct Reload {
-    /// The stamp of the file at the last reload. `None` before the first reload, or if the file did
-    /// not exist.
+    /// The stamp of the file that the last reload took over or refused. `None` before the first
+    /// reload, or if the file did not exist.
     seen: Option<Stamp>,
-    /// The reason why the file is refused; `None` if the file is correct. While the file is
-    /// refused, the last correct configuration stays in force.
+    /// The reason why the last reload refused the file; `None` if it took the file over. While the
+    /// file is refused, the last correct configuration stays in force.
     refused: Option<Refused>,
     /// The changes in the file that wait for a restart of the daemon, as text.
     waiting: Vec<String>,
@@ -134,7 +136,8 @@ impl Reload {
     }
 
     /// Whether a repeated reload has failed for a passing reason again: the file gave no answer, or
-    /// the scan was stalled. If so, the function sets the time of the next try and logs nothing.
+    /// the scan was stalled. If so, the function stores the new reason, sets the time of the next
+    /// try, and logs nothing.
     fn is_late_again(&mut self, new: &Result<New, Unread>) -> bool {
         match (new, &mut self.refused) {
             (Err(Unread { why, is_late: true }), Some(refused)) => {
@@ -202,7 +205,9 @@ impl Daemon {
 
     /// Continues after a thread has read the file. For a comparison, the function only sends the
     /// answer. For a reload, the function takes over the file or refuses the file, and then sends
-    /// the message READY to systemd.
+    /// the message READY to systemd. If the cause is [`Cause::File`] and the stamp is the stamp of
+    /// the last reload, the function does nothing. If a repeated reload has failed for a passing
+    /// reason again, the function only stores this reason.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
         let new = match (&cause, self.link.takes_orders()) {
@@ -278,8 +283,9 @@ impl Daemon {
     }
 
     /// Continues reloads at each tick. The function takes the result of a reading that has ended,
-    /// and starts the reload that waits in `next`. It also repeats the log line about a refused
-    /// file, and frees points that no other part of the daemon uses.
+    /// and starts the reload that waits in `next`. It repeats a failed reload after the pause
+    /// [`AGAIN`], and the log line about a refused file after [`REMINDER`]. It frees points that no
+    /// other part of the daemon uses, and forgets removed devices whose threads have ended.
     pub(super) fn pursue_reload(&mut self) {
         if let Some(reading) = self.reload.reading.take_if(|reading| {
             // An order to the scan needs room in the queue. If the queue is full, the result waits

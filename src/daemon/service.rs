@@ -30,7 +30,7 @@ pub(super) struct Service {
     pub(super) log: log::Handle,
     /// The sender of messages to systemd.
     pub(super) notifier: Notifier,
-    /// The sender of watchdog messages to systemd; `None` if the unit has no watchdog.
+    /// The sender of watchdog messages to systemd; `None` if the systemd unit has no watchdog.
     pub(super) watchdog: Option<Watchdog>,
     /// The time when the parts of the daemon were put together, directly before the start of the
     /// main loop.
@@ -71,7 +71,7 @@ struct Counts {
     overruns: u64,
     /// The number of cycles that the scan skipped because of overruns.
     missed: u64,
-    /// The number of guests' log lines that were lost because the queue was full.
+    /// The number of programs' log lines that were lost because the queue was full.
     lines_lost: u64,
 }
 
@@ -118,7 +118,8 @@ impl Logged {
         self.faults.retain(|name, _| news.points.devices().contains(name));
     }
 
-    /// Logs the number of overruns and of lost guests' lines since the last such log line.
+    /// Logs the number of overruns and of programs' lost log lines since the last such report, but
+    /// not more often than once in [`OVERRUN_PAUSE`].
     fn log_overruns(&mut self, news: &Snapshot) {
         let before = *self.counts.last();
         let Snapshot { overruns, missed, lines_lost, .. } = *news;

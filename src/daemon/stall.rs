@@ -33,7 +33,8 @@ use crate::scan::thread::EXIT_PANIC;
 const CONFIRM: Duration = Duration::from_millis(500);
 
 impl Daemon {
-    /// Checks whether the scan has moved, and logs the begin and the end of a stall.
+    /// Checks whether the scan has moved. Logs the begin and the end of a stall, and which devices
+    /// make their outputs safe because of it.
     pub(super) fn watch_the_scan(&mut self) {
         let cycle = self.link.news().cycle;
         let Live { scan, points, .. } = &self.config.live;

@@ -1,12 +1,13 @@
 //! The orderly stop: the daemon removes all programs, makes the outputs safe, waits until the
-//! devices have confirmed them, and saves the last values.
+//! devices have confirmed them, and saves the last values of the retained variables.
 //!
 //! ```text
 //!   SIGTERM ---- 5 s at most ----> outputs safe ---- 4 s at most ----> exit ---- 1 s ----> SIGKILL
 //!                                  recorded, values kept, parts ended        if even that hangs
 //! ```
 //! The stop also waits for devices that a reload has just removed. If a device has not confirmed
-//! its safe outputs before the deadline, the daemon lists these outputs and ends the process.
+//! its safe outputs before the deadline, the daemon lists these outputs and ends the process with
+//! an error.
 //!
 //! As soon as the outputs are safe, `plugins/recovery.rs` records an orderly end. If a disk hangs
 //! in a later step, the next start must not count the end as a defect of a program.

@@ -1,5 +1,5 @@
 //! Answers to requests that only read. The answers have the data of the daemon's parts, in the
-//! types of the module `control`.
+//! types of the Rust module `control`.
 //!
 //! This file changes nothing. Orders are handled in `answer.rs`. The views of plugins are in
 //! `plugins/view.rs`, and the views of devices in `field/device.rs`. The output on a terminal is

@@ -1,10 +1,10 @@
 //! The commands that an operator can send to a device, and the failures that an operator can
 //! practise with a simulated device.
 //!
-//! The path of a command: `camshaft` command line, then the daemon, then an order to the scan, then
-//! `Driver::command` in `mod.rs`. The simulated device in `sim.rs` executes the command. Real
-//! devices refuse every command. This file does not check whether an operator has the right to send
-//! a command.
+//! The path of a command: the program `camshaft` sends it to the daemon, the daemon passes it to
+//! the scan, and the scan calls `Driver::command` of `mod.rs`. The simulated device in `sim.rs`
+//! executes the command. Real devices refuse every command. This file does not check whether an
+//! operator has the right to send a command.
 
 use std::time::Duration;
 
@@ -16,11 +16,13 @@ use crate::process::image::{PointId, Value};
 /// A command that an operator can send to a running device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Sets a simulated input to this value. A plain input keeps the value. If a model drives the
-    /// input, such as a tank, the model continues from this value.
+    /// Sets a simulated input to this value. An input that no model drives keeps the value. If the
+    /// input is the level of a tank, the tank continues from this value. If a signal, a script or a
+    /// loopback drives the input, the device refuses the command.
     Set(PointId, Value),
-    /// Makes the device fail in this way until `Clear`. The new failure replaces a failure that is
-    /// active or planned.
+    /// Makes the device fail in this way until `Clear` or the next `Inject`. The new failure
+    /// replaces a failure that is active or planned. Only `Hang` differs: it blocks the scan once,
+    /// and replaces no other failure.
     Inject(Injection),
     /// Ends the active failure, and cancels the failure that the configuration has planned for
     /// later.
@@ -33,20 +35,21 @@ pub enum Command {
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Injection {
     /// All reads and writes of the device fail. The inputs keep their last values, and their
-    /// quality is `Bad`.
+    /// quality is bad (`NoComm`).
     Disconnect,
-    /// The inputs keep their last values, and their quality is `Uncertain`. Outputs still arrive at
-    /// the plant.
+    /// The inputs keep their last values, and their quality is uncertain (`Stale`) or worse. The
+    /// outputs arrive at the plant as without a failure.
     Freeze,
     /// Inputs and outputs are late by `delay`: the image gets old inputs, and outputs take effect
-    /// later.
+    /// later. Until the first delayed inputs arrive, the quality of the inputs is uncertain
+    /// (`Stale`) or worse.
     Slow {
         /// The delay of the inputs and of the outputs.
         #[serde(with = "duration")]
         delay: Duration,
     },
-    /// Inputs have random values of their type, and their quality is `Good`. A random float that is
-    /// NaN or infinite makes its input `Bad`.
+    /// Inputs have random values of their type, and their quality is `Good`. For a random float
+    /// that is NaN or infinite, the input keeps its last value, and its quality is bad (`Sensor`).
     Garbage {
         /// The seed of the random values. With the same seed, the same sequence of reads gives the
         /// same values.
@@ -67,11 +70,12 @@ impl Injection {
     /// Parses the JSON with which an operator has described a failure.
     ///
     /// # Errors
-    /// A text that says what is wrong in the JSON and which keys this kind of failure needs.
+    /// A text that says what is wrong in the JSON. If the kind of failure is known, the text also
+    /// says which keys this kind expects.
     pub fn from_json(json: serde_json::Value) -> Result<Self, String> {
         let kind = json.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
-        // Serde ignores unknown fields at a variant without fields. Therefore this function checks
-        // for unknown fields itself.
+        // Serde ignores unknown fields at an enum variant without fields. Therefore this function
+        // checks these variants for unknown fields.
         let fields = json.as_object().into_iter().flat_map(|object| object.keys());
         let field = fields.into_iter().find(|field| *field != "kind").cloned();
         if let ("disconnect" | "freeze", Some(field)) = (&*kind, field) {

@@ -1,11 +1,12 @@
-//! This file limits how many plans may wait for a disk, and makes the error for a disk that does
-//! not answer.
+//! This file limits how many plans may wait for a disk, and makes the error for files that cannot
+//! be read. A plan (`Settings::plan` in `mod.rs`) checks the configuration of a device and makes
+//! the device ready to start.
 //!
 //! Some devices name files in their configuration, such as certificates or a script. Such a file
-//! may be on a disk that does not answer. A plan that reads such files must not block the daemon.
-//! Therefore `registry.rs` makes the plan on a separate thread and waits for a limited time. After
-//! the time limit, `registry.rs` reports an error, but the thread continues to wait. This file
-//! limits the number of these threads.
+//! may be on a disk that does not answer, and the plan of the device reads the file. This read must
+//! not block the daemon. Therefore `registry.rs` makes the plan on a separate thread and waits for
+//! a limited time. After the time limit, `registry.rs` reports an error, but the thread continues
+//! to wait. This file limits the number of these threads.
 //!
 //! This file sets no limit for files that a device reads later, on its own thread.
 
@@ -40,8 +41,8 @@ pub(super) static GROUPS: Groups = Groups(Mutex::new(BTreeMap::new()));
 pub(super) struct Groups(Mutex<BTreeMap<Vec<PathBuf>, Places>>);
 
 impl Groups {
-    /// Returns the waiting slots for plans that need these files. Fails if too many groups already
-    /// wait.
+    /// Returns the waiting slots for plans that need these files. Returns an error if plans already
+    /// wait for [`MAX_GROUPS`] other groups.
     pub(super) fn places(&self, files: &[Named]) -> io::Result<Places> {
         let files: Vec<_> = files.iter().map(|(_, path)| path.clone()).collect();
         // A panic never leaves the map half changed. Therefore the map is still valid after a panic
@@ -56,7 +57,8 @@ impl Groups {
     }
 }
 
-/// Makes the error for files that did not answer, or for which no waiting slot was free.
+/// Makes the error for files that could not be read. `error` is the reason: for example, the disk
+/// did not answer in time, or no waiting slot was free.
 pub(super) fn no_answer(files: &[Named], error: &io::Error) -> OpenError {
     let keys: Vec<_> = files.iter().map(|(key, _)| *key).collect();
     let paths: Vec<_> = files.iter().map(|(_, path)| path.display().to_string()).collect();

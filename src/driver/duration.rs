@@ -1,8 +1,8 @@
-//! Durations in the configuration and in requests. A duration is text with a unit, such as
+//! Durations in the configuration and in requests. A duration is text with a unit of time, such as
 //! `"200ms"`. A number without a unit is refused.
 //!
-//! A field uses this module with `#[serde(with = "duration")]`. The crate humantime parses the
-//! text. This file sets no ranges; each driver checks its own ranges.
+//! A field of a `Config` uses this Rust module with `#[serde(with = "duration")]`. The crate
+//! humantime parses the text. This file sets no ranges; each driver checks its own ranges.
 
 use std::fmt;
 use std::time::Duration;

@@ -29,7 +29,7 @@ pub struct Export {
     pub points: Arc<Points>,
     /// The inputs as the programs saw them in the cycle.
     pub inputs: Inputs,
-    /// The outputs that the scan wrote to the devices in the cycle.
+    /// The output image that the scan wrote to the devices in the cycle.
     pub outputs: Vec<u8>,
     /// All variables.
     pub variables: Variables,
@@ -45,7 +45,8 @@ pub struct Shown {
     pub value: Value,
     /// The quality of the value, that is, how reliable the value is.
     pub quality: Quality,
-    /// The time at which the value was good last.
+    /// For an input, the time at which its value was good last. For an output or a variable, the
+    /// time of the exported cycle.
     pub at: SystemTime,
 }
 
@@ -59,8 +60,9 @@ impl Export {
         Some(Shown { quality: shown.quality.max(stall), ..shown })
     }
 
-    /// Returns the value with the quality that it had at the end of the exported cycle. If the scan
-    /// has stalled after this cycle, `find` makes the quality bad.
+    /// Finds a value as [`Export::find`] does, but returns the quality that the value had at the
+    /// end of the exported cycle. If the scan has stalled after this cycle, `find` makes the
+    /// quality bad.
     fn last(&self, name: &str) -> Option<Shown> {
         let Some(id) = self.points.find(name) else {
             let value = Value::from(self.variables.read(name)?);

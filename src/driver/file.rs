@@ -56,8 +56,8 @@ use super::{Fault, Location, OpenError, Part, Plan, Settings, duration};
 use crate::logged::OnChange;
 use crate::process::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
 
-/// The range of `period`. With a shorter period, the threads would have no time for other work.
-/// With a longer period, an input would be too old to be useful.
+/// The range of `period`. With a shorter period, the threads that read the files would have no time
+/// for other work. With a longer period, an input would be too old to be useful.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
@@ -71,15 +71,16 @@ const LOOKED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_
 /// 100 ms late. This delay must not make the input of a working sensor stale.
 const STALE: Duration = Duration::from_millis(100);
 
-/// If a call takes this long, the status shows that the call does not return. A sensor on a slow
-/// bus may need a second, so the limit is two seconds.
+/// If a read, a write or a check of one file takes this long, the status shows that the call does
+/// not return. A sensor on a slow bus may need a second, so the limit is two seconds.
 const HANGS: Duration = Duration::from_secs(2);
 
 /// The `[[device]]` table of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The time between two reads of each file.
+    /// The time between two reads of each input's file. The outputs are checked once in this time,
+    /// but at least once a second and at most ten times a second.
     #[serde(default = "second", with = "duration")]
     pub period: Duration,
     /// For each point, by its name, the value of its key `at`: the path of its file.
@@ -107,7 +108,8 @@ struct Files {
     outputs: Vec<Spot>,
     /// The calls in progress: at most one call for each spot.
     work: JoinSet<io::Result<FileResult>>,
-    /// Whether the trouble of a spot has changed since the last update of the status.
+    /// Whether the trouble of a [`Spot`] has changed since the last update of the status. Also true
+    /// before the first update.
     is_news: bool,
 }
 
@@ -121,12 +123,14 @@ struct Spot {
     /// even if that call has ended.
     work: Option<Id>,
     begun_at: Instant,
-    /// The error of the last call; `None` if the call succeeded.
+    /// The error of the last call, or a message which says that the call in progress does not
+    /// return. `None` if the last call succeeded, and before the end of the first call.
     trouble: OnChange<Option<String>>,
     /// The value that the driver tried to write last, whether or not the write succeeded. Each
     /// check of the outputs resets this field, so that the driver repeats a failed write.
     tried: Option<Raw>,
-    /// The identity of the file that contains the confirmed value; `None` if no value is confirmed.
+    /// The identity of the file that contains the confirmed value of an output; `None` if no value
+    /// is confirmed.
     written: Option<Identity>,
 }
 
@@ -166,7 +170,8 @@ impl Files {
     /// Plans the file of each point of device number `device`. The plan opens no file.
     ///
     /// # Errors
-    /// When a point has no path, a path is not usable, or the period is out of range.
+    /// When a point has no path, a path is not absolute or contains more than one `*`, or the
+    /// period is out of range.
     fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if !PERIOD.contains(&config.period) {
             let found = format!("{:?}", config.period);
@@ -214,7 +219,8 @@ impl Files {
         }
     }
 
-    /// Starts a read of each input that has no call in progress.
+    /// Starts a read of each input whose last read has ended. First finds the calls that do not
+    /// return.
     fn read(&mut self) {
         self.find_hanging();
         for spot in self.inputs.iter_mut().filter(|spot| spot.work.is_none()) {
@@ -223,7 +229,8 @@ impl Files {
         }
     }
 
-    /// Starts a write of each output whose file does not have the wanted value.
+    /// Starts a write of each output whose wanted value is not confirmed. Skips an output if its
+    /// last call has not ended, or if this value was tried after the last check of the outputs.
     fn write(&mut self, side: &mut Side) {
         for spot in self.outputs.iter_mut().filter(|spot| spot.work.is_none()) {
             let Some(wanted) = side.wanted(spot.id) else { continue };

@@ -18,26 +18,26 @@
 //! at = { chip = "pinctrl-bcm2711", offset = 18, drive = "push_pull" }
 //! ```
 //! A line is identified by its name, or by a chip and an offset on that chip. A chip is identified
-//! by its label, which never changes, or by its name, such as `gpiochip0`. After the next start,
-//! the name may belong to another chip.
+//! by its label, which never changes, or by its name, such as `gpiochip0`. After the next start of
+//! the machine, the name may belong to another chip.
 //!
-//! One call reads all inputs of a chip, and one call writes all outputs of a chip. Therefore all
-//! values of a call are from the same instant. The request for an output contains the wanted value,
-//! so the line starts as an output with this value. All lines of a device wait for the slowest
-//! chip. Therefore a slow chip, such as an I2C expander, should be a separate device.
+//! If possible, one kernel request contains all inputs of a chip, and one contains all its outputs.
+//! One call reads or writes all lines of a request, so their values are from the same instant. The
+//! request for an output contains the wanted value, so the line starts as an output with this
+//! value. All lines of a device wait for the slowest chip. Therefore a slow chip, such as an I2C
+//! expander, should be a separate device.
 //!
 //! The key `mode` decides what an input shows. `"level"` is the level of the line. `"latched"`
 //! shows each pulse, even the shortest, for at least one cycle. A pulse is a change to true or,
 //! with `edge = "falling"`, to false. `"counter"`, of type u32, counts edges (`edge`: `rising`,
 //! `falling`, `both`). A counter wraps to 0 after its maximum, so programs should subtract two
-//! readings. A counter starts at 0 when a start or a reload opens its device. A counter counts no
+//! readings. A counter starts at 0 when a start or a reload opens its device. A counter may miss
 //! edges while its quality is bad. Programs must use the next good value as a new base.
 //!
 //! `gpio/serve.rs` is the loop. `gpio/board.rs` has all lines of a device, `gpio/line.rs` has one
 //! line. `gpio/chip.rs` finds lines, `gpio/claim.rs` requests lines, `gpio/retry.rs` decides when
-//! to try again. `gpio/held.rs` has the lines that the kernel has granted, `gpio/notice.rs` limits
-//! the log. The driver does not use sysfs or global line numbers, does no PWM, and holds no lines
-//! over a restart.
+//! to try again. `gpio/held.rs` has the granted lines, `gpio/notice.rs` limits the log. The driver
+//! does not use sysfs or global line numbers, does no PWM, and releases its lines at a restart.
 
 mod board;
 mod chip;
@@ -112,9 +112,10 @@ pub struct LineAddress {
     /// kernel does the debouncing.
     #[serde(default, deserialize_with = "duration::some")]
     pub debounce: Option<Duration>,
-    /// What the input shows: the level, pulses, or a count of edges.
+    /// What the input shows: the level, pulses, or a count of edges. `None` means the level.
     pub mode: Option<Mode>,
-    /// The edges that a counter counts, or the direction of the pulses that are latched.
+    /// The edges that a counter counts, or the edge at which a latched pulse begins. `None` means
+    /// the rising edge.
     pub edge: Option<Edge>,
 }
 

@@ -1,5 +1,5 @@
 //! The scan's side of the link between the scan and a device. Each device has its own thread.
-//! Therefore even a slow device never delays the scan.
+//! Therefore a slow device never delays the scan.
 //!
 //! ```text
 //!   scan thread                       thread of this device
@@ -11,12 +11,14 @@
 //! If a wire hangs, only the thread of that device waits. The scan only copies values between the
 //! image and the two buffers, so the scan never waits.
 //!
-//! The "bell" is a pipe: one byte in it wakes the device's thread when the scan wants other values
-//! at the outputs.
+//! The "bell" is a pipe. One byte in the pipe wakes the device's thread. The scan writes a byte
+//! when it wants other values at the outputs, and when a stall ends. The watchdog writes a byte
+//! when it trips, and when the hold time of an output ends.
 //!
 //! Two time limits protect the values:
 //! - If the device's thread publishes no new value of an input for too long, the input becomes
-//!   stale. The scan makes this check, so the check also works while the device's thread hangs.
+//!   stale and later bad. The scan makes this check, so the check works while the device's thread
+//!   hangs.
 //! - If the scan writes nothing for too long, the device's thread makes the outputs safe, see
 //!   `watchdog.rs`.
 //!
@@ -79,10 +81,10 @@ struct News {
 /// The newest data about one input.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
-    /// The last good value.
+    /// The last value that the driver stored as usable.
     raw: Raw,
     quality: Quality,
-    /// The time at which the value was good last; `None` if it was never good.
+    /// The time at which the driver last stored a usable value; `None` before the first one.
     good_at: Option<Duration>,
     /// The time at which the value expires; `None` if it does not expire. For example, an MQTT
     /// command is valid only for a limited time.
@@ -100,7 +102,8 @@ struct Standing {
     has: Option<Raw>,
     /// Whether the device has not acknowledged the value that the scan wants.
     is_missing: bool,
-    /// The time of the last comparison at which the device had a new value or the wanted value.
+    /// The time of the last comparison at which the device had a new value or the wanted value;
+    /// `None` before the first one.
     taken_at: Option<Duration>,
 }
 
@@ -119,8 +122,8 @@ struct Shared {
     /// whose wanted value the device has not acknowledged. Only the device's thread uses this
     /// field. If `heard` equals `turn`, that count is up to date.
     heard: AtomicU64,
-    /// Whether the device's thread must finish its work and end. The scan or the thread that drops
-    /// the link sets this field. The device's thread reads the field.
+    /// Whether the device's thread must finish its work and end. The thread that calls `leave` or
+    /// `finish` on the link sets this field. The device's thread reads the field.
     ended: AtomicBool,
     /// Wakes the device's thread after `ended` was set.
     end: Notify,
@@ -137,7 +140,7 @@ pub(super) struct Link {
     outputs: Vec<PointId>,
     /// The data that the device's thread publishes.
     news: Reader<News>,
-    /// The outputs that the scan wants. The device's thread reads these values.
+    /// The output values that the scan wants. The device's thread reads these values.
     wants: Writer<Wants>,
     /// A copy of the values that the scan put into `wants` last.
     wanted: Vec<Raw>,
@@ -158,8 +161,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Starts the thread that serves the points of device number `device`. `freshness` applies to
-    /// inputs whose configuration sets no limits of its own.
+    /// Starts the thread that serves the points of device number `device`. `freshness` has the
+    /// default age limits. A default limit applies to each input whose configuration does not set
+    /// this limit.
     ///
     /// # Errors
     /// When the operating system cannot create a thread or a file descriptor.
@@ -333,8 +337,8 @@ impl Driver for Link {
     }
 
     fn leave(&mut self) {
-        // The scan does not call `write` for this device any more. Without this line the watchdog
-        // would detect a stall.
+        // The scan does not call `write` for this device any more. So the watchdog must detect no
+        // stall, and its limit is removed here.
         self.shared.watchdog.limit(Duration::ZERO);
         self.shared.ended.store(true, Ordering::Relaxed);
         self.shared.end.notify_one();
@@ -365,8 +369,9 @@ impl Drop for Link {
     }
 }
 
-/// Wakes the device's thread. The write fails only if the pipe is full. A full pipe already wakes
-/// the thread, so the error is ignored.
+/// Wakes the device's thread. The write fails if the pipe is full or if its read end is closed. A
+/// full pipe wakes the thread, and a closed read end means that the thread has ended. So the error
+/// is ignored.
 fn ring(bell: &OwnedFd) {
     let _ = write(bell, &[1]);
 }

@@ -11,9 +11,9 @@ use crate::process::image::Direction;
 /// The place of a point in the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// The thing to which the place belongs, for example a Modbus table of a unit. Two places can
-    /// overlap only if their `within` is equal. A driver that allows an input and an output at one
-    /// place uses a different `within` for each direction.
+    /// The thing to which the place belongs, for example the holding registers of one Modbus unit.
+    /// Two places can overlap only if their `within` is equal. A driver that allows an input and an
+    /// output at one place uses a different `within` for each direction.
     pub within: String,
     /// The cells that the point occupies inside `within`, for example register numbers.
     pub cells: Range<u32>,

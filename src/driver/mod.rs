@@ -24,7 +24,7 @@
 //!
 //! Where to look next:
 //! - `registry.rs` has the list of drivers; it plans, checks and starts devices.
-//! - `watchdog.rs` makes outputs safe when the scan itself has stalled.
+//! - `watchdog.rs` makes outputs safe when the scan has stalled.
 //! - `export.rs` has the values that a device shows to other systems.
 //! - `monitor.rs` has the parts of a device that `camshaft status` shows.
 //! - `command.rs` has the commands that an operator can send to a simulated device.
@@ -95,8 +95,9 @@ pub trait Settings: fmt::Debug {
         Vec::new()
     }
 
-    /// The wire that only this device can use: the value of the key `connect` in its full form.
-    /// `None` if several devices can use the same wire.
+    /// The wire that only this device can use, as the full address: for example
+    /// `tcp://10.0.0.7:502` if the value of the key `connect` is `tcp://10.0.0.7`. `None` if
+    /// several devices can use the same wire.
     fn wire(&self) -> Option<String> {
         None
     }
@@ -127,8 +128,8 @@ pub trait Settings: fmt::Debug {
         false
     }
 
-    /// Returns the key of each list entry in the settings that no point uses, for example of a unit
-    /// without points.
+    /// Returns the keys of the list entries that no point uses. An example is the key of a Modbus
+    /// unit without points.
     fn unused(&self) -> Vec<String> {
         Vec::new()
     }
@@ -150,7 +151,7 @@ impl Plan {
     }
 
     /// Starts the device. After this call, the device exchanges values over its wire. The scan must
-    /// not call this function, because it starts a thread.
+    /// not call this function, because most drivers start a thread here.
     ///
     /// # Errors
     /// When the operating system cannot create a thread or a file descriptor. A device that does
@@ -170,8 +171,9 @@ pub struct OpenError {
     /// The name of the point whose key `at` is wrong. If the name is set, `place` is a key below
     /// `at`.
     pub point: Option<String>,
-    /// The key in the device's table, such as `tank[0].level`. If the mistake is in another file,
-    /// this is the name of that file with the line number, such as `inputs.csv:3`.
+    /// The key in the device's table, such as `tank[0].level`. If the mistake is in a file that the
+    /// device reads, such as a script, this is the path of that file. The line number follows if it
+    /// is known, as in `inputs.csv:3`.
     pub place: String,
     /// The value or state that was found at that place.
     pub found: String,
@@ -226,7 +228,7 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// The way in which a device fails. The snapshot shows the fault, and the driver makes the quality
-/// of the device's points worse. A fault never causes a trap in a program.
+/// of the device's inputs worse. A fault never causes a trap in a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The device does not answer.
@@ -265,7 +267,7 @@ pub enum Delivery {
 
 /// One running device. Only the scan thread calls these functions, with three exceptions. The
 /// daemon calls `monitor` and `finish`. The daemon also calls `leave` for a device that is not in
-/// the scan. No function that the scan calls may wait, allocate memory or log.
+/// the scan. A function that the scan calls must not wait, allocate memory or log.
 ///
 /// At a reload, points of other devices are added or removed. Therefore the images may be longer or
 /// shorter than at the time when this device was opened. The points of this device keep their
@@ -275,8 +277,8 @@ pub trait Driver: Send {
     /// points. `now` is the time at which the cycle began.
     ///
     /// # Errors
-    /// The fault of the device. After an error, the values in the image are unchanged, and the
-    /// driver has already set their quality.
+    /// The fault of the device. After an error, the image has the last known values of the inputs,
+    /// and the driver has set their quality.
     fn read(&mut self, now: Duration, inputs: &mut Inputs) -> Result<(), Fault>;
 
     /// Copies the outputs of this device from the image and starts their transfer to the device.
@@ -289,8 +291,8 @@ pub trait Driver: Send {
     /// before the first cycle and whenever the cycle time changes.
     fn pace(&mut self, _period: Duration) {}
 
-    /// Sets the stall limit. If the scan does not call `write` for this time, the device makes its
-    /// outputs safe by itself. Zero means that there is no limit. The scan calls this before the
+    /// Sets the stall limit. If the scan does not call `write` for this time, the device's thread
+    /// makes the outputs safe. Zero means that there is no limit. The scan calls this before the
     /// first cycle and whenever the limit changes.
     fn supervise(&mut self, _stall: Duration) {}
 

@@ -1,11 +1,11 @@
-//! The parts of a device that the status shows, for example units on a bus or the session with a
-//! broker.
+//! The parts of a device that the status shows, for example the Modbus units on a bus or the
+//! session with an MQTT broker.
 //!
 //! ```text
 //!   device's thread --set--> Monitor <--parts-- daemon <-- `camshaft status`
 //!   scan, device's thread --> Watchdog <--stall-- daemon
 //! ```
-//! A driver's thread updates the parts at any time. The daemon reads the parts when a client asks
+//! The device's thread updates the parts at any time. The daemon reads the parts when a client asks
 //! for the status. The scan does not use the parts. Therefore programs cannot read them; a value
 //! that programs need must be an input.
 
@@ -25,9 +25,9 @@ pub struct Part {
     pub ok: bool,
     /// The state of the part in a few words, such as `online`.
     pub state: String,
-    /// The counters and measured values, in the order in which the status shows them. Each name
-    /// ends with the unit of its value, such as `rtt_p50_us`. In JSON, the list is one object, and
-    /// these names are its keys.
+    /// The counters and measured values, in the order in which the status shows them. The name of a
+    /// measured value ends with its unit, such as `rtt_p50_us`. In JSON, the list is one object,
+    /// and these names are its keys.
     #[serde(with = "object")]
     pub facts: Vec<(String, f64)>,
 }

@@ -33,9 +33,9 @@
 //! message contains the present value. A receiver needs only the newest message, and a duplicate
 //! does no harm. Values that could not be sent are not stored for later.
 //!
-//! This driver uses the maintained fork of the library rumqttc. The last release of rumqttc itself
-//! (0.25.1) depends on certificate code with known vulnerabilities (RUSTSEC-2026-0049, -0098,
-//! -0099, -0104).
+//! This driver uses the maintained fork of the library rumqttc. The last release of the original
+//! rumqttc (0.25.1) depends on certificate code with known vulnerabilities (RUSTSEC-2026-0049,
+//! -0098, -0099, -0104).
 
 mod broker;
 mod command;
@@ -126,8 +126,9 @@ struct Mqtt {
     /// The name of the device.
     name: String,
     broker: Broker,
-    /// The task that reads the broker's files, if a read is in progress. At most one read is in
-    /// progress, because a read from a disk that hangs may never end.
+    /// The task that reads the certificates, the key and the password from `files`, if a read is in
+    /// progress. At most one read is in progress, because a read from a disk that hangs may never
+    /// end.
     reading: Option<JoinHandle<Result<Credentials, OpenError>>>,
     /// The files that the broker's settings name. Error messages contain the paths of these files.
     files: Vec<Named>,
@@ -136,14 +137,16 @@ struct Mqtt {
     exports: Exports,
     /// The counters of messages, and the messages that the broker has not acknowledged yet.
     ledger: Ledger,
-    /// `received` is the number of messages that were received after the start. `connections` is
-    /// the number of connections after the start.
+    /// `received` is the number of messages that were received after the start of this device.
+    /// `connections` is the number of connections that the broker has accepted after this start.
     received: u64,
     connections: u64,
     state: State,
-    /// The check that the broker still answers, for the current connection.
+    /// The check that the broker still answers. `None` until the broker has accepted the
+    /// connection.
     pulse: Option<Pulse>,
-    /// The reason why the last connection was lost; `None` while a connection exists.
+    /// The reason why the last connection was lost or could not be made. `None` before the first
+    /// loss, and from the moment when a new connection is `Connected` until it is lost.
     trouble: OnChange<Option<String>>,
 }
 
@@ -177,8 +180,8 @@ impl Mqtt {
         })
     }
 
-    /// Returns no default age limits for inputs. A command expires by its own time limit, and the
-    /// configuration of the point may set other age limits.
+    /// Returns no default age limits for inputs. The key `expires` limits the age of a command, and
+    /// the configuration of the point may set other age limits.
     fn freshness(&self) -> Freshness {
         Freshness::default()
     }

@@ -11,8 +11,8 @@
 //!
 //! A plan may wait for files; `disk.rs` limits the number of plans that wait. A start never waits.
 //! A plan does not access the field. Therefore a plan that becomes ready after the time limit can
-//! be dropped without any effect on the field. `config/driver.rs` adds the line number to an error
-//! in the keys of a device.
+//! be dropped without any effect on the field. `config/driver.rs` adds the line number in the
+//! configuration file to an error in the keys of a device.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use crate::patience::{self, PATIENCE};
 use crate::process::image::Points;
 
 /// Makes the enum [`Config`] from the list of drivers. Each line of the list has three parts. The
-/// parts are the value of the key `driver`, the variant of the enum, and the module with the
-/// driver's own `Config`.
+/// parts are the value of the key `driver`, the variant of the enum, and the Rust module with the
+/// `Config` of the driver.
 macro_rules! drivers {
     ($($(#[$doc:meta])* $word:literal => $kind:ident($($module:ident)::+),)+) => {
         /// The settings of one device. The variant is the kind of device. In TOML, the key `driver`
@@ -57,8 +57,9 @@ macro_rules! drivers {
                 }
             }
 
-            /// Reads the settings of a device with this `driver` from its other keys. Relative
-            /// paths in the settings start at `folder`. Returns `None` if no driver has that name.
+            /// Reads the settings of a device with this `driver` from the other keys of its table.
+            /// Relative paths in the settings start at `folder`. Returns `None` if no driver has
+            /// that name.
             ///
             /// # Errors
             /// An error about the first key that is wrong.
@@ -99,8 +100,8 @@ drivers! {
 /// for the files for the time `limit` at most.
 ///
 /// # Errors
-/// When the device cannot work as its configuration requires, or when its files do not answer in
-/// time.
+/// When the device cannot work as its configuration requires, when its files do not answer in time,
+/// or when too many plans already wait for files.
 pub fn plan(
     config: &Config,
     points: &Arc<Points>,

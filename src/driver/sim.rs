@@ -5,7 +5,7 @@
 //!   output image --write--> wire --> plant: tanks, signals, loopbacks, script
 //!   input image  <--read--- wire <-----'
 //! ```
-//! - `sim/config.rs` is the `[[device]]` table in TOML.
+//! - `sim/config.rs` has the keys of the `[[device]]` table in TOML.
 //! - `sim/plant.rs` calculates the true values in the field.
 //! - `sim/wire.rs` transfers the values between the plant and the images, with or without a
 //!   failure.
@@ -65,8 +65,8 @@ impl Settings for Config {
 pub struct Sim {
     plant: Plant,
     wire: Wire,
-    /// The failure that the configuration plans. When an operator starts or ends a failure, this
-    /// plan is removed.
+    /// The failure that the configuration plans. The plan is removed when a planned hang begins,
+    /// when an operator ends a failure, and when an operator starts a failure other than a hang.
     plan: Option<Plan>,
     /// The `now` of the first call; `None` before the first call. The device measures its own time
     /// from this instant.
@@ -105,8 +105,8 @@ impl Sim {
         elapsed
     }
 
-    /// Starts or ends a failure by an operator's order. The failure that the configuration plans is
-    /// cancelled permanently.
+    /// Starts the failure that an operator has requested. `None` ends the active failure. Both
+    /// cancel the planned failure of the configuration permanently.
     fn order(&mut self, failure: Option<Injection>) {
         self.plan = None;
         self.wire.fail(failure, &mut self.plant.outputs);

@@ -55,8 +55,8 @@ pub struct Watchdog {
     /// thread reads it.
     period_ns: AtomicU64,
     /// The time for which the scan may be silent, in nanoseconds; 0 means that there is no limit.
-    /// The scan writes this field, and so does the thread that drops the link. The device's thread
-    /// reads this field.
+    /// The scan writes this field, and so does the thread that calls `leave` on the device. The
+    /// device's thread reads this field.
     stall_ns: AtomicU64,
     /// The time at which the device's thread detected the last stall, in nanoseconds; 0 means
     /// never. The watchdog stays tripped until the scan writes in a cycle that began after this
@@ -167,8 +167,8 @@ impl Watchdog {
         Duration::from_nanos(self.cycle_ns.load(Ordering::SeqCst))
     }
 
-    /// The time until the scan reads its inputs again, and the cycle time. `None` if the cycle time
-    /// is not known yet.
+    /// The time until the planned start of the next cycle, when the scan reads its inputs, and the
+    /// cycle time. `None` if the cycle time is not known yet.
     pub(super) fn next_cycle(&self) -> Option<(Duration, Duration)> {
         let period_ns = self.period_ns.load(Ordering::Relaxed);
         let passed = MonotonicClock.now().saturating_sub(self.last_cycle());

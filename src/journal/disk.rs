@@ -3,13 +3,13 @@
 //! There are two files. New lines go to the end of `history.jsonl`. When this file is full, it is
 //! renamed to `history.1.jsonl`, which replaces the older file of that name. Each line is written
 //! by one call, so a kill of the process leaves only complete lines. The thread syncs the file
-//! after each batch of lines. So after a power failure the journal contains the entries from before
-//! the failure. A sync takes some milliseconds and happens a few times an hour. No other thread
-//! waits for it.
+//! after each batch of lines. So after a power failure the journal contains the entries of all
+//! batches before the last sync. A sync takes some milliseconds and happens a few times an hour. No
+//! other thread waits for it.
 //!
-//! If the disk fails or is full, one line goes to the log. When the disk works again, another line
-//! goes to the log. Until the disk works again, lines for the journal wait in memory, up to a
-//! limit. `journal.rs` has the entries.
+//! If the disk fails or is full, the daemon writes one line to its log (stderr or journald). When
+//! the disk works again, the daemon writes another line to its log. Until the disk works again,
+//! lines for the journal wait in memory, up to a limit. `journal.rs` has the entries.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -77,8 +77,9 @@ pub(super) struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Queues a line for the thread. The line is lost if the queue is full. The queue becomes full
-    /// only if the disk has not answered for a long time.
+    /// Queues a line for the thread. If the queue is full or the thread has ended, the line is
+    /// lost, and the trouble is set. The queue becomes full only if the disk has not answered for a
+    /// long time.
     pub(super) fn write(&self, line: Vec<u8>) {
         let lines = self.lines.as_ref().expect("only the drop of the handle removes the queue");
         if lines.try_send(line).is_err() {
@@ -87,8 +88,9 @@ impl WriterHandle {
         }
     }
 
-    /// If the present write takes too long, records this fact as trouble. The writing thread cannot
-    /// record it, because this thread waits for the end of the write.
+    /// If the present write has taken longer than [`STALLED`] and no trouble is recorded, records
+    /// this as trouble. The writing thread cannot record it, because this thread waits for the end
+    /// of the write.
     pub(super) fn check_lateness(&self) {
         // This function holds the lock until it has recorded the trouble. The writing thread needs
         // this lock when a write ends, and clears the trouble after that. So the thread cannot
@@ -159,7 +161,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Sets the trouble to `now`. If the trouble has changed, one line goes to the log.
+/// Sets the trouble to `now`. If the trouble has changed, writes one line to the daemon's log.
 fn change(trouble: &Trouble, now: Option<String>) {
     let mut before = trouble.lock().unwrap_or_else(PoisonError::into_inner);
     match &now {
@@ -215,8 +217,8 @@ impl Writer {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    /// Writes the waiting lines. If the write of a line fails, that line and the lines after it
-    /// stay in `waiting`.
+    /// Writes the waiting lines and then syncs the file. If the write of a line fails, that line
+    /// and the lines after it stay in `waiting`.
     fn write(&mut self) -> io::Result<()> {
         while let Some(line) = self.waiting.pop_front() {
             if let Err(error) = self.append(&line) {
@@ -227,8 +229,8 @@ impl Writer {
         self.current.as_ref().map_or(Ok(()), |(file, _)| file.sync_data())
     }
 
-    /// Writes one line to the end of the file. If the file would become too long, a new file is
-    /// begun first.
+    /// Writes one line to the end of `history.jsonl`. If this file would become longer than
+    /// [`MAX_FILE_BYTES`], renames it to `history.1.jsonl` first and begins a new file.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let (mut file, mut len) = match self.current.take() {
             // If an administrator has removed the file, a new file is begun.
@@ -250,8 +252,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens the file to which lines are added, or creates it. Returns the file and its length in
-    /// bytes.
+    /// Opens the file to which lines are added, or creates it. If its last line has no line end,
+    /// adds one. Returns the file and its length in bytes.
     fn begin(&self) -> io::Result<(File, u64)> {
         make(&self.folder)?;
         let mut options = OpenOptions::new();

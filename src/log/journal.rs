@@ -31,7 +31,8 @@ impl Socket {
     /// Opens the socket and checks that journald is running.
     ///
     /// # Errors
-    /// When no process reads the socket.
+    /// When the socket cannot be created or the datagram of the check cannot be sent, for example
+    /// because journald does not run.
     pub(super) fn open() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         // The check must not wait, because it is a part of the start of the daemon. If journald is

@@ -66,8 +66,8 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Legible<L> {
     }
 }
 
-/// The fields of an event, in their order. Numbers are unchanged, and all other values are legible
-/// text.
+/// The fields of an event, in their order. Numbers and booleans are unchanged, and all other values
+/// are legible text.
 #[derive(Default)]
 struct Words(Vec<(Field, Box<dyn Value>)>);
 

@@ -14,7 +14,8 @@ use super::{is_late, late};
 
 /// The step has not begun, and the caller has not given up.
 const OPEN: u8 = 0;
-/// The step has begun and has no result yet. It may hang.
+/// The step has begun and has no result yet; it may hang. Or the step has ended with an error for
+/// which [`is_late`] is true, so its result is not known.
 const UNDER_WAY: u8 = 1;
 /// The step is done.
 const DONE: u8 = 2;
@@ -39,7 +40,8 @@ pub struct Commit(
 pub enum Committed {
     /// The step is not done and will never be done.
     No,
-    /// The step has begun and has no result yet. It may still succeed or fail.
+    /// The step has begun and has no result yet, or its answer was lost. Later the step may be done
+    /// or not.
     Unknown,
     /// The step is done.
     Yes,

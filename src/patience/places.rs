@@ -39,7 +39,8 @@ struct Calls {
     last: u64,
 }
 
-/// The place of one call. The thread of the call drops this value when the answer has arrived.
+/// The place of one call. The thread of the call drops this value when the work of the call has
+/// ended, and the drop frees the place.
 #[derive(Debug)]
 pub(super) struct CallSlot {
     places: Places,
@@ -58,8 +59,9 @@ impl Places {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// Waits for a free place until `end`. If the calls in all places hang, returns an error at
-    /// once.
+    /// Waits for a free place until `end`. Returns an error if no place is free at `end`, or at
+    /// once if the calls in all places hang. A call hangs if it has waited for [`PATIENCE`] or
+    /// longer.
     pub(super) fn take(&self, end: Instant) -> io::Result<CallSlot> {
         loop {
             if let Ok(permit) = self.0.free.try_acquire() {
@@ -73,7 +75,8 @@ impl Places {
         }
     }
 
-    /// Waits for a free place. If the calls in all places hang, returns an error at once.
+    /// Waits for a free place, without a time limit. If the calls in all places hang at the
+    /// beginning of the wait, returns an error at once.
     pub(super) async fn wait(&self) -> io::Result<CallSlot> {
         if self.hang() {
             return Err(self.taken());

@@ -1,8 +1,9 @@
 //! Plugins: from a file in the watched folder to a program in the scan.
 //!
 //! This file has the types that the rest of the daemon uses for plugins: identity, limits,
-//! settings, refusals and traps. This file loads no module and runs no code of a plugin. The
-//! folders below do that work. Each folder may use the folders that are listed before it:
+//! settings, refusals and traps. The function [`read_module`] here only reads the bytes of a .wasm
+//! file. The folders below check the bytes, compile them and run the code. Each folder may use the
+//! folders that are listed before it:
 //!
 //! - `module` handles modules as bytes and never runs them: it watches the plugin folder, checks
 //!   and compiles modules, and stores modules and artifacts.
@@ -30,8 +31,8 @@ use crate::file;
 use crate::process::grant::{Grant, VariableGrant};
 use crate::text::legible_up_to;
 
-/// The identity of a module: the BLAKE3 hash of its bytes. The hash decides which module runs; the
-/// time stamp of a file never decides.
+/// The identity of a WebAssembly module: the BLAKE3 hash of the module's bytes. The hash decides
+/// which module runs; the time stamp of the .wasm file never decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleHash(blake3::Hash);
 
@@ -63,14 +64,14 @@ impl Serialize for ModuleHash {
 }
 
 /// The number that identifies an instance. Each instance that is prepared gets the next number.
-/// With this number, the supervisor sees whether a late report is about an old instance or about
-/// the instance that replaced it.
+/// When a message about an instance reaches the supervisor late, this number shows whether the
+/// message is about an old instance or about the instance that replaced it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 pub struct Generation(pub u64);
 
-/// The compiler that makes the artifacts.
+/// The wasmer compiler that makes the artifacts (compiled code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compiler {
@@ -81,8 +82,8 @@ pub enum Compiler {
     Singlepass,
 }
 
-/// The limits of a module and of an instance. The limits are part of the configuration. The
-/// contract for plugins states the default values.
+/// The limits of a module and of an instance. The limits come from the configuration. A limit that
+/// the configuration does not set has its value in [`Limits::default`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Largest CPU time of the start section, `_initialize` and `init` together.
@@ -101,8 +102,8 @@ pub struct Limits {
     pub code_bytes: u64,
     /// Largest number of functions in one module.
     pub functions: u32,
-    /// Largest number of log lines that one program may write in a second. The program may write
-    /// all of them in one burst.
+    /// Rate at which one program may log, in lines per second. After one second without lines, the
+    /// program may log this number of lines in one burst.
     pub log_lines_per_s: u32,
 }
 
@@ -123,8 +124,8 @@ impl Default for Limits {
 
 /// Reads a module from a regular file. If the file is longer than `limits` allow, the function
 /// reads one byte more than the limit and stops. The check of the module then finds the module too
-/// long and refuses it. The file may belong to any user, so the file may be a pipe to which no
-/// process writes. The function does not wait for a writer.
+/// long and refuses it. Any user may have made the file, so `path` may name a pipe to which no
+/// process writes. The function then returns an error and does not wait for a writer.
 ///
 /// # Errors
 /// The errors of [`file::open`], and any error while the file is read.
@@ -145,7 +146,7 @@ pub struct SwapPolicy {
     /// Smallest number of polls of the new version during probation. Probation ends when both this
     /// number of polls and the time [`SwapPolicy::probation`] are reached.
     pub polls: u32,
-    /// The values that the variables get when the old version has to resume.
+    /// The values that the variables get if the old version has to resume.
     pub rollback_state: RollbackState,
     /// Number of shadow polls before the swap. In a shadow poll, the new version runs beside the
     /// running version, and the outputs of the new version go to no device. With 0, the swap has no
@@ -160,9 +161,9 @@ pub struct SwapPolicy {
 }
 
 /// The values of the variables after a rollback, in which an old version resumes because the new
-/// version failed. The old version's own memory is always as it was at the swap, because no code
-/// changes this memory after the swap. The old version does not get the state of the failed
-/// version, because that state cannot be trusted.
+/// version failed. The old version's linear memory stays as it was at the swap, because the old
+/// version does not run between the swap and the rollback. The old version does not get the state
+/// of the failed version, because that state cannot be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RollbackState {
@@ -190,8 +191,8 @@ impl Default for SwapPolicy {
     }
 }
 
-/// The settings of one program in the scan. The settings come from the program's entry in the
-/// configuration; without an entry, they are the defaults.
+/// The settings of one program in the scan. The settings come from the plugin's `[[plugin]]` entry
+/// in the configuration. Without an entry, the configuration's defaults for all plugins apply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Position in the order of polling. Plugins with an entry in the configuration come first, in
@@ -211,8 +212,9 @@ pub struct Settings {
     pub hold: bool,
     /// The settings of a swap from one version of the program to another.
     pub swap: SwapPolicy,
-    /// Inputs that the program requires. While one of these inputs has bad quality, the program's
-    /// outputs have their safe values.
+    /// Inputs that the program requires. If one of these inputs has bad quality for the time in
+    /// `requires_timeout`, the program's outputs get their safe values until the quality is good
+    /// again.
     pub requires: Vec<crate::process::image::PointId>,
     /// How long a required input may have bad quality before the outputs get their safe values.
     pub requires_timeout: Duration,
@@ -294,20 +296,23 @@ impl std::error::Error for Refusal {}
 pub struct Trap {
     /// The kind of failure, for example `unreachable` or `budget of 2.5ms exceeded`.
     pub kind: String,
-    /// Name of the function in which the program failed. If the module has no name for the
-    /// function, the field has the function's index, for example `#12`.
+    /// Name of the function in which the program failed. If the program ended itself, for example
+    /// by a panic, this is the function that called the library. If the module has no name for the
+    /// function, the field has the name of the function's export. Without an export, the field has
+    /// the function's index, for example `#12`. `None` if the position of the failure is unknown.
     pub function: Option<String>,
-    /// Byte offset of the failed instruction in the module, as `wasm-objdump` prints offsets. The
-    /// Singlepass compiler stores no exact offset for some operators. For an operator without an
-    /// exact offset, the field has the offset of the function or of an operand.
+    /// Byte offset in the module of the instruction that failed in `function`, as `wasm-objdump`
+    /// prints offsets. The Singlepass compiler stores no exact offset for some operators. For an
+    /// operator without an exact offset, the field has the offset of the function or of an operand.
     pub offset: Option<u32>,
-    /// The cycle in which the trap happened; 0 before the first poll.
+    /// The number of the cycle in which the trap happened. For a trap during the preparation of an
+    /// instance, the number comes from the copy of the world that the preparation uses.
     pub cycle: u64,
 }
 
 impl Trap {
-    /// Returns the text of the trap. If a limit from the configuration stopped the call, the text
-    /// also names the configuration key of that limit.
+    /// Returns the text of the trap. If the call used up its budget or overflowed its stack, the
+    /// text also names the configuration key of this limit.
     pub fn explained(&self) -> String {
         let key = match &*self.kind {
             kind if kind.starts_with("budget of ") => {

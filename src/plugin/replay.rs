@@ -49,14 +49,17 @@ pub struct Recording {
     pub sections: Vec<Section>,
     /// Whether the last recorded call had used up its budget.
     pub is_over: bool,
-    /// CPU time budget of the last call.
+    /// CPU time budget of the last recorded call. If `is_over` is true, the replay gives the last
+    /// call this budget.
     pub budget: Duration,
 }
 
-/// The way in which a replay ended.
+/// How a replay ended.
 #[derive(Debug, Clone)]
 pub enum Ending {
-    /// The module trapped in the last section, after all recorded calls.
+    /// The module trapped in the last section, after all recorded calls to the host. If the
+    /// recorded call had used up its budget, the module may have trapped before some of these
+    /// calls.
     Trapped {
         /// The trap.
         trap: Arc<Trap>,
@@ -65,11 +68,12 @@ pub enum Ending {
         /// Whether the call had used up its budget.
         is_over: bool,
     },
-    /// The module made all recorded calls, and then made one further call to the host.
+    /// The module made all recorded calls, and then one further call to the host. This is no
+    /// difference, because the last recorded call used up its budget or its section is incomplete.
     Beyond,
-    /// The last call into the guest ended without a trap. The value is the wall time of this call.
+    /// The last call into the guest ended without a trap. The field has the wall time of this call.
     Returned(Duration),
-    /// The module made a call that differs from the recorded call.
+    /// The module did something that differs from the tape, for example made another call.
     Diverged(Divergence),
 }
 
@@ -78,7 +82,7 @@ pub enum Ending {
 pub struct Played {
     /// How the replay ended.
     pub ending: Ending,
-    /// Number of calls into the guest that were played.
+    /// Number of calls into the guest that have begun.
     pub sections: usize,
     /// Number of calls to the host that were equal to the recorded calls.
     pub calls: usize,
@@ -89,7 +93,8 @@ pub struct Played {
 /// Runs a module again with the recorded calls of a tape.
 ///
 /// # Errors
-/// When the module or the checkpoint does not fit the limits.
+/// When the artifact cannot be loaded or instantiated within `limits`, or when the checkpoint does
+/// not fit the instance.
 pub fn replay(
     artifact: &Artifact,
     recording: Recording,

@@ -37,7 +37,7 @@ pub use run::{Shadow, ShadowOutcome};
 
 /// Largest number of shadow runs at one time; further shadow runs wait until a shadow run has
 /// ended. The limit exists because each run needs memory for its own frames. Also, the scan copies
-/// the process image and the variables for each run in each cycle.
+/// the process image and the variables for each run at each poll of the running version.
 pub const MAX_SHADOWS: usize = 4;
 
 /// Largest number of feeds in the scan. The number is larger than [`MAX_SHADOWS`], because a new
@@ -72,8 +72,8 @@ struct Frame {
     /// The outputs after the poll.
     outputs: Vec<u8>,
     owners: Vec<Option<Seat>>,
-    /// In the first frame, the saved state of the running version before the poll. `None` if the
-    /// running version hands over no state, and in all later frames.
+    /// In the first frame, the result of `save` of the running version, called before the poll.
+    /// `None` if one of the two versions has no `save` and `restore`, and in all later frames.
     state: Option<Saved>,
 }
 
@@ -97,8 +97,8 @@ impl Frame {
     }
 }
 
-/// The scan's part of a shadow run. The scan returns the feed to the daemon when the run ends or
-/// when the running version ends.
+/// The scan's part of a shadow run. The scan returns the feed to the daemon when the run ends, when
+/// the running version ends, or when the points change.
 #[derive(Debug)]
 pub struct Feed {
     /// The plugin's name.
@@ -126,8 +126,8 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Begins to record the polls of this instance of the running version. `state` is the
-    /// instance's present saved state.
+    /// Prepares the feed for the polls of this instance of the running version. `state` is the
+    /// result of the instance's `save`.
     pub fn begin(&mut self, generation: Generation, state: Option<Saved>) {
         self.generation = generation;
         self.frame.state = state;

@@ -53,7 +53,8 @@ pub(crate) const MAX_STATE_BYTES: usize = 1 << 20;
 pub(crate) enum Code {
     /// The call was carried out.
     Success = 0,
-    /// A pointer, a length or a log level is wrong, a text is not UTF-8, or a limit is reached.
+    /// A pointer, a length or a log level is wrong, a text is not UTF-8, a number is not finite or
+    /// is out of range, or a limit is reached.
     Error = 1,
     /// The address is outside of the image.
     OutOfBounds = 2,
@@ -61,8 +62,8 @@ pub(crate) enum Code {
     Unknown = 3,
     /// The variable or point exists, but has another type.
     OtherType = 4,
-    /// The configuration does not grant this access to the plugin, or another plugin owns the
-    /// point.
+    /// The configuration does not grant this access to the plugin, another plugin owns the point,
+    /// the point to write is an input, or the call is not allowed in this phase.
     Denied = 5,
 }
 

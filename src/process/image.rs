@@ -132,12 +132,13 @@ impl fmt::Display for Unfit {
 
 impl std::error::Error for Unfit {}
 
-/// The setting for the value of an output while no working program owns the output.
+/// The setting for the value of an output while no program owns the output, or while the program
+/// that owns the output lacks a required input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Safe {
-    /// The output retains the last value.
+    /// The output retains the value that its device got last.
     Hold,
-    /// The output gets this value, in the unit of the point.
+    /// The output gets this value, after scaling.
     Value(Value),
 }
 
@@ -147,8 +148,7 @@ pub enum OnBad {
     /// The program reads the last good value.
     #[default]
     Keep,
-    /// The program reads this value, in the unit of the point. The quality is then
-    /// [`Quality::Substitute`].
+    /// The program reads this value, after scaling, with the quality [`Quality::Substitute`].
     Value(Value),
 }
 
@@ -362,7 +362,8 @@ pub struct Inputs {
     /// The quality of each point; the index is the [`PointId`], and the length is [`Points::ids`].
     /// The quality of an output is always [`Quality::Forced`] or [`Quality::Good`].
     pub quality: Vec<Quality>,
-    /// The time when each input was last good, on the scan's clock; the index is the [`PointId`].
+    /// The time when each input was last good, on the scan's clock; 0 if it was never good. The
+    /// index is the [`PointId`].
     pub good_at: Vec<Duration>,
 }
 

@@ -1,8 +1,9 @@
-//! Log lines about programs. The scan creates the lines, and another thread writes them.
+//! Log lines about programs. The thread that runs a program creates the lines, in most cases the
+//! scan's thread. The daemon logs them on another thread (`daemon/plugins/line.rs`).
 //!
 //! The scan creates a line inside a cycle, where no memory may be allocated. Therefore a line
-//! contains its texts in arrays of fixed size. The daemon writes the lines to the log. The limit
-//! for the number of lines of one program is in `plugin/instance/pace.rs`.
+//! contains its texts in arrays of fixed size. The limit for the number of lines of one program is
+//! in `plugin/instance/pace.rs`.
 
 use super::refused::RefusedCall;
 use super::seat::Seat;
@@ -26,8 +27,8 @@ pub enum Level {
     Trace,
 }
 
-/// A log line about a program. The scan's thread creates the line, and another thread writes the
-/// line to the log.
+/// A log line about a program. The thread that runs the program creates the line, and another
+/// thread of the daemon logs it.
 #[derive(Debug, Clone)]
 pub struct Line {
     /// The seat of the program.
@@ -63,8 +64,8 @@ pub enum Message {
     /// The first refused call of one kind and name. Later calls of this kind and name are only
     /// counted.
     Refused(RefusedCall),
-    /// The program has more refused calls of different kinds and names than the table of refused
-    /// calls has entries.
+    /// The program has more refused calls of different kinds and names than the table for denials,
+    /// or the table for other refusals, has entries.
     OthersRefused {
         /// Whether these refusals are denials: the program did not get an effect or a value that it
         /// asked for.
@@ -75,11 +76,10 @@ pub enum Message {
 /// The destination of log lines.
 #[derive(Debug)]
 pub enum LogSink {
-    /// A queue to the thread that writes the log. If the queue is full, the line is dropped and
+    /// A queue to the daemon, which logs the lines. If the queue is full, a new line is dropped and
     /// counted.
     Queue {
-        /// The queue. The scan's thread puts lines in, and the thread that writes the log takes
-        /// them out.
+        /// The queue. The scan's thread puts lines in, and a thread of the daemon takes them out.
         queue: rtrb::Producer<Line>,
         /// Number of lines that were dropped because the queue was full.
         lost: u64,

@@ -58,8 +58,8 @@ pub struct Overlay {
     /// Outputs that have lost their owner but are not safe yet because their hold time runs, each
     /// with the end of its hold time.
     leaving: Vec<(PointId, Duration)>,
-    /// Programs that lack a required input, and the time when the outputs of each program become
-    /// safe.
+    /// Programs that lack a required input, each with the time at which its wait for this input
+    /// expires. At this time the program's outputs become safe, or their hold time begins.
     lacking: Vec<(Seat, Duration)>,
     /// The outputs of the programs in `lacking`, with the values that the devices get in this
     /// cycle.
@@ -173,9 +173,9 @@ impl Overlay {
         }
     }
 
-    /// Records that the program on `seat` lacks a required input. `from` is the time when the
-    /// outputs of the program become safe. `None` means that the program has all required inputs
-    /// again.
+    /// Records that the program on `seat` lacks a required input. From the time `from` on, the
+    /// outputs of the program are safe or in their hold time. If `from` is `None`, records that the
+    /// program has all required inputs.
     pub fn lacks(&mut self, seat: Seat, from: Option<Duration>) {
         let known = self.lacking.iter().position(|(other, _)| *other == seat);
         match (known, from) {
@@ -192,17 +192,17 @@ impl Overlay {
         !self.lacking.is_empty()
     }
 
-    /// Returns the time when the outputs of the program on `seat` became safe, because the program
-    /// lacks a required input. Returns `None` if the program has all required inputs, or if that
-    /// time is later than `now`.
+    /// Returns the time that [`Overlay::lacks`] recorded for the program on `seat`: since that
+    /// time, the outputs of the program are safe or in their hold time. Returns `None` if the
+    /// program has all required inputs, or if that time is later than `now`.
     pub fn degraded(&self, seat: Seat, now: Duration) -> Option<Duration> {
         let since = self.lacking.iter().find(|(other, _)| *other == seat)?.1;
         (now >= since).then_some(since)
     }
 
-    /// Makes an output safe that has lost its owner. Without a hold time ([`Point::hold_for`]) the
-    /// output becomes safe now. With a hold time the output becomes safe when this time has
-    /// expired.
+    /// Makes an output safe after the output has lost its owner. Without a hold time
+    /// ([`Point::hold_for`]) the output becomes safe now. With a hold time the output becomes safe
+    /// when this time has expired. With the safe setting `Hold`, the output retains its value.
     pub fn leave(&mut self, now: Duration, id: PointId, point: &Point, outputs: &mut [u8]) {
         self.leaving.retain(|(other, _)| *other != id);
         if point.hold_for.is_zero() || point.safe == Safe::Hold {
@@ -254,8 +254,8 @@ impl Overlay {
     }
 
     /// Removes an output from `leaving` when its hold time has expired or when a program owns the
-    /// output again. If the hold time has expired and no program owns the output, the output becomes
-    /// safe.
+    /// output again. If the hold time has expired and no program owns the output, the output
+    /// becomes safe.
     fn end_leaving(
         &mut self,
         now: Duration,

@@ -1,10 +1,14 @@
 //! Refused calls: calls of a guest that the host has answered with an error code. The first refused
-//! call of a kind and name gets a log line. Later calls of this kind and name are only counted. So
-//! an operator sees every error code that a guest gets.
+//! call of a kind and name gets a log line, and later calls of this kind and name are counted. So
+//! an operator sees the refusals of a guest, but a call that is repeated in every cycle does not
+//! fill the log.
 //!
 //! The kind is the variant of [`Why`], and the name is the name of the point or variable. Each
 //! combination of kind and name has an entry with a counter, in `refused/tally.rs`.
-//! `plugin/instance/guest/refuse.rs` makes the log line. No function in this file waits. Only the
+//! `plugin/instance/guest/refuse.rs` counts each refused call. For a first call it puts a
+//! [`Message::Refused`](super::line::Message::Refused) into the queue of log lines. The daemon
+//! takes the message out of the queue and logs it (`daemon/plugins/line.rs`).
+//! [`RefusedCall::words`] makes the text of the log line. No function in this file waits. Only the
 //! functions that make texts allocate memory; these functions run outside of the scan.
 
 mod tally;
@@ -20,7 +24,8 @@ pub use tally::{Others, Refusals, Tally};
 
 /// Maximum number of entries of one instance for denials. The instance has the same number of
 /// further entries for refusals that are no denials. The number is limited because an operator does
-/// not read more lines. Calls for which no entry is free share one counter.
+/// not read more log lines. The denials for which no entry is free share one counter; the other
+/// refusals without an entry share another counter.
 pub const MAX_ENTRIES: usize = 32;
 
 /// The reason why a call was refused.
@@ -38,7 +43,7 @@ pub enum Why {
     NoOutput,
     /// No point has this name.
     NoPoint,
-    /// No point has this id.
+    /// No point has this id; the field is the id.
     NoPointId(i32),
     /// The point has another type than the called function needs.
     PointType,
@@ -93,8 +98,8 @@ impl Why {
         self != Self::NoVariable
     }
 
-    /// Whether the name in the refused call is the name of a variable. Otherwise the name is the
-    /// name of a point.
+    /// Whether the name in the refused call is the name of a variable. If not, the name is the name
+    /// of a point, or it is empty.
     pub fn is_about_variable(self) -> bool {
         match self {
             Self::VariableNotGranted | Self::VariableQuota | Self::VariableLimit => true,
@@ -131,9 +136,9 @@ impl Why {
     }
 }
 
-/// The cause of a refused call: the program that already uses the output or the variable, or the
-/// configuration that declares the variable. [`RefusedCall::words`] names this cause in the text
-/// for the operator.
+/// The cause of a refused call, as far as the daemon knows it: the programs that use the output or
+/// the variable, or the configuration that declares the variable. [`RefusedCall::words`] names this
+/// cause in the text for the operator.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper<'a> {
     /// The caller does not know which program uses the output or variable.
@@ -251,8 +256,8 @@ impl RefusedCall {
 
     /// Whether a new refused call belongs to the entry of this refused call.
     fn is(&self, why: Why, call: &str, name: &str) -> bool {
-        // If the table of variables is full, a program may try new names without end. Therefore all
-        // names with this reason share one entry.
+        // If the quota is used up or the table of variables is full, a program may try new names
+        // without end. Therefore all names with the same of these two reasons share one entry.
         let is_any_name = matches!(why, Why::VariableQuota | Why::VariableLimit);
         let is_about_call = name.is_empty();
         discriminant(&self.why) == discriminant(&why)
@@ -283,8 +288,8 @@ impl RefusedCall {
         )
     }
 
-    /// Returns the text about the refused call. The caller puts the plugin's name and a colon
-    /// before the text.
+    /// Returns the text about the refused call, for a log line or for a list of refusals. The
+    /// caller puts the plugin's name and a colon before the text.
     pub fn words(&self, keeper: Keeper<'_>) -> String {
         let (call, name, code) = (self.call, self.name.as_str(), self.code());
         let refused = format!("{call} is refused with code {code}");

@@ -27,14 +27,14 @@ pub const MAX_VARIABLES: usize = 1024;
 pub const MAX_NAME_BYTES: usize = 128;
 
 /// Maximum number of variables that one program may create: a quarter of the table. All programs
-/// share the table, and only a cold restart removes a variable. A program could create variables
-/// without end, for example with a counter in the name. The limit leaves room for the other
-/// programs. A program that needs more variables declares them in the configuration.
+/// share the table, and only a cold restart removes a committed variable. A program could create
+/// variables without end, for example with a counter in the name. The limit leaves room for the
+/// other programs. A program that needs more variables declares them in the configuration.
 pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
 /// The table of all variables. A variable's id is its index in the lists of this table. The ids
-/// follow the order of creation. Only a cold restart removes variables; the remaining variables
-/// then get new ids.
+/// follow the order of creation. Only a cold restart removes committed variables; the remaining
+/// variables then get new ids.
 #[derive(Debug)]
 pub struct Variables {
     /// The names of all variables in one string, without separators, in the order of ids.
@@ -114,7 +114,8 @@ impl Variables {
     ///
     /// # Errors
     /// The errors of [`Variables::write`]. In addition, for a new variable: the program has created
-    /// too many variables, or the configuration declares this name with another type.
+    /// [`MAX_MADE`] variables, the configuration declares this name with another type, or the free
+    /// places are reserved for declared variables.
     pub fn write_as(&mut self, maker: Maker, name: &str, value: Variable) -> Result<(), Denied> {
         match self.position(name) {
             Ok(found) => {

@@ -101,16 +101,16 @@ impl World {
         self.overlay.lacks(seat, None);
     }
 
-    /// Ends the ownership of those outputs of `seat` that `grant` does not contain. Makes these
-    /// outputs safe.
+    /// Ends the ownership of those outputs of `seat` that `grant` does not contain. Each of these
+    /// outputs becomes safe at once, or after its hold time.
     pub fn give_up(&mut self, seat: Seat, grant: &Grant) {
         if let Grant::Only(kept) = grant {
             self.give_up_unless(seat, |id| kept.contains(&id));
         }
     }
 
-    /// Ends the ownership of those outputs of `seat` for which `keeps` returns false. Makes these
-    /// outputs safe.
+    /// Ends the ownership of those outputs of `seat` for which `keeps` returns false. Each of these
+    /// outputs becomes safe at once, or after its hold time.
     pub fn give_up_unless(&mut self, seat: Seat, mut keeps: impl FnMut(PointId) -> bool) {
         for (id, point) in self.points.iter() {
             let owner = &mut self.owners[id.index()];
@@ -150,8 +150,9 @@ impl World {
     }
 
     /// Ends the ownership of every output that does not exist in the new `points`, and makes this
-    /// output safe. The caller calls this function before [`World::take_points`], because between
-    /// these two calls the device of a removed output gets one last write.
+    /// output safe at once, without a hold time. The caller calls this function before
+    /// [`World::take_points`], because between these two calls the device of a removed output gets
+    /// one last write.
     pub fn leave_out(&mut self, points: &Points) {
         for (id, point) in self.points.iter().filter(|(id, _)| points.get(*id).is_none()) {
             self.owners[id.index()] = None;

@@ -54,7 +54,7 @@ pub(super) struct Pass {
     pub(super) expected_outputs: Vec<u8>,
     /// All messages that must be logged, in any order. With `None`, messages are not compared.
     pub(super) expected_log_messages: Option<Vec<String>>,
-    /// The variables that are written before the poll, as another program would write them.
+    /// The variables that are written and committed before the poll, with their values.
     #[serde(default)]
     pub(super) set_variables: Named<Value>,
     /// The variables that are compared after the poll, with their expected values.
@@ -66,8 +66,8 @@ impl Recipe {
     /// Reads and checks a recipe file.
     ///
     /// # Errors
-    /// When the file cannot be read or is not a valid recipe. The chain of causes names the file,
-    /// the pass, the line and column, and the correct form.
+    /// When the file cannot be read or is not a valid recipe. The chain of causes names the file
+    /// and the mistake, and in most cases the pass, the line and the column.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = text(path).with_context(|| path.display().to_string())?;
         Self::parse(&text).with_context(|| path.display().to_string())
@@ -84,7 +84,8 @@ impl Recipe {
     }
 }
 
-/// Reads the text of a recipe file, up to the maximum size.
+/// Reads the text of a recipe file. Returns an error if the file is larger than the maximum size or
+/// is not UTF-8.
 fn text(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     file::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
@@ -168,7 +169,8 @@ impl<'de> Visitor<'de> for PassList<'_> {
     }
 }
 
-/// Checks that a pass is not earlier than the pass before it, and that its bytes fit the images.
+/// Checks that a pass is not earlier than the pass before it, that the names in `set_variables`
+/// have a valid length, and that the bytes of the pass fit the images.
 fn check(pass: &Pass, before: Option<&Pass>, image: &ImageSize) -> Result<(), String> {
     let before = before.map_or(Duration::ZERO, |pass| pass.elapsed);
     if pass.elapsed < before {

@@ -1,5 +1,5 @@
-//! The head of a recipe: the sizes of the images, and the variables and points that exist before
-//! `init`.
+//! The head of a recipe: the sizes of the images, the setting `clear_outputs`, and the variables
+//! and points that exist before `init`.
 //!
 //! The head is valid for all passes. `recipe/file.rs` parses the head first, then the passes.
 //! `recipe.rs` runs a recipe.
@@ -46,7 +46,8 @@ impl Head {
         Ok(variables)
     }
 
-    /// Returns the declared points, after checking that each point fits into its image.
+    /// Returns the declared points. Before that, checks the number of points, and the name,
+    /// address, scale and offset of each point.
     pub(super) fn points(&self) -> anyhow::Result<Points> {
         ensure!(self.points.len() <= MAX_POINTS, "points: there are at most {MAX_POINTS} points");
         let mut points: Vec<Point> = Vec::new();
@@ -117,7 +118,8 @@ struct Declared(Variable);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-/// A variable as it is written in the file: its type, and an optional first value.
+/// A variable as it is written in the recipe file: its type, and an optional first value. Without
+/// this value, the variable begins with false, 0 or 0.0.
 struct TypedValue {
     #[serde(rename = "type")]
     kind: VariableKind,

@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::process::variable::MAX_VARIABLES;
 
-/// The names and values of a JSON object, as a list in the order of the file. Each name occurs
-/// once. The list has at most [`MAX_VARIABLES`] names. Without this limit, the search for a name
-/// that occurs twice could take a long time.
+/// The names and values of a JSON object, as a list in the order of the recipe file. Each name
+/// occurs once. The list has at most [`MAX_VARIABLES`] names. Without this limit, the search for a
+/// name that occurs twice could take a long time.
 #[derive(Debug)]
 pub(super) struct Named<T>(pub(super) Vec<(String, T)>);
 

@@ -25,7 +25,7 @@ const MAX_FAILURES: usize = 16;
 /// The results of one module with all recipes of a test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TestReport {
-    /// Path of the file of the module.
+    /// Path of the .wasm file.
     pub module: String,
     /// The results of the recipes, in the order of the command line.
     pub recipes: Vec<RecipeResult>,
@@ -97,7 +97,7 @@ impl RecipeResult {
     }
 }
 
-/// The mismatches of one pass.
+/// The mismatches of one pass. A pass has failed if the list of mismatches is not empty.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failure {
     /// Position of the pass in the recipe. The first pass has number 1.

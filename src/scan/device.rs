@@ -19,7 +19,8 @@ pub(super) struct Device {
 
 impl Device {
     /// Makes a device that the scan calls once in every `period`. If the scan does not call the
-    /// device for the time `stall`, the device makes its outputs safe by itself.
+    /// device for the time `stall`, the device makes its outputs safe without the scan. Zero means
+    /// that the device never does this.
     pub(super) fn new(driver: Box<dyn Driver>, period: Duration, stall: Duration) -> Self {
         let mut device = Self { driver, fault: None };
         device.pace(period, stall);

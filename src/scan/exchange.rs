@@ -1,7 +1,7 @@
 //! The exchange between the scan and the daemon: orders, returns, the snapshot and their queues.
 //!
-//! Every queue and list in this file is allocated in advance, because the scan may not allocate
-//! memory. `mod.rs` carries out the orders. [`Ends`] has the scan's ends of the queues, and
+//! Every queue and list in this file is allocated in advance, so that the scan allocates no memory
+//! for it. `mod.rs` carries out the orders. [`Ends`] has the scan's ends of the queues, and
 //! [`ScanHandle`] has the daemon's ends.
 //!
 //! ```text
@@ -40,15 +40,15 @@ pub(super) const RETURNS_PER_CYCLE: usize = 3 * MAX_PROGRAMS + MAX_FEEDS;
 /// in the sequence of the queue.
 #[derive(Debug)]
 pub enum Order {
-    /// Put this program on its seat, in place of the program that has the seat now.
+    /// Put this program on its seat, in place of the program that has the seat now, if any.
     Install(Box<Prepared>),
     /// Remove the program from this seat. The program's outputs become safe.
     Remove(Seat),
     /// Take over a new configuration. All parts of it take effect between the same two cycles.
     Reconfigure(Box<Reconfiguration>),
     /// Record the inputs and results of the running version's polls for a shadow run. The scan
-    /// returns the feed when this version or the shadow run ends. The scan returns the feed at once
-    /// if only the new version, or no version, has the seat.
+    /// returns the feed when this version or the shadow run ends, or when the points change. If the
+    /// recording cannot begin (`shadow.rs`), the scan returns the feed at once.
     Shadow(Feed),
     /// Pass a command to a device, and return the answer of its driver.
     Command {
@@ -68,8 +68,8 @@ pub enum Order {
         /// returns this list, because the scan may not free memory.
         values: Vec<(String, Variable)>,
     },
-    /// Write these variables and delete all other variables. The daemon sends this order only while
-    /// the scan has no program.
+    /// Write these variables and delete all other variables; if one write is refused, nothing
+    /// changes. The daemon sends this order only while the scan has no program.
     ResetVariables {
         /// The number that the answer to this order will have.
         ticket: u64,
@@ -104,7 +104,7 @@ pub struct Reconfiguration {
     pub ticket: u64,
     /// The time from one cycle to the next.
     pub period: Duration,
-    /// If no cycle begins for this time, devices make their outputs safe. Zero disables this.
+    /// If no cycle begins for this time, devices make their outputs safe. Zero means never.
     pub stall: Duration,
     /// The new settings of the programs, by seat. The scan ignores the settings for an empty seat.
     pub settings: Vec<(Seat, Settings)>,
@@ -164,7 +164,7 @@ pub enum Return {
     /// A program that no longer has a seat, for any reason.
     Program(Program),
     /// A program that did not get a seat. The refusal is the reason: the old version did not save
-    /// its state, or the new version did not restore it. `None` means that the scan is halted, or
+    /// its state, or the new version did not restore it. `None` means that the scan is halting, or
     /// has no free seat.
     Refused(Box<Prepared>, Option<Refusal>),
     /// A new configuration is active. The structure now contains the replaced parts.
@@ -198,7 +198,7 @@ pub struct ProgramFact {
     pub seat: Seat,
     /// The generation of the instance.
     pub generation: Generation,
-    /// The module of the instance.
+    /// The hash of the instance's module.
     pub hash: ModuleHash,
     /// Number of polls of this instance that ended without a trap.
     pub polls: u64,
@@ -206,21 +206,21 @@ pub struct ProgramFact {
     pub since_cycle: u64,
     /// The instant at which the program took its seat, on the scan's clock.
     pub since: Duration,
-    /// Whether the program lacks a required input. The outputs of such a program are safe.
+    /// Whether a required input is bad for longer than its timeout. Then the outputs are safe.
     pub degraded: bool,
     /// Size of the linear memory in bytes. The scan updates this value when the program takes its
     /// seat, and then every [`MEMORY_CYCLES`] cycles.
     pub memory_bytes: u64,
-    /// The trap that ended the program. The scan never polls a trapped program again.
+    /// The trap that ended the program; `None` if the program has not trapped.
     pub trap: Option<Arc<Trap>>,
-    /// The state and variables that the program got when it took its seat.
+    /// The size of the state that the program restored at this time, and counts of variables.
     pub takeover: Takeover,
     /// Whether the program has passed its probation.
     pub is_proven: bool,
-    /// The previous version, while it stands by for a rollback.
+    /// The generation of the old version that stands by for a rollback; `None` if none stands by.
     pub standby: Option<Generation>,
-    /// The newest version that trapped on probation. The rollback returned to this program, or to a
-    /// version from which this program took over the seat.
+    /// The newest version of this seat that trapped on probation and was rolled back. The rollback
+    /// returned to this program, or to an earlier program of the seat.
     pub rolled_back: Option<Arc<ProgramFact>>,
 }
 
@@ -258,7 +258,7 @@ pub struct Snapshot {
     pub inputs: Inputs,
     /// The output image that the scan passed to the devices.
     pub outputs: Vec<u8>,
-    /// The seat that owns each output, indexed by [`crate::process::image::PointId`].
+    /// The seat that owns each output, if any, indexed by [`crate::process::image::PointId`].
     pub owners: Vec<Option<Seat>>,
     /// The delivery state of each output, indexed by [`crate::process::image::PointId`].
     pub deliveries: Vec<Delivery>,

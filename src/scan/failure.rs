@@ -3,8 +3,9 @@
 //!
 //! The standard library normally writes the message of a panic at once, on the panicking thread.
 //! That write waits for the process that reads stderr. If that process hangs, the scan's thread
-//! would wait too, and the outputs would not become safe. So this file stores the message and
-//! writes it last. Panics of other threads are written as usual. `thread.rs` calls these functions.
+//! would wait too, and the outputs would not become safe. So the panic hook of `store_panics`
+//! stores the message, and [`write()`] writes it to the log last. For panics of other threads, the
+//! standard library writes the message at once. `thread.rs` calls these functions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, Once, PoisonError, mpsc};
@@ -25,8 +26,9 @@ static WORDS: Mutex<Option<String>> = Mutex::new(None);
 
 impl Scan {
     /// Writes the safe value of every output to every device. After a panic the scan does only
-    /// this. Returns whether all devices have confirmed the outputs. The caller repeats the call
-    /// until the result is true.
+    /// this. Returns whether all devices have confirmed the outputs; a device whose driver panics
+    /// in this write counts as confirmed. The caller, `thread.rs`, repeats the call until the
+    /// result is true or its time limit has passed.
     ///
     /// If the scan panicked in the middle of a call into a program, the output image is not
     /// available here. The function then writes nothing, and the devices' own watchdogs make the
@@ -48,7 +50,8 @@ impl Scan {
         is_confirmed
     }
 
-    /// Sets the time without a cycle after which each device makes its outputs safe by itself.
+    /// Sets the time without a cycle after which each device makes its outputs safe without the
+    /// scan.
     pub fn supervise(&mut self, stall: Duration) {
         self.stall = stall;
         self.devices.iter_mut().for_each(|device| device.driver.supervise(stall));
@@ -73,8 +76,8 @@ pub(super) fn store_panics() {
     });
 }
 
-/// Writes the stored message to the log, and waits for the end of the write for [`PATIENCE`] at
-/// most.
+/// Writes the stored message, if there is one, to the log, and waits for the end of the write for
+/// [`PATIENCE`] at most.
 pub(super) fn write() {
     let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(words) = words else { return };

@@ -10,9 +10,9 @@
 //!
 //! The queues to and from the daemon are in `exchange.rs`. `thread.rs` has the thread, and
 //! `pacer.rs` computes when a cycle begins. `swap.rs` puts a program on its seat. `reconfigure.rs`
-//! takes over a new configuration. `require.rs` finds programs that lack an input. `shadow.rs`
-//! fills the frames of shadow runs, `stats.rs` collects times, and `position.rs` records which call
-//! the scan makes.
+//! takes over a new configuration. `require.rs` finds programs with a bad required input.
+//! `shadow.rs` fills the frames of shadow runs, `stats.rs` collects times, and `position.rs`
+//! records which call the scan makes.
 
 mod device;
 mod exchange;
@@ -58,10 +58,10 @@ pub struct Scan {
     world: Lent<World>,
     /// The programs that have a seat, in the order in which the scan polls them.
     programs: Vec<Seated>,
-    /// If no cycle begins for this time, each device makes its outputs safe by itself. Zero
-    /// disables this reaction.
+    /// If no cycle begins for this time, each device makes its outputs safe without the scan. Zero
+    /// disables this.
     stall: Duration,
-    /// Facts about each trapped program, until a new instance takes its seat.
+    /// Facts about trapped programs, until a new instance takes the seat or the plugin is removed.
     down: Vec<ProgramFact>,
     /// One feed for each shadow run; a feed records the polls of a running version.
     feeds: Vec<Feed>,
@@ -73,7 +73,7 @@ pub struct Scan {
     halted: bool,
     /// Whether any program requires an input. The scan updates the flag when a program gets a seat.
     is_demanding: bool,
-    /// Number of cycles that ended after the deadline of the next cycle. `thread.rs` sets this.
+    /// Number of cycles that ended after the deadline of the next cycle. Set by `thread.rs`.
     pub overruns: u64,
     /// Number of cycles that did not run because a cycle before them was too long. `thread.rs` sets
     /// this number.
@@ -120,10 +120,11 @@ impl Scan {
         self.publish();
     }
 
-    /// Carries out the orders in the queue. A heavy order swaps, restarts or removes a program,
-    /// takes over a configuration, begins a shadow run, or writes variables. After a heavy order,
-    /// the remaining orders wait for the next cycle. An install on an empty seat is not heavy, so
-    /// that a start with many programs is quick. In a halt, one cycle carries out all orders.
+    /// Carries out orders, if the queue of returns has room. A heavy order swaps, restarts or
+    /// removes a program, takes over a configuration, begins a shadow run, or writes variables.
+    /// After a heavy order, the remaining orders wait for the next cycle. An install on a new seat
+    /// is not heavy, so that a start with many programs is quick. In a halt, one cycle carries out
+    /// all orders.
     fn obey(&mut self, now: Duration) {
         self.ends.position.begin();
         let world = &mut *self.world;
@@ -149,8 +150,8 @@ impl Scan {
         }
     }
 
-    /// Carries out one order. The scan returns to the daemon the answer, and each object that the
-    /// scan must not free itself.
+    /// Carries out one order. Returns to the daemon the answer to the order, and each object that
+    /// the scan thread must not free.
     fn carry_out(&mut self, order: Order, now: Duration) {
         match order {
             Order::Install(prepared) => self.install(prepared),

@@ -3,7 +3,7 @@
 //! A cycle begins at its deadline. A cycle that ends after the deadline of the next cycle is an
 //! overrun. The scan then waits for the first deadline that is not yet past, and counts the skipped
 //! cycles. The scan does not catch up by two cycles without a pause: the programs would see almost
-//! no time between these cycles. This file reads no clock; the caller, `thread.rs`, does.
+//! no time between these cycles. No function here reads a clock; the caller, `thread.rs`, does.
 //!
 //! ```text
 //! deadlines   |    |    |    |    |

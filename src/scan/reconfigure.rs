@@ -86,9 +86,9 @@ impl Scan {
         }
     }
 
-    /// Passes the new points to the process image and to every program. This function skips each
-    /// program with an entry in `settings`, because [`Scan::reconfigure`] configures those programs
-    /// later.
+    /// Passes the new points to the process image, and to each program without new settings. If
+    /// `settings` has an entry for a program, [`Scan::reconfigure`] passes the points to this
+    /// program later, together with the new settings.
     fn exchange_points(&mut self, device_set: &mut DeviceSet, settings: &[(Seat, Settings)]) {
         let world = &mut *self.world;
         let points = Arc::clone(&device_set.points);

@@ -12,8 +12,9 @@ use super::Scan;
 use crate::process::image::Class;
 
 impl Scan {
-    /// Finds the programs that lack a required input in this cycle, and updates the flag `degraded`
-    /// of every program. The scan calls this function once in each cycle, before the polls.
+    /// Finds the programs that lack a required input in this cycle. Updates the flag `degraded` of
+    /// every program: the flag is true if the program has lacked a required input for longer than
+    /// the timeout. The scan calls this function once in each cycle, before the polls.
     pub(super) fn examine(&mut self, now: Duration) {
         let world = &mut *self.world;
         if !self.is_demanding && !world.overlay.is_lacking() {

@@ -2,13 +2,21 @@
 //! rollback.
 //!
 //! A new version takes the seat between two cycles. If both versions support a hand-over, the new
-//! version gets the state of the old version. The swap does not change the outputs. If the
-//! hand-over fails, the old version runs on unchanged. There is one exception: a budget or a stack
-//! overflow stopped the `save` of the old version. In that case the old version is lost, as after a
-//! trap in a poll.
+//! version gets the state of the old version. The swap makes an output of the seat safe if the new
+//! settings do not grant the output. All other outputs keep their values. If the hand-over fails,
+//! the old version runs on unchanged. There is one exception: the budget or a stack overflow
+//! stopped the `save` of the old version. In that case the old version is lost, as after a trap in
+//! a poll.
 //!
-//! After the swap, the new version is on probation, and the old version stands by. If the new
-//! version traps on probation, the scan polls the old version again from the next cycle on.
+//! Each program that takes a seat is unproven at first: it is on probation. The probation ends when
+//! the program has reached both a number of polls and a time on the seat (`has_proved_itself`).
+//! After a swap, the old version stands by until the end of the probation. If both limits are 0, no
+//! version stands by. If the new version traps on probation, the scan polls the old version again
+//! from the next cycle on.
+//!
+//! A first install or a restart also starts unproven, but without a standby version. A trap then
+//! leaves the seat empty. There is one exception: if a standby version stood by for the instance
+//! before a restart, it stands by for the new instance.
 //!
 //! ```text
 //! install ──▶ new version on probation, old version stands by ──▶ proven: old version is returned
@@ -36,18 +44,23 @@ pub(super) struct Seated {
     since_cycle: u64,
     /// The instant at which the program took its seat, on the scan's clock.
     since: Duration,
-    /// Whether the program lacks a required input.
+    /// Whether a required input has been bad for longer than its timeout. `Scan::examine` updates
+    /// this flag in each cycle.
     pub(super) degraded: bool,
-    /// Size of the linear memory in bytes, when the scan last updated this value.
+    /// Size of the linear memory in bytes. The scan updates this size when the program takes its
+    /// seat, and then every [`super::MEMORY_CYCLES`] cycles.
     pub(super) memory_bytes: u64,
-    /// The state and variables that the program got when it took its seat.
+    /// The size of the state that the program restored when it took its seat, and counts of
+    /// variables.
     takeover: Takeover,
-    /// Whether the program has passed its probation.
+    /// Whether the program has passed its probation. `Scan::prove` sets this flag.
     pub(super) is_proven: bool,
-    /// The old version, which stands by until the probation of this program ends.
+    /// The old version, which stands by until the probation of this program ends; `None` if no
+    /// version stands by.
     standby: Option<Box<Standby>>,
-    /// The newest version that trapped on probation. The rollback returned to this program, or to a
-    /// version from which this program took over the seat.
+    /// The fact about the newest rolled-back version of this seat: a version that trapped on
+    /// probation while an old version stood by. This program, or an earlier program of the seat, is
+    /// that old version. `None` without a rollback.
     rolled_back: Option<Arc<ProgramFact>>,
 }
 
@@ -57,8 +70,8 @@ pub(super) struct Seated {
 struct Standby {
     /// The old version with its facts, as they were at the swap.
     seated: Seated,
-    /// The values and writers of all variables at the swap, indexed by id. The list is empty if a
-    /// rollback does not restore variables.
+    /// The values and writers of all variables at the newest swap, indexed by id. The list is empty
+    /// if the setting `rollback_state` is [`RollbackState::Current`].
     variables: Vec<(Variable, Writers)>,
 }
 
@@ -82,8 +95,8 @@ impl Seated {
         }
     }
 
-    /// Whether the program has passed its probation: enough polls, and enough time until `now`. The
-    /// scan calls this function after each poll of a program on probation.
+    /// Whether the program has had enough polls without a trap, and enough time on its seat until
+    /// `now`. The scan calls this function after each poll of a program on probation.
     pub(super) fn has_proved_itself(&self, now: Duration) -> bool {
         let policy = &self.program.settings.swap;
         self.program.polls >= u64::from(policy.polls)
@@ -143,8 +156,8 @@ impl Scan {
     }
 
     /// Replaces a program by a new instance of the same code. The new instance begins without the
-    /// state of the old instance. If the old instance was on probation, the old version still
-    /// stands by.
+    /// state of the old instance. If a standby version stood by for the old instance, it stands by
+    /// for the new instance.
     fn restart(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let takeover = prepared.bring_variables(&mut self.world.variables);
         let mut program = prepared.program;
@@ -154,9 +167,9 @@ impl Scan {
             program.trace_variables(&self.world.variables, &old.program.take_written());
         }
         self.commit_variables(&program);
-        // The outputs do not change, and the seat still owns them. The settings may have changed
-        // after the old instance was prepared. So outputs that the new settings do not grant become
-        // safe here.
+        // The seat still owns its outputs, which keep their values. But the settings may have
+        // changed after the old instance was prepared. So an output that the new settings do not
+        // grant becomes safe here.
         self.world.give_up(program.seat, &program.settings.outputs);
         let rolled_back = old.rolled_back.take();
         self.retire(old);
@@ -175,7 +188,8 @@ impl Scan {
     }
 
     /// Replaces a program by new code, which gets the state of the old program. If the hand-over
-    /// fails, the old program runs on, unless its budget or a stack overflow stopped its `save`.
+    /// fails, the old program runs on, unless the budget or a stack overflow stopped the `save` of
+    /// the old program.
     fn swap(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let policy = prepared.program.settings.swap;
         let before = match policy.rollback_state {
@@ -207,9 +221,9 @@ impl Scan {
         let mut old = self.programs.remove(old);
         let rolled_back = old.rolled_back.take();
         self.world.give_up(program.seat, &program.settings.outputs);
-        // The replaced version may have been on probation itself. In that case a rollback must not
-        // return to the replaced version, which has not passed its probation. The rollback returns
-        // to the older version, which stood by for the replaced version.
+        // An older version may stand by for the replaced version, because the replaced version has
+        // not passed its probation. In that case a rollback must not return to the replaced
+        // version. The rollback returns to the older version.
         let standby = match old.standby.take() {
             Some(older) if !old.is_proven => {
                 self.retire(old);
@@ -275,9 +289,10 @@ impl Scan {
         self.promise_budgets(Duration::MAX);
     }
 
-    /// Ends a program's probation and returns the old version to the daemon. The seat may own
-    /// outputs that only the old version, or an instance before a restart, has written. These
-    /// outputs become safe, because no program would change their last value any more.
+    /// Ends a program's probation. Returns the old version to the daemon, if one stands by. The
+    /// seat may own outputs that only the old version, or an instance before a restart, has
+    /// written. These outputs become safe, because no program would change their last value any
+    /// more.
     pub(super) fn prove(&mut self, index: usize) {
         let seated = &mut self.programs[index];
         seated.is_proven = true;
@@ -289,8 +304,9 @@ impl Scan {
     }
 
     /// Takes a trapped program off its seat. If an old version stands by, the scan polls the old
-    /// version from the next cycle on, and the outputs do not change. Otherwise the seat remains
-    /// empty and its outputs become safe. Returns whether the seat still has a program.
+    /// version from the next cycle on. In this case only the outputs that the old version has never
+    /// claimed by a write become safe. Otherwise the seat remains empty, and all outputs of the
+    /// seat become safe. Returns whether the seat still has a program.
     pub(super) fn on_trap(&mut self, index: usize, trap: Arc<Trap>) -> bool {
         let seated = &mut self.programs[index];
         let standby = seated.standby.take();
@@ -325,8 +341,8 @@ impl Scan {
         true
     }
 
-    /// Takes a program off its seat, as after a trap in a poll, if its budget or a stack overflow
-    /// has stopped its `save`.
+    /// Takes a program off its seat, as after a trap in a poll, if the budget or a stack overflow
+    /// has stopped the `save` of this program.
     pub(super) fn lose_if_spent(&mut self, index: usize) {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {
@@ -335,15 +351,15 @@ impl Scan {
         }
     }
 
-    /// Makes those outputs of a seat safe that the present program of the seat has never claimed by
-    /// a write.
+    /// Makes an output of a seat safe if the present program of the seat has never claimed the
+    /// output by a write.
     fn keep_claimed(&mut self, index: usize) {
         let Self { programs, world, .. } = self;
         let program = &mut programs[index].program;
         world.give_up_unless(program.seat, |id| program.has_claimed(id));
     }
 
-    /// Removes a program from its seat and makes its outputs safe.
+    /// Removes a program from its seat and makes the outputs of the seat safe.
     pub(super) fn release_seat(&mut self, index: usize) {
         let seated = self.programs.remove(index);
         self.world.release_outputs(seated.program.seat);

@@ -59,7 +59,7 @@ pub struct Settings {
     /// Whether all memory of the process is locked in RAM, so that the system never swaps it to
     /// disk.
     pub lock_memory: bool,
-    /// If no cycle begins for this time, each device makes its outputs safe by itself.
+    /// If no cycle begins for this time, each device makes its outputs safe without the scan.
     pub stall: Duration,
     /// If no cycle begins for this time, the process ends with [`EXIT_PANIC`].
     pub stall_exit: Duration,

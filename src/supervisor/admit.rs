@@ -1,9 +1,9 @@
-//! Decides whether a file name may become a plugin. The daemon calls these functions when the
-//! folder reports a file, and before the daemon itself writes a file.
+//! Decides whether the name of a `.wasm` file may become the name of a plugin. The daemon calls
+//! these functions when it finds a file in the plugin folder, and before it writes a file there.
 //!
-//! A bad name is refused before the file is written. The operator gets the refusal at once, and no
-//! useless file is in the folder. If the names of two files differ only in upper and lower case,
-//! `plugin/module/folder/settle.rs` decides which file may be the plugin.
+//! A bad name is refused before the file is written. The operator gets the refusal at once, and the
+//! plugin folder gets no useless file. If the names of two files differ only in upper and lower
+//! case, `plugin/module/folder/settle.rs` decides which file may be the plugin.
 
 use super::plugin::File;
 use super::{MAX_ENTRIES, Supervisor};
@@ -50,8 +50,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Checks that the name follows the rules, and that the limit on the number of plugins allows
-    /// one more plugin.
+    /// Checks that the name follows the rules, that the limit on the number of plugins allows one
+    /// more plugin, and that the supervisor has room for one more entry.
     pub(super) fn has_room_for(&self, name: &str) -> Result<(), Refusal> {
         plugin_name(name)?;
         let others = self.plugins.iter().filter(|(other, _)| *other != name);

@@ -35,7 +35,7 @@ pub struct RestartPolicy {
     /// The number of traps within `window` that puts the module in quarantine; at least 1.
     pub traps: u32,
     /// The time window in which traps are counted. If an instance runs for this time without a
-    /// trap, the next restart has no wait again.
+    /// trap, the next restart is treated as the first restart.
     pub window: Duration,
     /// The version that runs in place of a module in quarantine.
     pub on_quarantine: OnQuarantine,
@@ -59,13 +59,14 @@ impl Default for RestartPolicy {
 /// The recent traps of one module.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// The module whose traps are counted; `None` at first and after a release.
+    /// The module whose traps are counted; `None` before the first instance runs, and after a
+    /// release.
     pub(super) hash: Option<ModuleHash>,
     /// The earliest time at which the supervisor may order the next instance.
     pub(super) restart_at: Duration,
     /// The times of the traps within the window, oldest first; at most `policy.traps` entries.
     recent: VecDeque<Duration>,
-    /// The number of traps in a row. A window without a trap sets the number to zero.
+    /// The number of traps in a row. The next trap after a whole window without a trap is number 1.
     streak: u32,
 }
 

@@ -22,7 +22,7 @@ pub enum Released {
 /// An event of one plugin that the daemon logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// A snapshot shows this version in the scan for the first time.
+    /// A snapshot shows this instance in the scan for the first time.
     Started(Version),
     /// The program trapped, and the supervisor will make another instance.
     Restarting {
@@ -41,8 +41,8 @@ pub enum Note {
         /// The wait before the next attempt.
         delay: Duration,
     },
-    /// The module trapped too often. The module runs again only after new bytes in the file or
-    /// after a release by the operator.
+    /// The module trapped too often. Or it trapped on probation, and the supervisor cannot name a
+    /// previous version that runs again. The module does not run until an operator releases it.
     Quarantined {
         /// The module.
         hash: ModuleHash,
@@ -58,8 +58,8 @@ pub enum Note {
         /// The reason, which describes the failed attempts.
         why: String,
     },
-    /// The module does not run, because the module was put in quarantine earlier and is still
-    /// there.
+    /// The file's module does not run, because it was put in quarantine earlier, for example before
+    /// the start of the daemon.
     StillQuarantined {
         /// The module.
         hash: ModuleHash,
@@ -88,11 +88,11 @@ pub enum Note {
         /// The module that runs now.
         to: ModuleHash,
     },
-    /// A module cannot be loaded. The running version continues.
+    /// An attempt to create an instance of a module failed. If a version runs, it continues.
     Refused {
-        /// The module: the file's module, or a module that ran or was good before.
+        /// The module: the file's module, the module that ran last, or a stored good version.
         hash: ModuleHash,
-        /// Reason why the module cannot be loaded.
+        /// Reason why no instance could be created.
         refusal: Refusal,
     },
     /// The program has left the scan because of an order.

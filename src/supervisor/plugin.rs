@@ -322,7 +322,7 @@ impl Plugin {
         }
     }
 
-    /// Logs one time that an instance of a stored version is being created in place of the file.
+    /// Logs once that an instance of a stored version is created in place of the file's version.
     fn note_stand_in(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_other = self.file_hash() != Some(hash) && self.good != Some(hash);
         let is_noted = self.stand_in.is_some_and(|(noted, _)| noted == hash);

@@ -1,4 +1,5 @@
-//! The modules that must not run again, each with the name of its plugin and the reason.
+//! The modules that run again only by an order of the operator, each with the name of its plugin
+//! and the reason.
 //!
 //! The supervisor puts a module in quarantine after too many traps, a trap on probation, or too
 //! many failed attempts to create an instance. The quarantine is valid for one name. The module may

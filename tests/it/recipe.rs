@@ -106,7 +106,7 @@ fn every_difference_is_reported() {
     unexpected message: \"Starting\"
     output byte 1: expected 7 (0x07), got 1 (0x01)
     variable `n`: expected 2, got 1
-    variable `none`: expected 1, but there is none
+    variable `none`: expected 1, found no such variable
     variable `seen`: expected true, got 0.5
   pass 2 at 10ms:
     variable `n` is of type int and cannot be set to 1.5; write a whole number of 32 bits

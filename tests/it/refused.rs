@@ -145,7 +145,7 @@ fn a_program_is_denied_only_as_long_as_something_denies_it() {
     daemon.drop_in("reader", &forty("wasm_variable_read_int", "(i32.const 200)"));
     let view = daemon.wait_for("reader", "polled", |view| view.refused_others > 0);
     assert!(!view.denied && view.refused.len() == 32, "{view:?}");
-    daemon.wait_log("reader", &["more than 32 variables", "do not exist yet"]);
+    daemon.wait_log("reader", &["more than 32 requested variables", "do not exist yet"]);
     daemon.drop_in("writer", &forty("wasm_variable_write_int", "(i32.const 1)"));
     let view = daemon.wait_for("writer", "polled", |view| view.refused_others > 100);
     assert!(view.denied && view.refused.len() == 32, "{view:?}");

@@ -26,7 +26,8 @@ fn failed(message: impl Into<String>) -> Failed {
 }
 
 impl Bus {
-    /// Returns the settings of the line. Options of a serial line are refused for TCP.
+    /// Returns the settings of the connection. `--baud` and `--parity` are refused if the target is
+    /// no serial line.
     fn line(&self) -> Result<Line, Failed> {
         let mut line = Line::new(self.target.clone());
         line.timeout = self.timeout;
@@ -44,13 +45,13 @@ impl Bus {
     }
 }
 
-/// Opens a connection to the line. An error names the line.
+/// Opens a connection to the target of `line`. An error names this target.
 async fn open(line: &Line) -> Result<Transport, Failed> {
     let why = |error| failed(format!("{}: {error}", line.target));
     Transport::open(line).await.map_err(why)
 }
 
-/// Sends one request and returns the reply. An error names the line and the unit.
+/// Sends one request and returns the reply. An error names the target and the Modbus unit.
 async fn ask(bus: &Bus, request: &UnitRequest) -> Result<Reply, Failed> {
     let line = bus.line()?;
     let reply = open(&line).await?.transact(request).await;
@@ -116,8 +117,8 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> CommandResult {
     Ok(screen.print(&format!("unit {unit} has acknowledged {place}: {value}{hex}\n"))?)
 }
 
-/// Runs the verb `scan`: reads one register of each unit. A unit that answers with an exception
-/// exists, so it is printed too.
+/// Runs the verb `scan`: reads one register of each Modbus unit. A unit that answers with an
+/// exception exists, so it is printed too.
 pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> CommandResult {
     let Scanning { bus, from, to, json } = what;
     let mut line = bus.line()?;

@@ -280,7 +280,7 @@ fn variables() {
     check("double", "'x'", "true, false or a number");
 }
 
-/// Checks the report on a device whose only point is `p`.
+/// Checks the problems of a file with one device, whose only point is `p`.
 #[track_caller]
 fn check_point(point: &str, expected: &str) {
     check(&plant(&[point]), &[&format!("5: device[d].point[p].{expected}")]);

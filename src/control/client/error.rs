@@ -3,7 +3,7 @@
 //! The errors separate three cases that a user could confuse: the daemon has ended in the middle of
 //! an exchange, the daemon has refused the request, or the server on the socket is not a Camshaft
 //! daemon. In the first case, the error message must report that the order may have been carried
-//! out. The exchange itself is in `client.rs`.
+//! out. The code of the exchange is in `client.rs`.
 
 use std::fmt;
 use std::io;
@@ -19,8 +19,8 @@ pub enum Error {
     Unreachable(Vec<(PathBuf, io::Error)>),
     /// The daemon has answered with a failure.
     Failed(Failure),
-    /// The connection on this socket ended before an answer arrived. The daemon may have carried
-    /// out the request.
+    /// The connection on this socket ended before the whole answer arrived. The daemon may have
+    /// carried out the request.
     Ended(PathBuf),
     /// The answer on this socket is not a valid answer of a Camshaft daemon, or no answer arrived
     /// in time. The text has the details.

@@ -32,17 +32,17 @@ const JSON_TIME: Duration = Duration::from_secs(2);
 pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// The server adds this time to the time that a body needs at [`LEAST_RATE`], because the machine
-/// may be busy for a moment. If a sender stops sending, the server refuses the body after about
-/// this time.
+/// may be busy for a moment. A sender that has sent no byte is refused after this time. A sender
+/// that has sent many bytes fast and then stops is refused later.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The lowest average rate of a body, in bytes per second. A socket that is forwarded over a slow
 /// radio link can reach this rate.
 const LEAST_RATE: u64 = 16 << 10;
 
-/// A name in the path that this code does not check against the naming rule. Routes use this type
-/// for variables, because programs may create variables whose names do not obey the rule. Routes
-/// also use this type to find an existing name in a list.
+/// A name in the URL path that this code does not check against the naming rule. Routes use this
+/// type for variables, because programs may create variables whose names do not obey the rule.
+/// Routes also use this type to find an existing name in a list.
 pub(super) struct AnyName(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for AnyName {
@@ -58,7 +58,8 @@ impl<S: Send + Sync> FromRequestParts<S> for AnyName {
     }
 }
 
-/// A name in the path that is checked against the naming rule of its kind: plugin, point or device.
+/// A name in the URL path that is checked against the naming rule of its kind: plugin, point or
+/// device.
 pub(super) struct Named<K>(pub(super) Name<K>);
 
 impl<S: Send + Sync, K: NameKind> FromRequestParts<S> for Named<K> {

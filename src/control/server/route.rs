@@ -36,7 +36,7 @@ const MAX_UPLOADS: usize = 4;
 /// If [`MAX_UPLOADS`] uploads are in progress, a further upload waits for this time. If none of
 /// them has ended by then, the server refuses the further upload, and its sender must try again.
 /// This time is longer than `PATIENCE` in `body.rs`, after which an upload ends if its sender has
-/// stopped sending.
+/// sent no byte.
 const TURN_TIME: Duration = Duration::from_secs(3);
 
 /// The end of the error message if an order got no answer in time.
@@ -53,8 +53,8 @@ pub(super) struct ApiState {
     uploads: Arc<Semaphore>,
     /// The names of users, by user number.
     names: Names,
-    /// The user who sends the request. `None` for a request that only reads, and if the user is not
-    /// known.
+    /// The user who sends the request; each request has its own copy of this state. `None` for a
+    /// request that only reads, and if the user is not known.
     who: Option<Who>,
     /// Whether the request is an order. A request is an order if its method is not `GET`.
     is_order: bool,

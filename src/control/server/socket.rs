@@ -19,8 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::patience::{self, PATIENCE};
 use crate::state::{Lock, NotLocked};
 
-/// The length of the kernel's queue of connections that wait to be accepted. The kernel refuses
-/// further connections.
+/// The length of the kernel's queue of connections that wait to be accepted. If the queue is full,
+/// the kernel refuses a `connect` that must not wait, and lets any other `connect` wait.
 const BACKLOG: i32 = 128;
 
 /// A listening socket. Dropping this value removes the socket file.

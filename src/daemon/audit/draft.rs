@@ -2,8 +2,8 @@
 //! that the order is about, and the value before the order.
 //!
 //! The daemon makes the draft when the order arrives, because the value before the order is not
-//! known later. `audit.rs` adds the outcome. The finished record in the history is the type in
-//! `control/ordered.rs`.
+//! known later. `audit.rs` adds the outcome. The finished record in the history has the type
+//! [`Ordered`].
 
 use crate::control::{ForceOrder, OrderKind, Ordered, Who};
 use crate::plugin::ModuleHash;
@@ -13,9 +13,11 @@ use crate::plugin::ModuleHash;
 pub(super) struct Draft {
     /// The name of the plugin that the order is about; `None` if the order is not about a plugin.
     pub(super) plugin: Option<String>,
-    /// The hash of the module that was in the plugin's file before the order.
+    /// The hash of the module that was in the plugin's file before the order; `None` if there was
+    /// no file, and if the order is not about a plugin.
     pub(super) old_hash: Option<ModuleHash>,
-    /// The hash of the module that the order puts into the file.
+    /// The hash of the module that the order has put into the file. `None` until `audit.rs` has the
+    /// answer to the order, and for an order that writes no file.
     pub(super) hash: Option<ModuleHash>,
     /// The part of the record that will be in the history.
     pub(super) ordered: Ordered,

@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use super::draft::Draft;
 use crate::control::{Code, OrderKind, Reply};
 
-/// The open orders, oldest first. Each order belongs to a connection on the control socket. The
-/// number of connections is limited, so the number of open orders is limited too.
+/// The open orders, oldest first. An order of an operator belongs to a connection on the control
+/// socket, and the number of connections is limited. A reload without an operator has no
+/// connection, but only one reload runs at a time. So the number of open orders is limited.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     /// The orders, oldest first.

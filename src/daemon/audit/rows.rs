@@ -7,10 +7,11 @@
 //! ```
 //! Example: a script sets the same variable every second. Without a limit, its lines would push all
 //! other events out of the history within an hour. So each combination of user, kind of order and
-//! subject has its own store of lines (a token bucket). Each line in the history uses one line of
-//! the store, and the store refills slowly (`plugins/rate.rs`). In addition, each line uses one
-//! line of a common store, which all combinations share. Only kinds of orders that scripts repeat
-//! are limited; [`Rows::admit`] lists the kinds.
+//! subject has its own store of lines (a token bucket). A line of a store is a permission to write
+//! one line into the history. A written line uses up one permission, and the store refills slowly
+//! (`plugins/rate.rs`). In addition, each line uses one line of a common store, which all
+//! combinations share. Only kinds of orders that scripts repeat are limited; [`Rows::admit`] lists
+//! the kinds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,8 +27,7 @@ const ONE: Lines = Lines { full: 20, refill: Duration::from_secs(600) };
 /// The common store of all limited orders. The history has room for some thousand lines.
 const ALL: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// The largest number of stores. Beyond this number, all further subjects of one user and kind
-/// share one store.
+/// The number of stores from which on all further subjects of one user and kind share one store.
 const MAX_ROWS: usize = 1024;
 
 /// The time between two checks of the waiting orders.

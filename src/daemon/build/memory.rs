@@ -37,7 +37,8 @@ type State = Result<Arc<Folder>, String>;
 /// Opens the state directory and its files, and records the start of the daemon.
 ///
 /// # Errors
-/// The configuration has retained variables, but the state directory cannot be used for them.
+/// The configuration has retained variables, but the state directory or the files of these
+/// variables cannot be used.
 pub(super) fn open(
     config: &Config,
     no_plugins: bool,

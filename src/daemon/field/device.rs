@@ -44,7 +44,7 @@ pub(in crate::daemon) struct Devices {
 }
 
 impl Devices {
-    /// Returns the state without devices.
+    /// Returns a [`Devices`] value without devices.
     pub(in crate::daemon) fn new() -> Self {
         let (shown, exports) = exports();
         let (last, monitors, logged) = ((0, Duration::ZERO), BTreeMap::new(), BTreeMap::new());
@@ -57,7 +57,8 @@ impl Devices {
         &self.exports
     }
 
-    /// Stores the monitor of the device `name`.
+    /// Stores the monitor of the device `name`. If the driver has no monitor, the function removes
+    /// the monitor of an earlier device with this name.
     pub(in crate::daemon) fn add(&mut self, name: &str, driver: &dyn Driver) {
         match driver.monitor() {
             Some(monitor) => self.monitors.insert(name.to_owned(), monitor),
@@ -74,8 +75,8 @@ impl Devices {
         self.logged.retain(|name, _| is_there(name));
     }
 
-    /// Returns the parts of a device, such as the units on a bus; empty if its driver reports no
-    /// parts.
+    /// Returns the parts of a device, such as the Modbus units on a bus; empty if its driver
+    /// reports no parts.
     pub(in crate::daemon) fn parts(&self, name: &str) -> Vec<Part> {
         self.monitors.get(name).map(Monitor::parts).unwrap_or_default()
     }

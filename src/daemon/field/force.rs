@@ -1,5 +1,5 @@
-//! The daemon's records of forces. A record has the owner of a force, the reason, and the time of
-//! the order.
+//! The daemon's records of forces. A record has the point and the value of a force, the owner, the
+//! reason, and the time of the order.
 //!
 //! ```text
 //!   order ──▶ `ordered` ── the scan obeys ──▶ `noted` ──┬── order to end it ──▶ receipt
@@ -7,9 +7,9 @@
 //!                └── the scan refuses ──▶ forgotten
 //! ```
 //! The scan has the forced values, and ends each force when its time has passed. This file compares
-//! the scan's snapshots with the records, to find out which forces have ended. All forces end when
-//! the daemon ends. `audit.rs` writes the receipts. `process/overlay.rs` puts forced values over
-//! the values of devices and programs.
+//! the scan's snapshots with the records, to find out which forces have ended. A force also ends
+//! when a reload removes its point, and all forces end when the daemon ends. `audit.rs` writes the
+//! receipts. `process/overlay.rs` puts forced values over the values of devices and programs.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -132,7 +132,8 @@ impl Field {
         Ok(Force { point, raw, until })
     }
 
-    /// Sends the scan an order to end the force of the point `name`. `None` ends all forces.
+    /// Sends the scan an order to end the force of the point `name`. `None` ends all forces. If the
+    /// order is refused, `reply` gets the reason.
     pub(in crate::daemon) fn unforce(
         &mut self,
         name: Option<&str>,

@@ -18,7 +18,8 @@
 //!   together have the time limit [`PATIENCE`]: if the disk does not answer in this time, the reset
 //!   fails, and the programs return.
 //!
-//! The writing itself is in `retain.rs`.
+//! If no variable is retained, the answer follows directly after `Written`. The code that writes to
+//! the disk is in `retain.rs`.
 
 use std::time::Duration;
 
@@ -194,7 +195,8 @@ impl Field {
         }
     }
 
-    /// Ends the reset and sends this answer. After a cold restart the programs may run again.
+    /// Ends the reset and sends this answer. After a cold restart the programs may run again,
+    /// except in recovery.
     fn end_reset(&mut self, answer: Reply, plugins: &mut Plugins) {
         let Some(reset) = self.reset.take() else { return };
         match &answer {

@@ -1,5 +1,5 @@
-//! Retained variables: the daemon restores the values at the start, writes changed values to the
-//! disk, and writes the last values at the stop.
+//! Retained variables: the code here reads the values from the disk at the start, writes changed
+//! values to the disk, and writes the last values at the stop.
 //!
 //! ```text
 //!   snapshot ── changed() ──▶ write() ──▶ a thread ──▶ two files, the older one first
@@ -8,8 +8,9 @@
 //! ```
 //! All values of a write are from the same snapshot, and so from the same cycle. A separate thread
 //! makes each write, because the disk may block. Only one write runs at a time. The scan and the
-//! main loop never wait for the disk. The file format is in `src/retain.rs`; the reset by an
-//! operator is in `reset.rs`.
+//! main loop never wait for the disk. At the start, `judge` examines damaged files: it raises an
+//! alarm, or the start fails if no file is valid and `retain.on_corrupt` is `refuse`. The file
+//! format is in `src/retain.rs`; the reset by an operator is in `reset.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +53,11 @@ pub(in crate::daemon) struct Retain {
     writing: Option<Writing>,
     /// The result of the last [`Retain::clear`], until a reset takes it.
     cleared: Option<Result<(), String>>,
-    /// The values in the newest file, in the order of `variables`. `None` if the file does not have
-    /// exactly these variables.
+    /// The values that are on the disk, in the order of `variables`. `None` if the disk may not
+    /// have exactly these values; then the next flush writes them.
     disk: Option<Vec<Variable>>,
-    /// The damage of the files at the start; `None` if there was none, and after a reset.
+    /// The damage of the files at the start; `None` if there was none, and after a successful
+    /// reset.
     alarm: Option<String>,
     /// The time since which writes fail, and the reason; `None` if writes succeed.
     failing: Option<(Instant, String)>,
@@ -262,7 +264,8 @@ impl Retain {
         self.writing = Some(Writing { since: Instant::now(), is_clear, end });
     }
 
-    /// Takes over the result of the write in progress if this write has ended.
+    /// Takes over the result of the write in progress if this write has ended. If the write takes
+    /// longer than [`STALLED`], the function reports that writes fail.
     pub(in crate::daemon) fn collect(&mut self) {
         let Some(writing) = &mut self.writing else { return };
         match writing.end.try_recv() {

@@ -140,7 +140,7 @@ impl Stall {
     }
 
     /// Returns the facts of the stall for `camshaft status`; `None` while the scan moves. `safety`
-    /// returns the text about safe outputs that the devices have confirmed or not confirmed.
+    /// returns the text that says whether the devices have confirmed their safe outputs.
     pub(in crate::daemon) fn view(
         &self,
         stall_exit: Duration,

@@ -1,9 +1,10 @@
-//! The bytes of a module: in memory, or the places where they are stored.
+//! The bytes of a module, which is the content of a plugin file: in memory, or the places where
+//! they are stored.
 //!
 //! A module that has not run since the start, or was refused, is not in memory. `recall.rs` lists
-//! the places that may have its bytes: the stored versions and the file in the plugin folder. A
-//! refusal from this file says whether the bytes are lost, or whether a place may still answer.
-//! `loader.rs` uses the bytes.
+//! the places that may have its bytes: the stored versions and the file in the plugin folder. If
+//! `fetch` fails, the flag `is_lost` of the refusal is true if no place has the bytes any more, and
+//! false if a later attempt may find them. `loader.rs` uses the bytes.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use crate::plugin::{ModuleHash, Refusal};
 /// artifact is dropped from memory as soon as the cache has stored it.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) enum Module {
-    /// The bytes, as read from the folder.
+    /// The bytes of the module, without an artifact.
     Bytes(Arc<[u8]>),
     /// The bytes, and the artifact that was compiled from them.
     Compiled(Arc<[u8]>, Artifact),
@@ -33,7 +34,7 @@ pub(in crate::daemon) enum Module {
 pub(in crate::daemon) enum ModuleSource {
     /// The stored versions of the plugin with this name.
     Kept(Versions, String),
-    /// The file with this path.
+    /// The plugin file with this path.
     File(PathBuf),
 }
 
@@ -79,8 +80,8 @@ pub(super) async fn fetch(
     Err(refusal)
 }
 
-/// Reads the file of a module again. If the file has other bytes now, it is another module, which
-/// the watch of the folder reports separately.
+/// Reads the plugin file of a module again. Refuses other bytes than the wanted bytes: they are
+/// another module, which the watch of the folder reports separately.
 async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
     match in_time(&READING, move || folder::reread(&path, most)).await {

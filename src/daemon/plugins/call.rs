@@ -45,7 +45,7 @@ pub(in crate::daemon) static READING: Purpose = Purpose::new();
 pub(in crate::daemon) static STATE: Purpose = Purpose::new();
 
 /// The calls that record the end of recovery. These calls have separate threads, because blocked
-/// calls of other purposes must not block the record. Without the record, the next start would
+/// calls of other purposes must not delay this write. Without this write, the next start would
 /// begin in recovery again.
 pub(in crate::daemon) static RECOVERY: Purpose = Purpose::new();
 
@@ -74,11 +74,11 @@ async fn within<T: Send + 'static>(
     })
 }
 
-/// The result of an order about a file.
+/// The result of an order that writes or removes a plugin file.
 #[derive(Debug)]
 pub(in crate::daemon) enum Ended {
-    /// The order is done. If a later step fails, for example the write of the folder to the disk, a
-    /// log line reports that a power cut may undo the order.
+    /// The order is done. If a later step fails or is late, for example the write of the folder to
+    /// the disk, a log line reports that a power cut may undo the order.
     Done,
     /// The order is not done, and the daemon will not do it later.
     NotDone(io::Error),
@@ -110,8 +110,8 @@ pub(in crate::daemon) async fn remove(file: PathBuf) -> Ended {
     carry_out(PATIENCE, &ORDERS.0, shown, work).await
 }
 
-/// Executes an order. `work` gets the [`Commit`] and uses it for the one deciding step. More steps
-/// may follow in `work`.
+/// Executes an order. `work` gets the [`Commit`] and uses it for the one deciding step: the move or
+/// the removal of the file. More steps may follow in `work`.
 async fn carry_out(
     limit: Duration,
     places: &Places,

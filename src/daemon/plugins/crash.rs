@@ -1,9 +1,10 @@
 //! The crash reports of programs that trapped. Threads write the reports, so that neither the loop
 //! nor the scan waits for a disk.
 //!
-//! After a trap, the scan returns the whole program to the daemon. This file decides whether the
-//! daemon writes a report about the trap, because a program that traps again and again must not
-//! cause writes without end. `src/crash.rs` defines the content and the folder of a report.
+//! After a trap, the scan returns the whole program to the daemon. `Plugins::report` decides
+//! whether the daemon writes a crash report about the trap, because a program that traps again and
+//! again must not cause writes without end. `src/crash.rs` defines the content and the folder of a
+//! report.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -69,7 +70,7 @@ pub(in crate::daemon) struct Crashes {
     store: Arc<ReportStore>,
     /// One permit for each report that is being written.
     under_way: Arc<Semaphore>,
-    /// The traps that were reported, with the time of each report.
+    /// The traps of the last [`PAUSE`] for which a report was begun, with the time of each report.
     reported: HashMap<TrapKey, Instant>,
     /// The reports that are being written: plugin, module and path. The thread sets the path after
     /// it has written the report.
@@ -96,8 +97,8 @@ impl Crashes {
         self.newest.get(name)
     }
 
-    /// Whether the daemon must write a report of this trap now. After a report, the same trap
-    /// causes no further report for [`PAUSE`].
+    /// Whether the daemon must write a report of this trap now. The result is false if a report of
+    /// the same trap is younger than [`PAUSE`], or if [`MAX_REMEMBERED`] traps are stored.
     fn is_news(&mut self, kind: TrapKey, now: Instant) -> bool {
         self.reported.retain(|_, at| now.duration_since(*at) < PAUSE);
         if self.reported.contains_key(&kind) || self.reported.len() == MAX_REMEMBERED {
@@ -109,7 +110,8 @@ impl Crashes {
 }
 
 impl Plugins {
-    /// Makes a report of a program that trapped. A program without a trap is only dropped.
+    /// Makes a crash report of a program that trapped. A program without a trap is dropped without
+    /// a report.
     pub(in crate::daemon) fn report_crash(&mut self, program: Program, config: &Config) {
         // A program that was stopped or replaced has no trap and needs no report.
         let Some(trap) = program.trap() else { return };
@@ -120,7 +122,7 @@ impl Plugins {
         self.report(about, kind, || program.post_mortem(), config);
     }
 
-    /// Makes a report of a program whose `init` trapped.
+    /// Makes a crash report of a program that trapped in its `init` or in its shadow run.
     pub(in crate::daemon) fn report_failed_start(
         &mut self,
         name: &str,
@@ -132,7 +134,7 @@ impl Plugins {
         self.report(self.about(name, hash, config), kind, || Some(post_mortem), config);
     }
 
-    /// Records the reports that were written since the last call.
+    /// Records in the history the crash reports that were written since the last call.
     pub(in crate::daemon) fn settle_reports(&mut self) {
         let is_known = |name: &String| self.supervisor.plugin(name).is_some();
         let Crashes { writing, newest, .. } = &mut self.crashes;
@@ -148,7 +150,8 @@ impl Plugins {
         });
     }
 
-    /// Returns the data about the program for a report, with the present settings of the plugin.
+    /// Returns the data about the program for a report: the present settings of the plugin, and 0
+    /// as the number of polls.
     fn about(&self, name: &str, hash: ModuleHash, config: &Config) -> About {
         let plugins = &config.fixed.plugins;
         About {
@@ -162,8 +165,9 @@ impl Plugins {
         }
     }
 
-    /// Writes a report on a thread that may wait. The function writes no report if too many other
-    /// reports are being written, or if a report of the same trap is younger than [`PAUSE`].
+    /// Writes a report on a thread that may wait. The function writes no report if the
+    /// configuration switches reports off, if too many other reports are being written, or if
+    /// [`Crashes::is_news`] is false.
     fn report(
         &mut self,
         about: About,

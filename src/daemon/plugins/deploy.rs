@@ -8,9 +8,9 @@
 //! the folder finds the file, and the daemon handles the file like any other file (`folder.rs`).
 //!
 //! The first two checks (of the name and of the folder) are made at once. The other steps run in a
-//! task, so the daemon's loop does not wait for the child process or the disk. If the check refuses
-//! the bytes, the daemon records the refusal in the plugin's history, with the user who sent the
-//! bytes.
+//! task, so the daemon's loop does not wait for the child process or the disk. If the bytes are in
+//! quarantine or the check refuses them, the daemon records the refusal in the plugin's history,
+//! with the user who sent the bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -51,8 +51,8 @@ pub(in crate::daemon) struct PluginFolder {
     is_believed: bool,
     /// Whether the log has already reported that the folder is empty.
     pub(in crate::daemon) is_told_empty: bool,
-    /// Names of plugins that are being deployed, at most one for each request. A deploy continues
-    /// even if its sender disconnects. The `Weak` is valid until the deploy ends.
+    /// Names of plugins that are being deployed, one entry for each deploy. A deploy continues if
+    /// its sender disconnects. The `Weak` is valid until the deploy ends.
     deploys: Vec<(String, Weak<()>)>,
 }
 
@@ -72,7 +72,8 @@ impl PluginFolder {
         }
     }
 
-    /// Records that a plugin of this name is being deployed, until the caller drops the result.
+    /// Records that a plugin of this name is being deployed, until the caller drops the returned
+    /// `Arc`.
     pub(in crate::daemon) fn begin_deploy(&mut self, name: &str) -> Arc<()> {
         self.deploys.retain(|(_, deploy)| deploy.strong_count() > 0);
         let deploy = Arc::new(());
@@ -130,8 +131,8 @@ impl PluginFolder {
         self.lost == Some(Loss::Exchanged)
     }
 
-    /// Refuses an order at once if the folder does not answer, because the order would only wait.
-    /// If the folder is only slow, the daemon tries the order.
+    /// Refuses an order at once if the folder does not answer ([`Loss::Silent`]), because the order
+    /// would wait in vain. If the folder is slow ([`Loss::Slow`]), the daemon tries the order.
     pub(in crate::daemon) fn answers(&self) -> Result<(), Failure> {
         match &self.late {
             Some(silent @ Loss::Silent) => {
@@ -142,7 +143,7 @@ impl PluginFolder {
     }
 
     /// Refuses at once an order to write a file, if another folder has replaced the watched folder.
-    /// If the order wrote a file into the new folder, the watch would stop all other plugins.
+    /// With a file in the new folder, the daemon would stop all plugins of the previous folder.
     pub(in crate::daemon) fn takes_files(&self) -> Result<(), Failure> {
         self.answers()?;
         match self.is_exchanged() {
@@ -160,8 +161,8 @@ impl PluginFolder {
 }
 
 impl Plugins {
-    /// Passes a change of the folder, which the watch has reported, to the supervisor, the roster,
-    /// the history and the log.
+    /// Takes a [`Change`] of the folder from the watch, and updates the supervisor, the roster, the
+    /// history and the log.
     pub(in crate::daemon) fn folder_changed(
         &mut self,
         change: Change,
@@ -284,9 +285,9 @@ impl Plugins {
         }
     }
 
-    /// Removes the file of a plugin, even a file that the watch has not found yet. If another
-    /// folder has replaced the watched folder, this function also makes the watch report the plugin
-    /// as removed.
+    /// Removes the file of a plugin. The watch need not have found this file yet. If another folder
+    /// has replaced the watched folder, this function also makes the watch report the plugin as
+    /// removed.
     pub(in crate::daemon) fn remove(
         &self,
         name: &PluginName,

@@ -1,7 +1,7 @@
-//! The orders to hold, to release and to restart a plugin. This file adds each hold and release to
-//! the plugin's history.
+//! The orders to hold, to release and to restart a plugin. Each hold and release is added to the
+//! plugin's history.
 //!
-//! This file decides nothing: the supervisor decides the effect of an order
+//! These functions decide nothing: the supervisor decides the effect of an order
 //! (`supervisor/plugin.rs`). `control/receipt.rs` has the text of a line in the history.
 
 use super::Plugins;

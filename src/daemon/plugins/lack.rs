@@ -2,9 +2,9 @@
 //! the input is good again.
 //!
 //! The scan decides which programs have a bad required input (`requires` in the configuration).
-//! This file only logs these programs.
+//! `log_lacks` only logs these programs.
 //!
-//! An example of a line: `tank requires level, which is bad: the outputs of tank are safe until
+//! An example of a log line: `tank requires level, which is bad: the outputs of tank are safe until
 //! this input is good again`.
 
 use super::Plugins;
@@ -49,7 +49,7 @@ impl Plugins {
                 logged.remove(name);
             }
         }
-        // A removed plugin cannot get a good input, so its entry is dropped here.
+        // A removed plugin cannot get a good input, so its name is removed from `logged` here.
         logged.retain(|name| self.roster.get(name).is_some());
     }
 }

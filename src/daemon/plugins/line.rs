@@ -1,13 +1,13 @@
 //! The log lines about programs: the lines that programs write, their refused calls, and their
 //! swaps.
 //!
-//! The message of each line is complete without the fields. The fields repeat the facts in a form
-//! that other programs can read. Lines about the supervisor's events are in `verdict.rs`, warnings
-//! about unusual properties of a module in `note.rs`, and lines about owners of outputs in
-//! `owner.rs`.
+//! The message of each line is complete without the fields. The fields (the keys and values of a
+//! log line) repeat the facts for software that reads the log. Lines about the supervisor's events
+//! are in `verdict.rs`, warnings about unusual properties of a module in `note.rs`, and lines about
+//! owners of outputs in `owner.rs`.
 //!
-//! An example of a line: `tank took over in cycle 4711: detect 3.1 ms, compile 210.0 ms, prepare
-//! 1.2 ms, boundary 8.4 ms, missed cycles 0`.
+//! An example of a log line: `tank took over in cycle 4711: detect 3.1 ms, compile 210.0 ms,
+//! prepare 1.2 ms, boundary 8.4 ms, missed cycles 0`.
 
 use super::Plugins;
 use crate::config::Config;
@@ -19,7 +19,7 @@ use crate::process::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::text::{counted, legible, nearest};
 
 impl Plugins {
-    /// Logs a line that a guest has written, or a line about a refused call of a guest.
+    /// Logs a line that a program has written, or a line about a refused call of a program.
     pub(in crate::daemon) fn log_line(&self, line: &Line, config: &Config, link: &ScanLink) {
         let Some(name) = self.roster.name(line.seat) else { return };
         let cycle = line.cycle;
@@ -64,7 +64,7 @@ impl Plugins {
         }
     }
 
-    /// Logs the first refused call of each kind and name, with the error code that the guest got.
+    /// Logs the first refused call of each kind and name, with the error code that the program got.
     fn log_refused(
         &self,
         name: &str,
@@ -75,7 +75,7 @@ impl Plugins {
     ) {
         let (call, code) = (refused.call, refused.code());
         let name_of = |seat| self.roster.name(seat).map(|owner| &**owner);
-        // The snapshot is used only if the refusal itself does not name the owner.
+        // The snapshot is used only if the refusal does not name the owner.
         let owner = refused.owner().and_then(name_of);
         let keeper = match owner {
             Some(owner) => Keeper::Program(owner),

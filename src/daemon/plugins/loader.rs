@@ -74,9 +74,9 @@ pub(in crate::daemon) struct Loaded {
     pub(in crate::daemon) hash: ModuleHash,
     pub(in crate::daemon) generation: Generation,
     pub(in crate::daemon) result: Result<Prepared, Refusal>,
-    /// The log lines that the guest wrote during the preparation.
+    /// The log lines that the program wrote during the preparation.
     pub(in crate::daemon) lines: Vec<Line>,
-    /// The report data of a guest that trapped in its `init`.
+    /// The data for the crash report, if the program trapped in its `init` or in its shadow run.
     pub(in crate::daemon) post_mortem: Option<Box<PostMortem>>,
     /// The report of the shadow run, if there was one.
     pub(in crate::daemon) shadow: Option<ShadowReport>,
@@ -150,7 +150,8 @@ impl Loader {
         let _ = self.events.send(Event::TurnedAway { name, hash, refusal, who }).await;
     }
 
-    /// Does the work of one preparation: compiles, prepares, and makes the shadow run.
+    /// Does the work of one preparation: compiles, prepares, and makes the shadow run if `is_tried`
+    /// is true.
     async fn work(
         &self,
         request: NewProgram,
@@ -205,7 +206,8 @@ impl Loader {
         }
     }
 
-    /// Lets an extra instance poll in the shadow of the running version.
+    /// Makes the shadow run of a new version, in [`MAX_ATTEMPTS`] attempts at most. In each
+    /// attempt, an extra instance polls in the shadow of the running version.
     async fn attempt(
         &self,
         request: NewProgram,

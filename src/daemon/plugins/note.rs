@@ -1,8 +1,9 @@
 //! The warnings about unusual properties of a module. The warnings are logged when the module is
 //! loaded for the first time.
 //!
-//! `plugin/module/note.rs` finds these properties and has the texts of the warnings; this file only
-//! logs the warnings. `camshaft status` shows them as long as the daemon has data about the module.
+//! `plugin/module/note.rs` finds these properties and has the texts of the warnings; `log_notes`
+//! only logs the warnings. `camshaft status` shows them as long as the daemon has data about the
+//! module.
 
 use super::Plugins;
 use super::loader::Loaded;

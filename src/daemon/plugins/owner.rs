@@ -1,10 +1,10 @@
 //! Log lines about the owners of outputs: a program takes over an output from another program, or
 //! an output has no owner any more.
 //!
-//! The scan decides which program owns an output (`process/overlay.rs`); this file only logs the
+//! The scan decides which program owns an output (`process/overlay.rs`); `log_owners` only logs the
 //! owner. The owners for `camshaft status` are in `refused.rs` and `daemon/view.rs`.
 //!
-//! Examples of lines: `valve is now owned by tank (was pump)`, and `valve has no owner now (was
+//! Examples of log lines: `valve is now owned by tank (was pump)`, and `valve has no owner now (was
 //! pump, which may not write it any more); it is safe`.
 
 use std::sync::Arc;

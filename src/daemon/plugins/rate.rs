@@ -1,7 +1,8 @@
-//! The rate limit of lines in the history: a store of lines that refills slowly (a token bucket).
+//! The rate limit of lines in the history: a store of lines that refills slowly (a token bucket). A
+//! *line* in the store is the permission to add one line to the history.
 //!
 //! `record.rs` uses the limit for refusals and for orders about a plugin. `audit/rows.rs` uses the
-//! limit for all other orders. This file has no clock: the caller passes the time.
+//! limit for all other orders. No function here reads a clock: the caller passes the time.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The choice of the version that runs if the file is bad. The rule is the same while the daemon
-//! runs and after a start.
+//! The choice of the version that runs if the plugin's file is bad. The rule is the same while the
+//! daemon runs and after a start.
 //!
 //! The daemon stores which modules are in quarantine and which version runs, so that the next start
 //! knows both facts. If the file is refused after a start, the version that ran before runs again.
@@ -27,7 +27,7 @@ const START: Duration = Duration::from_secs(10);
 
 impl Plugins {
     /// Informs the supervisor which versions may run instead of the file's version. Does nothing if
-    /// these versions have not changed.
+    /// these versions have not changed, or if the disk has not listed the stored versions yet.
     pub(in crate::daemon) fn offer_kept(&mut self, config: &Config) {
         self.forget_the_removed(config);
         let is_stale = self.store.is_stale || self.store.offered != self.record.versions.changes;

@@ -5,9 +5,10 @@
 //!   supervisor: events ──────────────┼──▶ Record ──▶ journal (only some receipts of a streak)
 //!   operators, files: orders ────────┘       └─────▶ Versions (all receipts)
 //! ```
-//! A program may trap every half minute for a month. The receipts of these traps must not displace
-//! all other receipts from the journal, so only some receipts of a long streak are stored. Next:
-//! `control/receipt.rs` (a receipt), `journal.rs`, `line.rs` (log lines).
+//! A program may trap every half minute for a month. Such a series of equal events is a *streak*.
+//! The receipts of these traps must not displace all other receipts from the journal, so the
+//! journal stores only some receipts of a long streak. Next: `control/receipt.rs` (a receipt),
+//! `journal.rs`, `line.rs` (log lines).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,9 +28,9 @@ use crate::state::Folder;
 use crate::supervisor::Note;
 use crate::text::counted;
 
-/// The number of events at the beginning of a streak that all have a receipt. It equals the default
-/// number of traps that lead to quarantine. Of the later events, only the events whose number is a
-/// power of two have a receipt. So a streak of a million events has about 20 receipts.
+/// The journal stores the receipts of the first events of a streak, up to this number, and later
+/// only those of events 8, 16, 32 and so on: about 20 of a million. The number equals the default
+/// number of traps that lead to quarantine.
 const TOLD_IN_FULL: u64 = 5;
 
 /// The limit of history lines for orders to hold, to release and to restart one plugin. An operator
@@ -66,7 +67,7 @@ struct PluginHistory {
     counted: [Generation; 2],
     /// The number of traps of `runs`. A start of another version or an operator's order resets it.
     traps: u64,
-    /// The version that was refused last, and the number of its refusals in a row.
+    /// The hash of the last refused version, if known, and the number of its refusals in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
     /// The remaining history lines for orders to hold, to release and to restart the plugin.
     orders: LineStore,
@@ -82,7 +83,7 @@ impl PluginHistory {
 }
 
 impl Record {
-    /// Returns a record in this journal. `folder` is for the record of versions.
+    /// Returns a record in this journal. `folder` is the folder for the file of [`Versions`].
     pub(in crate::daemon) fn new(journal: Journal<Receipt>, folder: Option<Arc<Folder>>) -> Self {
         let versions = Versions::load(folder, &journal.newest(usize::MAX, |_| true));
         let (plugins, refusals) = (HashMap::new(), LineStore::default());
@@ -210,7 +211,7 @@ impl Record {
         self.add(name, self.cycle, Some(hash), None, Event::Reported { file });
     }
 
-    /// Records that this version is refused.
+    /// Records that this version is refused, or a file without a known hash.
     pub(in crate::daemon) fn refused(
         &mut self,
         name: &str,
@@ -220,8 +221,8 @@ impl Record {
         self.turned_away(name, hash, refusal, None);
     }
 
-    /// Records that this version is refused. If `who` is set, this user tried to deploy the
-    /// version, and the daemon wrote no file.
+    /// Records that this version is refused, or a file without a known hash. If `who` is set, this
+    /// user tried to deploy the version, and the daemon wrote no file.
     pub(in crate::daemon) fn turned_away(
         &mut self,
         name: &str,
@@ -350,7 +351,7 @@ impl Record {
         self.plugins.retain(|name, _| is_known(name));
     }
 
-    /// Returns the data of this plugin. Creates the data if they do not exist.
+    /// Returns the [`PluginHistory`] of this plugin. Creates an empty one if none exists.
     fn history(&mut self, name: &str) -> &mut PluginHistory {
         self.plugins.entry(name.to_owned()).or_default()
     }
@@ -391,7 +392,7 @@ fn digits(hash: Option<ModuleHash>) -> Option<String> {
     hash.map(|hash| format!("{hash:#}"))
 }
 
-/// Whether event number `n` of a streak has a receipt.
+/// Whether the journal stores the receipt of event number `n` of a streak.
 fn is_told(n: u64) -> bool {
     n <= TOLD_IN_FULL || n.is_power_of_two()
 }

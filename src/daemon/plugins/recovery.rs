@@ -8,7 +8,8 @@
 //! programs are probably not the cause. If a start is refused, its end is recorded as orderly.
 //!
 //! The record has times of the monotonic clock, because many boards have no wall clock. Ends in
-//! earlier boots count until a daemon has run for `within`; then all counts are cleared.
+//! earlier boots count until a daemon has run for the time `within` of `[recovery]`; then all
+//! counts are cleared.
 //!
 //! Plugins that may not run are *parked*: recovery holds them, not the operator, and can release
 //! all of them together. A cold restart (`field/reset.rs`) also parks plugins.
@@ -40,10 +41,10 @@ pub(in crate::daemon) use beginning::Beginning;
 use forget::{FORGET_AGAIN, end_recovery, forget_later};
 use later::answer_later;
 
-/// The name of the file with the record, in the state directory.
+/// The name of the file in the state directory that has the record of starts and ends.
 const FILE: &str = "starts.json";
 
-/// The size limit of the file, in bytes. A record has some hundred bytes, and at most 1 200 with
+/// The size limit of this file, in bytes. A record has some hundred bytes, and at most 1 200 with
 /// the highest limits in the configuration. The daemon never writes a longer file.
 const MAX_FILE_BYTES: u64 = 4096;
 
@@ -155,8 +156,8 @@ fn boot() -> String {
     String::from_utf8_lossy(&id.unwrap_or_default()).trim().to_owned()
 }
 
-/// Reads the record from the disk, which may take long. A missing or damaged file is treated as an
-/// empty record.
+/// Reads the record from the disk. The read may take long. A missing or damaged file is treated as
+/// an empty record.
 fn load(folder: &Folder) -> Record {
     let path = folder.path().join(FILE);
     let text = match file::read(&path, MAX_FILE_BYTES) {
@@ -360,7 +361,7 @@ impl Plugins {
         }
     }
 
-    /// Ends recovery by order of an operator, and records the end of recovery on the disk.
+    /// Ends recovery by order of an operator, if it is on, and records its end on the disk.
     pub(in crate::daemon) fn recover(&mut self, is_emptying: bool, reply: oneshot::Sender<Reply>) {
         if self.recovery.reason.take().is_none() {
             let message = "recovery is not on; `camshaft plugins` shows which plugins run";

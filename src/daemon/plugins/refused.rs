@@ -1,9 +1,9 @@
 //! The refused calls of programs, and the outputs that programs have lost. Both are for the view of
 //! a plugin.
 //!
-//! The scan counts refused calls (`process/refused.rs`), and this file reads the counts. This file
-//! decides nothing. The first call of each kind and name also causes a log line (`line.rs`); the
-//! view itself is in `view.rs`.
+//! The scan counts refused calls (`process/refused.rs`), and `Plugins::refused` reads the counts.
+//! These functions decide nothing. The first call of each kind and name also causes a log line
+//! (`line.rs`); `view.rs` makes the view.
 //!
 //! - `refused` returns the refused calls that would be refused again.
 //! - `keeper` returns who owns the output or variable of such a call.
@@ -24,8 +24,9 @@ use crate::process::variable::{Denied, Variable, VariableKind};
 use crate::scan::{ProgramFact, Snapshot};
 use crate::supervisor::{State, Supervisor, View, Want};
 
-/// If a program has not repeated a mistake for this time, the view no longer shows the mistake. So
-/// a mistake that the program repeats within this time is always in the view. Without this time, an
+/// A mistake is a refused call with wrong arguments or in a wrong phase (`is_mistake`). After an
+/// allowed call of the same kind, the view shows the mistake until it is older than this time. So a
+/// mistake that the program repeats within this time is always in the view. Without this time, an
 /// operator would rarely see a mistake that is not in each cycle.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 
@@ -80,7 +81,7 @@ impl Plugins {
     }
 
     /// Whether a refusal is over, because a later call of the same kind was allowed. A mistake that
-    /// the program repeats within [`NOW_AND_THEN`] is not over.
+    /// is younger than [`NOW_AND_THEN`] is not over.
     fn is_over(&self, refusals: &Refusals, news: &Snapshot, config: &Config) -> bool {
         let ago = news.cycle.saturating_sub(refusals.last_cycle);
         // The age of the last refusal: the number of cycles since then, times the period.

@@ -29,7 +29,8 @@ use crate::scan::{ProgramFact, Snapshot};
 pub(in crate::daemon) struct Entry {
     /// The seat of the plugin in the scan. The seat does not change while the entry exists.
     pub(in crate::daemon) seat: Seat,
-    /// The time from the first sign of the newest file until its bytes were read.
+    /// The time from the first sign of the newest file until the daemon's loop got its bytes; zero
+    /// after a program is prepared from this file.
     pub(in crate::daemon) detect: Duration,
     /// A program that is prepared, but not ordered into the scan yet.
     pub(in crate::daemon) ready: Option<Ready>,
@@ -263,7 +264,8 @@ impl Roster {
         self.makers.get(&maker)
     }
 
-    /// Stores the warnings about a module that was loaded. Returns whether the module is new.
+    /// Stores the warnings about a module that was loaded. Returns whether no warnings of this
+    /// module were stored before.
     pub(in crate::daemon) fn learn(&mut self, hash: ModuleHash, notes: &[Note]) -> bool {
         self.notes.insert(hash, notes.to_vec()).is_none()
     }

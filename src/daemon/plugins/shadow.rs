@@ -5,8 +5,9 @@
 //!                                                                               │ Report
 //!                              log, receipt ◀── the loop ◀── Event::Loaded ◀────┘
 //! ```
-//! This file decides whether a version needs a shadow run, and orders the input data (frames) for
-//! the run from the scan. `plugin/shadow.rs` has the run itself, and `loader.rs` starts its thread.
+//! `is_to_be_tried` decides whether a version needs a shadow run. `order_feeds` orders the input
+//! data (frames) for the run from the scan. `plugin/shadow.rs` makes the run, and `loader.rs`
+//! starts its thread.
 
 use super::Plugins;
 use super::loader::Loaded;
@@ -24,7 +25,8 @@ impl Plugins {
         self.order_feeds(link);
     }
 
-    /// Whether this version must poll in the shadow of another version that runs.
+    /// Whether this version must poll in the shadow of another version: another version runs, and
+    /// `swap.shadow` in the settings is above 0.
     pub(in crate::daemon) fn is_to_be_tried(
         &self,
         name: &str,

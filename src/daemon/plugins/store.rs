@@ -2,15 +2,15 @@
 //! disk, so that it can run one of them if the present version is bad.
 //!
 //! ```text
-//!   probation passed ──▶ keep() ──▶ a thread ──▶ the disk
-//!   listed, missed, unread ◀── collect() ◀── News ──┘
+//!   probation passed ──▶ store() ──▶ a thread ──▶ the disk
+//!   listed, missed, unread ◀── collect() ◀── News ───┘
 //! ```
 //! One thread at a time uses the disk, so the loop never waits for the disk.
 //! `plugin/module/versions.rs` writes versions to the disk; `version.rs` records whether each
 //! version is good. Next: `store/back.rs` (a rollback by an operator), `store/choose.rs` (which
 //! version the rollback uses), `store/list.rs` (the list for the operator), `store/worth.rs` (which
 //! version is deleted first), `recall.rs` (which version runs if the file is bad). If a version
-//! traps on probation, the scan itself makes the rollback.
+//! traps on probation, the scan makes the rollback at once, without this store.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -66,7 +66,7 @@ pub(in crate::daemon) struct Store {
     sender: SyncSender<News>,
     /// The lock of the disk. Only the thread with the lock uses the disk.
     turn: Arc<Mutex<()>>,
-    /// Whether the supervisor has an older list than this store.
+    /// Whether the supervisor may have an older list of versions than this store.
     pub(in crate::daemon) is_stale: bool,
     /// The value of `changes` in `version.rs` when the supervisor last got a list.
     pub(in crate::daemon) offered: u64,
@@ -76,7 +76,7 @@ pub(in crate::daemon) struct Store {
     unread: BTreeMap<String, String>,
     /// The reason why the disk cannot be listed, as last logged.
     unlisted: OnChange<Option<String>>,
-    /// The time of the list request that the disk has not answered yet.
+    /// The time of the list request that the disk has not answered yet; `None` if there is none.
     asked: Option<Duration>,
     /// The time of the next list request, if the last list was not complete.
     list_at: Option<Duration>,
@@ -94,10 +94,11 @@ const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 const KNOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pause after a failed list request, before the next request. The operator may repair the
-/// folder in this time. Until the disk lists the folder, no stored version is known.
+/// folder in this time. Until the disk has listed the folder, no rollback by an operator to these
+/// versions is possible.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
 
-/// The result of a thread that used the disk.
+/// The message of a thread that has used the disk.
 #[derive(Debug)]
 enum News {
     /// The list of all stored versions.
@@ -247,8 +248,9 @@ impl Store {
     }
 
     /// Stores the bytes of a version on the disk, if the disk has space for it, or if a stored
-    /// version of lower worth can be deleted. `found` is the quality of this version; `worth` has
-    /// the quality of all other versions.
+    /// version of lower worth can be deleted. Tries again later if [`MAX_KEEPING`] other versions
+    /// wait for the disk, or if the write fails. `found` is the quality of this version; `worth`
+    /// has the quality of all other versions.
     fn store(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);

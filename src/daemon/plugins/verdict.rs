@@ -1,7 +1,7 @@
-//! The log lines about the supervisor's events. Each line names the file or the version, and
-//! reports what runs now.
+//! The log lines about the supervisor's events. Each log line names the plugin, and the file or
+//! version if the event concerns one.
 //!
-//! Each line describes the state of the supervisor at the time when the line is written.
+//! A log line describes the state of the supervisor at the time when the line is written.
 //! `supervisor/note.rs` has the text of an event; `record.rs` makes the receipt of an event.
 //!
 //! Levels of the lines: a restart, a rollback, a quarantine and a stored version that runs are

@@ -8,10 +8,10 @@
 //!                                  └──── passed again after a release ────┘
 //! ```
 //! The record is computed from the receipts of the journal. The journal drops old receipts, but the
-//! record remains. A file in the state directory has the record and the number of the last receipt
-//! in it. The next start adds only the later receipts. Next: `version/one.rs` (the record of one
-//! version), `version/disk.rs` (the file), `store.rs` (which versions are on the disk), `recall.rs`
-//! (which version runs after a start).
+//! record remains. A file in the state directory has the record, and the number of the last receipt
+//! that the record includes. The next start adds only the later receipts. Next: `version/one.rs`
+//! (the record of one version), `version/disk.rs` (the file), `store.rs` (which versions are on the
+//! disk), `recall.rs` (which version runs after a start).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 /// The records of the versions of all plugins.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Versions {
-    /// The part that is written to the file.
+    /// The data that are written to the file in the state directory.
     sum: Sum,
     /// The folder of the file; `None` if there is no state directory or the file must not be
     /// written.
@@ -76,7 +76,7 @@ pub(in crate::daemon) struct Versions {
     is_stalled: bool,
     /// Whether the last check found a problem with the file or its disk.
     had_trouble: bool,
-    /// The number of changes since the start.
+    /// The number of changes of the records since the start.
     pub(in crate::daemon) changes: u64,
 }
 
@@ -169,8 +169,8 @@ impl Versions {
     }
 
     /// Returns the version that ran under this name when the daemon ended. If no version ran then,
-    /// returns the version that ran last, if it was in quarantine. `None` if a version of the
-    /// plugin has run after the start.
+    /// returns the version that ran last, if it was in quarantine. `None` if there is no such
+    /// version, or if a version of the plugin has run after the start.
     pub(in crate::daemon) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
     }

@@ -1,8 +1,8 @@
 //! The view of a plugin for the operator. The view combines the facts of the supervisor, the
 //! roster, the scan and recovery.
 //!
-//! This file changes nothing. The refused calls of a plugin are in `refused.rs`; the display of a
-//! view on a terminal is in `cli`. Other views are in `daemon/view.rs`.
+//! These functions change nothing. The refused calls of a plugin are in `refused.rs`; the display
+//! of a view on a terminal is in `cli`. Other views are in `daemon/view.rs`.
 //!
 //! ```text
 //!   camshaft status ──▶ plugins() ──▶ plugin() ◀── supervisor: state, versions, traps

@@ -32,8 +32,8 @@ impl Leaving {
         }
     }
 
-    /// Removes the devices whose threads have ended from the list. These threads have already
-    /// logged the unconfirmed outputs.
+    /// Removes a device from the list if its thread has ended. This thread has already logged the
+    /// unconfirmed outputs of the device.
     pub(super) fn forget_the_ended(&mut self) {
         self.0.retain(|(_, thread)| !thread.is_finished());
     }
@@ -56,7 +56,8 @@ impl Leaving {
 }
 
 /// Waits until a removed device has confirmed its last outputs, and drops the driver. Returns a
-/// text about the unconfirmed outputs; `None` if the device has confirmed all outputs.
+/// text about the fault of the device or its unconfirmed outputs; `None` if the device has no fault
+/// and has confirmed all outputs.
 fn part_with(name: &str, device: RemovedDevice, points: &Points) -> Option<String> {
     let RemovedDevice { mut driver, fault, .. } = device;
     let unconfirmed = driver.finish();

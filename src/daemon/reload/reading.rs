@@ -54,7 +54,8 @@ pub(super) struct New {
 impl Reading {
     /// Starts a reading while the configuration `before` is in force. A reading has four steps: get
     /// the stamp, read the file, check its devices, and plan the new devices. Each step ends within
-    /// [`PATIENCE`](crate::patience::PATIENCE), even if a file system gives no answer.
+    /// [`PATIENCE`](crate::patience::PATIENCE), even if a file system gives no answer. New devices
+    /// get `exports`, the values to show to other systems.
     pub(super) fn begin(cause: Cause, before: &Config, exports: &Exports) -> Self {
         let (before, exports) = (before.clone(), exports.clone());
         let is_taken_over = !matches!(cause, Cause::Comparison(_));

@@ -1,7 +1,8 @@
 //! The reason why a new configuration file is not taken over.
 //!
 //! If the file has an error, the daemon refuses the file until the file changes. If the file system
-//! gave no answer, the daemon reads the file again after a pause, which `reload.rs` defines.
+//! gave no answer, or if the scan was stalled, the daemon reads the file again after the pause
+//! `AGAIN` in `reload.rs`.
 
 /// The reason why the file cannot be read or used now.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 //!
 //! The number is the first line of the file, and all other lines are ignored. The other lines may
 //! be remains of an older, longer text, because `write` does not truncate the file. For example,
-//! "7\n" written over "255\n" gives "7\n5\n". Without truncation, another program never sees an
-//! empty file. Files of sysfs need no truncation.
+//! "7\n" written over "255\n" gives "7\n5\n". Because `write` does not truncate the file, another
+//! program never sees an empty file. Files of sysfs need no truncation.
 //!
 //! This file does not decide when to read and write; `file.rs` does.
 
@@ -21,9 +21,9 @@ use crate::process::image::{Direction, Point, PointKind, Raw, Value};
 /// number.
 const MAX_LINE: usize = 64;
 
-/// The identity of a file: device, inode number and time of creation. A file system may give the
-/// inode number of a deleted file to a new file. The time of creation distinguishes the two, if the
-/// file system stores that time.
+/// The identity of a file: the device number of its file system, its inode number and its time of
+/// creation. A file system may give the inode number of a deleted file to a new file. The time of
+/// creation distinguishes the two, if the file system stores that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -37,7 +37,8 @@ impl From<fs::Metadata> for Identity {
     }
 }
 
-/// Returns the file to which a path leads now. A `*` in the path is replaced by the only match.
+/// Returns the file to which a path leads now. A `*` in the path is replaced by the only match. No
+/// match or two matches are an error.
 fn find(path: &Path) -> io::Result<PathBuf> {
     let text = path.to_string_lossy();
     let Some((before, after)) = text.split_once('*') else { return Ok(path.to_owned()) };
@@ -78,7 +79,8 @@ pub(super) fn read(path: &Path, kind: PointKind) -> io::Result<Raw> {
         .ok_or_else(|| wrong(format!("{:?} is not a number of type {kind}", text.trim())))
 }
 
-/// Converts text to the raw bytes of a number. A bool is false for 0 and true for any other number.
+/// Converts text to the raw bytes of a number. A bool is false for 0 and true for any other
+/// integer.
 fn parse(text: &str, kind: PointKind) -> Option<Raw> {
     let plain = |kind| Point::new("", Direction::In, kind);
     let text = text.trim();

@@ -20,7 +20,7 @@ use crate::process::image::{Freshness, PointId, Points};
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
 /// Returns the place of each point of device number `device` in the field: the line of the point.
-/// The kernel grants a line to one point only. Therefore an input and an output cannot share a
+/// The kernel grants a line to only one request. Therefore an input and an output cannot share a
 /// line.
 pub(super) fn locations(
     config: &Config,
@@ -49,7 +49,7 @@ pub(super) struct Board {
     pub(super) held: Vec<Held>,
     pub(super) retry: Retry,
     pub(super) notice: Notice,
-    /// The time of the last update of the status.
+    /// The time of the last update of the status; `None` before the first update.
     pub(super) shown_at: Option<Instant>,
 }
 
@@ -57,8 +57,8 @@ impl Board {
     /// Plans the line of each point of device number `device`. The plan accesses no chip.
     ///
     /// # Errors
-    /// When a point has no line, when two points have the same line, or when two keys contradict
-    /// each other.
+    /// When the period or another value is out of range. When a point has no line or the wrong
+    /// type. When two points have the same line, or two keys contradict each other.
     pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if !PERIOD.contains(&config.period) {
             let found = format!("{:?}", config.period);

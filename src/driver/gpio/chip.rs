@@ -45,7 +45,7 @@ impl Survey {
     /// Finds the chip and the line at `place`.
     ///
     /// # Errors
-    /// A text with the reason: no line fits, or two lines fit.
+    /// A text with the reason: no chip or two chips fit, or no line or two lines fit.
     pub(super) fn find(&self, place: &LinePlace) -> Result<(&Chip, &Info), String> {
         let (chip, what) = match place {
             LinePlace::Named(chip, line) => (chip.as_ref(), format!("line {line:?}")),

@@ -12,8 +12,8 @@
 //! because the kernel cannot add a line to an existing request.
 //!
 //! There is one exception: a device with the same name may still use the line, because that device
-//! is ending after a reload. In this case all lines of the chip wait until the line is free, for at
-//! most two seconds. `chip.rs` finds a line, `retry.rs` decides when to try again.
+//! is ending after a reload. In this case all missing lines of the chip wait until the line is
+//! free, for at most two seconds. `chip.rs` finds a line, `retry.rs` decides when to try again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,8 @@ impl Board {
         self.retry.later();
     }
 
-    /// Requests those lines of `missing` that exist and are free.
+    /// Requests the lines of `missing` that exist and are free. For each other line of `missing`,
+    /// records the reason why the line is not available.
     fn request(&mut self, survey: &Survey, missing: &[usize], side: &mut Side) {
         let mut free: BTreeMap<(PathBuf, bool), Vec<Seat>> = BTreeMap::new();
         let mut awaited = HashSet::new();
@@ -128,11 +129,12 @@ impl Board {
         consumer
     }
 
-    /// Requests lines together. If the request fails, requests each half of the lines alone. In the
-    /// end, an error affects only the line that causes it.
+    /// Requests lines together. If the request fails, requests each half of the lines separately.
+    /// In the end, an error affects only the line that causes it.
     ///
-    /// A chip without interrupts cannot report edges. Lines that need no edges are then requested
-    /// again without edges, and their levels are read once in every period.
+    /// A chip without interrupts cannot report edges. If the request fails for this reason, all its
+    /// lines are requested again, but the lines with mode `level` without edge detection. Their
+    /// levels are read once in every period.
     fn take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) {
         let mut taken = self.try_to_take(chip, seats, side);
         if taken.as_ref().is_err_and(is_about_edges) && self.give_up_edges(seats) {
@@ -171,8 +173,8 @@ impl Board {
         Ok(())
     }
 
-    /// Turns edge detection off for those of the lines that also work without edges. Returns
-    /// whether at least one line has changed.
+    /// Turns edge detection off for the inputs with mode `level`. Returns whether this has changed
+    /// at least one line.
     fn give_up_edges(&mut self, seats: &[Seat]) -> bool {
         let given_up = seats.iter().filter(|seat| self.lines[seat.line].give_up_edges());
         given_up.count() > 0

@@ -119,14 +119,15 @@ impl Held {
         Ok(count)
     }
 
-    /// Reads the levels of all lines at the same instant.
+    /// Reads the levels of all lines of this request at the same instant.
     pub(super) fn levels(&self) -> Result<Values> {
         let mut levels = Values::default();
         self.request.get_ref().values(&mut levels)?;
         Ok(levels)
     }
 
-    /// Sets all lines. The values in `levels` have the order of `seats`.
+    /// Writes the levels of all output lines of this request. The values in `levels` have the order
+    /// of `seats`.
     pub(super) fn write(&self, levels: &[Raw]) -> Result<()> {
         let mut values = Values::default();
         for (seat, level) in self.seats.iter().zip(levels) {

@@ -52,14 +52,16 @@ pub(super) struct Line {
     pub(super) place: LinePlace,
     /// The settings for the kernel's request.
     config: kernel::Config,
-    /// Whether the line is requested without edge detection. Without edge detection, the level is
-    /// read only once in every period.
+    /// Whether the line is requested without edge detection. `give_up_edges` sets this field, and
+    /// `want_edges` resets it. Without edge detection, the level is read only once in every period.
     is_without_edges: bool,
     sense: Sense,
-    /// The chip's device file and the offset at which the line was found.
+    /// The chip's device file and the offset at which the line was found; `None` if it was not
+    /// found.
     pub(super) found: Option<(PathBuf, Offset)>,
     pub(super) is_held: bool,
-    /// The reason why the line does not work; `None` if it works.
+    /// The reason why the line does not work. `None` if it works, and before the first attempt to
+    /// request the line.
     pub(super) trouble: Option<String>,
     /// The number of edges that the kernel has detected, including the dropped edges.
     edges: u64,
@@ -193,8 +195,8 @@ impl Line {
         self.is_without_edges = false;
     }
 
-    /// Turns edge detection off for the next request, if the line also works without edges. Returns
-    /// whether the function has changed the line.
+    /// Turns edge detection off for the next request, if the line is an input with mode `level`.
+    /// Returns whether the function has changed the line.
     pub(super) fn give_up_edges(&mut self) -> bool {
         let is_news = self.sense == Sense::Level && self.edge_detection().is_some();
         self.is_without_edges |= is_news;
@@ -220,8 +222,8 @@ impl Line {
 
     /// Counts an edge of this line. The kernel gives each edge of a line a number before it stores
     /// the edge in the buffer. If the buffer is full, the edge is dropped, but no other edge gets
-    /// its number. Therefore the gap between two numbers is the number of dropped edges, and these
-    /// edges are counted too.
+    /// its number. Therefore the gap between two numbers is the number of dropped edges, and this
+    /// function counts these edges.
     pub(super) fn edge(&mut self, event: &EdgeEvent) {
         let passed = event.line_seqno.wrapping_sub(self.last);
         self.last = event.line_seqno;

@@ -7,8 +7,8 @@
 //!                                       `-'
 //! ```
 //! This file reads no clock and writes no log. The caller passes the time in and writes the log
-//! line that `hear` returns. The log may show a change up to ten seconds late; the status always
-//! shows the present state of each line.
+//! line that `hear` returns. The log may show a change up to ten seconds late; the status shows the
+//! present state of each GPIO line.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::logged::OnChange;
 /// device makes about three attempts to request the lines.
 const CALM: Duration = Duration::from_secs(10);
 
-/// The state of the log for the lines of one device.
+/// The trouble that the log shows for the GPIO lines of one device.
 #[derive(Debug, Default)]
 pub(super) struct Notice {
     /// The trouble that was logged last; `None` after the log has reported that all lines work.
@@ -30,15 +30,16 @@ pub(super) struct Notice {
 /// A message for the log.
 #[derive(Debug, PartialEq)]
 pub(super) enum News {
-    /// At least one line has this trouble.
+    /// At least one GPIO line does not work. The text says how many lines do not work, and why the
+    /// first of them does not work.
     Trouble(String),
     /// All lines work again.
     Over,
 }
 
 impl Notice {
-    /// Records the present trouble at the time `now`; `None` if all lines work. Returns the message
-    /// to log, if there is one.
+    /// Records the trouble at the time `now`; `trouble` is `None` if all GPIO lines work. Returns
+    /// the message to log, if there is one.
     pub(super) fn hear(&mut self, trouble: Option<String>, now: Instant) -> Option<News> {
         let is_past = |at: Instant| now.duration_since(at) >= CALM;
         let Some(trouble) = trouble else {

@@ -37,14 +37,14 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Whether an attempt is due. The first call sets `since` to the present time.
+    /// Whether an attempt is due. The first call after a reset sets `since` to the present time.
     pub(super) fn is_due(&mut self) -> bool {
         self.since.get_or_insert_with(Instant::now);
         self.due.is_none_or(|due| Instant::now() >= due)
     }
 
-    /// Whether the device must still wait until an old device with the same name releases its
-    /// lines.
+    /// Whether less than [`PATIENCE`] has passed since the first attempt. During this time, the
+    /// device waits for lines that an old device with the same name still holds.
     pub(super) fn is_patient(&self) -> bool {
         self.since.is_some_and(|since| since.elapsed() < PATIENCE)
     }

@@ -26,18 +26,19 @@ use crate::driver::Fault;
 use crate::driver::link::{Serve, Side};
 use crate::process::image::Direction;
 
-/// If one read returns at least this number of edges, the loop treats them as a storm. After a
-/// storm, the loop does not react to new edges for a short time. Therefore a line with contact
-/// bounce uses only a limited part of a CPU. Counters lose no edges, because the kernel counts the
-/// edges during this time.
+/// If one pass of the loop reads at least this number of edges, the loop treats them as a storm.
+/// After a storm, the loop does not react to new edges for a short time. Therefore a line with
+/// contact bounce uses only a limited part of a CPU. Counters lose no edges, because the kernel
+/// counts the edges during this time.
 const STORM: usize = 256;
 
 /// The maximum time for which the loop does not react to edges after a storm. An operator does not
-/// notice such a short delay. The loop reads the edges of this time in far less than 10 ms.
+/// notice such a short delay. The edges that arrive in this time can be read in far less than 10
+/// ms.
 const CALM: Duration = Duration::from_millis(10);
 
-/// The time between two updates of the status. Only people read the status, so faster updates are
-/// not useful.
+/// The minimum time between two updates of the status. Only people read the status, so faster
+/// updates are not useful.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 impl Serve for Board {
@@ -101,8 +102,8 @@ impl Board {
         edges
     }
 
-    /// Writes the outputs that differ from the wanted values. All outputs of a request are written
-    /// in one call.
+    /// Writes all outputs of a request in one call, if at least one of them does not have its
+    /// wanted value.
     fn write(&mut self, side: &mut Side) {
         let Self { lines, held, .. } = self;
         held.retain(|held| {
@@ -127,7 +128,7 @@ impl Board {
 
     /// Checks that the chips of the outputs still exist. A write would detect a removed chip, but
     /// the loop writes only values that have changed. Older kernels do not wake a task when a chip
-    /// is removed, so the loop must check by itself.
+    /// is removed, so the loop makes this check.
     fn probe(&mut self, side: &mut Side) {
         let Self { lines, held, .. } = self;
         held.retain(|held| {
@@ -142,8 +143,8 @@ impl Board {
         });
     }
 
-    /// Publishes the values to the scan. Updates the status if the last update is older than
-    /// [`SHOWN_EVERY`].
+    /// Publishes the values to the scan. If the last update of the status is older than
+    /// [`SHOWN_EVERY`], also checks the chips of the outputs and updates the status.
     fn publish(&mut self, side: &mut Side) {
         let is_shown_again = self.shown_at.is_none_or(|at| at.elapsed() >= SHOWN_EVERY);
         if is_shown_again {
@@ -162,7 +163,8 @@ impl Board {
         }
     }
 
-    /// Logs the trouble of lines, if the trouble has changed.
+    /// Logs the trouble of the GPIO lines, or that all lines work, if `notice.rs` allows a log line
+    /// now.
     fn log_trouble(&mut self) {
         let device = &self.device;
         let all = self.lines.len();

@@ -9,8 +9,8 @@
 //! These calls only collect values. `publish` then passes all collected values to the scan at once.
 //!
 //! `wanted` returns the value that an output should have. Normally, the value comes from the scan.
-//! While the scan is stalled, `wanted` returns the safe value, so no driver has to handle a stall
-//! itself.
+//! While the scan is stalled, `wanted` returns the safe value, so the drivers need no code for a
+//! stall.
 //!
 //! This file accesses no wire; the drivers do. The scan's side is in `link.rs`. The detection of a
 //! stall is in `watchdog.rs`.
@@ -126,8 +126,9 @@ impl Side {
     }
 
     /// Stores a good value of an input. The value expires at `end`, a time of [`MonotonicClock`].
-    /// The scan itself compares the time with `end`. Therefore the value expires even if this
-    /// thread hangs.
+    /// The scan compares the time with `end` in every cycle. Therefore the value expires even if
+    /// this thread hangs. For a float that is NaN or infinite, the input becomes bad and keeps its
+    /// last value.
     pub(in crate::driver) fn put_until(&mut self, input: PointId, raw: Raw, end: Duration) {
         if self.points[input].is_finite(&raw) {
             self.put(input, raw);
@@ -137,8 +138,9 @@ impl Side {
         }
     }
 
-    /// Sets a bad quality for an input and retains its value. If the device is merely silent, a
-    /// driver need not call this function, because the scan makes old values stale.
+    /// Sets the quality of an input, usually to a bad one, and retains the value of the input. If
+    /// the device is merely silent, a driver need not call this function, because the scan makes
+    /// old values stale.
     pub(in crate::driver) fn spoil(&mut self, input: PointId, quality: Quality) {
         self.reading(input).quality = quality;
     }
@@ -148,7 +150,8 @@ impl Side {
         self.news.confirmed[self.places[&output]] = Some(raw);
     }
 
-    /// Whether `raw` is the last value of an output that the device has acknowledged.
+    /// Whether the device has acknowledged `raw` as the newest value of an output, and no later
+    /// call of `doubt` has made that value unknown.
     pub(in crate::driver) fn has(&self, output: PointId, raw: Raw) -> bool {
         self.news.confirmed[self.places[&output]] == Some(raw)
     }
@@ -164,6 +167,7 @@ impl Side {
     }
 
     /// Publishes all collected data to the scan. The scan sees all these data in the same cycle.
+    /// Also counts the outputs whose wanted value the device has not acknowledged.
     pub(in crate::driver) fn publish(&mut self) {
         let Self { news, news_writer, wishes, shared, safe, .. } = self;
         // This function reads the turn before the wanted outputs. Therefore the wanted outputs are

@@ -1,5 +1,5 @@
 //! The thread of one device. The thread runs the driver code, starts that code again after a panic,
-//! and ends when the link is dropped.
+//! and ends when the scan's side of the link has called `leave` or is dropped.
 //!
 //! ```text
 //!         +--------- one second later ----------+
@@ -33,8 +33,9 @@ const STACK_BYTES: usize = 512 * 1024;
 /// The pause between the end or panic of the driver code and its next start.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Starts the thread of a device. The thread serves the device until the link is dropped and the
-/// device has acknowledged its last outputs.
+/// Starts the thread of a device. The thread serves the device until `leave` is called or the link
+/// is dropped. The thread then continues to serve the device until the device has acknowledged its
+/// last outputs, but at most for [`LEAVE_TIME`].
 ///
 /// # Errors
 /// When the operating system cannot create a thread, or the async runtime cannot be built.
@@ -72,20 +73,20 @@ pub(super) fn start(
                 device = name,
                 "device {name}: its driver {how}; the driver is started again"
             );
-            // The pause ends early if the link is dropped.
+            // The pause ends early if `leave` is called or the link is dropped.
             runtime.block_on(async {
                 let _ = tokio::time::timeout(AGAIN, shared.end.notified()).await;
             });
             shared.is_down.store(false, Ordering::Relaxed);
         }
-        // Blocking work of the runtime continues until it ends by itself. This thread does not wait
-        // for that work.
+        // Blocking calls on other threads of the runtime may continue. This thread does not wait
+        // for their end.
         runtime.shutdown_background();
     })
 }
 
-/// Returns after the link was dropped and the device has acknowledged its last outputs. If the
-/// device does not acknowledge its last outputs, returns [`LEAVE_TIME`] after the drop.
+/// Waits until `leave` is called or the link is dropped. Then returns as soon as the device has
+/// acknowledged its last outputs, but at the latest after [`LEAVE_TIME`].
 async fn leave_time_is_over(shared: &Shared) {
     shared.end.notified().await;
     let is_there = || {

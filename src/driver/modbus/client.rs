@@ -23,16 +23,16 @@
 //! All units behind one port belong to one device, because they share one connection. At most one
 //! request is under way on this connection at a time. The driver never reports a value that it has
 //! not read. If a reply is missing, damaged or doubtful, or if the unit is busy, an input keeps its
-//! value and the value ages. If the unit refuses a read or goes offline, the input gets a bad
-//! quality that names the kind of failure.
+//! value and the value ages. If the unit refuses a read, the inputs of this read get a bad quality
+//! that names the kind of failure. If the unit goes offline, all its inputs get a bad quality.
 //!
 //! `client/plan.rs` checks the configuration and makes the bus of `client/bus.rs`, which has all
 //! units. `client/serve.rs` is the loop that works on this bus. `client/schedule.rs` chooses the
-//! next job, and `client/exchange.rs` does the job. `client/breaker.rs` decides whether a unit is
-//! present. `client/transport.rs` and `wire/request.rs` decide which bytes are the valid reply to a
-//! request. `client/survey.rs` lists the addresses of the points, and the groups and units that
-//! nothing uses. This driver does not support broadcasts, Modbus ASCII, file records, FIFO queues,
-//! or writes to a part of a register.
+//! next job, and `client/exchange.rs` does the job. `client/breaker.rs` decides whether the driver
+//! treats a unit as present. `client/transport.rs` and `wire/request.rs` decide which bytes are the
+//! valid reply to a request. `client/survey.rs` lists the addresses of the points, the groups that
+//! no input uses, and the units that get no request. This driver does not support broadcasts,
+//! Modbus ASCII, file records, FIFO queues, or writes to a part of a register.
 
 pub mod line;
 pub mod transport;
@@ -87,18 +87,22 @@ pub struct Config {
     pub parity: Option<Parity>,
     /// The number of stop bits on a serial line, 1 or 2. The default is 1.
     pub stop_bits: Option<u8>,
-    /// The silence between two frames. On a serial line the default is the time of 3.5 characters.
+    /// The silence between two frames. On a serial line of known speed, the default is the time of
+    /// 3.5 characters, or 1.75 ms above 19200 bits per second. On every other bus, the default is
+    /// 0.
     #[serde(default, deserialize_with = "duration::some")]
     pub gap: Option<Duration>,
     /// The time that a unit may take to answer. The default is 500 ms, or 200 ms on a serial line
-    /// of known speed. On such a line the driver adds the time that the bytes need on the wire.
+    /// of known speed. On such a line, the driver adds to this time the time that the bytes of the
+    /// request and of the reply need on the wire.
     #[serde(default, deserialize_with = "duration::some")]
     pub timeout: Option<Duration>,
-    /// The maximum time to make the connection. The default is 2 s.
+    /// The maximum time to make a TCP connection. The default is 2 s.
     #[serde(default, deserialize_with = "duration::some")]
     pub connect_timeout: Option<Duration>,
-    /// How many times the driver immediately repeats a request whose reply is missing or damaged.
-    /// The default is 1.
+    /// The maximum number of times that the driver immediately repeats a read or a write whose
+    /// reply is missing or damaged. The default is 1. The driver does not repeat a heartbeat, a
+    /// probe, or a request to a unit that has gone offline.
     #[serde(default = "one")]
     pub retries: u8,
     /// The units on the bus.
@@ -122,7 +126,8 @@ impl Settings for Config {
     }
 
     /// Returns the address of the bus in its full form, for example `tcp://10.0.0.7:502` for
-    /// `tcp://10.0.0.7`. Two different texts for one bus have the same full form.
+    /// `tcp://10.0.0.7`. A text without the default port and a text with the default port have the
+    /// same full form. Returns `None` if the key `connect` is not valid.
     fn wire(&self) -> Option<String> {
         self.connect.parse().ok().map(|target: line::Target| target.to_string())
     }
@@ -155,12 +160,15 @@ pub struct UnitConfig {
     /// The pause that the unit needs after each of its answers.
     #[serde(default, with = "duration")]
     pub turnaround: Duration,
-    /// After this number of consecutive requests without a reply, the driver treats the unit as
-    /// absent. The default is 3.
+    /// After this number of consecutive failures, the driver treats the unit as absent. A failure
+    /// is a request without a valid answer, or a failed attempt to connect. `Unit::is_missed_by`
+    /// names the requests that do not count. The default is 3.
     #[serde(default = "three")]
     pub offline_after: u8,
-    /// The time between two probes. A probe is a request that shows whether an absent unit answers
-    /// again. The default is 10 s.
+    /// The time between two probes of an absent unit. A probe is a request that shows whether the
+    /// unit answers. `client/breaker.rs` makes this time longer if the probes would take too much
+    /// bus time, and varies it by up to a fifth. A present unit without reads also gets a probe if
+    /// it has got no request for this time. The default is 10 s.
     #[serde(default = "ten_seconds", with = "duration")]
     pub probe: Duration,
 }
@@ -173,7 +181,7 @@ fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 
-/// A group: points of one table of one unit that are read with the same period.
+/// A group: input points in one table of one unit, which the driver reads with the same period.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
@@ -183,16 +191,16 @@ pub struct GroupConfig {
     pub unit: String,
     /// The table of the unit to read.
     pub table: Table,
-    /// The time between two reads.
+    /// The time between two reads of the same addresses.
     #[serde(with = "duration")]
     pub period: Duration,
     /// The maximum number of unused addresses that one request may read between two points. With a
-    /// larger number, fewer requests are needed. The default is 0, because many devices refuse a
-    /// read that includes addresses that do not exist.
+    /// larger number, fewer requests are needed. The default is 0, because many units refuse a read
+    /// that includes addresses that do not exist.
     #[serde(default)]
     pub merge_gap: u16,
-    /// The maximum number of registers or bits in one request, for a device that accepts fewer of
-    /// them than the protocol allows.
+    /// The maximum number of registers or bits in one request, for a unit that accepts fewer of
+    /// them than the protocol allows. The default is the maximum of the protocol.
     pub max: Option<u16>,
 }
 
@@ -208,7 +216,7 @@ pub struct HeartbeatConfig {
     pub table: Table,
     /// The address of the register or coil, counted from 0.
     pub address: u16,
-    /// The time between two changes of the value.
+    /// The time between two writes of the heartbeat. Each write changes the value.
     #[serde(with = "duration")]
     pub period: Duration,
 }
@@ -234,7 +242,7 @@ pub struct DataAddress {
     /// register.
     #[serde(rename = "ref")]
     pub reference: Option<String>,
-    /// The order of the bytes on the wire.
+    /// The order in which the bytes of the value are sent on the wire.
     pub order: Option<WordOrder>,
     /// The half of the register that contains a number of 8 bits.
     pub byte: Option<Byte>,
@@ -246,7 +254,8 @@ pub struct DataAddress {
     /// `write = "cyclic"`, the time between two writes.
     #[serde(default, deserialize_with = "duration::some")]
     pub refresh: Option<Duration>,
-    /// The minimum time between two writes of an output.
+    /// The minimum time between two writes of an output. A change to the safe value does not wait
+    /// for this time.
     #[serde(default, deserialize_with = "duration::some")]
     pub min_interval: Option<Duration>,
     /// Whether to write with function codes 5 and 6 instead of 15 and 16.
@@ -254,7 +263,7 @@ pub struct DataAddress {
     /// Whether the driver reads an output back after each write. The output is then confirmed only
     /// if the unit returns the written value.
     pub readback: Option<bool>,
-    /// The number of writes per day above which the driver logs a warning. Some devices store each
+    /// The number of writes per day above which the driver logs a warning. Some units store each
     /// written value in memory that wears out after many writes.
     pub warn_writes_per_day: Option<u32>,
     /// The diagnostic value that an input shows, such as the number of timeouts of a unit. A
@@ -263,12 +272,13 @@ pub struct DataAddress {
 }
 
 /// The rule that decides when an output is written. With each of the two rules, the driver writes
-/// the output in two more cases: after a new connection, and when the unit answers again after an
-/// absence.
+/// the output in three more cases: after a new connection, when the unit answers again after an
+/// absence, and after a failed write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// Write the output as soon as its value changes.
+    /// Write the output as soon as its value changes and `min_interval` has passed, and once in
+    /// each `refresh` period if the key `refresh` is set.
     #[default]
     OnChange,
     /// Write the output once in each `refresh` period. A change of the value causes no write,

@@ -17,11 +17,11 @@
 //! at = { table = "holding", address = 100, min = 0, max = 1000, expires = "10s" }
 //! ```
 //! A client can write only the inputs of this device. If a value is bad, the server answers with an
-//! exception or a configured value, or a second register or bit marks the value as bad
-//! (`server/seen.rs`). `offer.rs` and `map.rs` define which register or bit contains which value.
-//! `connection.rs` serves one client. Modbus has no passwords and no user names. A client whose
-//! address is in `allow` can use all that the server offers. All other protection must come from
-//! the network.
+//! exception, a configured value, or the last good value beside a second register or bit that says
+//! "bad" (`server/seen.rs`). `offer.rs` and `map.rs` define which register or bit contains which
+//! value. `connection.rs` serves one client. Modbus has no passwords and no user names. A client
+//! whose address is in `allow` can use all that the server offers. All other protection must come
+//! from the network.
 
 mod command;
 mod connection;
@@ -66,9 +66,9 @@ const CLIENTS: std::ops::RangeInclusive<usize> = 1..=64;
 const IDLE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
-/// The first and the longest pause between two attempts to listen on the port. In a reload, the
-/// server of the old configuration releases the port within about the first pause. If a different
-/// process uses the port, the server listens at most one pause after the port is free.
+/// The first and the longest pause between two attempts to listen on the port, before
+/// `Server::bind` varies each pause by up to a quarter. In a reload, the server of the old
+/// configuration releases the port within about the first pause.
 const BIND_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// The pause after a failed accept, for example if the system has no free file descriptor.
@@ -87,12 +87,12 @@ pub struct Config {
     /// The address to listen on. With port 0 the system chooses a free port, and the status shows
     /// this port.
     pub listen: SocketAddr,
-    /// The only unit address that gets answers. `None` means that every unit address gets answers.
+    /// The only unit address that is served; others get exception 11. `None` serves every address.
     pub unit: Option<u8>,
     /// The maximum number of clients that are connected at the same time. The default is 8.
     #[serde(default = "eight")]
     pub max_clients: usize,
-    /// The time after which a silent client is disconnected. The default is 60 s.
+    /// The maximum time to wait for a request, receive it and send its answer. The default is 60 s.
     #[serde(default = "minute", with = "duration")]
     pub idle: Duration,
     /// The client addresses that may connect. The default is this computer only.
@@ -159,17 +159,17 @@ struct Tally {
     exceptions: u64,
     /// The number of refused clients: their address is not allowed, or the server was full.
     turned_away: u64,
-    /// The number of clients whose connection the server has ended.
+    /// The number of clients whose connection the server has ended, or whose task has panicked.
     cut_off: u64,
     /// The connected clients, by the id of their task.
     clients: HashMap<task::Id, Client>,
     /// The time when a refused client was logged last.
     complained: Option<Instant>,
-    /// The number of unknown names in `show`: the names that have no point and no variable.
+    /// The number of names in `show` without a point or variable, at the last status update.
     unknown: usize,
 }
 
-/// A connected client.
+/// A connected client, with the numbers of its requests and of its exception answers.
 #[derive(Debug)]
 struct Client {
     peer: SocketAddr,
@@ -201,7 +201,7 @@ impl Server {
         Ok(Self { config, offer, exports, tally: Tally::default() })
     }
 
-    /// Returns how long the scan trusts a command after its last write.
+    /// Returns how long the scan trusts a command (an input of this device) after its last write.
     fn freshness(&self, id: PointId) -> Freshness {
         self.offer.freshness(id)
     }
@@ -276,7 +276,7 @@ impl Server {
         !is_stranger && !is_full
     }
 
-    /// Answers one request. If the request contains commands, passes the commands to the scan.
+    /// Answers one request. If the request is a valid write, passes its commands to the scan.
     fn answer(&mut self, ask: Ask, side: &mut Side) {
         let mut has_commands = false;
         let is_ours = self.config.unit.is_none_or(|unit| unit == ask.unit);
@@ -297,7 +297,7 @@ impl Server {
         let _ = ask.answer.send(answer);
     }
 
-    /// Updates the status. Logs a warning if the number of unknown names in `show` has grown.
+    /// Updates the status. Warns in the log if the number of unknown names in `show` has grown.
     fn report(&mut self, address: SocketAddr, side: &mut Side) {
         let export = self.exports.borrow().clone();
         let unknown: Vec<_> = match export.cycle {

@@ -3,7 +3,8 @@
 //! `table.rs` has the four tables of a unit, and `register.rs` has the layout of values in
 //! registers. The client and the server use both files. `request.rs` makes the requests of the
 //! client and checks the replies. The server has its own file for requests, `server/request.rs`.
-//! This module opens no connection: `client.rs` sends requests, and `server.rs` answers requests.
+//! The code in `wire` opens no connection: `client.rs` sends requests, and `server.rs` answers
+//! requests.
 
 pub mod register;
 pub mod request;

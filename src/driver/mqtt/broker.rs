@@ -2,9 +2,9 @@
 //! messages.
 //!
 //! The files with certificates and passwords are read when the configuration is checked. So a
-//! mistake is reported with its line in the configuration. The files are read again for each
-//! connection, so a renewed certificate or password is used without a reload. `credential.rs` reads
-//! the files. `session.rs` makes the connections.
+//! mistake is reported with its line number in the configuration file. The files are read again for
+//! each connection, so a renewed certificate or password is used without a reload. `credential.rs`
+//! reads the files. `session.rs` makes the connections.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Commands: values that other MQTT clients send to inputs of this device. A command is valid for a
 //! limited time.
 //!
-//! The key `expires` of the point sets the longest time. The sender can shorten this time in two
-//! ways:
+//! The key `expires` of the point sets the longest time for which a command is valid. The sender
+//! can shorten this time in two ways:
 //! - by the message expiry interval of MQTT 5. The broker forwards the rest of the interval with
 //!   the message.
 //! - by the time of sending in the payload. The age of the value is then subtracted from `expires`.
@@ -33,13 +33,14 @@ pub(super) const MAX_TEXT: usize = 1024;
 pub(super) struct Command {
     /// The id of the point that the command sets.
     pub(super) id: PointId,
-    /// The point itself: its type, scale and limits.
+    /// A copy of the configured point, with its type, scale and limits.
     pub(super) point: Point,
     /// The topic of the command or, in Sparkplug, the name of its metric.
     pub(super) address: String,
     /// The maximum time for which a value is valid.
     pub(super) expires: Duration,
-    /// The reason why the last command was refused. `None` if the last command was accepted.
+    /// The reason why the last command was refused. `None` if the last command was accepted or no
+    /// command was received.
     refused: Option<String>,
     /// The reason why the broker refuses the subscription. `None` if the broker grants it.
     denied: Option<String>,
@@ -56,7 +57,7 @@ pub(super) struct Command {
 pub(super) struct Commands {
     /// The commands of the device. The index of a command is its number.
     pub(super) all: Vec<Command>,
-    /// The number of refused commands.
+    /// The number of refused commands, plus the number of messages that were refused as a whole.
     pub(super) refused: u64,
     /// The number of commands that a later command replaced before the scan could read them.
     pub(super) superseded: u64,
@@ -190,7 +191,8 @@ impl Command {
         Ok(())
     }
 
-    /// Returns the remaining time for which the value is valid.
+    /// Returns the remaining time for which the value is valid, or an error if the value has
+    /// expired.
     fn left(&self, said: Said, now: SystemTime) -> Result<Duration, String> {
         // If the sender's clock is ahead of the clock of this machine, the age of the value is 0.
         let age = said.sent.and_then(|sent| now.duration_since(sent).ok()).unwrap_or_default();
@@ -203,9 +205,9 @@ impl Command {
     }
 }
 
-/// Converts a value to the type of the point. For an integer point, 2.0 becomes 2. For an integer
-/// point, 2.5 becomes NaN, which the next check refuses. For a bool point, 0 and 1 become `false`
-/// and `true`.
+/// Converts a value to the type of the point. For an integer point without scale and offset, 2.0
+/// becomes 2, and 2.5 becomes NaN, which `Point::raw_of` refuses. For a bool point, 0 and 1 become
+/// `false` and `true`.
 fn whole(value: Value, point: &Point) -> Value {
     let is_plain = point.scale == 1.0 && point.offset == 0.0;
     let is_integer = !matches!(point.kind, PointKind::Bool | PointKind::F32 | PointKind::F64);

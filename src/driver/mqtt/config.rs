@@ -131,7 +131,8 @@ pub struct TopicAddress {
     /// sender has put that time into the message. Otherwise it begins when the message arrives.
     #[serde(with = "duration")]
     pub expires: Duration,
-    /// Whether a retained message is used as a command. A retained message may be very old. The
-    /// same retained message is used only once.
+    /// Whether a retained message is used as a command. A retained message may be very old. A
+    /// retained message is ignored if its payload equals the payload of the last retained message,
+    /// or of the last message that was not retained, on this topic.
     pub retained: Option<bool>,
 }

@@ -1,9 +1,9 @@
 //! The credentials of a connection, and the files that contain the credentials: a password,
 //! certificates and a key.
 //!
-//! The files are read twice: when the configuration is checked, and again for each connection. A
-//! read may wait for the disk. Therefore the callers of both reads use a thread that may wait, and
-//! set a time limit. `broker.rs` makes the options of a connection from the credentials.
+//! The files are read when the configuration is checked, and again for each connection. A read may
+//! wait for the disk. Therefore the callers of these reads use a thread that may wait, and set a
+//! time limit. `broker.rs` makes the options of a connection from the credentials.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -18,7 +18,8 @@ use crate::driver::tcp::set_up;
 /// `limit` is the time for all addresses together.
 ///
 /// # Errors
-/// When no address accepts the connection. The error is that of the last address.
+/// When the host name cannot be resolved, or the socket options cannot be set. When no address
+/// accepts the connection in time; the error is then that of the last address.
 pub(super) async fn dial(host: String, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let found: Vec<SocketAddr> = lookup_host((host.as_str(), port)).await?.collect();
     // Each address gets an equal part of `limit`. So an address that never answers leaves time for

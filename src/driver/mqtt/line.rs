@@ -58,14 +58,17 @@ pub(super) struct Ledger {
     /// The topics of the messages that the library has not sent yet, in the order of sending. There
     /// are at most [`QUEUE`] topics.
     waiting: VecDeque<String>,
-    /// The number and topic of each sent message that the broker has not acknowledged yet.
+    /// The packet number and topic of each sent message of QoS 1 that the broker has not
+    /// acknowledged yet.
     under_way: Vec<(u16, String)>,
     /// Whether a refused message was logged on this connection.
     is_sent: OnChange<bool>,
 }
 
 impl Line<'_> {
-    /// Passes a message to the library. Returns `false` if the queue has no room.
+    /// Passes a message to the library. Returns `false` if the queue has no room or the library
+    /// does not accept the message. If the broker does not support retained messages, a message
+    /// with `retain` is dropped and counted as refused, and the function returns `true`.
     pub(super) fn send(&mut self, said: Outgoing<'_>) -> bool {
         if !self.has_room(1) {
             return false;

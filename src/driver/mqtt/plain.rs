@@ -30,7 +30,8 @@ pub(super) struct Plain {
     /// The published values. If the queue becomes full, the list is rotated: the next call of
     /// `speak` begins with the first value that was not sent.
     topics: Vec<Topic>,
-    /// The number of values that are due but not sent, because the queue was full.
+    /// The number of values that the last call of `speak` did not send although they were due,
+    /// because the queue was full.
     waiting: usize,
     /// The subscriptions. A subscription and its command have the same index.
     subscriptions: Vec<Subscription>,

@@ -25,8 +25,9 @@ const MAX_PUBLISH: usize = 4096;
 /// plants are shorter than 1024 bytes.
 const MAX_TOPIC: usize = 1024;
 
-/// The range of all periods and of `expires`. The daemon exports values at most 50 times a second,
-/// so a shorter period has no use. The longest period is enough for a daily report.
+/// The range of `min_interval`, `refresh`, `every` and `expires`. The daemon exports values at most
+/// 50 times a second, so a shorter period has no use. The longest period is enough for a daily
+/// report.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
@@ -41,7 +42,8 @@ const ON_CHANGE: Rule = Rule::Change { deadband: 0.0, min_interval: MIN_INTERVAL
 /// The dialect, which encodes and decodes the messages, and the commands.
 pub(super) type Planned = (Box<dyn Dialect>, Vec<Command>);
 
-/// A mistake in a point or in an entry of a list: the key, the found value, the expected value.
+/// A mistake in the key `at` of a point, in a list entry or in a table. The three parts are the
+/// key, the value found and the value expected.
 struct Wrong(&'static str, String, &'static str);
 
 impl Wrong {
@@ -50,7 +52,7 @@ impl Wrong {
         OpenError::at(&point.name, self.0, self.1, self.2)
     }
 
-    /// Returns the error for this mistake in the entry `place`, such as `publish[2]`.
+    /// Returns the error for this mistake in the list entry or table `place`, such as `publish[2]`.
     fn of(self, place: &str) -> OpenError {
         OpenError::new(format!("{place}.{}", self.0), self.1, self.2)
     }

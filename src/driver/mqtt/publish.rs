@@ -1,5 +1,5 @@
-//! The rules that decide when each published value is sent. They are pure functions: they only
-//! compare the current value with the value that was sent last.
+//! The rules that decide when each published value is sent. They read no clock: they only compare
+//! the current value and time with the value and time of the last message.
 //!
 //! An `Item` stores only the value that was sent last, and has no queue. During an outage of the
 //! connection the item stores no other values. After the outage only the newest value is sent. An
@@ -54,7 +54,8 @@ pub(super) struct Item {
     pub(super) address: String,
     /// The rule that decides when the value is sent.
     pub(super) rule: Rule,
-    /// Whether no point and no variable has this name.
+    /// Whether no point and no variable has this name. Each call of `Dialect::speak` that reaches
+    /// this item updates this field.
     pub(super) is_unknown: bool,
     /// The value that was sent last on this connection. `None` if no value was sent.
     last: Option<Spoken>,

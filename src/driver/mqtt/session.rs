@@ -68,7 +68,8 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     /// Returns the will: the broker publishes this message if the next connection is lost.
     fn will(&mut self) -> Option<LastWill>;
 
-    /// Gives the next connection a new number, because the broker may know the last connection.
+    /// Gives the next connection a new bdSeq number, because the broker may know the last
+    /// connection.
     fn next_session(&mut self) {}
 
     /// Deletes the record of the sent values, because the connection has ended.
@@ -86,17 +87,17 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     /// Reads a received message and carries out its commands. Returns the next action.
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard;
 
-    /// Sends the values that are due, until the queue is full. Returns the time of the next call.
-    /// If the daemon exports new values earlier, the loop calls `speak` earlier.
+    /// Sends the values that are due, until the queue is full. Returns the time of the next call,
+    /// if one is planned. The loop also calls `speak` at each export and each `Heard::Answer`.
     fn speak(&mut self, line: &mut Line, export: &Export, now: Instant) -> Option<Instant>;
 
-    /// Returns the name of the host that must be online before anything is sent.
+    /// Returns the missing host without which nothing is sent; `None` if no host is missing.
     fn waits_for(&self) -> Option<String> {
         None
     }
 
-    /// Returns the number of values whose newest state was not sent, because there is no connection
-    /// or no room in the queue. The number does not include names without a point or variable.
+    /// Returns the greater of two numbers: values not sent on this connection, and values that wait
+    /// for room in the queue. Names without a point or variable do not count.
     fn unsaid(&self) -> usize;
 
     /// Returns the parts of the status that report mistakes, such as an unknown name.
@@ -117,7 +118,7 @@ pub(super) enum Heard {
 /// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum State {
-    /// There was no connection since the start of this device's thread.
+    /// Since the last start of `serve`, no connection was accepted and no attempt has failed.
     #[default]
     Connecting,
     /// The broker has accepted the connection and has answered this number of filters.
@@ -213,7 +214,8 @@ impl Mqtt {
         read.unwrap_or_else(|panic| Err(no_answer(&self.files, &io::Error::other(panic))))
     }
 
-    /// Asks a silent broker for an answer, or ends the connection to it.
+    /// Asks a silent broker for an answer. Returns a [`Loss`] if the broker has not answered in
+    /// time.
     fn examine(&mut self, client: &AsyncClient) -> Result<(), Loss> {
         let Some(pulse) = &mut self.pulse else { return Ok(()) };
         match pulse.due(Instant::now()) {

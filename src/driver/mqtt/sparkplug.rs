@@ -6,15 +6,15 @@
 //!                   +- a host asks for a birth, or a metric -+
 //!                         appears, disappears or has a new type
 //! ```
-//! The will at the broker is the NDEATH. The NDEATH and the births of one connection contain the
-//! same number, bdSeq. Each connection has a different bdSeq, so a host can see to which births an
-//! NDEATH belongs. If the configuration has a `device`, all metrics belong to that device. Births
-//! are the longest messages. Therefore at most one birth a second is sent, even if many hosts ask
-//! for births.
+//! The will at the broker is the NDEATH. The births are the messages NBIRTH and DBIRTH. The NDEATH
+//! and each NBIRTH of one connection contain the same number, bdSeq. Each connection has a
+//! different bdSeq, so a host can see to which births an NDEATH belongs. If the configuration has a
+//! `device`, all metrics belong to that device. Births are the longest messages. Therefore at most
+//! one birth a second is sent, even if many hosts ask for births.
 //!
 //! A value is sent when its rule in `publish.rs` requires this. One message contains all values
-//! that are due at one instant, with the aliases that the birth has defined. Each command is a
-//! metric too, so the client publishes the value of the command.
+//! that are due at one instant, with the aliases that the birth has defined. Each command is one of
+//! the metrics, so the client publishes the value of the command.
 //!
 //! With a `primary_host`, nothing is sent before that host is online. When the host goes offline,
 //! the client closes the connection. A value that could not be sent is not sent later: there is no
@@ -71,7 +71,8 @@ pub(super) struct Node {
     born: Option<Vec<Option<DataType>>>,
     /// The time at which the last birth of this connection was sent.
     born_at: Option<Instant>,
-    /// The number of metrics that are due but not sent, because the queue was full.
+    /// The number of metrics that the last call of `speak` did not send, because the queue was
+    /// full.
     waiting: usize,
     /// The last STATE message of the primary host on this connection.
     host: Option<HostState>,
@@ -107,15 +108,16 @@ impl Node {
         }
     }
 
-    /// Returns the metric bdSeq. Its number connects the NDEATH of this connection with the births
-    /// of this connection.
+    /// Returns the metric bdSeq. The NDEATH and each NBIRTH of one connection contain the same
+    /// bdSeq number.
     fn bdseq(&mut self) -> Metric {
         let Config { group, node, .. } = &self.config;
         let number = *self.bdseq.get_or_insert_with(|| bdseq::next(group, node));
         named(BDSEQ, DataType::Int64, Held::Long(number.into()))
     }
 
-    /// Sends the births with all metrics and returns `true`. If the queue has no room for all
+    /// Sends the NBIRTH and, if a `device` is configured, the DBIRTH, and returns `true`. Together
+    /// they contain all metrics whose point or variable exists. If the queue has no room for all
     /// births, the function sends nothing and returns `false`.
     fn birth(
         &mut self,

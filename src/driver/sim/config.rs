@@ -1,8 +1,8 @@
 //! The settings of a simulated device: its `[[device]]` table in TOML.
 //!
 //! The table refers to points by their names. `wiring.rs` finds the points, and the other files of
-//! this folder check the settings that depend on the points. The crate serde checks the form of the
-//! table and refuses unknown keys.
+//! this folder check the settings that depend on the points. The crate serde checks the types of
+//! the values and refuses unknown keys.
 //!
 //! ```toml
 //! [[device]]
@@ -140,12 +140,12 @@ pub struct Loopback {
     pub to: String,
 }
 
-/// Inputs that follow a CSV file. `script.rs` describes the form of the file.
+/// Inputs that follow a CSV file. `script.rs` describes the rows and columns of this file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// The path of the file. The code that loads the configuration makes the path absolute.
-    /// `script.rs` then opens exactly this path.
+    /// The path of the CSV file. `settle` in `sim.rs` makes this path absolute. `script.rs` then
+    /// opens exactly this path.
     pub file: PathBuf,
     /// Whether the script starts again at the time of the last row. If false, the values of the
     /// last row stay for ever.
@@ -165,7 +165,7 @@ pub struct Plan {
     pub injection: Injection,
     /// The time at which the failure begins.
     pub after: Duration,
-    /// The duration of the failure; `None` if the failure lasts for ever.
+    /// The duration of the failure; `None` if the configuration plans no end.
     pub lasting: Option<Duration>,
 }
 
@@ -177,8 +177,8 @@ impl Plan {
     }
 }
 
-/// The form of a plan in the file: one flat table for all kinds of failure. `try_from` checks which
-/// keys belong to the kind.
+/// The TOML table `fault`: one flat table for all kinds of failure. `try_from` checks which keys
+/// belong to the kind.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanFile {
@@ -192,7 +192,7 @@ struct PlanFile {
     seed: Option<u64>,
 }
 
-/// The kind of a planned failure, with the spelling of the file.
+/// The kind of a planned failure: the value of the key `kind` in the TOML table `fault`.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum PlanKind {

@@ -4,8 +4,8 @@
 //! The ring has a fixed number of slots and allocates its memory once, for any delay and any
 //! period. If frames arrive too fast for the number of slots, several frames share a slot. In a
 //! shared slot, the newest frame replaces the older frames. A frame leaves the ring at the first
-//! call after its whole delay has passed. A pulse that is shorter than a slot (a 64th of the delay)
-//! may be lost. `wire.rs` decides which values are delayed.
+//! call of `arrived` after its whole delay has passed. A pulse that is shorter than a slot (a 64th
+//! of the delay) may be lost. `wire.rs` decides which values are delayed.
 
 use std::time::Duration;
 

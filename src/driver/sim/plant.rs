@@ -35,13 +35,14 @@ pub(super) struct Plant {
     signals: Vec<Signal>,
     loopbacks: Vec<(PointId, PointId)>,
     tanks: Vec<Tank>,
-    /// The inputs that a model drives. An operator cannot set these inputs.
+    /// The inputs that a model drives. Of these inputs, an operator can set only the levels of
+    /// tanks.
     driven: Vec<PointId>,
 }
 
 impl Plant {
     /// Makes the plant of `config`, for device number `device`. Returns an error if a model does
-    /// not fit its points.
+    /// not fit its points, a number is out of range, or the script is not usable.
     pub(super) fn open(
         config: &Config,
         points: &Arc<Points>,
@@ -122,8 +123,8 @@ impl Plant {
         &self.field
     }
 
-    /// Sets an input by an operator's order. If the input is the level of a tank, the tank model
-    /// continues from this level. The error is the reason for a refusal.
+    /// Sets an input to a value that an operator has requested. If the input is the level of a
+    /// tank, the tank model continues from this level. The error is the reason for a refusal.
     pub(super) fn set(&mut self, id: PointId, value: Value) -> Result<(), &'static str> {
         let Some(point) = self.points.get(id).filter(|point| point.device == self.device) else {
             return Err("the point does not belong to this device");

@@ -48,7 +48,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Reads and checks the file of `config`.
+    /// Reads and checks the CSV file of `config`.
     pub(super) fn open(
         config: &config::Script,
         points: &Points,
@@ -96,8 +96,8 @@ fn text(file: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(no_text)
 }
 
-/// A mistake in the file. The three parts are the line, the text found there, and the text expected
-/// there.
+/// A mistake in the CSV file. The three parts are the line number, what was found there, and what
+/// is expected there.
 type Mistake = (u64, String, String);
 
 fn mistake(line: u64, found: impl Into<String>, wanted: impl Into<String>) -> Mistake {
@@ -144,8 +144,8 @@ fn parse(
     }
 }
 
-/// The number of the line in which a record begins. The position of a record is before the blank
-/// lines and comments that the CSV reader has skipped. Therefore this function skips the same
+/// The number of the text line in which a CSV record begins. The CSV reader returns a position
+/// before the blank lines and comments that it has skipped. Therefore this function skips the same
 /// lines.
 fn line_of(text: &str, row: &csv::StringRecord) -> u64 {
     let (start, line) = row.position().map_or((0, 1), |p| (p.byte() as usize, p.line()));

@@ -91,7 +91,8 @@ impl Signal {
 /// Checks that `low` and `high` fit the point, and that `low` is not above `high`.
 fn range(key: &str, point: &Point, low: f64, high: f64) -> Result<(f64, f64), OpenError> {
     let (low_key, high_key) = (format!("{key}.low"), format!("{key}.high"));
-    // The limit is half of the range of f64. With this limit, `high - low` is finite too.
+    // The limit is half of the range of f64. With this limit, the difference `high - low` is
+    // finite.
     let low = within(&low_key, low, f64::MIN / 2.0, f64::MAX / 2.0)?;
     let high = within(&high_key, high, f64::MIN / 2.0, f64::MAX / 2.0)?;
     if low > high {

@@ -68,7 +68,7 @@ impl Tank {
         self.level == point
     }
 
-    /// Sets the level to `level` percent, by an operator's order.
+    /// Sets the level to `level` percent, as an operator has requested.
     pub(super) fn fill_to(&mut self, level: Value) -> Result<(), &'static str> {
         let percent = match level {
             Value::Bool(_) => return Err("the level of a tank must be a number"),

@@ -1,7 +1,6 @@
 //! Tests of the simulated device through the trait `Driver`, as the scan uses the device.
 //!
-//! The tests read no clock. The tests pass the time as a number, so that every run gives the same
-//! values.
+//! The tests read no clock. They pass the time as a number, so every run gives the same values.
 
 use super::*;
 use crate::process::image::{Direction, Point, PointId, PointKind, Quality, Value};

@@ -88,7 +88,8 @@ impl Wire {
         self.failure
     }
 
-    /// Starts or ends a failure. Outputs that are on their way arrive at once.
+    /// Starts `failure`, or ends the active failure if `failure` is `None`. Outputs that are on
+    /// their way arrive at once.
     pub(super) fn fail(&mut self, failure: Option<Injection>, plant: &mut [u8]) {
         if let Some(Injection::Slow { .. }) = self.failure {
             self.hand_over(plant);
@@ -152,13 +153,14 @@ impl Wire {
         }
     }
 
-    /// Sets the quality of all inputs of this device to `quality`, except inputs that are even
+    /// Sets the quality of all inputs of this device to `quality`, except inputs whose quality is
     /// worse.
     fn degrade(&self, inputs: &mut Inputs, quality: Quality) {
         self.inputs.iter().for_each(|id| inputs.degrade(*id, quality));
     }
 
-    /// Sends the output image to the plant.
+    /// Sends the outputs of this device from the image to the plant. The outputs arrive at once or,
+    /// on a slow wire, after the delay. A disconnected wire returns an error.
     pub(super) fn write(
         &mut self,
         now: Duration,

@@ -60,8 +60,8 @@ impl<'a> Wiring<'a> {
         self.driven.into_keys().collect()
     }
 
-    /// Finds the point `name` of this device with this direction. The error names the point with
-    /// the most similar name.
+    /// Finds the point `name` of this device with this direction. The error names the point of this
+    /// device and direction that has the most similar name.
     fn find(
         &self,
         key: &str,
@@ -110,7 +110,7 @@ pub(super) fn fits(key: &str, point: &Point, value: Value) -> Result<Value, Open
     }
 }
 
-/// Returns `number`, or an error if the number is outside of `low..=high`. NaN is refused too.
+/// Returns `number`, or an error if the number is outside of `low..=high`. NaN is always an error.
 pub(super) fn within(key: &str, number: f64, low: f64, high: f64) -> Result<f64, OpenError> {
     if number >= low && number <= high {
         return Ok(number);

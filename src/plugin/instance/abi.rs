@@ -27,7 +27,8 @@ use crate::process::refused::Why;
 use crate::process::variable::{MAX_NAME_BYTES, Variable, VariableKind};
 use crate::text::FixedText;
 
-/// Reads the name of a variable or point from the guest's memory.
+/// Reads the name of a variable or point from the guest's memory. A name that is too long, or is no
+/// UTF-8, is an error.
 fn name<'a>(
     memory: &Memory<'_>,
     at: u32,
@@ -39,7 +40,8 @@ fn name<'a>(
     std::str::from_utf8(buffer).map_err(|_| Code::Error)
 }
 
-/// Reads a text from the guest's memory. A text that is too long for `FixedText` is cut.
+/// Reads a text from the guest's memory. A text that is too long for `FixedText` is cut; a text
+/// that is no UTF-8 is an error.
 fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<FixedText<N>, Code> {
     memory.check(at, len)?;
     let mut buffer = [0; N];
@@ -57,7 +59,8 @@ fn text<const N: usize>(memory: &Memory<'_>, at: u32, len: u32) -> Result<FixedT
     Ok(text)
 }
 
-/// `wasm_log(level, file, file_len, line, msg, msg_len)`: writes a line to the log.
+/// `wasm_log(level, file, file_len, line, msg, msg_len)`: writes a line to the log, unless the
+/// guest has exceeded its rate limit of log lines.
 pub(super) fn log(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -123,9 +126,10 @@ pub(super) fn read_output(
 
 /// `wasm_write_output(address, data, len)`: writes bytes of the output image.
 ///
-/// The program must own every point in these bytes, or must be able to claim it. The rule holds for
-/// every bool that shares a byte with other bools, because the call writes whole bytes. A float in
-/// these bytes must be a finite number, because a device can use no other value.
+/// The call is refused outside of `poll`. The program must own every point in these bytes, or must
+/// be able to claim it. The rule holds for every bool that shares a byte with other bools, because
+/// the call writes whole bytes. A float in these bytes must be a finite number, because a device
+/// can use no other value.
 pub(super) fn write_output(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -217,7 +221,7 @@ pub(super) fn current_time(
 }
 
 /// `wasm_variable_read_*(name, name_len, value)`: writes the value of a variable into the guest's
-/// memory.
+/// memory. The call is refused if the variable does not exist or has another type.
 pub(super) fn variable_read(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -242,7 +246,8 @@ pub(super) fn variable_read(
 }
 
 /// `wasm_variable_write_*(name, name_len, value)`: writes a variable. If the variable does not
-/// exist, the call creates it.
+/// exist, the call creates it. The call is refused in `save`, and for the reasons in
+/// [`Guest::write_variable`].
 pub(super) fn variable_write(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -273,7 +278,8 @@ pub(super) fn cycle(
 }
 
 /// Reads the message of AssemblyScript's `abort` from the guest's memory. AssemblyScript stores a
-/// string as UTF-16. The four bytes before the string have its length in bytes.
+/// string as UTF-16. The four bytes before the string have its length in bytes. If the string is
+/// not inside the memory, the message is empty.
 pub(super) fn abort_message(memory: &Memory<'_>, at: u32) -> String {
     /// The function reads at most this number of bytes of the message; a longer message is cut.
     const LONGEST: u32 = 512;
@@ -290,7 +296,7 @@ pub(super) fn abort_message(memory: &Memory<'_>, at: u32) -> String {
 }
 
 /// `wasm_state_write(data, len)`: appends bytes to the saved state. The call is refused outside of
-/// `save`.
+/// `save`, and if the state would be too long.
 pub(super) fn state_write(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -307,9 +313,9 @@ pub(super) fn state_write(
     memory.read(data, room).inspect_err(|_| guest.state.shrink(len as usize))
 }
 
-/// `wasm_state_read(buf, len, read)`: copies the next bytes of the saved state into the guest's
-/// memory, and writes their number to `read`. At the end of the state, the number is 0. The call is
-/// refused outside of `restore`.
+/// `wasm_state_read(buf, len, read)`: copies the next bytes of the saved state, at most `len`, into
+/// the guest's memory at `buf`, and writes their number to `read`. At the end of the state, the
+/// number is 0. The call is refused outside of `restore`.
 pub(super) fn state_read(
     guest: &mut Guest,
     memory: &Memory<'_>,

@@ -36,7 +36,8 @@ pub(in crate::plugin) struct Host {
     /// The memory that the module exports; `None` until the instance exists, or if the module
     /// exports no memory.
     pub(in crate::plugin) memory: Option<wasmer::Memory>,
-    /// The tape of this instance. The tape records nothing if crash reports are switched off.
+    /// The tape of this instance. The tape records nothing in a replay, and if recording is
+    /// switched off in the configuration.
     pub(in crate::plugin) tape: Tape,
     /// In a replay, the player that answers the guest's calls; otherwise `None`.
     pub(in crate::plugin) player: Option<Player>,
@@ -44,8 +45,8 @@ pub(in crate::plugin) struct Host {
 
 type Context<'a> = FunctionEnvMut<'a, Host>;
 
-/// Runs a function of the contract and records the call. If the module exports no memory, the
-/// function returns an error, because no pointer can be valid.
+/// Runs a function of the contract and records the call. If the module exports no memory, the guest
+/// gets an error, because no pointer can be valid.
 fn env(
     mut context: Context<'_>,
     tag: Tag,
@@ -81,7 +82,8 @@ fn unpointed(
     code
 }
 
-/// Runs a function of WASI preview 1 and records the call.
+/// Runs a function of WASI preview 1 and records the call. If the module exports no memory, the
+/// guest gets the error `fault`.
 fn preview1(
     mut context: Context<'_>,
     tag: Tag,
@@ -155,8 +157,8 @@ pub(super) fn imports(module: &Module, store: &mut Store, host: &FunctionEnv<Hos
 }
 
 /// Whether the tape records the calls of this function. The other functions need no record, because
-/// a replay can run them: each of them always returns the same answer, or ends the guest for a
-/// reason that is in the function's arguments.
+/// a replay can run them: each of them returns nothing, always returns the same answer, or ends the
+/// guest.
 fn is_on_tape(name: &str) -> bool {
     let mut answering = WORKING.iter().filter(|offer| !offer.parameters.is_empty());
     let is_constant = matches!(name, "args_get" | "environ_get" | "proc_exit");
@@ -307,7 +309,7 @@ fn wasi_function(name: &str, store: &mut Store, host: &FunctionEnv<Host>) -> Opt
 }
 
 /// Makes a function of WASI that returns `errno` for all arguments. `parameters` has one letter for
-/// the type of each parameter.
+/// the type of each parameter. Returns `None` for a list of types that is not in this function.
 fn refusal(store: &mut Store, parameters: &str, errno: i32) -> Option<Function> {
     macro_rules! constant {
         ($($ty:ty),*) => { Function::new_typed(store, move |$(_: $ty),*| errno) };

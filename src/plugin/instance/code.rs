@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plugin::Refusal;
 
-/// Number of bytes of all loaded artifacts. Each thread that prepares an instance adds to this
-/// number; each thread that drops an instance subtracts from it.
+/// Sum of the sizes of all loaded artifacts, in bytes. Each thread that prepares an instance adds
+/// to this number; each thread that drops an instance subtracts from it.
 static LOADED: AtomicU64 = AtomicU64::new(0);
 
-/// The bytes of one instance in [`LOADED`]. Dropping this value subtracts these bytes.
+/// The number of bytes that one instance has added to [`LOADED`]. Dropping this value subtracts
+/// this number.
 #[derive(Debug)]
 pub(super) struct Share(u64);
 

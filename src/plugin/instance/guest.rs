@@ -1,9 +1,9 @@
 //! The host's data about one instance: the guest's rights, staged outputs, rate limit of the log,
 //! and refused calls.
 //!
-//! A guest writes outputs into its own scratch (staging buffer). After a good poll,
-//! [`Guest::commit`] copies the scratch into the output image. After a failed poll,
-//! [`Guest::discard`] clears the scratch, so a failed poll changes no output. During a call of the
+//! A guest writes outputs into its own scratch (staging buffer). After a good call,
+//! [`Guest::commit`] copies the scratch into the output image. After a failed call,
+//! [`Guest::discard`] clears the scratch, so a failed call changes no output. During a call of the
 //! guest, the functions here allocate no memory.
 //!
 //! The rights are in `rights.rs`, the scratch is in `process/scratch.rs`, and refused calls are in
@@ -57,13 +57,14 @@ pub(in crate::plugin) struct Guest {
     /// The beginning of a log line that the guest has written with `fd_write`. The text is stored
     /// here until the guest writes the end of the line.
     pub(super) printed: FixedText<MAX_LOG_BYTES>,
-    /// The log level of the line in `printed`. The descriptor in `fd_write` determines the level.
+    /// The log level of the text in `printed`. The file descriptor of the last `fd_write`
+    /// determines this level.
     pub(super) printed_level: Level,
     pub(super) scratch: Scratch,
     /// The state that `save` writes and `restore` reads.
     pub(super) state: State,
-    /// For each variable id, whether a poll has written the variable. The list exists only between
-    /// the calls of [`Guest::trace_variables`] and [`Guest::take_written`].
+    /// For each variable id, whether the variable is in the list that [`Guest::trace_variables`]
+    /// begins. The list exists only until the call of [`Guest::take_written`].
     wrote: Option<Vec<bool>>,
     rights: Rights,
     /// The identity under which this guest creates variables. Only a limited number of variables
@@ -190,7 +191,8 @@ impl Guest {
     }
 
     /// Writes a variable, if the variable is granted to the guest. A variable that does not exist
-    /// is created, unless the guest has already created too many variables.
+    /// is created, unless the guest has created too many variables, or the number of all variables
+    /// has reached its limit.
     ///
     /// # Errors
     /// The reason why the variable was not written. On an error, no variable has changed.
@@ -218,8 +220,8 @@ impl Guest {
         self.world.log.push(line);
     }
 
-    /// Logs a line of the guest, unless the guest has exceeded the rate limit. If earlier lines
-    /// were dropped, first logs their number.
+    /// Logs a line of the guest. If the guest has exceeded the rate limit, the line is dropped and
+    /// counted. If earlier lines were dropped, the function first logs their number.
     pub(super) fn log(&mut self, message: Message) {
         let now = self.world.now;
         if self.pace.allows(now) {
@@ -237,7 +239,7 @@ impl Guest {
         }
     }
 
-    /// Logs the number of dropped lines, if lines were dropped.
+    /// Logs the number of dropped log lines, if lines were dropped after the last such report.
     fn report_dropped(&mut self) {
         if self.pace.dropped > 0 {
             let message = Message::Dropped(std::mem::take(&mut self.pace.dropped));
@@ -281,8 +283,8 @@ impl Guest {
         }
     }
 
-    /// Drops the outputs and variables that the guest wrote in a failed call. Log lines of the call
-    /// are retained.
+    /// Drops the outputs and all uncommitted writes to variables after a failed call. Log lines of
+    /// the call are retained.
     pub(super) fn discard(&mut self) {
         self.flush();
         self.report_dropped();

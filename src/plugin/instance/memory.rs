@@ -1,5 +1,5 @@
-//! The host functions' access to the linear memory of a guest. Each access is also recorded on the
-//! tape.
+//! Reads and writes the linear memory of a guest for the host functions. Each successful read or
+//! write is also passed to the tape.
 //!
 //! Addresses and lengths come from the guest and may have any value. The code here does not
 //! interpret the bytes; `abi.rs` and `wasi.rs` do. `bind.rs` makes a new [`Memory`] for each call
@@ -15,21 +15,22 @@ use crate::process::call::{CallResult, Code};
 /// The linear memory of a guest, during one call of a host function.
 ///
 /// The functions here check the bounds before they call wasmer. If wasmer finds wrong bounds,
-/// wasmer writes a line to its own log. The scan's thread would then write this line, and could
-/// have to wait.
+/// wasmer logs this. The scan's thread would then have to write the log line, and could have to
+/// wait.
 pub(super) struct Memory<'a> {
     view: MemoryView<'a>,
     tape: RefCell<&'a mut Tape>,
 }
 
 impl<'a> Memory<'a> {
-    /// Makes the value through which a host function reads and writes the memory in `view`. All
-    /// these bytes are recorded on `tape`.
+    /// Makes the value through which a host function reads and writes the memory in `view`. These
+    /// bytes are recorded on `tape`, except text for the log.
     pub(super) fn new(view: MemoryView<'a>, tape: &'a mut Tape) -> Self {
         Self { view, tape: RefCell::new(tape) }
     }
 
-    /// Copies bytes at address `at` of the memory into `buffer`.
+    /// Fills `buffer` with the bytes at address `at` of the memory. If not all of these bytes are
+    /// inside the memory, nothing is copied.
     pub(super) fn read(&self, at: u32, buffer: &mut [u8]) -> CallResult {
         self.check_all(at, buffer)?;
         self.view.read(at.into(), buffer).map_err(|_| Code::Error)?;

@@ -11,7 +11,7 @@
 //!   these functions access to the guest's memory. `bind.rs` connects the functions to an instance.
 //! - `stop.rs` stops a call that runs too long. `trap.rs` makes the text of a failure.
 //!
-//! No file in this folder reads the bytes of a module. The folder `plugin/module/` checks and
+//! No file in this folder reads the bytes of a .wasm module. The folder `plugin/module/` checks and
 //! compiles modules.
 
 mod abi;

@@ -1,5 +1,5 @@
-//! The rate limit for the log lines of a guest: the guest may first log a burst of lines, and then
-//! only a fixed number of lines per second.
+//! The rate limit for the log lines of a guest: after a pause, the guest may log a burst of lines,
+//! and then only a fixed number of lines per second.
 //!
 //! The code here only counts lines. `guest.rs` logs or drops a line, and decides when the number of
 //! dropped lines is reported.
@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 /// The rate limit of one guest. With 100 lines per second, for example, the guest may log 100 lines
-/// in one burst, and then 100 lines per second.
+/// in one burst, and then 100 lines per second. After a second without lines, the next burst may
+/// have 100 lines.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Lines per second that the guest may log.
@@ -17,7 +18,7 @@ pub(super) struct Pace {
     credit: Duration,
     /// The time of the last update of `credit`.
     seen: Duration,
-    /// Number of dropped lines that are not reported yet.
+    /// Number of dropped lines. `guest.rs` resets it to 0 when it logs this number.
     pub(super) dropped: u32,
 }
 
@@ -29,7 +30,8 @@ impl Pace {
         Self { per_second, credit: Self::FULL, seen: Duration::ZERO, dropped: 0 }
     }
 
-    /// Whether the guest may log a line at time `now`.
+    /// Adds the time that has passed to the credit. Returns whether the guest may log a line at
+    /// time `now`, but does not use credit for it.
     pub(super) fn has_allowance(&mut self, now: Duration) -> bool {
         let passed = now.saturating_sub(self.seen);
         self.credit = (self.credit.saturating_add(passed)).min(Self::FULL);
@@ -37,8 +39,8 @@ impl Pace {
         self.per_second > 0 && self.credit >= Self::FULL / self.per_second
     }
 
-    /// Returns whether the guest may log a line at time `now`. An allowed line reduces the credit.
-    /// A line that is not allowed is counted as dropped.
+    /// Returns whether the guest may log a line at time `now`. An allowed line uses credit. If the
+    /// line is not allowed, it is counted in `dropped`.
     pub(super) fn allows(&mut self, now: Duration) -> bool {
         let allowed = self.has_allowance(now);
         if allowed {

@@ -2,8 +2,8 @@
 //!
 //! [`Program::prepare`] runs on a thread outside of the scan and may use the whole init budget. At
 //! a swap, the scan calls [`Program::hand_over`] of the running program. From then on the scan owns
-//! the new program and calls [`Program::poll`] once a cycle. The supervisor decides which module is
-//! prepared, and when. The calls of wasmer are in `wasm.rs`.
+//! the new program and calls [`Program::poll`] in each cycle in which [`Program::is_due`] is true.
+//! The supervisor decides which module is prepared, and when. The calls of wasmer are in `wasm.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct Program {
     pub generation: Generation,
     /// The settings of the program: order, budgets, rights and swap policy.
     pub settings: Settings,
-    /// Number of polls without a trap.
+    /// Number of polls of this instance without a trap.
     pub polls: u64,
     instance: Instance,
 }
@@ -77,8 +77,8 @@ pub struct Takeover {
     /// Number of new variables that the program's `init` has created.
     pub variables_new: u64,
     /// Number of variables for which the write of the program's `init` was lost. A write is lost if
-    /// the variable has got another type after the `init`, or if the program may no longer write
-    /// the variable.
+    /// the variable has got another type after the `init`, if the program may no longer write the
+    /// variable, or if a limit on variables is reached.
     pub variables_dropped: u64,
 }
 
@@ -86,11 +86,11 @@ impl Prepared {
     /// Writes into `variables` the values that the program's `init` wrote into its copy of the
     /// world. The caller commits these writes.
     ///
-    /// Between `init` and the swap, another program may have created a variable with another type,
-    /// or the rights of this program may have changed. In these cases the write is lost and the
-    /// variable retains its value. The lost write is counted as a refused call, although `init` got
-    /// the answer that the write had succeeded. [`Program::report_lost_writes`] logs the lost
-    /// writes.
+    /// Between `init` and the swap, another program may have created the variable with another
+    /// type, the rights of this program may have changed, or a limit on variables may have been
+    /// reached. In these cases the write is lost and the variable retains its value. The lost write
+    /// is counted as a refused call, although `init` got the answer that the write had succeeded.
+    /// [`Program::report_lost_writes`] logs the lost writes.
     pub fn bring_variables(&mut self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
         let Program { settings, name: plugin, instance, .. } = &mut self.program;
@@ -127,7 +127,7 @@ pub fn maker(name: &str) -> Maker {
     Maker::program(seed(name))
 }
 
-/// The result of `save`: the saved state, or the trap of the call.
+/// The result of a call of `save`: the saved state, or the trap of this call.
 pub type Saved = Result<Vec<u8>, Arc<Trap>>;
 
 /// Makes the refusal of a swap in which `save` or `restore` has failed. `whose` names the failed
@@ -153,16 +153,17 @@ pub struct Preparation {
     pub result: Result<Prepared, Refusal>,
     /// Log lines of the start section, `_initialize` and `init`.
     pub lines: Vec<Line>,
-    /// The post-mortem data, if the guest's start trapped.
+    /// The post-mortem data, if the start section, `_initialize` or `init` trapped and recording is
+    /// switched on.
     pub post_mortem: Option<Box<PostMortem>>,
 }
 
 impl Program {
-    /// Makes an instance of `artifact` and runs its `init` in `world`, which is not the scan's
-    /// world.
+    /// Makes an instance of `artifact` and runs its start section, `_initialize` and `init` in
+    /// `world`.
     ///
-    /// `world` is a copy of the scan's latest world. Its log is a list, which this function moves
-    /// into the result.
+    /// `world` is a copy of the scan's world, so these calls cannot affect the scan. The log of
+    /// this copy is a list, which this function moves into [`Preparation::lines`].
     pub fn prepare(
         request: NewProgram,
         artifact: &Artifact,
@@ -227,8 +228,9 @@ impl Program {
     /// commits the writes to variables.
     ///
     /// # Errors
-    /// The reason why the new version must not take over. On an error this program is unchanged and
-    /// can continue, unless [`Program::is_spent`] is true.
+    /// The reason why the new version must not take over. On an error this program can continue,
+    /// unless [`Program::is_spent`] is true. The doc of `Instance::save` states which changes by
+    /// `save` are undone.
     pub fn hand_over(
         &mut self,
         to: &mut Prepared,
@@ -255,8 +257,9 @@ impl Program {
     }
 
     /// Runs `save` and returns the state, for a shadow run. Returns `None` if the program does not
-    /// have both `save` and `restore`. Afterwards the program is unchanged, unless
-    /// [`Program::is_spent`] is true.
+    /// have both `save` and `restore`. Afterwards the program can continue, unless
+    /// [`Program::is_spent`] is true. The doc of `Instance::save` states which changes by `save`
+    /// are undone.
     pub fn spare_state(&mut self, world: &mut Lent<World>, slot: &BudgetSlot) -> Option<Saved> {
         let budget = self.settings.swap.budget;
         self.hands_over().then(|| self.instance.save(world, slot, now_ns(), budget))
@@ -272,13 +275,14 @@ impl Program {
         self.instance.restore(state, world, slot, now_ns(), self.settings.swap.budget)
     }
 
-    /// Returns the trap, if the program has failed.
+    /// Returns the trap of the last failed call; `None` if no call has failed, or after a `save`
+    /// that the host has undone.
     pub fn trap(&self) -> Option<&Arc<Trap>> {
         self.instance.fall().map(|fall| &fall.trap)
     }
 
-    /// Whether a call into the program was stopped in the middle, so that the program cannot be
-    /// called any more.
+    /// Whether a call into the program ended in the middle: its budget was used up, its stack was
+    /// full, or a host function panicked. Such a program cannot be called any more.
     pub fn is_spent(&self) -> bool {
         self.instance.is_spent()
     }
@@ -360,7 +364,7 @@ impl Program {
         (self.settings.order, &self.name)
     }
 
-    /// Returns the shortest budget that a call into the program can have.
+    /// Returns the shortest budget that a call of `poll`, `save` or `restore` can have.
     pub fn shortest_budget(&self) -> Duration {
         self.settings.poll_budget.min(self.settings.swap.budget)
     }

@@ -11,17 +11,18 @@ use crate::plugin::Settings;
 use crate::process::grant::{Grant, VariableGrant};
 use crate::process::image::{Direction, Points};
 
-/// The rights of a guest. In the lists of points, `None` means that all points are granted.
+/// The rights of a guest, and the outputs that it has claimed. In the lists of granted points or
+/// bytes, `None` means that all are granted.
 #[derive(Debug)]
 pub(super) struct Rights {
-    /// For each point, whether the guest may read it as an input.
+    /// For each point id, whether the guest may read the point as an input.
     pub(super) inputs: Option<Vec<bool>>,
-    /// For each byte of the input image, whether the guest may read it.
+    /// For each byte of the input image, whether the guest may read the byte.
     pub(super) readable: Option<Vec<bool>>,
-    /// For each point, whether the guest may claim it as an output.
+    /// For each point id, whether the guest may claim the point as an output.
     pub(super) outputs: Option<Vec<bool>>,
     pub(super) variables: VariableGrant,
-    /// For each point, whether the guest has claimed it as an output.
+    /// For each point id, whether the guest has claimed the point as an output.
     pub(super) claimed: Vec<bool>,
 }
 

@@ -6,7 +6,7 @@
 
 use crate::process::call::MAX_STATE_BYTES;
 
-/// The saved state of a program, while `save` writes it or `restore` reads it.
+/// The saved state of a program. `save` writes this state and `restore` reads it.
 #[derive(Debug, Default)]
 pub(super) struct State {
     bytes: Vec<u8>,
@@ -46,7 +46,7 @@ impl State {
         &rest[..len.min(rest.len())]
     }
 
-    /// Marks `len` further bytes as read.
+    /// Marks the next `len` unread bytes as read.
     pub(super) fn advance(&mut self, len: usize) {
         self.read += len;
     }

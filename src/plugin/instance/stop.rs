@@ -4,8 +4,8 @@
 //! The daemon inserts checks of a stop flag into the code of every guest (`module/flag.rs`). The
 //! [`Timekeeper`] sets the flag when a call has used up its CPU time, and the next check then
 //! traps. The scan starts the time limit of a call with four memory writes, so a poll needs no
-//! system call. A call that returns by itself after the flag was set also fails (`wasm/call.rs`).
-//! The text of the trap is made in `trap.rs`.
+//! system call. If the guest returns after the flag was set but before the next check, the call
+//! fails too (`wasm/call.rs`). The text of the trap is made in `trap.rs`.
 //!
 //! ```text
 //! scan        arm: start, budget, number -> call of the guest -> disarm
@@ -62,8 +62,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// The address of the `stop` global of one instance.
 ///
-/// The thread that makes the instance writes the address; the thread that runs the instance reads
-/// the address.
+/// The thread that makes the instance writes the address; the thread that calls the instance reads
+/// the address and passes it to the timekeeper.
 #[derive(Debug, Default)]
 pub(super) struct StopCell(AtomicPtr<AtomicI32>);
 
@@ -114,9 +114,9 @@ struct Watched {
     /// the same instant.
     marked_ns: AtomicU64,
     marked_cpu_ns: AtomicU64,
-    /// The thread has promised that it begins no call before this time.
+    /// The watched thread has promised that it begins no call before this time.
     idle_until_ns: AtomicU64,
-    /// The thread has promised that no call has a shorter budget than this time.
+    /// The watched thread has promised that no call has a shorter budget than this time.
     shortest_ns: AtomicU64,
     /// The time when the timekeeper last stopped a call of this thread. The timekeeper writes this
     /// field and the watched thread reads it.
@@ -127,7 +127,7 @@ struct Watched {
 
 impl Watched {
     /// Checks the running call of this thread, and stops the call if it has used up its CPU time.
-    /// Returns the time of the next check.
+    /// Returns the time when the timekeeper must check this thread again.
     fn check(&self, now_ns: u64, inquiry: &mut Inquiry) -> u64 {
         let shortest = self.shortest_ns.load(Ordering::Relaxed);
         // SAFETY: the instance of a running call exists. If the call ends during this check, its

@@ -1,9 +1,9 @@
 //! The limit on the number of elements in all tables of one instance together.
 //!
-//! Each table gets its initial elements. The elements of the limit that remain are free for the
-//! growth of tables. When wasmer makes a table, the code here reduces the table's maximum, so that
-//! the table can grow only into these free elements. wasmer makes the tables in their order in the
-//! module, so the first tables get the free elements first.
+//! Each table gets its initial elements. The limit minus the initial elements of all tables is the
+//! number of free elements, into which tables can grow. When wasmer makes a table, the code here
+//! reduces the table's maximum, so that the table can grow only into these free elements. wasmer
+//! makes the tables in their order in the module, so the first tables get the free elements first.
 //!
 //! The limit of the memory is in `wasm.rs`, which also connects both limits to wasmer. A module
 //! with too many initial elements is usually refused earlier, in `module/size.rs`.
@@ -39,7 +39,8 @@ impl Tables {
     }
 
     /// Returns the type of the next table with a reduced maximum, so that the limit is not
-    /// exceeded. A table without a maximum in the module gets all remaining elements.
+    /// exceeded. A table without a maximum in the module may grow into all free elements that
+    /// remain.
     ///
     /// # Errors
     /// When the initial elements of all tables exceed the limit.

@@ -37,21 +37,21 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Trap {
 /// AssemblyScript's `abort` is cut earlier, in `abi.rs`.
 const MAX_WORDS: usize = 1024;
 
-/// Returns the kind of a trap for a call that used up its budget.
+/// Returns the text for [`Trap::kind`] of a call that used up its budget.
 pub(super) fn over(budget: Duration) -> String {
     format!("budget of {} exceeded", humantime::format_duration(budget))
 }
 
-/// Data about a full memory: in the failed call, the guest's last attempt to grow the memory was
-/// refused.
+/// The size and the limit of a guest's memory. This value exists if, in the failed call, the
+/// guest's last attempt to grow the memory was refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Full {
     /// The memory's size in bytes.
     pub(super) size: u64,
     /// The largest allowed size of the memory in bytes.
     pub(super) limit: u64,
-    /// Whether the module itself sets `limit`, so that a change of the configuration cannot raise
-    /// it.
+    /// Whether `limit` is the memory's maximum in the .wasm module. If so, a change of the
+    /// configuration cannot raise it.
     pub(super) is_own: bool,
 }
 

@@ -1,9 +1,10 @@
 //! The functions of WASI preview 1 that modules from common toolchains import.
 //!
 //! Printed text becomes log lines. Every clock shows the time of the cycle. Random numbers come
-//! from a generator with a fixed seed. `proc_exit` causes a trap. The arguments and the environment
-//! are empty. Every other WASI function can be imported, but only returns the error `badf` or
-//! `nosys`, because a plugin has no files and no sockets.
+//! from a generator whose seed is made from the plugin's name. `proc_exit` causes a trap. The
+//! arguments and the environment are empty. `sched_yield` does nothing and returns success. Every
+//! other function of preview 1 can be imported, but only returns the error `badf` or `nosys`,
+//! because a plugin has no files and no sockets.
 //!
 //! The functions of the contract are in `abi.rs`. `bind.rs` connects both groups of functions to an
 //! instance.
@@ -88,8 +89,8 @@ fn buffer(memory: &Memory<'_>, at: u32) -> Result<(u32, u32), Errno> {
     Ok((u32::from_le_bytes(word[0]), u32::from_le_bytes(word[1])))
 }
 
-/// Adds `len` bytes of the guest's memory to the present line, and logs each complete line. The
-/// caller has checked that the bytes are inside the memory.
+/// Adds `len` bytes of the guest's memory to the log line in [`Guest::printed`], and logs each
+/// complete line. The caller has checked that the bytes are inside the memory.
 fn print(guest: &mut Guest, memory: &Memory<'_>, start: u32, len: u32) {
     let mut piece = [0; 256];
     for at in (0..len).step_by(piece.len()) {
@@ -105,8 +106,8 @@ fn print(guest: &mut Guest, memory: &Memory<'_>, start: u32, len: u32) {
     }
 }
 
-/// `clock_time_get(clock, precision, time)`: writes the time of the cycle, in nanoseconds. All four
-/// clocks of WASI show the same time.
+/// `clock_time_get(clock, precision, time)`: writes the time of the cycle into the guest's memory,
+/// in nanoseconds. All four clocks of WASI show the same time.
 pub(super) fn clock_time_get(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -120,7 +121,8 @@ pub(super) fn clock_time_get(
     memory.write(time, &nanos.to_le_bytes()).map_err(fault)
 }
 
-/// `random_get(buffer, len)`: writes random bytes into the guest's buffer.
+/// `random_get(buffer, len)`: writes random bytes into the guest's buffer. A request for more than
+/// [`MAX_RANDOM`] bytes is refused.
 pub(super) fn random_get(
     guest: &mut Guest,
     memory: &Memory<'_>,

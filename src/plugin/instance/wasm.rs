@@ -9,7 +9,7 @@
 //!
 //! - `make` loads the artifact and instantiates the module.
 //! - `initialize` runs the start section, `_initialize` and `init`.
-//! - `poll` runs once per cycle (`wasm/call.rs` has the steps of a call).
+//! - `poll` runs in each cycle in which the program is due (see `wasm/call.rs`).
 //! - `save` and `restore` run at a swap (`wasm/hand_over.rs`).
 //!
 //! Time limits are in `stop.rs`. The host functions that a guest may call are in `bind.rs`.
@@ -61,7 +61,8 @@ pub(in crate::plugin) struct Instance {
     /// `save` and `restore`, if the module has both.
     hand_over: Option<[TypedFunction<(), ()>; 2]>,
     parts: Parts,
-    /// The recorder of checkpoints for a crash report; `None` if recording is switched off.
+    /// The recorder of checkpoints for a crash report; `None` until the preparation has ended, in a
+    /// replay, and if recording is switched off.
     recorder: Option<Recorder>,
     keeper: Arc<Timekeeper>,
     /// The instance's share of the limit on compiled code. The share is returned when the instance
@@ -133,7 +134,8 @@ impl Instance {
         Ok(prepared)
     }
 
-    /// Loads an artifact and instantiates it. This function runs no code of the guest.
+    /// Loads an artifact and instantiates it, without running code of the guest. Returns the
+    /// instance, and wasmer's instance for [`Instance::initialize`].
     pub(in crate::plugin) fn make(
         artifact: &[u8],
         host: Host,
@@ -172,7 +174,8 @@ impl Instance {
         Ok((Self { body, poll, hand_over, parts, recorder: None, keeper, _code: code }, instance))
     }
 
-    /// Runs the start section, `_initialize` and `init`.
+    /// Runs those of the start section, `_initialize` and `init` that the module has, within one
+    /// `budget`.
     pub(in crate::plugin) fn initialize(
         &mut self,
         instance: &wasmer::Instance,
@@ -196,8 +199,9 @@ impl Instance {
         Ok(())
     }
 
-    /// Runs one poll. The time limit begins at `started_ns`. If the result is `Ok`, the outputs and
-    /// variables of the poll are valid and written into `world`.
+    /// Runs one poll, and takes a checkpoint if one is due. The time limit of the poll begins at
+    /// `started_ns`. If the result is `Ok`, the outputs and variables of the poll are valid and
+    /// written into `world`.
     pub(in crate::plugin) fn poll(
         &mut self,
         world: &mut Lent<World>,
@@ -217,17 +221,19 @@ impl Instance {
         Ok(())
     }
 
-    /// The failure of the last failed call; `None` if no call has failed.
+    /// The failure of the last failed call; `None` if no call has failed, or after a `save` that
+    /// the host has undone.
     pub(in crate::plugin) fn fall(&self) -> Option<&CallError> {
         self.body.fall.as_deref()
     }
 
-    /// Whether a call was stopped in the middle, so that the instance must not be called any more.
+    /// Whether a call ended in the middle: its budget was used up, its stack was full, or a host
+    /// function panicked. Such an instance must not be called any more.
     pub(super) fn is_spent(&self) -> bool {
         self.body.is_spent
     }
 
-    /// Returns the post-mortem data, if a call has failed.
+    /// Returns the post-mortem data of the failure in [`Instance::fall`]; `None` without a failure.
     pub(super) fn post_mortem(mut self) -> Option<PostMortem> {
         let fall = *self.body.fall.take()?;
         let recorder = self.recorder.take();
@@ -235,7 +241,7 @@ impl Instance {
         Some(PostMortem::new(fall, recorder, &host.as_ref(store).tape, &self.parts, store))
     }
 
-    /// Returns the host's data that the host functions of this instance use.
+    /// Returns the data of the host that the host functions of this instance use.
     pub(in crate::plugin) fn host(&mut self) -> &mut Host {
         self.body.host.as_mut(&mut self.body.store)
     }

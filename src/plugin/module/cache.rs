@@ -189,8 +189,9 @@ impl Cache {
         }
     }
 
-    /// Reads the artifact with this key. Returns `None` if the artifact is missing, damaged, or
-    /// longer than `most` bytes.
+    /// Reads the artifact with this key. Returns `None` if the artifact's file is missing, cannot
+    /// be read, is damaged, or has an artifact of more than `most` bytes. In the last two cases the
+    /// file is deleted.
     pub(super) fn load(&self, key: &str, most: u64) -> Option<Vec<u8>> {
         let path = self.folder.join(key);
         let most = most.saturating_add(CHECKSUM as u64);
@@ -277,19 +278,20 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// Whether the entry is a file that belongs to this user, and that no other user can write.
+/// Whether the folder's entry is a file that belongs to the user of this process, and that no other
+/// user can write.
 fn is_own(about: &fs::Metadata) -> bool {
     about.is_file() && is_ours(about) && about.mode() & 0o022 == 0
 }
 
-/// Whether the entry belongs to the user of this process.
+/// Whether the file or folder belongs to the user of this process.
 fn is_ours(about: &fs::Metadata) -> bool {
     about.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// Reads a file of this user: at most `most` bytes and one more, so that the caller notices a file
-/// that is too long. The call does not follow a link, which another user may have put there. The
-/// call also does not wait if the file is a pipe.
+/// Reads a file of the user of this process: at most `most` bytes and one more, so that the caller
+/// notices a file that is too long. The call does not follow a link, which another user may have
+/// put there. The call also does not wait if the file is a pipe.
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let file = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;

@@ -1,5 +1,5 @@
 //! Checks that a module fulfils the contract with the daemon and the limits, without compiling or
-//! running the module.
+//! running the module. The first check that fails returns a [`Refusal`].
 //!
 //! ```text
 //! header ─▶ counts (size.rs) ─▶ sections ─▶ full validation ─▶ frames ─▶ imports ─▶ exports
@@ -7,8 +7,21 @@
 //!
 //! The cheap checks come first, because a refused module then costs little time. Nearly all of this
 //! code parses bytes from an untrusted file, so it runs in the compile worker only. The exception
-//! is [`stranger`], which also runs in the daemon: it reads only the first bytes of a file. Every
-//! refusal says how to correct the module. The messages about imports are in `check/import.rs`.
+//! is [`stranger`], which the daemon calls: it reads only the first bytes of a file.
+//!
+//! A [`Refusal`] has two texts, the reason and the remedy. For these checks, the texts are made in
+//! five files:
+//!
+//! - `check.rs`: both texts about the first bytes of a file, the encoding of imports, the kind and
+//!   the number of memories, the type indices, and the exports. For imports that are not offered,
+//!   `check.rs` makes the reason only.
+//! - `check/import.rs`: the remedy for imports that are not offered. It also writes the function
+//!   types and the kinds of imports as text, and `check.rs` puts this text into reasons.
+//! - `size.rs`: both texts about sizes (the numbers of entries, the length, the locals and the
+//!   nesting of a function, and the size of the memory), and about operations on passive segments.
+//! - `frame.rs`: both texts about frames. A frame is the part of the guest's stack that one call of
+//!   a function uses.
+//! - `module/mod.rs`: both texts about malformed bytes.
 
 use std::collections::BTreeMap;
 
@@ -31,18 +44,19 @@ use import::{Hint, MAX_MISSING, nearest_offer, no_function, offered, remedy, sig
 /// Size of a page of linear memory, in bytes.
 const PAGE: u64 = 64 << 10;
 
-/// The report about a valid module. `camshaft check` shows it.
+/// The report about a valid module. `camshaft check` shows this report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleReport {
     /// The version of the contract that the module needs: 0 or 1.
     pub abi: u8,
-    /// Number of functions that the module defines itself.
+    /// Number of functions that the module defines. Imported functions are not counted.
     pub functions: u32,
     /// Size of the linear memory when the instance starts, in bytes.
     pub memory_bytes: u64,
-    /// The module's imports, as `module.name`.
+    /// The module's imports. Each text is the name of the import module, a dot, and the name of the
+    /// import, for example `env.wasm_log`.
     pub imports: Vec<String>,
-    /// The functions of the contract that the module exports, and `memory`.
+    /// The names of the module's exports that belong to the contract: functions, and `memory`.
     pub exports: Vec<String>,
     /// The warnings about probable mistakes in the module.
     pub notes: Vec<Note>,
@@ -65,7 +79,7 @@ fn features() -> WasmFeatures {
 /// Checks a module that `compiler` will compile, and returns a report about it.
 ///
 /// # Errors
-/// The first reason to refuse the module.
+/// The refusal of the first check that fails.
 pub(super) fn check(
     bytes: &[u8],
     limits: &Limits,
@@ -87,7 +101,7 @@ pub(super) fn check(
     Ok(ModuleReport { notes: note::notes(bytes), ..outline.report() })
 }
 
-/// The first 8 bytes of every module: the magic number and the version of the format.
+/// The first 8 bytes of every module: the magic number and the version of the binary format.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 /// Returns the refusal of bytes that do not begin with the magic number of a module. Returns `None`
@@ -96,7 +110,8 @@ pub fn stranger(bytes: &[u8]) -> Option<Refusal> {
     if bytes.starts_with(&MODULE[..4]) { None } else { header(bytes).err() }
 }
 
-/// Refuses a file that does not begin like a module. The refusal says what kind of file it is.
+/// Refuses a file that does not begin like a module. If the first bytes show the kind of the file,
+/// the reason names this kind.
 fn header(bytes: &[u8]) -> Result<(), Refusal> {
     const REMEDY: &str = "copy a core WebAssembly module here";
     let text = bytes.trim_ascii_start();
@@ -128,8 +143,9 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
     Err(Refusal::new(reason, REMEDY))
 }
 
-/// Recognizes files of other kinds that users copy into the folder by mistake. The first bytes of a
-/// file show its kind. Returns `None` for an unknown kind.
+/// Returns the kind of a file, with an article, for the kinds of files that users copy into the
+/// plugin folder by mistake. The first bytes of the file show its kind. Returns `None` for any
+/// other kind.
 fn kind(bytes: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 6] = [
         (b"\x1f\x8b", "a gzip file"),
@@ -151,7 +167,7 @@ struct Outline {
     imports: Vec<(String, String, TypeRef)>,
     exports: BTreeMap<String, (ExternalKind, u32)>,
     memories: Vec<MemoryType>,
-    /// Number of functions that the module defines itself.
+    /// Number of functions that the module defines. Imported functions are not counted.
     own_functions: u32,
 }
 
@@ -222,8 +238,8 @@ impl Outline {
         at_most("bytes of memory at the start", bytes, limits.memory_bytes, "memory")
     }
 
-    /// Compares all imports with the offers, so that one refusal names all imports that are not
-    /// offered.
+    /// Compares all imports with the offers. One refusal counts all imports that are not offered,
+    /// and names at most [`MAX_MISSING`] of them.
     fn imports_are_offered(&self) -> Result<(), Refusal> {
         let (mut wrong, mut hints) = (Vec::new(), Vec::new());
         for (module, name, ty) in &self.imports {
@@ -256,8 +272,9 @@ impl Outline {
         }
     }
 
-    /// Checks that the module exports `poll`, and that the exports of the contract have the right
-    /// types. Also checks that the module exports a memory, if one of its imports needs a memory.
+    /// Checks that the module exports `poll`, that the exported functions of the contract have the
+    /// right types, and that `save` and `restore` are exported together. Also checks that the
+    /// module exports a memory, if one of its imports takes a pointer.
     fn exports_are_right(&self) -> Result<(), Refusal> {
         const POLL: &str = "poll";
         if !self.exports.contains_key(POLL) {
@@ -326,7 +343,8 @@ impl Outline {
     }
 }
 
-/// Whether an offered function takes a pointer into the guest's memory.
+/// Whether a module that imports this offered function must export its memory, because the function
+/// takes a pointer.
 fn takes_pointer(module: &str, name: &str) -> bool {
     const NO_POINTER: &[&str] = &[
         "emscripten_notify_memory_growth",

@@ -3,7 +3,7 @@
 //! A hostile module is dangerous for the process that parses or compiles it: a valid file of a few
 //! megabytes can cost gigabytes and minutes. So the daemon starts its own executable file again
 //! with a hidden verb, as the compile worker. The daemon sends the module to this child process,
-//! and receives an artifact or a refusal. The daemon itself reads only the first bytes.
+//! and receives an artifact or a refusal. The daemon reads only the module's first bytes.
 //!
 //! The rules for a good module are in `check.rs`. `compile/artifact.rs` and `cache.rs` store
 //! artifacts. `compile/worker.rs` starts the child process; `compile/confined.rs` limits its
@@ -67,7 +67,7 @@ enum Wanted {
 /// The worker's answer. The worker writes the answer, and then the artifact, to standard output.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    /// The module is good: the report about it, and the length of the artifact in bytes.
+    /// The report about a good module, and the length of its artifact in bytes (0: no artifact).
     Done(ModuleReport, usize),
     /// The module is refused.
     Refused(Refusal),
@@ -92,7 +92,7 @@ impl CompileService {
     /// Returns the artifact of a module, from the cache or freshly compiled.
     ///
     /// # Errors
-    /// A refusal that says what is wrong with the module, or which limit its compilation exceeded.
+    /// A refusal: the module is bad, its compilation exceeded a limit, or the machine failed.
     pub async fn artifact(&self, hash: ModuleHash, module: Arc<[u8]>) -> Result<Artifact, Refusal> {
         // Another compilation of the same module may have stored the artifact in the cache before.
         if let Some(found) = self.cached(hash, module.len()).await {
@@ -206,7 +206,7 @@ impl CompileService {
         }
     }
 
-    /// Runs one worker. If the future is dropped, the worker is killed.
+    /// Runs one worker. If the returned future is dropped, the worker is killed.
     async fn exchange(
         &self,
         job: Job,
@@ -250,7 +250,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The remedy in a refusal whose cause is the machine and not the module.
 const ONCE_MORE: &str = "the cause is the machine, not the module; the next attempt may succeed";
 
-/// The reason why a worker returned no artifact.
+/// The reason why an attempt gave no report and no artifact.
 #[derive(Debug)]
 enum Failed {
     /// The module has caused the failure, so another attempt would fail too.
@@ -259,8 +259,8 @@ enum Failed {
     ByAccident(Refusal),
 }
 
-/// Divides the worker's output into answer and artifact. Returns `None` if the output is
-/// incomplete, because the worker was killed while it wrote.
+/// Divides the worker's output into answer and artifact. Returns `None` if the output is invalid,
+/// or incomplete because the worker was killed while it wrote.
 fn parse(output: &[u8]) -> Option<Result<(ModuleReport, Vec<u8>), Refusal>> {
     let end = output.iter().position(|&byte| byte == b'\n')?;
     match serde_json::from_slice(&output[..end]).ok()? {
@@ -285,7 +285,7 @@ fn too_dear(what: &str, limit: &str) -> Refusal {
     )
 }
 
-/// Classifies the failure of a worker that has ended without an answer.
+/// Classifies the failure of a worker that has ended without a complete answer.
 fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     let complaint = String::from_utf8_lossy(complaint);
     let words = complaint.lines().find(|line| !line.is_empty()).unwrap_or_default();

@@ -45,7 +45,8 @@ pub(super) const WHY: &str = "camshaft:why";
 
 /// The name of the exported global that records a refused growth of the memory. The value is the
 /// number of the call in which the growth was refused; the global `stop` counts the calls. The
-/// value is 0 if the guest's last growth succeeded.
+/// value is 0 if the guest's last growth succeeded, or if the guest has not tried to grow its
+/// memory.
 pub(super) const GREW_NOT: &str = "camshaft:grew not";
 
 /// The name of the exported global with the index of the first routine.
@@ -318,8 +319,8 @@ impl<'a> FunctionMiddleware<'a> for Checks {
         let mut is_due = false;
         if std::mem::take(&mut self.at_entry) {
             match operator {
-                // No check is needed here: a loop checks the flag itself, and `unreachable` ends
-                // the function.
+                // No check is needed here: the code of a loop begins with a check, and
+                // `unreachable` ends the function.
                 Operator::Loop { .. } | Operator::Unreachable => {}
                 // The call must keep its offset in the module (see `call_of_routine`), so the check
                 // comes after the call. A function that first calls itself never reaches this

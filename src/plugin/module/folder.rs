@@ -12,7 +12,7 @@
 //!
 //! The watch does not examine the contents of a module, and does not decide which module runs. The
 //! folder may be lost, for example because its file system is no longer mounted. In that case the
-//! watch does not report its plugins as gone, so the machine continues to run.
+//! watch does not report the plugins of the folder as gone, so they continue to run.
 //!
 //! `folder/keeper.rs` has the folder's thread. `folder/hint.rs` collects the hints, and
 //! `folder/settle.rs` decides when a file is settled (without input or output). `folder/disk.rs`
@@ -102,14 +102,17 @@ pub enum Change {
         /// example `Tank` for `tank`.
         is_rival: bool,
     },
-    /// The file was removed, and did not return within the grace period.
+    /// The file was removed. If the operator has removed it through the daemon ([`Watch::forget`]),
+    /// the report comes at once. Otherwise the report comes if the file did not return within the
+    /// grace period.
     Gone {
         /// The name of the plugin. If the file's name breaks the rules, this is the file's name in
         /// quotes.
         name: FileName,
     },
-    /// The folder has too many files. The value says how many files are ignored without a report
-    /// about each of them.
+    /// The number of overlooked files has changed. Files are overlooked if the folder has too many
+    /// files: they are ignored without a report about each of them. The number 0 means that no file
+    /// is overlooked any more.
     Overlooked(Overlooked),
     /// The folder is lost. Until it is back, the watch treats the plugins in it as unchanged.
     FolderLost(Loss),
@@ -226,8 +229,9 @@ fn misnamed(quoted: &str) -> Refusal {
 }
 
 /// A watched folder. If this value is dropped, the folder's thread ends, and the drop waits for
-/// this end, usually for some milliseconds. The file system or the receiver of the reports may
-/// block the thread. In that case the drop returns after half a second, and the thread ends later.
+/// this end, usually for some milliseconds. The file system or the function `report` of [`watch`]
+/// may block the thread. In that case the drop returns after half a second, and the thread ends
+/// later.
 #[derive(Debug)]
 pub struct Watch {
     /// Hints and requests. The owner of the watch writes them. The folder's thread reads and
@@ -309,8 +313,8 @@ impl Watch {
         self.names.get()
     }
 
-    /// Returns the identity that the folder had at the last pass. [`publish_if`] needs this
-    /// identity.
+    /// Returns the record of the folder's identity. The folder's thread updates this record in each
+    /// pass in which the folder is not lost. [`publish_if`] needs this record.
     pub fn home(&self) -> Arc<Home> {
         Arc::clone(&self.home)
     }

@@ -1,4 +1,4 @@
-//! The limit on how many bytes of the guest's stack one function may use.
+//! The limit on frames. A frame is the part of the guest's stack that one call of a function uses.
 //!
 //! The lowest page of the stack, 4 KiB long, is protected: an access to this page raises a signal,
 //! and so the host notices a stack overflow. A function can move the stack pointer by more than a
@@ -19,9 +19,9 @@ use super::malformed;
 use super::size::locals;
 use crate::plugin::{Compiler, Refusal};
 
-/// Most values of one function or block: its parameters and its results together. Each value that
-/// does not fit into the CPU's registers takes 8 bytes of the stack. Real modules have at most a
-/// few dozen.
+/// Most values of one type of functions or blocks: its parameters and its results together. Each
+/// value that does not fit into the CPU's registers takes 8 bytes of the stack. The types of real
+/// modules have at most a few dozen values.
 const MAX_VALUES: usize = 128;
 
 /// Most locals of one function, if Singlepass compiles the module. Each local, each parameter and

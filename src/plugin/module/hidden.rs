@@ -59,13 +59,14 @@ impl Hidden {
         }
     }
 
-    /// The maximum size of the memory in bytes, if the module itself declares a maximum.
+    /// The maximum size of the memory in bytes; `None` if the module declares no maximum.
     pub(in crate::plugin) fn most_memory(&self) -> Option<u64> {
         let memory = self.module.info().memories.values().next()?;
         memory.maximum.map(|pages| pages.bytes().0 as u64)
     }
 
-    /// The name under which the guest exports the function with this index.
+    /// The name under which the guest exports the function with this index; `None` if the guest
+    /// does not export it. Hidden exports are left out.
     pub(in crate::plugin) fn export_of(&self, function: u32) -> Option<&str> {
         let exports = self.module.info().exports.iter();
         let is_it = |index: &ExportIndex| match index {

@@ -1,6 +1,6 @@
-//! Modules: from a file in the plugin folder to an artifact, which is the module's machine code.
-//! The files in this source folder watch the plugin folder, and check, compile and store modules.
-//! They do not run modules.
+//! WebAssembly modules: from a `.wasm` file in the plugin folder to an artifact, which is the
+//! module's machine code. The code in this source folder watches the plugin folder, and checks,
+//! compiles and stores modules. It does not run modules.
 //!
 //! ```text
 //! file ─▶ folder.rs ─▶ check.rs ─▶ compile.rs ─▶ artifact ─▶ cache.rs
@@ -38,8 +38,8 @@ use wasmer::sys::wasmparser::BinaryReaderError;
 
 use super::Refusal;
 
-/// Makes the refusal for a module that is not valid WebAssembly, or that uses a WebAssembly
-/// proposal which this host does not run.
+/// Makes the refusal for malformed bytes: a module that cannot be parsed, is not valid WebAssembly,
+/// or uses a WebAssembly proposal that this host does not run.
 fn malformed(error: &BinaryReaderError) -> Refusal {
     let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
     Refusal::new(

@@ -1,6 +1,6 @@
 //! Offers: the functions that a module may import, with their types. `check.rs` compares the
-//! imports of a module with this list. The message for a refused module names functions from the
-//! list.
+//! imports of a module with this list. For a refused module, `check/import.rs` names functions from
+//! the list in the remedy.
 //!
 //! This file only lists the functions. The code of the functions is in `instance/abi.rs` and
 //! `instance/wasi.rs`, and `instance/bind.rs` connects it to the imports of an instance. The

@@ -1,9 +1,10 @@
 //! The reason of a trap that the host's added code has caused in a guest.
 //!
 //! Every trap of the added code is a division by zero, so the kind of the trap does not show the
-//! reason. Before the division, the added code writes a number into a hidden global of the
-//! instance. The number shows which operation failed. The code of `flag.rs` and `routine.rs` writes
-//! the number, `hidden.rs` reads it, and `instance/trap.rs` makes the text of the trap from it.
+//! reason. If a routine traps, the added code first writes a number into a hidden global of the
+//! instance. The number shows which kind of operation failed. The code that `flag.rs` inserts
+//! writes the number, `hidden.rs` reads it, and `instance/trap.rs` makes the text of the trap from
+//! it.
 
 use wasmer::sys::vm::TrapCode;
 

@@ -239,7 +239,7 @@ impl BulkTarget {
     }
 
     /// Writes code that traps unless a range lies within the memory or table. The locals `start`
-    /// and `length` contain the range, in bytes or elements. wasmer itself adds start and length in
+    /// and `length` contain the range, in bytes or elements. wasmer's code adds start and length in
     /// 32 bits, and fails if a range ends at 4 GiB. This code adds them in 64 bits, and a range
     /// within a memory never ends at 4 GiB, because a memory is smaller.
     fn within(self, code: &mut InstructionSink<'_>, start: u32, length: u32) {

@@ -1,5 +1,6 @@
 //! The limits on the size of a module: the numbers of its functions, types, tables and other
-//! entries, and the length of a function.
+//! entries, and for each function its length, its locals and its nesting of blocks. Operations on
+//! passive segments are refused here too.
 //!
 //! Each entry of a module costs time in the compile worker. Each entry also costs memory in the
 //! daemon for as long as an instance exists. Example: 2.5 million names of functions, in a file of
@@ -38,7 +39,7 @@ const MAX_TABLES: u32 = 100;
 /// small plugin.
 const MAX_DATA_SEGMENTS: u32 = 100_000;
 
-/// The numbers of the entries that were counted so far in this module.
+/// The sums of the entries that were counted so far in this module.
 #[derive(Debug, Default)]
 pub(super) struct Size {
     table_elements: u64,
@@ -140,8 +141,8 @@ fn at_most_entries(what: &str, found: u32, limit: u32) -> Result<(), Refusal> {
     Err(Refusal::new(format!("it has {found} {what}"), format!("the limit is {limit} (fixed)")))
 }
 
-/// Compares a count with a limit of the configuration. `key` is the name of the limit in the
-/// configuration, without the prefix `plugins.`.
+/// Refuses a module whose count `found` is higher than a limit of the configuration. `key` is the
+/// name of the limit in the configuration, without the prefix `plugins.`.
 pub(super) fn at_most(what: &str, found: u64, limit: u64, key: &str) -> Result<(), Refusal> {
     if found <= limit {
         return Ok(());

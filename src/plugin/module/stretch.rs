@@ -4,8 +4,8 @@
 //! The code of a guest checks the flag at every loop and function entry (`flag.rs`). But code
 //! without loops and calls can run for milliseconds: in a test, 4 095 stores to fresh pages took 18
 //! ms. So [`Stretch`] adds up the cost of the operators of one function, in the order of the code.
-//! When the sum exceeds [`MOST`], a further check is due. This file only decides when a check is
-//! due: `flag.rs` inserts the check.
+//! When the sum exceeds [`MOST`], a further check is due. The code here only decides when a check
+//! is due: `flag.rs` inserts the check.
 //!
 //! Several paths may lead to one place in the code. At this place, [`Stretch`] uses the highest
 //! cost of all paths:
@@ -40,8 +40,10 @@ struct Open {
     /// Whether the block is a loop. A jump to a loop goes back to the beginning of the loop.
     is_loop: bool,
     /// For an `if`: the cost at the beginning of the `if`. Its `else` branch begins with this cost.
+    /// `None` after the `else`, and for other blocks.
     at_if: Option<u32>,
-    /// The highest cost of all jumps to the end of the block.
+    /// The highest cost of all paths that lead to the end of the block: jumps to the end and, for
+    /// an `if`, the end of its first branch.
     most: u32,
 }
 

@@ -8,8 +8,8 @@
 //!
 //! Each plugin has a folder, and each version is a file in this folder. The file name contains a
 //! number and the hash of the module. The numbers increase over all plugins. The daemon compares
-//! the bytes of a file with the hash in its name, so a damaged file is never used. This file does
-//! not decide which version is good, or when a plugin returns to an old version.
+//! the bytes of a file with the hash in its name, so a damaged file is never used. The code here
+//! does not decide which version is good, or when a plugin returns to an old version.
 //! `daemon/plugins/version.rs` and the supervisor decide this.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,8 +37,8 @@ const MOST_BYTES: u64 = 64 << 20;
 /// versions are listed.
 const MOST_NAMES: usize = 4 * MAX_PLUGINS;
 
-/// Most entries of the folder that are read, of any kind. A disk needs a second or two to read this
-/// number of entries.
+/// Most entries that are read from the folder with all versions, of any kind. A disk needs a second
+/// or two to read this number of entries.
 const MOST_ENTRIES: usize = 64 << 10;
 
 /// A list of all versions that are stored on disk.
@@ -92,7 +92,7 @@ impl Versions {
     /// 1. files that are too large for a version, because they are damaged
     /// 2. versions of plugins that do not exist any more
     /// 3. versions of other plugins; the best version of each plugin stays for a rollback
-    /// 4. older versions of the plugin itself
+    /// 4. older versions of the plugin `name`
     ///
     /// The new version never displaces a version of its own plugin that has a higher rank. The log
     /// names a version that is removed for another plugin, or that cannot be removed.
@@ -235,8 +235,8 @@ fn kind(error: &io::Error) -> io::ErrorKind {
 }
 
 /// Chooses the versions that must be removed so that a new version of this plugin fits into the
-/// limits. Returns `None` if the room is not enough even then, or if a version of this plugin with
-/// a higher rank would have to be removed.
+/// limits. Returns `None` if there is too little room after all allowed removals, or if a version
+/// of this plugin with a higher rank would have to be removed.
 fn make_room<'k>(
     all: &'k [Kept],
     (name, hash): (&str, ModuleHash),
@@ -278,7 +278,9 @@ fn make_room<'k>(
     (total <= MOST_BYTES).then_some(leaving)
 }
 
-/// Removes the file of an old version, to make room for a version of the plugin `name`.
+/// Removes the file of an old version, to make room for a version of the plugin `name`. If the old
+/// version belongs to another plugin, removes that plugin's folder when it is empty, and logs the
+/// removal. Logs a warning if the file cannot be removed.
 fn remove(old: &Kept, name: &str) {
     let Kept { path, plugin, hash, .. } = old;
     match fs::remove_file(path) {
@@ -305,8 +307,8 @@ fn remove_empty(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-/// Lists the versions in the folder of one plugin, the oldest version first. An entry whose name
-/// has another form, or that is not a file, is skipped.
+/// Lists the versions in the folder of one plugin, the oldest version first. An entry is skipped if
+/// its name does not consist of a number, `-`, a hash and `.wasm`, or if it is not a file.
 fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
     let files = match fs::read_dir(dir) {
         Ok(files) => files,
@@ -503,8 +505,8 @@ mod tests {
         fs::File::options().write(true).open(path).unwrap().set_len(8 << 40).unwrap();
         let error = versions.read("a", ModuleHash::of(b"small")).unwrap_err().to_string();
         assert!(error.ends_with("it has more than 67108864 bytes"), "{error}");
-        // The oversized file does not prevent the removal of other versions, and can be removed
-        // itself.
+        // The oversized file does not prevent `store` from storing a version of another plugin. The
+        // oversized file is removed first.
         versions.store("b", b"other", |_, _| Some(0)).unwrap();
         assert_eq!(versions.list("a").unwrap(), []);
     }

@@ -26,16 +26,17 @@ pub struct ShadowReport {
     /// Number of polls of the running version that the shadow run skipped, because the machine was
     /// too busy.
     pub dropped: u64,
-    /// Number of cycles in which an output differed.
+    /// Number of compared cycles in which at least one output differed.
     pub differing: u64,
     /// The CPU time within which 99 % of the polls ended, in nanoseconds.
     pub p99_ns: u64,
-    /// Size of the saved state that the new version restored at the beginning, in bytes; `null` if
-    /// the new version began without a state.
+    /// Size of the saved state that the new version got for its `restore` at the beginning, in
+    /// bytes; `null` if the new version began without a state.
     pub state_bytes: Option<u64>,
     /// The first differences, at most [`MAX_DIFFERENCES`].
     pub differences: Vec<Difference>,
-    /// Reason why the run ended before all polls were made; `null` if all polls were made.
+    /// Reason why the run ended before all polls were made; `null` if all polls were made, or if
+    /// the run ended because `save`, `restore` or a poll trapped.
     pub cut_short: Option<String>,
 }
 
@@ -44,11 +45,12 @@ pub struct ShadowReport {
 pub struct Difference {
     /// The point's name.
     pub point: String,
-    /// The cycle of the difference.
+    /// The number of the cycle in which the outputs differed.
     pub cycle: u64,
     /// The value after the poll of the running version, as text.
     pub running: String,
-    /// The value after the poll of the new version, as text.
+    /// The value after the poll of the new version, as text. If the new version has never written
+    /// the output, the text names the safe value.
     pub shadow: String,
 }
 

@@ -3,9 +3,10 @@
 //!
 //! The polled instance never takes the seat in the scan and is dropped after the run. The instance
 //! has its own world. Before each poll, the thread copies the running version's values from a frame
-//! into this world. The outputs, and variables that only the new version has, are not overwritten.
-//! After a poll, the thread compares outputs bit for bit: all outputs that the seat owns, and
-//! outputs that only the new version has written. The frames come from `shadow.rs`.
+//! into this world. The thread copies the outputs only before the first poll. It never overwrites
+//! variables that only the new version has. After a poll, the thread compares outputs bit for bit:
+//! all outputs that the seat owns, and outputs that only the new version has written. The frames
+//! come from `shadow.rs`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -24,9 +25,9 @@ use crate::process::lent::Lent;
 use crate::process::variable::Variable;
 use crate::process::world::World;
 
-/// A run ends if it gets no frame for this time plus twenty times the time between two polls. The
-/// time is long, because the scan of a daemon that starts with many plugins carries out orders only
-/// after some seconds.
+/// A run ends if it gets no frame for this time plus twenty times the time between two polls. A run
+/// also ends after this time plus four times the time of all its polls. `PATIENCE` is long, because
+/// the scan of a daemon that starts with many plugins carries out orders only after some seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shortest and longest pause of the thread between two checks for a new frame. Within these
@@ -42,7 +43,7 @@ pub struct Shadow {
     report: ShadowReport,
     /// CPU time of each poll, in nanoseconds.
     times_ns: Vec<u64>,
-    /// Number of the running version's poll in the last frame.
+    /// Number of the running version's poll in the last frame; 0 before the first frame.
     seen: u64,
     /// Whether an output differed in the last compared cycle.
     differs: bool,
@@ -99,9 +100,10 @@ impl Shadow {
         (feed, frames)
     }
 
-    /// Polls the new version once for each frame. The run ends in three cases: after the configured
-    /// number of polls, if no more frames arrive, or if the caller has dropped the value to which
-    /// `wanted` points. The function blocks its thread.
+    /// Polls the new version once for each frame, up to the configured number of polls. The run
+    /// ends earlier if no more frames arrive, if frames arrive too slowly, if the caller has
+    /// dropped the value to which `wanted` points, if `save`, `restore` or a poll trapped, or if a
+    /// poll was skipped although equal outputs are required. The function blocks its thread.
     pub fn run(
         mut self,
         mut frames: Frames,
@@ -213,7 +215,9 @@ impl Shadow {
         Ok(())
     }
 
-    /// Makes the world equal to the world that the running version had before the poll of `frame`.
+    /// Gives the world the values that the running version had before the poll of `frame`. The
+    /// outputs are copied only if `is_first` is set. Variables that only the new version has
+    /// remain.
     fn enter(&mut self, frame: &Frame, is_first: bool) {
         let world = &mut *self.world;
         (world.cycle, world.now) = (frame.cycle, frame.now);
@@ -278,9 +282,9 @@ impl Shadow {
 
     /// Reports outputs that only the running version writes. After the new version's probation,
     /// such an output would get its safe value. So the function reports a difference if the
-    /// output's present value is not the safe value. The function counts this difference in the
-    /// last compared cycle, so that the report never has more different cycles than compared
-    /// cycles.
+    /// output's present value is not the safe value. It skips outputs with the safe setting `hold`.
+    /// The function counts this difference in the last compared cycle, so that the report never has
+    /// more different cycles than compared cycles.
     fn compare_silence(&mut self, frame: &Frame) {
         let world = &*self.world;
         let program = &mut self.prepared.program;

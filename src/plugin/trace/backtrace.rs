@@ -3,7 +3,7 @@
 //! When a guest ends itself, for example by a panic, the innermost calls are library functions of
 //! its programming language. The author of the module needs the call that entered the library. The
 //! lists below have the names, and the beginnings and parts of names, that toolchains give to
-//! library functions. If all calls in a backtrace are library functions, the result is the
+//! library functions. If all calls in a backtrace are library functions, the search returns the
 //! innermost call.
 //!
 //! The functions here only compare names. `record.rs` makes the backtrace itself.
@@ -21,7 +21,8 @@ pub struct Frame {
     pub function: String,
     /// The index of the function in the module.
     pub index: u32,
-    /// Byte offset of the call in the module.
+    /// Byte offset in the module of the instruction at which the function had stopped: in the
+    /// innermost frame the instruction that trapped, in other frames a call instruction.
     pub offset: u32,
 }
 
@@ -59,8 +60,8 @@ const BEGINNINGS: [&str; 23] = [
 /// Complete names of library functions.
 const NAMES: [&str; 5] = ["abort", "exit", "_exit", "_Exit", "proc_exit"];
 
-/// Parts of the names of library functions in Rust's newer name mangling. [`readable`] does not
-/// demangle such names.
+/// Parts of the names of library functions of Rust. These parts are found also in Rust's newer name
+/// mangling, which [`readable`] does not demangle.
 const PARTS: [&str; 6] = [
     "4core9panicking",
     "3std9panicking",
@@ -70,7 +71,9 @@ const PARTS: [&str; 6] = [
     "rust_panic",
 ];
 
-/// Returns the name of a function as it is written in the source code, if possible.
+/// Returns the name of a function as it is written in the source code, if possible. Otherwise
+/// returns `name` unchanged. In both cases, unprintable characters are escaped and a long name is
+/// cut.
 ///
 /// Only Rust's older name mangling is demangled. A name in the newer mangling can refer back to
 /// parts of itself. So a short name in a hostile module could expand to an endless text. This would

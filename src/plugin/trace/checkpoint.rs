@@ -15,9 +15,10 @@ use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_
 
 use crate::plugin::module::flag::GLOBAL;
 
-/// Size of the largest memory that a checkpoint copies, in bytes. To copy this size takes about 50
-/// us of a cycle. If the memory is larger, the checkpoint has only the globals. The stack pointer
-/// of a C program is one of the globals, so the stack pointer is correct again after the undo.
+/// Size of the largest memory that a [`Checkpoint`] copies, in bytes. To copy this size takes about
+/// 50 us of a cycle. If the memory is larger, the checkpoint has only the globals. The stack
+/// pointer of a C program is one of the globals, so the stack pointer is correct again after the
+/// undo.
 const MOST_BYTES: u64 = 256 << 10;
 
 /// Size of a block in bytes, equal to a memory page of the machine. A checkpoint for a replay
@@ -45,14 +46,15 @@ pub(in crate::plugin) struct Parts {
 pub(in crate::plugin) struct Checkpoint {
     memory: Option<Vec<u8>>,
     globals: Vec<Value>,
-    /// Whether the checkpoint has the memory. If the memory was too large to be copied, the value
-    /// is false and the checkpoint has only the globals.
+    /// Whether the checkpoint has a copy of the memory, or the instance has no memory. If the
+    /// memory was too large to be copied, this field is false and the checkpoint has only the
+    /// globals.
     pub(in crate::plugin) is_whole: bool,
 }
 
 impl Parts {
-    /// Finds the memory and the mutable globals of the instance with these exports. Globals with
-    /// references are skipped, because a checkpoint can store only numbers.
+    /// Makes the list of the parts that a checkpoint copies: `memory`, and the mutable globals in
+    /// `exports`. Globals with references are skipped, because a checkpoint can store only numbers.
     pub(in crate::plugin) fn of(exports: &Exports, memory: Option<Memory>, store: &Store) -> Self {
         // The daemon exports the globals under names with a fixed prefix. The module's own exports
         // may have names with the same prefix. So the code also checks the type, and skips
@@ -81,7 +83,7 @@ impl Parts {
         Checkpoint { memory, globals, is_whole }
     }
 
-    /// Writes the copy back into the instance.
+    /// Writes the checkpoint `to` back into the instance.
     pub(in crate::plugin) fn rewind(&self, store: &mut Store, to: Checkpoint) {
         if let (Some(memory), Some(bytes)) = (&self.memory, to.memory) {
             memory.view(store).write(0, &bytes).expect("a memory never shrinks");
@@ -92,7 +94,7 @@ impl Parts {
     }
 
     /// Copies the memory and the globals into `room` without allocating. Returns whether the memory
-    /// fits.
+    /// fits into `room`.
     pub(super) fn note(&self, store: &mut Store, room: &mut Room) -> bool {
         room.globals.clear();
         room.globals.extend(self.globals.iter().map(|global| global.get(store)));
@@ -118,7 +120,8 @@ impl Parts {
     /// Writes a checkpoint of another instance of the same module into this instance.
     ///
     /// # Errors
-    /// When the checkpoint does not fit the memory or the globals of this instance.
+    /// When the checkpoint does not fit the memory or the globals of this instance, when the memory
+    /// cannot grow to the checkpoint's size, or when a number in the checkpoint is invalid.
     pub(in crate::plugin) fn put_back(
         &self,
         store: &mut Store,
@@ -236,7 +239,7 @@ impl Room {
         Self { picture: Picture::with_room(MOST_BLOCKS), globals }
     }
 
-    /// Returns the contents for a crash report.
+    /// Converts the checkpoint to the type that a crash report stores.
     pub(super) fn into_noted(mut self) -> Noted {
         self.picture.bytes.truncate(self.picture.blocks.len() * BLOCK);
         let globals = self.globals.iter().map(Number::of).collect();
@@ -253,8 +256,8 @@ pub struct Noted {
     pub globals: Vec<Number>,
 }
 
-/// The bits of a number as hexadecimal text. Text is used because JSON numbers are not exact for
-/// all 64 and 128 bit values.
+/// The bits of a global's value as hexadecimal text. Text is used because JSON numbers are not
+/// exact for all 64 and 128 bit values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Number(String);
 

@@ -4,7 +4,7 @@
 //! - `tape.rs` records the calls. `checkpoint.rs` copies the memory and the globals of an instance,
 //!   so that a replay can begin there.
 //! - `record.rs` takes the checkpoints while the program runs, and collects the post-mortem data
-//!   after a trap. `backtrace.rs` finds the function in the backtrace that caused the trap.
+//!   after a trap. `backtrace.rs` searches the active calls for the call that caused the trap.
 //! - `player.rs` compares a guest's calls with a tape and answers them from the tape.
 //!
 //! No file in this folder runs a guest. The instance (`plugin/instance/`) writes the tape while it

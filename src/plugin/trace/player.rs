@@ -18,7 +18,8 @@ const SHOWN: usize = 16;
 /// The first difference between a replay and its tape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Divergence {
-    /// The cycle of the difference; 0 before the first poll.
+    /// The recorded cycle of the call into the guest in which the difference was found. If the tape
+    /// has no section for this call, the cycle of the last section; 0 for an empty tape.
     pub cycle: u64,
     /// The kind of the call into the guest.
     pub phase: Phase,
@@ -44,7 +45,9 @@ pub(in crate::plugin) struct Player {
     pub(in crate::plugin) divergence: Option<Divergence>,
     /// Whether the last recorded call had used up its budget.
     is_over: bool,
-    /// Whether the guest made all recorded calls and then one further call.
+    /// Whether the guest made all recorded calls and then one further call to the host, although
+    /// this is no difference: the last recorded call used up its budget, or its section is
+    /// incomplete.
     pub(in crate::plugin) is_beyond: bool,
 }
 
@@ -58,7 +61,8 @@ impl Player {
     }
 
     /// Begins the next call into the guest. If the kind of this call differs from the recorded
-    /// kind, the function records the difference.
+    /// kind, or if the tape has no further call into the guest, the function records the
+    /// difference.
     pub(in crate::plugin) fn begin(&mut self, phase: Phase) {
         self.begun += 1;
         self.made = 0;
@@ -77,8 +81,10 @@ impl Player {
     }
 
     /// Compares the end of a call into the guest with the tape. `trap` is `None` if the call ended
-    /// without a trap. The function records a difference if, for example, the tape has more calls
-    /// to the host for this section than the guest has made.
+    /// without a trap. The function records a difference in two cases. First: the tape has more
+    /// calls to the host for this section than the guest has made. This is no difference after a
+    /// trap in the last section, if the recorded call had used up its budget. Second: the call
+    /// trapped, but its section is not the last section.
     pub(in crate::plugin) fn end(&mut self, trap: Option<&Trap>) {
         let Some(section) = self.section() else { return };
         let is_last = self.begun == self.sections.len();
@@ -113,7 +119,8 @@ impl Player {
     }
 
     /// Returns the recorded answer to a call to the host. Returns `None` if the call is not the
-    /// next call on the tape; the caller then stops the guest.
+    /// next call on the tape, or if the guest's memory differs from the tape. The caller then stops
+    /// the guest.
     pub(in crate::plugin) fn answer(
         &mut self,
         id: u8,
@@ -151,9 +158,9 @@ impl Player {
 }
 
 /// Compares the guest's present memory with the bytes that the host read from it when the call was
-/// recorded. If they are equal, writes into the memory the bytes that the host wrote when the call
-/// was recorded. The error has two texts: one describes the guest's memory, the other describes the
-/// tape.
+/// recorded. If they are equal, the function writes the bytes that the host wrote at the recording
+/// into the memory. The error has two texts: one describes the guest's memory, the other describes
+/// the tape.
 fn exchange(called: &Called, memory: Option<&MemoryView<'_>>) -> Result<(), (String, String)> {
     let lost = |_| ("with too little memory".to_string(), "with more memory".to_string());
     let Some(memory) = memory else {
@@ -192,7 +199,8 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Formats a call to the host as source code, for example `wasm_point_find(1024, 5, 2048)`.
+/// Formats a call to the host as source code, for example `wasm_point_find(1024, 5, 2048)`. An
+/// unknown function is shown with its number only.
 pub fn describe(called: &Called) -> String {
     let Some(offer) = offer::offers().nth(called.function.into()) else {
         return format!("function {}", called.function);

@@ -1,11 +1,13 @@
-//! Records a running program, so that a trap can be examined afterwards. While the program runs,
-//! the recorder takes checkpoints, from which the program's tape can be played. After a trap, the
-//! code here collects the post-mortem data.
+//! Decides from which point the tape of a program can be replayed, so that a trap can be examined
+//! afterwards. While the program runs, the recorder takes checkpoints, from which the program's
+//! tape can be played. After a trap, the code here collects the post-mortem data: trap, backtrace,
+//! tape, checkpoint and memory.
 //!
-//! The recorder stores two checkpoints. After every hundredth poll, or earlier, a new checkpoint
-//! replaces the older checkpoint. So at a trap, some polls have run after the older checkpoint, and
-//! a replay from this checkpoint shows these polls. Exception: a program that has just started may
-//! have only one checkpoint.
+//! The recorder stores two checkpoints. After at most 100 polls, a new checkpoint replaces the
+//! older checkpoint. If the tape gets many bytes, this happens earlier. So at a trap, some polls
+//! have run after the older checkpoint, and a replay from this checkpoint shows these polls.
+//! Exceptions: a program that has just started has only one checkpoint, and a program with a large
+//! memory may have none.
 //!
 //! The format of a tape is in `tape.rs`, and the contents of a checkpoint in `checkpoint.rs`.
 //! `crash.rs` makes the crash report from the post-mortem data.
@@ -72,11 +74,12 @@ pub(in crate::plugin) struct CallError {
 /// The recorder: decides when to take a checkpoint, and stores the last two checkpoints.
 #[derive(Debug)]
 pub(in crate::plugin) struct Recorder {
-    /// Memory for two checkpoints, the older one first, each with its position on the tape. An
-    /// entry without a position has no checkpoint. The list is empty if the first checkpoint did
-    /// not fit.
+    /// Memory for two checkpoints, the older one first, each with its position on the tape. With
+    /// `None` as the position, this memory contains no usable checkpoint. The list is empty if the
+    /// first checkpoint did not fit.
     rooms: Vec<(Option<u64>, Room)>,
-    /// Number of polls without a trap after the newest checkpoint.
+    /// Number of polls without a trap after the newest checkpoint. Until the second checkpoint, the
+    /// count begins at a number that depends on the seat.
     polls: u32,
 }
 
@@ -149,11 +152,11 @@ pub struct PostMortem {
     /// Whether the call failed because it had used up its budget.
     pub is_over: bool,
     /// The exported tape, in the format that [`super::tape::parse`] reads. The last section is the
-    /// call that trapped.
+    /// call that trapped. Without recording, this vector is empty.
     pub tape: Vec<u8>,
     /// The point from which the tape can be played.
     pub start: Start,
-    /// The memory after the trap.
+    /// The memory after the trap, at most 16 MiB of it.
     pub memory: Picture,
 }
 

@@ -1,7 +1,7 @@
 //! The tape: a record of the calls between an instance and the host, so that the last calls can be
 //! played again.
 //!
-//! A module cannot use files, sockets or clocks. So the module's behaviour depends only on the data
+//! A guest cannot use files, sockets or clocks. So the guest's behaviour depends only on the data
 //! that the host returns. For each call into the guest, the tape records the guest's calls to the
 //! host: function, arguments, returned code, and the bytes that the host read from the guest's
 //! memory or wrote into it. The code here does not know what the functions mean.
@@ -34,15 +34,15 @@ pub use read::{Called, Section, Sections, parse};
 use row::Row;
 
 /// Size of one tape in bytes: room for 200 polls of 600 bytes each. A poll of 600 bytes has about
-/// twenty calls to the host. The tapes of a hundred programs take 12 MB.
+/// twenty calls to the host. The tapes of a hundred programs take 13 MB.
 const TAPE_BYTES: usize = 128 << 10;
 
 /// Largest size of an exported tape in bytes: the whole ring, and one row of polls that is not in
 /// the ring yet.
 pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
 
-/// Largest size of one section in bytes. So the ring always has room for earlier sections. If a
-/// section is full, further calls in it are not recorded.
+/// Largest size of one section in bytes: half of the ring, so that earlier sections have room too.
+/// If a section is full, further calls to the host are not recorded in it.
 const MOST_SECTION: u64 = TAPE_BYTES as u64 / 2;
 
 /// Size of a section's head in bytes: length, phase, cycle, nanoseconds.
@@ -159,7 +159,7 @@ impl Tape {
         !self.ring.is_empty()
     }
 
-    /// Returns the position where the next section will begin.
+    /// Writes the row to the ring. Returns the position where the next section will begin.
     pub(in crate::plugin) fn position(&mut self) -> u64 {
         self.put_row();
         self.tail
@@ -170,7 +170,7 @@ impl Tape {
         self.tail - position
     }
 
-    /// Whether all sections from `position` to the present section are complete on the ring.
+    /// Whether a replay can begin at `position`. Only the last section may be incomplete.
     pub(super) fn reaches(&self, position: u64) -> bool {
         self.is_on() && position >= self.head.max(self.sound_from)
     }
@@ -251,8 +251,8 @@ impl Tape {
         }
     }
 
-    /// Removes the last section after the host has undone its call. If `is_undone` is false, the
-    /// host has undone the call only partly, and a replay can begin only after this section.
+    /// Removes the last section if the host has undone the section's call completely (`is_undone`).
+    /// Otherwise the section remains, and a replay can begin only after it.
     pub(in crate::plugin) fn forget(&mut self, is_undone: bool) {
         match self.state {
             State::Whole { section } | State::Torn { section } if is_undone => {

@@ -32,13 +32,15 @@ pub struct Point {
     pub scale: f64,
     /// Number that is added after the multiplication.
     pub offset: f64,
-    /// Unit of the value as shown to operators, such as `l/min`; may be empty.
+    /// Engineering unit of the value as shown to operators, such as `l/min`; may be empty.
     pub unit: String,
-    /// The value of an output while no working program owns the output. An input has the setting
-    /// `Hold`, which has no effect for an input.
+    /// The setting for the value of an output while no program owns the output, or while its
+    /// program lacks a required input. An input has the setting `Hold`, which has no effect for an
+    /// input.
     pub safe: Safe,
-    /// Hold time: the time between the loss of the owner and the moment when the output becomes
-    /// safe. Zero means that the output becomes safe at once.
+    /// Hold time: the time for which an output retains its value before it becomes safe. The hold
+    /// time begins when the output loses its owner, or when the wait of its program for a required
+    /// input has expired. Zero means that the output becomes safe at once.
     pub hold_for: Duration,
     /// The ages at which an input becomes stale and bad.
     pub freshness: Freshness,

@@ -2,8 +2,8 @@
 //!
 //! A program usually needs only the [`Class`]: good, uncertain or bad. Operators and other systems
 //! get the reason and its status code of OPC UA. The [`Freshness`] of a point defines the ages at
-//! which a value becomes stale and bad; the driver sets the other qualities. This file changes no
-//! value: an input that becomes bad retains its last value.
+//! which a value becomes stale and bad. `overlay.rs` sets `Forced` and `Substitute`, and drivers
+//! set the other qualities. This file changes no value in the image.
 
 use std::time::Duration;
 
@@ -15,16 +15,17 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Class {
-    /// The value comes from the device and is new enough.
+    /// The value comes from the device and is new enough, or an operator has forced the value.
     Good = 0,
-    /// The value was good but is now stale, or the value is a substitute.
+    /// The value was good but is now stale, or the value is a substitute from the setting `on_bad`.
     Uncertain = 1,
     /// The value must not be used for control.
     Bad = 2,
 }
 
 /// The quality of a value with the reason. If two reasons are true at the same time, the value gets
-/// the quality that is later in this list.
+/// the quality that is later in this list. Exceptions: a substitute replaces a bad value, and a
+/// force replaces any value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]

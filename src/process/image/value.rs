@@ -1,10 +1,10 @@
 //! The value of a point as operators and programs see it: after scaling, and independent of the
 //! address in the image. This file also defines the form of a value in JSON.
 //!
-//! A whole number of up to 128 bits is exact. JSON has no form for a float that is infinite or not
-//! a number. Therefore these floats are written as the strings `"nan"`, `"inf"` and `"-inf"`.
-//! JSON's `null` would not distinguish these three values. `point.rs` converts a value to the bytes
-//! of a point.
+//! `Value::from_str` and [`exact`] read a whole number of up to 128 bits without loss. JSON has no
+//! form for a float that is infinite or not a number. Therefore these floats are written as the
+//! strings `"nan"`, `"inf"` and `"-inf"`. JSON's `null` would not distinguish these three values.
+//! `point.rs` converts a value to the bytes of a point.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,8 +1,9 @@
 //! The counts of the refused calls of one instance, by kind and name.
 //!
-//! The scan's thread counts the calls, and threads of the daemon read the counts. No function in
-//! this file waits. The scan's thread allocates only in [`Tally::begin_anew`], which runs in a
-//! cycle that takes over a configuration. A refused call and its text are defined in `refused.rs`.
+//! The thread that runs the guest counts the calls: the preparing thread during `init`, and later
+//! the scan's thread. Threads of the daemon read the counts. No function in this file waits. The
+//! scan's thread allocates only in [`Tally::begin_anew`], which runs in a cycle that takes over a
+//! configuration. A refused call and its text are defined in `refused.rs`.
 //!
 //! ```text
 //! Tally, old rights ── next ──▶ Tally, newer rights ── next ──▶ Tally, present rights
@@ -14,8 +15,8 @@ use std::sync::{Arc, OnceLock};
 use super::{FixedText, MAX_ENTRIES, RefusedCall, Why};
 
 /// The counts of refused calls of one instance, for one set of rights. If a new configuration
-/// changes the rights, new counts begin. The scan's thread writes the counts; any thread may read
-/// them.
+/// changes the rights, new counts begin. The thread that runs the guest writes the counts; any
+/// thread may read them.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Refusals that are denials: the program did not get an effect or a value that it asked for.
@@ -33,13 +34,13 @@ pub struct Tally {
 #[derive(Debug, Default)]
 struct Table {
     entries: [Entry; MAX_ENTRIES],
-    /// Number of refused calls for which no entry was free. The scan's thread writes this number;
-    /// any thread may read it.
+    /// Number of refused calls for which no entry was free. The thread that runs the guest writes
+    /// this number; any thread may read it.
     others: AtomicU64,
 }
 
-/// An entry of a table: the counter for one kind and name of refused calls. The scan's thread
-/// writes all fields; any thread may read them.
+/// An entry of a table: the counter for one kind and name of refused calls. The thread that runs
+/// the guest writes all fields; any thread may read them.
 #[derive(Debug, Default)]
 struct Entry {
     /// The first refused call. The field is set one time; until then the entry is free.
@@ -48,7 +49,8 @@ struct Entry {
     count: AtomicU64,
     /// The cycle of the last refused call, by its number; 0 if that call was before the first poll.
     last_cycle: AtomicU64,
-    /// Whether the log already has a line about this entry.
+    /// Whether the caller was told to log a line about this entry. `Entry::count` sets the flag.
+    /// For an owned output, `Entry::end` resets the flag, so the next refused call is logged again.
     is_told: AtomicBool,
     /// Whether the refusals have ended: after the last refused call, a call with this name has
     /// succeeded.
@@ -64,7 +66,8 @@ pub(crate) enum Counted {
     /// The call is the first call for which no entry was free. A log line must report that there
     /// are more refused calls than entries.
     Full,
-    /// The call needs no log line, because an earlier call was logged.
+    /// The call needs no log line. An earlier call of its kind and name was logged, or an earlier
+    /// call for which no entry was free.
     Again,
 }
 
@@ -127,7 +130,7 @@ impl Entry {
 
 impl Table {
     /// Counts a refused call in the entry of its kind and name. If this kind and name has no entry,
-    /// uses a free entry. If no entry is free, counts the call in `others`.
+    /// uses a free entry. If no entry is free, counts the call in `others` of this table.
     fn count(&self, (why, call, name): (Why, &'static str, &str), cycle: u64) -> Counted {
         for entry in &self.entries {
             let what = entry.what.get_or_init(|| {
@@ -185,9 +188,9 @@ impl Tally {
     }
 
     /// Begins new counts. The caller calls this function when the rights of the program have
-    /// changed. Returns the new counts, or `None` if no call was refused yet. Refusals from before
-    /// the first poll are copied into the new counts, because the program does not repeat the calls
-    /// of its start.
+    /// changed. Returns the new counts, or `None` if no call was refused yet. Copies into the new
+    /// counts the entries whose last call was before the first poll and whose refusals have not
+    /// ended, because a program usually does not repeat the calls of its start.
     pub(crate) fn begin_anew(&self) -> Option<Arc<Self>> {
         if self.denials.is_empty() && self.absences.is_empty() {
             return None;
@@ -207,7 +210,7 @@ impl Tally {
         Some(newest)
     }
 
-    /// Returns the first call of each entry whose refusals are denials.
+    /// Returns the first call of each entry for denials.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &RefusedCall> {
         self.denials.entries.iter().filter_map(|entry| entry.what.get())
     }

@@ -104,11 +104,13 @@ pub enum Denied {
     OtherType(VariableKind),
     /// The program has already created [`MAX_MADE`](super::MAX_MADE) variables.
     Quota,
-    /// The table of variables is full, or the name is empty or too long.
+    /// The table of variables is full, its free places are reserved for declared variables, or the
+    /// name is empty or too long.
     Limit,
 }
 
-/// The creator or the writer of a variable: a program or the host.
+/// The creator or the writer of a variable: the host, or the programs whose names have the same
+/// number ([`Maker::program`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Maker(u64);
 

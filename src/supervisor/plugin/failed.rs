@@ -1,7 +1,7 @@
 //! The reaction of the supervisor to a failed attempt to create an instance of a module.
 //!
 //! A refusal is one of two kinds: a verdict on the module, or an accident of the machine (see
-//! `Refusal`). After both kinds, the supervisor tries a module that ran before again. During the
+//! `Refusal`). A module that ran before is tried again after a refusal of either kind. During the
 //! wait for the next attempt, a stored version may run. `target.rs` decides which module runs;
 //! `refused.rs` computes how long a module waits for its next attempt.
 
@@ -10,9 +10,10 @@ use super::{File, PATIENCE, Plugin, Turn};
 use crate::plugin::{ModuleHash, Refusal};
 
 impl Plugin {
-    /// Decides after a failed attempt whether the module is tried again. After a verdict, a module
-    /// that never ran is not tried again. A module that ran before is tried again after any
-    /// refusal, because its earlier run proves that an instance can be created.
+    /// Decides after a failed attempt whether the module is tried again. If an instance of this
+    /// module runs, it continues, and no further attempt is planned. Otherwise an accident leads to
+    /// another attempt with any module. A verdict leads to another attempt only with a module that
+    /// ran before, because its earlier run proves that an instance can be created.
     pub(super) fn failed(&mut self, version: Version, refusal: Refusal, turn: &mut Turn<'_>) {
         let hash = version.hash;
         turn.note(Note::Refused { hash, refusal: refusal.clone() });

@@ -11,8 +11,8 @@ use super::{File, Next, Plugin, Seen, Turn};
 use crate::plugin::{Generation, ModuleHash, Trap};
 
 impl Plugin {
-    /// Reads the plugin's fact from the newest snapshot. The function ignores a fact that is older
-    /// than the last fact.
+    /// Reads the plugin's fact from the newest snapshot. The function ignores a fact from an older
+    /// snapshot than that of the last fact.
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
         // `newest` is the newest instance that the fact names. After a rollback, this is the
@@ -123,7 +123,8 @@ impl Plugin {
     }
 
     /// Records that the newest snapshot does not contain the plugin. If the plugin left the scan
-    /// without an order, the supervisor counts a trap.
+    /// without a stop order, the supervisor counts a trap. After a stop order, the function reports
+    /// [`Note::Stopped`].
     pub(super) fn observe_absence(&mut self, turn: &mut Turn<'_>) {
         let Some(seen) = self.seen else { return };
         if seen.generation > self.stop.covers {
@@ -152,7 +153,9 @@ impl Plugin {
         }
     }
 
-    /// Counts a trap of this module, and reports the consequence: a restart or quarantine.
+    /// Counts a trap of this module, and reports the consequence: a restart or quarantine. A
+    /// restart is not reported while an instance of another module is being created or ordered into
+    /// the scan.
     fn count_trap(&mut self, hash: ModuleHash, trap: &Trap, turn: &mut Turn<'_>) {
         if self.history.hash != Some(hash) {
             self.history = History::of(hash);

@@ -31,7 +31,8 @@ struct Entry {
 pub(super) struct Refused(Vec<Entry>);
 
 impl Refused {
-    /// Records a verdict: this module is not tried again.
+    /// Records a verdict: this module is not tried again until new bytes in the file or an order of
+    /// the operator clears the entry.
     pub(super) fn for_good(&mut self, hash: ModuleHash, refusal: Refusal) {
         self.add(Entry { hash, refusal, retry_at: None, failures: 0, verdicts: 0 });
     }
@@ -49,7 +50,7 @@ impl Refused {
         let failures = before.map_or(0, |entry| entry.failures).saturating_add(1);
         let verdicts = before.map_or(0, |entry| entry.verdicts);
         let verdicts = verdicts.saturating_add(u32::from(!refusal.is_accidental));
-        // The first retry also waits, because an attempt without a wait would fail for the same
+        // The first retry waits, too, because an attempt without a wait would fail for the same
         // reason.
         let delay = policy.delay_after(failures.saturating_add(1));
         self.add(Entry { hash, refusal, retry_at: Some(now + delay), failures, verdicts });
@@ -81,8 +82,9 @@ impl Refused {
         self.0.iter().any(|entry| entry.hash == hash && entry.refusal.is_lost)
     }
 
-    /// Whether this module, which ran before, has failed `limit` times in a row. After so many
-    /// failures, another module may run in place of this module.
+    /// Whether at least `limit` of the failures of this module in a row were verdicts. Only a
+    /// module that ran before can have so many. Another module may then run in place of this
+    /// module.
     pub(super) fn is_given_up(&self, hash: ModuleHash, limit: u32) -> bool {
         self.0.iter().any(|entry| entry.hash == hash && entry.verdicts >= limit)
     }
@@ -116,7 +118,8 @@ impl Refused {
         newest.map(|entry| (entry.hash, &entry.refusal, entry.retry_at.is_some()))
     }
 
-    /// Removes the entry of one module, because the module runs or must get another attempt.
+    /// Removes the entry of one module: when the module runs, when it is put in quarantine, when it
+    /// must get another attempt, or when a newer entry replaces this entry.
     pub(super) fn forget(&mut self, hash: ModuleHash) {
         self.0.retain(|entry| entry.hash != hash);
     }

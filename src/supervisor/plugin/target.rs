@@ -56,7 +56,8 @@ impl Plugin {
         self.all(name, context, policy).next().is_some()
     }
 
-    /// Whether the list has a module without a verdict, even if this module must wait.
+    /// Whether [`Plugin::candidates`] has a module. The module may have to wait for its next
+    /// attempt.
     pub(super) fn has_candidate(&self, turn: &Turn<'_>) -> bool {
         self.candidates(turn.name, turn.context, *turn.policy).next().is_some()
     }

@@ -1,6 +1,6 @@
 //! The state of one plugin, computed from its levels. The supervisor's decisions and `camshaft
 //! status` use this state.
-//! This file stores nothing and decides nothing. `plugin.rs` stores the levels and decides.
+//!
 //! This file stores nothing and decides nothing. `plugin.rs` stores the levels and decides.
 
 use super::super::{RestartPolicy, State, StepContext, Version, View, Want};
@@ -44,7 +44,7 @@ impl Plugin {
         self.ordered.iter().map(|version| version.hash).chain(self.good)
     }
 
-    /// Whether the folder has an entry that reserves its name against other plugins.
+    /// Whether the plugin folder has a file or another entry that reserves the name of this plugin.
     pub(in super::super) fn keeps_its_name(&self) -> bool {
         !matches!(self.file, File::Gone | File::Rival(_))
     }

@@ -57,7 +57,7 @@ fn a_version_that_resumed_is_restarted_and_stopped_like_any_other() {
 }
 
 /// A defect of the past: the list of ordered versions is short, and a series of other versions
-/// displaced its oldest entry.
+/// displaced the standby version from the list.
 #[test]
 fn the_version_that_stands_by_is_known_after_a_row_of_others() {
     let mut script = "file A : prepare A1

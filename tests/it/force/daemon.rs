@@ -76,7 +76,7 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
         (point(&daemon, "extra.in") == is_so).then_some(())
     });
     run(&daemon, &["force", "extra.in", "9", "--for", "200ms", "--owner", "ann"]);
-    said(&daemon, "the force of extra.in is over");
+    said(&daemon, "the force of extra.in has ended");
     assert_eq!(point(&daemon, "extra.in").0, Value::Int(7));
     assert_eq!(run(&daemon, &["unforce", "--all"]).0, Some(0));
     wait("nothing is forced", Duration::from_secs(5), || {

@@ -35,7 +35,8 @@ pub(super) struct ForcedExit(Arc<Limits>);
 /// The limits for the thread. The main loop writes the limits, and the thread reads the limits.
 #[derive(Debug, Default)]
 struct Limits {
-    /// The longest allowed stall, in nanoseconds; 0 means no limit.
+    /// The duration of a stall after which the thread kills the process, in nanoseconds; 0 means no
+    /// limit.
     stall_ns: AtomicU64,
     /// Whether the process is ending: 0 means no, any other number means yes.
     ending: AtomicU64,
@@ -54,8 +55,8 @@ impl ForcedExit {
         Self(limits)
     }
 
-    /// Sets the limit for a stall. The main loop itself ends the process after a stall of
-    /// `stall_exit`. The thread kills the process [`GRACE`] later.
+    /// Sets the limit for a stall. The main loop ends the process after a stall of `stall_exit`.
+    /// The thread kills the process [`GRACE`] later.
     pub(super) fn allow(&self, stall_exit: Duration) {
         self.0.stall_ns.store(nanos(stall_exit.saturating_add(GRACE)), Ordering::Relaxed);
     }

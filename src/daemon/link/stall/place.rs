@@ -2,8 +2,8 @@
 //! kernel stack. The log line about a stall shows these facts.
 //!
 //! A separate thread reads the facts from `/proc/self/task` and logs them. These reads may block
-//! for the same reason as the scan, and the main loop must not block. The scan's own report about
-//! its present step is in `scan/position.rs`.
+//! for the same reason as the scan, and the main loop must not block. The scan's report about its
+//! present step is in `scan/position.rs`.
 
 use std::fs::File;
 use std::io::Read;

@@ -35,7 +35,7 @@ impl Beginning {
 
     /// Records the start in this folder. The time limit is `limit` for the read and again `limit`
     /// for the write. Returns a reason if no plugin may run. The reason is valid even if the write
-    /// fails.
+    /// fails. If the record cannot be read, the function returns `None` and records nothing.
     pub(super) fn record(
         self: &Arc<Self>,
         folder: &Arc<Folder>,
@@ -84,8 +84,8 @@ impl Beginning {
         self.step.make(step).and(written)
     }
 
-    /// Ends the start as an orderly end. If the record is not written yet, it is never written,
-    /// even if a thread has already begun to record it.
+    /// Records an orderly end of the start. If the record of the start is not written yet, it is
+    /// never written, even if a thread is about to write it.
     pub(in crate::daemon) fn end(&self) {
         if self.step.give_up() != Committed::No {
             end(self.folder.get());

@@ -6,7 +6,7 @@
 //!   record. The long run shows that the cause of these ends no longer exists.
 //! - After an operator has ended recovery, the next start must not begin in recovery.
 //!
-//! The record itself is in `recovery.rs`.
+//! `recovery.rs` has the record.
 
 use std::io;
 use std::sync::Arc;
@@ -61,8 +61,9 @@ async fn forget(folder: Arc<Folder>, within: Duration, again: Duration) {
     }
 }
 
-/// Changes the record, and repeats the write until it succeeds. `how` makes the change, and the
-/// function returns the result of `how`. The function calls `failed` with each failure.
+/// Changes the record, and repeats the change and the write until the write succeeds. `how` makes
+/// the change. Returns the result of the last call of `how`, and calls `failed` with the error of
+/// each failed attempt.
 async fn until_taken<T: Send + 'static>(
     folder: &Arc<Folder>,
     again: Duration,

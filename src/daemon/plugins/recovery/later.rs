@@ -1,8 +1,9 @@
 //! The answer to the order that ends recovery. The answer waits for the state directory, but only
 //! for a limited time.
 //!
-//! If the disk answers too late, the caller gets a failure, but the write continues. `recovery.rs`
-//! decides what is written; `forget.rs` repeats a failed write.
+//! If the disk answers too late, the caller gets a failure, but the write continues. If all threads
+//! of `RECOVERY` are blocked, the caller gets a failure at once. `recovery.rs` decides what is
+//! written; `forget.rs` repeats a failed write.
 
 use tokio::sync::oneshot;
 
@@ -10,9 +11,10 @@ use crate::control::{Code, Failure, Reply};
 use crate::daemon::plugins::call::{RECOVERY, in_time};
 
 /// Runs `work`, which records the end of recovery, on a thread that may wait for the state
-/// directory. If the disk does not answer within 5 s, the caller gets a failure. The text of the
-/// failure begins with `so_far`, which describes the situation without the record and names the
-/// state directory. `work` may end after the caller has got the failure.
+/// directory. If the disk does not answer within 5 s, or if all threads for this work are blocked,
+/// the caller gets a failure. The text of the failure begins with `so_far`, which describes the
+/// situation without the record and names the state directory. `work` may end after the caller has
+/// got the failure.
 pub(super) fn answer_later(
     reply: oneshot::Sender<Reply>,
     so_far: String,

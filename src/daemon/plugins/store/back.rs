@@ -1,9 +1,9 @@
 //! The rollback to a stored version, by order of an operator.
 //!
-//! The rollback writes the stored bytes as a file into the plugin folder, like a deploy. So the
-//! folder always has the version that should run. The swap is a normal swap, with state, probation
-//! and a receipt. `choose.rs` decides which version is used; `deploy.rs` has the deploy of new
-//! bytes.
+//! The rollback writes the stored bytes as a plugin file into the plugin folder, like a deploy. So
+//! after a restart of the daemon, the folder has the version that should run. The swap is a normal
+//! swap, with state, probation and a receipt. `choose.rs` decides which version is used;
+//! `deploy.rs` has the deploy of new bytes.
 //!
 //! ```text
 //!   order ──▶ choose() ──▶ read from the store ──▶ put(): write the file ──▶ answer
@@ -31,9 +31,10 @@ use crate::plugin::module::versions::Versions;
 
 impl Plugins {
     /// Writes a stored version of a plugin into the folder. The text `to` is the beginning of the
-    /// version's hash. Without `to`, the newest good version that is not in the file is used. This
-    /// version may already run in place of the file's version. A bad version is used only with
-    /// `even_bad`. After the file is written, `audit.rs` ends the version's quarantine.
+    /// version's hash. Without `to`, the newest good version that is not in the plugin file is
+    /// used, or the newest doubtful version if there is no good version. This version may already
+    /// run in place of the file's version. A bad version is used only with `even_bad`. After the
+    /// file is written, `audit.rs` ends the version's quarantine.
     pub(in crate::daemon) fn roll_back(
         &mut self,
         name: PluginName,

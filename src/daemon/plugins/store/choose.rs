@@ -1,8 +1,8 @@
 //! The choice of the stored version for a rollback, and the message if no version fits.
 //!
 //! All functions here are pure. A version that is known to be bad is chosen only if the operator
-//! names its hash and adds `--even-bad`. The rollback itself is in `back.rs`; `version.rs` decides
-//! whether a version is bad.
+//! names its hash and adds `--even-bad`. `back.rs` makes the rollback; `version.rs` decides whether
+//! a version is bad.
 //!
 //! | order | version |
 //! |---|---|
@@ -33,7 +33,8 @@ impl Candidate {
 }
 
 impl fmt::Display for Candidate {
-    /// Writes the hash of the version, with its state in parentheses.
+    /// Writes the beginning of the version's hash. In parentheses follows whether the version runs,
+    /// is in the plugin file, is bad or is doubtful.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let VersionView { runs, in_file, soundness, reason, .. } = &self.0;
         let reason = || reason.as_deref().unwrap_or("it trapped");
@@ -51,7 +52,8 @@ impl fmt::Display for Candidate {
 }
 
 /// Returns the version that an order names. `kept` are the stored versions, newest first. The
-/// function fails with a message if no version fits, or if more than one version fits.
+/// function fails with a message if no version fits, if more than one version fits, or if the
+/// version is bad and `even_bad` is false.
 pub(super) fn choose<'k>(
     name: &str,
     kept: &'k [Candidate],

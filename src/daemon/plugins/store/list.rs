@@ -2,8 +2,8 @@
 //! have only a record.
 //!
 //! `version.rs` records whether each version is good, and `store.rs` has the list of versions on
-//! the disk. This file combines the records with this list, and changes nothing. The rollback to
-//! one of the versions is in `back.rs`.
+//! the disk. `Plugins::versions` combines the records with this list, and changes nothing. The
+//! rollback to one of the versions is in `back.rs`.
 
 use super::super::Plugins;
 use crate::clock::{Clock, MonotonicClock};
@@ -22,7 +22,8 @@ impl Plugins {
             return Err(Failure::new(Code::Internal, format!("{name}: {why}")));
         }
         let kept = self.store.of(name);
-        // The record has the oldest version first, so its order is reversed here.
+        // The list of records begins with the version whose last start is the oldest, so the list
+        // is reversed here.
         let known = self.record.versions.of(name).iter().rev();
         let known = known.filter_map(|version| ModuleHash::from_hex(&version.hash));
         let others = known.filter(|hash| !kept.contains(hash));

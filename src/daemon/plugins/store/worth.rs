@@ -1,8 +1,8 @@
 //! The worth of stored versions. If the disk has no room for all versions, the versions of the
 //! lowest rank are deleted first.
 //!
-//! All functions here are pure. `plugin/module/versions.rs` decides which versions are deleted;
-//! `store.rs` passes these ranks to that file.
+//! All functions here are pure. `store.rs` passes the ranks to `plugin/module/versions.rs`, which
+//! decides which versions are deleted.
 
 use std::collections::{BTreeSet, HashMap};
 

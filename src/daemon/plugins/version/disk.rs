@@ -4,8 +4,9 @@
 //!   start: read() ──▶ Sum ──▶ changes ──▶ save(): at a change, hourly, or a minute after a failure
 //!                                           └──▶ a thread ──▶ the file ──▶ has_failed
 //! ```
-//! The daemon reads the file at the start, and writes the whole file after a change. Each access
-//! runs on a thread that may wait for the disk. `version.rs` decides the content of the file.
+//! The daemon reads the file at the start, and writes the whole file after a change and at the end.
+//! Each access runs on a thread that may wait for the disk. `version.rs` decides the content of the
+//! file.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,9 +41,9 @@ pub(super) const SAVE_AGAIN: Duration = Duration::from_secs(60);
 /// counted running time would be lost.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Reads the file in this folder. Also returns the folder if the daemon may write the file again. A
-/// damaged file is renamed and not deleted, because it may be the only record of a bad version. If
-/// the file cannot be renamed or its disk does not answer, the file remains unchanged.
+/// Reads the file in this folder. Also returns the folder, or `None` if the daemon must not write
+/// the file. A damaged file is renamed and not deleted, because it may be the only record of a bad
+/// version. If the file cannot be renamed or its disk does not answer, the file remains unchanged.
 pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     let path = folder.path().join(FILE);
     let (place, file) = (path.clone(), path.display());
@@ -105,9 +106,10 @@ impl Versions {
         }
     }
 
-    /// Writes the record on a thread, if it has changed or the interval is over. `seq` is the
-    /// number of the newest receipt, if the next start can read the journal. If the next start
-    /// cannot read the journal, `seq` is `None`, and the number in the file does not change.
+    /// Writes the record on a thread, if it has changed or the interval is over, and no earlier
+    /// write still runs. `seq` is the number of the newest receipt, if the next start can read the
+    /// journal. If the next start cannot read the journal, `seq` is `None`, and the number in the
+    /// file does not change.
     pub(in super::super) fn save(&mut self, seq: Option<u64>, now: Duration) {
         let (at, changes) = self.written;
         let every = match self.has_failed.load(Ordering::Relaxed) {

@@ -26,7 +26,8 @@ pub(in super::super) struct Version {
     pub(super) last: String,
     /// The total time in the scan, without the time after `began`.
     pub(super) ran: Duration,
-    /// The time and the reason of the end; `None` while the version is in the scan.
+    /// The time and the reason of the end; `None` while the version is in the scan, or if it has
+    /// never started.
     pub(in super::super) end: Option<End>,
     /// Whether the version has passed its probation.
     pub(super) is_proven: bool,
@@ -40,10 +41,11 @@ pub(in super::super) struct Version {
     /// Reason why the version is in quarantine; `None` if it is not in quarantine.
     pub(in super::super) quarantine: Option<String>,
     /// Whether the operator has released the version. If a released version passes its probation,
-    /// the version is good again.
+    /// the version is not bad any more. The flag is cleared by this probation, and by a trap or a
+    /// quarantine.
     pub(super) is_forgiven: bool,
-    /// The time when the version entered the scan, on the monotonic clock; `None` while the version
-    /// is not in the scan.
+    /// The time when the version entered the scan, on the monotonic clock. The field is `None`
+    /// while the version is not in the scan.
     #[serde(skip)]
     began: Option<Duration>,
 }
@@ -150,8 +152,8 @@ impl Version {
     }
 }
 
-/// Returns a text about the outputs that the version does not write any more: the first output, and
-/// the number of the others.
+/// Returns a text about the outputs that an earlier good version wrote and this version does not
+/// write: the first output, and the number of the others; `None` if there are no such outputs.
 fn lost_words(lost: &[String]) -> Option<String> {
     match lost {
         [] => None,

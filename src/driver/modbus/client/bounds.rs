@@ -15,15 +15,16 @@ use crate::driver::modbus::wire::register::{MAX_REGISTERS, Misfit};
 use crate::driver::modbus::wire::table::Table;
 use crate::logged::OnChange;
 
-/// The range of periods. No bus can serve a shorter period. A period above one hour is too long for
-/// a measurement.
+/// The range of periods, and of the keys `refresh` and `min_interval`. No bus can serve a shorter
+/// period. A period above one hour is too long for a measurement.
 pub(super) const PERIOD: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// The range of timeouts. A reply after more than 60 s is of no use.
+/// The range of the keys `timeout` and `connect_timeout`. A reply after more than 60 s is of no
+/// use.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// The range of gaps and turnarounds. Even the slowest devices need less than 10 s.
+/// The range of gaps and turnarounds. The slowest units need less than 10 s.
 const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 
 /// The range of the time between two probes. With a shorter time, the probes would disturb the
@@ -33,8 +34,8 @@ const PROBE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::f
 /// The range of line speeds in bits per second, from the slowest modems to the fastest adapters.
 const BAUD: RangeInclusive<u32> = 300..=4_000_000;
 
-/// The maximum number of retries. With 3 retries, a request to a silent unit already blocks the bus
-/// for three additional timeouts.
+/// The maximum number of retries. With 3 retries, a request to a silent unit blocks the bus for
+/// three additional timeouts.
 const MAX_RETRIES: u8 = 3;
 
 /// The maximum number of groups. 247 units with one group for each of their four tables need 988
@@ -70,7 +71,8 @@ pub(super) fn find(key: &'static str, name: Option<&str>, names: &[&str]) -> Res
     })
 }
 
-/// Checks the settings of the line in the configuration, and returns the line.
+/// Checks the settings of the line and the number of retries in the configuration, and returns the
+/// line.
 pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     let target: Target = config.connect.parse().map_err(|wanted: &str| {
         OpenError::new("connect", format!("{:?}", config.connect), wanted)
@@ -118,8 +120,8 @@ pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     })
 }
 
-/// Checks the units. Each unit must have a unique name, a unique id, and settings within their
-/// limits.
+/// Checks the units. There must be at least one unit. Each unit must have a unique name, a unique
+/// id, and settings within their limits.
 pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenError> {
     // On a serial line, id 0 is the broadcast address, and ids above 247 are reserved (Modbus over
     // serial line, 2.2).
@@ -149,8 +151,8 @@ pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenE
     Ok(())
 }
 
-/// Checks the groups. Each group must have a unique name, a known unit, and settings within their
-/// limits.
+/// Checks the groups. There may be at most [`MAX_GROUPS`] groups. Each group must have a unique
+/// name, a known unit, and settings within their limits.
 pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
     if config.group.len() > MAX_GROUPS {
         let (found, wanted) = (config.group.len(), format!("{MAX_GROUPS} at most"));
@@ -180,8 +182,8 @@ pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Returns the heartbeat that the configuration describes. Returns `None` if the configuration has
-/// no heartbeat.
+/// Checks the heartbeat in the configuration, and returns it with its initial state. Returns `None`
+/// if the configuration has no heartbeat.
 pub(super) fn beat(config: &Config) -> Result<Option<Beat>, OpenError> {
     let Some(said) = &config.heartbeat else { return Ok(None) };
     let unit = find("unit", Some(&said.unit), &names(config))

@@ -9,8 +9,8 @@
 //!     +------------------------ any reply to a probe -----------------------------+
 //! ```
 //! The drawing does not show one more change: a new connection changes Online to Returning. The
-//! caller reports each event together with its time. This file sends no request and reads no clock.
-//! `serve.rs` decides what is read and written in each state.
+//! caller of a `Breaker` passes each event, with the time if the time is needed. This file sends no
+//! request and reads no clock. `serve.rs` decides what is read and written at each [`Health`].
 
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ const SHARE: u32 = 24;
 /// The health of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
-    /// The unit answers again after an absence, or nothing is known about the unit yet. The driver
-    /// makes all reads of the unit once. Then the unit goes online, and its outputs are written.
+    /// The unit answers again after an absence, the connection is new, or nothing is known about
+    /// the unit yet. The driver makes all reads of the unit once. Then the unit goes online, and
+    /// its outputs are written.
     Returning {
         /// The number of consecutive requests without a reply.
         silences: u8,
@@ -84,10 +85,10 @@ impl Breaker {
         }
     }
 
-    /// Records that the unit has not answered, or that its answer was invalid. Returns whether this
-    /// event has put the unit offline. `jitter` is a random number from 0 to 1, which varies the
-    /// time of the next probe. Without this variation, units that failed at the same time would
-    /// always be probed at the same time.
+    /// Records that the unit has not answered, that its answer was invalid, or that an attempt to
+    /// connect has failed. Returns whether this event has put the unit offline. `jitter` is a
+    /// random number from 0 to 1, which varies the time of the next probe. Without this variation,
+    /// units that failed at the same time would always be probed at the same time.
     pub(super) fn silent(&mut self, now: Duration, jitter: f64) -> bool {
         let was_offline = self.is_offline();
         if let Health::Returning { silences } | Health::Online { silences } = &mut self.health {

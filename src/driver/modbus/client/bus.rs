@@ -1,5 +1,5 @@
-//! A bus with all its units. This file has the state of the client driver, and it reports this
-//! state to the status.
+//! A bus with all its units. This file has the data of the client driver, and makes the device
+//! status from this data.
 //!
 //! `plan.rs` makes a [`Client`] from the configuration. `serve.rs` is the loop that works on the
 //! `Client`. `exchange.rs` does one job, such as one read, and updates the `Client` after the
@@ -22,13 +22,15 @@ use crate::driver::{Fault, Part};
 use crate::logged::OnChange;
 use crate::process::image::{Freshness, PointId};
 
-/// The first and the longest pause between two attempts to connect. A device that starts needs
-/// about half a second until it accepts a connection. If a device is off for the whole night, the
-/// driver tries to connect only every 30 s.
+/// The first and the longest pause between two attempts to connect, before `Client::wait` varies
+/// each pause by up to a fifth. A gateway that starts needs about half a second until it accepts a
+/// connection. If a gateway is off for the whole night, the driver tries to connect only about
+/// every 30 s.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
-/// The time between two updates of the status and of the diagnostic points.
+/// The time between two regular updates of the device status and of the diagnostic points. Some
+/// events cause an update earlier.
 const SHOW: Duration = Duration::from_secs(1);
 
 /// A bus with all its units: the settings, the planned requests and the current state.
@@ -48,7 +50,7 @@ pub(super) struct Client {
     /// The zero point of all times of this driver. A time of type `Duration` counts from this
     /// instant.
     pub(super) epoch: Instant,
-    /// The time when the status is updated next.
+    /// The time when the device status is updated next, unless an event updates it earlier.
     pub(super) show_at: Duration,
     /// The pause before the next attempt to connect.
     pub(super) backoff: Duration,
@@ -60,8 +62,8 @@ pub(super) struct Client {
     /// The last logged reason why there was no connection. `None` after the first reply over a new
     /// connection.
     pub(super) trouble_logged: OnChange<Option<String>>,
-    /// The planned load of the serial line. 1 means that the line is always busy. `None` if the
-    /// speed of the line is not known.
+    /// The planned load of the serial line. 1 means that the line is always busy. `None` for Modbus
+    /// TCP, and if the speed of the line is not known.
     pub(super) planned_load: Option<f64>,
 }
 
@@ -81,7 +83,8 @@ pub(super) struct Beat {
     /// outputs. If this number has not changed, the scan has made no cycle since the last
     /// heartbeat.
     pub(super) seen: u64,
-    /// Reason why the last write of the heartbeat failed. `None` if the write succeeded.
+    /// Reason why the last write of the heartbeat failed. `None` if the write succeeded, and before
+    /// the first write.
     pub(super) trouble: OnChange<Option<String>>,
 }
 
@@ -99,7 +102,7 @@ impl Beat {
 
 impl Client {
     /// Returns how long the scan trusts the value of each input. Diagnostic inputs are not in this
-    /// map: the driver computes their values itself, so these values do not age.
+    /// map: the driver computes their values, so these values do not age.
     pub(super) fn freshness(&self) -> HashMap<PointId, Freshness> {
         let of_read = |read: &Read| {
             let freshness = read.freshness(self.line.timeout(&read.request));
@@ -113,7 +116,8 @@ impl Client {
         self.epoch.elapsed()
     }
 
-    /// Logs the new connection. `exchange.rs` calls this function after the first reply, because a
+    /// Logs that there is a connection, if the last such log line says that there is no connection.
+    /// `exchange.rs` calls this function after each reply and not after the connect, because a
     /// connection without a reply is of no use.
     pub(super) fn log_connected(&mut self) {
         if self.trouble_logged.changes_to(None) {
@@ -137,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Updates the diagnostic points, the fault state of the device, and the status.
+    /// Updates the diagnostic points, and the fault and the status of the device.
     pub(super) fn show(&mut self, side: &mut Side) {
         let now = self.now();
         self.show_at = now + SHOW;
@@ -162,7 +166,7 @@ impl Client {
         side.show(parts);
     }
 
-    /// Returns the connection as one part of the status.
+    /// Returns the connection as one part of the device status.
     fn part(&self) -> Part {
         let planned = self.planned_load.map(|load| ("planned_load_percent".into(), 100.0 * load));
         let state = match &self.unconnected {

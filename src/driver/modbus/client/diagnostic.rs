@@ -1,5 +1,5 @@
 //! The diagnostics of a unit: counters and times that show how well the unit can be reached. The
-//! status shows these values, and programs can read them as inputs.
+//! device status shows these values, and programs can read them as inputs.
 //!
 //! The counters start at 0 when the device is opened, and they never decrease. If a counter is too
 //! large for the type of a point, the point shows the greatest value of its type. This file makes
@@ -26,7 +26,8 @@ const WINDOW: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Diagnostic {
-    /// Whether the unit answers. The type of the input is bool.
+    /// Whether there is a connection and `breaker.rs` has put the unit online. The type of the
+    /// input is bool.
     Online,
     /// The number of requests that were sent, including repetitions.
     Requests,
@@ -36,9 +37,9 @@ pub enum Diagnostic {
     Crc,
     /// The number of replies that were exceptions.
     Exceptions,
-    /// The median round-trip time in microseconds.
+    /// The median time from the start of a request to the end of its reply, in microseconds.
     RttUs,
-    /// The unit's share of the bus time, in percent.
+    /// The unit's share of the bus time in the last complete window of 5 s, in percent.
     LoadPercent,
 }
 
@@ -97,7 +98,8 @@ impl Counters {
         }
     }
 
-    /// Counts one request: its outcome, its round-trip time, and the time that it occupied the bus.
+    /// Counts one request: its outcome, its round-trip time if it had a reply, and the time that it
+    /// occupied the bus.
     pub(super) fn count(&mut self, outcome: &ExchangeResult, round_trip: Duration, busy: Duration) {
         self.requests += 1;
         self.busy += busy;
@@ -116,8 +118,8 @@ impl Counters {
         }
     }
 
-    /// Counts periods in which the driver did not make a read, because other units occupied the bus
-    /// or the unit did not answer.
+    /// Counts periods in which the driver did not make a read, for example because other requests
+    /// occupied the bus or the unit did not answer.
     pub(super) fn miss(&mut self, periods: u32) {
         self.missed += u64::from(periods);
     }
@@ -132,7 +134,7 @@ impl Counters {
         }
     }
 
-    /// Returns all counters with their names, for the status.
+    /// Returns all counters, round-trip times and the load with their names, for the device status.
     pub(super) fn facts(&self) -> Vec<(String, f64)> {
         let quantile = |q| self.round_trips.value_at_quantile(q) as f64;
         let fixed = [

@@ -7,10 +7,11 @@
 //!                                             +--> missing or damaged reply: a repetition
 //! ```
 //! An exception is a reply too: it shows that the unit is present. An exception of a gateway that
-//! does not reach the unit is different: the driver treats this exception as a missing reply.
-//! Several consecutive missing replies put the unit offline, and they can also show that the
-//! connection is dead. `refusal.rs` has the meaning of each exception, `schedule.rs` decides when a
-//! job is due, and `serve.rs` is the loop that calls `perform`.
+//! does not reach the unit is different: the driver treats this exception as a missing reply. A
+//! reply that is not valid counts as a missing reply. Several consecutive missing replies put the
+//! unit offline, and they can also show that the connection is dead. `refusal.rs` has the meaning
+//! of each exception, `schedule.rs` decides when a job is due, and `serve.rs` is the loop that
+//! calls `perform`.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +78,8 @@ impl Client {
 
     /// Returns the best time to begin read number `n`, which is due at `due`. A read that begins at
     /// this time ends just before a cycle of the scan. Other reads with an equal or shorter period
-    /// may be sent first, so the time for these reads is included.
+    /// may be sent first, so the time for these reads is included. If the cycle time is not known,
+    /// or if the period is not a multiple of it, returns `due`.
     fn ahead(&self, n: usize, due: Duration, side: &Side) -> Duration {
         let Some((wait, every)) = side.next_cycle() else { return due };
         let (one, period) = (self.now() + wait, self.reads[n].period);
@@ -157,8 +159,9 @@ impl Client {
     }
 
     /// Asks a unit whether it is present. Any reply of the unit shows that it is present. The probe
-    /// uses the read of this unit with the fewest consecutive missing replies. Therefore the probes
-    /// use all reads in turn, even if the unit never answers some of these reads.
+    /// uses the read of this unit with the fewest consecutive missing replies, or `probe_request`
+    /// if the unit has no reads. Therefore the probes use all reads in turn, even if the unit never
+    /// answers some of these reads.
     async fn probe(&mut self, unit: usize, session: &mut Session<'_>) -> Result<(), Over> {
         let ours = self.reads.iter().enumerate().filter(|(_, read)| read.unit == unit);
         let n = ours.min_by_key(|(_, read)| read.silences).map(|(n, _)| n);
@@ -174,8 +177,8 @@ impl Client {
     }
 
     /// Sends a request to a unit, and repeats the request up to `retries` times if the reply is
-    /// missing or damaged. Updates the health of the unit and the state of the connection after
-    /// each attempt.
+    /// missing or damaged. If the unit is offline, the request is not repeated. Updates the health
+    /// of the unit and the state of the connection after each attempt.
     async fn ask(
         &mut self,
         unit: usize,
@@ -251,8 +254,8 @@ impl Client {
         if is_over { Err(why()) } else { Ok(()) }
     }
 
-    /// Records that a unit has answered. If the unit was offline, all its reads and writes start
-    /// again.
+    /// Records that a unit has answered. If the unit was offline, all its reads become due now, and
+    /// its writes follow after them.
     fn on_answer(&mut self, unit: usize, side: &mut Side) {
         if self.units[unit].breaker.answered() {
             let (name, unit_name) = (&self.name, &self.units[unit].name);
@@ -262,8 +265,8 @@ impl Client {
         }
     }
 
-    /// Records that a unit has not answered. If the unit goes offline now, its inputs become bad
-    /// and its outputs become unconfirmed.
+    /// Records that a unit has not answered, or that an attempt to connect has failed. If the unit
+    /// goes offline now, its inputs become bad and its outputs become unconfirmed.
     pub(super) fn on_silence(&mut self, unit: usize, why: &str, side: &mut Side) {
         let now = self.now();
         if !self.units[unit].breaker.silent(now, fastrand::f64()) {
@@ -288,7 +291,8 @@ impl Client {
         self.show(side);
     }
 
-    /// Puts a unit online if the driver has made all reads of the unit since the unit came back.
+    /// Puts a unit online if the driver has made all reads of the unit since the unit came back,
+    /// and if the unit has answered its last request.
     fn settle(&mut self, unit: usize, side: &mut Side) {
         let all_made = self.reads.iter().filter(|read| read.unit == unit).all(|read| read.is_made);
         let breaker = &mut self.units[unit].breaker;
@@ -302,8 +306,9 @@ impl Client {
     }
 }
 
-/// Applies a reply to the points of a read. A missing reply or a busy unit does not change the
-/// points, so their values age. Returns whether the exception code of this read has changed; the
+/// Applies a reply to the points of a read. If the reply is missing, invalid or doubtful, or if the
+/// unit is busy, the points do not change, so their values age. Some exceptions also change the
+/// time when the read is due next. Returns whether the exception code of this read has changed; the
 /// caller then logs this change.
 fn on_reply(read: &mut Read, outcome: &ExchangeResult, now: Duration, side: &mut Side) -> bool {
     let trouble = match outcome {
@@ -338,7 +343,8 @@ fn why(outcome: &ExchangeResult) -> String {
 }
 
 /// Whether the driver treats the outcome as a missing reply. This is the case if no reply came, if
-/// the reply was invalid, or if a gateway does not reach the unit.
+/// the reply was invalid, or if a gateway does not reach the unit. It is not the case for a
+/// doubtful reply.
 fn is_silence(outcome: &ExchangeResult) -> bool {
     match outcome.error() {
         None | Some(WireError::Doubtful) => false,

@@ -168,13 +168,15 @@ impl Line {
         !matches!(self.target, Target::Tcp(..))
     }
 
-    /// Returns the silence between two frames.
+    /// Returns the silence between two frames. It is zero if there is no configured gap and the
+    /// settings of the serial line are not known.
     pub fn gap(&self) -> Duration {
         self.gap.unwrap_or_else(|| self.serial.map_or(Duration::ZERO, |serial| serial.gap()))
     }
 
     /// Returns the time for which a request and its reply are on the line. The time that the unit
-    /// needs to answer is not included.
+    /// needs to answer is not included. Returns zero if the settings of the serial line are not
+    /// known, and for Modbus TCP.
     pub fn time(&self, request: &UnitRequest) -> Duration {
         // The frame has three bytes that `reply_len` does not include: the unit, and the checksum
         // of two bytes.

@@ -1,4 +1,4 @@
-//! The load of a serial line: the share of the line's time that the configured requests need.
+//! The load of a serial line: the share of the line's time that the periodic requests need.
 //!
 //! The load includes the times that are known in advance: request, reply, the gap after each frame,
 //! and the turnaround of the unit. The load does not include the time that units need to answer,
@@ -34,7 +34,8 @@ pub(super) fn load(client: &Client) -> Option<f64> {
     Some(reads.chain(writes).chain(beat).sum())
 }
 
-/// Returns the time for which a request occupies the line.
+/// Returns the time for which a request occupies the line, with its reply, the gaps and the
+/// turnaround.
 fn time(line: &Line, request: &UnitRequest, turnaround: Duration) -> Duration {
     line.time(request) + line.gap() + line.gap().max(turnaround)
 }

@@ -1,5 +1,5 @@
-//! The list of outstanding replies. An outstanding reply is a reply that did not come in time but
-//! may still come. The list shows whether the next reply can be trusted.
+//! The list of outstanding replies. An outstanding reply is a reply that did not come in time, or
+//! came damaged, but may still come. The list shows whether the next reply can be trusted.
 //!
 //! On a serial line, two replies to reads of the same length look the same. Over TCP, some gateways
 //! and servers put the transaction number of the newest request on every reply of their unit. A
@@ -12,7 +12,7 @@
 //!   wait                       one more reply may come, so no read like B is sent
 //!   read B again               its reply is trusted
 //! ```
-//! 1. If no reply to a request comes in time, the client puts the request into the list.
+//! 1. If no valid reply to a request comes in time, the client puts the request into the list.
 //! 2. **If the next reply of that unit could be the late reply, the client throws this reply
 //!    away.**
 //! 3. After that, one more reply may come. As long as this reply may come, the client sends that
@@ -34,7 +34,7 @@ use crate::driver::modbus::wire::request::{UnitRequest, WireError};
 /// comes.
 const MAX_OUTSTANDING: usize = 8;
 
-/// A request whose reply has not come in time but may still come.
+/// A request that has had no valid reply in time. Its reply may still come.
 #[derive(Debug)]
 struct OutstandingReply {
     /// The transaction number of the request.
@@ -56,7 +56,8 @@ struct OutstandingReply {
 pub(super) struct OutstandingReplies(Vec<OutstandingReply>);
 
 impl OutstandingReplies {
-    /// Records that `request` had no reply in time. Its reply may still come until `until`.
+    /// Records that `request` had no valid reply in time. Its reply may still come until `until`.
+    /// If the list is full, the function drops the oldest entry.
     pub(super) fn add(&mut self, tid: u16, request: UnitRequest, until: Instant) {
         self.0.truncate(MAX_OUTSTANDING - 1);
         self.0.insert(0, OutstandingReply { tid, request, until, is_open: false, has_come: false });

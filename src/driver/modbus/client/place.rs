@@ -172,7 +172,7 @@ impl DataPlace {
 }
 
 /// Returns the table and the address of a reference such as `40001`. Returns `None` if the text is
-/// no reference.
+/// not a valid reference.
 fn reference(text: &str) -> Option<(Table, u16)> {
     if !matches!(text.len(), 5 | 6) || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -1,9 +1,9 @@
 //! The plan of a bus: checks the configuration and makes a [`Client`] from it.
 //!
-//! The function `Client::plan` makes all checks of the configuration, without access to any device.
+//! The function `Client::plan` makes all checks of the configuration, without access to the bus.
 //! The command `camshaft check` makes the same plan and then stops. After the plan, the code no
-//! longer checks whether a unit exists or an address fits. `bounds.rs` checks the bus as a whole,
-//! and `place.rs` checks the key `at` of one point.
+//! longer checks whether each named unit is configured, or whether a value fits its addresses.
+//! `bounds.rs` checks the bus as a whole, and `place.rs` checks the key `at` of one point.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

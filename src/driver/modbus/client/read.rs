@@ -2,9 +2,9 @@
 //! points in its reply.
 //!
 //! The scan gets the new values of all points of one read in the same cycle. A read includes
-//! addresses between the points only if the key `merge_gap` allows that, because many devices
-//! refuse a read that includes addresses that do not exist. `schedule.rs` decides when the driver
-//! makes a read.
+//! addresses between the points only if the key `merge_gap` allows that, because many units refuse
+//! a read that includes addresses that do not exist. `schedule.rs` decides when the driver makes a
+//! read.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -25,19 +25,23 @@ pub(super) struct Read {
     pub(super) period: Duration,
     /// The time when the read is due next.
     pub(super) due: Duration,
-    /// Whether the driver has made this read since the unit came back.
+    /// Whether the driver has made this read since the connection was made or the unit came back. A
+    /// read with a doubtful reply does not count.
     pub(super) is_made: bool,
-    /// The longest time that the read has recently taken. The driver begins the read earlier by
-    /// this time.
+    /// The longest time that the read has recently taken. `Client::ahead` begins the read earlier,
+    /// so that this time ends just before a cycle of the scan.
     pub(super) time: Duration,
-    /// The number of consecutive times that the read had no reply.
+    /// The number of consecutive times that the read had no valid reply, including the probes that
+    /// use this read.
     pub(super) silences: u8,
     pub(super) spots: Vec<Spot>,
     /// The name of the read for messages: the group, the table and the first address.
     pub(super) name: String,
-    /// The exception code of the last reply. `None` if the last reply was a normal reply.
+    /// The exception code that was logged last, or `None` after a normal reply. The exceptions of a
+    /// busy unit, and of a gateway that does not reach the unit, do not change this field.
     pub(super) trouble: OnChange<Option<u8>>,
-    /// Whether the driver has already logged that the unit does not answer this read.
+    /// Whether the unit is present but does not answer this read. `Read::is_mute_anew` sets this
+    /// field, and each change is logged.
     pub(super) is_mute: OnChange<bool>,
 }
 
@@ -52,7 +56,8 @@ pub(super) struct Spot {
 }
 
 impl Read {
-    /// Copies the values of the points from the reply to `side`, which passes them to the scan.
+    /// Copies the values of the points from the reply to `side`, which passes them to the scan. A
+    /// point whose float is NaN or infinite gets the quality `Sensor` instead.
     /// [`UnitRequest::reply`] has already checked that the reply has exactly the length that the
     /// request asked for.
     pub(super) fn take(&self, reply: &Reply, side: &mut Side) {
@@ -80,14 +85,14 @@ impl Read {
         self.time = time.max(self.time - self.time / 32);
     }
 
-    /// Returns the part of the status that shows this read. The status has this part only while the
-    /// unit does not answer the read.
+    /// Returns the part of the device status that shows this read. The status has this part only
+    /// while the unit does not answer the read.
     pub(super) fn part(&self) -> Part {
         let (name, state) = (self.name.clone(), "not answered".into());
         Part { name, ok: false, state, facts: Vec::new() }
     }
 
-    /// Records whether the read had no reply.
+    /// Records whether the read had no valid reply.
     pub(super) fn heard(&mut self, is_silent: bool) {
         self.silences = if is_silent { self.silences.saturating_add(1) } else { 0 };
     }
@@ -124,9 +129,9 @@ impl Read {
         self.spots.iter().for_each(|spot| side.spoil(spot.id, quality));
     }
 
-    /// Returns how long the scan trusts the values of this read. A value is stale when it is older
-    /// than three periods plus one timeout. A value is bad when it is older than ten periods and
-    /// older than 2 s.
+    /// Returns how long the scan trusts the values of this read. A value is stale when its age
+    /// reaches three periods plus `timeout`. A value is bad when its age reaches ten periods, but
+    /// not before 2 s.
     pub(super) fn freshness(&self, timeout: Duration) -> Freshness {
         let bad = (10 * self.period).max(Duration::from_secs(2));
         Freshness { stale_after: Some(3 * self.period + timeout), bad_after: Some(bad) }

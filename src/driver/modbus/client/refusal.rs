@@ -29,7 +29,8 @@ pub(super) enum Refusal {
     /// The unit does not support the function, the address or the value of the request. The
     /// configuration is wrong.
     Config,
-    /// The unit reports that it has failed.
+    /// The unit reports that it has failed, or it sends an exception code with no other meaning
+    /// here.
     Device,
     /// The unit reports that it is busy.
     Busy,

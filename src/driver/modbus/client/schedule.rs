@@ -1,12 +1,14 @@
-//! The choice of the next job on a bus. A due write comes before a due read. Among the due writes,
-//! and among the due reads, the job that has waited longest comes first. If two reads became due at
-//! the same time, their units take turns.
+//! The choice of the next job on a bus. A due write comes before a due read, except after
+//! [`WRITE_BURST`] consecutive writes. Among the due writes, and among the due reads, the job that
+//! has waited longest comes first. If two reads became due at the same time, their units take
+//! turns.
 //!
 //! There is no queue of jobs. Before each job, `serve.rs` lists all possible jobs, each with the
-//! time from which it is due. This file then chooses one job of the list. If a job waits longer
-//! than its period, the missed period is counted and skipped. Reads begin early enough to end just
-//! before the scan reads its inputs. This file sends nothing and reads no clock; `exchange.rs` does
-//! the chosen job.
+//! time from which it is due. This file then chooses one job of the list. If a read or the
+//! heartbeat waits longer than its period, the missed period is skipped. Missed periods of reads
+//! are counted. If the period of a read is a multiple of the cycle time, the read begins at a time
+//! at which it can end just before the scan reads its inputs. This file sends nothing and reads no
+//! clock; `exchange.rs` does the chosen job.
 
 use std::time::Duration;
 

@@ -63,15 +63,16 @@ impl Client {
     }
 
     /// Waits before the next attempt to connect. Each pause is twice as long as the previous pause,
-    /// up to a limit. After a unit has answered, the first pause is short again.
+    /// up to the limit in [`BACKOFF`], and then varied by up to a fifth. After a reply, valid or
+    /// not, the next pause is the shortest pause again.
     async fn wait(&mut self) {
         let jitter = 0.8 + 0.4 * fastrand::f64();
         sleep(self.backoff.mul_f64(jitter)).await;
         self.backoff = (2 * self.backoff).min(BACKOFF.1);
     }
 
-    /// Begins the work on a new connection. The driver first reads all inputs and then writes all
-    /// outputs.
+    /// Begins the work on a new connection. For each unit, the driver first makes all reads and
+    /// then writes all outputs.
     fn begin(&mut self, side: &mut Side) {
         let now = self.now();
         self.connections += 1;
@@ -129,8 +130,8 @@ impl Client {
     fn next(&mut self, session: &mut Session<'_>) -> Next {
         let Session { transport, side } = session;
         let now = self.now();
-        // A job waits as long as its reply could be confused with a late reply. The other jobs do
-        // not wait for this job.
+        // A read or a write waits as long as its reply could be confused with a late reply. The
+        // other jobs do not wait for this job.
         let free = |at: Duration, request: &dyn Fn() -> UnitRequest| {
             let busy =
                 if transport.is_busy() { transport.busy_for(&request()) } else { Duration::ZERO };

@@ -39,7 +39,8 @@ pub(super) struct Over(pub(super) String);
 pub(super) enum ExchangeResult {
     /// The unit has sent a valid reply, which is not an exception.
     Reply(Reply),
-    /// There is no valid reply, or the unit has refused the request.
+    /// There is no valid reply, the unit or a gateway has refused the request, the reply is
+    /// doubtful, or the value that was read back differs.
     Failed(WireError),
 }
 

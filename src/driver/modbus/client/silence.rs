@@ -1,8 +1,8 @@
 //! The count of consecutive requests without a reply, which shows when a connection is dead.
 //!
-//! One request without a reply can mean that its unit does not work. Several requests in a row
-//! without a reply can mean that the connection is dead. `exchange.rs` decides what the driver then
-//! does. `breaker.rs` decides whether the driver treats a unit as present.
+//! One request without a reply can mean that the unit of this request does not work. Several
+//! requests in a row without a reply can mean that the connection is dead. `exchange.rs` decides
+//! what the driver then does. `breaker.rs` decides whether the driver treats a unit as present.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,8 @@ const DEAF: u32 = 2;
 /// units.
 const DEAF_UNITS: usize = 3;
 
-/// The consecutive requests without a reply, counted over all units of the connection.
+/// The consecutive requests without a reply, counted over all units of the connection. Any reply,
+/// valid or not, starts the count again.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     pub(super) requests: u32,

@@ -1,9 +1,9 @@
-//! A survey of the configuration of a bus: the places of the points on the units, and the groups
-//! and units that nothing uses.
+//! A survey of the configuration of a bus: the places of the points on the units, the groups that
+//! no input uses, and the units that get no request.
 //!
 //! `config/note.rs` uses these lists to find possible mistakes in a configuration. A configuration
 //! in which two points read the same register is allowed, even if the two points have different
-//! types. Two writers of one register are an error, which `plan.rs` refuses.
+//! types. Two writers of one register or coil are an error, which `plan.rs` refuses.
 
 use super::place::{DataPlace, Use};
 use super::{Config, DataAddress};
@@ -25,7 +25,8 @@ pub(super) fn locations(
     found.collect()
 }
 
-/// Returns the place of a point that is read or written. Returns `None` for a diagnostic input.
+/// Returns the place of a point that is read or written. Returns `None` for a diagnostic input, or
+/// if the key `at` is wrong.
 fn place(config: &Config, device: usize, point: &Point, at: &DataAddress) -> Option<Location> {
     let (unit, table) = match Use::of(at, point.direction) {
         Use::Read => {
@@ -58,8 +59,8 @@ pub(super) fn unused(config: &Config) -> Vec<String> {
     let idle = config.group.iter().filter(|group| !reads(&group.name));
     let groups = idle.map(|group| format!("group[{}]", group.name));
     let is_asked = |unit: &str| {
-        // An unused group has its own entry in the result, so the unit of this group gets no second
-        // entry.
+        // An unused group has its own entry in the returned list, so the unit of this group gets no
+        // second entry.
         config.group.iter().any(|group| group.unit == unit)
             || config.at.values().any(|at| at.unit.as_deref() == Some(unit))
             || config.heartbeat.as_ref().is_some_and(|beat| beat.unit == unit)

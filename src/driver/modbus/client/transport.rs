@@ -1,12 +1,12 @@
 //! One connection to a bus. It sends one request at a time, and it returns either the valid reply
 //! to this request or an error.
 //!
-//! The difficult case is a reply that comes after the timeout. Over TCP, each frame has a
+//! The difficult case is a reply that comes after the timeout. Over Modbus TCP, each frame has a
 //! transaction number. A frame with another number is dropped, and the driver waits for the next
-//! frame. On a serial line, a frame has no number. Therefore the driver pauses after each timeout
-//! and drops all bytes that arrive during the pause. `outstanding.rs` records which late replies
-//! could still be mistaken for other replies. This file repeats no request; `exchange.rs` decides
-//! on retries and on the health of units.
+//! frame. On a serial line, a frame has no number. Therefore the driver pauses after each missing
+//! or invalid reply and drops all bytes that arrive during the pause. `outstanding.rs` records
+//! which late replies could still be mistaken for other replies. This file repeats no request;
+//! `exchange.rs` decides on retries and on the health of units.
 
 use std::io;
 use std::time::Duration;
@@ -27,8 +27,8 @@ const MAX_FRAME: usize = 260;
 /// The number of bytes in a TCP frame before the function code.
 const HEADER: usize = 7;
 
-/// The maximum number of unrequested bytes in one pause. If more bytes arrive, the driver assumes
-/// that a device never stops sending, and it closes the connection.
+/// The maximum number of bytes that one call of `Transport::drain` drops. If more bytes arrive, the
+/// driver assumes that a device on the line never stops sending, and it closes the connection.
 const MAX_NOISE: usize = 64 * 1024;
 
 /// The time after which a reply no longer comes, as a multiple of the time that a unit may take.
@@ -47,14 +47,14 @@ pub struct Transport {
     line: Line,
     /// The transaction number of the request that was sent last.
     tid: u16,
-    /// The bytes that were received over TCP and are not yet a whole frame.
+    /// The bytes that were received over Modbus TCP and are not yet a whole frame.
     received: Vec<u8>,
     /// The time before which no frame may be sent.
     quiet_until: Instant,
     /// The replies that have not come in time but may still come.
     outstanding: OutstandingReplies,
-    /// The round-trip time of the last request that had a reply. It is the time from the start of
-    /// sending to the end of the reply.
+    /// The round-trip time of the last request that had a valid reply or an exception. It is the
+    /// time from the start of sending to the end of the reply.
     round_trip: Duration,
 }
 
@@ -112,8 +112,9 @@ impl Transport {
         self.quiet_until = self.quiet_until.max(until);
     }
 
-    /// Waits for the duration `time`. Over TCP, the function receives late replies during the wait
-    /// if a request may have to wait for these replies. The caller may drop the future at any time.
+    /// Waits for the duration `time`. Over Modbus TCP, the function receives late replies during
+    /// the wait if a request may have to wait for these replies. The caller may drop the future at
+    /// any time.
     pub async fn idle(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while self.outstanding.is_waited_for() && !self.line.is_rtu() {
@@ -126,14 +127,16 @@ impl Transport {
         sleep_until(until).await;
     }
 
-    /// Sends a request and waits for its reply, at most as long as a unit may take. Before the
-    /// function sends the request, it waits until the gap has passed and no late reply can be taken
-    /// for the reply to this request. If the caller drops the future before its end, the caller
-    /// must drop the transport too.
+    /// Sends a request and waits for its reply, at most as long as a unit may take. On a serial
+    /// line, a pause as long as the timeout follows if no valid reply has come. Before the function
+    /// sends the request, it waits until the gap has passed and no late reply can be taken for the
+    /// reply to this request. If the caller drops the future before its end, the caller must drop
+    /// the transport too.
     ///
     /// # Errors
-    /// When no valid reply to this request comes, or when the unit refuses the request. After
-    /// [`WireError::Closed`] the transport cannot be used any more.
+    /// When no valid reply to this request comes, when the unit or a gateway refuses the request,
+    /// or when the reply is doubtful. After [`WireError::Closed`] the transport cannot be used any
+    /// more.
     pub async fn transact(&mut self, request: &UnitRequest) -> Result<Reply, WireError> {
         self.quiet_until(Instant::now() + self.busy_for(request));
         // A sleep of tokio can take up to 1 ms even if its end is in the past. Therefore the code
@@ -173,12 +176,12 @@ impl Transport {
         self.quiet_until = self.quiet_until.max(Instant::now() + pause.max(self.line.gap()));
     }
 
-    /// Returns the round-trip time of the last request that had a reply.
+    /// Returns the round-trip time of the last request that had a valid reply or an exception.
     pub fn round_trip(&self) -> Duration {
         self.round_trip
     }
 
-    /// Sends a request over TCP, and waits for the frame with the transaction number of this
+    /// Sends a request over Modbus TCP, and waits for the frame with the transaction number of this
     /// request.
     async fn transact_tcp(
         &mut self,
@@ -210,7 +213,7 @@ impl Transport {
         }
     }
 
-    /// Receives the next whole frame over TCP.
+    /// Receives the next whole frame over Modbus TCP.
     async fn receive_tcp(&mut self, deadline: Instant) -> Result<Vec<u8>, WireError> {
         // The loop checks the deadline before each read, because a peer may send bytes all the time
         // without a valid answer.

@@ -19,26 +19,27 @@ pub(super) struct Unit {
     pub(super) id: u8,
     /// The pause that the unit needs after each of its answers.
     pub(super) turnaround: Duration,
-    /// The time between two probes, if the driver sends the unit no other request.
+    /// The time without any request after which a present unit without reads is probed.
     pub(super) probe: Duration,
     /// The request of a probe, which is used only if the unit has no reads.
     pub(super) probe_request: UnitRequest,
     pub(super) breaker: Breaker,
     pub(super) counters: Counters,
-    /// The time of the last request to the unit: a read, a write, a heartbeat or a probe.
+    /// The time when the last request to the unit has ended: a read, a write, a heartbeat or a
+    /// probe.
     pub(super) asked_at: Duration,
     /// Whether the unit has no planned reads.
     pub(super) is_unread: bool,
-    /// The kinds of request that the unit has answered. The set is cleared when a connection is
-    /// made and when the unit goes offline. The set cannot grow without limit, because the client
-    /// has a fixed number of requests for the unit.
+    /// The kinds of request that the unit has answered with a valid reply or with an exception. The
+    /// set is cleared when a connection is made and when the unit goes offline. The set cannot grow
+    /// without limit, because the client has a fixed number of requests for the unit.
     pub(super) answered: HashSet<RequestKind>,
 }
 
 impl Unit {
     /// Whether a missing reply to `request` shows that the unit is absent. Many units do not answer
-    /// requests for addresses that do not exist. If the unit has answered requests of other kinds
-    /// but never a request of the same kind as `request`, the missing reply shows nothing.
+    /// requests for addresses that do not exist. If `answered` has other kinds of request but not
+    /// the kind of `request`, the missing reply shows nothing.
     pub(super) fn is_missed_by(&self, request: &UnitRequest) -> bool {
         self.answered.is_empty() || self.answered.contains(&request.kind())
     }
@@ -53,7 +54,7 @@ impl Unit {
         }
     }
 
-    /// Returns the unit as one part of the status.
+    /// Returns the unit as one part of the device status.
     pub(super) fn part(&self, is_connected: bool) -> Part {
         let state = match self.breaker.health() {
             Health::Offline { .. } => "offline",

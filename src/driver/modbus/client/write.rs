@@ -42,16 +42,17 @@ pub(super) struct Write {
     pub(super) policy: Policy,
     /// Whether to write with function codes 5 and 6 instead of 15 and 16.
     pub(super) single: bool,
-    /// Whether the output is read back after each write.
+    /// Whether the output is read back after each write that the unit has confirmed.
     pub(super) readback: bool,
     /// The value that the unit has confirmed. `None` while the value in the unit is not known.
     pub(super) acked: Option<Raw>,
     /// The time of the last write, whether it succeeded or failed.
     pub(super) tried_at: Duration,
-    /// The output is not written before this time.
+    /// The output is not written before this time. `Write::put_off` makes this time later after a
+    /// write that has failed without an exception.
     pub(super) not_before: Duration,
-    /// The output is not written before this time, because `min_interval` must pass after a write.
-    /// The safe value does not wait for this time.
+    /// The output is not written before this time, because `min_interval` must pass after a write,
+    /// whether the write succeeded or failed. The safe value does not wait for this time.
     pub(super) spaced_until: Duration,
     /// The configured safe value of the output. `None` if the safe setting of the output is `hold`.
     pub(super) safe: Option<Raw>,
@@ -61,13 +62,13 @@ pub(super) struct Write {
     pub(super) refused: Option<(Raw, Duration)>,
     /// The number of writes per day above which the driver logs a warning. `None` for no warning.
     pub(super) warn_above: Option<u32>,
-    /// The number of writes since `day`. The count starts again with the first write after 24
-    /// hours.
+    /// The number of writes since the time `day`. With the first write at least 24 hours after
+    /// `day`, `day` becomes the time of this write, and the count starts again.
     pub(super) writes: u32,
     pub(super) day: Duration,
     /// The name of the point, for messages.
     pub(super) name: String,
-    /// Reason why the last write failed. `None` if the write succeeded.
+    /// Reason why the last write failed. `None` if the write succeeded, and before the first write.
     pub(super) trouble: OnChange<Option<String>>,
 }
 

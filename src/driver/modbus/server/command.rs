@@ -1,10 +1,11 @@
 //! Commands: the inputs of this device. Clients write the commands, and programs read them.
 //!
-//! A command is valid for the time `expires`, counted from its last write. Even a write of an equal
-//! value restarts this time. Therefore a client must repeat a command as long as it wants the
-//! command to be valid. After this time the input is bad. Both this driver and the scan check the
-//! age of the value, so a command expires even if this driver hangs. A value out of range is
-//! refused and changes nothing.
+//! A command is valid for the time `expires`, counted from its last write. Every valid write
+//! restarts this time, whether the value is new or equal to the old value. Therefore a client must
+//! repeat a command as long as it wants the command to be valid. After this time the input is bad.
+//! Both this driver and the scan check the age of the value, so a command expires even if this
+//! driver hangs. If a write contains a value out of range, the server refuses the whole write, and
+//! no command changes.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,9 +26,9 @@ use crate::process::image::{Direction, Freshness, Point, PointId, PointKind, Qua
 const EXPIRES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
 
-/// The tolerance of the limits `min` and `max`, as a fraction of the step between two raw numbers.
-/// The tolerance is larger than the rounding error of doubles. It is smaller than every intended
-/// difference between a value and a limit.
+/// The tolerance of the limits `min` and `max`, as a fraction of the step between two raw integers.
+/// Floats have no tolerance. The tolerance is larger than the rounding error of doubles. It is
+/// smaller than every intended difference between a value and a limit.
 const STEP: f64 = 1e-6;
 
 /// The key `at` of a point: where clients write the point, and which values are accepted.
@@ -48,7 +49,7 @@ pub struct CommandAddress {
     pub min: Option<Value>,
     /// The greatest value that is accepted, after scale and offset.
     pub max: Option<Value>,
-    /// The time for which a written value is valid. The key has no default.
+    /// The time for which a written value is valid. A command without this key is refused.
     pub expires: Option<Expires>,
     /// The address of the quality in the same table. A client reads there whether the command is
     /// valid.
@@ -102,7 +103,7 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Plans one command: checks its keys and returns the command with the form of its value.
+    /// Plans one command: checks its keys and returns the command with the [`Form`] of its value.
     ///
     /// # Errors
     /// When clients cannot write the point as the keys describe it.
@@ -181,7 +182,8 @@ impl Command {
     }
 
     /// Returns the answer of the server if a client reads this command and the command is not
-    /// valid.
+    /// valid. If the command has a quality, the answer is the last written value, or exception 4
+    /// before the first write. If it has none, the answer is exception 4.
     pub(super) fn instead(&self) -> Instead {
         if self.has_companion { Instead::Keep } else { Instead::Exception }
     }
@@ -197,7 +199,8 @@ fn number(value: Value) -> f64 {
     }
 }
 
-/// Checks the key `expires` of a point. Returns `None` if the command never expires.
+/// Checks the key `expires` of a point, and refuses a point that has the key `bad_after`. Returns
+/// `None` if the command never expires.
 fn expires(
     point: &Point,
     at: &CommandAddress,

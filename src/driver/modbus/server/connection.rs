@@ -4,10 +4,11 @@
 //! ```text
 //!   client --> header and request --> Ask --> server.rs: answers --> header and answer --> client
 //! ```
-//! The server closes the connection if the client is silent, sends slowly or does not read for the
-//! time `idle`. The server may close the connection in the middle of a request. The server also
-//! closes the connection if the client sends bytes that are not Modbus, because the start of the
-//! next frame is then not known. This file does not interpret requests; `offer.rs` does.
+//! The server closes the connection if one request, with the wait for it and with its answer, takes
+//! longer than the time `idle`. The cause is a client that is silent, sends slowly or does not
+//! read. The connection may then end in the middle of a request. The server also closes the
+//! connection if the client sends bytes that are not Modbus, because the start of the next frame is
+//! then not known. This file does not interpret requests; `offer.rs` does.
 
 use std::io;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// The number of requests that a client may send in one [`TURN`]. If a client sends more requests,
 /// the client must wait until the turn ends. A client can therefore send 1000 requests per second,
 /// which is more than any SCADA system sends. With this limit, eight clients that flood the server
-/// cannot use a whole CPU.
+/// cannot use a whole CPU core.
 const TURN_REQUESTS: u32 = 64;
 /// The length of one turn, in which a client may send [`TURN_REQUESTS`] requests.
 const TURN: Duration = Duration::from_millis(64);
@@ -50,7 +51,7 @@ pub(super) struct Ask {
 /// Reason why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The client has disconnected, or the network connection is lost.
+    /// The client has disconnected, the network connection is lost, or the server has ended.
     Left,
     /// The client was silent or slow for longer than `idle`.
     Idle,
@@ -98,7 +99,7 @@ async fn exchange(
     let mut pdu = vec![0; length - 1];
     stream.read_exact(&mut pdu).await?;
     let (answer, answered) = oneshot::channel();
-    // The send and the wait for the answer fail only when the server itself ends.
+    // The send and the wait for the answer fail only when `Server::attend` has ended.
     asks.send(Ask { client: task::id(), unit, pdu, answer }).await.map_err(|_| End::Left)?;
     let answer = answered.await.map_err(|_| End::Left)?;
     // An answer has at most 253 bytes, so the cast loses nothing.

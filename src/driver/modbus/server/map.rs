@@ -1,5 +1,6 @@
-//! The map of the server's tables: which item occupies which cells. A cell is one register or one
-//! bit.
+//! The map of the server's tables: which item occupies which cells. An item is a value, or the
+//! quality of a value. A cell is one register or one bit. A slot is a group of cells that are read
+//! and written together.
 //!
 //! ```text
 //!   table input, address   0 and 1       2                    3
@@ -7,8 +8,8 @@
 //! ```
 //! A value occupies one to four cells. A client must read or write all cells of a value in one
 //! request, because a part of a number has no meaning. Values that are smaller than a register may
-//! share one register. A cell without an item does not exist: a read of this cell is an error and
-//! not 0. `offer.rs` puts the items into the map.
+//! share one register. A cell without an item does not exist: the server answers a read of this
+//! cell with exception 2 and not with the value 0. `offer.rs` puts the items into the map.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::process::image::Raw;
 /// The form of a value in its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// One cell that contains the number itself: a bit in a table of bits, or a quality.
+    /// One cell that contains a plain number: a bit in a table of bits, or a quality.
     Cell,
     /// One to four registers with this layout.
     Registers(Layout),
@@ -85,7 +86,7 @@ impl<T> Slot<T> {
 /// The slots of all four tables.
 #[derive(Debug)]
 pub(super) struct Map<T> {
-    /// The slots of each table, by the address of their first cell. Two slots never overlap.
+    /// The slots of each table, each under the address of its first cell. Two slots never overlap.
     tables: [BTreeMap<u16, Slot<T>>; 4],
 }
 
@@ -94,7 +95,8 @@ pub(super) struct Map<T> {
 pub(super) enum Clash<T> {
     /// The item would end after the last address of the table.
     Beyond,
-    /// The cells already contain another item. The field of this variant is that item.
+    /// Another item occupies one of the cells, and the two items cannot share this cell. The field
+    /// of this variant is the other item.
     With(T),
 }
 

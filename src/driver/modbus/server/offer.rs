@@ -5,9 +5,10 @@
 //!                                                    +----------> commands for the scan
 //! ```
 //! This file uses no socket and reads no clock. The caller passes the bytes of a request, the time,
-//! and the controller's values at that time. The function `Offer::answer` returns the bytes of the
-//! answer. `Offer::answer` also passes the commands of the request to a function of the caller.
-//! `connection.rs` and `server.rs` decide which clients may send requests, and how often.
+//! and an [`Export`], which is the newest copy of the controller's values. The function
+//! `Offer::answer` returns the bytes of the answer. `Offer::answer` also passes the commands of the
+//! request to a function of the caller. `connection.rs` and `server.rs` decide which clients may
+//! send requests, and how often.
 
 use std::time::Duration;
 
@@ -25,30 +26,30 @@ use crate::process::variable::MAX_VARIABLES;
 /// The maximum number of entries in `show`: one entry for each possible point and variable.
 const MAX_SHOWN: usize = MAX_POINTS + MAX_VARIABLES;
 
-/// One item in a slot of the map. The number is the index of an entry of `show`, or the index of a
-/// command.
+/// One item of the [`Map`]. The number is the index of an entry of `show`, or the index of a
+/// command. A command is an input of this device, which clients write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Item {
     /// The value of an entry of `show`.
     Shown(usize),
-    /// The quality of an entry of `show`.
+    /// The quality of the value of an entry of `show`.
     ShownQuality(usize),
-    /// The value of a command. Clients write this value.
+    /// The value of a command. Clients write and read this value.
     Command(usize),
-    /// The quality of a command.
+    /// The quality of a command. Clients can only read it.
     CommandQuality(usize),
 }
 
 impl map::Item for Item {
     /// Whether two items may share a register. A client writes all bits of a register together, so
-    /// a register with a read-only part cannot be written. Therefore commands share registers only
-    /// with commands.
+    /// a register with a read-only part cannot be written. Therefore the value of a command shares
+    /// a register only with values of other commands.
     fn goes_with(self, other: Self) -> bool {
         matches!(self, Self::Command(_)) == matches!(other, Self::Command(_))
     }
 }
 
-/// All values that clients can read and write.
+/// All values that clients can read or write.
 #[derive(Debug)]
 pub(super) struct Offer {
     map: Map<Item>,
@@ -60,7 +61,8 @@ impl Offer {
     /// Plans the addresses of all values that the configuration names.
     ///
     /// # Errors
-    /// When an entry cannot work, or when two entries need the same address.
+    /// When the list `show` is too long, when an entry of `show` or a point cannot work, or when
+    /// two items need the same address.
     pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Self, OpenError> {
         if config.show.len() > MAX_SHOWN {
             let found = format!("{} entries", config.show.len());
@@ -193,7 +195,8 @@ impl Offer {
         done.unwrap_or_else(|why| refused(pdu, why))
     }
 
-    /// Returns the content of the `count` cells from `start` on.
+    /// Returns the content of the `count` cells from `start` on, or the exception that the server
+    /// must send. A cell is a register or a bit.
     fn read(
         &self,
         (table, start, count): (Table, u16, usize),
@@ -232,7 +235,8 @@ impl Offer {
         }
     }
 
-    /// Returns the commands that a write of these cells contains, with their new values.
+    /// Returns the indexes of the commands that a write of these cells contains, with the new
+    /// values. Returns an exception if the server must refuse the write.
     fn commands_in(
         &self,
         table: Table,
@@ -246,7 +250,8 @@ impl Offer {
         Ok(commands)
     }
 
-    /// Adds the commands of one slot to `commands`. The new values of the commands are in `cells`.
+    /// Adds the commands of one slot to `commands`. The new values of the commands are in `cells`;
+    /// `cells[0]` is the first cell of the slot.
     fn commands_of(
         &self,
         slot: &Slot<Item>,

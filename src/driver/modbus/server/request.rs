@@ -17,14 +17,15 @@ use crate::driver::modbus::wire::table::Table;
 pub(super) enum Exception {
     /// The server does not support the function code.
     Function = 1,
-    /// The address has no value, or the range has only a part of a value, or the value cannot be
-    /// written.
+    /// An address of the request has no value or is above 65535, or the range has only a part of a
+    /// value, or the value cannot be written.
     Address = 2,
-    /// A count or value in the request is not allowed, or a command is out of its range.
+    /// The request has a wrong length, or a count or a value that is not allowed, or a command that
+    /// is out of its range.
     Value = 3,
-    /// The value is not good, so the server sends no value.
+    /// The value is not good or does not fit its type on the wire, so the server sends no value.
     Failure = 4,
-    /// The server does not answer requests to the unit address of this request.
+    /// The server does not serve the unit address of this request.
     Unit = 0x0b,
 }
 
@@ -37,7 +38,8 @@ pub(super) enum ServerRequest {
     Write { table: Table, start: u16, cells: Vec<u16> },
 }
 
-/// The value that switches a single coil on. The value 0 switches the coil off.
+/// The value in a request with function code 5 that switches the coil on. The value 0 switches the
+/// coil off.
 const ON: u16 = 0xff00;
 
 impl ServerRequest {
@@ -125,7 +127,7 @@ fn write(table: Table, rest: &[u8]) -> Result<ServerRequest, Exception> {
     Ok(ServerRequest::Write { table, start, cells })
 }
 
-/// Makes the answer to a read. The cells are the values that were read.
+/// Makes the answer to a read. `cells` contains the values of the registers or bits that were read.
 pub(super) fn cells_read(function: u8, table: Table, cells: &[u16]) -> Vec<u8> {
     let data: Vec<u8> = if table.is_bits() {
         let byte = |bits: &[u16]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | *bit as u8);

@@ -3,8 +3,9 @@
 //! A register cannot show that its number is bad, so the server must not send a bad number as if
 //! the number were good. The key `quality` adds a companion: a second register or bit that shows
 //! the quality of the value. Without a companion, the server does not send a number that is
-//! uncertain or bad. The table lists the answers. The key `on_bad` of the configuration selects the
-//! answer for a bad value.
+//! uncertain or bad. The table lists the answers. The key `on_bad` of an entry of `show` selects
+//! the answer for a bad value. A command, which is an input that clients write, has no key
+//! `on_bad`; `Command::instead` selects its answer.
 //!
 //! | the value is | with a companion | without a companion |
 //! |---|---|---|
@@ -26,12 +27,14 @@ pub(super) struct Seen {
     pub(super) quality: Quality,
 }
 
-/// The answer that the server sends in place of a bad value.
+/// The answer that the server sends in place of a bad value, or in place of an uncertain value
+/// without a companion.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Instead {
-    /// Exception 4, which reports that the server has failed.
+    /// Exception 4, "server device failure".
     Exception,
     /// The last good value. The value has a companion, so the client can see that the value is old.
+    /// If the value was never good, the server sends exception 4.
     Keep,
     /// A fixed value from the configuration. The client must know that this value means "bad".
     Value(Raw),

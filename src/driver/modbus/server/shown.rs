@@ -1,4 +1,5 @@
-//! The list `show`: which values of the controller clients can read, and in which form.
+//! The list `show`: which values of the controller a client can read, and in which registers or
+//! bits.
 //!
 //! At each request, the server finds each requested value by its name. Values may therefore appear
 //! and disappear while the server runs: programs create variables, and a reload changes points. If
@@ -50,7 +51,7 @@ pub struct Show {
     /// The address of the companion in the same table. The companion shows the quality of the
     /// value.
     pub quality: Option<u16>,
-    /// The answer to a client while the value is bad.
+    /// The answer to a client while the value is bad, or uncertain and without a companion.
     #[serde(default)]
     pub on_bad: OnBad,
 }
@@ -59,14 +60,16 @@ fn one() -> f64 {
     1.0
 }
 
-/// The key `on_bad` of an entry: the answer to a client while the value is bad.
+/// The key `on_bad` of an entry: the answer to a client while the value is bad, or uncertain and
+/// without a companion.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBad {
     /// The server answers with exception 4.
     #[default]
     Exception,
-    /// The server answers with the last good value. The companion shows that this value is old.
+    /// The server answers with the last good value. The companion shows that this value is old. If
+    /// the value was never good, the server answers with exception 4.
     Keep,
     /// The server answers with this value. The configured number is the value after scale and
     /// offset.
@@ -84,8 +87,8 @@ pub(super) struct Shown {
     pub(super) has_companion: bool,
 }
 
-/// Returns the form of a value of this type in `table`. `wrong` makes the error if a key does not
-/// fit.
+/// Returns the [`Form`] of a value of type `kind` in `table`. `wrong` makes the error if a key does
+/// not fit.
 pub(super) fn form(
     table: Table,
     kind: PointKind,
@@ -171,7 +174,7 @@ impl Shown {
         }
         match self.wire.raw_of(shown.value) {
             Ok(raw) => Seen { raw: Some(raw), quality },
-            // A number that does not fit into its type on the wire must not appear as a smaller
+            // A number that does not fit into its type on the wire must not appear as a wrong
             // number.
             Err(_) => Seen::nothing(quality.max(Quality::Config)),
         }
@@ -193,8 +196,8 @@ fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw>
     Some(raw)
 }
 
-/// Whether the value is a real value. Returns false only for an input that was never read: the
-/// process image contains 0 for this input, and this 0 is not a real value.
+/// Whether the value is a real value. Returns false only for an input that has never had a good
+/// value: the process image contains 0 for this input, and this 0 is not a real value.
 fn was_ever_good(export: &Export, name: &str) -> bool {
     export.points.find(name).is_none_or(|id| {
         export.points[id].direction == Direction::Out

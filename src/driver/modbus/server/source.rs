@@ -49,7 +49,8 @@ impl Source {
 
     /// Whether the address belongs to this entry.
     pub(super) fn covers(self, address: IpAddr) -> bool {
-        // A socket for both IP versions shows an IPv4 address in the form of IPv6.
+        // A socket for both IP versions shows the address 10.0.0.7 as the IPv6 address
+        // `::ffff:10.0.0.7`.
         let address = address.to_canonical();
         let ((ours, len), (theirs, same)) = (bits(self.network), bits(address));
         let beyond = 128 - self.prefix;

@@ -2,8 +2,8 @@
 //! bytes, and the part of a register that the value occupies.
 //!
 //! A register has 16 bits, and its high byte is sent first (Modbus application protocol 1.1b3,
-//! 4.2). The protocol does not define values wider than 16 bits, so each device has its own byte
-//! order. Terms such as "big endian" and "swapped" have a different meaning in every tool.
+//! 4.2). The protocol does not define values wider than 16 bits, so each type of device has its own
+//! byte order. The meaning of terms such as "big endian" and "swapped" differs from tool to tool.
 //! Therefore a [`WordOrder`] lists the bytes of the value in the order in which they are sent on
 //! the wire. The letter A is the most significant byte of the value. The table shows the u32 value
 //! 0x01020304 as an example.
@@ -44,8 +44,8 @@ pub enum WordOrder {
 }
 
 impl WordOrder {
-    /// Returns all orders for a value that occupies this number of registers. The first order is
-    /// the default.
+    /// Returns all byte orders for a value that occupies this number of registers. The first byte
+    /// order is the default.
     pub const fn of(registers: usize) -> &'static [Self] {
         match registers {
             1 => &[Self::Ab, Self::Ba],
@@ -55,7 +55,7 @@ impl WordOrder {
         }
     }
 
-    /// Returns the name of the order in the configuration, such as `ABCD`.
+    /// Returns the name of the byte order in the configuration, such as `ABCD`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ab => "AB",

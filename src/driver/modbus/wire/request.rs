@@ -1,8 +1,9 @@
 //! The bytes of one request to one unit, and the check of the reply.
 //!
-//! The crate `rmodbus` makes the bytes of requests. This file parses the replies itself, because
-//! the parser of `rmodbus` has three defects that a controller must not have:
-//! - `rmodbus` treats every reply whose function code differs from the request as an exception.
+//! The crate `rmodbus` makes the bytes of requests. This file does not use the reply parser of
+//! `rmodbus`, because this parser has three defects that a controller must not have:
+//! - `rmodbus` treats a reply as an exception if its function code differs from the function code
+//!   of the request.
 //! - `rmodbus` accepts a byte count that is too large.
 //! - `rmodbus` refuses a TCP frame of more than 255 bytes (124 registers and more).
 //!
@@ -38,7 +39,7 @@ pub enum Ask {
         address: u16,
         /// The new state of the coil.
         on: bool,
-        /// Whether to use function code 5. Some devices do not support function code 15.
+        /// Whether to use function code 5. Some units do not support function code 15.
         single: bool,
     },
     /// Write holding registers with function code 16, or one register with function code 6.
@@ -47,7 +48,7 @@ pub enum Ask {
         address: u16,
         /// The new values of the registers.
         values: Vec<u16>,
-        /// Whether to use function code 6, which writes exactly one register. Some devices do not
+        /// Whether to use function code 6, which writes exactly one register. Some units do not
         /// support function code 16.
         single: bool,
     },
@@ -77,15 +78,17 @@ pub enum Reply {
 /// Reason why a request has no valid reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WireError {
-    /// The unit has sent no reply before the timeout.
+    /// The unit has sent no reply before the timeout. Over Modbus TCP, an incomplete reply counts
+    /// as no reply.
     Timeout,
     /// The unit, or the gateway before the unit, has refused the request with this exception code.
     Exception(u8),
     /// The checksum of the reply is wrong.
     Crc,
-    /// The reply cannot belong to this request. The text is the reason.
+    /// The reply is incomplete or cannot belong to this request, or the request does not fit into a
+    /// frame. The text is the reason.
     Garbage(&'static str),
-    /// The reply may be the late reply to another request.
+    /// The reply may be the late reply to an earlier request.
     Doubtful,
     /// The driver has read an output back after a write, and the unit has not returned the written
     /// value.
@@ -158,7 +161,8 @@ impl UnitRequest {
     /// Returns the frame of the request for a serial line, with its checksum.
     ///
     /// # Errors
-    /// When the request does not fit into a frame.
+    /// When the request does not fit into a frame, or when a write with `single` does not have
+    /// exactly one register.
     pub fn rtu(&self) -> Result<Vec<u8>, ErrorKind> {
         self.frame(ModbusRequest::new(self.unit, ModbusProto::Rtu))
     }
@@ -166,7 +170,8 @@ impl UnitRequest {
     /// Returns the frame of the request for TCP, with the transaction number `tid`.
     ///
     /// # Errors
-    /// When the request does not fit into a frame.
+    /// When the request does not fit into a frame, or when a write with `single` does not have
+    /// exactly one register.
     pub fn tcp(&self, tid: u16) -> Result<Vec<u8>, ErrorKind> {
         self.frame(ModbusRequest::new_tcp_udp(self.unit, tid))
     }
@@ -217,10 +222,11 @@ impl UnitRequest {
         }
     }
 
-    /// Whether the reply to this request could also be the reply to the request `other`. Returns
-    /// false if the two requests are equal. Replies can be confused, because the reply to a read
-    /// contains no address, and the reply to a write of several registers contains no values. An
-    /// exception contains no address and no values.
+    /// Whether the reply to this request could also be the reply to the request `other`.
+    /// `is_exception` says whether the reply is an exception. Returns false if the two requests are
+    /// equal, or if they have different units or function codes. Replies can be confused, because
+    /// the reply to a read contains no address, and the reply to a write with function code 15 or
+    /// 16 contains no values. An exception contains no address and no values.
     pub fn is_mistakable_for(&self, other: &Self, is_exception: bool) -> bool {
         let is_read = matches!(self.ask, Ask::Read { .. });
         let is_alike =
@@ -233,8 +239,8 @@ impl UnitRequest {
     /// checksum.
     ///
     /// # Errors
-    /// When the unit refuses the request, or when the bytes are not the reply to exactly this
-    /// request.
+    /// When the unit or a gateway refuses the request, or when the bytes are not the reply to
+    /// exactly this request.
     pub fn reply(&self, bytes: &[u8]) -> Result<Reply, WireError> {
         match *bytes {
             [function, code] if function == self.function() | EXCEPTION => {
@@ -268,7 +274,8 @@ impl UnitRequest {
     }
 
     /// Returns the part of a write that the unit repeats in its reply: the address and the value,
-    /// or the address and the number of values.
+    /// or the address and the number of values. For a read, returns the address and the count; the
+    /// callers do not use them.
     fn echo(&self) -> [u8; 4] {
         let (address, second) = match &self.ask {
             Ask::WriteCoil { address, on, single: true } => {

@@ -1,8 +1,8 @@
 //! The four tables of a Modbus unit, and the maximum size of one request.
 //!
-//! A table has addresses from 0 to 65535. Only the unit itself knows which of these addresses
-//! exist. The bytes of requests are not in this file: `request.rs` has the function codes, and
-//! `register.rs` has the layout of values in registers.
+//! A table has addresses from 0 to 65535. Only the unit knows which of these addresses exist. The
+//! bytes of requests are not in this file: `request.rs` has the function codes, and `register.rs`
+//! has the layout of values in registers.
 
 use serde::Deserialize;
 

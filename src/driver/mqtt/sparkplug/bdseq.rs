@@ -1,7 +1,8 @@
-//! The bdSeq numbers of Sparkplug. The death and the births of one connection have the same number.
+//! The bdSeq numbers of Sparkplug. The NDEATH and each NBIRTH of one connection have the same
+//! number.
 //!
-//! A host may receive the death of an old connection after the birth of a newer one. The number
-//! shows the host that this death does not belong to the newer connection. Therefore 256
+//! A host may receive the NDEATH of an old connection after the NBIRTH of a newer one. The number
+//! shows the host that this NDEATH does not belong to the newer connection. Therefore 256
 //! consecutive connections of a node have 256 different numbers. After a reload of the
 //! configuration, a new [`Node`](super::Node) connects while the broker may still know the old
 //! node. So the count belongs to the process and not to the `Node`.

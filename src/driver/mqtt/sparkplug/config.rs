@@ -11,7 +11,7 @@ use crate::driver::OpenError;
 /// The name of the metric that a host writes to request a birth.
 pub(in crate::driver::mqtt) const REBIRTH: &str = "Node Control/Rebirth";
 
-/// The name of the metric whose number is equal in the death and the births of one connection.
+/// The name of the metric whose number is equal in the NDEATH and each NBIRTH of one connection.
 pub(in crate::driver::mqtt) const BDSEQ: &str = "bdSeq";
 
 /// The maximum length of a group, node, device or host name, in bytes. A topic contains up to three
@@ -26,8 +26,7 @@ pub struct Config {
     pub group: String,
     /// The name of the node, unique in its group.
     pub node: String,
-    /// The name of the device that has the metrics. Without a name, the node itself has the
-    /// metrics.
+    /// The name of the device that has the metrics. `None` if the node has the metrics.
     pub device: Option<String>,
     /// The name of the primary host. The client sends nothing while this host is offline.
     pub primary_host: Option<String>,

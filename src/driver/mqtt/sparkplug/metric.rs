@@ -35,7 +35,8 @@ pub(super) fn metric(alias: usize, shown: &Shown, datatype: DataType) -> Metric 
     }
 }
 
-/// Makes a metric of the node itself. Such a metric has a name and no alias.
+/// Makes a metric that describes the node and not a point, such as bdSeq. Such a metric has a name
+/// and no alias.
 pub(super) fn named(name: &str, datatype: DataType, value: Held) -> Metric {
     Metric {
         name: Some(name.to_owned()),

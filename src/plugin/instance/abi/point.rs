@@ -40,7 +40,7 @@ fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
 }
 
 /// `wasm_point_read_*(id, value, quality)`: writes the value and the quality of a point into the
-/// guest's memory. For an output, the function writes the value that the output had at the end of
+/// guest's memory. For an output, the function writes the value that the device got at the end of
 /// the last cycle. If the address `quality` is 0, the function writes no quality.
 pub(in super::super) fn read(
     guest: &mut Guest,
@@ -130,7 +130,8 @@ pub(in super::super) fn degraded(
     memory.write(degraded, &[is_so.into()])
 }
 
-/// `wasm_point_write_*(id, value)`: writes an output point.
+/// `wasm_point_write_*(id, value)`: writes an output point. The call is refused outside of `poll`,
+/// if the program cannot claim the point, and if the value does not fit the point.
 pub(in super::super) fn write(guest: &mut Guest, id: i32, value: Value) -> CallResult {
     let id = point_of(guest, id)?;
     let phase = guest.phase;

@@ -11,7 +11,7 @@ use wasmer::{
 use super::Host;
 use crate::plugin::trace::tape::Tag;
 
-/// Makes the host function for one import in a replay.
+/// Makes the host function for one import in a replay; `None` if the import is no function.
 pub(super) fn function(
     import: &ImportType,
     store: &mut Store,

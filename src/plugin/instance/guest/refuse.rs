@@ -32,15 +32,18 @@ pub(super) struct Refused {
     /// One bit for each function. The bit is 1 if a call of the function was refused because of its
     /// arguments, and no later call of the function has succeeded.
     mistaken: u128,
-    /// For each point id, whether reading the point was refused and no later reading has succeeded.
+    /// For each point id, whether reading was refused because the value did not fit the type of the
+    /// call, and no later reading has succeeded.
     misread: Vec<bool>,
-    /// For each point id, whether writing the point was refused and no later writing has succeeded.
+    /// For each point id, whether writing was refused because of its value or its phase, and no
+    /// later writing has succeeded.
     misgiven: Vec<bool>,
     /// Number of points and variables that the guest did not find before its first poll and has not
     /// found later.
     unmet: usize,
     /// Whether a lost write had no room in the list of counts, and the log has no line about it
-    /// yet. A lost write is a write in the guest's start that did not become valid at the swap.
+    /// yet. A lost write is a write of a variable in the guest's start (start section,
+    /// `_initialize` or `init`) that did not become valid at the swap.
     has_lost_more: bool,
 }
 
@@ -72,8 +75,8 @@ impl Refused {
     }
 }
 
-/// Whether the refused call tried to read a point's value. Otherwise the call tried to write a
-/// point.
+/// Whether the call tried to read a point and was refused because the point's value did not fit the
+/// type of the call.
 fn is_misread(why: Why, call: &str) -> bool {
     why == Why::OutOfRange && call.starts_with("wasm_point_read")
 }
@@ -184,14 +187,16 @@ impl Guest {
         }
     }
 
-    /// Ends the refused readings of this point, because the guest has now read the point.
+    /// Ends the refusals in `Refused::misread` for this point, because the guest has now read the
+    /// point.
     pub(in super::super) fn end_misread(&mut self, id: PointId) {
         if self.refused.misread.get_mut(id.index()).is_some_and(std::mem::take) {
             self.end_about(id, |call| is_misread(call.why, call.call));
         }
     }
 
-    /// Ends the refused writings of this point, because the guest has now written the point.
+    /// Ends the refusals in `Refused::misgiven` for this point, because the guest has now written
+    /// the point.
     pub(in super::super) fn end_misgiven(&mut self, id: PointId) {
         if self.refused.misgiven.get_mut(id.index()).is_some_and(std::mem::take) {
             self.end_about(id, |call| call.is_mistake() && !is_misread(call.why, call.call));

@@ -15,16 +15,17 @@
 //! ```
 //!
 //! A stretch is the time from the end of one answer to the next question. The timekeeper treats the
-//! CPU time of stretches as the guest's own time. A stretch does not include the time of the signal
-//! handler, of the signal's delivery and of the timekeeper. The timekeeper asks the next question
-//! only after the thread has used [`STRETCH_NS`] of CPU time for the guest. So the guest makes
-//! progress even if its thread is asked many times.
+//! CPU time of stretches as the guest's own time. A stretch includes neither the time of the signal
+//! handler, nor of the signal's delivery, nor of the timekeeper. The timekeeper asks the next
+//! question only after the thread has used [`STRETCH_NS`] of CPU time for the guest. So the guest
+//! makes progress even if its thread is asked many times.
 //!
 //! The timekeeper counts a stretch only if the answer arrived soon after the question. An answer is
-//! late if the machine was halted, if the thread was preempted, or if the kernel loaded a page from
-//! the disk. Loading a page takes 40 to 190 us, often without a recorded wait. The first use of a
-//! new page of the guest's memory takes a few microseconds, and does not make the answer late. If
-//! the thread got a stray signal during a stretch, the timekeeper does not count the stretch.
+//! late, for example, if the machine was halted, if the thread was preempted, or if the kernel
+//! loaded a page from the disk. Loading a page takes 40 to 190 us, often without a recorded wait.
+//! The first use of a new page of the guest's memory takes a few microseconds, and does not make
+//! the answer late. If the thread got a stray signal during a stretch, the timekeeper does not
+//! count the stretch.
 
 use super::proof::{Answer, Witness};
 
@@ -80,8 +81,8 @@ const SHORTEST_PAUSE_NS: u64 = 20_000;
 #[derive(Debug, Default)]
 struct Evidence {
     last: Option<Answer>,
-    /// CPU time of the counted stretches. A stretch that took too long, or in which the thread
-    /// waited, resets this sum to 0.
+    /// CPU time of the counted stretches. A stretch that took too much CPU time, or in which the
+    /// thread waited, resets this sum to 0.
     steady_ns: u64,
     /// CPU time of all stretches without a stray signal. Each stretch adds at most
     /// [`MOST_OF_A_STRETCH_NS`].

@@ -30,8 +30,8 @@ use nix::unistd::gettid;
 
 use super::{now_ns, thread_cpu_ns};
 
-/// The signal that carries a question. The process uses this signal for no other purpose. Without a
-/// handler, the kernel ignores this signal.
+/// The signal that carries a question. The daemon uses this signal for no other purpose. While the
+/// daemon has no handler for this signal, the kernel ignores it.
 const QUESTION: Signal = Signal::SIGURG;
 
 /// The number of the last question in the whole process; 0 before the first question. Every
@@ -82,9 +82,10 @@ struct Answers {
     strays_then: AtomicU64,
 }
 
-/// Free `Answers` from threads that have ended. A thread takes an entry from this list for its
-/// first budget slot, and returns the entry when the thread ends. So the number of entries is at
-/// most the largest number of threads that had slots at the same time.
+/// Free `Answers` from threads that have ended. A thread takes an `Answers` from this list for its
+/// first budget slot, and returns it when the thread ends. If the list is empty, the thread
+/// allocates a new `Answers`. So the process allocates at most as many as the largest number of
+/// threads that had slots at the same time.
 static FREE: Mutex<Vec<&Answers>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -121,8 +122,8 @@ impl Answers {
         })
     }
 
-    /// Answers question `number`, if this question is not answered yet. The signal handler calls
-    /// this function.
+    /// Answers question `number`, if this question is not answered yet. If `number` is not the last
+    /// question's number, counts a stray signal. The signal handler calls this function.
     fn hear(&self, number: Option<u64>) {
         let asked = self.asked.load(Ordering::Relaxed);
         if number != Some(asked) {
@@ -294,7 +295,7 @@ impl Witness {
         number
     }
 
-    /// Sends the last question again, because it may be lost.
+    /// Sends question `number` again, because its signal may be lost.
     pub(super) fn ask_again(&self, number: u64) {
         send(self.thread, number);
     }

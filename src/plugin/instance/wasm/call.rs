@@ -2,7 +2,8 @@
 //!
 //! - move the world into the guest's host data, and start the time limit,
 //! - call the guest's function,
-//! - after a good call, commit the outputs and variables that the guest wrote,
+//! - after a good call, commit the outputs that the guest wrote,
+//! - after a good poll, also commit the variables that the guest wrote,
 //! - after a trap, discard these outputs and variables and describe the failure,
 //! - move the world back to the caller.
 //!
@@ -34,11 +35,13 @@ pub(super) struct Body {
     /// address; the thread that calls the instance reads it.
     pub(super) stop: Arc<StopCell>,
     pub(super) hidden: Hidden,
-    /// The failure of the last failed call.
+    /// The failure of the last failed call; `None` if no call has failed, or after a `save` that
+    /// the host has undone.
     pub(super) fall: Option<Box<CallError>>,
-    /// Whether a call was stopped in the middle, because its budget was used up or its stack was
-    /// full. At that moment, wasmer's own code may have been running on the guest's stack and may
-    /// have left wasmer's data inconsistent. So the host never calls this instance again.
+    /// Whether a call ended in the middle, because its budget was used up, its stack was full, or a
+    /// host function panicked. At that moment, wasmer's own code may have been running on the
+    /// guest's stack and may have left wasmer's data inconsistent. So the host never calls this
+    /// instance again.
     pub(super) is_spent: bool,
 }
 
@@ -72,7 +75,7 @@ impl Body {
     }
 
     /// Calls a function of the guest. During the call, the guest's host data has the world. After a
-    /// good call, the guest's outputs and variables are committed; after a trap, they are
+    /// good call, [`Guest::commit`] makes the guest's writes valid; after a trap, they are
     /// discarded.
     pub(super) fn call(
         &mut self,

@@ -26,13 +26,14 @@ impl Instance {
     }
 
     /// Runs `save` and returns the saved state. `save` must return within `budget`, counted from
-    /// `started_ns`.
+    /// `started_ns`. If the instance does not have both functions, the state is empty.
     ///
-    /// Afterwards the host undoes all changes that `save` made to the instance. The reason: the
-    /// instance may have to run again after a failed `restore` or a rollback. There are two
-    /// exceptions. If the memory is too large for a checkpoint, the host undoes only changes of the
-    /// globals, and only after a failed call. If the call was stopped in the middle, the host
-    /// undoes nothing, because the host never calls the instance again.
+    /// Afterwards the host undoes all changes that `save` made to the memory and the globals of the
+    /// instance. The reason: the instance may have to run again after a failed `restore` or a
+    /// rollback. There are two exceptions. If the memory is too large for a checkpoint, the host
+    /// undoes only changes of the globals, and only after a failed call. If the call ended in the
+    /// middle (`Instance::is_spent`), the host undoes nothing, because the host never calls the
+    /// instance again.
     pub(in crate::plugin) fn save(
         &mut self,
         world: &mut Lent<World>,
@@ -64,7 +65,8 @@ impl Instance {
     }
 
     /// Runs `restore` with the state that another version has saved. `restore` must return within
-    /// `budget`, counted from `started_ns`.
+    /// `budget`, counted from `started_ns`. If the instance does not have both functions, nothing
+    /// happens.
     pub(in crate::plugin) fn restore(
         &mut self,
         state: Vec<u8>,

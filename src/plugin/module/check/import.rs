@@ -1,16 +1,24 @@
-//! This file writes the message for a module that is refused because it imports functions that the
-//! host does not offer. The message names the function that the author probably meant, and the type
-//! of that function.
+//! The remedy for imports that are not offered. The remedy and the reason are the two texts of a
+//! [`Refusal`](crate::plugin::Refusal). An import is not offered in three cases: no offered
+//! function has its import module and name, the offered function has another type, or the import
+//! is not a function.
 //!
-//! This file does not decide whether a module is refused: `check.rs` lists the imports of a module,
-//! and compares them with the offers. The offers are listed in `offer.rs`.
+//! [`remedy`] makes the remedy. If an offered function has a similar name, the remedy contains that
+//! function and its type. `check.rs` makes the reason. For this purpose, [`signature`] writes the
+//! type of an imported or exported function as text, and [`no_function`] writes the kind of an
+//! import that is not a function.
+//!
+//! `check.rs` compares the imports with the offers, which `offer.rs` lists, and decides whether the
+//! module is refused. For the other checks, both texts are made in `check.rs`, in `size.rs` (about
+//! sizes), in `frame.rs` (about frames) and in `module/mod.rs` (about malformed bytes).
 
 use wasmer::sys::wasmparser::{FuncType, TypeRef, ValType};
 
 use super::super::offer::{self, Offer};
 use crate::text::nearest;
 
-/// Writes the type of a function as WebAssembly tools do, for example `(i32, i32) -> i32`.
+/// Returns the type of a function as text, in the notation of WebAssembly tools. Example:
+/// `(i32, i32) -> i32`.
 pub(super) fn signature(ty: &FuncType) -> String {
     let list =
         |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -20,7 +28,7 @@ pub(super) fn signature(ty: &FuncType) -> String {
     }
 }
 
-/// Writes the type of an offered function as [`signature`] does.
+/// Returns the type of an offered function as text, in the notation of [`signature`].
 pub(super) fn offered(offer: Offer) -> String {
     let parameters: Vec<_> = offer.parameters.chars().map(parameter).collect();
     let result = if offer.returns { "i32" } else { "()" };
@@ -36,26 +44,29 @@ fn parameter(letter: char) -> &'static str {
     }
 }
 
-/// Most imports that a refusal names. Further imports usually have the same problem, so their names
-/// would not help.
+/// Most imports that one refusal names. Further imports usually have the same problem, so their
+/// names would not help.
 pub(super) const MAX_MISSING: usize = 8;
 
 /// The hint for the author of a module about one import that is not offered.
 #[derive(Debug)]
 pub(super) enum Hint {
-    /// No offered function has a similar name.
+    /// No offered function has a similar name, or no search for one was made, because the refusal
+    /// already names [`MAX_MISSING`] imports.
     None,
-    /// This offered function, with its type, has a similar name.
+    /// An offered function with a similar name, or with the same name in another import module. The
+    /// text is its import module, name and type.
     Near(String),
-    /// The right type of the function. A function of this name is offered, but has another type
-    /// than the import.
+    /// A function with this import module and name is offered, but has another type than the
+    /// import. The text is the type of the offered function.
     Is(String),
     /// The import is not a function. Only functions are offered.
     NoFunction,
 }
 
-/// Makes the remedy for imports that are not offered, from their names and hints. If there are
-/// several such imports, the text repeats the name of the import before each hint.
+/// Makes the remedy for imports that are not offered, from their names and hints. Uses at most
+/// [`MAX_MISSING`] of them. If there are several such imports, the text of each hint contains the
+/// name of its import.
 pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     let is_alone = hints.len() == 1;
     let words = |(import, hint): &(String, Hint)| match hint {
@@ -71,15 +82,16 @@ pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     };
     let shown = &hints[..hints.len().min(MAX_MISSING)];
     let mut all: Vec<String> = shown.iter().filter_map(words).collect();
-    // At least one of the shown imports has no hint. For an import without a hint, the text says
-    // where all offered functions are listed.
+    // At least one of the shown imports has no hint. For such imports, the remedy says which
+    // functions are offered.
     if all.len() < shown.len() {
         all.push("the functions of `camshaft.h` and of WASI preview 1 are offered".into());
     }
     all.join("; ")
 }
 
-/// Finds the offered function that the author of the module probably meant.
+/// Finds the offered function that the author of the module probably meant. Returns its import
+/// module, name and type as text, or `None` if no offered function has a similar name.
 pub(super) fn nearest_offer(module: &str, name: &str) -> Option<String> {
     let wanted = format!("{module}.{name}");
     let all: Vec<(String, Offer)> =

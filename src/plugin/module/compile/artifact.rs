@@ -44,8 +44,9 @@ pub struct Artifact {
     pub notes: Vec<Note>,
     /// Whether the artifact came from the cache.
     pub cached: bool,
-    /// Whether the cache contains the artifact. The thread that stores the artifact sets this flag,
-    /// and the daemon reads it.
+    /// Whether the cache contains the artifact. For an artifact from the cache, the flag is set at
+    /// once. For a fresh artifact, the thread that stores it sets the flag. The daemon reads the
+    /// flag.
     pub(super) stored: Arc<AtomicBool>,
 }
 
@@ -55,8 +56,9 @@ impl Artifact {
         Self { bytes: bytes.into(), notes, cached: false, stored: Arc::default() }
     }
 
-    /// Reads the artifact with this key from the cache, if the cache has it and answers in time.
-    /// The artifact may have at most `most` bytes.
+    /// Reads the artifact with this key from the cache. Returns `None` if the cache does not have
+    /// it, if the cached file is damaged or too long for machine code of `most` bytes, if the cache
+    /// does not answer within [`MAX_CACHE_WAIT`], or if no permit of [`READING`] becomes free.
     async fn load(cache: &Cache, key: &str, most: u64) -> Option<Self> {
         let (key, most) = (key.to_owned(), most + MAX_TAIL);
         let asked = cache.clone();
@@ -77,8 +79,8 @@ impl Artifact {
         Some(Self { cached: true, stored: Arc::new(true.into()), ..Self::new(bytes, notes) })
     }
 
-    /// Stores the artifact in the cache, on another thread. The cache logs its failures itself. A
-    /// failure only means that the module is compiled again at the next start.
+    /// Stores the artifact in the cache, on another thread. `cache.rs` logs a failure. After a
+    /// failure, the module is compiled again at the next start.
     pub(super) fn store(&self, cache: Cache, key: String) {
         let (bytes, tail) = (Arc::clone(&self.bytes), tail(&self.notes));
         let stored = Arc::clone(&self.stored);

@@ -62,7 +62,7 @@ pub(super) fn keep_to_this_thread() {
 }
 
 /// A compiler middleware that changes no code. The compiler's thread calls this middleware before
-/// the first function. At that moment the compiler needs no further thread, so the middleware gives
+/// each function. At the first call the compiler needs no further thread, so the middleware gives
 /// up the right to start threads.
 #[derive(Debug)]
 pub(super) struct LastThread;

@@ -1,10 +1,10 @@
 //! The plugin folder on disk: lists the folder, and reads single files.
 //!
-//! This file reads only regular files. If a pipe has replaced a file, the attempt to open the pipe
-//! does not block. A file system may still block any call, so each call is recorded in a [`Wait`].
-//! A link may lead to another file system, so `folder/link.rs` decides when links are followed.
-//! `folder/settle.rs` decides whether a file is settled and must be read. `folder/publish.rs`
-//! writes files.
+//! The code here reads only regular files. If a pipe has replaced a file, the attempt to open the
+//! pipe does not block. But a file system that does not answer may block any call, so each call of
+//! the folder's thread is recorded in a [`Wait`]. A link may lead to another file system, so
+//! `folder/link.rs` decides when links are followed. `folder/settle.rs` decides whether a file is
+//! settled and must be read. `folder/publish.rs` writes files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -172,7 +172,7 @@ impl Sample {
 
 /// Reads the sampled file once. The outcome is [`ReadResult::Moved`], without bytes, in each of
 /// these cases: no file, another file or a link is now at `path`, or the file changes while it is
-/// read.
+/// read. Any other error gives [`ReadResult::Failed`].
 pub(super) fn read(path: &Path, expected: &Sample, wait: &Wait) -> ReadResult {
     outcome(try_read(path, expected, wait, (OFlag::O_NOFOLLOW, sample)))
 }

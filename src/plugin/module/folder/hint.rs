@@ -9,7 +9,7 @@
 //!
 //! The inbox stores hints as flags until the folder's thread reads and removes them. So the memory
 //! for hints is limited, and no sender waits for the thread. `folder/settle.rs` decides what a hint
-//! means for a file. This is the only file that uses the library notify.
+//! means for a plugin file. Only `folder/hint.rs` uses the library notify.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -50,10 +50,10 @@ pub(super) struct Mail {
     pub(super) stop: bool,
     /// The request to begin a pass over the folder at once.
     pub(super) poked: bool,
-    /// Whether an event came. The thread then begins a pass over the folder after the shortest
-    /// pause between two passes.
+    /// Whether an event that can mean a change, or an error of the library notify, came. The thread
+    /// then begins a pass over the folder after the shortest pause between two passes.
     dirty: bool,
-    /// Whether the watched folder itself was moved or deleted. The kernel's watch is useless then.
+    /// Whether the watched folder was moved or deleted. The kernel's watch is useless then.
     pub(super) uprooted: bool,
     /// The hint of the last event about each file, by plugin name.
     pub(super) hints: BTreeMap<PluginName, Hint>,
@@ -116,9 +116,9 @@ impl Mail {
     }
 }
 
-/// Whether the event can mean a change of a file. The thread itself opens files to read them, which
-/// raises `Access(Open)`. If this event were a hint, each pass over the folder would start the next
-/// pass.
+/// Whether the event can mean a change of a file. The folder's thread opens files to read them,
+/// which raises `Access(Open)`. If this event were a hint, each pass over the folder would start
+/// the next pass.
 fn is_hint(event: &Event) -> bool {
     event.need_rescan()
         || match event.kind {

@@ -6,8 +6,8 @@
 //! it has listed last. A thread that publishes a file compares the identity immediately before it
 //! puts the file into the folder. Without this comparison, the new file could be put into the empty
 //! mount point. The mount point would then count as the plugin folder, and all running plugins
-//! would be reported as gone. This file does not decide when the folder is lost: `folder/keeper.rs`
-//! does.
+//! would be reported as gone. The code here does not decide when the folder is lost:
+//! `folder/keeper.rs` does.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

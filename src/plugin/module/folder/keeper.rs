@@ -52,11 +52,11 @@ const OVERLOOKED_PAUSE: Duration = Duration::from_secs(5);
 /// The state of the kernel's watch, which sends events about the folder.
 enum Hints {
     /// The thread must set up the watch in the next pass over the folder. The state is `Untried` at
-    /// the start, and after the folder was moved or could not be read.
+    /// the start, and after the folder was moved, was deleted, or could not be read.
     Untried,
     /// The kernel watches the folder and sends events.
     Watching {
-        /// The watch itself. The watch ends when this field is dropped.
+        /// The kernel's watch. It ends when this field is dropped.
         _watcher: Watcher,
         /// The identity of the watched folder.
         watched: Identity,

@@ -7,8 +7,8 @@
 //! returned.
 //!
 //! If a file system answers slowly, a pass has time for only some of its links. The other links
-//! keep the result of an earlier pass, and come first in the next pass. This file does not examine
-//! or read plain files: the folder's thread does that itself. The calls on the file system are in
+//! keep the result of an earlier pass, and come first in the next pass. The link thread does not
+//! examine or read plain files: the folder's thread does that. The calls on the file system are in
 //! `folder/disk.rs`, and the link thread is in `link/worker.rs`.
 
 mod worker;
@@ -24,9 +24,9 @@ use crate::patience::PATIENCE;
 use crate::stamp::Stamp;
 use worker::{Answer, Examine, PendingCall, Silence, Work, Worker};
 
-/// Most links without an answer at one time. Each of these links blocks a thread. If so many links
-/// have no answer, no other link is followed, and every other link is refused for this reason. The
-/// limit is higher than the number of disks in a machine.
+/// Most links without an answer and readings without an end at one time, counted together. Each of
+/// them occupies a thread. If there are so many, no other link is followed or read, and every other
+/// link is refused for this reason. The limit is higher than the number of disks in a machine.
 const MAX_SILENT: usize = 16;
 
 /// The time limit for each further link of a pass over the folder, after one link has given no

@@ -1,4 +1,5 @@
-//! The names of the plugins that had a file at the last pass over the folder.
+//! The names of the plugins that had a file at the last pass over the folder. A file that has been
+//! missing for less than the grace period is not left out.
 //!
 //! The daemon uses this list to find out whether a plugin has a file at all. The list does not show
 //! whether the file is settled or valid. Reports about files come later, when the files have

@@ -5,8 +5,8 @@
 //! write .tank.wasm.tmp ─▶ sync the file ─▶ rename to tank.wasm ─▶ sync the folder
 //! ```
 //!
-//! Before the renaming, the folder has only a hidden temporary file, which is no plugin. This file
-//! does not check whether the bytes are a valid module: the caller must do that.
+//! Before the renaming, the new bytes are only in a hidden temporary file, which is no plugin. The
+//! functions here do not check whether the bytes are a valid module: the caller must do that.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};

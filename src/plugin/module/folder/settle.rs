@@ -65,7 +65,8 @@ pub(super) enum EntryKind {
     File,
     /// Another kind of entry. The text names the kind, for example "a directory".
     Other(&'static str),
-    /// The entry cannot be examined. The text is the operating system's error.
+    /// The entry cannot be examined. The text is the operating system's error, or the reason why
+    /// `folder/link.rs` does not know the file to which a link leads.
     Unreadable(String),
     /// The name breaks the rule for names of plugins.
     Misnamed,
@@ -116,7 +117,8 @@ pub(super) enum ReadResult {
     Bytes(ModuleHash, Arc<[u8]>),
     /// The file changed between its sample and the end of the reading.
     Moved,
-    /// The file cannot be read. The text is the operating system's error.
+    /// The file cannot be read. The text is the operating system's error, or the reason why
+    /// `folder/link.rs` has not read the file to which a link leads.
     Failed(String),
 }
 
@@ -217,7 +219,7 @@ impl Table {
         row.reported.is_some().then_some(Change::Gone { name })
     }
 
-    /// Records that the reported contents of this file are not a valid module.
+    /// Records that the daemon has refused the reported contents of this file.
     pub(super) fn refused(&mut self, name: &str, now: Duration) {
         if let Some(row) = self.rows.get_mut(name) {
             row.refused_at = Some(now);

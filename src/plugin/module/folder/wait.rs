@@ -4,8 +4,8 @@
 //! end the call. This can happen with NFS, with FUSE, and with a memory stick that was pulled out.
 //! So the folder's thread records the start of each call, and the daemon's main loop reads how long
 //! the call has lasted. If many calls return slowly, the folder is useless too. So the thread also
-//! records how long each step of a pass takes. This file ends no wait: `folder.rs` decides when the
-//! folder counts as late.
+//! records how long each step of a pass takes. The code here ends no wait: `folder.rs` decides when
+//! the folder counts as late.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,8 +53,9 @@ impl Wait {
         })
     }
 
-    /// Records that a link has waited this long to be followed, although each pass over the folder
-    /// ended in time. The waiting time is recorded like a step of this duration.
+    /// Records that a link has waited this long to be followed, or that the reading of its file has
+    /// lasted this long, although each pass over the folder ended in time. The time is recorded
+    /// like a step of this duration.
     pub(super) fn is_behind(&self, time: Duration) {
         self.slowest.fetch_max(nanos(time), Ordering::Relaxed);
     }

@@ -17,7 +17,8 @@ pub struct Section {
     pub cycle: u64,
     /// The time that the guest's clock showed during the call.
     pub now: Duration,
-    /// Whether the guest made further calls to the host that are not recorded.
+    /// Whether the section is incomplete: the guest made further calls to the host, which are not
+    /// recorded.
     pub is_cut: bool,
     /// The guest's calls to the host, in order.
     pub calls: Vec<Called>,
@@ -54,7 +55,7 @@ pub struct Sections<'a> {
     row: Option<(usize, Polls)>,
 }
 
-/// Reads an exported tape.
+/// Makes the iterator that reads the sections of an exported tape.
 pub fn parse(tape: &[u8]) -> Sections<'_> {
     Sections { tape, at: 0, row: None }
 }

@@ -1,4 +1,5 @@
-//! A row: successive polls without a call to the host, which are stored as one section on the tape.
+//! A row: successive polls in which the guest did not call the host. The tape stores a row as one
+//! section.
 //!
 //! The section's head has the cycle and the time of the first poll. Three numbers follow the head:
 //! the number of polls, the cycles from one poll to the next, and the nanoseconds from the first
@@ -10,8 +11,8 @@ use super::{Begun, HEAD, LONGEST, nanos, number};
 /// Value of the phase byte of a section that is a row.
 pub(super) const ROW: u8 = 4;
 
-/// Largest number of polls in a row. The limit exists so that `tape/read.rs` cannot make an endless
-/// number of polls from a full tape.
+/// Largest number of polls in a row. The limit exists so that a short damaged tape cannot make
+/// `tape/read.rs` return billions of polls.
 pub(super) const LONGEST_ROW: u32 = 100;
 
 /// Successive polls without a call to the host. The number of cycles from each poll to the next is
@@ -25,7 +26,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Whether the next poll can be added to this row.
+    /// Whether `poll` can be added to this row: its distance to the last poll fits, and the row is
+    /// not full.
     pub(super) fn takes(&self, poll: &Begun) -> bool {
         let fits = self.polls <= 1 || poll.cycle.wrapping_sub(self.last.cycle) == self.stride;
         fits && self.polls < LONGEST_ROW

@@ -30,7 +30,7 @@ fn mistakes_have_a_remedy() {
         assert!(reports(&found, expected), "{found}\nnot: {expected}");
     }
     check("mqtt://", "http://", "connect: expected mqtt://, found \"http://127.0.0.1:1883\"");
-    check("mqtt://", "mqtts://", "ca: expected the certificates, found nothing");
+    check("mqtt://", "mqtts://", "ca: expected the file with the certificates, found nothing");
     check("keep_alive = \"1s\"", "keep_alive = \"10ms\"", "expected from 1s to 65535s");
     check("keep_alive = \"1s\"", "ca = \"ca.pem\"", "ca: expected nothing, found a file");
     check("\"bench\"", "\"\"", "client_id: found 0 bytes");

@@ -20,7 +20,7 @@ pub(super) type Examine = fn(&Path) -> io::Result<Sample>;
 
 /// The reason why the folder's thread stops waiting for an answer.
 pub(super) enum Silence {
-    /// A call has reached its time limit.
+    /// A call has reached its time limit, or the link thread has ended.
     Call,
     /// The pass over the folder has reached its time limit.
     Examine,
@@ -117,8 +117,8 @@ impl Job {
 }
 
 impl PendingCall {
-    /// Waits for the next answer. The wait fails if a call lasts longer than `limit`, or if no
-    /// answer comes before the time `end`.
+    /// Waits for the next answer. The wait fails if a call lasts longer than `limit`, if no answer
+    /// comes before the time `end`, or if the link thread has ended.
     pub(super) fn answer(&self, limit: Duration, end: Instant) -> Result<Answer, Silence> {
         loop {
             let of_look = end.saturating_duration_since(Instant::now());

@@ -87,7 +87,8 @@ pub(super) struct Row {
     /// plugin even while it cannot be read.
     was_present: bool,
     writer: Writer,
-    /// The time when the last reported contents were refused; `None` if they were not refused.
+    /// The time when the file was last refused, by this row or by the daemon; `None` if the file
+    /// was not refused since its last change.
     pub(super) refused_at: Option<Duration>,
     /// How many times in a row the file was refused and then grew.
     halves: u32,
@@ -271,8 +272,8 @@ impl Row {
         Some(Change::Refused { name, path, refusal, is_rival })
     }
 
-    /// Makes the report of a failed reading. The reading is repeated later, each time after a
-    /// longer pause.
+    /// Makes the report of a failed reading, unless the same refusal was the last report. The
+    /// reading is repeated later. The pause doubles with each failure, up to [`RETRY_CAP`].
     fn fail(&mut self, now: Duration, name: &PluginName, refusal: Refusal) -> Option<Change> {
         let retry = SECOND_READING * (1 << self.failures.min(5));
         self.failures = self.failures.saturating_add(1);
@@ -318,7 +319,7 @@ impl Row {
     }
 }
 
-/// Makes the refusal for a file that changed during each of its readings.
+/// Makes the refusal for a file that has changed during too many readings in a row ([`MAX_MOVES`]).
 fn unsteady() -> Refusal {
     Refusal::new(
         "it changes whenever it is read, or the length of its contents is not its size",
