@@ -165,7 +165,8 @@ pub struct RefusedView {
     pub last_cycle: u64,
 }
 
-/// The times of a swap, and the state that the swap carried over from the old version.
+/// The durations of the steps of a swap, and the state that the swap carried over from the old
+/// version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SwapView {
     /// The time from the change of the file to the end of reading it, in microseconds.
@@ -174,7 +175,7 @@ pub struct SwapView {
     pub compile_us: u64,
     /// The time to make the instance and to run its `init`, in microseconds.
     pub prepare_us: u64,
-    /// The time from the end of `init` to the cycle in which the instance took over, in
+    /// The time from the order to the scan to the cycle in which the instance took over, in
     /// microseconds.
     pub boundary_us: u64,
     /// The number of cycles that the scan skipped because of the swap.

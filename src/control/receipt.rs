@@ -41,7 +41,7 @@ pub struct Receipt {
 pub enum Event {
     /// The version entered the scan. The plugin had no program in the scan before.
     Started {
-        /// The times of the start.
+        /// The durations of the steps of the start, and the number of missed cycles.
         swap: SwapView,
     },
     /// The version replaced another version in the scan. Before that, the version may have had a

@@ -29,7 +29,7 @@ use crate::process::variable::{Variable, VariableKind, Variables};
 use crate::process::world::World;
 
 /// Capacity of the queue of orders: one order for each program, so that the daemon can order the
-/// install of all programs at once.
+/// install of all programs together.
 pub const MAX_ORDERS: usize = MAX_PROGRAMS;
 
 /// The largest number of returns in one cycle. A halt returns two versions of each seat, and a

@@ -187,7 +187,7 @@ impl Plugin {
         self.file = file;
     }
 
-    /// Ends the hold and clears traps and refusals. Returns the operator's wish before the call.
+    /// Ends the hold and clears traps and refusals. Returns the operator's earlier wish.
     pub(super) fn release(&mut self) -> Want {
         self.history = History::default();
         self.forget_refusal();

@@ -229,7 +229,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     let (ends, cuts) = (record.abnormal_ends(), record.power_cuts);
     let within = humantime::format_duration(settings.within);
     let so_many = |limit| match limit {
-        0 => "no number of such ends leads to recovery".to_owned(),
+        0 => "the configuration sets no limit for them, so recovery does not begin".to_owned(),
         limit => format!("recovery begins at {limit}"),
     };
     let (of_ends, of_cuts) = (counted(ends, "abnormal end"), counted(cuts, "power cut"));

@@ -5,7 +5,7 @@
 //!   thread of the reading: plan() ──▶ Planned ──▶ the loop: start() ──▶ DeviceSet ──▶ the scan
 //! ```
 //! The thread that reads the configuration also plans the new devices, because a plan may wait for
-//! files. The main loop only starts the planned devices. The scan takes over all devices at once
+//! files. The main loop only starts the planned devices. The scan takes over all devices together
 //! (`scan/reconfigure.rs`). Devices that were removed from the configuration are in
 //! `reload/leaving.rs`.
 

@@ -6,7 +6,8 @@
 //!   wire <-- wanted, wanted_together <------------ wishes <--------- scan
 //! ```
 //! A driver stores each value from the wire with `put` and each acknowledged output with `confirm`.
-//! These calls only collect values. `publish` then passes all collected values to the scan at once.
+//! These calls only collect values. `publish` then passes all collected values to the scan
+//! together.
 //!
 //! `wanted` returns the value that an output should have. Normally, the value comes from the scan.
 //! While the scan is stalled, `wanted` returns the safe value, so the drivers need no code for a

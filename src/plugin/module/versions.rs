@@ -32,7 +32,7 @@ const MOST_VERSIONS: usize = 5;
 /// small board, and is enough for a thousand plugins of the usual size.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Most plugins whose versions are listed: the plugins that can run at once, and three times as
+/// Most plugins whose versions are listed: the plugins that can run together, and three times as
 /// many that were removed before. If more plugins have versions, the plugins with the newest
 /// versions are listed.
 const MOST_NAMES: usize = 4 * MAX_PLUGINS;

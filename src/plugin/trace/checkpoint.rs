@@ -130,7 +130,9 @@ impl Parts {
         if let Some(memory) = &self.memory {
             let fits = self.memory_bytes(store)..=MOST_SEEN;
             if !fits.contains(&noted.picture.memory_bytes) {
-                return Err("its checkpoint has another size than its memory".into());
+                return Err(
+                    "the checkpoint of the report does not fit the memory of the module".into()
+                );
             }
             let missing = noted.picture.memory_bytes.saturating_sub(self.memory_bytes(store));
             let pages = u32::try_from(missing / WASM_PAGE_SIZE as u64).unwrap_or(u32::MAX);
@@ -138,7 +140,9 @@ impl Parts {
                 .grow(store, pages)
                 .map_err(|error| format!("its memory cannot grow: {error}"))?;
             let view = memory.view(store);
-            let fault = |_| "its checkpoint is larger than its memory".to_string();
+            let fault = |_| {
+                "the checkpoint of the report is larger than the memory of the module".to_string()
+            };
             for at in (0..view.data_size()).step_by(BLOCK) {
                 view.write(at, &[0; BLOCK]).map_err(fault)?;
             }
@@ -147,11 +151,14 @@ impl Parts {
             }
         }
         if noted.globals.len() != self.globals.len() {
-            return Err("its checkpoint has other globals than the module".into());
+            return Err(
+                "the checkpoint of the report has another number of globals than the module".into(),
+            );
         }
         for (global, number) in self.globals.iter().zip(&noted.globals) {
             let ty = global.ty(store).ty;
-            let value = number.value(ty).ok_or("its checkpoint has an invalid number")?;
+            let value =
+                number.value(ty).ok_or("the checkpoint of the report has an invalid number")?;
             global.set(store, value).map_err(|error| error.message())?;
         }
         Ok(())

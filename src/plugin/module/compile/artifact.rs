@@ -22,7 +22,7 @@ use crate::plugin::{ModuleHash, Refusal};
 /// that does not answer cannot prevent the restart of a program.
 const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
-/// Most threads that may wait for the cache at once: 32 threads that read, and 32 threads that
+/// Most threads that may wait for the cache together: 32 threads that read, and 32 threads that
 /// write. If the disk does not answer, a thread that uses the disk stays blocked until the disk
 /// answers.
 const MAX_WAITING: usize = 32;

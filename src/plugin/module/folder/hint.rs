@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! kernel ── events ──▶ ┌───────┐
-//!                      │ Inbox │ ── all hints at once ──▶ folder's thread
+//!                      │ Inbox │ ── all hints together ──▶ folder's thread
 //! daemon ─ requests ─▶ └───────┘
 //! ```
 //!
