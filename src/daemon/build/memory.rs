@@ -47,8 +47,8 @@ pub(super) fn open(
     let state = open_state(config)?;
     let folder = state.as_ref().ok();
     // The drop of the last reference to the folder releases the lock of the folder, and this may
-    // hang. So `beginning` gets one more reference and drops it last, at a point where a hang does
-    // no harm.
+    // hang. Therefore `beginning` also stores a reference to the folder, and drops this reference
+    // last: at the end of the start, where a hang does no harm.
     folder.into_iter().for_each(|folder| beginning.is_in(folder));
     let retain = Retain::load(config, folder)?;
     let recovery = recovery::begin(folder, no_plugins, &config.fixed.recovery, beginning);

@@ -37,8 +37,8 @@ use crate::scan::{MAX_ORDERS, Order};
 use crate::supervisor::Want;
 
 /// The time limit for all stages before `Blocked` together. The scan removes one program per cycle,
-/// so the limit is enough for a full plugin folder at a period of 100 ms. The server of the control
-/// socket waits 30 s for the answer, so this limit must be shorter.
+/// so the limit is enough for 200 programs at a period of 100 ms. The server of the control socket
+/// waits 30 s for the answer, so this limit must be shorter.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A reset that is in progress.

@@ -307,7 +307,7 @@ impl Sense {
         match (mode, edge) {
             (Mode::Level, None) => Ok(Self::Level),
             (Mode::Level, Some(_)) => {
-                Err(("edge", "a level", "this key with mode latched or counter"))
+                Err(("edge", "mode level", "this key only with mode latched or counter"))
             }
             (Mode::Latched, Some(Edge::Both)) => {
                 Err(("edge", "both", "rising for pulses to true, or falling for pulses to false"))

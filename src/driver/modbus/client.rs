@@ -26,13 +26,14 @@
 //! value and the value ages. If the unit refuses a read, the inputs of this read get a bad quality
 //! that names the kind of failure. If the unit goes offline, all its inputs get a bad quality.
 //!
-//! `client/plan.rs` checks the configuration and makes the bus of `client/bus.rs`, which has all
-//! units. `client/serve.rs` is the loop that works on this bus. `client/schedule.rs` chooses the
-//! next job, and `client/exchange.rs` does the job. `client/breaker.rs` decides whether the driver
-//! treats a unit as present. `client/transport.rs` and `wire/request.rs` decide which bytes are the
-//! valid reply to a request. `client/survey.rs` lists the addresses of the points, the groups that
-//! no input uses, and the units that get no request. This driver does not support broadcasts,
-//! Modbus ASCII, file records, FIFO queues, or writes to a part of a register.
+//! `client/plan.rs` checks the configuration and makes the bus with all its units. The data of the
+//! bus are in `client/bus.rs`. `client/serve.rs` is the loop that works on this bus.
+//! `client/schedule.rs` chooses the next job, and `client/exchange.rs` does the job.
+//! `client/breaker.rs` decides whether the driver treats a unit as present. `client/transport.rs`
+//! and `wire/request.rs` decide which bytes are the valid reply to a request. `client/survey.rs`
+//! lists the addresses of the points, the groups that no input uses, and the units that get no
+//! request. This driver does not support broadcasts, Modbus ASCII, file records, FIFO queues, or
+//! writes to a part of a register.
 
 pub mod line;
 pub mod transport;

@@ -183,7 +183,7 @@ fn mistakes_name_the_key() {
     check(Out, PointKind::Bool, debounce(5), ".debounce: an output; this key at inputs only");
     check(In, PointKind::Bool, debounce(0), ".debounce: 0ns; from 1us to 1s");
     check(In, PointKind::Bool, debounce(1_000_001), ".debounce: 1.000001s; from 1us to 1s");
-    let edge = ".edge: a level; this key with mode latched or counter";
+    let edge = ".edge: mode level; this key only with mode latched or counter";
     check(In, PointKind::Bool, mode(Mode::Level, Some(Edge::Rising)), edge);
     let edge = ".edge: both; rising for pulses to true, or falling for pulses to false";
     check(In, PointKind::Bool, mode(Mode::Latched, Some(Edge::Both)), edge);
