@@ -92,7 +92,7 @@ impl Failed {
 
 impl From<Error> for Failed {
     /// Selects the exit code for an error of [`Client`]. A message of the daemon may contain text
-    /// from other sources, so its control codes are removed.
+    /// from other sources, so its control codes are escaped.
     fn from(error: Error) -> Self {
         match &error {
             Error::Unreachable(_) => Self::new(Exit::Unreachable, error.to_string()),
@@ -228,7 +228,7 @@ fn client(reach: Reach) -> Client {
     })
 }
 
-/// Runs the daemon until a signal stops it.
+/// Runs the daemon until a signal stops it or its start fails.
 fn run(config: &Path, no_plugins: bool) -> CommandResult {
     daemon::run(config, no_plugins).map_err(|error| match error.downcast::<Problems>() {
         Ok(problems) => outcome::wrong(&problems),
@@ -257,7 +257,7 @@ fn limits(config: Option<&Path>) -> Result<Limits, Failed> {
 }
 
 /// Returns a compile service for the verbs that work without a daemon. The service has no cache of
-/// artifacts.
+/// compiled modules.
 fn compile_service(limits: Limits) -> Result<CompileService, Failed> {
     Ok(CompileService {
         program: std::env::current_exe()?,

@@ -10,19 +10,19 @@
 //! checks. [`Problems`] contains all mistakes that were found in the file. After a syntax error,
 //! nothing else is checked. The drivers check their devices only if no other mistake was found.
 //!
-//! Each driver defines the meaning of its own keys. These files do not check whether the machine
-//! has enough CPUs, whether the plugin folder exists, or whether the daemon has the necessary
-//! rights. These errors are reported later, by the parts of the daemon that use the CPUs, the
-//! folder or the rights.
+//! Each driver defines the meaning of its own keys. The Rust files of this folder do not check
+//! whether the machine has enough CPUs, whether the plugin folder exists, or whether the daemon has
+//! the necessary rights. These errors are reported later, by the parts of the daemon that use the
+//! CPUs, the folder or the rights.
 //!
 //! Read `file.rs` next (all keys), then the file of one section, such as `scan.rs` or `plugins.rs`.
-//! The file of a section has its settings, their ranges and their defaults. The entries (TOML
-//! tables in double brackets, such as `[[device]]`) are in these files:
+//! The file of a section has its settings, their ranges and their defaults. The checks of the
+//! entries (TOML tables in double brackets, such as `[[device]]`) are in these Rust files:
 //! - `device.rs`: the devices; `points.rs` and `layout.rs`: the points and their addresses,
 //! - `variable.rs`: the variables; `grant.rs`: the plugins and their rights.
 //!
-//! `change.rs` compares two configurations for a reload. `note.rs` finds entries that are valid but
-//! are probably mistakes.
+//! `change.rs` compares two configurations, for a reload and for `camshaft diff`. `note.rs` finds
+//! entries that are valid but are probably mistakes.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -83,8 +83,8 @@ use surroundings::Surroundings;
 pub struct Config {
     /// Path of the file from which the configuration was read.
     pub path: PathBuf,
-    /// Size and times of the file, taken just before the file was read; `None` if the text did not
-    /// come from a file.
+    /// The stamp of the file (its identity, size and timestamps), taken just before the text was
+    /// read; `None` if the text did not come from a file.
     pub stamp: Option<Stamp>,
     /// The settings that a reload replaces while the daemon runs.
     pub live: Live,
@@ -120,8 +120,8 @@ pub fn load_after(before: &Points, path: &Path) -> Result<Config, Problems> {
     Ok(Config { stamp: Some(stamp), ..config })
 }
 
-/// Reads a configuration from `text`. Messages and relative paths use `path` as the path of the
-/// file.
+/// Reads a configuration from `text`. Messages show `path` as the path of the configuration file.
+/// Relative paths in `text` start from the folder of `path`.
 ///
 /// # Errors
 /// All problems of the text.

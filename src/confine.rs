@@ -2,9 +2,9 @@
 //!
 //! The limits reduce the damage that hostile data can do, for example data that uses a defect of
 //! the compiler. Two kinds of processes set these limits, and both run the executable `camshaft`:
-//! - The compile worker is a child process of the daemon. A compile worker uses only the pipes that
-//!   the daemon has opened for this process (`plugin/module/compile.rs`).
-//! - The offline verbs of the command line read files and start a compile worker
+//! - The compile worker is a child process of the daemon or of an offline command. A compile worker
+//!   uses only the pipes that its parent process has opened for it (`plugin/module/compile.rs`).
+//! - The offline commands of the command line read files and start a compile worker
 //!   (`cli/offline.rs`).
 //!
 //! The function [`confine`] sets the limits in several steps. Each step uses another function of
@@ -47,7 +47,8 @@ pub enum Memory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// The process may read files and start executables. The process may write only to files that
-    /// are already open, and may not use TCP.
+    /// are already open. The process may not use TCP. To processes that it has not started, it may
+    /// not send signals or connect through abstract sockets.
     Read,
     /// The process may use only files that are already open. The process may not open files, create
     /// sockets, or start or change other processes.

@@ -1,13 +1,14 @@
 //! Crash reports: one file for each trap of a program, and the replay of such a file.
 //!
-//! A crash report contains the bytes of the .wasm file (if they could be read and are not too
-//! large), the trap with its backtrace, and the record of the program's last cycles: the tape. The
-//! tape contains every call from the host into the module and every call from the module to the
-//! host, with all values. If the tape does not begin with the start of the instance, the report
-//! usually also contains a checkpoint: the memory and globals of the instance at a place on the
-//! tape. Without a checkpoint such a tape cannot be replayed, and the report names the reason. With
-//! a report, `camshaft replay` runs the program again on another machine. There the program must
-//! trap at the same place:
+//! The module is the .wasm file of the program. A crash report contains the module, the trap with
+//! its backtrace, and the record of the program's last cycles: the tape. The report has no module
+//! if the .wasm file could not be read, is too large, or was replaced by another file. The tape
+//! contains every call from the host into the module and every call from the module to the host,
+//! with all values. If the tape does not begin with the start of the instance, the report usually
+//! also contains a checkpoint: the memory and globals of the instance at a place on the tape.
+//! Without a checkpoint such a tape cannot be replayed, and the report names the reason. With a
+//! report, `camshaft replay` runs the program again on another machine. There the program must trap
+//! at the same place:
 //!
 //! ```text
 //! state before --> tape: init, poll, poll, ... --> trap
@@ -50,9 +51,8 @@ const VERSION: u32 = 1;
 /// The text at the beginning of every report.
 const FORMAT: &str = "camshaft crash report";
 
-/// The maximum size of a module in a report, in bytes. The value is equal to the default of
-/// `plugins.module`, the limit in the configuration. For a larger module, the report contains only
-/// the hash.
+/// The maximum size of a module in a report, in bytes. This size is the default of the limit
+/// `plugins.module` in the configuration. For a larger module, the report contains only the hash.
 const MAX_MODULE: usize = 16 << 20;
 
 /// The maximum number of ids of points in a report. There is an id for each point of the
@@ -69,7 +69,7 @@ const MAX_FUNCTIONS: usize = 256;
 /// limits of a module allow, and for a few globals that the compile service adds.
 const MAX_GLOBALS: usize = 1 << 15;
 
-/// The maximum number of blocks of a memory: as many as fit into the largest report.
+/// The maximum number of stored blocks of a memory: as many as fit into the largest report.
 const MAX_BLOCKS: usize = file::MAX_REPORT as usize / Picture::BLOCK;
 
 /// The head of a report. It is one line of JSON at the start of the file.
@@ -98,14 +98,14 @@ pub struct Head {
     pub polls: u64,
     /// Budget of one poll: the CPU time that it may use.
     pub poll_budget: Duration,
-    /// The program was polled once in this number of cycles.
+    /// Number of cycles from one poll of the program to its next poll.
     pub every: u32,
-    /// Names of the input points that the program may read. `None` if the program may read all
-    /// input points.
+    /// Names of the input points that the program may read, without points that no longer exist.
+    /// `None` if the program may read all input points.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub inputs: Option<Vec<String>>,
-    /// Names of the output points that the program may write. `None` if the program may write all
-    /// output points.
+    /// Names of the output points that the program may write, without points that no longer exist.
+    /// `None` if the program may write all output points.
     #[serde(deserialize_with = "brought::optional_list::<MAX_POINTS, _, _>")]
     pub outputs: Option<Vec<String>>,
     /// Limits of the instance, such as its memory and its stack.

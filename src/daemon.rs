@@ -50,9 +50,9 @@ use plugins::{Loaded, Plugins};
 use reload::{Cause, Reload};
 use service::Service;
 
-/// The time between two checks of the scan's news: answers, returned programs and the newest
-/// snapshot. A program that may restart at once waits at most this time, which is short enough.
-/// Fifty checks per second cost little, because one check takes only some microseconds.
+/// The time between two checks of what the scan has sent: answers, returned programs and the newest
+/// snapshot. A program whose restart is due waits at most this time, which is short enough. Fifty
+/// checks per second cost little, because one check takes only some microseconds.
 const TICK: Duration = Duration::from_millis(20);
 
 /// An event that the main loop handles.
@@ -66,13 +66,13 @@ enum Event {
     /// A shadow run is ready: a new version can be polled beside the running version. The scan can
     /// now send it the inputs of each poll.
     Feed(Feed),
-    /// The daemon refused a module, and did not write it into the plugin folder.
+    /// The daemon refused a deployed module before it wrote the module into the plugin folder.
     TurnedAway { name: String, hash: Option<ModuleHash>, refusal: Refusal, who: Option<Who> },
     /// A request arrived on the control socket.
     Call(Call),
     /// The outcome of an order is known. The daemon has not sent the answer yet.
     Obeyed(Box<Obeyed>),
-    /// The time for a check of the scan's news has come; this event is sent every [`TICK`].
+    /// It is time to check what the scan has sent. This event is sent every [`TICK`].
     Tick,
     /// The time to write the retained variables has come. The daemon writes the variables only if
     /// they have changed.
@@ -152,7 +152,7 @@ impl Daemon {
     }
 
     /// Empties the queues from the scan: returned programs and answers, log lines of programs, and
-    /// measured times.
+    /// measured durations.
     fn take_all_back(&mut self) {
         while let Ok(thing) = self.link.handle.returns.pop() {
             self.take_back(thing);
@@ -175,8 +175,9 @@ impl Daemon {
         self.field.pursue_reset(&self.config, &mut self.link, &mut self.plugins);
     }
 
-    /// Records in the history what happened to plugins, forces and orders. Frees instances and
-    /// versions that the daemon no longer needs.
+    /// Records in the history what happened to plugins, forces and orders. Frees the seats and
+    /// modules of plugins that no longer exist, and stores versions that have passed their
+    /// probation.
     fn settle(&mut self) {
         self.plugins.settle_swaps(&mut self.link);
         self.settle_forces();

@@ -52,7 +52,8 @@ fn name(kind: FileType) -> &'static str {
 /// Reads a regular file of at most `most` bytes. Returns `None` if the file does not exist.
 ///
 /// # Errors
-/// The errors of [`open`]. In addition, an error if the file has more than `most` bytes.
+/// The errors of [`open`], the errors of the disk during the read, and an error if the file has
+/// more than `most` bytes.
 pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     match read_present(path, most) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -63,7 +64,8 @@ pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 /// Reads a regular file of at most `most` bytes. The file must exist.
 ///
 /// # Errors
-/// The errors of [`open`]. In addition, an error if the file has more than `most` bytes.
+/// The errors of [`open`], the errors of the disk during the read, and an error if the file has
+/// more than `most` bytes.
 pub fn read_present(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

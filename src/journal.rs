@@ -83,8 +83,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
     ///
     /// # Errors
     /// When the folder cannot be created, a file in it cannot be read, or the writing thread cannot
-    /// start. `open` does not test whether the files can be written: [`Journal::trouble`] returns
-    /// this later.
+    /// start. `open` does not test whether the files can be written. If a later write fails,
+    /// [`Journal::trouble`] returns the reason.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let (text, writer) = disk::open(folder)?;
         let (mut entries, mut damaged) = (VecDeque::new(), 0);
@@ -105,8 +105,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         Self { entries: VecDeque::new(), last_seq: 0, damaged: 0, writer: Err(why.into()) }
     }
 
-    /// Adds an entry with the present time, and queues its line for the disk. The call never waits
-    /// for the disk.
+    /// Adds an entry with the present time, and queues its line for the disk. A line above
+    /// `MAX_LINE_BYTES` is logged as an error and not queued. The call never waits for the disk.
     pub fn add(&mut self, what: T) {
         self.last_seq += 1;
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
@@ -158,8 +158,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.damaged
     }
 
-    /// Returns the reason why new entries do not reach the disk. `None` if the last write
-    /// succeeded, or if no write has ended yet.
+    /// Returns the reason why new entries do not reach the disk; `None` if no such reason is known.
+    /// For a journal in memory, returns the reason that [`Journal::in_memory`] got.
     pub fn trouble(&self) -> Option<String> {
         match &self.writer {
             Ok(writer) => writer.trouble(),

@@ -1,5 +1,5 @@
-//! Stores the state that was logged last. With this record, a caller logs a state only when the
-//! state changes, and not again while the state is unchanged.
+//! Stores the state that was logged last. With this stored state, a caller logs a state only when
+//! the state changes, and not again while the state is unchanged.
 //!
 //! Two examples: a device that does not answer is polled again every few seconds, and a full disk
 //! may stay full for hours. One log line at the beginning of the trouble and one at the end are
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Default)]
 pub struct OnChange<T> {
     last: T,
-    /// The time at which [`OnChange::changes_after`] last reported a change; `None` after a call of
-    /// [`OnChange::changes_to`].
+    /// The time at which [`OnChange::changes_after`] last reported a change; `None` before that,
+    /// and after a call of [`OnChange::changes_to`].
     at: Option<Instant>,
 }
 

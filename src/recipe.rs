@@ -50,12 +50,12 @@ pub use report::{Failure, Mismatch, RecipeResult, TestReport};
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// Tests a module with recipes. Each recipe gets a new instance of the module. `budget` is the CPU
-/// time for each poll.
+/// time that each poll may use.
 ///
 /// # Errors
 /// When a recipe or the module cannot be read, when the module cannot be compiled, or when the
-/// timekeeper thread cannot start. It is no error if `init` of the module traps, or if its results
-/// differ from the expected results of a recipe: this recipe has failed in the report.
+/// timekeeper thread cannot start. It is no error if the module traps, or if its results differ
+/// from the expected results of a recipe. The [`TestReport`] then counts this recipe as failed.
 pub fn run(
     compile_service: &CompileService,
     module: &Path,

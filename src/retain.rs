@@ -6,8 +6,8 @@
 //! this file to `retain.a` or `retain.b` (`Folder::replace` in `state.rs`). The write replaces the
 //! retain file that does not have the newest complete generation. If the power fails during the
 //! write, the other retain file still has that generation. So after the first write, one retain
-//! file is always complete. Each retain file has the version of its format, a checksum, and two
-//! sums over all writes: their number and their total length.
+//! file is always complete. Each retain file contains the version of the file format, a checksum,
+//! the number of all writes, and the total length of all writes.
 //!
 //! The files contain no names of programs, because the values must survive a change of a program.
 //! `daemon/field/retain.rs` decides which variables are stored, and when a generation is written.
@@ -71,8 +71,8 @@ pub enum OnCorrupt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReadonly {
-    /// The daemon starts with the values in the files, and raises an alarm. The reason for the
-    /// alarm: later changes are lost when the daemon ends.
+    /// The daemon starts with the values in the retain files, and raises an alarm. The reason for
+    /// the alarm: later changes are lost when the daemon ends.
     #[default]
     Start,
     /// The daemon does not start.
@@ -260,7 +260,8 @@ pub fn find(folder: &Path) -> Found {
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: Arc<Folder>,
-    /// Index in [`FILES`] of the file with the newest complete generation; `None` if there is none.
+    /// Index in [`FILES`] of the file with the newest complete generation. `None` if no generation
+    /// was found and none was written. Each successful write sets this field.
     newest: Option<usize>,
     /// The number of the newest generation, which is also the count of all writes. It is 0 if no
     /// complete generation was found and nothing was written after that.

@@ -1,4 +1,5 @@
-//! The stamp of a file: numbers and times of the file system that change when the file changes.
+//! The stamp of a file: numbers and timestamps of the file system that change when the file
+//! changes.
 //!
 //! A caller compares the present stamp with an earlier stamp to find out whether the file may have
 //! changed. The caller decides when to compare stamps, and what to do if they are different. Equal
@@ -10,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The stamp of a file. The stamp changes when the file is written or replaced. For a file that
-/// does not exist or cannot be examined, callers use the default.
+/// does not exist or cannot be examined, a caller may use the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// The kernel's number for the file system that contains the file (`st_dev`).

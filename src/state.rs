@@ -133,8 +133,8 @@ fn open_unwritable(folder: &Path) -> io::Result<File> {
 }
 
 /// Whether the error means that the disk cannot be written but may still be readable. Such a disk
-/// is full, defective or read-only. The kernel makes a disk read-only if, for example, a memory
-/// card fails.
+/// is full, defective or read-only, or the quota of the user is used up. The kernel makes a disk
+/// read-only if, for example, a memory card fails.
 fn is_unwritable(error: &io::Error) -> bool {
     const EIO: i32 = nix::libc::EIO;
     let kinds = [

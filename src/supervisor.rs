@@ -40,8 +40,8 @@ use quarantine::Quarantine;
 /// scan.
 pub const ORDER_REPEAT: Duration = Duration::from_millis(100);
 
-/// The largest number of entries. `MAX_PLUGINS` entries are for plugins, as many are for plugins
-/// that are leaving the scan, and as many are for names whose file is no module.
+/// The largest number of entries in `Supervisor::plugins`: enough for `MAX_PLUGINS` plugins, as
+/// many plugins that are leaving the scan, and as many names whose file is no module.
 const MAX_ENTRIES: usize = 3 * MAX_PLUGINS;
 
 /// The operator's wish for one plugin: run or hold. The default is run.
@@ -70,14 +70,14 @@ pub enum Want {
 /// ```
 /// The old version stays Running while an instance of the new bytes is prepared, and if this
 /// preparation fails. If the new bytes trap on probation, the old version is Running again, and the
-/// new module is in quarantine. Unless `on_quarantine` is `safe`, a stored version stands in for a
-/// file in quarantine: the newest good version without a later trap. If the file is bad when the
-/// daemon starts, the version that ran last runs. If its bytes are lost, a stored version runs. A
-/// failed preparation leads to Backoff, like a trap, if the machine is the reason or the module ran
-/// before. If preparations fail as often as traps lead to quarantine, the module is in quarantine,
-/// and a stored version may run. From every state: hold ▶ Stopping ▶ Held, and file removed ▶
-/// Stopping ▶ Stopped. A release ends a hold; without a hold, the release ends the quarantine. Then
-/// the plugin starts like a new file.
+/// new module is in quarantine. If the file is bad when the daemon starts, the version that ran
+/// last runs. Unless `on_quarantine` is `safe`, a stored version runs in place of a module in
+/// quarantine, or of a module that ran last and whose bytes are lost: the newest good version
+/// without a later trap. A failed preparation leads to Backoff, like a trap, if the machine is the
+/// reason or the module ran before. If a module that ran before fails as often as traps lead to
+/// quarantine, a stored version runs, and the module is in quarantine. From every state: hold ▶
+/// Stopping ▶ Held, and file removed ▶ Stopping ▶ Stopped. A release ends a hold; without a hold,
+/// the release ends the quarantine. Then the plugin starts like a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum State {
@@ -85,7 +85,7 @@ pub enum State {
     Stopped,
     /// The operator holds the plugin, and no instance of the plugin is in the scan.
     Held,
-    /// An instance is being compiled and created. No working instance is in the scan.
+    /// An instance is being created, or its creation begins in the next step. The scan polls none.
     Preparing,
     /// An instance is ready and ordered into the scan, but no snapshot shows it yet.
     Starting,
@@ -99,7 +99,7 @@ pub enum State {
     },
     /// The file cannot be loaded (see [`View::refusal`]), and no older version can run.
     Refused,
-    /// The file's module is in quarantine, so the supervisor does not run it.
+    /// The file's module is in quarantine, and no other version can run.
     Quarantined,
     /// The plugin is ordered out of the scan, but the snapshot still shows an instance.
     Stopping,
@@ -121,13 +121,13 @@ pub struct Fact<'a> {
     pub name: &'a str,
     /// The instance that is in the scan.
     pub generation: Generation,
-    /// The trap of that instance. A trapped instance is not polled, and its outputs are safe.
+    /// The trap of that instance. A trapped instance is not polled, and its output points are safe.
     pub trap: Option<Arc<Trap>>,
     /// The previous version, while the scan may still return to it.
     pub standby: Option<Generation>,
     /// The last instance that trapped on probation. If its number is above `generation`, the scan
-    /// has returned from this instance to the instance `generation`. If its number is below,
-    /// `generation` is a later instance.
+    /// has returned from this instance to the instance `generation`. If its number is below
+    /// `generation`, a later instance now runs.
     pub rolled_back: Option<(Generation, Arc<Trap>)>,
 }
 
@@ -145,20 +145,20 @@ pub enum Action {
         /// The number of the new instance.
         generation: Generation,
     },
-    /// Send the prepared instance to the scan, where it replaces the plugin's old instance. The
-    /// supervisor repeats the order until a snapshot shows the instance; the scan ignores a repeat.
+    /// Send the prepared instance to the scan, where it replaces the old instance. Repeated until a
+    /// snapshot shows the instance, or until [`Action::Discard`]. The scan ignores a repeat.
     Install {
         /// The plugin.
         name: String,
         /// The instance.
         generation: Generation,
     },
-    /// Take the plugin out of the scan. Repeated until no snapshot shows the plugin.
+    /// Take the plugin out of the scan. Repeated until a snapshot does not show it.
     Stop {
         /// The plugin.
         name: String,
     },
-    /// Drop a prepared instance that no snapshot has shown, or end its preparation.
+    /// Drop an instance that no snapshot has shown, or end the preparation of the instance.
     Discard {
         /// The plugin.
         name: String,
@@ -188,9 +188,9 @@ pub struct View<'a> {
     pub running: Option<Version>,
     /// The instance that is being created, or that is ordered into the scan.
     pub next: Option<Version>,
-    /// The module that ran last. The supervisor restarts this module if the file is bad.
+    /// The last module that ran and was not in quarantine. It is restarted if the file is bad.
     pub good: Option<ModuleHash>,
-    /// Whether the file's module is in quarantine. An older version may run in its place.
+    /// Whether the file's module is in quarantine. Another version may run in its place.
     pub quarantined: bool,
     /// Reason why the file's module is in quarantine.
     pub quarantine: Option<&'a str>,
@@ -198,7 +198,7 @@ pub struct View<'a> {
     pub traps: u64,
     /// The last trap.
     pub last_trap: Option<&'a Trap>,
-    /// The version that had the last trap, if it is known.
+    /// The module that had the last trap, if that module is known.
     pub trapped: Option<ModuleHash>,
     /// Reason why the program of the present file does not run.
     pub refusal: Option<&'a Refusal>,
@@ -256,8 +256,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Records that the file of that name is too large or cannot be read. The running version
-    /// continues, as after every refusal.
+    /// Records that the file of that name cannot be used, for example because it is too large or
+    /// cannot be read. The running version continues.
     /// # Errors
     /// The limit on the number of plugins is reached, or the name breaks the rules.
     pub fn folder_refused(&mut self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
@@ -273,9 +273,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Lets the plugin run again, and clears its backoff and refusals. If the plugin is on hold,
-    /// the release ends only the hold, and a module in quarantine remains there. Without a hold,
-    /// the release ends the quarantine.
+    /// Lets the plugin run again, and clears its backoff and failed attempts. If the plugin is on
+    /// hold, the release ends only the hold, and a module in quarantine remains there. Without a
+    /// hold, the release ends the quarantine.
     ///
     /// # Errors
     /// There is no such plugin, and no module of that name is in quarantine.
@@ -289,7 +289,7 @@ impl Supervisor {
         Ok(Released::Forgiven)
     }
 
-    /// Ends the hold, and clears backoff and refusals. Modules in quarantine remain in quarantine.
+    /// Ends the hold, and clears backoff and failed attempts. The quarantine of modules remains.
     pub fn let_go(&mut self, name: &str) {
         if let Some(plugin) = self.plugins.get_mut(name) {
             plugin.release();
@@ -322,7 +322,7 @@ impl Supervisor {
         }
     }
 
-    /// Orders a new instance of the plugin at once. A refused file is tried again.
+    /// Orders a new instance of the plugin without a wait. A refused file is tried again.
     /// # Errors
     /// The plugin does not exist, is on hold, or is in quarantine without another version to run.
     pub fn restart(&mut self, name: &str) -> Result<(), Refusal> {

@@ -70,7 +70,8 @@ pub fn times(number: u64) -> String {
 }
 
 /// Returns the known word that is most similar to `word`. At most a third of the letters of `word`
-/// may differ, but always one letter. `None` if no known word is that similar.
+/// may differ. In a word of one or two letters, one letter may differ. `None` if no known word is
+/// that similar.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let len = word.chars().count();
     let most = (len / 3).max(1);

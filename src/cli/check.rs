@@ -32,7 +32,8 @@ use crate::plugin::module::compile::CompileService;
 use crate::plugin::{Limits, Refusal, read_module};
 use crate::text::{legible, nearest};
 
-/// The largest number of names that are read from a plugin folder. A daemon has far fewer plugins.
+/// The largest number of directory entries that are read from a plugin folder. A daemon has far
+/// fewer plugins.
 const MAX_LISTED: usize = 100_000;
 
 /// The result for one file.
@@ -69,10 +70,9 @@ enum Verdict {
         report: Option<ModuleReport>,
         /// The reason why the module cannot be used.
         refusal: Option<Refusal>,
-        /// Notes on the module. Each note is about something that is valid but is probably a
-        /// mistake.
+        /// Notes on the module: each is about something that is valid but is probably a mistake.
         notes: Vec<String>,
-        /// The limits for this module, as text.
+        /// The origin of the limits for this module, as text.
         #[serde(skip)]
         text: String,
     },
@@ -143,10 +143,10 @@ fn is_config(file: &Path) -> bool {
 
 /// Returns the limits for the modules. The limits come from the configuration `said`. Without
 /// `said`, the limits come from the configuration among `files`, if `files` has exactly one
-/// configuration. Otherwise the default limits are used.
+/// configuration and this one is correct. Otherwise the default limits are used.
 ///
 /// # Errors
-/// The configuration `said` is wrong.
+/// The configuration `said` is wrong. Or the system cannot tell the path of this program.
 fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Result<Measure, Failed> {
     let mut configs = files.iter().filter(|file| is_config(file));
     let (file, words) = match (said, configs.next(), configs.next()) {

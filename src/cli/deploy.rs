@@ -5,9 +5,9 @@
 //!                                                   └▶ it does not run: exit code 1
 //! ```
 //!
-//! The daemon carries out the order after it has answered. For this reason, each verb watches the
-//! plugin until the outcome is known. `outcome.rs` decides which states of the plugin are an
-//! outcome.
+//! The daemon answers when the `.wasm` file has changed, before the program in the scan has
+//! changed. For this reason, each verb watches the plugin until the outcome is known or a time
+//! limit has passed. `outcome.rs` decides which states of the plugin are an outcome.
 //!
 //! Example of the output of `camshaft deploy`:
 //!
@@ -215,7 +215,8 @@ impl<'w> Wait<'w> {
         let Some(left) = view.probation_left.filter(|_| self.how.wait) else { return Ok(()) };
         let period = self.client.status().await?.period_us;
         // A probation ends when its time and its number of polls are both reached, so the longer
-        // one decides. The limit is twice this time, because the cycles may be late.
+        // one decides. The limit is `--timeout` plus twice this time, because the cycles may be
+        // late.
         let polls = Duration::from_micros(period * u64::from(view.every) * left.polls);
         let limit = self.how.timeout + 2 * polls.max(Duration::from_millis(left.ms));
         let since = (view.generation, self.traps);

@@ -117,7 +117,8 @@ fn table(views: &[ForceView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// Returns the name of the user: the variable `SUDO_USER`, or `USER`, or the numeric user id.
+/// Returns the name of the user: the environment variable `SUDO_USER`, or `USER`, or the numeric
+/// user id.
 fn user() -> String {
     let named = |name| std::env::var(name).ok().filter(|name: &String| !name.is_empty());
     let uid = || format!("uid {}", nix::unistd::getuid());

@@ -108,13 +108,13 @@ fn words(receipt: &Receipt) -> (Style, &'static str, String) {
     }
 }
 
-/// Returns the result of a shadow run; an empty text without a shadow run.
+/// Returns the report of a shadow run as text; an empty text without a shadow run.
 fn tried(shadow: Option<&ShadowReport>) -> String {
     shadow.map(|report| format!("; {report}")).unwrap_or_default()
 }
 
-/// Returns a text that says how often a refusal or trap has occurred in a row. If it has occurred
-/// once, the text is empty.
+/// Returns a text that says how often a refusal or trap has occurred in a row. If `count` is 0 or
+/// 1, the text is empty.
 fn in_a_row(count: u64) -> String {
     if count > 1 { format!(" (no. {count} in a row)") } else { String::new() }
 }

@@ -28,7 +28,7 @@ pub(super) async fn restart_cold(client: &Client, screen: &mut Screen) -> Comman
 }
 
 /// Returns a text that says which programs start after the order. If the daemon does not answer the
-/// request for its status, the text is only `programs start`. If the scan has stalled, the text
+/// request for its status, the text is only `programs start`. If the scan is stalled, the text also
 /// reports the stall.
 async fn starts(client: &Client, screen: &Screen) -> String {
     match client.status().await {

@@ -43,12 +43,13 @@ const CHECK_CPU: Duration = Duration::from_secs(30);
 /// the longest time that a crash report can allow for one call.
 const REPLAY_CPU: Duration = Duration::from_secs(120);
 
-/// Limit of the CPU time of `test`. A recipe for one day with one pass per second takes seven
-/// minutes, if each pass uses its whole budget of 5 ms.
+/// Limit of the CPU time of `test`. A recipe for one day with one poll per second takes seven
+/// minutes, if each poll uses a whole budget of 5 ms.
 const TEST_CPU: Duration = Duration::from_secs(600);
 
-/// Limit of the memory in bytes, without the memory of the guest. The compile worker inherits this
-/// limit and may use the same amount. A crash report or a recipe of the largest size needs 150 MB.
+/// Limit of the memory in bytes, without the memory of the plugin's instance. The compile worker
+/// inherits this limit and may use the same amount. A crash report or a recipe of the largest size
+/// needs 150 MB.
 const MEMORY_BYTES: u64 = 1 << 30;
 
 /// The limit of real time is this number times the limit of CPU time, because the child may be slow

@@ -8,8 +8,8 @@
 //!
 //! The daemon answers an order before the order is carried out. For this reason, these functions
 //! read the view of the plugin again and again. The functions stop when the view shows the wanted
-//! state, or a reason why the plugin cannot reach the wanted state. The verbs are in `deploy.rs`,
-//! `release.rs` and `plugin.rs`.
+//! state, or a reason why the plugin cannot reach the wanted state, or when a time limit has
+//! passed. The verbs are in `deploy.rs`, `release.rs` and `plugin.rs`.
 
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub(super) const ORDER_TIME: Duration = Duration::from_secs(5);
 /// The outcome of a deploy or a rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The version runs. The value has the times of the swap.
+    /// The version runs. `SwapView` has the durations of the plugin's latest swap, if there was
+    /// one.
     Runs(Option<SwapView>),
     /// The version is in the plugin folder, but the plugin is held.
     Held,
@@ -55,8 +56,8 @@ pub(super) fn fate(view: &PluginView, hash: &str, traps: u64) -> Option<Fate> {
     let reason = reason(view, trap.as_ref());
     match (reason, trap, view.state) {
         (Some(reason), ..) => Some(Fate::Failed(reason.clone())),
-        // After a trap the program is started again at once. The state `Running` alone does not
-        // prove success.
+        // After a trap, the daemon may already have started the program again. So the state
+        // `Running` alone does not prove success.
         (None, Some(trap), _) => Some(Fate::Trapped(trap)),
         (None, None, PluginState::Running) if is_it(&view.hash) && view.polls > 0 => {
             Some(Fate::Runs(view.last_swap))
@@ -155,7 +156,8 @@ pub(super) async fn watch<T>(
 }
 
 /// Returns the error after a time limit has passed. The error names the wanted state and the
-/// present state. If the scan is stalled, the error reports the stall instead.
+/// present state. If the scan is stalled, the error reports the stall instead. If the daemon does
+/// not answer, the error reports this.
 pub(super) async fn too_late(
     client: &Client,
     name: &str,

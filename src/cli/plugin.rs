@@ -40,7 +40,8 @@ pub(super) async fn plugins(list: List, screen: &mut Screen) -> CommandResult {
     Ok(screen.print(&text)?)
 }
 
-/// Runs the verb `camshaft hold`, and waits until the program is out of the scan.
+/// Runs the verb `camshaft hold`, and waits until the program is out of the scan, for at most
+/// [`ORDER_TIME`].
 pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> CommandResult {
     let client = client(reach);
     client.act(&name, "hold").await?;
@@ -49,7 +50,7 @@ pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> C
 }
 
 /// Runs the verb `camshaft restart NAME`. Waits until a new instance runs, or until the daemon
-/// gives a reason why no new instance runs.
+/// gives a reason why no new instance runs, for at most [`ORDER_TIME`].
 pub(super) async fn restart(Named { name, reach }: Named, screen: &mut Screen) -> CommandResult {
     let client = client(reach);
     let before = client.plugin(&name).await?.map(|view| view.generation);
@@ -162,7 +163,7 @@ fn style(view: &PluginView) -> Style {
     }
 }
 
-/// Returns the times of a swap in one line.
+/// Returns the durations of a swap, its missed cycles and the size of its state in one line.
 pub(super) fn swap_times(swap: &SwapView) -> String {
     let state = swap.state_bytes.map(|bytes| format!(", {} of state", counted(bytes, "byte")));
     format!(

@@ -2,7 +2,7 @@
 //!
 //! The daemon counts and measures. This file adds labels, columns and units. The table of plugins
 //! is in `plugin.rs`, and the lines about a stalled scan are in `remark.rs`. With `--json`, the
-//! view of the daemon is printed unchanged.
+//! daemon's answer is printed as JSON, with all facts.
 //!
 //! Example of the first lines:
 //!
@@ -169,7 +169,8 @@ fn machine(view: &StatusView, paint: Paint) -> String {
     text
 }
 
-/// Returns the table of the scan times: the lateness and the work of a cycle.
+/// Returns the table of the durations that the scan has measured: the lateness and the work of a
+/// cycle.
 fn times(view: &StatusView, paint: Paint) -> String {
     let head = [(Left, "SCAN"), (Right, "P50"), (Right, "P99"), (Right, "P99.9"), (Right, "MAX")];
     let mut table = Table::new(head);

@@ -1,5 +1,5 @@
-//! Numbers as short texts for people: three digits and a unit. A hash is shortened to its first
-//! digits.
+//! Numbers as short texts for people: mostly three digits, and a unit such as `ms` or `KiB`. A hash
+//! is shortened to its first digits.
 //!
 //! The exact numbers are in the JSON (`--json`). A script should use the JSON.
 
@@ -9,7 +9,7 @@ use crate::scan::stats::Summary;
 /// The number of digits of a hash in a table. 12 digits are enough to recognise a version.
 const HASH_DIGITS: usize = 12;
 
-/// Returns a time in nanoseconds as text, such as `1.23 us`.
+/// Returns a duration in nanoseconds as text, such as `1.23 us`.
 fn time_ns(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
@@ -19,7 +19,7 @@ fn time_ns(ns: u64) -> String {
     }
 }
 
-/// Returns a time in microseconds as text, such as `1.23 ms`.
+/// Returns a duration in microseconds as text, such as `1.23 ms`.
 pub(super) fn time_us(us: u64) -> String {
     time_ns(us.saturating_mul(1_000))
 }
@@ -34,7 +34,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Returns a long time in seconds as text, such as `2h 5m`.
+/// Returns a duration in seconds as text, such as `2h 5m`.
 pub(super) fn age_s(s: u64) -> String {
     let (days, hours, minutes) = (s / 86_400, s / 3_600 % 24, s / 60 % 60);
     match s {
@@ -80,7 +80,7 @@ pub(super) fn short(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)
 }
 
-/// Returns a number below 1000 with three digits and its unit.
+/// Returns a number with its unit. A number below 1000 has three digits.
 fn three_digits(number: f64, unit: &str) -> String {
     let places = if number < 9.995 {
         2

@@ -52,7 +52,7 @@ fn table(views: &[VersionView], paint: Paint) -> String {
     table.render(paint)
 }
 
-/// Returns a time of the daemon in a more readable form: `2026-01-02 03:04:05`.
+/// Converts a time of the daemon such as `2026-01-02T03:04:05Z` to `2026-01-02 03:04:05`.
 fn time(text: &str) -> String {
     text.replace('T', " ").trim_end_matches('Z').to_owned()
 }

@@ -76,8 +76,9 @@ pub enum How {
     Added,
     /// Only the old configuration has the entry.
     Removed,
-    /// Both configurations have the key or entry, with different values. A new point that occupies
-    /// bits of a different point is reported as a change of its key `address`.
+    /// Both configurations have the key or entry, with different values. A new point is reported as
+    /// a change of its key `address` if it occupies bits of a point with another name, and the two
+    /// points differ in type or address.
     Changed,
 }
 
@@ -123,13 +124,14 @@ impl fmt::Display for Change {
 }
 
 impl Change {
-    /// Whether the running daemon can apply the change.
+    /// Whether the daemon can apply the change without a restart of the daemon.
     pub fn is_live(&self) -> bool {
         self.effect != Effect::Restart
     }
 }
 
-/// The beginnings of all places, in the order in which the differences are listed.
+/// The first characters of the text forms of all places, in the order in which the differences are
+/// listed.
 const SECTIONS: [&str; 12] = [
     "scan",
     "plugins",
@@ -188,8 +190,9 @@ pub fn has_other_field(changes: &[Change]) -> bool {
 }
 
 /// Adds the differences of devices and points to `all`. Points are matched by name. For two points
-/// with the same name, the direction, type and address are compared. A new point on the bits of a
-/// different point is also a difference.
+/// with the same name, the direction, type and address are compared. A new point is also a
+/// difference if it occupies bits of a point with another name, and the two points differ in type
+/// or address.
 fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     for name in names(old, new, |config| config.live.devices.iter().map(|device| &*device.name)) {
         let place = |key| ConfigPlace::Device(name.to_owned(), key);
@@ -231,8 +234,8 @@ fn devices(old: &Config, new: &Config, all: &mut Vec<Change>) {
     }
 }
 
-/// Whether a new point occupies bits of another point and differs from that point in direction,
-/// type or address. A program that uses this address would then read or write a different value.
+/// Whether a new point occupies bits of another point and differs from that point in type or
+/// address. A program that uses this address would then read or write a different value.
 fn is_on_another(point: &Point, before: &Points) -> bool {
     let len = before.image_bytes(point.direction);
     let bytes = point.bytes().filter(|byte| *byte < len);
@@ -341,7 +344,7 @@ fn before<'c>(name: &str, config: &'c Config, other: &Config) -> BTreeSet<&'c st
     listed.take_while(|listed| *listed != name).filter(|listed| has(other, listed)).collect()
 }
 
-/// Returns the names of the granted points; `None` means all points. Names are compared and not
+/// Returns the names of the points in `grant`; `None` means all points. Names are compared and not
 /// ids, because names have the same meaning in both configurations.
 fn granted<'c>(config: &'c Config, grant: &Grant) -> Option<Vec<&'c str>> {
     match grant {
@@ -355,8 +358,8 @@ fn required<'c>(config: &'c Config, settings: &Settings) -> Vec<&'c str> {
     settings.requires.iter().map(|&id| &*config.live.points[id].name).collect()
 }
 
-/// Returns a device and its points, sorted by name. The device index in the points is set to 0, so
-/// that a new order of the devices is no difference here.
+/// Returns the device `name` and its points. The points are sorted by name. The device index in the
+/// points is set to 0, so that a new order of the devices is no difference here.
 fn device<'c>(config: &'c Config, name: &str) -> Option<(&'c Device, Vec<Point>)> {
     let index = config.live.devices.iter().position(|device| device.name == name)?;
     let points = config.live.points.iter().filter(|(_, point)| point.device == index);

@@ -43,8 +43,8 @@ pub(super) fn show_number(number: impl Display) -> String {
     number.to_string()
 }
 
-/// Whether a name occurs for the first time. `lines` contains the line of each earlier name. A name
-/// that occurs a second time is reported.
+/// Whether a name occurs for the first time. `lines` contains the line number of each earlier name;
+/// a new name is added to it. A name that occurs a second time is reported.
 pub(super) fn once<'f>(
     name: &'f Said<impl Deref<Target = str>>,
     lines: &mut HashMap<&'f str, usize>,

@@ -35,8 +35,8 @@ pub struct ControlSettings {
 const MOST_SOCKET_BYTES: usize = 107;
 
 /// Returns the paths at which a client looks for a daemon, in this order. The last path is that of
-/// the machine's service. The list contains this path for every user, because a user with a login
-/// session may want to reach the machine's service.
+/// a daemon that serves the whole machine. The list contains this path for every user, because a
+/// user with a login session may want to reach that daemon.
 pub fn likely_sockets() -> Vec<PathBuf> {
     sockets(&|name| std::env::var_os(name))
 }

@@ -1,13 +1,13 @@
 //! The section `[crash]`: whether the daemon makes crash reports of programs that trap.
 //!
-//! The contents of a crash report and the number of stored crash reports are defined in `crash.rs`
-//! of the crate. The key is read in `file.rs`.
+//! The contents of a crash report are defined in `crash.rs` of the crate, and the number of stored
+//! crash reports is defined in `crash/store.rs`. The key is read in `file.rs`.
 //!
 //! The section in a file, with its default:
 //!
 //! ```toml
 //! [crash]
-//! record = true                 # false: no recording, and so no report of a trap
+//! record = true                 # false: no recording, and so no crash reports
 //! ```
 
 use super::file::CrashFile;

@@ -62,9 +62,8 @@ pub(super) fn devices(
 }
 
 /// Lets each driver check its device, and reports the mistakes. Only the driver can find out
-/// whether, for example, a script file exists. All drivers together have the time [`PATIENCE`] to
-/// read their files. If two devices use the same connection, this function reports the later
-/// device.
+/// whether, for example, a script file exists. All drivers together must read their files within
+/// [`PATIENCE`]. If two devices use the same connection, this function reports the later device.
 pub(super) fn try_devices(
     files: &[DeviceFile<'_>],
     devices: &[Device],

@@ -1,4 +1,5 @@
-//! Reads the configuration file from the disk: its text, and its stamp (size and times).
+//! Reads the configuration file from the disk: its text, and its stamp (identity, size and
+//! timestamps).
 //!
 //! Each call runs on a separate thread with a time limit, because a disk may not answer. The stamp
 //! is taken before the text is read. If the file changes during the read, the next check of the
@@ -30,7 +31,8 @@ static CALLS: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_CALLS));
 /// takes at most [`PATIENCE`].
 ///
 /// # Errors
-/// The disk does not answer within [`PATIENCE`], or `MAX_CALLS` calls already wait.
+/// The disk does not answer within [`PATIENCE`], `MAX_CALLS` earlier calls still wait for the disk,
+/// or no thread can start.
 pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || Ok(Stamp::of(&path)))
@@ -41,7 +43,7 @@ pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 ///
 /// # Errors
 /// The file cannot be read within [`PATIENCE`], is no regular file, is too large or is not valid
-/// UTF-8. Or `MAX_CALLS` calls already wait.
+/// UTF-8. Or `MAX_CALLS` earlier calls still wait for the disk, or no thread can start.
 pub(super) fn text(path: &Path) -> io::Result<(String, Stamp)> {
     let path = path.to_path_buf();
     patience::wait_in(&CALLS, PATIENCE, move || read(&path))

@@ -39,8 +39,8 @@ pub(super) fn understand(
     let mut table = device.rest.value.clone();
     for point in &device.points {
         let Some(name) = &point.name else { continue };
-        // An `initial` that is no value was already reported in `points.rs`, so it is not passed to
-        // the driver.
+        // An `initial` that is neither a bool nor a number was reported in `points.rs`, so it is
+        // not passed to the driver.
         let initial = point.initial.as_ref().filter(|said| is_value(said.value.get_ref()));
         for (key, said) in [("initial", initial), ("at", point.at.as_ref())] {
             if let Some(said) = said
@@ -106,8 +106,9 @@ fn add_entry<'t>(
 }
 
 /// Returns the byte offset, in the configuration file, of the value at `place` in a driver's table.
-/// An example of a place is `group[slow].period`. An entry of a list is found by its name or its
-/// number. If only the first part of the path exists, the offset of that part is returned.
+/// An example of a place is `group[slow].period`. An entry of a list is found by its name or by its
+/// number from 0. If only the first part of the path exists, the offset of that part is returned.
+/// If not even the first part exists, returns `None`.
 pub(super) fn offset_of(table: &DeTable<'_>, place: &str) -> Option<usize> {
     let (head, rest) = place.split_once('.').unwrap_or((place, ""));
     let (key, entry) = match head.strip_suffix(']').and_then(|head| head.split_once('[')) {
@@ -141,7 +142,7 @@ fn whole_key(device: &DeviceFile<'_>, path: &str) -> String {
 
 /// Reports an error of serde in the driver's keys. Returns the key of the device that contains the
 /// mistake, so that the caller can remove the key and continue. Returns `None` if no key contains
-/// the mistake, for example if a key is missing.
+/// the mistake, for example if the device lacks a required key.
 fn explain(device: &DeviceFile<'_>, error: &Error, report: &ProblemReport<'_>) -> Option<String> {
     let line = match error.span() {
         Some(span) if span.start > 0 => report.line(span.start),

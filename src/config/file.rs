@@ -6,8 +6,8 @@
 //! [[plugin]] [[variable]] [[device]] [[device.point]]  entries: any number of each
 //! ```
 //!
-//! A key that is absent is `None` here: the defaults are added later. The list is complete except
-//! for the keys of drivers (`driver.rs`). The file of each section, such as `scan.rs` or
+//! A key that is absent is `None` here: the defaults are added later. This Rust file has all keys
+//! except the keys of drivers (`driver.rs`). The file of each section, such as `scan.rs` or
 //! `points.rs`, checks whether the values fit together. `read.rs` turns text into keys, and
 //! `word.rs` defines how a value is written.
 
@@ -42,7 +42,7 @@ const NUMBER: &str = "a number";
 const POINTS: &str = "a list of point names, such as [\"tank.level\"]";
 const VARIABLES: &str = "a list of variable names, such as [\"tank.setpoint\", \"tank.*\"]";
 
-/// The whole file.
+/// The whole configuration file.
 pub(super) struct ConfigFile<'t> {
     pub(super) scan: ScanFile,
     pub(super) plugins: PluginsFile,

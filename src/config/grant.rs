@@ -8,8 +8,8 @@
 //! same variable. An item of a list may also be the first part of names, followed by `*`, such as
 //! `tank.*`, because programs can make variables that the file does not name.
 //!
-//! The settings that all plugins share are in `plugins.rs`. This file only decides the grants. The
-//! scan enforces the grants.
+//! The settings that all plugins share are in `plugins.rs`. This file decides the grants and the
+//! budgets. The scan enforces them.
 //!
 //! An entry in a file:
 //!
@@ -56,8 +56,8 @@ const EVERY: u32 = 1;
 /// the scan thread.
 const MOST_BUDGETS_PERCENT: u32 = 80;
 
-/// The largest value of `requires_timeout`, one hour. Before the timeout, a plugin controls the
-/// machine although a required input is bad.
+/// The largest value of `requires_timeout`, one hour. Until this time is over, a plugin controls
+/// the machine although a required input is bad.
 const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Default of `requires_timeout`: the outputs become safe in the first cycle in which a required
@@ -133,8 +133,8 @@ impl Config {
     /// Returns the settings of the plugin `name`. The plugin need not have an entry `[[plugin]]`.
     ///
     /// A plugin without an entry is polled in every cycle, after the plugins that have an entry.
-    /// The plugin reads all inputs. The key `[plugins] grant` decides which outputs and variables
-    /// the plugin may write.
+    /// The plugin may read all inputs. The key `[plugins] grant` decides which outputs and
+    /// variables the plugin may write.
     pub fn settings(&self, name: &str) -> Settings {
         let listed = self.live.programs.iter().find(|(listed, _)| *listed == name);
         listed.map_or_else(
@@ -161,8 +161,8 @@ impl Config {
 }
 
 /// Returns the names in a list of variables. Reports a list with more than [`MAX_VARIABLES`] names,
-/// and names that are not well-formed. A variable of this name need not exist yet, because a
-/// program may make it later.
+/// and names that are not well-formed. A variable in the list need not exist yet, because a program
+/// may make it later.
 fn variables(list: &Said<Vec<Spanned<String>>>, report: &ProblemReport<'_>) -> VariableNames {
     if list.value.len() > MAX_VARIABLES {
         let found = format!("{} names", list.value.len());
@@ -184,7 +184,8 @@ fn variables(list: &Said<Vec<Spanned<String>>>, report: &ProblemReport<'_>) -> V
     VariableNames::new(list.value.iter().map(|name| &**name.get_ref()))
 }
 
-/// Returns the variables of a plugin without a list: all variables that no list names, or none.
+/// Returns the variables that a plugin without a list may write: all variables that no list names,
+/// or no variables if `grant_all` is false.
 fn unlisted(file: &[ProgramFile], grant_all: bool) -> VariableGrant {
     let lists = file.iter().filter_map(|program| program.variables.as_ref());
     let named = lists.flat_map(|list| list.value.iter().map(|name| &**name.get_ref()));
@@ -216,7 +217,8 @@ struct Granter<'f, 'r, 't> {
 
 impl Granter<'_, '_, '_> {
     /// Returns the points of one list of an entry `[[plugin]]`; `None` if the entry does not have
-    /// the list. Wrong names are reported and omitted.
+    /// the list. A name that is not valid in this list, or that names an output with an owner, is
+    /// reported and omitted.
     fn points(
         &mut self,
         list: &Maybe<Vec<Spanned<String>>>,

@@ -197,8 +197,8 @@ struct Window {
 }
 
 impl Window {
-    /// Returns the window that the file gives, or a window that begins at `after`. Returns `None`
-    /// after it has reported a problem.
+    /// Returns the window of one device in one image. If the file gives no start, the window begins
+    /// at `after`. Returns `None` after it has reported a problem.
     fn of(file: &WindowFile, after: u32, report: &ProblemReport<'_>) -> Option<Self> {
         let limit = u64::from(MAX_IMAGE_BYTES);
         let bounded = |said: &Maybe<u64>, most: u64| match said {
@@ -235,7 +235,8 @@ impl Window {
         }
     }
 
-    /// Checks that a point with an address is inside this window.
+    /// Checks that a point with an address is inside this window. The check is omitted if the file
+    /// gives neither the start nor the size of the window.
     fn check(&mut self, item: &Item<'_, '_>, report: &ProblemReport<'_>) {
         let (start, end) = (item.point.byte, item.point.byte + item.point.kind.size());
         self.used = self.used.max(end);

@@ -34,7 +34,7 @@ use crate::scan::thread;
 /// The settings that a reload replaces between two cycles.
 #[derive(Debug, Clone)]
 pub struct Live {
-    /// The times of the section `[scan]`.
+    /// The period and the stall limits of the section `[scan]`.
     pub scan: ScanTimes,
     /// The rules of the section `[plugins]`.
     pub plugins: PluginRules,

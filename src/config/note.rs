@@ -23,9 +23,8 @@ use crate::process::grant::Grant;
 use crate::process::image::{Direction, Point, PointId};
 use crate::text::{first_of, nearest};
 
-/// If there are this many notes on unknown names, this code does not search a similar known name
-/// for further unknown names. In a large file, the comparison of all unknown names with all known
-/// names would take minutes.
+/// After this many notes on unknown names, further notes suggest no similar name. In a large file,
+/// the comparison of all unknown names with all known names would take minutes.
 const MAX_HINTS: usize = 16;
 
 /// The largest number of outputs that one note names. The note gives only the number of the other
@@ -105,8 +104,9 @@ fn shared_places(config: &Config) -> Vec<String> {
 }
 
 /// Returns a note for each point whose cells overlap those of another point. The note has the key
-/// of the point that is later in the file. `spots` is sorted by the start of the cells. One pass is
-/// then enough: each point is compared with the earlier point whose cells reach furthest.
+/// of the point that is later in the file. The function first sorts `spots` by the start of the
+/// cells. One pass is then enough: each point is compared with the earlier point whose cells reach
+/// furthest.
 fn meetings(config: &Config, mut spots: Vec<Spot>) -> Vec<(PointId, String)> {
     spots.sort_by_key(|spot| (spot.cells.start, spot.id));
     let (mut notes, mut furthest): (Vec<_>, Option<&Spot>) = (Vec::new(), None);

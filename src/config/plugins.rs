@@ -84,20 +84,21 @@ const TABLE: RangeInclusive<u64> = 0..=100_000;
 /// trap at a depth of 65 000 calls takes about 16 ms of a cycle.
 const STACK: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
-/// Range of `plugins.module` in bytes. An empty module has 8 bytes. The child process does not have
-/// enough memory to compile a module above 1 GiB.
+/// Range of `plugins.module` in bytes. An empty module has 8 bytes. The compile worker (a child
+/// process that only compiles) does not have enough memory to compile a module above 1 GiB.
 const MODULE: RangeInclusive<u64> = 8..=1 << 30;
 
 /// Range of `plugins.code` in bytes. The code of a plugin in a language with a standard library
-/// does not fit into less than 1 MiB. No machine for this daemon has more than 16 GiB for the code.
+/// does not fit into less than 1 MiB. No machine for this daemon has more than 16 GiB for compiled
+/// code.
 const CODE: RangeInclusive<u64> = 1 << 20..=16 << 30;
 
 /// Range of `plugins.functions`. The upper limit is that of the implementation limits in the wasm
 /// specification.
 const FUNCTIONS: RangeInclusive<u64> = 1..=1_000_000;
 
-/// Range of `plugins.log_rate` in log lines per second. The ring between the scan and the log has
-/// room for a few thousand lines.
+/// Range of `plugins.log_rate` in log lines per second. Between two ticks of the daemon, the scan
+/// has room for 1024 lines (`daemon/build.rs`).
 const LOG_RATE: RangeInclusive<u64> = 0..=10_000;
 
 /// Returns the settings of `[plugins]`. A budget cannot exceed `period`, the scan period.

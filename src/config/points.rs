@@ -92,8 +92,8 @@ pub(super) fn names<'f>(
 }
 
 /// Returns the point that `file` describes, without an address. Returns `None` if the direction or
-/// the type is missing. A point without a name is checked like any other point, and is returned
-/// with an empty name.
+/// the type is missing or not valid. A point without a name is checked like any other point, and is
+/// returned with an empty name.
 pub(super) fn understand(
     file: &PointFile<'_>,
     device: usize,
@@ -127,8 +127,8 @@ pub(super) fn understand(
     Some(point)
 }
 
-/// Returns the scale of a point: a finite number other than 0. The default is 1. A scale of 0 would
-/// make every value the same.
+/// Returns the scale of a point: a finite number other than 0 that is not too small for a normal
+/// `f64`. The default is 1. A scale of 0 would make every value the same.
 fn scale(file: &PointFile<'_>, kind: PointKind, report: &ProblemReport<'_>) -> f64 {
     let expected = "a finite number other than 0";
     factor(&file.scale, kind, f64::is_normal, expected, report).unwrap_or(1.0)
@@ -139,9 +139,9 @@ fn offset(file: &PointFile<'_>, kind: PointKind, report: &ProblemReport<'_>) -> 
     factor(&file.offset, kind, f64::is_finite, "a finite number", report).unwrap_or(0.0)
 }
 
-/// Returns the scale or the offset that the file gives. Returns `None` if the key is absent, and
-/// after it has reported a number that fails the test `is_right`. The text `expected` describes the
-/// correct numbers. A point of the type bool must not have a scale or an offset.
+/// Returns the scale or the offset that the file gives. Returns `None` if the key is absent. Also
+/// returns `None` after it has reported the key, because the number fails the test `is_right`, or
+/// because the point is a bool. The text `expected` describes the correct numbers.
 fn factor(
     said: &Maybe<f64>,
     kind: PointKind,

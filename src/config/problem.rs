@@ -111,8 +111,8 @@ pub(super) struct Said<T> {
 pub(super) struct ProblemReport<'t> {
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
-    /// Offset and line of the last search for a line number. The next search starts there, because
-    /// offsets mostly increase.
+    /// Byte offset and line number of the last search for a line number. The next search starts
+    /// there, because offsets mostly increase.
     last: Cell<(usize, usize)>,
     is_late: Cell<bool>,
 }

@@ -3,7 +3,7 @@
 //! In recovery the scan and the devices run, but no plugin runs and all outputs are safe. An
 //! operator ends recovery with `camshaft recover`. There are two counts:
 //! - abnormal ends: the daemon was killed, panicked or stalled, but the machine did not boot again,
-//! - power cuts: the machine itself went down while the daemon ran.
+//! - power cuts: the machine went down while the daemon ran.
 //!
 //! This file only reads and checks the limits. The ends are counted in
 //! `daemon/plugins/recovery.rs`. The keys are read in `file.rs`.

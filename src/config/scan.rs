@@ -31,7 +31,7 @@ use super::file::ScanFile;
 use super::problem::{ProblemReport, Said};
 use super::word::Cpus;
 
-/// The times of the scan. A reload can change these times.
+/// The period and the stall limits of the scan. A reload can change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanTimes {
     /// Time from the start of one cycle to the start of the next cycle.
@@ -70,8 +70,8 @@ const STALL_CYCLES: u32 = 20;
 /// the delays of the kernel do not become shorter.
 const STALL: Duration = Duration::from_millis(100);
 
-/// The least value of `scan.stall`, in cycles and as a time; the longer of the two applies. A scan
-/// may miss one cycle at any time, so the limit is three cycles. Below 10 ms the timers of a
+/// The least value of `scan.stall`, in cycles and as a duration; the longer of the two applies. A
+/// scan may miss one cycle at any time, so the limit is three cycles. Below 10 ms the timers of a
 /// device's thread are too coarse.
 const LEAST_STALL: (u32, Duration) = (3, Duration::from_millis(10));
 
@@ -79,8 +79,8 @@ const LEAST_STALL: (u32, Duration) = (3, Duration::from_millis(10));
 /// `hold_for`.
 const MOST_STALL: Duration = Duration::from_secs(60);
 
-/// Default of `scan.stall_exit`. Delays that end by themselves are shorter than 2 s. An operator
-/// needs longer than 2 s to notice a stall.
+/// Default of `scan.stall_exit`; the default is twice `stall` if that is longer. Delays that end
+/// without an operator are shorter than 2 s. An operator needs longer than 2 s to notice a stall.
 const STALL_EXIT: Duration = Duration::from_secs(2);
 
 /// The largest value of `scan.stall_exit`. One hour is long enough for a person to examine the

@@ -1,8 +1,9 @@
-//! The forms of values in the file: words, sizes, durations and addresses.
+//! The way in which values are written in the configuration file: words, sizes, durations and
+//! addresses.
 //!
-//! Each type here accepts only text in the correct form. For example, `Bytes` accepts `16MiB` and
-//! not `16 apples`. The file of each section checks whether the value is in the range of its key.
-//! `file.rs` defines the type of each key.
+//! Each type here refuses a value that is written in another way. For example, `Bytes` accepts
+//! `16MiB` and not `16 apples`. The file of each section checks whether the value is in the range
+//! of its key. `file.rs` defines the type of each key.
 
 use std::time::Duration;
 
@@ -106,7 +107,8 @@ impl<'de> Deserialize<'de> for Bytes {
 }
 
 impl<'de> Deserialize<'de> for Address {
-    /// Reads a number, or a text of byte and bit such as `3.1`. The bit is 0 to 7.
+    /// Reads a number such as `3`, a text with a byte such as `"3"`, or a text with a byte and a
+    /// bit such as `"3.1"`. The bit is 0 to 7.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(NumberOrText(
             "an address",

@@ -54,7 +54,7 @@ impl Client {
     /// Reads the state of the daemon.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or does not answer ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn status(&self) -> Result<StatusView, Error> {
         self.fetch("/v1/status").await
     }
@@ -62,7 +62,7 @@ impl Client {
     /// Lists all plugins.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or does not answer ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn plugins(&self) -> Result<Vec<PluginView>, Error> {
         self.fetch("/v1/plugins").await
     }
@@ -70,7 +70,7 @@ impl Client {
     /// Reads one plugin; `None` if no plugin has this name.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or does not answer ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn plugin(&self, name: &str) -> Result<Option<PluginView>, Error> {
         match self.fetch(&format!("/v1/plugins/{}", escaped(name))).await {
             Ok(view) => Ok(Some(view)),
@@ -82,7 +82,7 @@ impl Client {
     /// Lists the versions of a plugin.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn versions(&self, name: &str) -> Result<Vec<VersionView>, Error> {
         self.fetch(&format!("/v1/plugins/{}/versions", escaped(name))).await
     }
@@ -90,7 +90,7 @@ impl Client {
     /// Lists all points.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or does not answer ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn points(&self) -> Result<Vec<PointView>, Error> {
         self.fetch("/v1/points").await
     }
@@ -98,7 +98,7 @@ impl Client {
     /// Lists all variables.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or does not answer ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn vars(&self) -> Result<Vec<VarView>, Error> {
         self.fetch("/v1/vars").await
     }
@@ -107,7 +107,7 @@ impl Client {
     /// function lists only the receipts about the plugin, point, variable or device of this name.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn history(
         &self,
         name: Option<&str>,
@@ -120,16 +120,17 @@ impl Client {
     /// Sends the order `action` for a plugin. The `action` is `hold`, `release` or `restart`.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn act(&self, name: &str, action: &str) -> Result<(), Error> {
         let path = format!("/v1/plugins/{}/{action}", escaped(name));
         self.exchange(Method::POST, &path, Bytes::new()).await.map(drop)
     }
 
-    /// Resets every variable to its initial value and restarts all programs.
+    /// Resets every declared variable to its initial value, deletes all other variables, and
+    /// restarts all programs.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn restart_cold(&self) -> Result<(), Error> {
         self.exchange(Method::POST, "/v1/restart/cold", Bytes::new()).await.map(drop)
     }
@@ -137,7 +138,7 @@ impl Client {
     /// Resets every retained variable to its initial value.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn reset_retain(&self) -> Result<(), Error> {
         self.exchange(Method::DELETE, "/v1/retain", Bytes::new()).await.map(drop)
     }
@@ -147,7 +148,7 @@ impl Client {
     /// function returns.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or the file is wrong ([`Error`]).
+    /// The daemon cannot be reached, refuses the file, or gives no valid answer ([`Error`]).
     pub async fn reload(&self) -> Result<Vec<ChangeView>, Error> {
         let answer = self.exchange(Method::POST, "/v1/config/reload", Bytes::new()).await?;
         self.parse(&answer)
@@ -156,7 +157,7 @@ impl Client {
     /// Lists the changes that a reload would make now. Nothing is changed.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or the file is wrong ([`Error`]).
+    /// The daemon cannot be reached, refuses the file, or gives no valid answer ([`Error`]).
     pub async fn diff(&self) -> Result<Vec<ChangeView>, Error> {
         self.fetch("/v1/config/diff").await
     }
@@ -164,7 +165,7 @@ impl Client {
     /// Ends recovery, the state in which the daemon runs no plugin.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn recover(&self) -> Result<(), Error> {
         self.exchange(Method::POST, "/v1/recover", Bytes::new()).await.map(drop)
     }
@@ -173,7 +174,7 @@ impl Client {
     /// the new version.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn deploy(&self, name: &str, module: Bytes) -> Result<String, Error> {
         let path = format!("/v1/plugins/{}", escaped(name));
         let answer = self.exchange(Method::PUT, &path, module).await?;
@@ -183,10 +184,10 @@ impl Client {
     /// Puts a stored version back into the plugin folder. Returns the hash of this version. With
     /// `to`, the daemon selects the version whose hash begins with `to`. Without `to`, the daemon
     /// selects the newest good version except the present version. The daemon accepts a bad version
-    /// only if `even_bad` is true.
+    /// only if `even_bad` is true; without `to`, `even_bad` has no effect.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn roll_back(
         &self,
         name: &str,
@@ -203,7 +204,7 @@ impl Client {
     /// Deletes the file of a plugin from the plugin folder.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
         let path = format!("/v1/plugins/{}", escaped(name));
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
@@ -212,7 +213,7 @@ impl Client {
     /// Sets the value of a simulated input.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn set(&self, point: &str, value: Value) -> Result<(), Error> {
         self.put(&format!("/v1/points/{}", escaped(point)), value).await
     }
@@ -220,7 +221,7 @@ impl Client {
     /// Sets the value of a variable.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn set_var(&self, name: &str, value: Value) -> Result<(), Error> {
         self.put(&format!("/v1/vars/{}", escaped(name)), value).await
     }
@@ -228,7 +229,7 @@ impl Client {
     /// Lists all forces.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or does not answer ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn forces(&self) -> Result<Vec<ForceView>, Error> {
         self.fetch("/v1/forces").await
     }
@@ -236,7 +237,7 @@ impl Client {
     /// Forces a point to the value in `order`.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn force(&self, point: &str, order: &ForceOrder) -> Result<(), Error> {
         let body = serde_json::to_vec(order).expect("an order has text keys");
         let path = format!("/v1/forces/{}", escaped(point));
@@ -246,7 +247,7 @@ impl Client {
     /// Ends the force of one point. If `point` is `None`, all forces end.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn unforce(&self, point: Option<&str>) -> Result<(), Error> {
         let one = point.map(|point| format!("/{}", escaped(point))).unwrap_or_default();
         let path = format!("/v1/forces{one}");
@@ -262,7 +263,7 @@ impl Client {
     /// Makes a simulated device fail. The JSON object `injection` describes the fault.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn inject(&self, device: &str, injection: &serde_json::Value) -> Result<(), Error> {
         let path = format!("/v1/devices/{}/fault", escaped(device));
         self.exchange(Method::POST, &path, injection.to_string().into()).await.map(drop)
@@ -271,7 +272,7 @@ impl Client {
     /// Ends the simulated fault of a device.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses ([`Error`]).
+    /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn clear(&self, device: &str) -> Result<(), Error> {
         let path = format!("/v1/devices/{}/fault", escaped(device));
         self.exchange(Method::DELETE, &path, Bytes::new()).await.map(drop)
@@ -283,8 +284,8 @@ impl Client {
         self.parse(&answer)
     }
 
-    /// Parses the JSON body of an answer. Parsing fails if the server on this socket is not a
-    /// Camshaft daemon.
+    /// Parses the JSON body of an answer. Parsing fails, for example, if the server on this socket
+    /// is not a Camshaft daemon.
     fn parse<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
         serde_json::from_slice(&answer.body)
             .map_err(|error| Error::Strange(answer.socket.clone(), error.to_string()))

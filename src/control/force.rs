@@ -78,8 +78,9 @@ pub struct ForceView {
     /// The forced value, in the unit of the point.
     pub value: Value,
     /// Whether the forced value is the present value of the point. A force has no effect on an
-    /// output that is safe. An output is safe if no program owns it, or if its program lacks a
-    /// required input. While the scan is stalled, this field is `false` for every force.
+    /// output that is safe. An output is safe if no program owns it, or if a required input of its
+    /// program is bad for longer than `requires_timeout`. While the scan is stalled, this field is
+    /// `false` for every force.
     pub active: bool,
     /// Milliseconds until the force ends; `null` if only an operator ends the force.
     pub left_ms: Option<u64>,

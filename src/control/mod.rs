@@ -179,7 +179,7 @@ pub enum Request {
         /// The forced value, the duration, the owner and the reason.
         order: ForceOrder,
     },
-    /// Ends a force. The answer is [`Response::Done`].
+    /// Ends the force of one point, or all forces. The answer is [`Response::Done`].
     Unforce {
         /// Name of the point; `None` for all forced points.
         point: Option<PointName>,
@@ -258,14 +258,16 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Code {
-    /// No plugin, point, variable, device or route has this name. The HTTP status is 404.
+    /// No plugin, point, variable, device or route has this name, or the named point is not forced.
+    /// The HTTP status is 404.
     Unknown,
     /// The request is malformed or contradicts itself. The HTTP status is 400, 405, 408 or 413.
     Invalid,
     /// The request is well formed, but the daemon cannot carry it out in its present state. The
     /// HTTP status is 409.
     Refused,
-    /// The daemon is overloaded or is stopping. A second try may succeed. The HTTP status is 503.
+    /// The daemon is overloaded, is stopping, or has not answered in time. A second try may
+    /// succeed. The HTTP status is 503.
     Busy,
     /// The daemon has a defect, or its disk fails. The HTTP status is 500.
     Internal,

@@ -17,8 +17,8 @@ use crate::text::{counted, legible};
 pub struct Who {
     /// The number of the user (uid).
     pub uid: u32,
-    /// The user's name on this system. `null` if the number has no name, or if the look-up took too
-    /// long.
+    /// The user's name on this system. `null` if the number has no name, or if the daemon did not
+    /// get the name in time.
     pub name: Option<String>,
 }
 
@@ -115,7 +115,8 @@ pub struct Ordered {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
     /// The number of orders that this line of the history reports, usually 1. A line reports
-    /// several orders if the same user gives orders of the same kind for the same target too often.
+    /// several orders if the same user gives orders of the same kind for the same target more often
+    /// than `daemon/audit/rows.rs` allows.
     pub count: u64,
 }
 

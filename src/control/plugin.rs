@@ -39,8 +39,9 @@ pub enum PluginState {
     /// The program waits for its next start. Either the program trapped, or the daemon could not
     /// make its instance, for example because the file could not be read.
     Backoff,
-    /// The program trapped too often. The daemon does not run the plugin until its file has new
-    /// content, or until an operator releases the plugin.
+    /// The version in the file is in quarantine, for example because it trapped too often, and no
+    /// other version runs. The daemon does not run the plugin until its file has new content, or
+    /// until an operator releases the plugin.
     Quarantined,
     /// The plugin is held: by the operator, or by the configuration.
     Held,
@@ -90,10 +91,11 @@ pub struct PluginView {
     pub generation: u64,
     /// The number of polls of this instance that returned without a trap.
     pub polls: u64,
-    /// Whether a required input is bad. If so, the outputs of the plugin are safe.
+    /// Whether a required input is bad for longer than `requires_timeout`. If so, the outputs of
+    /// the plugin are safe.
     pub degraded: bool,
     /// Whether the running version is on probation. If the running version traps during its
-    /// probation, the previous version runs again.
+    /// probation, the previous version runs again, if there is one.
     pub probation: bool,
     /// The remaining probation; `null` if the probation is over, or if the plugin does not run. A
     /// first version is on probation too, although there is no older version for a rollback.
@@ -119,7 +121,7 @@ pub struct PluginView {
     /// the version is not known.
     #[serde(default)]
     pub trapped_hash: Option<String>,
-    /// The times of the latest swap.
+    /// The durations of the steps of the latest swap, and the state that it carried over.
     pub last_swap: Option<SwapView>,
     /// Whether a refused call prevents the plugin from doing its work. A refused call is a call of
     /// a host function that returned an error code. Every refused call prevents the work, except a
@@ -175,8 +177,8 @@ pub struct SwapView {
     pub compile_us: u64,
     /// The time to make the instance and to run its `init`, in microseconds.
     pub prepare_us: u64,
-    /// The time from the order to the scan to the cycle in which the instance took over, in
-    /// microseconds.
+    /// The time from the moment when the daemon passed the instance to the scan until the cycle in
+    /// which the instance took over, in microseconds.
     pub boundary_us: u64,
     /// The number of cycles that the scan skipped because of the swap.
     pub missed_cycles: u64,

@@ -35,7 +35,8 @@ pub struct Receipt {
     pub event: Event,
 }
 
-/// The kind of an event. In JSON, the field `kind` has the name of the variant.
+/// The kind of an event. In JSON, the field `kind` has the name of the variant in small letters,
+/// such as `stands_in`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
@@ -48,7 +49,7 @@ pub enum Event {
     /// shadow run: the daemon polls the new version beside the old version, and the outputs of the
     /// new version go to no device.
     Swapped {
-        /// The times of the swap.
+        /// The durations of the steps of the swap, and the state that it carried over.
         swap: SwapView,
         /// The result of the version's shadow run; absent if there was no shadow run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +58,7 @@ pub enum Event {
     /// A new instance of the same version replaced the old instance: after a trap, or by an
     /// operator's order.
     Restarted {
-        /// The times of the restart.
+        /// The durations of the steps of the restart.
         swap: SwapView,
     },
     /// The daemon does not run this version. If another version was running, that version
@@ -115,13 +116,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Who>,
     },
-    /// The plugin may run again. Its hold has ended, and the daemon has reset the plugin's count of
-    /// refusals.
+    /// The plugin may run again. Its hold or its quarantine has ended, and the daemon has reset the
+    /// plugin's count of refusals.
     Released {
         /// The source of the release: an operator or the configuration.
         by: By,
-        /// Whether the release has also ended the quarantine. A release of a held plugin ends only
-        /// the hold.
+        /// Whether the release has ended the quarantine. A release of a held plugin ends the hold
+        /// and not the quarantine.
         #[serde(default = "yes")]
         forgives: bool,
         /// The user who ordered the release; absent if the source is the configuration.

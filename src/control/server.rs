@@ -7,11 +7,12 @@
 //! ```
 //! The server parses requests and enforces limits. The server makes no decisions: the daemon
 //! answers every well-formed request. Users who can open the socket are trusted, but their client
-//! programs may have defects. A slow or stuck client can occupy one connection only for a limited
+//! programs may have defects. A slow or stuck client can occupy a connection only for a limited
 //! time. The server uses only limited memory for each connection. Every client that has sent the
-//! whole head of a request gets an answer, unless the daemon stops. The server may refuse a request
-//! before the whole request has arrived; `drain.rs` then makes sure that the refusal reaches the
-//! client. The client side is `client.rs`; the routes are listed in `control/mod.rs`.
+//! whole head of a request gets an answer, unless the daemon stops or too many connections are
+//! drained (`MAX_DRAINING`). The server may refuse a request before the whole request has arrived;
+//! `drain.rs` then makes sure that the refusal reaches the client. The client side is `client.rs`;
+//! the routes are listed in `control/mod.rs`.
 
 mod answer;
 mod body;

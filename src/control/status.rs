@@ -84,7 +84,7 @@ pub struct StatusView {
     pub lateness: Summary,
     /// The statistics of the time from the beginning of a cycle to its end.
     pub work: Summary,
-    /// The number of measured times that were dropped because their queue was full.
+    /// The number of measured durations that were dropped because their queue was full.
     pub samples_lost: u64,
     /// The number of lost log lines. Lines of programs are lost if too many come at one time. Lines
     /// of the daemon are lost if the log output is blocked or cannot be written.
@@ -105,12 +105,12 @@ pub struct StatusView {
 /// The facts of a stall: the scan has not moved for `scan.stall` or longer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StallView {
-    /// The duration of the stall so far, in milliseconds.
+    /// Milliseconds since the scan last moved.
     pub since_ms: u64,
     /// Milliseconds until the daemon ends its process. The daemon does not end the process if the
     /// scan moves before this time.
     pub exit_in_ms: u64,
-    /// The step of the scan in which the stall began, such as `polling tank`.
+    /// The step of the scan in which the daemon detected the stall, such as `polling tank`.
     pub doing: String,
     /// A text that says whether all devices have confirmed their safe outputs.
     #[serde(default)]

@@ -6,7 +6,7 @@
 //! gets a list of the lowered limits. The parser counts the entries of a list in the head while it
 //! parses the list. The reason: a head of some hundred kilobytes could contain a hundred thousand
 //! empty entries, and each entry uses memory. `crash/file.rs` has all other checks of a report,
-//! also the check of the two budgets.
+//! including the check of the two budgets.
 
 use std::fmt;
 

@@ -4,9 +4,9 @@
 //! head: one line of JSON | module | tape | checkpoint | memory | BLAKE3 of all bytes before
 //! ```
 //! The head contains the lengths of the parts. A report may come from an unknown machine, so its
-//! contents are not trusted. The parser refuses a report if its checksum is wrong, if its lengths
-//! do not fit, or if a number is out of range. `crash/brought.rs` lowers the limits in a report.
-//! `crash/store.rs` has the folder of reports.
+//! contents are not trusted. The parser refuses a report for example if its checksum is wrong, if
+//! its lengths do not fit, or if a number is out of range. `crash/brought.rs` lowers the limits in
+//! a report. `crash/store.rs` has the folder of reports.
 
 use std::io::{Read, Write};
 use std::path::Path;

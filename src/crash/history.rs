@@ -161,7 +161,8 @@ fn show(value: Value) -> String {
     value.to_string()
 }
 
-/// Returns the first [`SHOWN`] bytes of a byte string as hexadecimal digits.
+/// Returns the first [`SHOWN`] bytes of a byte string as hexadecimal digits. The text of a longer
+/// byte string ends with `…`.
 fn hex(bytes: &[u8]) -> String {
     let mut text: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
     if bytes.len() > SHOWN {

@@ -39,8 +39,8 @@ impl ReportStore {
         Self { folder, turn: Mutex::new(()) }
     }
 
-    /// Writes a report into the folder and returns its path. Then deletes the oldest reports until
-    /// the reports are within the limits.
+    /// Writes a report into the folder and returns its path. After the write, even a failed write,
+    /// deletes the oldest reports until the reports are within the limits.
     ///
     /// # Errors
     /// When the report or the folder cannot be written. The folder then contains either the

@@ -61,7 +61,7 @@ pub struct Judgement {
     pub same_memory: Option<bool>,
     /// One text for each limit of the report that was lowered to the limit of this machine.
     pub lowered: Vec<String>,
-    /// The last polls before the trap, as text.
+    /// The last polls on the tape, as text.
     pub cycles: Vec<Cycle>,
 }
 
@@ -71,7 +71,8 @@ pub struct Judgement {
 ///
 /// # Errors
 /// When there is no module, when the given module is not the module of the report, when the module
-/// cannot be compiled or run, or when the tape is empty or not valid.
+/// cannot be compiled or run, when the timekeeper thread cannot start, or when the tape is empty or
+/// not valid.
 pub fn replay(
     compile_service: &CompileService,
     report: &CrashReport,

@@ -1,10 +1,10 @@
 //! The daemon's answers to requests. The daemon carries out an order, or answers with the reason
 //! why it does not.
 //!
-//! If possible, the daemon answers at once. Some orders first need an answer from a device or a
-//! disk. In that case the daemon stores the reply channel of the request until the device or disk
-//! has answered. `view.rs` makes the answers to requests that only read. `audit.rs` records the
-//! orders. How requests reach the daemon is described in `control`.
+//! If possible, the daemon answers at once. Some orders first need an answer from the scan, a
+//! device or a disk. In that case the daemon stores the reply channel of the request until the
+//! device, the disk or the scan has answered. `view.rs` makes the answers to requests that only
+//! read. `audit.rs` records the orders. How requests reach the daemon is described in `control`.
 
 use super::Daemon;
 use super::reload::Cause;
@@ -12,11 +12,11 @@ use crate::control::{Call, Code, Failure, Reply, Request, Response};
 use crate::driver::Command;
 
 impl Daemon {
-    /// Answers a request: at once, or after a device or a disk has answered.
+    /// Answers a request: at once, or after the scan, a device or a disk has answered.
     ///
     /// The answer to an order first goes to the audit, which records the order. A branch with
     /// `return` passes the reply channel to a part of the daemon, and this part answers at once or
-    /// later. The function itself sends the result of all other branches at its end.
+    /// later. After any other branch, the function sends the answer at its end.
     pub(super) fn answer(&mut self, call: Call) {
         let Call { request, who, reply } = call;
         let reply = self.audited(&request, &who, reply);
@@ -106,7 +106,8 @@ impl Daemon {
         Ok(Response::History(self.plugins.record.newest(limit, name)))
     }
 
-    /// Returns the view of the plugin directly after an order, as the answer to the order.
+    /// Returns the answer to an order about a plugin: the view of the plugin directly after the
+    /// order, or `Done` if the plugin no longer exists.
     fn plugin_answer(&mut self, name: &str) -> Response {
         self.plugins
             .plugin_named(name, &self.config, &mut self.link)

@@ -98,8 +98,8 @@ impl Audit {
 
 impl Daemon {
     /// Returns the channel for the answer to a request. For an order that this file records, the
-    /// answer on this channel first passes through the main loop. For any other request, the result
-    /// is `reply` itself.
+    /// answer on this channel first passes through the main loop. For any other request, the
+    /// function returns `reply` unchanged.
     pub(super) fn audited(
         &mut self,
         request: &Request,
@@ -191,7 +191,7 @@ impl Daemon {
     pub(super) fn obeyed(&mut self, Obeyed { number, outcome }: Obeyed) {
         if let Some((answer, reply)) = self.audit.open.settle(number, outcome) {
             // A refused order is not recorded, so its answer is sent at once. The send fails if the
-            // sender has closed the connection.
+            // client has closed its connection.
             let _ = reply.send(answer);
         }
         // Orders that waited for this outcome may be recorded now, so all orders are checked.
@@ -202,8 +202,8 @@ impl Daemon {
         }
     }
 
-    /// Records an order with its outcome. If the order was carried out, the function also updates
-    /// the drafts of later orders about the same thing.
+    /// Records an order with its outcome. If the order was carried out, the function first updates
+    /// the drafts of later orders about the same thing, and calls `note_file`.
     fn record_order(&mut self, mut draft: Draft, answer: &Reply) {
         complete(&mut draft, answer);
         if draft.ordered.failed.is_none() {
@@ -214,7 +214,8 @@ impl Daemon {
     }
 
     /// Remembers which module an order has put into the file of a plugin. If the order is a
-    /// rollback to a bad version, the function releases this version from quarantine.
+    /// rollback with `--even-bad`, the function releases the version of this rollback from
+    /// quarantine.
     fn note_file(&mut self, draft: &Draft) {
         let Some(name) = &draft.plugin else { return };
         if draft.hash.is_some() || draft.ordered.order == OrderKind::Remove {
@@ -255,8 +256,8 @@ impl Daemon {
         }
     }
 
-    /// Records all remaining orders when the daemon stops: the orders without an outcome, and the
-    /// orders that still wait for a free line.
+    /// Records all remaining orders when the daemon stops: the open orders, with or without an
+    /// outcome, and the orders that wait for a free line.
     pub(super) fn close_audit(&mut self) {
         let open: Vec<_> = self.audit.open.drain().collect();
         for (mut draft, outcome) in open {
@@ -279,7 +280,8 @@ impl Daemon {
     }
 
     /// Records an order at once, or stores the order until its rate limit allows a line. An order
-    /// to end all forces gets one line for each force that it has ended.
+    /// to end all forces gets one line for each force that it has ended, or one line if it has
+    /// ended no force.
     fn admit(&mut self, draft: Draft) {
         let Ordered { order, target, .. } = &draft.ordered;
         let is_for_all = *order == OrderKind::Unforce && target.is_none();

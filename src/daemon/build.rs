@@ -5,8 +5,8 @@
 //!   config ──▶ open(): socket, files, devices, scan ──▶ prepare(): plugins ──▶ assemble()
 //! ```
 //! If a step fails, the start fails with one chain of reasons. Steps that may wait for a disk run
-//! on separate threads, so SIGTERM can stop the start in good order at any step
-//! (`build/signal.rs`). What the parts do after the start is described in `daemon.rs`.
+//! on separate threads, so SIGTERM or SIGINT can end the start at any step (`build/signal.rs`).
+//! What the parts do after the start is described in `daemon.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -53,7 +53,7 @@ use memory::Memory;
 use people::People;
 use signal::{Stop, off};
 
-/// The room for programs' log lines between two ticks: 1.2 MB, or the bursts of ten programs.
+/// The largest number of programs' log lines in the queue: 1.2 MB, or the bursts of ten programs.
 const MAX_LINES: usize = 1024;
 
 /// The size of the event queue. If it is full, senders wait; no event is lost.
@@ -69,8 +69,8 @@ const MAX_EVENTS: usize = 64;
 /// runs. Or, at the stop, a device has not confirmed its safe outputs.
 pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // One thread serves the main loop, and one the control interface. Blocking work has its own
-        // threads.
+        // These threads run the tasks beside the main loop, such as the control server. Blocking
+        // work has other threads.
         .worker_threads(2)
         .enable_all()
         .build()
@@ -97,7 +97,7 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     let config = Arc::new(config??);
     let (log, log_writer) = log::start(&config.log())?;
     *writer = Some(log_writer);
-    // A step that a signal stops is dropped at the end of this function, because its drop may hang.
+    // If a signal stops a step, the future of the step is dropped last, because its drop may hang.
     let mut opening = pin!(open(Arc::clone(&config), no_plugins, Arc::clone(&beginning)));
     let Some(opened) = stop.or(opening.as_mut()).await else { return leave_early(&beginning) };
     let opened = opened?;
@@ -112,8 +112,8 @@ async fn live(path: &Path, no_plugins: bool, writer: &mut Option<LogWriter>) -> 
     outcome
 }
 
-/// Returns a handler for a failed start. The handler records an orderly end of the daemon before
-/// the parts are closed, because closing may hang.
+/// Returns a handler for a failed start. Before the parts are closed, the handler limits the time
+/// of the exit and records an orderly end, because closing may hang.
 fn refused(beginning: &Beginning) -> impl Fn(anyhow::Error) -> anyhow::Error {
     move |error| {
         leave_in_time(Some(format!("{error:#}")));
@@ -255,7 +255,7 @@ fn assemble(
     (daemon, people)
 }
 
-/// A running scan with the daemon's ends of its queues: orders, times, programs' log lines.
+/// A running scan with the daemon's ends of its queues: orders, durations, programs' log lines.
 type Scanning =
     (thread::Running, ScanHandle, rtrb::Consumer<scan::stats::Sample>, rtrb::Consumer<Line>);
 
@@ -340,7 +340,7 @@ fn compile_service(config: &Config) -> CompileService {
         })
         .ok();
     CompileService {
-        // The program's path is not used: after an upgrade, that path may have another program.
+        // Always the running release: an upgrade may have replaced the file at the program's path.
         program: "/proc/self/exe".into(),
         compiler: config.fixed.plugins.compiler,
         limits: config.fixed.plugins.limits,
@@ -368,7 +368,7 @@ async fn watch_folder(
         .with_context(|| format!("plugins.dir: {shown} cannot be watched"))
 }
 
-/// Sends an event at once, and then one event in each `period`.
+/// Sends two events immediately, and then one event after each `period`.
 fn tick(events: &mpsc::Sender<Event>, period: Duration, event: fn() -> Event) {
     let events = events.clone();
     let mut ticks = interval(period);

@@ -17,7 +17,7 @@ pub(super) use retain::Retain;
 /// The daemon's knowledge about the field.
 #[derive(Debug)]
 pub(super) struct Field {
-    /// The state of each device, as the device reports it on its monitor.
+    /// The monitors of the devices, and the values for devices that show values of the controller.
     pub(super) devices: Devices,
     /// The forces of operators.
     pub(super) forces: Forces,

@@ -42,7 +42,8 @@ pub(super) struct ScanLink {
     pub(super) handle: ScanHandle,
     /// The log lines of programs. The scan writes the lines, and the main loop reads the lines.
     pub(super) lines: rtrb::Consumer<Line>,
-    /// The statistics of the times that the scan measures: its lateness and its work.
+    /// The statistics of the durations that the scan measures in each cycle: its lateness and its
+    /// work.
     pub(super) stats: Stats,
     /// The reply channels of requests that wait for an answer of the scan, by ticket.
     pub(super) askers: HashMap<u64, oneshot::Sender<Reply>>,
@@ -54,9 +55,9 @@ pub(super) struct ScanLink {
     pub(super) reserved: Reserved,
 }
 
-/// The variables that the new configuration declares and that need a restart of the daemon. Before
-/// the restart, a program may create a variable with one of these names, but only with the declared
-/// type.
+/// The variables in the configuration file whose declarations wait for a restart of the daemon. A
+/// reload sets this list. Before the restart, a program may create a variable with one of these
+/// names, but only with the declared type.
 #[derive(Debug, Default)]
 pub(super) struct Reserved(pub(super) Vec<(String, VariableKind)>);
 
@@ -156,7 +157,8 @@ impl ScanLink {
         let _ = reply.send(Err(failure));
     }
 
-    /// Orders a simulated device to fail. The JSON object `injection` describes the fault.
+    /// Orders a simulated device to fail. The JSON object `injection` describes the fault. If the
+    /// order is not possible, `reply` gets the reason.
     pub(super) fn inject(
         &mut self,
         device: &str,
@@ -172,8 +174,8 @@ impl ScanLink {
         }
     }
 
-    /// Sends a command to the device of this name. If there is no such device, `reply` gets the
-    /// failure.
+    /// Sends a command to the device of this name. If there is no such device, if the scan is
+    /// stalled, or if the queue is full, `reply` gets the failure.
     pub(super) fn command(
         &mut self,
         name: &str,

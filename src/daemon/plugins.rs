@@ -6,15 +6,15 @@
 //!                                │  └────────── facts ◀── the scan ◀── Install, Stop
 //!                                └── Log ──▶ log and Record
 //! ```
-//! The folder knows the files, the supervisor decides which programs run, and the loader makes
-//! programs from modules. `plugins.rs` connects these parts: it passes facts to the supervisor, and
-//! sends the supervisor's orders to the scan. It decides nothing. Next: `plugins/roster.rs` (the
-//! data about each name), `plugins/loader.rs`, `plugins/record.rs` (history), `supervisor.rs` (the
-//! decisions).
+//! `PluginFolder` knows the plugin files, the supervisor decides which programs run, and the loader
+//! makes programs from `.wasm` modules. `plugins.rs` connects these parts: it passes facts to the
+//! supervisor, and passes the supervisor's orders to the loader and to the scan. It decides
+//! nothing. Next: `plugins/roster.rs` (the data about each name), `plugins/loader.rs`,
+//! `plugins/record.rs` (history), `supervisor.rs` (the decisions).
 //!
 //! `daemon.rs` calls `pursue` after each event. So the supervisor returns its next orders at once
-//! after a new file, a finished preparation or an order of the operator. The scan's snapshot shows
-//! the effect of an order.
+//! after a new file, a finished preparation or an order of the operator. A later snapshot of the
+//! scan shows the effect of an order to the scan.
 
 mod bytes;
 mod call;
@@ -72,7 +72,7 @@ use verdict::log_note;
 pub(super) struct Plugins {
     /// The supervisor, which decides which programs run.
     pub(super) supervisor: Supervisor,
-    /// The seat, the program and the module of each plugin.
+    /// The seat and the prepared program of each plugin, and the modules.
     pub(super) roster: Roster,
     /// The tasks that make programs from modules.
     pub(super) loader: Loader,
@@ -82,22 +82,23 @@ pub(super) struct Plugins {
     pub(super) crashes: Crashes,
     /// The watched folder.
     pub(super) folder: PluginFolder,
-    /// The good versions that are stored on the disk.
+    /// The versions that are stored on the disk, because they have passed their probation.
     pub(super) store: Store,
-    /// The history of plugins, and the facts about each version.
+    /// The history of the plugins, and the record of each version.
     pub(super) record: Record,
     /// The state of recovery. In recovery, no plugin runs.
     pub(super) recovery: Recovery,
-    /// The owner of each output, as the log reported it last.
+    /// The last owner of each output point that `log_owners` has recorded.
     pub(super) owners: Owners,
-    /// The names of the plugins for which the log has reported a bad required input, and not yet a
-    /// good one. `log_lacks` changes this set.
+    /// The names of the plugins whose bad required input point is logged. `log_lacks` removes a
+    /// name when all required input points are good again, or when the plugin is removed.
     pub(super) lacks: BTreeSet<Arc<str>>,
 }
 
 impl Plugins {
-    /// Takes the result of a preparation: logs it, stores the module in the roster if the
-    /// preparation succeeded, and informs the supervisor.
+    /// Takes the outcome of a preparation: logs it, writes a crash report if the program trapped,
+    /// and informs the supervisor. If the preparation succeeded, stores the module and the prepared
+    /// program in the roster.
     pub(super) fn loaded(&mut self, loaded: Loaded, config: &Config, link: &mut ScanLink) {
         self.log_shadow(&loaded);
         self.log_notes(&loaded);
@@ -110,14 +111,14 @@ impl Plugins {
             (Some(module), Ok(_)) => {
                 self.roster.modules.insert(loaded.hash, module);
             }
-            // The preparation has failed. If the module has never run, its bytes are dropped from
-            // memory, and the next attempt reads the bytes from the disk.
+            // The preparation has failed. If no plugin runs the module or has run it last, its
+            // bytes are dropped from memory, and the next attempt reads the bytes from the disk.
             _ => {
                 if !self.supervisor.has_run(loaded.hash) {
                     self.roster.modules.remove(&loaded.hash);
                 }
-                // The refused file may be incomplete. If the file changes later, the watch reads it
-                // again.
+                // The refused file may be incomplete. If the file grows later, the watch waits
+                // longer before it reads the file again.
                 self.folder.watch.refused(&loaded.name);
             }
         }
@@ -125,7 +126,7 @@ impl Plugins {
             if let Some(entry) = self.roster.get_mut(&loaded.name) {
                 let times = SwapView {
                     // Only the first program from a file gets the detection time of this file. A
-                    // restart of the same file has a detection time of zero.
+                    // later program from the same file has a detection time of zero.
                     detect_us: micros(std::mem::take(&mut entry.detect)),
                     compile_us: micros(loaded.compile),
                     prepare_us: micros(loaded.prepare),
@@ -191,7 +192,7 @@ impl Plugins {
                         link.handle.orders.push(Order::Install(ready.program))
                         && let Order::Install(program) = order
                     {
-                        // The queue is full. The program is stored here again, because the
+                        // The queue is full. The program is stored in the roster again, because the
                         // supervisor repeats the order.
                         entry.ready = Some(Ready { program, times: ready.times });
                     }
@@ -214,7 +215,8 @@ impl Plugins {
         }
     }
 
-    /// Frees the seats, modules and histograms of plugins that the supervisor has dropped.
+    /// Frees the seats, modules, histograms and history data of plugins that the supervisor has
+    /// dropped. Orders the scan to remove programs that have no plugin any more.
     pub(super) fn forget_the_gone(&mut self, link: &mut ScanLink) {
         let news = link.handle.latest.read();
         // A program of a dropped plugin may still be in the queue to the scan. No other plugin may
@@ -248,8 +250,8 @@ impl Plugins {
         });
     }
 
-    /// Computes the times of the swaps that the snapshot shows as done. Records in the history
-    /// these swaps, and the traps and crash reports that are not recorded yet.
+    /// Computes the durations of the swaps that the snapshot shows for the first time. Records
+    /// these swaps in the history, and the traps and crash reports that are not recorded yet.
     pub(in crate::daemon) fn settle_swaps(&mut self, link: &mut ScanLink) {
         self.settle_reports();
         let news = link.news();

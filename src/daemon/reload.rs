@@ -9,9 +9,9 @@
 //! ```
 //! The daemon reads, checks and prepares the whole file before it changes anything. After that, the
 //! scan makes the live changes between two cycles. If the file has an error, nothing changes, and
-//! the log and the status report the error until the file is correct. A reload by SIGHUP or by an
-//! operator that succeeds also confirms the plugin folder in its present state: the folder may be
-//! empty, or may have replaced the watched folder (`accept` in `plugins/folder.rs`).
+//! the log and `camshaft status` report the error until the file is correct. If a reload by SIGHUP
+//! or by an operator succeeds, the daemon also accepts the plugin folder as it is now, even if the
+//! folder is empty or has replaced the watched folder (`accept` in `plugins/folder.rs`).
 //!
 //! Next: `reload/reading.rs` (reading the file), `reload/devices.rs` (devices of the new
 //! configuration), `reload/variable.rs` (variables of the new configuration), `reload/adopt.rs`
@@ -50,8 +50,8 @@ pub(super) use reading::watch_file;
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// The pause before the daemon repeats a failed reload. The daemon repeats a reload if the file
-/// system of a file gave no answer, or if the scan was stalled. An order of an operator starts a
-/// reload without this pause.
+/// system of a file gave no answer, or if the scan was stalled. SIGHUP, a change of the file or an
+/// order of an operator starts a reload without this pause.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// The cause of a reload. An operator's order or question includes the channel for the answer.
@@ -73,7 +73,7 @@ pub(super) enum Cause {
 #[derive(Debug, Default)]
 pub(super) struct Reload {
     /// The stamp of the file that the last reload took over or refused. `None` before the first
-    /// reload, or if the file did not exist.
+    /// reload, or if the file did not exist or could not be examined.
     seen: Option<Stamp>,
     /// The reason why the last reload refused the file; `None` if it took the file over. While the
     /// file is refused, the last correct configuration stays in force.
@@ -88,8 +88,8 @@ pub(super) struct Reload {
     /// The cause of the next reload, which starts after the present reload has ended.
     next: Option<Cause>,
     /// The points of earlier configurations. The points of a configuration stay here until no other
-    /// part of the daemon uses them. Then the main loop frees their memory, because the scan must
-    /// not free memory.
+    /// part of the process uses them, not even the scan. Then the main loop frees their memory,
+    /// because the scan must not free memory.
     past: Vec<Arc<Points>>,
     /// Removed devices that the scan has returned. Each device stays here until its driver has
     /// ended.
@@ -135,9 +135,9 @@ impl Reload {
         self.is_idle() && again.is_some_and(|again| again <= Instant::now())
     }
 
-    /// Whether a repeated reload has failed for a passing reason again: the file gave no answer, or
-    /// the scan was stalled. If so, the function stores the new reason, sets the time of the next
-    /// try, and logs nothing.
+    /// Whether a repeated reload has failed for a passing reason again: a file system gave no
+    /// answer, or the scan was stalled. If so, the function stores the new reason, sets the time of
+    /// the next try, and logs nothing.
     fn is_late_again(&mut self, new: &Result<New, Unread>) -> bool {
         match (new, &mut self.refused) {
             (Err(Unread { why, is_late: true }), Some(refused)) => {
@@ -149,8 +149,8 @@ impl Reload {
         }
     }
 
-    /// Stores a cause until the reload in progress has ended. The function stores only one cause,
-    /// because one reload of the file serves all causes. If an operator's order is already stored,
+    /// Stores a cause until the reload in progress has ended. Only one cause is stored, because one
+    /// reload serves all causes. A comparison is refused. If an operator's order is already stored,
     /// the function refuses a second order.
     fn wait(&mut self, cause: Cause) {
         // A comparison does not wait for another reload, and one reload can answer only one
@@ -187,8 +187,9 @@ impl Reload {
 }
 
 impl Daemon {
-    /// Starts to read the file. If a reload is in progress, the function stores the new cause until
-    /// this reload has ended.
+    /// Starts to read the file. If a reload is in progress, the function passes the cause to
+    /// [`Reload::wait`]. Exception: during a stall of the scan, the function then refuses an
+    /// operator's order.
     pub(super) fn reload(&mut self, cause: Cause) {
         let is_busy = self.reload.reading.is_some() || self.reload.flight.is_some();
         match (cause, self.link.takes_orders()) {
@@ -204,10 +205,10 @@ impl Daemon {
     }
 
     /// Continues after a thread has read the file. For a comparison, the function only sends the
-    /// answer. For a reload, the function takes over the file or refuses the file, and then sends
-    /// the message READY to systemd. If the cause is [`Cause::File`] and the stamp is the stamp of
-    /// the last reload, the function does nothing. If a repeated reload has failed for a passing
-    /// reason again, the function only stores this reason.
+    /// answer. For a reload, the function sends RELOADING to systemd, takes over or refuses the
+    /// file, and sends READY. If the cause is [`Cause::File`] and the stamp is the stamp of the
+    /// last reload, the function does nothing. If a repeated reload has failed for a passing reason
+    /// again, the function only stores this reason.
     fn have_read(&mut self, cause: Cause, (now, new): Read) {
         let is_asked_for = !matches!(cause, Cause::File | Cause::Again);
         let new = match (&cause, self.link.takes_orders()) {
@@ -285,7 +286,7 @@ impl Daemon {
     /// Continues reloads at each tick. The function takes the result of a reading that has ended,
     /// and starts the reload that waits in `next`. It repeats a failed reload after the pause
     /// [`AGAIN`], and the log line about a refused file after [`REMINDER`]. It frees points that no
-    /// other part of the daemon uses, and forgets removed devices whose threads have ended.
+    /// other part of the process uses, and forgets removed devices whose threads have ended.
     pub(super) fn pursue_reload(&mut self) {
         if let Some(reading) = self.reload.reading.take_if(|reading| {
             // An order to the scan needs room in the queue. If the queue is full, the result waits
@@ -328,8 +329,8 @@ impl Daemon {
 }
 
 impl Reload {
-    /// Refuses a file and logs the reason. If the reason is passing, such as a late file, the
-    /// function also sets the time of the next try.
+    /// Refuses a file and logs the reason. If a later try may succeed (`is_late`), the function
+    /// also sets the time of the next try.
     fn refuse(&mut self, Unread { why, is_late }: Unread) {
         log_refused(&why);
         let said = Instant::now();

@@ -1,7 +1,7 @@
 //! The daemon as a system service: its log lines about devices and the scan, and its messages to
 //! systemd.
 //!
-//! Each log line has a message for people, and fields with the same facts for programs. The daemon
+//! Each log line has a message for people, and fields with the same facts for log tools. The daemon
 //! logs only changes. Lines about lost log lines are in `service/unread.rs`. Lines about plugins
 //! are in `plugins/line.rs` and the files beside it. The protocol to systemd is in `systemd.rs`.
 
@@ -80,8 +80,7 @@ struct Counts {
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl Logged {
-    /// Logs how many lines of this log were lost. The function writes this line as soon as the log
-    /// works again.
+    /// Logs how many lines of this log were lost, as soon as the log works again.
     fn log_lost_lines(&mut self, log: &log::Handle) {
         self.unread.report(
             Instant::now(),
@@ -173,7 +172,7 @@ impl Logged {
 }
 
 impl Service {
-    /// Logs the number of lost log lines, and the changes of devices and of the scan.
+    /// Logs the number of lost log lines, and the changes of faults, confirmations and overruns.
     pub(super) fn log_changes(&mut self, link: &mut ScanLink) {
         let (news, logged) = (link.news(), &mut self.logged);
         logged.log_lost_lines(&self.log);
@@ -182,7 +181,8 @@ impl Service {
         logged.log_overruns(news);
     }
 
-    /// Sends three things to systemd: the ready message, the status line and the watchdog message.
+    /// Sends messages to systemd: the ready message once, after the first cycle; after that the
+    /// status line; and the watchdog message if the cycle count has increased.
     pub(super) fn notify_systemd(&mut self, plugins: &Plugins, field: &Field, link: &mut ScanLink) {
         // The status line begins with the most important facts: a stall, recovery, forces.
         let news = link.news();
@@ -223,8 +223,8 @@ impl Service {
 }
 
 /// Returns a text with the names and devices of the outputs for whose delivery `is_it` returns
-/// true. The text has at most the first ten outputs. If `is_it` returns true for no output, the
-/// text is "the scan does not answer".
+/// true. The text has at most the first ten outputs, and the number of the other outputs. If
+/// `is_it` returns true for no output, the text is "the scan does not answer".
 pub(super) fn outputs_that_are(is_it: impl Fn(Delivery) -> bool, news: &Snapshot) -> String {
     /// The largest number of outputs in the text, so that the text fits in one log line.
     const NAMED: usize = 10;

@@ -103,7 +103,7 @@ impl Daemon {
     }
 }
 
-/// Returns the present step of the scan as text.
+/// Returns the step `doing` of the scan as text.
 fn words(doing: Doing, points: &Points, plugins: &Plugins) -> String {
     let who = |seat, generation| match plugins.version_at(seat, generation) {
         (name, Some(hash)) => format!("{name} ({hash})"),

@@ -24,8 +24,8 @@ use super::service::outputs_that_are;
 use crate::driver::Delivery;
 use crate::scan::{Order, Return, ScanHandle, Snapshot};
 
-/// The time after SIGTERM in which devices must confirm their safe outputs. This time is shorter
-/// than `TimeoutStopSec=` in the systemd unit.
+/// The time from the begin of the stop in which devices must confirm their safe outputs. This time
+/// is shorter than `TimeoutStopSec=` in the systemd unit.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The longest time from safe outputs to the exit of the process. Together with [`STOP_DEADLINE`]

@@ -1,4 +1,4 @@
-//! This file limits how many plans may wait for a disk, and makes the error for files that cannot
+//! `disk.rs` limits how many plans may wait for a disk, and makes the error for files that cannot
 //! be read. A plan (`Settings::plan` in `mod.rs`) checks the configuration of a device and makes
 //! the device ready to start.
 //!
@@ -6,9 +6,9 @@
 //! may be on a disk that does not answer, and the plan of the device reads the file. This read must
 //! not block the daemon. Therefore `registry.rs` makes the plan on a separate thread and waits for
 //! a limited time. After the time limit, `registry.rs` reports an error, but the thread continues
-//! to wait. This file limits the number of these threads.
+//! to wait. `disk.rs` limits the number of these threads.
 //!
-//! This file sets no limit for files that a device reads later, on its own thread.
+//! `disk.rs` sets no limit for files that a running device reads on its own thread.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,9 +27,9 @@ pub(super) type Named = (&'static str, PathBuf);
 const MAX_PLANS: usize = 4;
 
 /// The maximum number of groups of files for which plans wait at the same time. A group is the list
-/// of files of one device. Each new configuration may name other files, so the number of groups
-/// needs a limit. Each group has its own waiting slots. Therefore files on a disk that hangs cannot
-/// use the slots of files on a disk that answers.
+/// of files of one device. Each new configuration may name files that no earlier configuration
+/// named, so the number of groups needs a limit. Each group has its own waiting slots. Therefore
+/// files on a disk that hangs cannot use the slots of files on a disk that answers.
 const MAX_GROUPS: usize = 32;
 
 /// The waiting slots of each group of files. A waiting thread may outlive its device. Therefore the

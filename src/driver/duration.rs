@@ -1,5 +1,5 @@
 //! Durations in the configuration and in requests. A duration is text with a unit of time, such as
-//! `"200ms"`. A number without a unit is refused.
+//! `"200ms"`. A number without a unit is refused, except `"0"`.
 //!
 //! A field of a `Config` uses this Rust module with `#[serde(with = "duration")]`. The crate
 //! humantime parses the text. This file sets no ranges; each driver checks its own ranges.

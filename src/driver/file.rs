@@ -16,7 +16,7 @@
 //! ```
 //! Inputs: the driver reads each file once in a period, on a thread that may wait. The driver
 //! publishes a value as soon as its read has ended. If one sensor hangs, only the point of that
-//! sensor is affected: its value becomes stale and then bad.
+//! sensor is affected: its quality becomes stale and then bad.
 //!
 //! Outputs: the driver writes a file when the wanted value changes. The output is confirmed when
 //! the kernel has accepted the write. After a failed write, the driver tries again at the next
@@ -129,8 +129,8 @@ struct Spot {
     /// The value that the driver tried to write last, whether or not the write succeeded. Each
     /// check of the outputs resets this field, so that the driver repeats a failed write.
     tried: Option<Raw>,
-    /// The identity of the file that contains the confirmed value of an output; `None` if no value
-    /// is confirmed.
+    /// The identity of the file that the last successful write has changed. `None` before that
+    /// write, and after a later write or check has failed or a check has found another file.
     written: Option<Identity>,
 }
 
@@ -261,9 +261,9 @@ impl Files {
         }
     }
 
-    /// Takes the result of a call that has ended or panicked. Stores the error in the spot, and
-    /// tells `side` the read value, the confirmed value, or that the value is not reliable any
-    /// more.
+    /// Takes the result of a call that has ended or panicked. Stores in the spot the error or that
+    /// there was none, and tells `side` the read value, the confirmed value, or that the value is
+    /// not reliable any more.
     fn take(&mut self, ended: Result<(Id, io::Result<FileResult>), JoinError>, side: &mut Side) {
         let (work, outcome) =
             ended.unwrap_or_else(|panic| (panic.id(), Err(io::Error::other(panic))));

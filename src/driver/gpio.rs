@@ -65,9 +65,10 @@ use board::Board;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The time between two reads of the levels. If the chip reports edges, these reads only keep
-    /// the values from becoming stale. If the chip reports no edges, a change is seen only at these
-    /// reads.
+    /// The levels are read once in this time, at each reported edge, and when the scan changes an
+    /// output. If the chip reports edges, the reads in this rhythm only keep the values from
+    /// becoming stale. If the chip reports no edges, a change of the level is seen at the next
+    /// read.
     #[serde(default = "ten_milliseconds", with = "duration")]
     pub period: Duration,
     /// For each point, by its name, the value of its key `at`: the line and its settings.
@@ -97,7 +98,7 @@ fn ten_milliseconds() -> Duration {
 pub struct LineAddress {
     /// The name of the line. If `chip` is set, the line must be on that chip.
     pub line: Option<String>,
-    /// The label or the name of the chip.
+    /// The label or the name of the chip, or the path of its device file.
     pub chip: Option<String>,
     /// The number of the line on the chip.
     pub offset: Option<u32>,

@@ -11,9 +11,9 @@
 //! If a wire hangs, only the thread of that device waits. The scan only copies values between the
 //! image and the two buffers, so the scan never waits.
 //!
-//! The "bell" is a pipe. One byte in the pipe wakes the device's thread. The scan writes a byte
-//! when it wants other values at the outputs, and when a stall ends. The watchdog writes a byte
-//! when it trips, and when the hold time of an output ends.
+//! The "bell" is a pipe. One byte in the pipe wakes the device's thread. The scan writes a byte at
+//! its first write, when the wanted value of an output changes, and when a stall ends. The watchdog
+//! writes a byte when it trips, and when the hold time of an output ends.
 //!
 //! Two time limits protect the values:
 //! - If the device's thread publishes no new value of an input for too long, the input becomes
@@ -49,9 +49,9 @@ use crate::process::image::{Direction, Freshness, Inputs, PointId, Points, Quali
 pub(super) use side::Side;
 use thread::LEAVE_TIME;
 
-/// The longest time for which `finish` waits for the device's thread: half a second longer than
-/// [`LEAVE_TIME`]. If the thread hangs in a system call, `finish` returns after this time, although
-/// the thread has not ended.
+/// The longest time from the first call of `leave` or `finish` until `finish` stops waiting for the
+/// device's thread: half a second longer than [`LEAVE_TIME`]. If the thread hangs in a system call,
+/// `finish` returns after this time, although the thread has not ended.
 const GIVEN_UP: Duration = LEAVE_TIME.saturating_add(Duration::from_millis(500));
 
 /// The maximum age of the last acknowledgement of an output that changes all the time. If the age
@@ -81,10 +81,11 @@ struct News {
 /// The newest data about one input.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
-    /// The last value that the driver stored as usable.
+    /// The last finite value that the driver stored with `put`, `put_as` or `put_until` of
+    /// [`Side`].
     raw: Raw,
     quality: Quality,
-    /// The time at which the driver last stored a usable value; `None` before the first one.
+    /// The time at which the driver stored `raw`; `None` before the first value.
     good_at: Option<Duration>,
     /// The time at which the value expires; `None` if it does not expire. For example, an MQTT
     /// command is valid only for a limited time.
@@ -102,8 +103,8 @@ struct Standing {
     has: Option<Raw>,
     /// Whether the device has not acknowledged the value that the scan wants.
     is_missing: bool,
-    /// The time of the last comparison at which the device had a new value or the wanted value;
-    /// `None` before the first one.
+    /// The time of the last comparison at which the device had the wanted value, or a value that
+    /// differed from `has` of the comparison before; `None` before the first one.
     taken_at: Option<Duration>,
 }
 
@@ -114,9 +115,9 @@ struct Shared {
     /// thread reads these signs, and writes the time of a stall and the number of unconfirmed
     /// outputs.
     watchdog: Arc<Watchdog>,
-    /// A counter of changes. The scan adds 1 when it wants other values at the outputs, and when a
-    /// stall ends. The scan increments the counter after it has written `wants`. The device's
-    /// thread reads the counter.
+    /// A counter of changes. The scan adds 1 at its first write, when the wanted value of an output
+    /// changes, and when a stall ends. The scan increments the counter after it has written
+    /// `wants`. The device's thread reads the counter.
     turn: AtomicU64,
     /// The value of `turn` when the device's thread last counted the missing outputs: the outputs
     /// whose wanted value the device has not acknowledged. Only the device's thread uses this
@@ -148,8 +149,9 @@ pub(super) struct Link {
     /// the last comparison.
     standings: Vec<Standing>,
     compared_at: Duration,
-    /// The write end of the bell, the pipe that wakes the device's thread. The scan writes one byte
-    /// when the wanted values change. The write never waits, because the pipe is non-blocking.
+    /// The write end of the bell, the pipe that wakes the device's thread. The scan writes into
+    /// this end, and the watchdog into a clone of it. A write never waits, because the pipe is
+    /// non-blocking.
     bell: OwnedFd,
     shared: Arc<Shared>,
     /// The parts of the device that the status shows. The device's thread writes the parts. The
@@ -362,8 +364,8 @@ impl Driver for Link {
 }
 
 impl Drop for Link {
-    /// Waits for the thread, which sends the last outputs to the device. Waits at most
-    /// [`GIVEN_UP`].
+    /// Tells the thread to end, and waits until the thread has sent the last outputs and has ended.
+    /// Waits at most [`GIVEN_UP`], counted from the first call of `leave`.
     fn drop(&mut self) {
         self.finish();
     }

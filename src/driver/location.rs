@@ -1,4 +1,4 @@
-//! The place of a point in the field, in the terms of its driver.
+//! The place of a point in the field, in the words of its driver.
 //!
 //! `config/note.rs` compares the places of all points of a configuration. This comparison finds
 //! mistakes: two points at the same place, or at places that overlap. The drivers only return the

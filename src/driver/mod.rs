@@ -10,9 +10,9 @@
 //!   in each cycle of the scan:  Driver::read, then Driver::write  <----------------+
 //!   at a reload or at the end:  Driver::leave, then Driver::finish, then the drop
 //! ```
-//! The scan calls the functions of [`Driver`] on the scan thread. Therefore each of these functions
-//! only copies values and returns at once. A driver that must wait for a wire does its work on
-//! another thread; `link.rs` connects that thread with the scan.
+//! The scan calls functions of [`Driver`] on the scan thread. Therefore each function that the scan
+//! calls only copies values and returns at once. A driver that must wait for a wire does its work
+//! on another thread; `link.rs` connects that thread with the scan.
 //!
 //! This file contains no code for a particular kind of device. Each kind has its own file and
 //! folder. For example, `sim.rs` and `sim/` are the simulated plant.
@@ -102,8 +102,8 @@ pub trait Settings: fmt::Debug {
         None
     }
 
-    /// Returns the place of each point of device number `device` that has a place. The plan already
-    /// refuses settings that can never work, such as two writers of one register. The places
+    /// Returns the place of each point of device number `device` that has a place. The function
+    /// `plan` refuses settings that can never work, such as two writers of one register. The places
     /// returned here may still overlap, because an operator may want an overlap. `config/note.rs`
     /// decides which overlaps cause a warning.
     fn locations(&self, _points: &Points, _device: usize) -> Vec<(PointId, Location)> {
@@ -171,16 +171,16 @@ pub struct OpenError {
     /// The name of the point whose key `at` is wrong. If the name is set, `place` is a key below
     /// `at`.
     pub point: Option<String>,
-    /// The key in the device's table, such as `tank[0].level`. If the mistake is in a file that the
-    /// device reads, such as a script, this is the path of that file. The line number follows if it
-    /// is known, as in `inputs.csv:3`.
+    /// The key in the device's TOML table, such as `tank[0].level`. If the mistake is in a file
+    /// that the device reads, such as a script, `place` is the path of that file. The line number
+    /// follows if it is known, as in `inputs.csv:3`.
     pub place: String,
     /// The value or state that was found at that place.
     pub found: String,
     /// The value or state that is expected at that place.
     pub wanted: String,
-    /// Whether the reason is only that the device's files did not answer in time. If true, another
-    /// attempt may succeed.
+    /// Whether the reason is only that the device's files were not read in time, or that too many
+    /// plans waited for files. If true, another attempt may succeed.
     pub is_late: bool,
 }
 
@@ -195,8 +195,9 @@ impl OpenError {
         Self { point: None, place, found, wanted, is_late: false }
     }
 
-    /// Records that the I/O error `error` caused this error. If `error` was a timeout, `is_late` is
-    /// set, because another attempt may then succeed.
+    /// Records that the I/O error `error` caused this error. If `error` was a timeout or the
+    /// refusal of a call because too many calls waited, `is_late` is set, because another attempt
+    /// may then succeed.
     pub(crate) fn caused_by(self, error: &io::Error) -> Self {
         Self { is_late: patience::is_late(error), ..self }
     }
@@ -249,19 +250,21 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Whether the device has the value of one output that the scan wants now. An output that changes
-/// in every cycle is `UnderWay` most of the time, because each acknowledgement arrives later than
-/// the next change. That state is normal and not an alarm.
+/// Whether the device has acknowledged the value that the scan wants now for one output. An output
+/// that changes in every cycle is `UnderWay` most of the time, because each acknowledgement arrives
+/// later than the next change. That state is normal and not an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// The device has acknowledged the value that the scan wants now.
     #[default]
     Confirmed,
-    /// The device has not acknowledged the present value yet. But the device has acknowledged an
-    /// earlier value of this output a short time ago, for example within the last second.
+    /// The device has not acknowledged the value that the scan wants now. But the device has
+    /// acknowledged an earlier value of this output a short time ago, for example within the last
+    /// second.
     UnderWay,
-    /// The last acknowledgement of a value of this output is too old, or there was none.
+    /// The device has not acknowledged the value that the scan wants now. The last acknowledgement
+    /// of an earlier value is too old, or there was none.
     Unconfirmed,
 }
 
@@ -318,7 +321,8 @@ pub trait Driver: Send {
 
     /// Waits until the device has acknowledged its last outputs, or until a time limit. Returns the
     /// outputs that the device has not acknowledged. The code that drops the device calls this
-    /// function. The scan never calls it, because the call may wait.
+    /// function. The scan never calls it, because the call may wait. This default does not wait and
+    /// returns no outputs.
     fn finish(&mut self) -> Vec<PointId> {
         Vec::new()
     }

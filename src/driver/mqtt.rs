@@ -17,10 +17,10 @@
 //! type = "f64"
 //! at = { topic = "plant/setpoint", expires = "10s" }
 //! ```
-//! In messages in both directions, values have the engineering unit of their point. Any point or
-//! variable can be published. This device has no output points. A command is an input with an
-//! expiry time. After the time `expires` the quality of the point is bad, and the reaction in the
-//! point's key `on_bad` takes effect.
+//! In both directions, a message contains the value of a point after scaling, in the point's
+//! engineering unit. Any point or variable can be published. This device has no output points. A
+//! command is an input point with an expiry time. When the last value has expired, the quality of
+//! the point is bad, and the point's key `on_bad` decides which value programs read.
 //!
 //! Where to look next:
 //! - `mqtt/session.rs` is the loop that connects, works and reconnects.
@@ -130,15 +130,18 @@ struct Mqtt {
     /// progress. At most one read is in progress, because a read from a disk that hangs may never
     /// end.
     reading: Option<JoinHandle<Result<Credentials, OpenError>>>,
-    /// The files that the broker's settings name. Error messages contain the paths of these files.
+    /// The credential files that the configuration of this device names, each with its key. Error
+    /// messages contain the paths of these files.
     files: Vec<Named>,
     dialect: Box<dyn Dialect>,
     commands: Commands,
     exports: Exports,
-    /// The counters of messages, and the messages that the broker has not acknowledged yet.
+    /// The counters of published and refused messages, the messages in the library's queue, and the
+    /// sent messages that the broker has not acknowledged yet.
     ledger: Ledger,
     /// `received` is the number of messages that were received after the start of this device.
-    /// `connections` is the number of connections that the broker has accepted after this start.
+    /// `connections` is the number of connections that the broker has accepted after the start of
+    /// this device.
     received: u64,
     connections: u64,
     state: State,
@@ -146,7 +149,8 @@ struct Mqtt {
     /// connection.
     pulse: Option<Pulse>,
     /// The reason why the last connection was lost or could not be made. `None` before the first
-    /// loss, and from the moment when a new connection is `Connected` until it is lost.
+    /// loss or failed attempt, and from the moment when a new connection is `Connected` until it is
+    /// lost.
     trouble: OnChange<Option<String>>,
 }
 
@@ -195,7 +199,7 @@ const fn qos(level: u8) -> QoS {
     }
 }
 
-/// Makes the part of the status for a configured name that is neither a point nor a variable.
+/// Makes the status part for a name in `publish` that no point and no variable has.
 fn unknown(name: &str) -> Part {
     let state = "no point and no variable has this name".to_owned();
     Part { name: name.to_owned(), ok: false, state, facts: Vec::new() }

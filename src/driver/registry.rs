@@ -6,7 +6,7 @@
 //!   open:   plan, then Plan::start                   (the device works from then on)
 //! ```
 //! A new driver needs one line in the list below. The trait [`Settings`] hides all differences
-//! between drivers. Therefore only the list below and the drivers' own folders name a particular
+//! between drivers. Therefore the code that plans, checks and opens a device names no particular
 //! driver.
 //!
 //! A plan may wait for files; `disk.rs` limits the number of plans that wait. A start never waits.

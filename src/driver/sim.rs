@@ -85,8 +85,8 @@ impl Sim {
         Ok(Self { plant, wire, plan: config.fault, start: None })
     }
 
-    /// Advances the wire and the planned failure to the time `now`. Returns the time since the
-    /// first call of the device.
+    /// Advances the wire and the planned failure to the time `now`. A planned hang blocks the
+    /// thread here. Returns the time since the first call of the device.
     fn arrive(&mut self, now: Duration) -> Duration {
         let elapsed = now.saturating_sub(*self.start.get_or_insert(now));
         self.wire.deliver(now, &mut self.plant.outputs);
@@ -105,8 +105,8 @@ impl Sim {
         elapsed
     }
 
-    /// Starts the failure that an operator has requested. `None` ends the active failure. Both
-    /// cancel the planned failure of the configuration permanently.
+    /// Starts the failure that an operator has requested. If `failure` is `None`, ends the active
+    /// failure. Every call cancels the planned failure of the configuration permanently.
     fn order(&mut self, failure: Option<Injection>) {
         self.plan = None;
         self.wire.fail(failure, &mut self.plant.outputs);

@@ -152,7 +152,7 @@ impl Watchdog {
     }
 
     /// Sets the time for which the scan may be silent; zero means that there is no limit. The scan
-    /// calls this.
+    /// calls this, and so does the thread that calls `leave` on the device.
     pub(super) fn limit(&self, stall: Duration) {
         self.stall_ns.store(nanos(stall), Ordering::Relaxed);
     }
@@ -182,7 +182,7 @@ impl Watchdog {
 
     /// Whether a stall was detected after the cycle at `now` had begun. The outputs of such a cycle
     /// are older than the safe values, so the device does not get these outputs. The next cycle is
-    /// the first valid cycle. The scan calls this.
+    /// the first valid cycle. The scan and `is_tripped` call this.
     pub(super) fn is_overtaken(&self, now: Duration) -> bool {
         nanos(now) < self.tripped_ns.load(Ordering::SeqCst)
     }
@@ -242,8 +242,9 @@ impl Watchdog {
     /// The whole machine may be stopped for a while, for example by a SIGSTOP or by the migration
     /// of a virtual machine. Afterwards the device's thread may wake earlier than the scan thread,
     /// although the scan has no defect. Therefore this function checks whether its own sleep took
-    /// too long. If its sleep took too long, this function waits for a few more cycles, but only
-    /// once. If the scan needs even longer, the outputs become safe until the scan runs again.
+    /// too long. If its sleep took too long, this function waits once for the time from `patience`,
+    /// but at most for `scan.stall`. If the scan needs even longer, the outputs become safe until
+    /// the scan runs again.
     async fn silence(&self) {
         let (mut asked_for, mut is_patient) = (None, true);
         loop {

@@ -145,7 +145,7 @@ fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Returns the last bytes of a file, at most twice [`MAX_FILE_BYTES`].
+/// Returns the last bytes of a file, at most twice [`MAX_FILE_BYTES`]. A missing file has no bytes.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut file = match file::open(path) {

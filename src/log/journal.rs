@@ -66,8 +66,7 @@ impl<S: Subscriber> Layer<S> for Datagrams {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut datagram = Datagram::of(event.metadata());
         event.record(&mut datagram);
-        // The error needs no handling: if the queue is full, the queue itself counts the lost
-        // datagram.
+        // The error needs no handling: if the queue is full, the queue counts the lost datagram.
         let _ = self.0.clone().write_all(&datagram.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Plugins: from a file in the watched folder to a program in the scan.
+//! Plugins: from a .wasm file in the watched folder to a program in the scan.
 //!
 //! This file has the types that the rest of the daemon uses for plugins: identity, limits,
 //! settings, refusals and traps. The function [`read_module`] here only reads the bytes of a .wasm
@@ -6,13 +6,13 @@
 //! folders that are listed before it:
 //!
 //! - `module` handles modules as bytes and never runs them: it watches the plugin folder, checks
-//!   and compiles modules, and stores modules and artifacts.
+//!   and compiles modules, and stores modules and artifacts (compiled code).
 //! - `trace` records the calls between a program and the host, so that a trap can be examined
 //!   later.
-//! - `instance` makes an instance of an artifact (compiled code), calls the instance, and stops a
-//!   call that runs too long. The program that the scan polls is in `instance/program.rs`.
-//! - `shadow` polls a new version beside the running version; the outputs of the new version go to
-//!   no device. `replay.rs` runs a module again with the recorded calls of a tape.
+//! - `instance` makes an instance of an artifact, calls the instance, and stops a call that runs
+//!   too long. The program that the scan polls is in `instance/program.rs`.
+//! - `shadow` polls a new version of a plugin beside the running version; the outputs of the new
+//!   version go to no device. `replay.rs` runs a module again with the recorded calls of a tape.
 
 pub mod instance;
 pub mod module;
@@ -31,8 +31,8 @@ use crate::file;
 use crate::process::grant::{Grant, VariableGrant};
 use crate::text::legible_up_to;
 
-/// The identity of a WebAssembly module: the BLAKE3 hash of the module's bytes. The hash decides
-/// which module runs; the time stamp of the .wasm file never decides.
+/// The identity of a WebAssembly module: the BLAKE3 hash of the module's bytes. Two .wasm files
+/// with equal bytes contain the same module, whatever their names and time stamps are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleHash(blake3::Hash);
 
@@ -83,7 +83,7 @@ pub enum Compiler {
 }
 
 /// The limits of a module and of an instance. The limits come from the configuration. A limit that
-/// the configuration does not set has its value in [`Limits::default`].
+/// the configuration does not set has the value from [`Limits::default`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Largest CPU time of the start section, `_initialize` and `init` together.
@@ -92,18 +92,18 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Largest number of elements in all tables of one instance together.
     pub table_elements: u32,
-    /// Size of the guest's stack, in bytes. The size limits how deep calls can be nested, because
-    /// one call takes at least 16 bytes of the stack. A trap costs the scan about 0.25 us for each
-    /// call on the stack.
+    /// Size of the stack on which the code of a module runs, in bytes. The size limits how deep
+    /// calls can be nested, because one call takes at least 16 bytes of the stack. A trap costs the
+    /// scan about 0.25 us for each call on the stack.
     pub stack_bytes: usize,
-    /// Largest size of a module's file, in bytes.
+    /// Largest size of a .wasm file, in bytes.
     pub module_bytes: u64,
     /// Largest size of the compiled code of all instances together, in bytes.
     pub code_bytes: u64,
     /// Largest number of functions in one module.
     pub functions: u32,
-    /// Rate at which one program may log, in lines per second. After one second without lines, the
-    /// program may log this number of lines in one burst.
+    /// Rate at which one program may log, in log lines per second. After one second without log
+    /// lines, the program may log this number of lines in one burst.
     pub log_lines_per_s: u32,
 }
 
@@ -141,10 +141,12 @@ pub fn read_module(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
 pub struct SwapPolicy {
     /// Largest CPU time of `save` of the old version and `restore` of the new version together.
     pub budget: Duration,
-    /// Shortest duration of probation. During probation the old version stays ready to resume.
+    /// Shortest duration of probation, the time after a swap in which the old version stays ready
+    /// to resume.
     pub probation: Duration,
-    /// Smallest number of polls of the new version during probation. Probation ends when both this
-    /// number of polls and the time [`SwapPolicy::probation`] are reached.
+    /// Smallest number of polls without a trap of the new version during probation. The new version
+    /// passes its probation when both this number of polls and the time [`SwapPolicy::probation`]
+    /// are reached.
     pub polls: u32,
     /// The values that the variables get if the old version has to resume.
     pub rollback_state: RollbackState,
@@ -170,8 +172,8 @@ pub enum RollbackState {
     /// All variables retain their present values.
     #[default]
     Current,
-    /// Variables that the new version has written get back the values that they had at the swap.
-    /// All other variables retain their present values.
+    /// A variable that existed at the swap, and that the new version has written, gets back the
+    /// value that it had at the swap. All other variables retain their present values.
     Snapshot,
 }
 
@@ -202,21 +204,23 @@ pub struct Settings {
     pub every: u32,
     /// Largest CPU time of one poll.
     pub poll_budget: Duration,
-    /// Inputs that the program may read.
+    /// Input points that the program may read.
     pub inputs: Grant,
-    /// Outputs that the program may write.
+    /// Output points that the program may write.
     pub outputs: Grant,
     /// Variables that the program may write. Every program may read all variables.
     pub variables: VariableGrant,
-    /// Whether the program is on hold from its start, until an operator releases the program.
+    /// Whether the daemon puts the plugin on hold when it finds the plugin, or when a reload sets
+    /// this key. A plugin on hold has no program in the scan until an operator or a reload releases
+    /// the plugin.
     pub hold: bool,
     /// The settings of a swap from one version of the program to another.
     pub swap: SwapPolicy,
-    /// Inputs that the program requires. If one of these inputs has bad quality for the time in
-    /// `requires_timeout`, the program's outputs get their safe values until the quality is good
-    /// again.
+    /// Input points that the program requires. If at least one of them has had bad quality in every
+    /// cycle for the time in `requires_timeout`, the program is degraded until none of them has bad
+    /// quality. The outputs of a degraded program become safe (`process/overlay.rs`).
     pub requires: Vec<crate::process::image::PointId>,
-    /// How long a required input may have bad quality before the outputs get their safe values.
+    /// How long required inputs may have bad quality before the program is degraded.
     pub requires_timeout: Duration,
 }
 
@@ -246,9 +250,9 @@ pub struct Refusal {
     pub reason: String,
     /// The remedy: what would be accepted or what the user can do, for example `offered are: ...`.
     pub remedy: String,
-    /// Whether the cause is a temporary problem of the machine, and not the module. Examples are a
-    /// file that could not be read, a killed compiler process, an expired time limit, and memory
-    /// that other programs use. The next attempt with the same module may succeed.
+    /// Whether the cause is temporary, and not a fault of the module. Examples are a file that
+    /// could not be read, a killed compiler process, an expired time limit, and a limit on compiled
+    /// code that other plugins have used up. The next attempt with the same module may succeed.
     #[serde(skip)]
     pub is_accidental: bool,
     /// Whether the module's bytes are lost: the bytes are damaged, or no file with these bytes can
@@ -257,8 +261,9 @@ pub struct Refusal {
     pub is_lost: bool,
 }
 
-/// Longest reason, in bytes. The limit exists because a reason may quote a name from the module,
-/// and such a name can have 100 000 arbitrary bytes.
+/// Longest reason, in bytes. A longer reason is cut and gets a `…` at its end. The limit exists
+/// because a reason may quote a name from the module, and such a name can have 100 000 arbitrary
+/// bytes.
 const MAX_REASON_BYTES: usize = 512;
 
 impl Refusal {
@@ -269,14 +274,14 @@ impl Refusal {
         Self { reason, remedy: remedy.into(), is_accidental: false, is_lost: false }
     }
 
-    /// Marks this refusal as a temporary problem of the machine and not a fault of the module.
+    /// Marks the cause of this refusal as temporary, and not a fault of the module.
     #[must_use]
     pub fn by_accident(self) -> Self {
         Self { is_accidental: true, ..self }
     }
 
-    /// Marks this refusal as caused by lost bytes of the module. Such a refusal is also marked as a
-    /// temporary problem.
+    /// Marks this refusal as caused by lost bytes of the module. The cause of such a refusal is
+    /// also marked as temporary.
     #[must_use]
     pub fn of_lost_bytes(self) -> Self {
         Self { is_lost: true, ..self.by_accident() }

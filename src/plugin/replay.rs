@@ -1,14 +1,15 @@
-//! Plays a tape: runs a module again with the recorded answers of the host, and compares the
-//! module's calls with the recorded calls.
+//! Plays a tape (the record of a program's calls): runs the module again with the recorded answers
+//! of the host, and compares the module's calls with the recorded calls.
 //!
-//! In a replay, the player (`trace/player.rs`) answers every call of the guest to the host. The
-//! player compares each call with the next call on the tape, and returns the recorded bytes and
-//! code to the guest. At the first difference the player ends the replay. So a replay needs no data
-//! of the plant: no points, no grants, no variables.
+//! In a replay, the player (`trace/player.rs`) answers the calls of the guest to the host.
+//! Exceptions are calls that a tape does not record, for example `proc_exit`. The player compares
+//! each other call with the next call on the tape, and returns the recorded bytes and code to the
+//! guest. At the first difference the player ends the replay. So a replay needs no data of the
+//! plant: no points, no grants, no variables.
 //!
-//! This file makes the calls into the guest, one call for each section of the tape. The tape is
-//! recorded by `trace/tape.rs` and `trace/record.rs`. `crash.rs` decides what the result of a
-//! replay means.
+//! This file makes the calls into the guest, one call for each section of the tape. `trace/tape.rs`
+//! records a tape, and `trace/record.rs` takes the checkpoints from which a replay can begin.
+//! `crash.rs` decides what the result of a replay means.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,8 +35,8 @@ use crate::process::world::World;
 
 /// The CPU time that a replay allows for a call that did not exceed its budget when it was
 /// recorded. The time is long, because this machine may be slower than the machine of the
-/// recording. A time limit is still necessary, because a guest that does not repeat its recorded
-/// calls might run for ever.
+/// recording. A time limit is necessary, because a guest that does not repeat its recorded calls
+/// might run for ever.
 const GENEROUS: Duration = Duration::from_secs(10);
 
 /// A recording of calls into a guest, for a replay.
@@ -44,8 +45,8 @@ pub struct Recording {
     /// The checkpoint at which the recording begins. With `None` the replay begins with a new
     /// instance.
     pub noted: Option<Noted>,
-    /// The recorded calls after the checkpoint, or all calls of a new instance. The last call is
-    /// the call that trapped.
+    /// The recorded calls into the guest after the checkpoint, or all calls into a new instance.
+    /// The last call is the call that trapped.
     pub sections: Vec<Section>,
     /// Whether the last recorded call had used up its budget.
     pub is_over: bool,
@@ -162,7 +163,7 @@ fn step(
     }
 }
 
-/// Determines how the replay ended, and collects the result.
+/// Determines how the replay ended, and makes the [`Played`].
 fn played(mut instance: Instance, result: Result<(), Arc<Trap>>, took: Duration) -> Played {
     let fall = instance.fall().cloned();
     let (parts, store) = instance.parts();

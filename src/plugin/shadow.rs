@@ -1,5 +1,5 @@
-//! A shadow run: a new version is polled with the same input values as the running version, and the
-//! outputs of the new version go to no device.
+//! A shadow run: a new version of a plugin is polled with the same input values as the running
+//! version, and the outputs of the new version go to no device.
 //!
 //! ```text
 //!                 filled: frames of the running version's polls
@@ -14,7 +14,7 @@
 //! waits.
 //!
 //! The shadow run has its own thread. On this thread, a second instance of the new version is
-//! polled with the values in each frame (`shadow/run.rs`). The result of the run is in
+//! polled with the values in each frame (`shadow/run.rs`). The report of the run is in
 //! `shadow/report.rs`. The daemon decides which version gets a shadow run. `scan/shadow.rs` decides
 //! when the scan fills frames.
 
@@ -36,17 +36,18 @@ pub use report::{Difference, MAX_DIFFERENCES, ShadowReport};
 pub use run::{Shadow, ShadowOutcome};
 
 /// Largest number of shadow runs at one time; further shadow runs wait until a shadow run has
-/// ended. The limit exists because each run needs memory for its own frames. Also, the scan copies
-/// the process image and the variables for each run at each poll of the running version.
+/// ended. The limit exists because each run needs memory for its frames, and because the scan
+/// copies the process image and the variables for each run at each poll of the running version.
 pub const MAX_SHADOWS: usize = 4;
 
-/// Largest number of feeds in the scan. The number is larger than [`MAX_SHADOWS`], because a new
-/// run may begin before the scan has seen the end of an earlier run.
+/// Largest number of feeds ([`Feed`]) in the scan. The number is larger than [`MAX_SHADOWS`],
+/// because a new run may begin before the scan has seen the end of an earlier run.
 pub const MAX_FEEDS: usize = 2 * MAX_SHADOWS;
 
 /// Number of frames of one run. At a scan period of 10 ms, 64 frames cover 0.64 s. On a busy
 /// machine, a thread without real-time priority may have to wait that long. Each frame has room for
-/// all variables, and the frames of one run take at most 12 MB.
+/// all variables, so the frames of one run reserve 17 MB for variables. For a process image of the
+/// largest size they reserve 30 MB more.
 const FRAMES: usize = 64;
 
 /// A frame: the values that one poll of the running version has read, and the outputs after that
@@ -98,7 +99,8 @@ impl Frame {
 }
 
 /// The scan's part of a shadow run. The scan returns the feed to the daemon when the run ends, when
-/// the running version ends, or when the points change.
+/// the running version loses its seat, or when the points change. The scan also returns a feed for
+/// which the run cannot begin.
 #[derive(Debug)]
 pub struct Feed {
     /// The plugin's name.
@@ -127,7 +129,7 @@ pub struct Feed {
 
 impl Feed {
     /// Prepares the feed for the polls of this instance of the running version. `state` is the
-    /// result of the instance's `save`.
+    /// result of the instance's `save`, or `None` if `save` was not called.
     pub fn begin(&mut self, generation: Generation, state: Option<Saved>) {
         self.generation = generation;
         self.frame.state = state;
@@ -154,7 +156,8 @@ impl Feed {
         self.filled.is_abandoned()
     }
 
-    /// Copies the variables and outputs into the frame before a poll of the running version.
+    /// Copies the variables, the outputs and the flag `is_degraded` into the frame before a poll of
+    /// the running version.
     pub fn before(&mut self, world: &World) {
         self.frame.variables.copy_from(&world.variables);
         self.frame.committed.copy_from_slice(&world.outputs);

@@ -1,5 +1,6 @@
-//! Calls between host and guest. A [`Phase`] is a call from the host into the guest; a `Code` is
-//! the result of a call from the guest to the host.
+//! Calls between host and guest. The host is the daemon's code, and the guest is the WebAssembly
+//! code of a program. A [`Phase`] is a call from the host into the guest; a `Code` is the result of
+//! a call from the guest to the host.
 //!
 //! ```text
 //! host ── init, poll, save or restore (Phase) ──▶ guest
@@ -19,8 +20,8 @@ use super::variable::Denied;
 /// The tape in a crash report stores the phase as the number of the variant.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The start of an instance: the start section, `_initialize` and `init`. The guest must not
-    /// write outputs.
+    /// The start of an instance: the start section, `_initialize` and `init`. The guest may write
+    /// variables, but no outputs.
     #[default]
     Init = 0,
     /// A poll: the guest may write outputs and variables.

@@ -316,7 +316,8 @@ impl Points {
         &self.devices
     }
 
-    /// Returns the points that use a part of the byte at address `byte`.
+    /// Returns the points that use a part of the byte at address `byte` of the image with this
+    /// direction.
     pub fn at(&self, direction: Direction, byte: usize) -> &[PointId] {
         match direction {
             Direction::In => &self.input_owners[byte],

@@ -25,10 +25,10 @@ use std::ops::{Deref, DerefMut};
 /// never reaches this panic: the owner uses the value only between two calls, and the guest uses
 /// the value only during a call.
 ///
-/// A call lends the value before the guest runs, and returns the value after every end of the
-/// guest, also after a trap. Exception: if the code of the host panics in the middle of a call, the
-/// value stays lent. After this panic, the owner either ends, or calls [`Lent::if_here`] to check
-/// whether the value is in its slot.
+/// A call lends the value before the guest runs, and returns the value when the guest has returned
+/// or trapped. Exception: if the code of the host panics in the middle of a call, the value stays
+/// lent. After this panic, the owner either ends, or calls [`Lent::if_here`] to check whether the
+/// value is in its slot.
 const IS_HERE: &str = "a call lends the value, and returns the value before the call ends";
 
 /// A slot for a value. Either the value is in this slot, or it is lent to another slot.

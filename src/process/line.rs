@@ -12,7 +12,7 @@ use crate::text::FixedText;
 /// Longest text of one log line, in bytes; a longer text is cut to this length.
 pub const MAX_LOG_BYTES: usize = 1024;
 
-/// Longest file name in a log line, in bytes.
+/// Longest file name in a log line, in bytes; a longer file name is cut to this length.
 pub const MAX_FILE_BYTES: usize = 64;
 
 /// The level of a line that a guest logs. The order of the levels is the order of their codes in

@@ -5,9 +5,9 @@
 //!
 //! The kind is the variant of [`Why`], and the name is the name of the point or variable. Each
 //! combination of kind and name has an entry with a counter, in `refused/tally.rs`.
-//! `plugin/instance/guest/refuse.rs` counts each refused call. For a first call it puts a
-//! [`Message::Refused`](super::line::Message::Refused) into the queue of log lines. The daemon
-//! takes the message out of the queue and logs it (`daemon/plugins/line.rs`).
+//! `plugin/instance/guest/refuse.rs` counts each refused call. For the first call of an entry, the
+//! code there puts a [`Message::Refused`](super::line::Message::Refused) into the queue of log
+//! lines. The daemon takes the message out of the queue and logs it (`daemon/plugins/line.rs`).
 //! [`RefusedCall::words`] makes the text of the log line. No function in this file waits. Only the
 //! functions that make texts allocate memory; these functions run outside of the scan.
 
@@ -54,8 +54,8 @@ pub enum Why {
     VariableNotGranted,
     /// The program has already created [`MAX_MADE`] variables.
     VariableQuota,
-    /// The table of variables is full, or the name is empty. (A name that is too long is
-    /// `Malformed`.)
+    /// The table of variables is full, its free places are reserved for declared variables, or the
+    /// name is empty. (A name that is too long is `Malformed`.)
     VariableLimit,
     /// The variable has the type of the first field, but the call needs the type of the second
     /// field.
@@ -147,10 +147,10 @@ pub enum Keeper<'a> {
     /// Another program, with this name. The named program owns the output, or has written or
     /// created the variable. The named program runs, or will run.
     Program(&'a str),
-    /// The refused program itself. This program has written the variable with the other type.
+    /// The refused program. It has written the variable with the type that the variable has.
     Itself,
     /// The refused program and another program, with this name. The two programs have written the
-    /// variable with the other type. The named program runs, or will run.
+    /// variable with the type that the variable has. The named program runs, or will run.
     Both(&'a str),
     /// Two other programs. The first program wrote the variable last, and the second program
     /// created the variable. Both programs run, or will run.
@@ -239,8 +239,8 @@ impl RefusedCall {
         self.why.code() as i32
     }
 
-    /// Returns the seat that owned the output at the first refused call of this entry; `None` for
-    /// any other reason.
+    /// Returns the seat that owned the output at the first refused call of this entry; `None` if
+    /// the reason is not [`Why::Owned`].
     pub fn owner(&self) -> Option<Seat> {
         match self.why {
             Why::Owned(seat) => Some(seat),
@@ -257,7 +257,7 @@ impl RefusedCall {
     /// Whether a new refused call belongs to the entry of this refused call.
     fn is(&self, why: Why, call: &str, name: &str) -> bool {
         // If the quota is used up or the table of variables is full, a program may try new names
-        // without end. Therefore all names with the same of these two reasons share one entry.
+        // without end. Therefore each of these two reasons has one entry for all names.
         let is_any_name = matches!(why, Why::VariableQuota | Why::VariableLimit);
         let is_about_call = name.is_empty();
         discriminant(&self.why) == discriminant(&why)

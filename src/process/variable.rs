@@ -187,8 +187,8 @@ impl Variables {
     }
 
     /// Makes the host the creator of an existing variable. The caller does this when the
-    /// configuration begins to declare the variable. Then the quota of a program does not include
-    /// it any more.
+    /// configuration begins to declare the variable. From then on, the quota of a program does not
+    /// include the variable.
     pub fn take_over(&mut self, name: &str) {
         if let Ok(found) = self.position(name) {
             self.makers[usize::from(self.by_name[found])] = Maker::HOST;
@@ -217,8 +217,8 @@ impl Variables {
     }
 
     /// Restores an earlier value of the variable `id`, together with the writers of that time. The
-    /// scan calls this function in a rollback. No write may be provisional at that time. The
-    /// restored value is not recorded as a new write.
+    /// scan calls this function in a rollback, while no write is provisional. The restored value is
+    /// not recorded as a new write.
     pub(crate) fn put_back(&mut self, id: u16, (value, writers): (Variable, Writers)) {
         debug_assert!(self.journal.is_empty(), "a commit would record a new write");
         self.values[usize::from(id)] = value;

@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// Returns a copy of this world. The copy has an empty overlay, and its log is a list.
+    /// Returns a copy of this world. The copy has an empty overlay, and its log is an empty list.
     pub fn twin(&self) -> Box<Self> {
         Box::new(Self {
             now: self.now,
@@ -95,7 +95,8 @@ impl World {
 
     /// Ends the ownership of all outputs of `seat`, so that other programs may claim these outputs.
     /// Each output becomes safe at once, or after its hold time
-    /// ([`Point::hold_for`](super::image::Point::hold_for)).
+    /// ([`Point::hold_for`](super::image::Point::hold_for)). Also deletes the record that the
+    /// program on `seat` lacks a required input.
     pub fn release_outputs(&mut self, seat: Seat) {
         self.give_up(seat, &Grant::Only(Vec::new()));
         self.overlay.lacks(seat, None);
@@ -178,7 +179,8 @@ impl World {
     /// Replaces the points of this world, and returns the old points. A point that is in the old
     /// set and in the new set retains its value and its owner. This point has the same address in
     /// both sets, because a changed address takes effect only after a restart of the daemon
-    /// (`config/live.rs`). A new input is unread, and a new output is safe.
+    /// (`config/live.rs`). A new input is unread. An output without an owner becomes safe, unless
+    /// its hold time still runs.
     pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
         let before = std::mem::replace(&mut self.points, points);
         let points = &self.points;

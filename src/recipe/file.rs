@@ -93,7 +93,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("a recipe is JSON in UTF-8")
 }
 
-/// Parses a time such as `50ms`.
+/// Parses a duration such as `50ms`.
 fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(json)?;
     humantime::parse_duration(&text).map_err(|error| {

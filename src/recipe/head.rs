@@ -137,7 +137,7 @@ impl TryFrom<TypedValue> for Declared {
     }
 }
 
-/// Returns a hint for error messages: how a value of this type is written in JSON.
+/// Returns a hint for error messages: the JSON notation of a value of type `kind`.
 pub(super) fn wanted(kind: VariableKind) -> &'static str {
     match kind {
         VariableKind::Boolean => "write true or false",

@@ -14,8 +14,8 @@ use crate::process::image::Value;
 use crate::process::variable::VariableKind;
 use crate::text::counted;
 
-/// The maximum number of wrong bytes that are listed for one pass. With 16 bytes, a person can
-/// already see a pattern in the differences.
+/// The maximum number of wrong bytes that are listed for one pass. With 16 bytes, a person can see
+/// a pattern in the differences.
 const MAX_BYTES_SHOWN: usize = 16;
 
 /// The maximum number of failed passes of one recipe that are stored. After one mistake most later
@@ -31,7 +31,7 @@ pub struct TestReport {
     pub recipes: Vec<RecipeResult>,
     /// Number of recipes in which all results were as expected.
     pub passed: usize,
-    /// Number of recipes in which a result was not as expected.
+    /// Number of recipes in which the first pass did not start or a result was not as expected.
     pub failed: usize,
 }
 
@@ -116,7 +116,7 @@ impl Failure {
     }
 }
 
-/// Writes a time as text such as `50ms` into the JSON report.
+/// Writes a duration as text, such as `50ms`, into the JSON report.
 fn as_text<S: Serializer>(duration: &Duration, json: S) -> Result<S::Ok, S::Error> {
     json.collect_str(&humantime::format_duration(*duration))
 }
@@ -130,7 +130,7 @@ pub enum Mismatch {
         /// Kind and place of the trap.
         trap: String,
     },
-    /// A variable could not be set before the pass.
+    /// A variable could not be set before the poll of the pass.
     #[serde(rename = "not set")]
     NotSet {
         /// Name of the variable.

@@ -1,5 +1,5 @@
-//! Tests of the retain files: each file is cut off or changed in every possible way. Then the tests
-//! compare the generation that the daemon would find with the expected one.
+//! Tests of the retain files: a file is cut off at every byte, and each of its bits is changed.
+//! Then the tests compare the generation that `find` returns with the expected generation.
 //!
 //! Tests of the daemon with these files are in `tests/it/retain.rs`.
 

@@ -1,5 +1,5 @@
-//! A device from the point of view of the scan: its driver, and the fault of the driver's last
-//! call.
+//! A device from the point of view of the scan: its driver, and the fault of the driver in the
+//! present cycle.
 //!
 //! `driver/mod.rs` explains what a driver does. `reconfigure.rs` replaces devices when the
 //! configuration changes.
@@ -10,7 +10,7 @@ use super::DeviceFact;
 use crate::driver::{Delivery, Driver, Fault};
 use crate::process::image::{Direction, Points};
 
-/// One device: its driver, and the result of the driver's last call.
+/// One device: its driver, and the fault of the driver in the present cycle.
 pub(super) struct Device {
     pub(super) driver: Box<dyn Driver>,
     /// The fault of the driver's read or write in this cycle. `None` means that the driver works.

@@ -112,8 +112,8 @@ pub struct Reconfiguration {
     pub device_set: Option<DeviceSet>,
     /// Variables to create with these values. The value of an existing variable does not change.
     pub variables: Vec<(String, Variable)>,
-    /// Variables that the configuration declares but that only the next start creates. No program
-    /// can create them with another type. The scan returns the old list in this field.
+    /// Variables that the configuration declares, but that the daemon creates at its next start. No
+    /// program can create them with another type. The scan returns the old list in this field.
     pub reserved: Vec<(String, VariableKind)>,
 }
 
@@ -206,14 +206,14 @@ pub struct ProgramFact {
     pub since_cycle: u64,
     /// The instant at which the program took its seat, on the scan's clock.
     pub since: Duration,
-    /// Whether a required input is bad for longer than its timeout. Then the outputs are safe.
+    /// Whether a required input is bad for longer than the timeout (`require.rs`).
     pub degraded: bool,
     /// Size of the linear memory in bytes. The scan updates this value when the program takes its
     /// seat, and then every [`MEMORY_CYCLES`] cycles.
     pub memory_bytes: u64,
     /// The trap that ended the program; `None` if the program has not trapped.
     pub trap: Option<Arc<Trap>>,
-    /// The size of the state that the program restored at this time, and counts of variables.
+    /// The size of the state that the program restored on its seat, and counts of variables.
     pub takeover: Takeover,
     /// Whether the program has passed its probation.
     pub is_proven: bool,
@@ -349,7 +349,7 @@ pub struct Ends {
     /// Whether an [`Order::Halt`] is in the queue. If true, the scan carries out all orders in one
     /// cycle. The daemon writes this flag, the scan reads it.
     pub halting: Arc<AtomicBool>,
-    /// The call that the scan is making now. The scan writes this value, the daemon reads it.
+    /// The scan's present call, cycle count and thread. The scan writes, the daemon reads.
     pub position: Arc<Position>,
 }
 
@@ -366,7 +366,7 @@ pub struct ScanHandle {
     /// The daemon sets this flag before it queues an [`Order::Halt`]. The scan then carries out all
     /// orders in one cycle, so that swaps do not delay the halt.
     pub halting: Arc<AtomicBool>,
-    /// The call that the scan is making now. The scan writes this value, the daemon reads it.
+    /// The scan's present call, cycle count and thread. The scan writes, the daemon reads.
     pub position: Arc<Position>,
 }
 

@@ -25,14 +25,14 @@ const PATIENCE: Duration = Duration::from_millis(200);
 static WORDS: Mutex<Option<String>> = Mutex::new(None);
 
 impl Scan {
-    /// Writes the safe value of every output to every device. After a panic the scan does only
-    /// this. Returns whether all devices have confirmed the outputs; a device whose driver panics
-    /// in this write counts as confirmed. The caller, `thread.rs`, repeats the call until the
-    /// result is true or its time limit has passed.
+    /// Writes the safe value of every output to every device. After a panic the scan runs no
+    /// further cycle. Returns whether all devices have confirmed the outputs; a device whose driver
+    /// panics in this write counts as confirmed. The caller, `thread.rs`, repeats the call until
+    /// the result is true or its time limit has passed.
     ///
     /// If the scan panicked in the middle of a call into a program, the output image is not
-    /// available here. The function then writes nothing, and the devices' own watchdogs make the
-    /// outputs safe.
+    /// available here. The function then writes nothing and returns false, and the devices' own
+    /// watchdogs make the outputs safe.
     pub fn abandon(&mut self, now: Duration) -> bool {
         let Some(world) = self.world.if_here() else { return false };
         (0..MAX_PROGRAMS as u16).for_each(|seat| world.release_outputs(Seat(seat)));

@@ -11,8 +11,8 @@
 //! The queues to and from the daemon are in `exchange.rs`. `thread.rs` has the thread, and
 //! `pacer.rs` computes when a cycle begins. `swap.rs` puts a program on its seat. `reconfigure.rs`
 //! takes over a new configuration. `require.rs` finds programs with a bad required input.
-//! `shadow.rs` fills the frames of shadow runs, `stats.rs` collects times, and `position.rs`
-//! records which call the scan makes.
+//! `shadow.rs` fills the frames of shadow runs, `stats.rs` collects time measurements, and
+//! `position.rs` records which call the scan makes.
 
 mod device;
 mod exchange;

@@ -43,8 +43,9 @@ impl Pacer {
         self.deadline
     }
 
-    /// Moves to the next deadline that is not in the past, and counts an overrun and the skipped
-    /// cycles. `end` is the instant at which the current cycle ended.
+    /// Moves to the next deadline that is not before `end`, the instant at which the current cycle
+    /// ended. If `end` is after the deadline of the next cycle, also counts an overrun and the
+    /// skipped cycles.
     pub fn advance(&mut self, end: Duration) {
         self.deadline += self.period;
         if end > self.deadline {

@@ -18,7 +18,7 @@ pub enum Doing {
     Own,
     /// A poll of this program.
     Poll(Seat, Generation),
-    /// A call of `save` of this program. The program runs on after this call.
+    /// A call of `save` of this program, for a shadow run. The program runs on after this call.
     Save(Seat, Generation),
     /// A hand-over: a call of `save` of the running version, then a call of `restore` of this
     /// program, which is the new version.

@@ -1,10 +1,12 @@
-//! Required inputs: a program that lacks a required input is polled, but its outputs are safe.
+//! Required inputs: a program that lacks a required input for too long is polled, but its outputs
+//! are safe.
 //!
-//! The configuration names the inputs that a program requires. If one of these inputs is bad for
-//! longer than the configured timeout, the program is degraded. The scan still polls a degraded
-//! program, but the devices get the safe values instead of the values that the program writes. The
-//! program still owns its outputs, and the program can ask the host whether it is degraded.
-//! `process/overlay.rs` makes the outputs safe.
+//! The configuration names the inputs that a program requires. If at least one of these inputs is
+//! bad in every cycle of the configured timeout, the program is degraded. The scan still polls a
+//! degraded program, but the devices do not get the values that the program writes. Each output of
+//! the program keeps its value for its hold time (`hold_for`), and then has its safe value. With
+//! the safe setting `hold`, it keeps its value. The program still owns its outputs, and the program
+//! can ask the host whether it is degraded. `process/overlay.rs` makes the outputs safe.
 
 use std::time::Duration;
 

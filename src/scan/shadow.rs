@@ -1,12 +1,12 @@
 //! The frames of shadow runs. A frame is a copy of the values that a program read and wrote in one
 //! poll.
 //!
-//! A shadow run tests a new version of a plugin on another thread: the new version polls with the
-//! same inputs as the running version. The scan fills the frames, which were allocated in advance,
-//! and never waits for a shadow run. The scan allocates memory only in the cycle in which a shadow
-//! run begins. In that cycle the running version saves its state for the new version, as in a
-//! hand-over, and then runs on unchanged. `plugin/shadow.rs` has the shadow run, which reads the
-//! frames.
+//! A shadow run tests a new version of a plugin on another thread: the new version is polled with
+//! the same inputs as the running version. The scan fills the frames, which were allocated in
+//! advance, and never waits for a shadow run. The scan allocates memory only in the cycle in which
+//! a shadow run begins. If both versions have `save` and `restore`, the running version saves its
+//! state for the new version in that cycle, as in a hand-over, and then runs on. `plugin/shadow.rs`
+//! has the shadow run, which reads the frames.
 //!
 //! ```text
 //! begin_feed ──▶ in each cycle: feed_before, poll of the running version, feed_after ──▶ end_feed
@@ -65,8 +65,8 @@ impl Scan {
         self.give_back(Return::Feed(feed));
     }
 
-    /// Copies the variables and outputs before the poll into the frames. The scan calls this
-    /// function directly before the program's poll.
+    /// Copies the variables, the outputs and the degraded flag before the poll into the frames. The
+    /// scan calls this function directly before the program's poll.
     pub(super) fn feed_before(&mut self, index: usize) {
         let generation = self.programs[index].program.generation;
         for feed in self.feeds.iter_mut().filter(|f| f.generation() == generation) {

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 
-/// Capacity of the queue of samples. 100 programs at a period of 1 ms make 102 000 samples in a
-/// second. The daemon empties the queue every 100 ms, so at most 10 200 samples are in the queue.
+/// Capacity of the queue of samples. With 256 programs ([`MAX_PROGRAMS`]) and a period of 1 ms, the
+/// scan makes 258 000 samples in a second. If the daemon empties the queue every 100 ms, at most 25
+/// 800 samples are in the queue.
 pub const MAX_SAMPLES: usize = 1 << 15;
 
 /// The longest time that a histogram can store: 60 s. A longer time is stored as 60 s.

@@ -3,10 +3,12 @@
 //!
 //! A new version takes the seat between two cycles. If both versions support a hand-over, the new
 //! version gets the state of the old version. The swap makes an output of the seat safe if the new
-//! settings do not grant the output. All other outputs keep their values. If the hand-over fails,
-//! the old version runs on unchanged. There is one exception: the budget or a stack overflow
-//! stopped the `save` of the old version. In that case the old version is lost, as after a trap in
-//! a poll.
+//! settings do not grant the output. All other outputs keep their values. In this file, an output
+//! becomes safe in two steps: its ownership ends, and after its hold time (`hold_for`) it gets its
+//! safe value. With the safe setting `hold` it keeps its value. If the hand-over fails, the old
+//! version runs on. There is one exception: the budget, a stack overflow or a panic of a host
+//! function stopped the `save` of the old version. In that case the old version is lost, as after a
+//! trap in a poll.
 //!
 //! Each program that takes a seat is unproven at first: it is on probation. The probation ends when
 //! the program has reached both a number of polls and a time on the seat (`has_proved_itself`).
@@ -187,9 +189,9 @@ impl Scan {
         standby
     }
 
-    /// Replaces a program by new code, which gets the state of the old program. If the hand-over
-    /// fails, the old program runs on, unless the budget or a stack overflow stopped the `save` of
-    /// the old program.
+    /// Replaces a program by new code. If both versions have `save` and `restore`, the new code
+    /// gets the state of the old program. If the hand-over fails, the old program runs on, unless
+    /// its `save` was stopped ([`Scan::lose_if_spent`]).
     fn swap(&mut self, old: usize, mut prepared: Box<Prepared>) {
         let policy = prepared.program.settings.swap;
         let before = match policy.rollback_state {
@@ -341,8 +343,8 @@ impl Scan {
         true
     }
 
-    /// Takes a program off its seat, as after a trap in a poll, if the budget or a stack overflow
-    /// has stopped the `save` of this program.
+    /// Takes a program off its seat, as after a trap in a poll, if the budget, a stack overflow or
+    /// a panic of a host function has stopped the `save` of this program.
     pub(super) fn lose_if_spent(&mut self, index: usize) {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {

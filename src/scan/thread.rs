@@ -87,11 +87,11 @@ pub struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the timekeeper: the thread that stops a poll that exceeds its budget. Its priority is
-/// above the priority of the scan, because an endless poll would otherwise keep the timekeeper from
-/// the CPU. If the scan has no real-time priority, the timekeeper still requests the lowest
-/// real-time priority. The timekeeper then need not wait until the time slice of the scan's thread
-/// ends.
+/// Starts the timekeeper: the thread that stops a call into a plugin if the call exceeds its
+/// budget. Its priority is above the priority of the scan, because an endless poll would otherwise
+/// keep the timekeeper from the CPU. If the scan has no real-time priority, the timekeeper requests
+/// the lowest real-time priority. The timekeeper then need not wait until the time slice of the
+/// scan's thread ends.
 ///
 /// # Errors
 /// Returns an error if the system refuses to start a thread.

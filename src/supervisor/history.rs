@@ -1,9 +1,8 @@
-//! The traps of one module. From these traps, this file computes the wait before the next instance,
-//! and decides when the supervisor puts the module in quarantine.
+//! The type [`History`]. It counts the traps of one module, computes the wait before the next
+//! instance, and decides when the supervisor puts the module in quarantine.
 //!
-//! A history counts the traps of one module. New bytes are a new module and get a new history.
-//! `quarantine.rs` explains the effect of a quarantine; `plugin/observe.rs` reports each trap to
-//! the history.
+//! New bytes in the plugin's file are a new module and get a new history. `quarantine.rs` explains
+//! the effect of a quarantine; `plugin/observe.rs` reports each trap to the history.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,7 +19,8 @@ pub enum OnQuarantine {
     /// default, because a machine without its control program is usually worse than an old program.
     #[default]
     LastGood,
-    /// No program runs. The outputs are safe until the operator decides.
+    /// No stored version runs. If no other version runs either, the output points are safe until
+    /// the operator decides.
     Safe,
 }
 
@@ -62,9 +62,10 @@ pub(super) struct History {
     /// The module whose traps are counted; `None` before the first instance runs, and after a
     /// release.
     pub(super) hash: Option<ModuleHash>,
-    /// The earliest time at which the supervisor may order the next instance.
+    /// The earliest time at which the supervisor may order the next instance. Each trap that leads
+    /// to a restart sets this time. The operator's order to restart sets it to 0.
     pub(super) restart_at: Duration,
-    /// The times of the traps within the window, oldest first; at most `policy.traps` entries.
+    /// The moments of the traps within the window, oldest first; at most `policy.traps` entries.
     recent: VecDeque<Duration>,
     /// The number of traps in a row. The next trap after a whole window without a trap is number 1.
     streak: u32,
@@ -146,8 +147,8 @@ mod tests {
 
     #[test]
     fn traps_lead_to_a_wait_or_to_quarantine() {
-        // `times` are the times of the traps in seconds. `expected` is the decision after the last
-        // trap.
+        // `times` has the moment of each trap, in seconds. `expected` is the decision after the
+        // last trap.
         let check = |times: &[u64], expected: Verdict| {
             let mut history = History::default();
             let mut verdict = None;

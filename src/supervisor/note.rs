@@ -46,7 +46,7 @@ pub enum Note {
     Quarantined {
         /// The module.
         hash: ModuleHash,
-        /// The number of traps within the window.
+        /// The number of traps within the window; 1 after a trap on probation.
         traps: u32,
     },
     /// The module ran before, but now too many attempts to create an instance failed. The limit is
@@ -55,7 +55,7 @@ pub enum Note {
     GivenUp {
         /// The module.
         hash: ModuleHash,
-        /// The reason, which describes the failed attempts.
+        /// A text that describes the failed attempts.
         why: String,
     },
     /// The file's module does not run, because it was put in quarantine earlier, for example before
@@ -95,7 +95,7 @@ pub enum Note {
         /// Reason why no instance could be created.
         refusal: Refusal,
     },
-    /// The program has left the scan because of an order.
+    /// The program has left the scan because of a stop order.
     Stopped,
 }
 

@@ -1,8 +1,8 @@
 //! One plugin: the content of the folder, the facts of the scan, and the next order.
 //!
-//! `observe.rs` updates the levels from the facts, `target.rs` chooses the module that should run,
-//! and `reconcile` returns the next order. All three use only the present levels, not earlier
-//! levels. For this reason, lost, late and repeated facts lead to the same final state.
+//! `observe.rs` updates the levels (states) from the facts, `target.rs` chooses the module that
+//! should run, and `reconcile` returns the next order. All three use only the present levels. For
+//! this reason, lost, late and repeated facts lead to the same final state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use refused::Refused;
 use view::InScan;
 
 /// The largest number of versions in `Plugin::ordered`. The queue to the scan has several versions
-/// of one plugin only if the scan stalls. If a dropped version appears in the scan later, the
-/// supervisor stops the version as an unknown instance.
+/// of one plugin only if the scan stalls. If a version appears in the scan after this list has
+/// dropped it, the supervisor stops it as an unknown instance.
 const MAX_ORDERED: usize = 8;
 
 /// The time after which an instance that no snapshot shows is treated as lost and is replaced. The
@@ -56,7 +56,7 @@ enum Next {
     #[default]
     Nothing,
     Preparing(Version),
-    /// The instance is ordered into the scan. The order is repeated at `order_at`.
+    /// The instance is ready. The next order to install it is due at `order_at`.
     Ready {
         version: Version,
         order_at: Duration,
@@ -88,7 +88,7 @@ struct Seen {
 struct Kept {
     /// Versions that passed their probation and have not trapped since then, best first.
     good: Vec<ModuleHash>,
-    /// The version that ran when the daemon ended; `None` after another version has run.
+    /// The version that ran when the daemon ended; `None` after a later run, or without a file.
     ran: Option<ModuleHash>,
 }
 
@@ -166,8 +166,8 @@ impl Turn<'_> {
 
 // Functions that the supervisor calls between two steps.
 impl Plugin {
-    /// Records the new content of the folder. New content clears the refusals. If the file is
-    /// removed, the function also clears the record of the module that ran last.
+    /// Records the content of the folder under this name. New content clears the failed attempts. A
+    /// removed file also clears the module that ran last and the operator's restart order.
     pub(super) fn holds(&mut self, file: File) {
         if self.file == file {
             return;
@@ -332,7 +332,7 @@ impl Plugin {
         }
     }
 
-    /// Begins to create an instance of this module, unless one already runs or it is too early.
+    /// Begins to create an instance of this module, if a new instance is wanted and due.
     fn prepare(&mut self, hash: ModuleHash, turn: &mut Turn<'_>) {
         let is_satisfied = self.runs(hash) && !self.restart;
         if is_satisfied || self.due(hash).is_some_and(|due| turn.now < due) {
@@ -346,8 +346,8 @@ impl Plugin {
         turn.order(|name| Action::Prepare { name, hash, generation });
     }
 
-    /// Whether a new instance of this module fulfils the order to restart. An instance of another
-    /// module does not: if it is refused, the running module was not restarted.
+    /// Whether a new instance of this module fulfils the order to restart. It does if the scan
+    /// polls an instance of this module, or polls no instance.
     fn renews(&self, hash: ModuleHash) -> bool {
         self.polled().is_none_or(|polled| polled == hash)
     }

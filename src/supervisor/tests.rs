@@ -1,5 +1,5 @@
-//! Scripts for one plugin. Each line of a script has a level for the supervisor, and the expected
-//! orders of the supervisor's next step.
+//! Scripts for one plugin. Each line of a script has a command, for example a new file or a new
+//! snapshot, and the expected orders of the supervisor's next step.
 //!
 //! Scripts about limits, probation, stored versions and traps are in separate files in `tests/`. A
 //! simulation with random events is in `tests/random.rs`.
@@ -19,7 +19,7 @@ mod traps;
 /// |---|---|
 /// | `file A`, `file -`, `file bad` | the content of the folder |
 /// | `hold`, `release`, `restart` | an order of the operator |
-/// | `let go` | the end of a hold that the operator did not order |
+/// | `let go` | the daemon, and not the operator, ends a hold |
 /// | `ok 1`, `fail 1` | an answer to a prepare: made, or a verdict |
 /// | `miss 1`, `lost 1` | an answer to a prepare: an accident, or the bytes are lost |
 /// | `see 1`, `see 1 trap`, `see -` | the scan's snapshots from now on |

@@ -1,8 +1,8 @@
 //! The grammar of `camshaft modbus`: the verbs, their arguments, and the allowed values.
 //!
 //! Words such as `holding` or `CDAB` are the same as in the configuration. The `///` text of a verb
-//! or an argument is also its text in `--help`. Only the answer of a unit shows whether the unit
-//! has the requested address. `work.rs` runs the verbs.
+//! or an argument is also its text in `--help`. Only the answer of a Modbus unit shows whether the
+//! unit has the requested register or bit. `work.rs` runs the verbs.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::driver::modbus::wire::register::WordOrder;
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{PointKind, Value};
 
-/// The addresses that a unit can have (Modbus over serial line 1.02, 2.2).
+/// The unit addresses that Modbus allows (Modbus over serial line 1.02, 2.2).
 const UNITS: std::ops::RangeInclusive<i64> = 1..=247;
 
 /// The verbs for a bus.
@@ -135,7 +135,7 @@ fn number(text: &str) -> Result<PointKind, String> {
     }
 }
 
-/// Parses a table that a request can write: coils or holding registers.
+/// Parses the name of a Modbus table that a request can write: coils or holding registers.
 fn writable(text: &str) -> Result<Table, String> {
     match word(text)? {
         table @ (Table::Coil | Table::Holding) => Ok(table),

@@ -118,7 +118,7 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> CommandResult {
 }
 
 /// Runs the verb `scan`: reads one register of each Modbus unit. A unit that answers with an
-/// exception exists, so it is printed too.
+/// exception or with an invalid frame is printed too, because it exists.
 pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> CommandResult {
     let Scanning { bus, from, to, json } = what;
     let mut line = bus.line()?;

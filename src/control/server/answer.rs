@@ -1,8 +1,9 @@
 //! Answers in HTTP form: the status and the JSON body of a response or of a refusal.
 //!
-//! The code in `route.rs` and `body.rs` makes a [`Refused`] if a request is malformed or has no
-//! route, if too many uploads are in progress, or if the daemon gives no answer. All other failures
-//! come from the daemon. This file only converts answers to HTTP; it makes no decisions.
+//! The code in `route.rs` and `body.rs` makes a [`Refused`] if a request is malformed, has no route
+//! or names an unknown plugin, if too many uploads are in progress, or if the daemon is stopping or
+//! gives no answer in time. All other failures come from the daemon. This file only converts
+//! answers to HTTP; it makes no decisions.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};

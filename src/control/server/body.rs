@@ -22,13 +22,13 @@ use crate::process::image::Value;
 /// few hundred bytes.
 const MAX_JSON_BYTES: u64 = 64 << 10;
 
-/// The time limit for a JSON body, counted from the head of the request. A client on the same
-/// machine can send a JSON body with one write, so the body arrives fast. A stuck client can occupy
-/// a connection only for this time.
+/// The time limit for a JSON body, counted from the moment when the server begins to read the body.
+/// A client on the same machine can send a JSON body with one write, so the body arrives fast. A
+/// client that gets stuck is refused after this time.
 const JSON_TIME: Duration = Duration::from_secs(2);
 
-/// The time limit for the body of a module, counted from the head of the request. A busy machine
-/// can send the largest module in this time.
+/// The time limit for the body of a module, counted from the moment when the server begins to read
+/// the body. A busy machine can send the largest module in this time.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// The server adds this time to the time that a body needs at [`LEAST_RATE`], because the machine

@@ -1,8 +1,8 @@
 //! The file of the socket: how the daemon creates the file, replaces the file of a dead daemon, and
 //! removes the file at the end.
 //!
-//! As long as the daemon has the socket, it also locks a second file beside the socket file. The
-//! lock prevents a race between two daemons that start together. Without the lock, the second
+//! As long as the daemon has the socket, it keeps a lock on a second file beside the socket file.
+//! The lock prevents a race between two daemons that start together. Without the lock, the second
 //! daemon could find the first daemon's socket between `bind` and `listen`. At this time the socket
 //! looks like the socket of a dead daemon, and the second daemon would remove the socket. The
 //! requests on the socket are in `route.rs`.
@@ -176,8 +176,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Creates the folder of the socket. The group may enter the folder only if `mode` gives the group
-/// access to the socket.
+/// Creates the folder of the socket if the folder does not exist. The group may enter the folder
+/// only if `mode` gives the group access to the socket.
 fn make_folder(path: &Path, mode: u32) -> Result<(), BindError> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());

@@ -49,7 +49,7 @@ impl Draft {
     }
 
     /// Adds the point, variable or device that the order is about. `old` and `new` are its values
-    /// before and after the order.
+    /// before and after the order; for a fault, `new` is the kind of the fault.
     pub(super) fn target(
         mut self,
         name: &str,
@@ -74,8 +74,8 @@ impl Draft {
     }
 
     /// Returns the subject of the order: the name of its point, variable, device or plugin. If the
-    /// order has no such name, the subject is the name of its kind. Orders with the same subject
-    /// are recorded in the sequence in which they were given.
+    /// order has no such name, the subject is the name of its kind. The key of a store in `rows.rs`
+    /// has this subject.
     pub(super) fn subject(&self) -> &str {
         let name = self.ordered.target.as_deref().or(self.plugin.as_deref());
         name.unwrap_or(self.ordered.order.name())
@@ -98,7 +98,8 @@ impl Draft {
     }
 
     /// Updates this draft after the earlier order `other` was carried out. Both orders are about
-    /// the same thing, so the value after `other` is the value before this order.
+    /// the same thing. So the new value or module of `other` is the old value or module of this
+    /// order.
     pub(super) fn follows(&mut self, other: &Self) {
         use OrderKind as Kind;
         match other.ordered.order {

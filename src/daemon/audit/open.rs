@@ -6,8 +6,8 @@
 //! ```
 //! The answers may arrive in another sequence than the orders, even if two orders are about the
 //! same thing. The history must show orders about the same thing in the sequence in which operators
-//! gave them. Then the last line shows the present value. For this reason an order gets its line
-//! only after all earlier orders about the same thing have their lines.
+//! gave them. Then the last line shows the present value. For this reason an order is recorded only
+//! when no earlier order about the same thing is open.
 
 use tokio::sync::oneshot;
 
@@ -47,8 +47,9 @@ impl Open {
         self.last
     }
 
-    /// Stores the answer to the order with this number. A refused order gets no line. For such an
-    /// order the function returns the outcome at once, and the caller sends the answer.
+    /// Stores the outcome of the order with this number, and returns `None`. A refused order gets
+    /// no line: the function removes the order and returns `outcome`, and the caller sends the
+    /// answer.
     pub(super) fn settle(&mut self, number: u64, outcome: AnsweredCall) -> Option<AnsweredCall> {
         let at = self.orders.iter().position(|one| one.number == number)?;
         if !has_changed(self.orders[at].draft.ordered.order, &outcome.0) {

@@ -24,10 +24,11 @@ use crate::daemon::plugins::{LineStore, Lines};
 /// who gives orders by hand. A script gets 20 lines, and after that at most 144 lines per day.
 const ONE: Lines = Lines { full: 20, refill: Duration::from_secs(600) };
 
-/// The common store of all limited orders. The history has room for some thousand lines.
+/// The common store of all limited orders. The journal has about 2000 lines in memory.
 const ALL: Lines = Lines { full: 300, refill: Duration::from_secs(120) };
 
-/// The number of stores from which on all further subjects of one user and kind share one store.
+/// The limit for the number of stores. If this many stores are in use, all new subjects of one user
+/// and one kind of order share one store.
 const MAX_ROWS: usize = 1024;
 
 /// The time between two checks of the waiting orders.

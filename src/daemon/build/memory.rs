@@ -38,7 +38,7 @@ type State = Result<Arc<Folder>, String>;
 ///
 /// # Errors
 /// The configuration has retained variables, but the state directory or the files of these
-/// variables cannot be used.
+/// variables cannot be used. Or `retain.on_corrupt` or `retain.on_readonly` refuses the start.
 pub(super) fn open(
     config: &Config,
     no_plugins: bool,

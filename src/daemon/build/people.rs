@@ -53,7 +53,8 @@ impl People {
         Self { end, server: tokio::spawn(server::serve(socket, module_bytes, calls, ended)) }
     }
 
-    /// Stops the server, which removes its socket. The call waits for at most [`LEAVING`].
+    /// Stops the server. Before its end, the server removes its socket file. The call waits for at
+    /// most [`LEAVING`].
     pub(super) async fn leave(self) {
         drop(self.end);
         if timeout(LEAVING, self.server).await.is_err() {

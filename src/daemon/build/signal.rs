@@ -5,9 +5,9 @@
 //!                     └──▶ Stop ──▶ the start gives up its present step
 //!   SIGHUP ──────────────▶ Event::Reload ──▶ the loop
 //! ```
-//! A start may wait some seconds for each of several disks. Separate threads do the waiting, so a
-//! signal can stop the start at any point, and the process does not wait for these threads. The
-//! orderly stop of a running daemon is in `daemon/stop.rs`.
+//! A start may wait some seconds for each of several disks. Separate threads do the waiting, so
+//! SIGTERM or SIGINT can stop the start at any step, and the process does not wait for these
+//! threads. The orderly stop of a running daemon is in `daemon/stop.rs`.
 
 use std::future::{Future, pending};
 

@@ -21,8 +21,8 @@ use crate::driver::{Delivery, Driver, Monitor, Part};
 use crate::scan::Snapshot;
 
 /// The shortest time between two updates for devices that show values of the controller. A value in
-/// SCADA can be older than the value in the controller by this time. Updates of a full process
-/// image at this rate use one percent of a CPU.
+/// SCADA can be older than the value in the controller by this time plus one `TICK` of the main
+/// loop. Updates of a full process image at this rate use one percent of a CPU.
 const PACE: Duration = Duration::from_millis(20);
 
 /// The monitors of the devices, and the values for devices that show values of the controller.
@@ -68,8 +68,8 @@ impl Devices {
         self.logged.remove(name);
     }
 
-    /// Removes the data of all devices that are no longer in the configuration: `is_there` returns
-    /// false for their names.
+    /// Removes the monitors and the logged watchdog states of all devices for whose names
+    /// `is_there` returns false. These devices are no longer in the configuration.
     pub(in crate::daemon) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         self.monitors.retain(|name, _| is_there(name));
         self.logged.retain(|name, _| is_there(name));
@@ -83,7 +83,8 @@ impl Devices {
 
     /// Whether the device of this name makes its outputs safe because of a stall. If so, the scan's
     /// facts about these outputs are out of date. During a stall the result is true even if the
-    /// thread of the device has not reacted yet.
+    /// thread of the device has not reacted yet. For a device without outputs or without a monitor,
+    /// the result is false.
     pub(in crate::daemon) fn makes_safe(&self, name: &str, is_stalled: bool) -> bool {
         let watchdog = self.monitors.get(name).map(Monitor::watchdog);
         watchdog.is_some_and(|it| (is_stalled || it.is_tripped()) && it.outputs() > 0)
@@ -141,8 +142,8 @@ impl Devices {
     }
 
     /// Sends new values to the devices that show values of the controller, if there are such
-    /// devices. While the scan is stalled, the values stay the same and carry the mark
-    /// `is_stalled`.
+    /// devices, and if [`PACE`] has passed since the last values. While the scan is stalled, the
+    /// values stay the same and carry the mark `is_stalled`.
     pub(in crate::daemon) fn show(&mut self, news: &Snapshot, is_stalled: bool) {
         // The daemon itself has one receiver. If the count is larger, at least one device gets the
         // values.

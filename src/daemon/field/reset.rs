@@ -12,11 +12,11 @@
 //!
 //! - A cold restart waits until no program is in the scan, because a program in the scan would
 //!   overwrite the initial values.
-//! - The programs return only after the initial values are on the disk. Otherwise a power cut could
-//!   bring the old values back.
+//! - After a successful cold restart, the programs return only when the initial values are on the
+//!   disk. Otherwise a power cut could bring the old values back.
 //! - The stages before `Blocked` together have the time limit [`LIMIT`]. `Blocked` and `Saving`
-//!   together have the time limit [`PATIENCE`]: if the disk does not answer in this time, the reset
-//!   fails, and the programs return.
+//!   together have the time limit [`PATIENCE`]. When a limit has passed, the reset fails. After a
+//!   failed cold restart, the programs return too, except in recovery.
 //!
 //! If no variable is retained, the answer follows directly after `Written`. The code that writes to
 //! the disk is in `retain.rs`.
@@ -37,7 +37,7 @@ use crate::scan::{MAX_ORDERS, Order};
 use crate::supervisor::Want;
 
 /// The time limit for all stages before `Blocked` together. The scan removes one program per cycle,
-/// so the limit is enough for 200 programs at a period of 100 ms. The server of the control socket
+/// so the limit is enough for 190 programs at a period of 100 ms. The server of the control socket
 /// waits 30 s for the answer, so this limit must be shorter.
 const LIMIT: Duration = Duration::from_secs(20);
 

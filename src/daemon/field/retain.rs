@@ -29,9 +29,9 @@ use crate::retain::{self, Found, OnCorrupt, OnReadonly, Store};
 use crate::state::Folder;
 use crate::text::{counted, is_or_are};
 
-/// The time limit of the last write before the exit. A slow memory card needs less. If the disk
-/// hangs, the record of the end and the journal need one second each. All three limits together are
-/// less than the time that the process has for its end (`LEAVE` in `stop.rs`).
+/// The time limit of the last write before the exit. A slow memory card needs less. The other last
+/// writes have a limit of one second each: the record of the end, the record of versions and the
+/// journal. If several of these writes hang, the process ends after `LEAVE` in `stop.rs`.
 const LAST_WRITE: Duration = Duration::from_millis(1500);
 
 /// If a write needs more than this time, the daemon reports that writes fail. The write may still
@@ -44,10 +44,10 @@ pub(in crate::daemon) struct Retain {
     /// The names and the initial values, in the order of the configuration.
     variables: Arc<[(String, Variable)]>,
     /// The values from the files at the start, without the values of variables that are no longer
-    /// retained.
+    /// retained or have another type now.
     restored: Vec<(String, Variable)>,
-    /// The files; `None` if no variable is retained. A write uses a copy of this value, and the
-    /// result of the write replaces this value.
+    /// The files; `None` if no variable is retained. A write uses a copy of the [`Store`], and the
+    /// updated copy in [`Written`] replaces this field.
     store: Option<Store>,
     /// The write that is in progress. Only the thread of this write accesses the files.
     writing: Option<Writing>,
@@ -59,7 +59,7 @@ pub(in crate::daemon) struct Retain {
     /// The damage of the files at the start; `None` if there was none, and after a successful
     /// reset.
     alarm: Option<String>,
-    /// The time since which writes fail, and the reason; `None` if writes succeed.
+    /// The time since which writes fail or are late, and the reason; `None` if writes succeed.
     failing: Option<(Instant, String)>,
 }
 
@@ -237,8 +237,8 @@ impl Retain {
         self.write(values, true);
     }
 
-    /// Returns the result of [`Retain::clear`] after its end. Later writes do not change this
-    /// result. Without retained variables the result is `Ok`.
+    /// Removes and returns the result of [`Retain::clear`] after its end. Later writes do not
+    /// change this result. Without retained variables the result is `Ok`.
     ///
     /// # Errors
     /// The reason why the files may still have old values.
@@ -246,8 +246,8 @@ impl Retain {
         self.cleared.take().unwrap_or_else(|| self.failure().map_or(Ok(()), |why| Err(why.into())))
     }
 
-    /// Starts a thread that writes the values into the older file, or into both files if
-    /// `is_clear`.
+    /// Starts a thread that writes the values: into both files if `is_clear`, else into the older
+    /// file.
     fn write(&mut self, values: Vec<Variable>, is_clear: bool) {
         let Some(mut store) = self.store.clone() else { return };
         let times = if is_clear { retain::FILES.len() } else { 1 };

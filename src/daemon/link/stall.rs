@@ -6,10 +6,10 @@
 //!                  └────────── the scan moves ─────────┘
 //! ```
 //! A stall means that the scan has not moved to a new cycle for `scan.stall` or longer. Log lines
-//! call this state "the scan is stalled". A step of the scan is for example the poll of a program,
-//! or a call of a driver. This file only measures. The daemon's reaction to a stall is in
-//! `daemon/stall.rs`. `stall/force.rs` has the thread that kills the process if the main loop
-//! cannot end the process. `stall/place.rs` finds out where in the kernel the scan's thread waits.
+//! call this state "stalled". A step of the scan is for example the poll of a program, or a call of
+//! a driver. This file only measures. The daemon's reaction to a stall is in `daemon/stall.rs`.
+//! `stall/force.rs` has the thread that kills the process if the main loop cannot end the process.
+//! `stall/place.rs` finds out where in the kernel the scan's thread waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,8 +153,8 @@ impl Stall {
         Some(StallView { since_ms: ms(still), exit_in_ms, doing, safety: safety() })
     }
 
-    /// Informs the thread in `stall/force.rs` that the process is ending. If the end takes too
-    /// long, that thread kills the process.
+    /// Informs the thread in `stall/force.rs` that the process is ending. If the end takes longer
+    /// than `GRACE` in that file, the thread kills the process.
     pub(in crate::daemon) fn begin_exit(&self) {
         self.forced_exit.begin();
     }

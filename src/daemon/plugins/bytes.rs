@@ -1,10 +1,11 @@
-//! The bytes of a module, which is the content of a plugin file: in memory, or the places where
-//! they are stored.
+//! The bytes of a module (the content of a `.wasm` plugin file): in memory, or a list of places
+//! where the bytes may be stored.
 //!
-//! A module that has not run since the start, or was refused, is not in memory. `recall.rs` lists
-//! the places that may have its bytes: the stored versions and the file in the plugin folder. If
-//! `fetch` fails, the flag `is_lost` of the refusal is true if no place has the bytes any more, and
-//! false if a later attempt may find them. `loader.rs` uses the bytes.
+//! For example, a stored version that has not run since the start is not in memory, and a refused
+//! module that has never run is not in memory. `recall.rs` lists the places that may have the bytes
+//! of a module: the stored versions and the file in the plugin folder. When `fetch` fails, it
+//! returns a refusal. The flag `is_lost` of this refusal is true if no place has the bytes any
+//! more, and false if a later attempt may find the bytes. `loader.rs` uses the bytes.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,16 +17,17 @@ use crate::plugin::module::folder;
 use crate::plugin::module::versions::Versions;
 use crate::plugin::{ModuleHash, Refusal};
 
-/// The code of a module, if it is in memory. An artifact may be much larger than the bytes, so the
-/// artifact is dropped from memory as soon as the cache has stored it.
+/// The bytes of a module and its artifact (the compiled machine code), if they are in memory. An
+/// artifact may be much larger than the bytes, so `lighten` drops the artifact from memory after
+/// the compile cache has stored it.
 #[derive(Debug, Clone)]
 pub(in crate::daemon) enum Module {
     /// The bytes of the module, without an artifact.
     Bytes(Arc<[u8]>),
     /// The bytes, and the artifact that was compiled from them.
     Compiled(Arc<[u8]>, Artifact),
-    /// No bytes in memory, because the module was refused or has not run since the start. The
-    /// loader reads the bytes from the first of these places that has the bytes.
+    /// No bytes in memory, for example because the module was refused or has not run since the
+    /// start. The loader reads the bytes from the first of these places that has the bytes.
     Away(Vec<ModuleSource>),
 }
 
@@ -57,7 +59,8 @@ impl Module {
     }
 }
 
-/// Reads a module from the first of these places that has its bytes.
+/// Reads a module from the first of these places that has its bytes. `most` is the size limit for a
+/// plugin file, in bytes.
 pub(super) async fn fetch(
     places: Vec<ModuleSource>,
     most: u64,
@@ -80,8 +83,8 @@ pub(super) async fn fetch(
     Err(refusal)
 }
 
-/// Reads the plugin file of a module again. Refuses other bytes than the wanted bytes: they are
-/// another module, which the watch of the folder reports separately.
+/// Reads the plugin file of a module again. If the file has other bytes than the wanted bytes,
+/// returns a refusal. The watch of the folder reports the other bytes separately.
 async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>, Refusal> {
     let name = path.display().to_string();
     match in_time(&READING, move || folder::reread(&path, most)).await {

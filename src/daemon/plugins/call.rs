@@ -5,9 +5,9 @@
 //!     ▲                                              │
 //!     └── answer, or "late" after `PATIENCE` ◀───────┘
 //! ```
-//! The loader and the orders of operators make these calls, and wait a limited time for the answer.
-//! The caller decides which file is read or written. `patience.rs` implements the time limit of a
-//! call.
+//! The loader, the orders of operators and recovery make these calls, and wait a limited time for
+//! the answer of the file system. The caller decides which file is read or written. `patience.rs`
+//! implements the time limit of a call.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use crate::patience::{self, Commit, Committed, PATIENCE, Places};
 use crate::plugin::module::folder::{Home, publish_if};
 
 /// The largest number of threads that wait for files of one purpose. If a file system does not
-/// answer, its thread is blocked until the answer comes. If all threads are blocked, further calls
-/// fail at once.
+/// answer, its thread is blocked until the answer comes. If all threads have been blocked for
+/// [`PATIENCE`] or longer, further calls fail at once.
 const MAX_WAITING: usize = 8;
 
 /// A purpose of file calls, with its [`MAX_WAITING`] threads. The threads are static, because a

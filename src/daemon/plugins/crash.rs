@@ -23,13 +23,13 @@ use crate::plugin::module::folder::reread;
 use crate::plugin::trace::record::PostMortem;
 use crate::plugin::{ModuleHash, Trap};
 
-/// The time in which the same trap of the same module causes only one report. Under the restart
-/// policy, a module may trap every 30 s, and all its reports would have the same content.
+/// The time in which the same trap of the same module causes only one crash report. Under the
+/// restart policy, a module may trap every 30 s, and all its reports would have the same content.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// The largest number of reports that are written in parallel. During the write, each report needs
-/// memory for a program and a copy of the program's memory, up to 50 MB. If all programs of a plant
-/// fail together, the first reports show the reason.
+/// The largest number of crash reports that are written in parallel. During the write, each report
+/// needs memory for a program and a copy of the program's memory, up to 50 MB. If all programs of a
+/// plant fail together, the first reports show the reason.
 const MAX_UNDER_WAY: usize = 4;
 
 /// The threads that read modules for reports. If a file system does not answer, the report is
@@ -40,7 +40,7 @@ static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_UNDER_WAY));
 /// written for a new trap. The list already has enough different traps.
 const MAX_REMEMBERED: usize = 64;
 
-/// The key of a trap. Two traps with the same key are the same trap.
+/// The key of a trap. The daemon treats two traps with the same key as the same trap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct TrapKey {
     /// The name of the plugin.
@@ -97,8 +97,9 @@ impl Crashes {
         self.newest.get(name)
     }
 
-    /// Whether the daemon must write a report of this trap now. The result is false if a report of
-    /// the same trap is younger than [`PAUSE`], or if [`MAX_REMEMBERED`] traps are stored.
+    /// Whether the daemon must write a crash report of this trap now. The result is false if a
+    /// report of the same trap is younger than [`PAUSE`], or if [`MAX_REMEMBERED`] traps are
+    /// stored.
     fn is_news(&mut self, kind: TrapKey, now: Instant) -> bool {
         self.reported.retain(|_, at| now.duration_since(*at) < PAUSE);
         if self.reported.contains_key(&kind) || self.reported.len() == MAX_REMEMBERED {
@@ -122,7 +123,8 @@ impl Plugins {
         self.report(about, kind, || program.post_mortem(), config);
     }
 
-    /// Makes a crash report of a program that trapped in its `init` or in its shadow run.
+    /// Makes a crash report of a program that trapped in its start section, in `_initialize`, in
+    /// `init` or in its shadow run.
     pub(in crate::daemon) fn report_failed_start(
         &mut self,
         name: &str,
@@ -165,9 +167,9 @@ impl Plugins {
         }
     }
 
-    /// Writes a report on a thread that may wait. The function writes no report if the
-    /// configuration switches reports off, if too many other reports are being written, or if
-    /// [`Crashes::is_news`] is false.
+    /// Writes a crash report on a thread that may wait for the disk. The function writes no report
+    /// if the configuration switches reports off, if too many other reports are being written, or
+    /// if [`Crashes::is_news`] is false.
     fn report(
         &mut self,
         about: About,

@@ -62,8 +62,9 @@ impl Plugins {
     }
 }
 
-/// Checks a module and writes it into the folder. Bytes that are no module or are in quarantine are
-/// refused, because a mistake of the operator must not replace a good file.
+/// Checks a module and writes it into the folder. Bytes that are in quarantine, and bytes that the
+/// check in the child process refuses, are not written, because a mistake of the operator must not
+/// replace a good file.
 async fn deploy(
     loader: &Loader,
     (folder, home): (PathBuf, Arc<Home>),

@@ -44,15 +44,17 @@ pub(in crate::daemon) struct PluginFolder {
     late: Option<Loss>,
     /// The number of files in the folder that the daemon does not read, and the reason.
     overlooked: Overlooked,
-    /// Files that cannot be a plugin because of their names, each with the reason.
+    /// Files that cannot be a plugin because of their names, or because there are too many plugins;
+    /// each with the reason.
     ignored: BTreeMap<String, String>,
     /// Whether the daemon accepts that the folder is empty. True if the folder has had a plugin
     /// since the start, or if the operator has confirmed the present folder.
     is_believed: bool,
-    /// Whether the log has already reported that the folder is empty.
+    /// Whether the log has reported that the folder may be an empty mount point.
     pub(in crate::daemon) is_told_empty: bool,
-    /// Names of plugins that are being deployed, one entry for each deploy. A deploy continues if
-    /// its sender disconnects. The `Weak` is valid until the deploy ends.
+    /// Names of plugins that are being deployed or rolled back, one entry for each deploy or
+    /// rollback. Both continue if the sender of the order disconnects. The `Weak` is valid until
+    /// the deploy or rollback ends.
     deploys: Vec<(String, Weak<()>)>,
 }
 
@@ -72,8 +74,8 @@ impl PluginFolder {
         }
     }
 
-    /// Records that a plugin of this name is being deployed, until the caller drops the returned
-    /// `Arc`.
+    /// Records that a plugin of this name is being deployed or rolled back, until the caller drops
+    /// the returned `Arc`.
     pub(in crate::daemon) fn begin_deploy(&mut self, name: &str) -> Arc<()> {
         self.deploys.retain(|(_, deploy)| deploy.strong_count() > 0);
         let deploy = Arc::new(());
@@ -81,8 +83,8 @@ impl PluginFolder {
         deploy
     }
 
-    /// Refuses an order about a plugin that is being deployed, because the deploy may change the
-    /// file at any moment.
+    /// Refuses an order about a plugin that is being deployed or rolled back, because the plugin
+    /// file may change at any moment.
     fn is_free(&self, name: &str) -> Result<(), Failure> {
         let is_it = |(of, deploy): &(String, Weak<()>)| of == name && deploy.strong_count() > 0;
         match self.deploys.iter().any(is_it) {
@@ -99,7 +101,7 @@ impl PluginFolder {
         self.late.as_ref().or(self.lost.as_ref())
     }
 
-    /// Returns the files that are ignored because of their names, each with the reason.
+    /// Returns the files that cannot be a plugin, each with the reason.
     pub(in crate::daemon) fn ignored(&self) -> Vec<String> {
         self.ignored.iter().map(|(name, why)| format!("{name} is ignored: {why}")).collect()
     }
@@ -110,8 +112,8 @@ impl PluginFolder {
         (self.overlooked.files > 0).then(|| self.overlooked.to_string())
     }
 
-    /// Whether the folder may be an empty mount point. In this case, no file was removed, but the
-    /// file system with the files is not mounted.
+    /// Whether the folder may be an empty mount point. An empty mount point means that the file
+    /// system with the plugin files is not mounted; no file was removed.
     pub(in crate::daemon) fn is_in_doubt(&self, files: &BTreeSet<String>) -> bool {
         files.is_empty() && !self.is_believed
     }
@@ -119,7 +121,7 @@ impl PluginFolder {
     /// Accepts the folder in its present state, because the operator has ordered it. The folder may
     /// be empty, or it may have replaced the watched folder.
     pub(in crate::daemon) fn accept(&mut self) {
-        // A folder that was never read is not accepted.
+        // A folder that was never read is accepted only if it has replaced the watched folder.
         self.is_believed |= self.watch.names().is_some() || self.is_exchanged();
         if self.is_exchanged() {
             self.watch.accept();
@@ -132,7 +134,8 @@ impl PluginFolder {
     }
 
     /// Refuses an order at once if the folder does not answer ([`Loss::Silent`]), because the order
-    /// would wait in vain. If the folder is slow ([`Loss::Slow`]), the daemon tries the order.
+    /// would wait without an answer. If the folder is slow ([`Loss::Slow`]), the daemon tries the
+    /// order.
     pub(in crate::daemon) fn answers(&self) -> Result<(), Failure> {
         match &self.late {
             Some(silent @ Loss::Silent) => {
@@ -142,8 +145,9 @@ impl PluginFolder {
         }
     }
 
-    /// Refuses at once an order to write a file, if another folder has replaced the watched folder.
-    /// With a file in the new folder, the daemon would stop all plugins of the previous folder.
+    /// Refuses at once an order to write a plugin file, if the folder does not answer, or if
+    /// another folder has replaced the watched folder. With a file in the new folder, the daemon
+    /// would stop all plugins of the previous folder.
     pub(in crate::daemon) fn takes_files(&self) -> Result<(), Failure> {
         self.answers()?;
         match self.is_exchanged() {
@@ -187,7 +191,8 @@ impl Plugins {
             }
             Change::Refused { name, path, refusal, is_rival } => {
                 refused(&name, &path.display(), &refusal);
-                // The refused file may be incomplete, so the watch will read it again.
+                // The refused file may be incomplete. If it grows later, the watch waits longer
+                // before it reads the file again.
                 self.folder.watch.refused(&name);
                 self.record.refused(&name, None, &refusal);
                 self.meet(&name, is_emptying, config);
@@ -214,8 +219,8 @@ impl Plugins {
         }
     }
 
-    /// Informs the supervisor about a refused file. If the name of the file breaks the rules, the
-    /// file cannot become a plugin and is ignored.
+    /// Informs the supervisor about a refused file. If the name of the file breaks the rules, or if
+    /// there are too many plugins, the file cannot become a plugin and is ignored.
     fn ignore(&mut self, name: &str, refusal: Refusal, is_rival: bool) {
         let reason = refusal.reason.clone();
         let taken = match is_rival {
@@ -240,7 +245,8 @@ impl Plugins {
         tracing::info!(plugin = name, "{name}: its file was removed");
     }
 
-    /// Checks whether the folder's file system answers in time, and logs each change.
+    /// Checks whether the folder's file system answers in time. Logs when the file system becomes
+    /// late, and when it answers in time again.
     pub(in crate::daemon) fn watch_the_folder(&mut self, config: &Config) {
         let late = self.folder.watch.lateness();
         let before = std::mem::replace(&mut self.folder.late, late.clone());
@@ -254,7 +260,8 @@ impl Plugins {
         }
     }
 
-    /// Returns the plugins that have an entry in the configuration but no file.
+    /// Returns the names of the plugins that have an entry in the configuration but no file; no
+    /// names if the folder's files are not known.
     pub(in crate::daemon) fn missing_plugins(&self, config: &Config) -> Vec<String> {
         let Some(held) = self.folder.watch.names() else { return Vec::new() };
         let declared = config.live.programs.iter().map(|(name, _)| name);

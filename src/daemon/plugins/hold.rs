@@ -1,8 +1,8 @@
-//! The orders to hold, to release and to restart a plugin. Each hold and release is added to the
-//! plugin's history.
+//! The orders to hold, to release and to restart a plugin. `record.rs` records the holds and the
+//! releases in the plugin's history.
 //!
 //! These functions decide nothing: the supervisor decides the effect of an order
-//! (`supervisor/plugin.rs`). `control/receipt.rs` has the text of a line in the history.
+//! (`supervisor/plugin.rs`). `control/receipt.rs` has the text of a history line.
 
 use super::Plugins;
 use crate::control::{By, Code, Failure, Who};
@@ -36,7 +36,8 @@ impl Plugins {
     /// is not on hold, the release ends the quarantine of its modules.
     ///
     /// # Errors
-    /// If there is no plugin of this name, or if a cold restart is under way (`is_emptying`).
+    /// If there is no plugin of this name and no module of this name in quarantine, or if a cold
+    /// restart is under way (`is_emptying`).
     pub(in crate::daemon) fn release(
         &mut self,
         name: &str,
@@ -61,7 +62,8 @@ impl Plugins {
     /// Restarts a plugin, and sets its counts of traps and refusals to zero.
     ///
     /// # Errors
-    /// If there is no plugin of this name, or if it is held or in quarantine.
+    /// If there is no plugin of this name, if the plugin is held, or if it is in quarantine and has
+    /// no other version that can run.
     pub(in crate::daemon) fn restart(&mut self, name: &str) -> Result<(), Failure> {
         self.known(name)?;
         self.supervisor.restart(name).map_err(refused)?;

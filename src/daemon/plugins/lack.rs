@@ -1,5 +1,5 @@
-//! Log lines about programs with a bad required input. The outputs of such a program are safe until
-//! the input is good again.
+//! Log lines about programs with a bad required input point. The outputs of such a program are safe
+//! until all its required input points are good again.
 //!
 //! The scan decides which programs have a bad required input (`requires` in the configuration).
 //! `log_lacks` only logs these programs.

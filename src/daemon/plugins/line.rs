@@ -19,7 +19,8 @@ use crate::process::refused::{Keeper, MAX_ENTRIES, RefusedCall, Why};
 use crate::text::{counted, legible, nearest};
 
 impl Plugins {
-    /// Logs a line that a program has written, or a line about a refused call of a program.
+    /// Logs a [`Line`]: a log line that a program has written, the number of its dropped log lines,
+    /// or a refused call of the program.
     pub(in crate::daemon) fn log_line(&self, line: &Line, config: &Config, link: &ScanLink) {
         let Some(name) = self.roster.name(line.seat) else { return };
         let cycle = line.cycle;
@@ -116,11 +117,12 @@ impl Plugins {
     }
 }
 
-/// Logs the line of a swap, with its four durations and its missed cycles.
+/// Logs one log line about a swap, with the swap's four durations and its missed cycles.
 ///
-/// The durations are the steps of the swap, in this order:
+/// The durations belong to these steps of the swap, in this sequence:
 /// - detect: from the first sign of the new file until its bytes were read,
-/// - compile: from then until the machine code exists, from the cache or from a compilation,
+/// - compile: from the start of the loader's task until the machine code exists, from memory, from
+///   the compile cache or from a compilation,
 /// - prepare: from then until an instance exists and its `init` has returned,
 /// - boundary: from the order to the scan until the cycle in which the program got its seat.
 pub(in crate::daemon) fn took_over(name: &str, swap: SwapView, cycle: u64) {

@@ -33,11 +33,11 @@ use crate::process::world::World;
 const MAX_COMPILING: usize = 2;
 
 /// The largest number of parallel preparations. Most preparations take a millisecond, but a program
-/// whose `init` does not return uses its whole budget.
+/// whose `init` does not return uses its whole time budget.
 const MAX_PREPARING: usize = 4;
 
-/// The largest number of shadow runs of one version. A shadow run is repeated if the machine was
-/// too busy to compare the new version with the running version.
+/// The largest number of shadow runs in one preparation of a version. A shadow run is repeated if
+/// the machine was too busy to compare the new version with the running version.
 const MAX_ATTEMPTS: usize = 3;
 
 /// The running preparation of a plugin; at most one for each plugin. When this value is dropped,
@@ -67,7 +67,7 @@ impl Drop for Loading {
     }
 }
 
-/// The result of a preparation.
+/// The outcome of a preparation. The loader sends it to the daemon's loop.
 #[derive(Debug)]
 pub(in crate::daemon) struct Loaded {
     pub(in crate::daemon) name: Arc<str>,
@@ -76,15 +76,17 @@ pub(in crate::daemon) struct Loaded {
     pub(in crate::daemon) result: Result<Prepared, Refusal>,
     /// The log lines that the program wrote during the preparation.
     pub(in crate::daemon) lines: Vec<Line>,
-    /// The data for the crash report, if the program trapped in its `init` or in its shadow run.
+    /// The data for the crash report, if the program trapped in its start section, in
+    /// `_initialize`, in `init` or in its shadow run.
     pub(in crate::daemon) post_mortem: Option<Box<PostMortem>>,
     /// The report of the shadow run, if there was one.
     pub(in crate::daemon) shadow: Option<ShadowReport>,
     /// Warnings about unusual properties of the module.
     pub(in crate::daemon) notes: Vec<Note>,
-    /// The module with its artifact, for the next preparation; `None` if it was not compiled.
+    /// The module with its artifact, for the next preparation; `None` if the loader got no
+    /// artifact.
     pub(in crate::daemon) module: Option<Module>,
-    /// Whether the artifact came from the cache.
+    /// Whether the artifact came from the compile cache.
     pub(in crate::daemon) cached: bool,
     pub(in crate::daemon) compile: Duration,
     pub(in crate::daemon) prepare: Duration,
@@ -96,7 +98,8 @@ pub(in crate::daemon) struct Loader {
     pub(in crate::daemon) compile_service: Arc<CompileService>,
     pub(in crate::daemon) keeper: Arc<Timekeeper>,
     events: mpsc::Sender<Event>,
-    /// The permits for [`MAX_COMPILING`], [`MAX_PREPARING`] and [`MAX_SHADOWS`] parallel tasks.
+    /// The [`MAX_COMPILING`] permits for compilations. `preparing` has the [`MAX_PREPARING`]
+    /// permits for preparations, and `trying` has the [`MAX_SHADOWS`] permits for shadow runs.
     compiling: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
     trying: Arc<Semaphore>,
@@ -118,8 +121,9 @@ impl Loader {
         }
     }
 
-    /// Prepares a program in a separate task; the result is an [`Event::Loaded`]. If `is_tried` is
-    /// true, the program first polls in the shadow of the running version.
+    /// Prepares a program in a separate task, which sends the outcome as an [`Event::Loaded`]. If
+    /// `is_tried` is true and the preparation succeeds, another instance of the module then polls
+    /// in the shadow of the running version.
     pub(in crate::daemon) fn load(
         &self,
         request: NewProgram,
@@ -137,8 +141,8 @@ impl Loader {
         Loading(Some((generation, task.abort_handle())))
     }
 
-    /// Reports that a deploy was refused before its file was in the folder. `who` is the user who
-    /// sent the module.
+    /// Sends [`Event::TurnedAway`] to the daemon's loop: a deploy was refused, and no file was
+    /// written. `who` is the user who sent the module.
     pub(in crate::daemon) async fn turned_away(
         &self,
         name: String,
@@ -151,7 +155,7 @@ impl Loader {
     }
 
     /// Does the work of one preparation: compiles, prepares, and makes the shadow run if `is_tried`
-    /// is true.
+    /// is true and the preparation has succeeded.
     async fn work(
         &self,
         request: NewProgram,
@@ -215,7 +219,8 @@ impl Loader {
         world: Box<World>,
     ) -> ShadowOutcome {
         let _permit = self.trying.acquire().await;
-        // The task owns `wanted`. The shadow run ends when the task has ended and dropped `wanted`.
+        // The task owns `wanted`. If the task is aborted, it drops `wanted`, and the shadow run
+        // ends early.
         let wanted = Arc::new(());
         let (loader, wants) = (self.clone(), Arc::downgrade(&wanted));
         let work = move || {
@@ -265,7 +270,7 @@ impl Loader {
                 bytes::fetch(places, self.compile_service.limits.module_bytes, hash).await?
             }
         };
-        // A module that is in the cache need not wait for a permit to compile.
+        // A module whose artifact is in the compile cache need not wait for a permit to compile.
         let artifact = match self.compile_service.cached(hash, bytes.len()).await {
             Some(artifact) => artifact,
             None => {

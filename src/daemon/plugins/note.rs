@@ -1,9 +1,8 @@
-//! The warnings about unusual properties of a module. The warnings are logged when the module is
-//! loaded for the first time.
+//! The warnings about unusual properties of a module. The warnings are logged after the first
+//! preparation of the module.
 //!
 //! `plugin/module/note.rs` finds these properties and has the texts of the warnings; `log_notes`
-//! only logs the warnings. `camshaft status` shows them as long as the daemon has data about the
-//! module.
+//! only logs the warnings. `camshaft status` shows them as long as the roster has them.
 
 use super::Plugins;
 use super::loader::Loaded;

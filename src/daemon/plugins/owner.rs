@@ -18,10 +18,11 @@ use crate::config::Config;
 use crate::daemon::link::ScanLink;
 use crate::process::image::{Direction, Point, PointId, Safe};
 
-/// The owners of outputs, as last logged.
+/// The owners of output points, as `log_owners` has recorded them.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Owners {
-    /// The last owner of each point, by the id of the point.
+    /// The last owner of each point, by the id of the point. `log_owners` records the first owner
+    /// without a log line, and each later owner with a log line.
     last: Vec<Option<Arc<str>>>,
     /// Whether the log has reported that the point has no owner any more, by the id of the point.
     lost: Vec<bool>,
@@ -30,7 +31,7 @@ pub(in crate::daemon) struct Owners {
 }
 
 impl Owners {
-    /// Returns the last owner of this point; `None` if no program has owned the point.
+    /// Returns the last recorded owner of this point; `None` if no owner is recorded.
     pub(in crate::daemon) fn last(&self, id: PointId) -> Option<&str> {
         self.last.get(id.index())?.as_deref()
     }
@@ -38,7 +39,7 @@ impl Owners {
 
 /// The largest number of lines about owners in [`OWNERS_PAUSE`]. The limit protects the log if two
 /// programs take all outputs from each other without end. A change over the limit is logged later,
-/// if the output still has the new owner at that time.
+/// if the output still has the new owner, or still has no owner, at that time.
 const OWNERS_LINES: usize = 10;
 
 /// Returns a text about the value of an output that no program owns any more.
@@ -54,7 +55,7 @@ fn without_owner(point: &Point) -> String {
 const OWNERS_PAUSE: Duration = Duration::from_secs(1);
 
 impl Plugins {
-    /// Logs which outputs have a new owner, and which outputs have no owner any more.
+    /// Logs which outputs another program has taken over, and which outputs have no owner any more.
     pub(in crate::daemon) fn log_owners(&mut self, config: &Config, link: &mut ScanLink) {
         let (news, owners) = (link.news(), &mut self.owners);
         if owners.logged_at.is_some_and(|at| at.elapsed() < OWNERS_PAUSE) {
@@ -94,7 +95,7 @@ impl Plugins {
             *is_lost = false;
             match last {
                 Some(last) if last == owner => continue,
-                // `last` changes only with a log line, so the next call finds the change again.
+                // `last` does not change here, so a later call finds the new owner again.
                 Some(_) if lines == OWNERS_LINES => continue,
                 Some(last) => {
                     lines += 1;

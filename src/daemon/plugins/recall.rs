@@ -3,8 +3,8 @@
 //!
 //! The daemon stores which modules are in quarantine and which version runs, so that the next start
 //! knows both facts. If the file is refused after a start, the version that ran before runs again.
-//! If the version that ran before is in quarantine, a good stored version runs instead. A hold is
-//! not stored, because it is an order; the configuration has a key for plugins that are held from
+//! If the version that ran before is in quarantine, a good stored version runs instead. A hold by
+//! an operator ends when the daemon ends; the key `hold` of the configuration holds a plugin from
 //! the start.
 //!
 //! The supervisor chooses the version (`supervisor/plugin/target.rs`). `version.rs` knows which
@@ -26,8 +26,9 @@ use crate::text::first_of;
 const START: Duration = Duration::from_secs(10);
 
 impl Plugins {
-    /// Informs the supervisor which versions may run instead of the file's version. Does nothing if
-    /// these versions have not changed, or if the disk has not listed the stored versions yet.
+    /// First calls `forget_the_removed`. Then informs the supervisor which versions may run instead
+    /// of the file's version, unless these versions have not changed or the disk has not listed the
+    /// stored versions yet.
     pub(in crate::daemon) fn offer_kept(&mut self, config: &Config) {
         self.forget_the_removed(config);
         let is_stale = self.store.is_stale || self.store.offered != self.record.versions.changes;
@@ -92,9 +93,9 @@ impl Plugins {
         self.folder.loss().map(ToString::to_string).or_else(|| self.emptiness())
     }
 
-    /// Refuses at once an order to write a file into the folder, if the folder may be wrong. For
-    /// example, the folder may be an empty mount point. With a new file in the mount point, the
-    /// daemon would treat all plugins of the missing file system as removed.
+    /// Refuses at once an order to write a plugin file, if the folder does not answer, if another
+    /// folder has replaced it, or if it may be an empty mount point. With a new file in the mount
+    /// point, the daemon would treat all plugins of the missing file system as removed.
     pub(in crate::daemon) fn takes_files(&self) -> Result<(), Failure> {
         self.folder.takes_files()?;
         self.emptiness().map_or(Ok(()), |why| {

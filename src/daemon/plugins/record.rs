@@ -51,7 +51,7 @@ pub(in crate::daemon) struct Record {
     plugins: HashMap<String, PluginHistory>,
     /// The remaining history lines for refusals of all plugins.
     refusals: LineStore,
-    /// The newest cycle in the scan's snapshots.
+    /// The cycle of the newest snapshot that `settle_swaps` has used.
     pub(in crate::daemon) cycle: u64,
 }
 
@@ -63,9 +63,9 @@ struct PluginHistory {
     /// Whether the newest instance of `runs` has trapped.
     is_down: bool,
     /// The two newest instances whose traps are counted. After a rollback, the snapshot shows the
-    /// traps of both instances, so both must be stored.
+    /// traps of two instances, so both must be stored.
     counted: [Generation; 2],
-    /// The number of traps of `runs`. A start of another version or an operator's order resets it.
+    /// The number of traps since a start of another version, a hold, a release or a restart order.
     traps: u64,
     /// The hash of the last refused version, if known, and the number of its refusals in a row.
     refused: Option<(Option<ModuleHash>, u64)>,
@@ -83,15 +83,15 @@ impl PluginHistory {
 }
 
 impl Record {
-    /// Returns a record in this journal. `folder` is the folder for the file of [`Versions`].
+    /// Returns a record with this journal. `folder` is the folder for the file of [`Versions`].
     pub(in crate::daemon) fn new(journal: Journal<Receipt>, folder: Option<Arc<Folder>>) -> Self {
         let versions = Versions::load(folder, &journal.newest(usize::MAX, |_| true));
         let (plugins, refusals) = (HashMap::new(), LineStore::default());
         Self { journal, versions, plugins, refusals, cycle: 0 }
     }
 
-    /// Writes the record of versions if it has changed, and checks whether the disk of the journal
-    /// answers.
+    /// Writes the record of versions if it has changed or its interval is over. Checks whether the
+    /// disk of the journal answers.
     pub(in crate::daemon) fn save(&mut self, now: Duration) {
         self.journal.check_lateness();
         self.versions.save(self.journal.last_seq(), now);
@@ -119,7 +119,7 @@ impl Record {
         self.journal.newest(limit, |receipt| name.is_none_or(|name| is_about(receipt, name)))
     }
 
-    /// Reason why receipts would be lost at the end of the daemon; `None` if the disk has them.
+    /// Reason why receipts or the record of versions can be lost; `None` if the disk has them.
     pub(in crate::daemon) fn trouble(&self) -> Option<String> {
         let versions = || Some(format!("record of versions: {}", self.versions.trouble()?));
         self.journal.trouble().or_else(versions)
@@ -211,7 +211,7 @@ impl Record {
         self.add(name, self.cycle, Some(hash), None, Event::Reported { file });
     }
 
-    /// Records that this version is refused, or a file without a known hash.
+    /// Records that this version, or a file without a known hash, is refused.
     pub(in crate::daemon) fn refused(
         &mut self,
         name: &str,
@@ -221,7 +221,7 @@ impl Record {
         self.turned_away(name, hash, refusal, None);
     }
 
-    /// Records that this version is refused, or a file without a known hash. If `who` is set, this
+    /// Records that this version, or a file without a known hash, is refused. If `who` is set, this
     /// user tried to deploy the version, and the daemon wrote no file.
     pub(in crate::daemon) fn turned_away(
         &mut self,
@@ -290,8 +290,8 @@ impl Record {
         self.switched(name, Event::Held { by, who });
     }
 
-    /// Records that the plugin is released. `forgives` is true if the release also ends the
-    /// quarantine.
+    /// Records that the plugin is released. `forgives` is true if the release ends the quarantine,
+    /// and false if it ends a hold.
     pub(in crate::daemon) fn released(
         &mut self,
         name: &str,
@@ -317,13 +317,14 @@ impl Record {
         receipt
     }
 
-    /// Records a hold or a release. Equal orders in a row are recorded one time, because a script
-    /// may repeat the order every minute.
+    /// Records a hold or a release. The journal gets equal orders in a row one time, and at most
+    /// the orders that [`ORDERS`] allows, because a script may repeat an order every minute.
     fn switched(&mut self, name: &str, event: Event) {
         self.afresh(name);
         let runs = self.history(name).runs;
         let is_meant = |receipt: &Receipt| {
-            // An order to hold causes a stop. So a stop between two equal orders is ignored here.
+            // Between equal orders, a stop (an order to hold causes it) and a crash report are
+            // ignored.
             let is_aside = matches!(receipt.event, Event::Stopped | Event::Reported { .. });
             receipt.plugin.as_deref() == Some(name) && !is_aside
         };
@@ -334,7 +335,7 @@ impl Record {
         self.add_some(is_told, name, self.cycle, (runs, runs), event);
     }
 
-    /// Sets the counts of traps and refusals to zero, after an order of the operator.
+    /// Sets the counts of traps and refusals to zero, after a hold, release or restart order.
     pub(in crate::daemon) fn afresh(&mut self, name: &str) {
         let history = self.history(name);
         (history.traps, history.refused) = (0, None);
@@ -346,7 +347,7 @@ impl Record {
         self.add(name, self.cycle, runs, runs, Event::Removed);
     }
 
-    /// Drops the data of plugins that the supervisor has dropped, but not their receipts.
+    /// Drops the history data of plugins that the supervisor has dropped, but not the receipts.
     pub(in crate::daemon) fn forget(&mut self, is_known: impl Fn(&str) -> bool) {
         self.plugins.retain(|name, _| is_known(name));
     }
@@ -369,7 +370,7 @@ impl Record {
     }
 
     /// Adds a receipt to the record of its version. If `is_told` is true, also adds the receipt to
-    /// the journal. `is_told` is false for most events of a long streak.
+    /// the journal. `is_told` is false for most events of a long streak or series of orders.
     fn add_some(
         &mut self,
         is_told: bool,

@@ -2,17 +2,17 @@
 //! recovery.
 //!
 //! Recovery begins with `run --no-plugins`, or after too many ends that were not orderly;
-//! `[recovery]` of the configuration has the limits. The kernel draws a new random number, the boot
-//! identity, at each boot. If the identity has not changed, the end was *abnormal*: a watchdog, a
-//! panic, a stall or a kill. A new identity means a *power cut*: the machine went down, and the
-//! programs are probably not the cause. If a start is refused, its end is recorded as orderly.
+//! `[recovery]` of the configuration has the limits. The kernel draws a random number, the boot
+//! identity, at each boot. If it has not changed, an end that was not orderly was *abnormal*: a
+//! watchdog, a panic, a stall or a kill. If it has changed, the end was a *power cut*: the machine
+//! went down, probably not because of a program. The end of a refused start is orderly.
 //!
 //! The record has times of the monotonic clock, because many boards have no wall clock. Ends in
-//! earlier boots count until a daemon has run for the time `within` of `[recovery]`; then all
-//! counts are cleared.
+//! earlier boots count until a daemon without recovery has run for the time `within` of
+//! `[recovery]`; then all counts are cleared.
 //!
-//! Plugins that may not run are *parked*: recovery holds them, not the operator, and can release
-//! all of them together. A cold restart (`field/reset.rs`) also parks plugins.
+//! Plugins that may not run are *parked*: recovery (not the operator) holds them, and the end of
+//! recovery releases all of them together. A cold restart (`field/reset.rs`) also parks plugins.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -300,8 +300,8 @@ impl Recovery {
 }
 
 impl Plugins {
-    /// Prepares for a new plugin, before the daemon uses its file. Holds the plugin if the
-    /// configuration requires this, or parks the plugin if no plugin may run.
+    /// Handles a new plugin before the daemon uses its file: holds it if the configuration requires
+    /// this, or parks it during recovery or a cold restart.
     pub(in crate::daemon) fn meet(&mut self, name: &str, is_emptying: bool, config: &Config) {
         if self.supervisor.plugin(name).is_some() {
             return;

@@ -1,5 +1,5 @@
-//! The refused calls of programs, and the outputs that programs have lost. Both are for the view of
-//! a plugin.
+//! The refused calls of programs, and the output points that programs have lost. Both are for the
+//! [`PluginView`](crate::control::PluginView).
 //!
 //! The scan counts refused calls (`process/refused.rs`), and `Plugins::refused` reads the counts.
 //! These functions decide nothing. The first call of each kind and name also causes a log line
@@ -7,7 +7,7 @@
 //!
 //! - `refused` returns the refused calls that would be refused again.
 //! - `keeper` returns who owns the output or variable of such a call.
-//! - `lost_outputs` returns outputs of the plugin that have no owner now.
+//! - `lost_outputs` returns the outputs that the plugin owned last and that have no owner now.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(in crate::daemon) struct Refused {
     /// The number of refused calls that the scan counted without their kind and name, because its
     /// list of kinds and names was full.
     pub(in crate::daemon) others: u64,
-    /// Whether the program has no right for a call that it needs.
+    /// Whether a call in `calls` would be denied again, or denied calls are counted in `others`.
     pub(in crate::daemon) is_denied: bool,
 }
 
@@ -89,8 +89,8 @@ impl Plugins {
         refusals.is_over && !(refusals.first.is_mistake() && ago < NOW_AND_THEN)
     }
 
-    /// Whether this call of the plugin would be refused again. The check does not use the values of
-    /// the call.
+    /// Whether this call of the plugin would be refused again. The check does not use the argument
+    /// values of the call.
     fn stands(
         &self,
         plugin: &str,

@@ -35,13 +35,14 @@ pub(in crate::daemon) struct Entry {
     /// A program that is prepared, but not ordered into the scan yet.
     pub(in crate::daemon) ready: Option<Ready>,
     /// Swaps that were ordered but that no snapshot has shown yet, oldest first. If the scan is
-    /// slow, the list has several swaps. The scan may roll back one swap before a snapshot shows
-    /// the next swap.
+    /// slow, the list may have several swaps. The scan may roll back one swap before a snapshot
+    /// shows the next swap.
     ordered: Vec<Ordered>,
-    /// The times of the newest swap that a snapshot has shown.
+    /// The durations and counts of the newest swap that a snapshot has shown. `Record::settle` sets
+    /// them.
     pub(in crate::daemon) last_swap: Option<SwapView>,
-    /// The newest instance whose version was sent to the store. The flag is true if the version was
-    /// in doubt at that time.
+    /// The newest instance that has passed its probation and that `store_good_versions` has
+    /// handled. The flag is true if the version of the instance was in doubt at that time.
     pub(in crate::daemon) kept: Option<(Generation, bool)>,
     /// The running preparation of this plugin.
     pub(in crate::daemon) loading: Loading,
@@ -55,12 +56,14 @@ pub(in crate::daemon) struct Entry {
 const MAX_INSTANCES: usize = 8;
 
 impl Entry {
-    /// Whether the version of this instance was sent to the store, and was not in doubt then.
+    /// Whether `store_good_versions` has handled this instance, and its version was not in doubt
+    /// then.
     pub(super) fn is_kept(&self, generation: Generation) -> bool {
         self.kept.is_some_and(|(kept, is_doubtful)| kept == generation && !is_doubtful)
     }
 
-    /// Records that this instance was ordered into the scan. `refused` counts its refused calls.
+    /// Records that the instance of `what` was ordered into the scan. `refused` counts the refused
+    /// calls of this instance.
     pub(in crate::daemon) fn order(&mut self, what: Ordered, refused: Arc<Tally>) {
         self.refused.retain(|(other, _)| *other != what.generation);
         self.refused.push((what.generation, refused));
@@ -72,8 +75,8 @@ impl Entry {
         self.ordered.drain(..surplus);
     }
 
-    /// Removes and returns the swap to this instance. The caller calls this function when a
-    /// snapshot shows the instance for the first time.
+    /// Removes the swap to this instance from `ordered`, and returns it. The caller has found the
+    /// instance in a snapshot. `None` if an earlier call has removed this swap.
     pub(in crate::daemon) fn arrived(&mut self, generation: Generation) -> Option<Ordered> {
         let at = self.ordered.iter().position(|ordered| ordered.generation == generation)?;
         Some(self.ordered.remove(at))
@@ -85,14 +88,15 @@ impl Entry {
         self.ordered.retain(|ordered| ordered.generation > newest);
     }
 
-    /// Returns the module of an instance that is ordered into the scan but not shown yet.
+    /// Returns the module hash of an instance that is ordered into the scan, but that no snapshot
+    /// has shown yet.
     pub(in crate::daemon) fn on_its_way(&self, generation: Generation) -> Option<ModuleHash> {
         let found = self.ordered.iter().find(|ordered| ordered.generation == generation);
         found.map(|ordered| ordered.hash)
     }
 
-    /// Replaces the old counters of refused calls by the new counters. A reload gives each program
-    /// a new counter.
+    /// Replaces each [`Tally`] of refused calls by the newest one. A reload may give a program a
+    /// new [`Tally`].
     fn follow_refused(&mut self) {
         for (_, refused) in &mut self.refused {
             if let Some(newest) = refused.newest().cloned() {
@@ -101,19 +105,20 @@ impl Entry {
         }
     }
 
-    /// Returns the refused calls of this instance, counted since its rights last changed.
+    /// Returns the refused calls of this instance since its rights last changed, and the calls that
+    /// were refused in `init` and not allowed since then.
     pub(in crate::daemon) fn refused(&self, generation: Generation) -> Option<&Tally> {
         let found = self.refused.iter().find(|(other, _)| *other == generation);
         found.map(|(_, refused)| &**refused.newest().unwrap_or(refused))
     }
 }
 
-/// A prepared program, with the times of the steps up to now.
+/// A prepared program, with the durations of the steps up to now.
 #[derive(Debug)]
 pub(in crate::daemon) struct Ready {
     /// The prepared program.
     pub(in crate::daemon) program: Box<Prepared>,
-    /// The times of the detection, the compilation and the preparation.
+    /// The durations of the detection, the compilation and the preparation.
     pub(in crate::daemon) times: SwapView,
 }
 
@@ -124,14 +129,14 @@ impl Ready {
     }
 }
 
-/// A swap that the daemon has ordered, with the times of the steps up to now.
+/// A swap that the daemon has ordered, with the durations of the steps before the order.
 #[derive(Debug)]
 pub(in crate::daemon) struct Ordered {
-    /// The module of the instance.
+    /// The hash of the instance's module.
     pub(in crate::daemon) hash: ModuleHash,
     /// The generation of the instance: the number that identifies the instance.
     pub(in crate::daemon) generation: Generation,
-    /// The times of the steps before the order.
+    /// The durations of the steps before the order.
     pub(in crate::daemon) times: SwapView,
     /// The time of the order, on the scan's clock.
     pub(in crate::daemon) at: Duration,
@@ -140,7 +145,8 @@ pub(in crate::daemon) struct Ordered {
 }
 
 impl Ordered {
-    /// Returns the times of this swap, after a snapshot has shown the instance.
+    /// Returns the durations and counts of this swap. `fact` is from a snapshot that shows the
+    /// instance. `missed` is the number of cycles that the scan has missed since its start.
     pub(super) fn shown(&self, fact: &ProgramFact, missed: u64) -> SwapView {
         let takeover = &fact.takeover;
         SwapView {
@@ -155,11 +161,11 @@ impl Ordered {
     }
 }
 
-/// The largest number of names that are stored after their plugins are removed. Each variable can
-/// have two such names: its maker and its last writer.
+/// If `makers` has this number of names, the next new plugin drops the names of removed plugins
+/// from `makers`. Each variable can have two such names: its maker and its last writer.
 const MAX_MAKERS: usize = 2 * MAX_VARIABLES;
 
-/// The names of plugins, sorted by seat.
+/// The name of the plugin on each seat. The index is the number of the seat.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Seats(Vec<Option<Arc<str>>>);
 
@@ -209,7 +215,7 @@ impl Roster {
             }
             let name: Arc<str> = name.into();
             self.seats.0[free] = Some(Arc::clone(&name));
-            // If there are too many names, the names of removed plugins are dropped.
+            // If `makers` has too many names, the names of removed plugins are dropped.
             if self.makers.len() >= MAX_MAKERS {
                 self.makers.retain(|_, name| self.entries.contains_key(name));
             }
@@ -259,13 +265,14 @@ impl Roster {
         news.programs.iter().find(|fact| fact.seat == seat)
     }
 
-    /// Returns the name of the plugin that has written a variable, even if the plugin is removed.
+    /// Returns the name of the plugin with this [`Maker`], even if the plugin is removed. `None` if
+    /// the name was dropped from `makers`.
     pub(in crate::daemon) fn maker(&self, maker: Maker) -> Option<&Arc<str>> {
         self.makers.get(&maker)
     }
 
-    /// Stores the warnings about a module that was loaded. Returns whether no warnings of this
-    /// module were stored before.
+    /// Stores the warnings about a module after its preparation. Returns true if this is the first
+    /// call for this module since its warnings were last dropped.
     pub(in crate::daemon) fn learn(&mut self, hash: ModuleHash, notes: &[Note]) -> bool {
         self.notes.insert(hash, notes.to_vec()).is_none()
     }
@@ -276,14 +283,15 @@ impl Roster {
         notes.into_iter().flatten().map(ToString::to_string).collect()
     }
 
-    /// Drops all modules except `used`, and all artifacts that the cache has stored.
+    /// Drops the modules and the warnings of all hashes that are not in `used`, and all artifacts
+    /// that the compile cache has stored.
     pub(in crate::daemon) fn keep_modules(&mut self, used: &[ModuleHash]) {
         self.modules.values_mut().for_each(Module::lighten);
         self.modules.retain(|hash, _| used.contains(hash));
         self.notes.retain(|hash, _| used.contains(hash));
     }
 
-    /// Removes every entry for which `keep` is false. Returns the seats that are free now.
+    /// Removes every entry for which `keep` is false. Returns the seats of the removed entries.
     pub(in crate::daemon) fn retain(&mut self, keep: impl Fn(&str, Seat) -> bool) -> Vec<Seat> {
         let mut free = Vec::new();
         self.entries.retain(|name, entry| {

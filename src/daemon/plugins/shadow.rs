@@ -51,7 +51,8 @@ impl Plugins {
         }
     }
 
-    /// Logs the report of a shadow run, and stores the report for the receipt.
+    /// Logs the report of a shadow run, and stores the report for the receipt of the swap or
+    /// refusal.
     pub(in crate::daemon) fn log_shadow(&mut self, loaded: &Loaded) {
         let (Some(report), name) = (&loaded.shadow, &*loaded.name) else { return };
         match report.differing > 0 || report.dropped > 0 || report.cut_short.is_some() {

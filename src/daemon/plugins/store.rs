@@ -5,8 +5,8 @@
 //!   probation passed ──▶ store() ──▶ a thread ──▶ the disk
 //!   listed, missed, unread ◀── collect() ◀── News ───┘
 //! ```
-//! One thread at a time uses the disk, so the loop never waits for the disk.
-//! `plugin/module/versions.rs` writes versions to the disk; `version.rs` records whether each
+//! Separate threads use the disk, one thread at a time, so the daemon's loop never waits for the
+//! disk. `plugin/module/versions.rs` writes versions to the disk; `version.rs` records whether each
 //! version is good. Next: `store/back.rs` (a rollback by an operator), `store/choose.rs` (which
 //! version the rollback uses), `store/list.rs` (the list for the operator), `store/worth.rs` (which
 //! version is deleted first), `recall.rs` (which version runs if the file is bad). If a version
@@ -41,7 +41,7 @@ mod worth;
 
 use worth::{Worth, rank, worth};
 
-/// The number of results that can wait in the queue: one for each plugin that passes probation.
+/// The number of messages from the threads that can wait in the queue: one for each plugin.
 const MAX_NEWS: usize = MAX_PLUGINS;
 
 /// The largest number of versions that wait for the disk, each with its bytes and a thread. If a
@@ -74,11 +74,12 @@ pub(in crate::daemon) struct Store {
     missed: BTreeMap<String, Duration>,
     /// Plugins whose versions cannot be read, with the reason.
     unread: BTreeMap<String, String>,
-    /// The reason why the disk cannot be listed, as last logged.
+    /// The reason why the stored versions cannot be listed, as last logged; `None` if they can be
+    /// listed.
     unlisted: OnChange<Option<String>>,
     /// The time of the list request that the disk has not answered yet; `None` if there is none.
     asked: Option<Duration>,
-    /// The time of the next list request, if the last list was not complete.
+    /// The time of the next list request, if the last list failed or was not complete.
     list_at: Option<Duration>,
     /// The owner of each output in the last snapshot that was checked, by point.
     owners: Vec<Option<Seat>>,
@@ -86,7 +87,7 @@ pub(in crate::daemon) struct Store {
 
 /// The pause after a failed attempt to store a version. Without another attempt, a disk that was
 /// full for one second would leave the plugin without a stored version for months. With this pause,
-/// a repeated failure causes at most one log line each hour.
+/// a repeated failure causes at most one log line for each plugin in an hour.
 const KEEP_AGAIN: Duration = Duration::from_secs(3600);
 
 /// The pause before the next attempt to store a version, if the list of stored versions was not
@@ -103,7 +104,7 @@ const LIST_AGAIN: Duration = Duration::from_secs(60);
 enum News {
     /// The list of all stored versions.
     All(io::Result<Listing>),
-    /// The new list of one plugin, after a change.
+    /// The name of a plugin and the new list of its versions, after a change.
     Of(String, Vec<ModuleHash>),
     /// The name of a plugin whose changed list cannot be read, and the reason.
     Unread(String, String),
@@ -200,7 +201,8 @@ impl Store {
         self.check_lateness();
     }
 
-    /// Records a list request that is not answered within [`PATIENCE`].
+    /// If the disk has not answered the list request within [`PATIENCE`], records that the versions
+    /// cannot be listed.
     fn check_lateness(&mut self) {
         let is_late = |at: &mut Duration| MonotonicClock.now() >= *at + PATIENCE;
         if self.asked.take_if(is_late).is_some() {
@@ -247,10 +249,10 @@ impl Store {
         self.missed.get(name).is_some_and(|again| now >= *again)
     }
 
-    /// Stores the bytes of a version on the disk, if the disk has space for it, or if a stored
-    /// version of lower worth can be deleted. Tries again later if [`MAX_KEEPING`] other versions
-    /// wait for the disk, or if the write fails. `found` is the quality of this version; `worth`
-    /// has the quality of all other versions.
+    /// Stores the bytes of a version on the disk, if there is space for it, or if other versions
+    /// can be deleted for it (`plugin/module/versions.rs` decides this). Tries again later if
+    /// [`MAX_KEEPING`] other versions wait for the disk, or if the write fails. `found` is the
+    /// quality of this version; `worth` has the quality of all other versions.
     fn store(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
@@ -301,8 +303,8 @@ impl Store {
 }
 
 impl Plugins {
-    /// Stores the versions that have passed their probation, and informs the supervisor about the
-    /// stored versions.
+    /// Stores the versions that have passed their probation, informs the supervisor about the
+    /// stored versions, and writes the record of versions.
     pub(in crate::daemon) fn store_good_versions(&mut self, config: &Config, link: &mut ScanLink) {
         self.store.collect();
         self.store.missed.retain(|name, _| self.supervisor.plugin(name).is_some());

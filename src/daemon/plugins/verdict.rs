@@ -4,8 +4,8 @@
 //! A log line describes the state of the supervisor at the time when the line is written.
 //! `supervisor/note.rs` has the text of an event; `record.rs` makes the receipt of an event.
 //!
-//! Levels of the lines: a restart, a rollback, a quarantine and a stored version that runs are
-//! errors. A refusal and a further attempt are warnings. A start and an ordered stop are
+//! Levels of the lines: a restart, a rollback, a quarantine, and a version that runs instead of the
+//! file's version are errors. A refusal and a further attempt are warnings. A start and a stop are
 //! information.
 
 use crate::plugin::{ModuleHash, Refusal, Trap};

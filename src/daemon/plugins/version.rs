@@ -7,11 +7,13 @@
 //!                                  ▲                                      │
 //!                                  └──── passed again after a release ────┘
 //! ```
-//! The record is computed from the receipts of the journal. The journal drops old receipts, but the
-//! record remains. A file in the state directory has the record, and the number of the last receipt
-//! that the record includes. The next start adds only the later receipts. Next: `version/one.rs`
-//! (the record of one version), `version/disk.rs` (the file), `store.rs` (which versions are on the
-//! disk), `recall.rs` (which version runs after a start).
+//! The record is computed from the receipts of events (`control/receipt.rs`). Three facts have no
+//! receipt: a passed probation, the outputs that a version owns, and the release of one version.
+//! The journal of receipts drops old receipts, but the record remains. A file in the state
+//! directory has the record, and the number of the last receipt that the record includes. The next
+//! start adds only the later receipts. Next: `version/one.rs` (the record of one version),
+//! `version/disk.rs` (the file), `store.rs` (which versions are on the disk), `recall.rs` (which
+//! version runs after a start).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,8 +48,8 @@ const STOPPED: &str = "it was stopped";
 /// The end reason of a version whose plugin was put on hold.
 const HELD: &str = "the plugin was held";
 
-/// The largest number of versions of one plugin: five stored versions, five bad versions, and six
-/// other versions.
+/// The largest number of recorded versions of one plugin. For example, five stored versions, five
+/// bad versions and six other versions fit.
 const MAX_VERSIONS: usize = 16;
 
 /// The largest number of plugins, including removed plugins. If the list is full, the plugin whose
@@ -62,8 +64,8 @@ pub(in crate::daemon) struct Versions {
     /// The folder of the file; `None` if there is no state directory or the file must not be
     /// written.
     folder: Option<Arc<Folder>>,
-    /// The path of the file, if the daemon must not write the file because it could not read it at
-    /// the start.
+    /// The path of the file, if the daemon must not write the file, because it could neither read
+    /// nor rename the file at the start.
     left: Option<PathBuf>,
     /// The newest write, running or finished. At most one write runs at a time.
     writing: Option<JoinHandle<()>>,
@@ -80,7 +82,7 @@ pub(in crate::daemon) struct Versions {
     pub(in crate::daemon) changes: u64,
 }
 
-/// The content of the file.
+/// The content of the file in the state directory.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Sum {
     /// The number of the newest receipt that the record includes.
@@ -95,13 +97,15 @@ struct Sum {
     /// For each plugin, the version that ran when the daemon ended. If no version ran then, the
     /// version that ran last, if it was in quarantine. The value is the hash with all 64
     /// hexadecimal digits. The entry remains over several starts, until a version of the plugin
-    /// runs.
+    /// runs or the plugin's file is removed. At a start of the daemon, the entry is removed if
+    /// `leaving` has the plugin.
     #[serde(default)]
     ran: BTreeMap<String, String>,
 }
 
 impl Versions {
-    /// Reads the file in this folder, and adds the later receipts.
+    /// Reads the record from the file in this folder, and adds the receipts that are newer than the
+    /// record in the file.
     pub(in crate::daemon) fn load(
         folder: Option<Arc<Folder>>,
         receipts: &[Entry<Receipt>],
@@ -148,7 +152,7 @@ impl Versions {
         plugins.flat_map(|(name, versions)| versions.iter().map(|version| (&**name, version)))
     }
 
-    /// Returns the known versions of this plugin, sorted by the time of their last start.
+    /// Returns the known versions of this plugin, in the order of their last starts, oldest first.
     pub(super) fn of(&self, name: &str) -> &[Version] {
         self.sum.plugins.get(name).map_or(&[], Vec::as_slice)
     }
@@ -159,8 +163,9 @@ impl Versions {
         self.of(name).iter().find(|version| version.hash == digits)
     }
 
-    /// Returns the quality of a stored version, for a rollback. A stored version without a record
-    /// is treated as good, because only versions that passed probation are stored.
+    /// Returns the quality of a stored version, for a rollback. A stored version that has no
+    /// record, or whose record says unproven, is treated as good, because only versions that passed
+    /// probation are stored.
     pub(in crate::daemon) fn soundness(&self, name: &str, hash: ModuleHash) -> Soundness {
         match self.find(name, hash).map(Version::soundness) {
             None | Some(Soundness::Unproven) => Soundness::Good,
@@ -170,18 +175,19 @@ impl Versions {
 
     /// Returns the version that ran under this name when the daemon ended. If no version ran then,
     /// returns the version that ran last, if it was in quarantine. `None` if there is no such
-    /// version, or if a version of the plugin has run after the start.
+    /// version, or if since the start a version of the plugin has run or the plugin's file was
+    /// removed.
     pub(in crate::daemon) fn ran(&self, name: &str) -> Option<ModuleHash> {
         self.sum.ran.get(name).and_then(|digits| ModuleHash::from_hex(digits))
     }
 
-    /// Returns the plugins that ran when the daemon ended and have not run after the start.
+    /// Returns the names of the plugins with an entry in `Sum::ran`.
     pub(in crate::daemon) fn have_run(&self) -> impl Iterator<Item = &str> {
         self.sum.ran.keys().map(String::as_str)
     }
 
-    /// For each plugin whose file is missing, forgets which version ran before the start. Returns
-    /// the names of these plugins.
+    /// For each plugin for which `is_there` is false, forgets which version ran before the start.
+    /// Returns the names of these plugins.
     pub(in crate::daemon) fn forget_what_ran(
         &mut self,
         is_there: impl Fn(&str) -> bool,
@@ -208,8 +214,8 @@ impl Versions {
 
     /// Records that this version has passed its probation and owns these outputs. `is_lost` is true
     /// for an output that the version may write and that no other plugin owns. If the last good
-    /// version owned a lost output and this version does not own it, this version is in doubt.
-    /// Returns the quality of the version.
+    /// version owned a lost output and this version does not own it, this version is in doubt until
+    /// it has run for a day. Returns the quality of this version.
     pub(in crate::daemon) fn proved(
         &mut self,
         name: &str,
@@ -317,7 +323,7 @@ impl Versions {
     }
 
     /// Adds a start of this version. The version moves to the end of its plugin's list. The
-    /// function also removes the recorded order that ended the previous program.
+    /// function also removes the entries of the plugin in `leaving` and `ran`.
     fn begin(&mut self, name: &str, hash: &str, time: &str, now: Option<Duration>) {
         self.version(name, hash).begin(time, now);
         let versions = self.sum.plugins.get_mut(name).expect("the plugin has a version");
@@ -342,7 +348,9 @@ impl Versions {
         version.quarantine.get_or_insert(why);
     }
 
-    /// Returns the record of this version. A new record may displace an older record.
+    /// Returns the record of this version, and creates it if it does not exist. If there is no room
+    /// for a new record, the record of another version is dropped, or all records of another
+    /// plugin.
     fn version(&mut self, name: &str, hash: &str) -> &mut Version {
         if !self.sum.plugins.contains_key(name) && self.sum.plugins.len() == MAX_NAMES {
             let last = |versions: &Vec<Version>| versions.last().map(|last| last.last.clone());
@@ -358,7 +366,9 @@ impl Versions {
             if versions.len() == MAX_VERSIONS {
                 // The first choice is a version that has not passed probation, because it is not
                 // stored on the disk. Of these, one in quarantine is the last choice: after the
-                // drop, the next start does not know the quarantine and could run the version.
+                // drop, the next start does not know the quarantine and could run the version. If
+                // all versions have passed probation, the version with the oldest last start is
+                // dropped.
                 let first = |is_spare: fn(&Version) -> bool| versions.iter().position(is_spare);
                 let spare = first(|version| !version.is_proven && version.quarantine.is_none());
                 let spare = spare.or_else(|| first(|version| !version.is_proven));

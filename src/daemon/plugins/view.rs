@@ -86,7 +86,7 @@ impl Plugins {
             true => "held for recovery".to_owned(),
             false => "held for a cold restart".to_owned(),
         });
-        // The view shows one reason: first a refusal or quarantine, then recovery, then a trap.
+        // One reason is shown: a refusal or quarantine, else the text in `parked`, else a trap.
         let reason = reason(view).or(parked).or_else(|| trap_that_counts(view));
         let refused = self.refused(name, fact, news, config, link);
         PluginView {

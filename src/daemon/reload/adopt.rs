@@ -52,8 +52,8 @@ impl Daemon {
         outcome
     }
 
-    /// Makes the changes in the daemon's own configuration, and orders the scan to make the same
-    /// changes.
+    /// Makes the live changes in `Daemon::config` and in the daemon's parts, and orders the scan to
+    /// make the same changes.
     fn adopt(
         &mut self,
         new: &Config,

@@ -41,8 +41,8 @@ enum Origin {
 }
 
 impl Planned {
-    /// Plans the devices of `new`. Returns `None` if the devices have not changed since `before`.
-    /// All devices together have [`PATIENCE`] to read their files.
+    /// Plans the devices of `new`. Returns `None` if the devices and their points have not changed
+    /// since `before`. All devices together have [`PATIENCE`] to read their files.
     ///
     /// # Errors
     /// A device cannot be opened with its configuration, or the file system of its files gives no

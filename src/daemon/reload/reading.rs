@@ -109,8 +109,8 @@ fn read_new(before: &Config, exports: Option<&Exports>) -> Result<New, Unread> {
 }
 
 /// Watches the file. The task sends an event each time the file differs from `seen` and has stopped
-/// changing. An editor may write the file in two steps, or replace the file by a new file. In both
-/// cases the task sends only one event.
+/// changing. An editor may write the file in two steps, or replace the file by a new file. If the
+/// steps are less than [`LOOK`] apart, the task sends only one event.
 pub(in crate::daemon) async fn watch_file(
     path: PathBuf,
     mut seen: Option<Stamp>,

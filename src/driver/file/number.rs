@@ -37,8 +37,8 @@ impl From<fs::Metadata> for Identity {
     }
 }
 
-/// Returns the file to which a path leads now. A `*` in the path is replaced by the only match. No
-/// match or two matches are an error.
+/// Returns the file to which a path leads now. A `*` in the path is replaced so that the path leads
+/// to an existing file. No such file, or two or more such files, are an error.
 fn find(path: &Path) -> io::Result<PathBuf> {
     let text = path.to_string_lossy();
     let Some((before, after)) = text.split_once('*') else { return Ok(path.to_owned()) };
@@ -80,7 +80,7 @@ pub(super) fn read(path: &Path, kind: PointKind) -> io::Result<Raw> {
 }
 
 /// Converts text to the raw bytes of a number. A bool is false for 0 and true for any other
-/// integer.
+/// integer. Returns `None` if the text is not a number of this type.
 fn parse(text: &str, kind: PointKind) -> Option<Raw> {
     let plain = |kind| Point::new("", Direction::In, kind);
     let text = text.trim();

@@ -19,9 +19,9 @@ use crate::process::image::{Freshness, PointId, Points};
 /// With a longer period than the maximum, a level would be too old to be useful.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// Returns the place of each point of device number `device` in the field: the line of the point.
-/// The kernel grants a line to only one request. Therefore an input and an output cannot share a
-/// line.
+/// Returns each point of device number `device` with its place in the field, which is its GPIO
+/// line. A point whose key `at` is missing or wrong is left out. The kernel grants a line to only
+/// one request. Therefore an input and an output cannot share a line.
 pub(super) fn locations(
     config: &Config,
     points: &Points,
@@ -42,7 +42,8 @@ pub(super) fn locations(
 pub(super) struct Board {
     /// The device's name. The kernel shows this name as the consumer of the lines.
     pub(super) device: String,
-    /// The time between two reads of the levels.
+    /// The time between two reads of the levels, if no edge and no change of an output causes a
+    /// read earlier.
     pub(super) period: Duration,
     pub(super) lines: Vec<Line>,
     /// The requests that the kernel has granted.

@@ -133,8 +133,8 @@ impl Board {
     /// In the end, an error affects only the line that causes it.
     ///
     /// A chip without interrupts cannot report edges. If the request fails for this reason, all its
-    /// lines are requested again, but the lines with mode `level` without edge detection. Their
-    /// levels are read once in every period.
+    /// lines are requested a second time. In the second request, the lines with mode `level` have
+    /// no edge detection. A change of their levels is then seen at the next read of the levels.
     fn take(&mut self, chip: &Path, seats: &[Seat], side: &mut Side) {
         let mut taken = self.try_to_take(chip, seats, side);
         if taken.as_ref().is_err_and(is_about_edges) && self.give_up_edges(seats) {

@@ -37,7 +37,7 @@ pub(super) struct Held {
     pub(super) direction: Direction,
     pub(super) seats: Vec<Seat>,
     /// The kernel's sequence number of the last edge, over all lines of the request. The number
-    /// starts at 1 and wraps.
+    /// starts at 1 and wraps. 0 before the first edge.
     last: u32,
 }
 
@@ -136,9 +136,9 @@ impl Held {
         self.request.get_ref().set_values(&values)
     }
 
-    /// Stores the error of a call, or its success, in the lines of this request. Returns whether
-    /// the request is still usable. If this function returns `false`, the caller must drop the
-    /// request.
+    /// Stores the outcome of a call to the kernel in the lines of this request. `error` is `None`
+    /// if the call has succeeded. Returns whether the request is still usable. If this function
+    /// returns `false`, the caller must drop the request.
     pub(super) fn survives(&self, error: Option<Error>, lines: &mut [Line]) -> bool {
         let is_alive = !error.as_ref().is_some_and(is_gone);
         let trouble = error.map(|error| format!("{}: {error}", self.chip.display()));
@@ -151,7 +151,8 @@ impl Held {
     }
 }
 
-/// The error number of the operating system, if the error contains one.
+/// Returns the error number of the operating system. Returns `None` if the error contains no such
+/// number.
 pub(super) fn errno(error: &Error) -> Option<Errno> {
     match error {
         Error::Os(errno) | Error::Uapi(_, CallError::Os(errno)) => Some(Errno::from_raw(errno.0)),

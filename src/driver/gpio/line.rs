@@ -28,7 +28,7 @@ pub(super) enum LinePlace {
     /// A line with this name. If a chip is named, the line must be on that chip; otherwise it may
     /// be on any chip.
     Named(Option<String>, String),
-    /// The line with this offset on the chip with this label or name.
+    /// The line with this offset on the chip with this label, name or path of the device file.
     Numbered(String, Offset),
 }
 
@@ -53,11 +53,12 @@ pub(super) struct Line {
     /// The settings for the kernel's request.
     config: kernel::Config,
     /// Whether the line is requested without edge detection. `give_up_edges` sets this field, and
-    /// `want_edges` resets it. Without edge detection, the level is read only once in every period.
+    /// `want_edges` resets it. Without edge detection, a change of the level causes no read, so the
+    /// change is seen at the next read.
     is_without_edges: bool,
     sense: Sense,
-    /// The chip's device file and the offset at which the line was found; `None` if it was not
-    /// found.
+    /// The chip's device file and the offset at which the line was found; `None` while the line is
+    /// not available.
     pub(super) found: Option<(PathBuf, Offset)>,
     pub(super) is_held: bool,
     /// The reason why the line does not work. `None` if it works, and before the first attempt to
@@ -115,8 +116,9 @@ enum Latch {
 }
 
 impl Line {
-    /// Plans the line of `point` from the key `at` of the point. Returns an error if two keys
-    /// contradict each other or a value is out of range.
+    /// Plans the line of `point` from the key `at` of the point. Returns an error if the line is
+    /// not named, if the point has the wrong type, if a key does not fit the point or another key,
+    /// or if a value is out of range.
     pub(super) fn plan(id: PointId, point: &Point, at: &LineAddress) -> Result<Self, OpenError> {
         let wrong = |key: &str, found: &dyn std::fmt::Display, wanted: &str| {
             OpenError::at(&point.name, key, found.to_string(), wanted)

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::logged::OnChange;
 
-/// The time without trouble after which the log reports that all lines work. In this time the
-/// device makes about three attempts to request the lines.
+/// The time without trouble after which the log reports that all lines work. If a line fails again
+/// within this time, the log does not report that all lines work.
 const CALM: Duration = Duration::from_secs(10);
 
 /// The trouble that the log shows for the GPIO lines of one device.

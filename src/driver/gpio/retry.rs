@@ -37,7 +37,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Whether an attempt is due. The first call after a reset sets `since` to the present time.
+    /// Whether an attempt is due. The first call for a new [`Retry`] sets `since` to the present
+    /// time.
     pub(super) fn is_due(&mut self) -> bool {
         self.since.get_or_insert_with(Instant::now);
         self.due.is_none_or(|due| Instant::now() >= due)

@@ -1,7 +1,7 @@
 //! The loop that serves the lines of one device.
 //!
 //! The loop runs once in a period, at each edge that the kernel reports, and when the scan wants
-//! other outputs. One pass of the loop:
+//! other output values. One pass of the loop:
 //!
 //! ```text
 //!   write outputs that differ --> request missing lines --> read edges and levels of all inputs
@@ -75,7 +75,8 @@ impl Serve for Board {
 }
 
 impl Board {
-    /// Reads the edges and levels of all inputs. Returns the number of edges.
+    /// Reads the edges and levels of all inputs, and passes the values to `side`. Returns the
+    /// number of edges.
     fn read(&mut self, side: &mut Side) -> usize {
         let (Self { lines, held, .. }, beats) = (self, side.beats());
         let mut edges = 0;
@@ -102,8 +103,8 @@ impl Board {
         edges
     }
 
-    /// Writes all outputs of a request in one call, if at least one of them does not have its
-    /// wanted value.
+    /// For each request: if at least one output of the request does not have its wanted value,
+    /// writes all outputs of the request in one call.
     fn write(&mut self, side: &mut Side) {
         let Self { lines, held, .. } = self;
         held.retain(|held| {
@@ -143,8 +144,9 @@ impl Board {
         });
     }
 
-    /// Publishes the values to the scan. If the last update of the status is older than
-    /// [`SHOWN_EVERY`], also checks the chips of the outputs and updates the status.
+    /// Publishes the values to the scan. The device counts as disconnected if the kernel has
+    /// granted no line and at least one line does not work. If the last update of the status was
+    /// [`SHOWN_EVERY`] ago or earlier, also checks the chips of the outputs and updates the status.
     fn publish(&mut self, side: &mut Side) {
         let is_shown_again = self.shown_at.is_none_or(|at| at.elapsed() >= SHOWN_EVERY);
         if is_shown_again {

@@ -10,8 +10,8 @@
 //! together.
 //!
 //! `wanted` returns the value that an output should have. Normally, the value comes from the scan.
-//! While the scan is stalled, `wanted` returns the safe value, so the drivers need no code for a
-//! stall.
+//! While the scan is stalled, `wanted` returns the safe value after the hold time of the output. An
+//! output without a safe value keeps its last value. So the drivers need no code for a stall.
 //!
 //! This file accesses no wire; the drivers do. The scan's side is in `link.rs`. The detection of a
 //! stall is in `watchdog.rs`.
@@ -110,14 +110,15 @@ impl Side {
         &mut self.news.inputs[self.places[&input]]
     }
 
-    /// Stores a good value of an input that was read just now.
+    /// Stores a value that the driver has just read, as a good value of an input. For a float that
+    /// is NaN or infinite, the input becomes bad and keeps its last value.
     pub(in crate::driver) fn put(&mut self, input: PointId, raw: Raw) {
         self.put_as(input, raw, Quality::Good);
     }
 
     /// Stores a value of an input together with its quality, for a value that is usable but not
     /// fully reliable. A float that is NaN or infinite is not a measurement, even if the device
-    /// sends it. For such a float, the input becomes bad and its last value is retained.
+    /// sends it. For such a float, the input becomes bad and keeps its last value.
     pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
         if !self.points[input].is_finite(&raw) {
             return self.spoil(input, Quality::Sensor);
@@ -186,8 +187,9 @@ impl Side {
         news_writer.publish(|old| old.clone_from(news));
     }
 
-    /// The value that an output should have. This is the value from the scan or, in a stall, the
-    /// safe value. `None` before the first cycle, when the driver must not write anything.
+    /// The value that an output should have. This is the value from the scan. In a stall, it is the
+    /// safe value after the hold time of the output, if the output has a safe value. `None` before
+    /// the first write of the scan, when the driver must not write anything.
     pub(in crate::driver) fn wanted(&mut self, output: PointId) -> Option<Raw> {
         let (place, stall) = (self.places[&output], self.shared.watchdog.tripped_for());
         (self.beats() > 0).then(|| in_stall(self.wishes.read().0[place], self.safe[place], stall))
@@ -195,7 +197,7 @@ impl Side {
 
     /// The values that several outputs should have, in the order of the argument `outputs`. All
     /// values are from the same cycle. The caller must not call this function before the first
-    /// cycle.
+    /// write of the scan.
     pub(in crate::driver) fn wanted_together(
         &mut self,
         outputs: impl Iterator<Item = PointId>,
@@ -222,15 +224,15 @@ impl Side {
         self.safe.iter().flatten().map(|(_, hold)| *hold).collect()
     }
 
-    /// The time until the scan reads its inputs again, and the cycle time. `None` if the cycle time
-    /// is not known yet.
+    /// The time until the planned start of the next cycle, when the scan reads its inputs, and the
+    /// cycle time. `None` if the cycle time is not known yet.
     pub(in crate::driver) fn next_cycle(&self) -> Option<(Duration, Duration)> {
         self.shared.watchdog.next_cycle()
     }
 
-    /// Waits until the wanted outputs may have changed since the last return of this function.
-    /// Sometimes this function returns although nothing has changed. The future can be dropped at
-    /// any time without loss of a wake-up.
+    /// Waits until a wanted value of an output may have changed after the last return of this
+    /// function. Sometimes this function returns although no wanted value has changed. The future
+    /// can be dropped at any time without loss of a wake-up.
     pub(in crate::driver) async fn changed(&mut self) {
         if let Bell::Unused(_) = self.bell
             && let Bell::Unused(bell) = std::mem::replace(&mut self.bell, Bell::Mute)
@@ -255,8 +257,8 @@ impl Side {
         self.monitor.set(parts);
     }
 
-    /// Makes all inputs bad and all outputs unconfirmed, and publishes this state. The thread calls
-    /// this when the driver code has ended.
+    /// Makes all inputs bad and all outputs unconfirmed, and publishes this state with the fault
+    /// `Disconnected`. The thread calls this when the driver code has returned or panicked.
     pub(super) fn lose_all(&mut self) {
         self.news.inputs.iter_mut().for_each(|reading| reading.quality = Quality::NoComm);
         self.news.confirmed.fill(None);
@@ -272,7 +274,8 @@ impl Side {
 }
 
 /// The value that an output should have. `raw` is the value that the scan wanted last. `safe` is
-/// the safe value together with its hold time. `stall` is the time since the scan stalled.
+/// the safe value together with its hold time. `stall` is the time since the watchdog tripped;
+/// `None` if it is not tripped.
 ///
 /// The safe value has priority even over a value that an operator has forced. The reason is that a
 /// stalled scan no longer follows the operator, so the forced value may be out of date.

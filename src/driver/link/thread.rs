@@ -1,5 +1,6 @@
-//! The thread of one device. The thread runs the driver code, starts that code again after a panic,
-//! and ends when the scan's side of the link has called `leave` or is dropped.
+//! The thread of one device. The thread runs the driver code, starts that code again after it has
+//! returned or panicked, and ends when the scan's side of the link has called `leave` or is
+//! dropped.
 //!
 //! ```text
 //!         +--------- one second later ----------+
@@ -33,9 +34,10 @@ const STACK_BYTES: usize = 512 * 1024;
 /// The pause between the end or panic of the driver code and its next start.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Starts the thread of a device. The thread serves the device until `leave` is called or the link
-/// is dropped. The thread then continues to serve the device until the device has acknowledged its
-/// last outputs, but at most for [`LEAVE_TIME`].
+/// Starts the thread that serves a device. After the call of `leave` or the drop of the link, the
+/// thread continues until the device has acknowledged its last outputs, but at most for
+/// [`LEAVE_TIME`]. If the driver code does not run at the moment of that call or drop, the thread
+/// ends immediately.
 ///
 /// # Errors
 /// When the operating system cannot create a thread, or the async runtime cannot be built.
@@ -79,8 +81,8 @@ pub(super) fn start(
             });
             shared.is_down.store(false, Ordering::Relaxed);
         }
-        // Blocking calls on other threads of the runtime may continue. This thread does not wait
-        // for their end.
+        // Blocking calls on other threads of the runtime may continue. The device's thread does not
+        // wait until these calls end.
         runtime.shutdown_background();
     })
 }

@@ -22,13 +22,14 @@
 //! ```
 //! All units behind one port belong to one device, because they share one connection. At most one
 //! request is under way on this connection at a time. The driver never reports a value that it has
-//! not read. If a reply is missing, damaged or doubtful, or if the unit is busy, an input keeps its
-//! value and the value ages. If the unit refuses a read, the inputs of this read get a bad quality
-//! that names the kind of failure. If the unit goes offline, all its inputs get a bad quality.
+//! not read. If a reply is missing, damaged or doubtful, if the unit is busy, or if a gateway does
+//! not reach the unit, an input keeps its value and the value ages. If the unit refuses a read for
+//! another reason, the inputs of this read get a bad quality that names the kind of failure. If the
+//! unit goes offline, all inputs that the driver reads from it get a bad quality.
 //!
-//! `client/plan.rs` checks the configuration and makes the bus with all its units. The data of the
-//! bus are in `client/bus.rs`. `client/serve.rs` is the loop that works on this bus.
-//! `client/schedule.rs` chooses the next job, and `client/exchange.rs` does the job.
+//! `client/plan.rs` checks the configuration and makes the bus with all its units. The settings and
+//! the state of the bus are in `client/bus.rs`. `client/serve.rs` is the loop that works on this
+//! bus. `client/schedule.rs` chooses the next job, and `client/exchange.rs` does the job.
 //! `client/breaker.rs` decides whether the driver treats a unit as present. `client/transport.rs`
 //! and `wire/request.rs` decide which bytes are the valid reply to a request. `client/survey.rs`
 //! lists the addresses of the points, the groups that no input uses, and the units that get no
@@ -101,9 +102,9 @@ pub struct Config {
     /// The maximum time to make a TCP connection. The default is 2 s.
     #[serde(default, deserialize_with = "duration::some")]
     pub connect_timeout: Option<Duration>,
-    /// The maximum number of times that the driver immediately repeats a read or a write whose
-    /// reply is missing or damaged. The default is 1. The driver does not repeat a heartbeat, a
-    /// probe, or a request to a unit that has gone offline.
+    /// If the reply to a read or a write is missing or damaged, the driver repeats the request up
+    /// to this number of times before it does another job. The default is 1. The driver does not
+    /// repeat a heartbeat, a probe, or a request to a unit that has gone offline.
     #[serde(default = "one")]
     pub retries: u8,
     /// The units on the bus.
@@ -158,12 +159,14 @@ pub struct UnitConfig {
     pub name: String,
     /// The unit's address on the bus.
     pub id: u8,
-    /// The pause that the unit needs after each of its answers.
+    /// The minimum pause after each request to this unit, answered or not, before the driver sends
+    /// the next request on the bus. Some units need this pause after each of their answers.
     #[serde(default, with = "duration")]
     pub turnaround: Duration,
     /// After this number of consecutive failures, the driver treats the unit as absent. A failure
-    /// is a request without a valid answer, or a failed attempt to connect. `Unit::is_missed_by`
-    /// names the requests that do not count. The default is 3.
+    /// is a missing or invalid answer, an exception of a gateway that does not reach the unit, or a
+    /// failed attempt to connect. `Unit::is_missed_by` names the requests that do not count. The
+    /// default is 3.
     #[serde(default = "three")]
     pub offline_after: u8,
     /// The time between two probes of an absent unit. A probe is a request that shows whether the
@@ -182,7 +185,8 @@ fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 
-/// A group: input points in one table of one unit, which the driver reads with the same period.
+/// A group: input points that the driver reads with the same period. All points of a group are in
+/// one table of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
@@ -196,8 +200,8 @@ pub struct GroupConfig {
     #[serde(with = "duration")]
     pub period: Duration,
     /// The maximum number of unused addresses that one request may read between two points. With a
-    /// larger number, fewer requests are needed. The default is 0, because many units refuse a read
-    /// that includes addresses that do not exist.
+    /// larger number, the driver may need fewer requests. The default is 0, because many units
+    /// refuse a read that includes addresses that do not exist.
     #[serde(default)]
     pub merge_gap: u16,
     /// The maximum number of registers or bits in one request, for a unit that accepts fewer of
@@ -217,7 +221,8 @@ pub struct HeartbeatConfig {
     pub table: Table,
     /// The address of the register or coil, counted from 0.
     pub address: u16,
-    /// The time between two writes of the heartbeat. Each write changes the value.
+    /// The time between two writes of the heartbeat. Each write changes the value. While the scan
+    /// makes no cycles, the driver does not write the heartbeat.
     #[serde(with = "duration")]
     pub period: Duration,
 }
@@ -231,11 +236,12 @@ fn holding() -> Table {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataAddress {
-    /// The name of the group that reads the input.
+    /// The name of the group to which the input belongs.
     pub group: Option<String>,
     /// The name of the unit, for an output or a diagnostic input.
     pub unit: Option<String>,
-    /// The table of an output: `holding`, or `coil` for a bool.
+    /// The table of an output. A bool needs `coil`, and every other type needs `holding`. These are
+    /// the defaults.
     pub table: Option<Table>,
     /// The first address of the point, counted from 0 as in the protocol.
     pub address: Option<u16>,
@@ -245,9 +251,9 @@ pub struct DataAddress {
     pub reference: Option<String>,
     /// The order in which the bytes of the value are sent on the wire.
     pub order: Option<WordOrder>,
-    /// The half of the register that contains a number of 8 bits.
+    /// Which half of the register contains the value, for a type of 8 bits.
     pub byte: Option<Byte>,
-    /// The bit of the register that contains a bool. Bit 0 is the lowest bit.
+    /// Which bit of the register contains the value, for a bool. Bit 0 is the lowest bit.
     pub bit: Option<u8>,
     /// The rule that decides when an output is written.
     pub write: Option<When>,
@@ -261,8 +267,8 @@ pub struct DataAddress {
     pub min_interval: Option<Duration>,
     /// Whether to write with function codes 5 and 6 instead of 15 and 16.
     pub single: Option<bool>,
-    /// Whether the driver reads an output back after each write. The output is then confirmed only
-    /// if the unit returns the written value.
+    /// Whether the driver reads an output back after each write that the unit has confirmed. If so,
+    /// the output counts as confirmed only if the unit returns the written value.
     pub readback: Option<bool>,
     /// The number of writes per day above which the driver logs a warning. Some units store each
     /// written value in memory that wears out after many writes.
@@ -282,7 +288,8 @@ pub enum When {
     /// each `refresh` period if the key `refresh` is set.
     #[default]
     OnChange,
-    /// Write the output once in each `refresh` period. A change of the value causes no write,
-    /// except a change to the safe value, which the driver writes at once.
+    /// Write the output once in each `refresh` period. A change of the value causes no write, with
+    /// one exception: when the value changes to the safe value, the driver writes the safe value at
+    /// once.
     Cyclic,
 }

@@ -16,12 +16,12 @@
 //! type = "u16"
 //! at = { table = "holding", address = 100, min = 0, max = 1000, expires = "10s" }
 //! ```
-//! A client can write only the inputs of this device. If a value is bad, the server answers with an
-//! exception, a configured value, or the last good value beside a second register or bit that says
-//! "bad" (`server/seen.rs`). `offer.rs` and `map.rs` define which register or bit contains which
-//! value. `connection.rs` serves one client. Modbus has no passwords and no user names. A client
-//! whose address is in `allow` can use all that the server offers. All other protection must come
-//! from the network.
+//! A client can write only the inputs of this device. If a client reads a bad value, the answer is
+//! an exception, a configured value, or the last value that was not bad; then a second register or
+//! bit says "bad" (`server/seen.rs`). `offer.rs` and `map.rs` define which register or bit contains
+//! which value. `connection.rs` serves one client. Modbus has no passwords and no user names. A
+//! client whose address is in `allow` can use all that the server offers. All other protection must
+//! come from the network.
 
 mod command;
 mod connection;
@@ -57,8 +57,8 @@ use connection::{Ask, End, attend};
 use offer::Offer;
 use request::{Exception, refused};
 
-/// The range of `max_clients`. Each client needs a file descriptor, a task and two frames of 260
-/// bytes.
+/// The range of `max_clients`. Each client needs a file descriptor, a task, and less than 1 KiB for
+/// one request and its answer.
 const CLIENTS: std::ops::RangeInclusive<usize> = 1..=64;
 
 /// The range of `idle`. A person needs more than 100 ms to type a request. A connection that is
@@ -87,7 +87,7 @@ pub struct Config {
     /// The address to listen on. With port 0 the system chooses a free port, and the status shows
     /// this port.
     pub listen: SocketAddr,
-    /// The only unit address that is served; others get exception 11. `None` serves every address.
+    /// The only unit address served; other unit addresses get exception 11. `None` serves them all.
     pub unit: Option<u8>,
     /// The maximum number of clients that are connected at the same time. The default is 8.
     #[serde(default = "eight")]
@@ -95,7 +95,7 @@ pub struct Config {
     /// The maximum time to wait for a request, receive it and send its answer. The default is 60 s.
     #[serde(default = "minute", with = "duration")]
     pub idle: Duration,
-    /// The client addresses that may connect. The default is this computer only.
+    /// The client addresses that may connect. The default is the loopback addresses.
     #[serde(default = "Source::loopback")]
     pub allow: Vec<Source>,
     /// The values that clients can read.
@@ -326,8 +326,8 @@ impl Server {
 
 impl Serve for Server {
     async fn serve(&mut self, side: &mut Side) {
-        // The commands of earlier clients are lost here. The scan sees this loss, because
-        // `driver/link/thread.rs` has made the inputs of this device bad before this start.
+        // After a panic, the commands written before it are lost here. The scan sees this loss,
+        // because `driver/link/thread.rs` has made the inputs of this device bad after the panic.
         self.offer.forget();
         self.tally = Tally::default();
         let listener = self.bind(side).await;

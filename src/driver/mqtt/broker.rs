@@ -31,8 +31,8 @@ const CONNECT_TIMEOUT: std::ops::RangeInclusive<Duration> =
 /// messages. If the broker sends a larger message nevertheless, the client disconnects.
 const MAX_PACKET: u32 = 64 << 10;
 
-/// The maximum number of unacknowledged messages of QoS 1 in each direction. This number is enough
-/// to use the whole speed of a network connection. At most `MAX_UNDER_WAY` plus
+/// The maximum number of unacknowledged messages of QoS 1 in each direction. With this number, the
+/// wait for acknowledgements seldom limits the rate of messages. At most `MAX_UNDER_WAY` plus
 /// [`super::line::QUEUE`] old values are delivered before the newest value.
 const MAX_UNDER_WAY: u16 = 32;
 
@@ -47,9 +47,10 @@ pub(super) struct Broker {
     /// The identity of this client. No other client of the broker may have this identity.
     client_id: String,
     username: Option<String>,
-    /// If the client receives no packet for this time, the client asks the broker for an answer.
+    /// If the client receives no packet for this time plus 0.1 s, it asks the broker for an answer.
     pub(super) keep_alive: Duration,
-    /// The time limit for a connect, and for the answer to a subscription.
+    /// The time limit for making the connection, and for the answer to each packet of
+    /// subscriptions.
     pub(super) connect_timeout: Duration,
 }
 
@@ -142,7 +143,7 @@ impl fmt::Display for Broker {
     }
 }
 
-/// Parses an address. Returns whether TLS is used, the host, and the port.
+/// Parses the address of a broker. Returns whether TLS is used, the host, and the port.
 fn address(text: &str) -> Option<(bool, String, u16)> {
     let (is_secure, rest) = match text.strip_prefix("mqtt://") {
         Some(rest) => (false, rest),

@@ -1,5 +1,5 @@
-//! Commands: values that other MQTT clients send to inputs of this device. A command is valid for a
-//! limited time.
+//! Commands: values that other MQTT clients send to input points of this device. A command is valid
+//! for a limited time.
 //!
 //! The key `expires` of the point sets the longest time for which a command is valid. The sender
 //! can shorten this time in two ways:
@@ -28,12 +28,12 @@ use crate::process::image::{Point, PointId, PointKind, Quality, Value, exact};
 /// needs about 100 bytes.
 pub(super) const MAX_TEXT: usize = 1024;
 
-/// An input of this device that other clients can set.
+/// An input point of this device that other MQTT clients can set.
 #[derive(Debug)]
 pub(super) struct Command {
     /// The id of the point that the command sets.
     pub(super) id: PointId,
-    /// A copy of the configured point, with its type, scale and limits.
+    /// A copy of the configured point, with its type, scale and offset.
     pub(super) point: Point,
     /// The topic of the command or, in Sparkplug, the name of its metric.
     pub(super) address: String,
@@ -44,7 +44,7 @@ pub(super) struct Command {
     refused: Option<String>,
     /// The reason why the broker refuses the subscription. `None` if the broker grants it.
     denied: Option<String>,
-    /// Whether the input has received a value since the start of the device.
+    /// Whether the point has received a valid value since the start of the device.
     has_value: bool,
     /// Whether a refusal of this command was logged on this connection.
     is_said: OnChange<bool>,
@@ -168,7 +168,7 @@ impl Command {
         }
     }
 
-    /// Logs the first refusal on each connection.
+    /// Logs the first refusal of this command on each connection.
     fn log_refusal(&mut self, why: &str) {
         if self.is_said.changes_to(true) {
             let (point, topic) = (&self.point.name, &self.address);
@@ -207,7 +207,7 @@ impl Command {
 
 /// Converts a value to the type of the point. For an integer point without scale and offset, 2.0
 /// becomes 2, and 2.5 becomes NaN, which `Point::raw_of` refuses. For a bool point, 0 and 1 become
-/// `false` and `true`.
+/// `false` and `true`. Any other value is returned unchanged.
 fn whole(value: Value, point: &Point) -> Value {
     let is_plain = point.scale == 1.0 && point.offset == 0.0;
     let is_integer = !matches!(point.kind, PointKind::Bool | PointKind::F32 | PointKind::F64);

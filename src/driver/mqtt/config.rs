@@ -1,7 +1,7 @@
 //! The keys of a `[[device]]` with `driver = "mqtt"`.
 //!
-//! This file only parses the keys. `plan.rs` and `broker.rs` check the values, and check which keys
-//! may be used together.
+//! This file only parses the keys. `plan.rs`, `broker.rs`, `credential.rs` and
+//! `sparkplug/config.rs` check the values, and check which keys may be used together.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,14 +33,15 @@ pub struct Config {
     pub cert: Option<PathBuf>,
     /// The file with the private key of the certificate in `cert`.
     pub key: Option<PathBuf>,
-    /// If the client receives no packet from the broker for this time, the client asks for an
-    /// answer. If the client then receives no packet for the same time again, the client ends the
+    /// If the client receives no packet from the broker for this time plus 0.1 s, the client asks
+    /// for an answer. If the client receives no packet for twice this time, the client ends the
     /// connection. The broker ends the connection if this client sends no packet for 1.5 times
-    /// `keep_alive` (MQTT 5, 3.1.2.10). The broker may set another time when it accepts the
-    /// connection. That time then replaces `keep_alive`.
+    /// `keep_alive` (MQTT 5, 3.1.2.10). When the broker accepts the connection, it may set another
+    /// time. If that time is not 0, it replaces `keep_alive`.
     #[serde(default = "half_a_minute", with = "duration")]
     pub keep_alive: Duration,
-    /// The time limit for a connect, and for the answer to a subscription.
+    /// The time limit for making the connection, and for the answer to each packet of
+    /// subscriptions.
     #[serde(default = "five_seconds", with = "duration")]
     pub connect_timeout: Duration,
     /// The message that the broker publishes when it loses the connection to this client.
@@ -101,8 +102,9 @@ pub struct Publication {
     pub retain: Option<bool>,
     /// The format of the payload.
     pub payload: Option<MessageForm>,
-    /// A number is sent as a change only if it differs from the last sent number by more than
-    /// `deadband`.
+    /// A changed number is sent only if it differs from the last sent number by more than
+    /// `deadband`. `deadband` does not apply to a change of the quality, and not to a change to or
+    /// from NaN.
     pub deadband: Option<f64>,
     /// The shortest time between two messages of this value.
     #[serde(default, deserialize_with = "duration::some")]
@@ -127,8 +129,8 @@ pub struct TopicAddress {
     pub metric: Option<String>,
     /// The QoS: 0 for at most once, 1 for at least once.
     pub qos: Option<u8>,
-    /// The time for which a command is valid. This time begins at the time of sending, if the
-    /// sender has put that time into the message. Otherwise it begins when the message arrives.
+    /// The longest time for which a command is valid. This time begins at the time of sending, if
+    /// the sender has put that time into the message. Otherwise it begins when the message arrives.
     #[serde(with = "duration")]
     pub expires: Duration,
     /// Whether a retained message is used as a command. A retained message may be very old. A

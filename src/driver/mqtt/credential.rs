@@ -36,7 +36,8 @@ pub(super) struct Files {
 struct TlsFiles {
     /// The file with the certificates of the trusted authorities.
     ca: PathBuf,
-    /// The file with the client's certificate, and the file with its private key.
+    /// The file with the client's certificate, and the file with the private key of this
+    /// certificate. `None` if the configuration names no certificate for the client.
     client: Option<(PathBuf, PathBuf)>,
 }
 
@@ -69,7 +70,9 @@ impl Files {
     /// Reads the files. The call may wait for the disk.
     ///
     /// # Errors
-    /// When a file cannot be read, or its contents are not a password, certificates or a key.
+    /// When a file cannot be read or is too large, when a TLS file does not contain the
+    /// certificates or the key, or when the private key does not belong to the client's
+    /// certificate.
     pub(super) fn read(&self) -> Result<Credentials, OpenError> {
         let password = self.password.as_ref().map(|file| read("password_file", file));
         let line = |text: Vec<u8>| {
@@ -148,7 +151,8 @@ impl TlsFiles {
     }
 }
 
-/// Returns the certificates in a file. A file without a certificate is an error.
+/// Returns the certificates in `file`. The name of the configuration key, `key`, is for the error
+/// message. A file without a certificate is an error.
 fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> {
     let wrong = |error: &str| {
         OpenError::new(key, format!("{}: {error}", file.display()), "certificates in PEM")
@@ -159,7 +163,7 @@ fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     if all.is_empty() { Err(wrong("no certificate")) } else { Ok(all) }
 }
 
-/// Reads the file that `key` names.
+/// Reads `file`. The name of the configuration key, `key`, is for the error message.
 fn read(key: &str, file: &Path) -> Result<Vec<u8>, OpenError> {
     file::read_present(file, MOST_PEM_BYTES).map_err(|error| {
         let found = format!("{}: {error}", file.display());

@@ -1,4 +1,4 @@
-//! The TCP connection to a broker. With its socket options, the client detects a pulled cable.
+//! The TCP connection to a broker, with socket options by which the client detects a pulled cable.
 //!
 //! The library does not open this connection, because the library would set no keepalive and no
 //! timeout for unacknowledged data. The library then runs TLS and MQTT on this connection. If the
@@ -15,11 +15,12 @@ use super::loss::NO_ANSWER;
 use crate::driver::tcp::set_up;
 
 /// Tries the addresses of the host in order, and returns the first connection that is accepted.
-/// `limit` is the time for all addresses together.
+/// `limit` is the time for all addresses together. It does not include the search for the
+/// addresses.
 ///
 /// # Errors
-/// When the host name cannot be resolved, or the socket options cannot be set. When no address
-/// accepts the connection in time; the error is then that of the last address.
+/// When the host name cannot be resolved or has no address, or the socket options cannot be set.
+/// When no address accepts the connection in time; the error is then that of the last address.
 pub(super) async fn dial(host: String, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let found: Vec<SocketAddr> = lookup_host((host.as_str(), port)).await?.collect();
     // Each address gets an equal part of `limit`. So an address that never answers leaves time for

@@ -38,22 +38,24 @@ pub(super) struct Outgoing<'a> {
     pub(super) payload: Vec<u8>,
 }
 
-/// The connection to the library: the client that accepts messages, and the counts of messages.
+/// The access to the library: the handle that accepts messages, and the counts of messages.
 pub(super) struct Line<'a> {
     /// The library's handle, which accepts messages without waiting.
     pub(super) client: &'a AsyncClient,
-    /// The record of the messages in the queue and of the unacknowledged messages.
+    /// The record of the messages in the library's queue, and of the unacknowledged messages.
     pub(super) ledger: &'a mut Ledger,
 }
 
-/// The counts of messages since the start, and the messages of this connection.
+/// The counts of messages since the start of the device, and the messages of this connection.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// The number of messages that the library has accepted since the start.
+    /// The number of messages that the library has accepted since the start of the device.
     pub(super) published: u64,
-    /// The number of messages that the broker has refused since the start.
+    /// The number of messages that were refused since the start of the device: by the broker, or by
+    /// [`Line::send`] because the broker does not support retained messages.
     pub(super) denied: u64,
-    /// Whether the broker does not support retained messages.
+    /// Whether the broker does not support retained messages. Each accepted connection sets this
+    /// field again.
     keeps_none: bool,
     /// The topics of the messages that the library has not sent yet, in the order of sending. There
     /// are at most [`QUEUE`] topics.
@@ -88,14 +90,15 @@ impl Line<'_> {
         is_taken
     }
 
-    /// Whether the queue has room for `count` messages.
+    /// Whether the queue has room for `count` more messages.
     pub(super) fn has_room(&self, count: usize) -> bool {
         self.ledger.waiting.len() + count <= QUEUE
     }
 }
 
 impl Ledger {
-    /// Begins a connection: the lists become empty, and the counts since the start remain.
+    /// Begins a connection: empties the lists, retains the counts since the start of the device,
+    /// and records whether the broker supports retained messages.
     pub(super) fn begin(&mut self, welcome: &ConnAck) {
         let kept = welcome.properties.as_ref().and_then(|given| given.retain_available);
         *self = Self {
@@ -125,8 +128,7 @@ impl Ledger {
         }
     }
 
-    /// Counts a message that the broker refuses, and logs the first refused message of each
-    /// connection.
+    /// Counts a refused message, and logs the first refused message of each connection.
     fn deny(&mut self, topic: &str, why: &str) {
         self.denied += 1;
         if self.is_sent.changes_to(true) {

@@ -25,7 +25,8 @@ pub(super) struct Plain {
     will: Option<Message>,
     /// The message that the client publishes first on each connection.
     birth: Option<Message>,
-    /// Whether the birth message was sent on this connection.
+    /// Whether the birth message was sent on this connection. If no birth message is configured,
+    /// the first call of `speak` sets this field.
     is_born: bool,
     /// The published values. If the queue becomes full, the list is rotated: the next call of
     /// `speak` begins with the first value that was not sent.
@@ -69,14 +70,15 @@ impl Subscription {
         Self { topic: topic.to_owned(), qos, retained, known: [None, None] }
     }
 
-    /// Whether a message is a new command.
+    /// Whether a message is a new command. If retained messages are used as commands, stores its
+    /// payload for later comparisons.
     ///
     /// The broker sends its retained message again after each connect. If this client used the
     /// message as a command again, the message could replace a newer command, or an expired command
     /// could become valid again.
     fn is_news(&mut self, said: &Publish) -> bool {
         if !self.retained {
-            // The subscription asks for no retained messages. Brokers of an older protocol version
+            // The subscription asks for no retained messages. Brokers for older protocol versions
             // ignore this option and send retained messages.
             return !said.retain;
         }

@@ -2,8 +2,9 @@
 //! commands.
 //!
 //! Each error names the mistake and the expected value. `broker.rs` checks the keys of the broker,
-//! and this file checks all other keys. This file does not check whether a published name exists,
-//! because programs may create and remove variables at any time.
+//! `credential.rs` checks the keys of credential files, `sparkplug/config.rs` checks the names in
+//! `sparkplug`, and this file checks all other keys. This file does not check whether a published
+//! name exists, because programs may create and remove variables at any time.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -26,8 +27,8 @@ const MAX_PUBLISH: usize = 4096;
 const MAX_TOPIC: usize = 1024;
 
 /// The range of `min_interval`, `refresh`, `every` and `expires`. The daemon exports values at most
-/// 50 times a second, so a shorter period has no use. The longest period is enough for a daily
-/// report.
+/// 50 times a second, so a period below the minimum has no use. The longest period is enough for a
+/// daily report.
 const PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
@@ -42,8 +43,8 @@ const ON_CHANGE: Rule = Rule::Change { deadband: 0.0, min_interval: MIN_INTERVAL
 /// The dialect, which encodes and decodes the messages, and the commands.
 pub(super) type Planned = (Box<dyn Dialect>, Vec<Command>);
 
-/// A mistake in the key `at` of a point, in a list entry or in a table. The three parts are the
-/// key, the value found and the value expected.
+/// A mistake in the key `at` of a point, in an entry of `publish`, or in the table `will` or
+/// `birth`. The three parts are the key, the value found and the value expected.
 struct Wrong(&'static str, String, &'static str);
 
 impl Wrong {
@@ -52,7 +53,8 @@ impl Wrong {
         OpenError::at(&point.name, self.0, self.1, self.2)
     }
 
-    /// Returns the error for this mistake in the list entry or table `place`, such as `publish[2]`.
+    /// Returns the error for this mistake in `place`: `will`, `birth`, or an entry such as
+    /// `publish[2]`.
     fn of(self, place: &str) -> OpenError {
         OpenError::new(format!("{place}.{}", self.0), self.1, self.2)
     }
@@ -83,7 +85,8 @@ struct Ours<'c> {
     at: &'c TopicAddress,
 }
 
-/// Checks that a point of this device can be a command: it must be an input with a key `at`.
+/// Checks that a point of this device can be a command: it must be an input with a key `at`, and
+/// `expires` must be in its range.
 fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'c>, OpenError> {
     let name = &point.name;
     if point.direction == Direction::Out {
@@ -100,7 +103,7 @@ fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'
     Ok(Ours { id, point, at })
 }
 
-/// Plans the dialect without Sparkplug: the topics in the configuration.
+/// Plans the dialect without Sparkplug. The configuration names the topics.
 fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
     for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
         if let Some(Message { topic, qos, .. }) = message {
@@ -148,7 +151,7 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
     Ok((Box::new(Plain::new(fixed, topics, subscriptions)), commands))
 }
 
-/// Plans the dialect of Sparkplug: the metrics.
+/// Plans the Sparkplug dialect, with one metric for each command and each published value.
 fn metrics(
     config: &Config,
     node: &sparkplug::Config,

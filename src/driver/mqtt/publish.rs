@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use crate::driver::export::Shown;
 use crate::process::image::{Class, Quality, Value};
 
-/// The format of the payload, if each value has its own message.
+/// The format of the payload in the dialect without Sparkplug, where each value has its own
+/// message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageForm {
@@ -31,8 +32,9 @@ pub enum MessageForm {
 pub(super) enum Rule {
     /// The value is sent when it has changed.
     Change {
-        /// A number is sent as a change only if it differs from the last sent number by more than
-        /// `deadband`.
+        /// A changed number is sent only if it differs from the last sent number by more than
+        /// `deadband`. `deadband` does not apply to a change of the quality, and not to a change to
+        /// or from NaN.
         deadband: f64,
         /// The shortest time between two messages of the value.
         min_interval: Duration,
@@ -106,8 +108,8 @@ impl Item {
 }
 
 impl Spoken {
-    /// Whether `shown` differs from the value that was sent last: in its quality, or in its value
-    /// by more than `deadband`.
+    /// Whether `shown` differs from the value that was sent last: in its quality, or in its value.
+    /// A number must differ by more than `deadband`, or change to or from NaN.
     fn differs(&self, shown: &Shown, deadband: f64) -> bool {
         if self.quality != shown.quality {
             return true;

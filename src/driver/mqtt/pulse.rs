@@ -4,14 +4,15 @@
 //! The ping of MQTT is not enough. A ping is due when *the client* has sent no packet for
 //! `keep_alive`. A client that publishes all the time therefore never sends a ping. If the broker
 //! is dead, values of QoS 0 fill the socket until TCP reports an error. TCP reports this error only
-//! after about 15 minutes. Therefore this file uses only the times of received packets:
+//! after about 15 minutes. Therefore this file measures the silence from the last received packet:
 //!
 //! ```text
 //! last packet      + keep_alive + 0.1 s          + 2 * keep_alive
 //! received         ask the broker                end the connection
 //!    |-------------------|-----------------------------|
 //! ```
-//! This file is pure: it only calculates times. `session.rs` sends the packets.
+//! This file reads no clock and sends nothing: it only calculates when an action is due.
+//! `session.rs` sends the packets.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -26,8 +27,8 @@ const AFTER_PING: Duration = Duration::from_millis(100);
 /// The record of received packets and requested answers on one connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pulse {
-    /// If the client receives no packet for this time, the client asks the broker for an answer.
-    /// After twice this time the connection is ended.
+    /// If the client receives no packet for this time plus `AFTER_PING`, the client asks the broker
+    /// for an answer. If it receives no packet for twice this time, it ends the connection.
     keep_alive: Duration,
     /// The time at which the last packet was received.
     heard_at: Instant,

@@ -51,7 +51,7 @@ const STEADY: Duration = Duration::from_secs(60);
 /// only the newest value of each point.
 const SETTLE: Duration = Duration::from_millis(1);
 
-/// The time between two updates of the status.
+/// The period of the status updates. Some events cause further updates.
 const SHOW: Duration = Duration::from_millis(250);
 
 /// The maximum number of subscriptions in one packet. Brokers on small machines accept only small
@@ -68,8 +68,8 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     /// Returns the will: the broker publishes this message if the next connection is lost.
     fn will(&mut self) -> Option<LastWill>;
 
-    /// Gives the next connection a new bdSeq number, because the broker may know the last
-    /// connection.
+    /// In Sparkplug, gives the next connection a new bdSeq number, because the broker may have got
+    /// the number of the last connection.
     fn next_session(&mut self) {}
 
     /// Deletes the record of the sent values, because the connection has ended.
@@ -91,7 +91,7 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     /// if one is planned. The loop also calls `speak` at each export and each `Heard::Answer`.
     fn speak(&mut self, line: &mut Line, export: &Export, now: Instant) -> Option<Instant>;
 
-    /// Returns the missing host without which nothing is sent; `None` if no host is missing.
+    /// Returns the primary host if it is not online: nothing is sent then. Otherwise `None`.
     fn waits_for(&self) -> Option<String> {
         None
     }
@@ -115,7 +115,7 @@ pub(super) enum Heard {
     Leave(&'static str),
 }
 
-/// The state of the connection.
+/// The state of the connection to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum State {
     /// Since the last start of `serve`, no connection was accepted and no attempt has failed.
@@ -125,7 +125,7 @@ pub(super) enum State {
     Subscribing(usize),
     /// The broker has answered all filters.
     Connected,
-    /// The connection is lost, or a new attempt has failed. [`Mqtt::trouble`] has the reason.
+    /// The connection is lost, or no connection could be made. [`Mqtt::trouble`] has the reason.
     Lost,
 }
 
@@ -157,7 +157,7 @@ impl Serve for Mqtt {
 }
 
 impl Mqtt {
-    /// Runs one connection from its first packet to its end, and returns why it ended.
+    /// Makes one connection and works on it until it ends. Returns why it failed or ended.
     async fn connection(&mut self, side: &mut Side) -> Loss {
         let credentials = match self.credentials().await {
             Ok(credentials) => credentials,
@@ -200,8 +200,8 @@ impl Mqtt {
         }
     }
 
-    /// Reads the broker's files on a thread that may wait for the disk. If the read takes longer
-    /// than `PATIENCE`, the next connection waits for the same read.
+    /// Reads the credential files on a thread that may wait for the disk. If the read takes longer
+    /// than `PATIENCE`, returns an error; the next call then waits for the same read.
     async fn credentials(&mut self) -> Result<Credentials, OpenError> {
         let files = &self.broker.files;
         let reading = self.reading.get_or_insert_with(|| {
@@ -214,8 +214,8 @@ impl Mqtt {
         read.unwrap_or_else(|panic| Err(no_answer(&self.files, &io::Error::other(panic))))
     }
 
-    /// Asks a silent broker for an answer. Returns a [`Loss`] if the broker has not answered in
-    /// time.
+    /// Asks a silent broker for an answer if this is due. Returns a [`Loss`] if the broker has not
+    /// answered in time.
     fn examine(&mut self, client: &AsyncClient) -> Result<(), Loss> {
         let Some(pulse) = &mut self.pulse else { return Ok(()) };
         match pulse.due(Instant::now()) {
@@ -231,7 +231,7 @@ impl Mqtt {
         Ok(())
     }
 
-    /// Sends the values that are due, and returns the time of the next call.
+    /// Sends the values that are due. Returns the time of the next call, if one is planned.
     fn publish(&mut self, client: &AsyncClient) -> Option<Instant> {
         if self.state != State::Connected {
             return None;

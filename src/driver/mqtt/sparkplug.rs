@@ -7,10 +7,10 @@
 //!                         appears, disappears or has a new type
 //! ```
 //! The will at the broker is the NDEATH. The births are the messages NBIRTH and DBIRTH. The NDEATH
-//! and each NBIRTH of one connection contain the same number, bdSeq. Each connection has a
-//! different bdSeq, so a host can see to which births an NDEATH belongs. If the configuration has a
-//! `device`, all metrics belong to that device. Births are the longest messages. Therefore at most
-//! one birth a second is sent, even if many hosts ask for births.
+//! and each NBIRTH of one connection contain the same number, bdSeq. Consecutive connections have
+//! different bdSeq numbers, so a host can see to which births an NDEATH belongs. If the
+//! configuration has a `device`, all metrics belong to that device. Births are the longest
+//! messages. Therefore at most one birth a second is sent, even if many hosts ask for births.
 //!
 //! A value is sent when its rule in `publish.rs` requires this. One message contains all values
 //! that are due at one instant, with the aliases that the birth has defined. Each command is one of
@@ -66,8 +66,9 @@ pub(super) struct Node {
     bdseq: Option<u8>,
     /// The seq number of the next message.
     seq: u8,
-    /// The data type of each metric in the last birth. `None` before the first birth, and when
-    /// another birth is requested.
+    /// The data type of each metric in the last birth. An inner `None` is a metric whose name no
+    /// point and no variable has. The outer `None` is set before the first birth of a connection,
+    /// and when another birth is requested.
     born: Option<Vec<Option<DataType>>>,
     /// The time at which the last birth of this connection was sent.
     born_at: Option<Instant>,
@@ -117,8 +118,8 @@ impl Node {
     }
 
     /// Sends the NBIRTH and, if a `device` is configured, the DBIRTH, and returns `true`. Together
-    /// they contain all metrics whose point or variable exists. If the queue has no room for all
-    /// births, the function sends nothing and returns `false`.
+    /// they contain all metrics whose point or variable exists. If the queue has no room for these
+    /// messages, the function sends nothing and returns `false`.
     fn birth(
         &mut self,
         types: Vec<Option<DataType>>,
@@ -172,7 +173,7 @@ impl Node {
         is_sent
     }
 
-    /// Sends the metrics that are due. Returns `false` if the queue has no room.
+    /// Sends the metrics that are due, in one message. Returns `false` if the queue has no room.
     fn data(
         &mut self,
         types: &[Option<DataType>],

@@ -43,8 +43,8 @@ pub struct Config {
     pub script: Option<Script>,
     /// A failure at a planned time.
     pub fault: Option<Plan>,
-    /// The first values of inputs that no model drives. An input without an entry starts with 0 or
-    /// false.
+    /// The first values of inputs that no model drives. Of these inputs, an input without an entry
+    /// starts with 0 or false.
     pub initial: BTreeMap<String, Value>,
 }
 
@@ -84,7 +84,7 @@ pub enum Signal {
         #[serde(default = "one")]
         high: f64,
     },
-    /// A square wave. In each period, the signal is high for the part `duty` (0 to 1) and then low.
+    /// A square wave. The signal is high for the part `duty` (0 to 1) of each period and then low.
     Square {
         point: String,
         #[serde(with = "duration")]

@@ -2,7 +2,7 @@
 //! all inputs or outputs at one time.
 //!
 //! The ring has a fixed number of slots and allocates its memory once, for any delay and any
-//! period. If frames arrive too fast for the number of slots, several frames share a slot. In a
+//! period. If frames are sent too fast for the number of slots, several frames share a slot. In a
 //! shared slot, the newest frame replaces the older frames. A frame leaves the ring at the first
 //! call of `arrived` after its whole delay has passed. A pulse that is shorter than a slot (a 64th
 //! of the delay) may be lost. `wire.rs` decides which values are delayed.
@@ -21,7 +21,7 @@ const SLOTS: usize = PARTS as usize + 2;
 #[derive(Debug)]
 pub(super) struct Delay {
     slots: Vec<Slot>,
-    /// The index of the oldest frame.
+    /// The index of the slot that has the oldest frame.
     first: usize,
     /// The number of frames on their way.
     len: usize,

@@ -26,17 +26,18 @@ use crate::driver::OpenError;
 use crate::file;
 use crate::process::image::{Point, PointId, PointKind, Points, Value};
 
-/// The maximum size of the file in bytes. A file with one row a second for a day and a dozen points
-/// has 5 MB.
+/// The maximum size of the file in bytes. A file with one row a second for a day and five points
+/// has about 3 MB.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The maximum number of cells. Each cell needs 32 bytes of memory, so all cells need 16 MB.
+/// The maximum number of cells with values, without the times. Each value needs 32 bytes of memory,
+/// so all values need 16 MB.
 const MAX_CELLS: usize = 500_000;
 
 /// The name of the first column.
 const TIME: &str = "time_s";
 
-/// The content of a file, checked and ready for use.
+/// The content of a CSV file, checked and ready for use.
 #[derive(Debug)]
 pub(super) struct Script {
     points: Vec<PointId>,
@@ -87,7 +88,8 @@ impl Script {
     }
 }
 
-/// Reads the whole file as text. Returns an error if the file is too large or not UTF-8.
+/// Reads the whole file as text. Returns an error if the file cannot be read, is too large or is
+/// not UTF-8.
 fn text(file: &Path) -> io::Result<String> {
     let bytes = file::read_present(file, MAX_BYTES)?;
     let no_text = |error| {

@@ -16,13 +16,13 @@ use crate::process::image::{PointId, Points, Value};
 const STEP: Duration = Duration::from_millis(100);
 
 /// The maximum number of integration steps in one call. Without this limit, the first call after a
-/// long pause of the machine would cause an overrun. If more time has passed, the steps become
-/// longer, so the whole time is still covered. Longer steps are only less accurate, see
-/// [`Tank::advance`].
+/// long pause of the machine would cause an overrun. If more than 10 s have passed ([`MAX_STEPS`]
+/// times [`STEP`]), the steps become longer, so the whole time is still covered. Longer steps are
+/// only less accurate, see [`Tank::advance`].
 const MAX_STEPS: u32 = 100;
 
-/// The maximum rate at which a tank may fill or drain. At this rate, a full tank is empty after one
-/// millisecond.
+/// The maximum of the two rates of a tank, inflow and drain. With this inflow and no drain, an
+/// empty tank is full after one millisecond.
 const MAX_PERCENT_PER_S: f64 = 100_000.0;
 
 /// The state of one tank.

@@ -40,9 +40,10 @@ pub(super) struct Wire {
     sent: Vec<u8>,
     /// The time of the last change of `sent`.
     changed: Duration,
-    /// The time at which the wire sent the outputs that the plant has now.
+    /// The time of the write whose outputs the plant has now. If the outputs arrived without a
+    /// delay, it is the time of the last change of `sent`.
     arrived: Duration,
-    /// Whether the last write succeeded.
+    /// Whether the last write succeeded; false before the first write.
     is_taken: bool,
 }
 

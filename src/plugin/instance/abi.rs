@@ -165,9 +165,9 @@ pub(super) fn write_output(
     Ok(())
 }
 
-/// Checks that the program can claim every output in these bytes. If the program cannot claim one
-/// of these outputs, the function counts a refused call for that output, returns an error and
-/// claims no output.
+/// Checks that the program can claim every output in these bytes. If the program cannot claim all
+/// of them, the function counts a refused call for the first output that cannot be claimed, returns
+/// an error and claims no output.
 fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> CallResult {
     let mut ids = bytes.flat_map(|byte| points.at(Direction::Out, byte));
     match ids.find(|&&id| !guest.may_claim(id)) {

@@ -2,9 +2,10 @@
 //! each import of the module.
 //!
 //! The code of the host functions is in `abi.rs` and `wasi.rs`. The wasmer functions call this
-//! code, and record each call on the tape, with its arguments and its answer. `memory.rs` records
-//! the bytes that a call reads from the guest's memory or writes into it. In a replay,
-//! `bind/played.rs` makes functions that answer from the tape.
+//! code, and record a call on the tape, with its arguments and its answer, if `is_on_tape` is true
+//! for its function. `memory.rs` records the bytes that a call reads from the guest's memory or
+//! writes into it. In a replay, `bind/played.rs` makes functions that answer these calls from the
+//! tape.
 //!
 //! ```text
 //!   guest's code -> function made here -> abi.rs or wasi.rs -> guest.rs, memory.rs, world
@@ -45,8 +46,8 @@ pub(in crate::plugin) struct Host {
 
 type Context<'a> = FunctionEnvMut<'a, Host>;
 
-/// Runs a function of the contract and records the call. If the module exports no memory, the guest
-/// gets an error, because no pointer can be valid.
+/// Runs a function of the contract (import module `env`) and records the call. If the module
+/// exports no memory, the guest gets an error, because no pointer can be valid.
 fn env(
     mut context: Context<'_>,
     tag: Tag,

@@ -3,8 +3,8 @@
 //!
 //! A guest writes outputs into its own scratch (staging buffer). After a good call,
 //! [`Guest::commit`] copies the scratch into the output image. After a failed call,
-//! [`Guest::discard`] clears the scratch, so a failed call changes no output. During a call of the
-//! guest, the functions here allocate no memory.
+//! [`Guest::discard`] clears the scratch, so a failed call changes no output value. During a call
+//! of the guest, the functions here allocate no memory.
 //!
 //! The rights are in `rights.rs`, the scratch is in `process/scratch.rs`, and refused calls are in
 //! `guest/refuse.rs`. The functions of the contract (`abi.rs`) call the functions here.

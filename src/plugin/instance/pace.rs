@@ -1,5 +1,5 @@
 //! The rate limit for the log lines of a guest: after a pause, the guest may log a burst of lines,
-//! and then only a fixed number of lines per second.
+//! and then a fixed number of lines per second. In this file, a line is a log line.
 //!
 //! The code here only counts lines. `guest.rs` logs or drops a line, and decides when the number of
 //! dropped lines is reported.

@@ -3,7 +3,8 @@
 //! [`Program::prepare`] runs on a thread outside of the scan and may use the whole init budget. At
 //! a swap, the scan calls [`Program::hand_over`] of the running program. From then on the scan owns
 //! the new program and calls [`Program::poll`] in each cycle in which [`Program::is_due`] is true.
-//! The supervisor decides which module is prepared, and when. The calls of wasmer are in `wasm.rs`.
+//! The supervisor decides which module is prepared, and when. The calls into wasmer are in
+//! `wasm.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,42 +56,43 @@ pub struct Program {
     instance: Instance,
 }
 
-/// A program that has run its `init` and is ready for the swap.
+/// A program that is ready for its seat: its start (start section, `_initialize` and `init`) has
+/// ended without a trap.
 #[derive(Debug)]
 pub struct Prepared {
     /// The program.
     pub program: Program,
-    /// Variables that the program's `init` wrote, including writes that did not change the value.
-    /// The writes become valid at the swap.
+    /// Variables that the program's start wrote, including writes that did not change the value.
+    /// The writes become valid when the scan puts the program on its seat.
     pub variables: Vec<(String, Variable)>,
 }
 
-/// The result of a swap for the new program: the size of its restored state, and counts of
+/// The facts about a program that has taken its seat: the size of its restored state, and counts of
 /// variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Takeover {
     /// Size of the state that the program restored, in bytes; `None` if the program began without a
     /// state.
     pub state_bytes: Option<u64>,
-    /// Number of variables that existed before the swap.
+    /// Number of variables that existed before the program took its seat.
     pub variables_carried: u64,
-    /// Number of new variables that the program's `init` has created.
+    /// Number of new variables that the program's start has created.
     pub variables_new: u64,
-    /// Number of variables for which the write of the program's `init` was lost. A write is lost if
-    /// the variable has got another type after the `init`, if the program may no longer write the
-    /// variable, or if a limit on variables is reached.
+    /// Number of variables for which the write of the program's start was lost. A write is lost if
+    /// another program has meanwhile created the variable with another type, if the program may no
+    /// longer write the variable, or if a limit on variables is reached.
     pub variables_dropped: u64,
 }
 
 impl Prepared {
-    /// Writes into `variables` the values that the program's `init` wrote into its copy of the
+    /// Writes into `variables` the values that the program's start wrote into its copy of the
     /// world. The caller commits these writes.
     ///
-    /// Between `init` and the swap, another program may have created the variable with another
+    /// Between its start and this call, another program may have created the variable with another
     /// type, the rights of this program may have changed, or a limit on variables may have been
     /// reached. In these cases the write is lost and the variable retains its value. The lost write
-    /// is counted as a refused call, although `init` got the answer that the write had succeeded.
-    /// [`Program::report_lost_writes`] logs the lost writes.
+    /// is counted as a refused call, although the host had answered the start that the write
+    /// succeeded. [`Program::report_lost_writes`] logs the lost writes.
     pub fn bring_variables(&mut self, variables: &mut Variables) -> Takeover {
         let carried = variables.len();
         let Program { settings, name: plugin, instance, .. } = &mut self.program;
@@ -146,7 +148,7 @@ pub(in crate::plugin) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal 
     Refusal::new(format!("{whose} failed: {trap}"), remedy)
 }
 
-/// The result of a preparation, with the lines that the guest logged during it.
+/// The result of a preparation, with the log lines of the guest.
 #[derive(Debug)]
 pub struct Preparation {
     /// The prepared program, or the refusal if the preparation failed.
@@ -223,9 +225,9 @@ impl Program {
 
     /// Hands over from this program to the new version `to`. If both versions have `save` and
     /// `restore`, there are three steps: `save` of this program, the variable writes of the new
-    /// version's `init`, and `restore` of the new version. Otherwise only the second step is done.
-    /// `save` and `restore` together must not exceed the swap budget of the new version. The caller
-    /// commits the writes to variables.
+    /// version's start, and `restore` of the new version. Otherwise only the second step is done.
+    /// `save` and `restore` together may use the CPU time of the new version's swap budget. The
+    /// caller commits the writes to variables.
     ///
     /// # Errors
     /// The reason why the new version must not take over. On an error this program can continue,
@@ -325,7 +327,8 @@ impl Program {
         Arc::clone(self.instance.guest().tally())
     }
 
-    /// Logs the lost writes: writes of the program's `init` that could not be repeated at the swap.
+    /// Logs the lost writes: writes of the program's start to variables that
+    /// [`Prepared::bring_variables`] could not repeat.
     pub fn report_lost_writes(&mut self, world: &mut World) {
         self.instance.guest().report_lost_writes(world);
     }

@@ -14,9 +14,9 @@
 //! ```
 //!
 //! The stop flag is the instance's global `stop`. The global also counts the calls: each new call
-//! writes the next positive number, and a negative number means stop. The timekeeper replaces only
-//! the number that it has read before. If the timekeeper is too late, the global already has the
-//! number of the next call, and the next call is not stopped.
+//! writes the next positive number, and a negative number means stop. The timekeeper replaces the
+//! number only if the global has the same number as at the start of its check. If the timekeeper is
+//! too late, the global has the number of the next call, and the next call is not stopped.
 //!
 //! The thread's CPU clock alone is not enough to stop a call, because this clock also counts time
 //! that the kernel uses for other work. When the CPU clock shows that the budget is used up, the
@@ -48,7 +48,8 @@ const NEVER_NS: u64 = u64::MAX;
 
 /// Shortest sleep of the timekeeper while a call has remaining CPU time, in nanoseconds. Without
 /// this minimum, the timekeeper would check without pause if a thread is preempted at the very end
-/// of its budget.
+/// of its budget. A thread that waits for the timekeeper sleeps for the same time between two
+/// checks.
 const SHORTEST_SLEEP_NS: u64 = 20_000;
 
 /// Largest number of new budget slots in the queue to the timekeeper's thread. The number is large
@@ -185,8 +186,9 @@ impl Watched {
 pub struct BudgetSlot(Arc<Watched>);
 
 impl BudgetSlot {
-    /// Stores the wall time and the thread's CPU time. The scan calls this function once per cycle
-    /// and not for each poll, because reading the CPU clock is a system call.
+    /// Stores the wall time and the thread's CPU time. The scan calls this function before the
+    /// polls of a cycle and before a `save`, and not for each poll, because reading the CPU clock
+    /// is a system call.
     pub fn mark(&self) {
         // The wall clock is read before the CPU clock. CPU time that the thread uses between the
         // two readings is then not added to the call's time.

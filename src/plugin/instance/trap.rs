@@ -77,8 +77,8 @@ pub(super) fn describe(
     full: Option<Full>,
 ) -> Trap {
     let is_exit = guest.exit_reason.is_some();
-    // If the guest itself gives a reason (a message or a panic), this reason is more useful than a
-    // full memory.
+    // If the guest gives a reason (a message or a panic), this reason is more useful than a full
+    // memory.
     let names_itself = matches!(guest.exit_reason, Some(ExitReason::Abort(_))) || is_panic(frames);
     let code = why.map(Why::code).or_else(|| error.clone().to_trap());
     let kind = match (guest.exit_reason.take(), stopped, code) {

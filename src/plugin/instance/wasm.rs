@@ -72,7 +72,7 @@ pub(in crate::plugin) struct Instance {
 
 // SAFETY: `Store` is not `Send` because it has raw pointers into its own heap objects and a boxed
 // callback. The pointers stay valid when the store moves, because they point to heap objects that
-// the store owns. While no call is active, no pointer points to the store itself. The callback
+// the store owns. While no call is active, no pointer points to the `Store` value. The callback
 // (`on_called`) is never set here. Between calls, wasmer has no thread-local data about a store.
 // The daemon's data in the store (`Host`) is `Send`; the assertion below lets the compiler check
 // this. Only one thread at a time uses an instance, because an instance has one owner and every use
@@ -174,8 +174,8 @@ impl Instance {
         Ok((Self { body, poll, hand_over, parts, recorder: None, keeper, _code: code }, instance))
     }
 
-    /// Runs those of the start section, `_initialize` and `init` that the module has, within one
-    /// `budget`.
+    /// Runs those of the start section, `_initialize` and `init` that the module has. These calls
+    /// together may use the CPU time `budget`.
     pub(in crate::plugin) fn initialize(
         &mut self,
         instance: &wasmer::Instance,

@@ -5,8 +5,9 @@
 //! wasmer checks nothing: it loads and runs a file with flipped bits. Therefore:
 //!
 //! - The folder is private to the daemon's user.
-//! - Every file begins with a checksum of its name and bytes. The cache compares the checksum
-//!   before it uses the file, and deletes a file with a wrong checksum.
+//! - Every file in the cache begins with a checksum of its file name and of all bytes after the
+//!   checksum. The cache compares the checksum before it uses the file, and deletes a file with a
+//!   wrong checksum.
 //! - If other users had any access to the folder, the cache deletes all artifacts when it opens the
 //!   folder. The cache also deletes all artifacts if a file in the folder does not belong to the
 //!   daemon's user. The checksum gives no protection here, because any process that can write into
@@ -38,8 +39,9 @@ const CHECKSUM: usize = blake3::OUT_LEN;
 /// Length of a key: the number of hexadecimal digits of a BLAKE3 hash.
 const KEY: usize = 2 * blake3::OUT_LEN;
 
-/// The version of the layout of the files. Each change of the layout must raise this number. The
-/// keys contain the number, so a new version of Camshaft finds no file of an old layout.
+/// The version of the layout of the files in the cache. Each change of the layout must raise this
+/// number. The keys contain the number, so a new version of Camshaft finds no file of an old
+/// layout.
 const LOOK: u32 = 3;
 
 /// The version of wasmer. An artifact is valid for this version only, so the keys contain it. A
@@ -102,8 +104,8 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Returns the name of a file that has the name of an artifact, but that this cache cannot have
-    /// written; `None` if there is no such file.
+    /// Returns the name of a file that is named like an artifact, but cannot be from this cache;
+    /// `None` if there is no such file.
     fn strange_file(&self) -> io::Result<Option<String>> {
         let is_strange = |about: &fs::Metadata| {
             // A folder with the name of an artifact counts as damaged, and not as strange, if it
@@ -171,8 +173,8 @@ impl Cache {
     }
 
     /// Records whether the folder has answered in time when the cache used it. `late` is the error
-    /// if the folder has not answered in time. The log gets a line when the folder becomes late and
-    /// when the folder answers again.
+    /// if the folder has not answered in time. A log line is written when the folder becomes late,
+    /// and when the folder answers again.
     pub(super) fn heard(&self, late: Option<&io::Error>) {
         if self.is_late.swap(late.is_some(), Ordering::Relaxed) == late.is_some() {
             return;
@@ -212,7 +214,7 @@ impl Cache {
         }
         // The time of the last use is stored as the file's time of modification. When the cache is
         // full, the file with the oldest time is deleted first. If the time cannot be set, the file
-        // keeps the time of its creation.
+        // keeps its earlier time.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         bytes.drain(..CHECKSUM);
         Some(bytes)
@@ -248,8 +250,8 @@ impl Cache {
         })
     }
 
-    /// Deletes files until the rest is within [`MAX_BYTES`]. The file that was not used for the
-    /// longest time is deleted first.
+    /// Deletes files until the remaining files have at most [`MAX_BYTES`] together. The file that
+    /// was not used for the longest time is deleted first.
     fn make_room(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files: Vec<_> = entries
@@ -291,7 +293,7 @@ fn is_ours(about: &fs::Metadata) -> bool {
 
 /// Reads a file of the user of this process: at most `most` bytes and one more, so that the caller
 /// notices a file that is too long. The call does not follow a link, which another user may have
-/// put there. The call also does not wait if the file is a pipe.
+/// put there. If the file is a pipe, the call does not block.
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let file = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;

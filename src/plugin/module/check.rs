@@ -15,8 +15,9 @@
 //! - `check.rs`: both texts about the first bytes of a file, the encoding of imports, the kind and
 //!   the number of memories, the type indices, and the exports. For imports that are not offered,
 //!   `check.rs` makes the reason only.
-//! - `check/import.rs`: the remedy for imports that are not offered. It also writes the function
-//!   types and the kinds of imports as text, and `check.rs` puts this text into reasons.
+//! - `check/import.rs`: the remedy for imports that are not offered. `check/import.rs` also writes
+//!   the function types and the kinds of imports as text, and `check.rs` puts this text into
+//!   reasons.
 //! - `size.rs`: both texts about sizes (the numbers of entries, the length, the locals and the
 //!   nesting of a function, and the size of the memory), and about operations on passive segments.
 //! - `frame.rs`: both texts about frames. A frame is the part of the guest's stack that one call of
@@ -158,7 +159,8 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
     KINDS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| *kind)
 }
 
-/// The parts of a module that the checks need. [`Outline::take`] collects them section by section.
+/// The parts of a WebAssembly module that the checks need. [`Outline::take`] collects them section
+/// by section.
 #[derive(Debug, Default)]
 struct Outline {
     types: Vec<FuncType>,

@@ -5,9 +5,8 @@
 //! with a hidden verb, as the compile worker. The daemon sends the module to this child process,
 //! and receives an artifact or a refusal. The daemon reads only the module's first bytes.
 //!
-//! The rules for a good module are in `check.rs`. `compile/artifact.rs` and `cache.rs` store
-//! artifacts. `compile/worker.rs` starts the child process; `compile/confined.rs` limits its
-//! rights.
+//! `check.rs` has the rules for a good module. `compile/artifact.rs` and `cache.rs` store
+//! artifacts. `compile/worker.rs` starts the child process; `compile/confined.rs` confines it.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -42,7 +41,7 @@ pub const WORKER_VERB: &str = "compile-worker";
 const MAX_WALL: Duration = Duration::from_secs(120);
 
 /// Most bytes of the answer without its artifact. The answer contains the names of the module's
-/// imports: at most 20 000 names of 200 bytes each.
+/// imports. This limit is enough for 20 000 names of 200 bytes each.
 const MAX_ANSWER: u64 = 4 << 20;
 
 /// The job for the worker. The worker reads the job, and then the module, from standard input.
@@ -133,6 +132,7 @@ impl CompileService {
     /// Lists the harmful actions that are possible for a module that takes over the worker. The
     /// list omits two actions that are always possible: to use up the worker's limits, and to
     /// return a false artifact. The list is empty if the system supports all limits of the worker.
+    /// If the worker does not answer, the list has one entry with the reason.
     pub async fn confinement(&self) -> Vec<String> {
         let job = self.job(Wanted::Confinement);
         let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {

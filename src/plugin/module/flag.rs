@@ -1,8 +1,9 @@
 //! The stop flag in a guest's code: a compiler middleware that inserts checks of this flag.
 //!
 //! [`StopFlag`] adds hidden globals to a module; one of them is the stop flag `stop`. The inserted
-//! code checks `stop` at every function entry, at every turn of a loop, and after every few hundred
-//! operators in between. If `stop` is negative, the guest traps:
+//! code checks `stop` at every function entry, at every turn of a loop, after each operator that
+//! can call code of the host, and after every few hundred operators in between. If `stop` is
+//! negative, the guest traps:
 //!
 //! ```text
 //! if stop < 0 { 0 / 0 }      the division by zero is the trap
@@ -40,7 +41,7 @@ pub(in crate::plugin) const START: &str = "camshaft:start";
 pub(in crate::plugin) const GLOBAL: &str = "camshaft:global:";
 
 /// The name of the exported global with the reason of a trap. The value is a number of [`Why`], or
-/// 0 if the added code has not trapped.
+/// 0 if no routine has trapped. A check of the stop flag traps without a number.
 pub(super) const WHY: &str = "camshaft:why";
 
 /// The name of the exported global that records a refused growth of the memory. The value is the
@@ -69,7 +70,7 @@ pub(super) const FORM: u32 = 6;
 pub(super) struct StopFlag {
     routines: Vec<Operation>,
     shift: i32,
-    /// The indices of the added globals. The thread that begins the compilation writes them when
+    /// The data for the inserted code. The thread that begins the compilation writes them when
     /// wasmer transforms the module. The threads that compile functions read them.
     module: Mutex<Option<Arc<Module>>>,
 }
@@ -180,7 +181,7 @@ struct Checks {
     /// Whether the next operator is the first of the function.
     at_entry: bool,
     stretch: Stretch,
-    /// Number of marks ([`Checks::mark`]) that were already inserted into this function.
+    /// Number of marks ([`Checks::mark`]) that were inserted into this function so far.
     marks: i32,
 }
 

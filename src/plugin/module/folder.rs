@@ -62,9 +62,10 @@ pub const MAX_PLUGINS: usize = 256;
 pub const SILENCE: Duration = PATIENCE;
 
 /// The longest time for one step of a pass over the folder. After this time the folder is reported
-/// as slow. A step lists the folder or reads one file. A whole pass usually takes a millisecond or
-/// two, and the slowest memory card on the market needs 4 s to read 16 MB. If each step is shorter
-/// than this limit, a change may be noticed late, but soon enough for an author who waits.
+/// as slow. A step lists the folder, follows the links, or reads one file. A whole pass usually
+/// takes a millisecond or two, and the slowest memory card on the market needs 4 s to read 16 MB.
+/// If each step is shorter than this limit, a change may be noticed late, but soon enough for an
+/// author who waits.
 pub const SLOWNESS: Duration = Duration::from_secs(10);
 
 /// How long the owner of the watch waits, at most, until the folder's thread has ended. The thread
@@ -168,7 +169,7 @@ pub enum Loss {
     /// The file system of the folder has not answered for [`SILENCE`].
     Silent,
     /// The file system of the folder answers each call, but very slowly: a step of a pass over the
-    /// folder takes [`SLOWNESS`] or longer.
+    /// folder takes [`SLOWNESS`] or longer, or a link waits so long to be followed or read.
     Slow,
 }
 
@@ -298,7 +299,7 @@ impl Watch {
     /// Returns the reason why the folder answers late, or `None` if it answers in time.
     /// [`Loss::Silent`] means that the file system has not answered for [`SILENCE`], so the thread
     /// is blocked. [`Loss::Slow`] means that the file system answers, but a step of a pass takes
-    /// [`SLOWNESS`] or longer.
+    /// [`SLOWNESS`] or longer, or a link waits so long to be followed or read.
     pub fn lateness(&self) -> Option<Loss> {
         if self.wait.lasts() >= SILENCE {
             return Some(Loss::Silent);

@@ -36,7 +36,8 @@ const MAX_LOCALS: u64 = 320;
 /// crashed.
 const MAX_OPEN_RESULTS: usize = 128;
 
-/// Checks how many bytes of the stack each function of the module can use.
+/// Checks that each type of the module has at most [`MAX_VALUES`] values. For Singlepass, also
+/// checks the locals and the results of open blocks in each function.
 ///
 /// # Errors
 /// A refusal that names the type or function that exceeds a limit.

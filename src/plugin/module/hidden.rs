@@ -38,7 +38,7 @@ impl Hidden {
         Self { why, grew_not, first_routine, shift, module }
     }
 
-    /// Returns the reason why the code trapped, if the host's added code caused the trap. The call
+    /// Returns the reason why a routine has trapped; `None` if no routine has trapped. The call
     /// also erases the reason in the instance. Otherwise an instance that continues after a trap of
     /// its `save` would report the old reason at its next trap.
     pub(in crate::plugin) fn take_why(&self, store: &mut Store) -> Option<Why> {

@@ -153,7 +153,7 @@ impl Shape {
     }
 
     /// Whether the notes need the body of this function. In a module the exports come before the
-    /// code, so all exported functions are known when this function is called.
+    /// code, so all exports are known when the parser reaches the code.
     fn is_of_interest(&self, function: u32) -> bool {
         let looked_at = ["poll", CONSTRUCTORS].map(|name| self.exports.get(name));
         function == self.imported || looked_at.into_iter().flatten().any(|&it| it == function)

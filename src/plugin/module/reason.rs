@@ -1,15 +1,15 @@
-//! The reason of a trap that the host's added code has caused in a guest.
+//! The reason why a routine (`routine.rs`) has trapped in a guest.
 //!
 //! Every trap of the added code is a division by zero, so the kind of the trap does not show the
-//! reason. If a routine traps, the added code first writes a number into a hidden global of the
-//! instance. The number shows which kind of operation failed. The code that `flag.rs` inserts
-//! writes the number, `hidden.rs` reads it, and `instance/trap.rs` makes the text of the trap from
-//! it.
+//! reason. A check of the stop flag traps without a further sign. If a routine traps, the added
+//! code first writes a number into a hidden global of the instance. The number shows which kind of
+//! operation failed. The code that `flag.rs` inserts writes the number, `hidden.rs` reads it, and
+//! `instance/trap.rs` makes the text of the trap from it.
 
 use wasmer::sys::vm::TrapCode;
 
-/// The reason why the host's added code has trapped by a division by zero. The hidden global
-/// contains the number of the variant.
+/// The reason why a routine has trapped by a division by zero. The hidden global contains the
+/// number of the variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plugin) enum Why {
     /// The guest's code executed `unreachable`.
@@ -21,7 +21,7 @@ pub(in crate::plugin) enum Why {
 }
 
 impl Why {
-    /// Returns the reason with this number. The number 0 means that the added code did not trap.
+    /// Returns the reason with this number. The number 0 means that no routine has trapped.
     pub(super) fn of(number: i32) -> Option<Self> {
         [Self::Unreachable, Self::OutsideMemory, Self::OutsideTable]
             .into_iter()

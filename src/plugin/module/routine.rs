@@ -17,7 +17,7 @@
 //! A routine therefore checks the bounds before it uses the operation. If the bounds are wrong, the
 //! routine divides by zero, which is a trap. The CPU reports this trap by a signal, and the signal
 //! handler runs on another stack. A routine also divides a long operation into pieces, and checks
-//! the stop flag after each piece.
+//! the stop flag before each piece.
 //!
 //! The compiler middleware in `flag.rs` replaces each operation by a call of its routine.
 //! Functions, tables and globals of the module keep their indices, and the module's code moves by a
@@ -33,13 +33,13 @@ use wasmer::sys::wasmparser::{self, BinaryReader, BinaryReaderError, Operator, P
 
 use super::reason::Why;
 
-/// The number of bytes of memory that a routine writes between two checks of the stop flag. To
-/// write 64 KiB of memory for the first time takes at most 0.1 ms.
+/// Most bytes of memory that a routine writes between two checks of the stop flag. To write 64 KiB
+/// of memory for the first time takes at most 0.1 ms.
 const MEMORY_PIECE: i32 = 64 << 10;
 
-/// The number of table elements that a routine writes between two checks of the stop flag. The copy
-/// of one element takes some nanoseconds. But if the size of a table is fixed, wasmer visits all
-/// its elements after each piece. For 100 000 elements this takes 0.1 ms. For this reason
+/// Most table elements that a routine writes between two checks of the stop flag. The copy of one
+/// element takes some nanoseconds. But if the size of a table is fixed, wasmer visits all its
+/// elements after each piece. For 100 000 elements this takes 0.1 ms. For this reason
 /// `plugins.table` can be at most 100 000.
 const TABLE_PIECE: i32 = 1 << 10;
 
@@ -230,7 +230,7 @@ impl BulkTarget {
         }
     }
 
-    /// The number of bytes or elements that a routine writes between two checks of the stop flag.
+    /// Most bytes or elements that a routine writes between two checks of the stop flag.
     fn piece(self) -> i32 {
         match self {
             Self::Memory => MEMORY_PIECE,

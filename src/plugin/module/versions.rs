@@ -1,4 +1,4 @@
-//! The last versions of each plugin, stored on disk for a rollback.
+//! The stored versions of each plugin: modules that have run, on disk, for a rollback.
 //!
 //! ```text
 //! versions/tank/0000000012-<hash>.wasm     plugin tank, number 12
@@ -24,8 +24,8 @@ use crate::file;
 use crate::name::PluginName;
 use crate::plugin::ModuleHash;
 
-/// Most stored versions of one plugin: the running version, and a few versions that were deployed
-/// and then turned out to be bad.
+/// Most stored versions of one plugin: enough for the running version, and for a few versions that
+/// were deployed and then turned out to be bad.
 const MOST_VERSIONS: usize = 5;
 
 /// Most bytes of all stored versions of all plugins. The number fits into the flash memory of a
@@ -37,8 +37,8 @@ const MOST_BYTES: u64 = 64 << 20;
 /// versions are listed.
 const MOST_NAMES: usize = 4 * MAX_PLUGINS;
 
-/// Most entries that are read from the folder with all versions, of any kind. A disk needs a second
-/// or two to read this number of entries.
+/// Most entries of any kind that are read from the folder that contains all versions. A disk needs
+/// a second or two to read this number of entries.
 const MOST_ENTRIES: usize = 64 << 10;
 
 /// A list of all versions that are stored on disk.
@@ -81,8 +81,10 @@ impl Versions {
         Self(dir)
     }
 
-    /// Stores this module as the newest version of the plugin `name`. Returns the plugins whose
-    /// stored versions have changed, or `None` if there was no room.
+    /// Stores this module as the newest version of the plugin `name`, and removes an older file of
+    /// the same module. If the newest version has these bytes, nothing changes. Returns the plugins
+    /// whose stored versions have changed, or `None` if the rules below leave no room for the
+    /// module.
     ///
     /// `rank` returns the rank of a version: a version with a higher rank is more useful for a
     /// rollback. `rank` returns `None` if the plugin does not exist any more. If the plugin has too

@@ -1,5 +1,5 @@
-//! The report of a shadow run. The daemon adds the report to receipts of orders and to the log, and
-//! the command line prints it.
+//! The report of a shadow run. The daemon adds the report to receipts of orders (entries in the
+//! history) and to the log, and the command line prints it.
 //!
 //! The report is plain data, and this file contains no decisions. `shadow/run.rs` fills the report
 //! and decides whether the new version may take over.
@@ -26,7 +26,9 @@ pub struct ShadowReport {
     /// Number of polls of the running version that the shadow run skipped, because the machine was
     /// too busy.
     pub dropped: u64,
-    /// Number of compared cycles in which at least one output differed.
+    /// Number of compared cycles in which at least one output differed. If the new version never
+    /// wrote an output of its seat, and the value of this output is not the safe value, the last
+    /// compared cycle counts as one of these cycles.
     pub differing: u64,
     /// The CPU time within which 99 % of the polls ended, in nanoseconds.
     pub p99_ns: u64,
@@ -35,12 +37,12 @@ pub struct ShadowReport {
     pub state_bytes: Option<u64>,
     /// The first differences, at most [`MAX_DIFFERENCES`].
     pub differences: Vec<Difference>,
-    /// Reason why the run ended before all polls were made; `null` if all polls were made, or if
-    /// the run ended because `save`, `restore` or a poll trapped.
+    /// Reason why the run ended early; `null` if the run did not end early, or if it ended because
+    /// `save`, `restore` or a poll trapped.
     pub cut_short: Option<String>,
 }
 
-/// An output to which the two versions gave different values.
+/// An output point for which the two versions have different values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The point's name.
@@ -50,7 +52,7 @@ pub struct Difference {
     /// The value after the poll of the running version, as text.
     pub running: String,
     /// The value after the poll of the new version, as text. If the new version has never written
-    /// the output, the text names the safe value.
+    /// the output, the text says so and names the safe value.
     pub shadow: String,
 }
 

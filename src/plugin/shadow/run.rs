@@ -5,8 +5,8 @@
 //! has its own world. Before each poll, the thread copies the running version's values from a frame
 //! into this world. The thread copies the outputs only before the first poll. It never overwrites
 //! variables that only the new version has. After a poll, the thread compares outputs bit for bit:
-//! all outputs that the seat owns, and outputs that only the new version has written. The frames
-//! come from `shadow.rs`.
+//! all outputs that the seat owns, and outputs without an owner that the new version has written.
+//! The frames come from `shadow.rs`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -26,8 +26,9 @@ use crate::process::variable::Variable;
 use crate::process::world::World;
 
 /// A run ends if it gets no frame for this time plus twenty times the time between two polls. A run
-/// also ends after this time plus four times the time of all its polls. `PATIENCE` is long, because
-/// the scan of a daemon that starts with many plugins carries out orders only after some seconds.
+/// also ends after this time plus four times the planned duration of all its polls. `PATIENCE` is
+/// long, because the scan of a daemon that starts with many plugins carries out orders only after
+/// some seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shortest and longest pause of the thread between two checks for a new frame. Within these
@@ -280,11 +281,11 @@ impl Shadow {
         self.differs = differs;
     }
 
-    /// Reports outputs that only the running version writes. After the new version's probation,
-    /// such an output would get its safe value. So the function reports a difference if the
-    /// output's present value is not the safe value. It skips outputs with the safe setting `hold`.
-    /// The function counts this difference in the last compared cycle, so that the report never has
-    /// more different cycles than compared cycles.
+    /// Adds to the report outputs that the seat owns and the new version has never written. After
+    /// the new version's probation, such an output would get its safe value. So the function
+    /// reports a difference if the output's present value is not the safe value. The function skips
+    /// outputs with the safe setting `hold`. It counts this difference in the last compared cycle,
+    /// so that the report never has more different cycles than compared cycles.
     fn compare_silence(&mut self, frame: &Frame) {
         let world = &*self.world;
         let program = &mut self.prepared.program;

@@ -1,12 +1,12 @@
 //! The backtrace of a trap: the active calls, and the search for the call that caused the trap.
 //!
-//! When a guest ends itself, for example by a panic, the innermost calls are library functions of
-//! its programming language. The author of the module needs the call that entered the library. The
-//! lists below have the names, and the beginnings and parts of names, that toolchains give to
-//! library functions. If all calls in a backtrace are library functions, the search returns the
-//! innermost call.
+//! When a guest (the running code of a module) ends itself, for example by a panic, the innermost
+//! calls are library functions of its programming language. The author of the module needs the call
+//! that entered the library. The lists below have the names, and the beginnings and parts of names,
+//! that toolchains give to library functions. If all calls in a backtrace are library functions,
+//! the search returns the innermost call.
 //!
-//! The functions here only compare names. `record.rs` makes the backtrace itself.
+//! The functions here only compare names. `record.rs` makes the backtrace.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +26,9 @@ pub struct Frame {
     pub offset: u32,
 }
 
-/// Longest function name in a backtrace, in bytes. The daemon's compiler shortens names to this
-/// length. An artifact from another machine may have longer names in a replay.
+/// Longest function name in a backtrace, in bytes. A longer name is cut and gets a `…` at its end.
+/// The daemon's compiler shortens names to this length. An artifact from another machine may have
+/// longer names in a replay.
 const MAX_NAME: usize = 256;
 
 /// Beginnings of the names of library functions in Rust, C, C++, AssemblyScript and Go.
@@ -60,8 +61,8 @@ const BEGINNINGS: [&str; 23] = [
 /// Complete names of library functions.
 const NAMES: [&str; 5] = ["abort", "exit", "_exit", "_Exit", "proc_exit"];
 
-/// Parts of the names of library functions of Rust. These parts are found also in Rust's newer name
-/// mangling, which [`readable`] does not demangle.
+/// Parts of the names of Rust's library functions. A name in Rust's newer mangling, which
+/// [`readable`] does not demangle, contains these parts unchanged.
 const PARTS: [&str; 6] = [
     "4core9panicking",
     "3std9panicking",
@@ -71,13 +72,13 @@ const PARTS: [&str; 6] = [
     "rust_panic",
 ];
 
-/// Returns the name of a function as it is written in the source code, if possible. Otherwise
-/// returns `name` unchanged. In both cases, unprintable characters are escaped and a long name is
-/// cut.
+/// Returns the name of a function as it is written in the source code, if `name` has Rust's older
+/// mangling and at most [`MAX_NAME`] bytes. Returns any other name as it is in the module. In both
+/// cases, unprintable characters are escaped and a long name is cut.
 ///
-/// Only Rust's older name mangling is demangled. A name in the newer mangling can refer back to
-/// parts of itself. So a short name in a hostile module could expand to an endless text. This would
-/// block the scan, because this function runs on the scan's thread.
+/// Rust's newer mangling is not demangled, because one part of such a name can refer to an earlier
+/// part of the same name. So a short name in a hostile module could expand to an extremely long
+/// text. This would block the scan, because this function runs on the scan's thread.
 pub(in crate::plugin) fn readable(name: &str) -> String {
     if name.starts_with("_ZN") && name.len() <= MAX_NAME {
         let demangled = format!("{:#}", rustc_demangle::demangle(name));

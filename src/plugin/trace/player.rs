@@ -21,13 +21,14 @@ pub struct Divergence {
     /// The recorded cycle of the call into the guest in which the difference was found. If the tape
     /// has no section for this call, the cycle of the last section; 0 for an empty tape.
     pub cycle: u64,
-    /// The kind of the call into the guest.
+    /// The recorded kind of the call into the guest, from the same section as `cycle`; `Init` for
+    /// an empty tape.
     pub phase: Phase,
     /// The number of the call to the host within this call into the guest, counted from 1.
     pub call: usize,
     /// Text that describes what the module did.
     pub did: String,
-    /// Text that describes what is recorded on the tape at this point.
+    /// Text that describes what the module did when the tape was recorded.
     pub tape: String,
 }
 
@@ -119,8 +120,8 @@ impl Player {
     }
 
     /// Returns the recorded answer to a call to the host. Returns `None` if the call is not the
-    /// next call on the tape, or if the guest's memory differs from the tape. The caller then stops
-    /// the guest.
+    /// next call on the tape, if the guest's memory differs from the tape, or if an earlier call
+    /// has ended the replay. The caller then stops the guest.
     pub(in crate::plugin) fn answer(
         &mut self,
         id: u8,
@@ -158,9 +159,9 @@ impl Player {
 }
 
 /// Compares the guest's present memory with the bytes that the host read from it when the call was
-/// recorded. If they are equal, the function writes the bytes that the host wrote at the recording
-/// into the memory. The error has two texts: one describes the guest's memory, the other describes
-/// the tape.
+/// recorded. If they are equal, the function writes into the memory the bytes that the host wrote
+/// there when the call was recorded. The error has two texts: one describes the guest's memory, the
+/// other describes the tape.
 fn exchange(called: &Called, memory: Option<&MemoryView<'_>>) -> Result<(), (String, String)> {
     let lost = |_| ("with too little memory".to_string(), "with more memory".to_string());
     let Some(memory) = memory else {

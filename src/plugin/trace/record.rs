@@ -1,13 +1,13 @@
-//! Decides from which point the tape of a program can be replayed, so that a trap can be examined
-//! afterwards. While the program runs, the recorder takes checkpoints, from which the program's
-//! tape can be played. After a trap, the code here collects the post-mortem data: trap, backtrace,
-//! tape, checkpoint and memory.
+//! Decides from which position the tape of a program can be replayed, so that a trap can be
+//! examined afterwards. While the program runs, the recorder takes checkpoints (copies of the
+//! memory and the globals), from which the program's tape can be played. After a trap, the code
+//! here collects the post-mortem data: trap, backtrace, tape, checkpoint and memory.
 //!
 //! The recorder stores two checkpoints. After at most 100 polls, a new checkpoint replaces the
-//! older checkpoint. If the tape gets many bytes, this happens earlier. So at a trap, some polls
-//! have run after the older checkpoint, and a replay from this checkpoint shows these polls.
-//! Exceptions: a program that has just started has only one checkpoint, and a program with a large
-//! memory may have none.
+//! older checkpoint. If the tape gets many bytes, the new checkpoint is taken earlier. So at a
+//! trap, some polls have run after the older checkpoint, and a replay from this checkpoint shows
+//! these polls. Exceptions: a program that has just started has only one checkpoint, and a program
+//! with a large memory may have none.
 //!
 //! The format of a tape is in `tape.rs`, and the contents of a checkpoint in `checkpoint.rs`.
 //! `crash.rs` makes the crash report from the post-mortem data.
@@ -23,9 +23,9 @@ use crate::plugin::Trap;
 use crate::plugin::module::hidden::Hidden;
 use crate::process::seat::Seat;
 
-/// Number of polls from one checkpoint to the next. The most expensive checkpoint takes about 50
-/// us. With 100 polls between two checkpoints, this is less than a thousandth of the time, even at
-/// a scan period of 1 ms.
+/// Largest number of polls from one checkpoint to the next. The most expensive checkpoint takes
+/// about 50 us. With 100 polls between two checkpoints, this is less than a thousandth of the time,
+/// even at a scan period of 1 ms.
 const POLLS: u32 = 100;
 
 /// Largest number of bytes that the tape should get between two checkpoints. The recorder takes a
@@ -126,7 +126,7 @@ impl Recorder {
     }
 }
 
-/// The point from which a tape can be played.
+/// The position from which a tape can be played.
 #[derive(Debug, Clone)]
 pub enum Start {
     /// From the first call into the instance, because every call is still on the tape.
@@ -154,7 +154,7 @@ pub struct PostMortem {
     /// The exported tape, in the format that [`super::tape::parse`] reads. The last section is the
     /// call that trapped. Without recording, this vector is empty.
     pub tape: Vec<u8>,
-    /// The point from which the tape can be played.
+    /// The position from which the tape can be played.
     pub start: Start,
     /// The memory after the trap, at most 16 MiB of it.
     pub memory: Picture,
@@ -192,8 +192,8 @@ impl PostMortem {
     }
 }
 
-/// Text of the reason why a tape cannot be played, if the memory was already too large for the
-/// first checkpoint.
+/// Text of the reason why a tape cannot be played, if the memory was too large for the first
+/// checkpoint.
 const TOO_LARGE: &str = "it uses more memory than a checkpoint stores (256 KiB in use, of at most \
                          2 MiB), and its tape no longer has the calls of its start";
 

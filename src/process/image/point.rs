@@ -6,9 +6,9 @@
 //! example, u16 with scale 0.1: bytes [0xE8, 0x03] = raw number 1000 = value 100.0
 //! ```
 //!
-//! A point has no information about its owner. `world.rs` stores the owner of each output, and
-//! `grant.rs` defines the grants. The addresses come from the configuration. `Points`, in
-//! `image.rs`, is the set of all points.
+//! A `Point` does not contain its owner. `world.rs` stores the owner of each output, and `grant.rs`
+//! defines the grants. The addresses come from the configuration. `Points`, in `image.rs`, is the
+//! set of all points.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -81,7 +81,8 @@ impl Point {
         start..start + self.kind.size() as usize
     }
 
-    /// Returns a mask with the bit of a bool; all bits for every other type.
+    /// Returns a mask of the bits that the point uses in each of its bytes: one bit for a bool, all
+    /// bits for every other type.
     pub fn mask(&self) -> u8 {
         match self.kind {
             PointKind::Bool => 1 << self.bit,

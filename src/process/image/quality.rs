@@ -34,8 +34,8 @@ pub enum Quality {
     Good,
     /// An operator has set the value with a force.
     Forced,
-    /// The value was good, but is now older than [`Freshness::stale_after`], or older than the
-    /// driver allows.
+    /// The value was good, but its age has reached [`Freshness::stale_after`] or the driver's
+    /// limit.
     Stale,
     /// The value comes from the setting `on_bad` in the configuration, because the input is bad.
     Substitute,
@@ -98,9 +98,11 @@ impl Quality {
 /// The ages at which a good value becomes stale and bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Freshness {
-    /// Age at which the value becomes [`Quality::Stale`]. With `None`, the driver sets this age.
+    /// Age at which the value becomes [`Quality::Stale`]. With `None`, the driver's limit applies,
+    /// if it has one.
     pub stale_after: Option<Duration>,
-    /// Age at which the value becomes [`Quality::NoComm`]. With `None`, the driver sets this age.
+    /// Age at which the value becomes [`Quality::NoComm`]. With `None`, the driver's limit applies,
+    /// if it has one.
     pub bad_after: Option<Duration>,
 }
 

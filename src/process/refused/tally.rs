@@ -66,8 +66,8 @@ pub(crate) enum Counted {
     /// The call is the first call for which no entry was free. A log line must report that there
     /// are more refused calls than entries.
     Full,
-    /// The call needs no log line. An earlier call of its kind and name was logged, or an earlier
-    /// call for which no entry was free.
+    /// The call needs no log line. An earlier call of its kind and name was logged, or, if no entry
+    /// is free, an earlier call without an entry was logged.
     Again,
 }
 

@@ -161,7 +161,7 @@ impl Maker {
     /// host.
     pub const HOST: Self = Self(0);
 
-    /// Creates the value for a program. `number` is computed from the program's name. If two names
+    /// Creates the `Maker` of a program. `number` is computed from the program's name. If two names
     /// have equal numbers, the two programs share one quota; this has no other effect.
     pub const fn program(number: u64) -> Self {
         Self(if number == 0 { 1 } else { number })

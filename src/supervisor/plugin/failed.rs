@@ -44,10 +44,10 @@ impl Plugin {
         self.postpone(hash, refusal.by_accident(), turn);
     }
 
-    /// Puts modules in quarantine that ran before and then failed too often. The limit is the
-    /// number of traps that leads to quarantine. The caller calls this function only when a stored
-    /// version runs in place of these modules. Without the quarantine, the stored version and the
-    /// failed module would run alternately.
+    /// If a module ran before, and too many of its failed attempts ended with a verdict, puts the
+    /// module in quarantine. The limit is the number of traps that leads to quarantine. The caller
+    /// calls this function only when a version other than the file's version begins to run. Without
+    /// the quarantine, that version and the failed module would run alternately.
     pub(super) fn give_up(&mut self, turn: &mut Turn<'_>) {
         for (hash, why) in self.refused.given_up(turn.policy.traps) {
             turn.context.quarantine.add(turn.name, hash, why.clone());

@@ -11,8 +11,8 @@ use super::{File, Next, Plugin, Seen, Turn};
 use crate::plugin::{Generation, ModuleHash, Trap};
 
 impl Plugin {
-    /// Reads the plugin's fact from the newest snapshot. The function ignores a fact from an older
-    /// snapshot than that of the last fact.
+    /// Reads the plugin's fact from the newest snapshot. The function ignores a fact that is older
+    /// than the previous fact.
     pub(super) fn observe(&mut self, fact: &Fact<'_>, turn: &mut Turn<'_>) {
         let before = self.seen.map(|seen| seen.generation);
         // `newest` is the newest instance that the fact names. After a rollback, this is the

@@ -1,15 +1,17 @@
 //! The modules of one plugin of which no instance could be created: which modules are tried again,
-//! and when. After a verdict on a module, only the operator or new bytes in the file start another
-//! attempt. An accident, for example too little free memory, proves nothing about the module. After
-//! an accident, the module is tried again without end, and the waits become longer. The kind,
-//! verdict or accident, is stored in the refusal (see `Refusal`).
+//! and when. After a verdict on a module that never ran, only the operator or new bytes in the file
+//! start another attempt. An accident, for example too little free memory, proves nothing about the
+//! module. After an accident, or a verdict on a module that ran before, the module is tried again,
+//! and each wait is longer, up to a limit. The kind, verdict or accident, is stored in the refusal
+//! (see `Refusal`).
 
 use std::time::Duration;
 
 use super::RestartPolicy;
 use crate::plugin::{ModuleHash, Refusal};
 
-/// The largest number of modules: one entry for the plugin's file and one for each stored version.
+/// The largest number of modules in the list: more than enough for the plugin's file and all its
+/// stored versions.
 const MAX_REFUSED: usize = 8;
 
 /// A module of which no instance could be created.

@@ -13,11 +13,13 @@ use crate::plugin::ModuleHash;
 
 impl Plugin {
     /// Returns the modules that may run, best first: the file's module, then the module that ran
-    /// last, then the stored versions. The list never has a module that is in quarantine.
+    /// last, then the stored versions. The list never contains a module that is in quarantine.
     ///
-    /// The list has stored versions only in these cases:
+    /// The list contains stored versions only if `on_quarantine` is `LastGood`, and only in these
+    /// cases:
     /// - The file's module or the module that ran last is in quarantine.
-    /// - The file's module or the module that ran last has failed too often to start.
+    /// - The attempts to start the file's module, or the module that ran last, failed with as many
+    ///   verdicts as traps lead to quarantine.
     /// - The bytes of the module that ran before the start of the daemon are lost.
     fn all(
         &self,

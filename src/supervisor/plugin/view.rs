@@ -33,8 +33,8 @@ impl Plugin {
         }
     }
 
-    /// Returns the module of the next instance, which is being created or which no snapshot shows
-    /// yet.
+    /// Returns the module of the next instance: an instance that is being created, or that no
+    /// snapshot shows yet.
     pub(in super::super) fn next_hash(&self) -> Option<ModuleHash> {
         self.next.version().map(|version| version.hash)
     }
@@ -61,7 +61,7 @@ impl Plugin {
 
     /// Whether the plugin is included in the limit on the number of plugins. A plugin whose file is
     /// no module is included only if a module ran under its name before, or if the plugin is on
-    /// hold.
+    /// hold. A plugin without a file is included only if it is on hold.
     pub(in super::super) fn takes_a_place(&self) -> bool {
         match self.file {
             File::Bytes(_) => true,
@@ -71,7 +71,7 @@ impl Plugin {
     }
 
     /// Whether the supervisor may drop the entry: it has no file, no hold, and no instance in the
-    /// scan or in the queue to the scan.
+    /// scan, in the queue to the scan, or in preparation.
     pub(in super::super) fn is_forgettable(&self) -> bool {
         self.want != Want::Hold
             && self.file == File::Gone

@@ -22,7 +22,7 @@ const FILES: [&str; 7] =
     ["good1", "good2", "flaky1", "flaky2", "moody", "unloadable1", "unloadable2"];
 const QUEUE: usize = 3;
 
-/// An instance, from its order until it leaves the scan.
+/// An instance, from the order to prepare it until it leaves the scan.
 #[derive(Debug, Clone)]
 struct Instance {
     name: &'static str,

@@ -141,8 +141,8 @@ fn a_kept_version_takes_the_place_of_what_ran_and_cannot_be_had() {
     );
 }
 
-/// After an accident, the module itself is tried again. It is also tried again if the bytes of a
-/// file that has never run are lost.
+/// After an accident, the module itself is tried again. A file that has never run is tried again,
+/// too, if its bytes are lost.
 #[test]
 fn an_accident_is_no_reason_for_a_stand_in() {
     for what in ["miss", "lost"] {
@@ -277,8 +277,8 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "tank", "");
 }
 
-/// A defect of the past: the module that ran trapped while the file was bad. The outputs remained
-/// safe, although a good version was stored.
+/// A defect of the past: the module that ran trapped while the file was bad. The output points
+/// remained safe, although a good version was stored.
 #[test]
 fn what_is_good_stands_in_for_what_ran_as_well() {
     for (file, refused) in [("file bad :", ""), ("file C : prepare C2", "fail 2 : 'refused'")] {
@@ -388,7 +388,7 @@ fn a_restart_tries_again_what_would_stand_in() {
 }
 
 /// A defect of the past: the module that ran trapped one time, and then its `init` trapped each
-/// time. The outputs remained safe without end, although a good version was stored.
+/// time. The output points remained safe without end, although a good version was stored.
 #[test]
 fn what_cannot_be_made_again_makes_room_for_what_is_good() {
     check(
@@ -414,7 +414,8 @@ fn what_cannot_be_made_again_makes_room_for_what_is_good() {
          +90000     :
          release    : prepare A8",
     );
-    // B cannot be loaded either, so A is tried again. An input may be the reason for both failures.
+    // B cannot be loaded either, so A is tried again. The value of an input point may be the reason
+    // for both failures.
     check(
         "one trap   :
          file A     : prepare A1

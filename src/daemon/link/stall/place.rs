@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::scan::position::Position;
 
-/// The number of bytes that are read from each file. Only a kernel stack with hundreds of frames is
-/// longer, and its first frames are enough for the log line.
+/// The largest number of bytes that are read from each file of `/proc`. Only a kernel stack with
+/// about 100 frames or more is longer, and its first frames are enough for the log line.
 const MOST_BYTES: u64 = 4096;
 
 /// The largest number of kernel stack frames in the log line. The later frames only show how the

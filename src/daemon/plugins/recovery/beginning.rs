@@ -34,8 +34,9 @@ impl Beginning {
     }
 
     /// Records the start in this folder. The time limit is `limit` for the read and again `limit`
-    /// for the write. Returns a reason if no plugin may run. The reason is valid even if the write
-    /// fails. If the record cannot be read, the function returns `None` and records nothing.
+    /// for the write. Returns the reason why no plugin may run, or `None` if plugins may run. The
+    /// reason is valid even if the write fails. If the record cannot be read, the function returns
+    /// `None` and records nothing.
     pub(super) fn record(
         self: &Arc<Self>,
         folder: &Arc<Folder>,
@@ -84,8 +85,8 @@ impl Beginning {
         self.step.make(step).and(written)
     }
 
-    /// Records an orderly end of the start. If the record of the start is not written yet, it is
-    /// never written, even if a thread is about to write it.
+    /// Records an orderly end of the start, if the write of the start's record has begun. If this
+    /// write has not begun, it never begins, even if a thread is about to make it.
     pub(in crate::daemon) fn end(&self) {
         if self.step.give_up() != Committed::No {
             end(self.folder.get());

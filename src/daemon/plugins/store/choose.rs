@@ -51,9 +51,10 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// Returns the version that an order names. `kept` are the stored versions, newest first. The
-/// function fails with a message if no version fits, if more than one version fits, or if the
-/// version is bad and `even_bad` is false.
+/// Returns the version for a rollback. `kept` are the stored versions, newest first. `to` is the
+/// beginning of the hash that the order names; `None` if the order names no hash. The function
+/// fails with a message if no version fits, if more than one version fits, or if the version is bad
+/// and `even_bad` is false.
 pub(super) fn choose<'k>(
     name: &str,
     kept: &'k [Candidate],

@@ -4,9 +4,9 @@
 //!   start: read() ──▶ Sum ──▶ changes ──▶ save(): at a change, hourly, or a minute after a failure
 //!                                           └──▶ a thread ──▶ the file ──▶ has_failed
 //! ```
-//! The daemon reads the file at the start, and writes the whole file after a change and at the end.
-//! Each access runs on a thread that may wait for the disk. `version.rs` decides the content of the
-//! file.
+//! The daemon reads the file at the start. It writes the whole file after a change, after an hour
+//! without a write, a minute after a failed write, and at the end. Each access runs on a thread
+//! that may wait for the disk. `version.rs` decides the content of the file.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -75,8 +75,8 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
 }
 
 impl Versions {
-    /// Checks whether a write waits too long for the disk, and logs the beginning and the end of
-    /// this problem.
+    /// Checks whether a write waits too long for the disk. Logs the beginning of such a wait, and
+    /// the end of every problem with the file.
     fn watch_the_disk(&mut self, is_writing: bool, now: Duration) {
         let is_stalled = is_writing && now.saturating_sub(self.written.0) > PATIENCE;
         let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);

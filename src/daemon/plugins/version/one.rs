@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::control::Soundness;
 use crate::text::counted;
 
-/// The running time after which the version is no longer in doubt because of a missing output.
-/// Within a day, an operator who needs the output would notice that it is missing.
+/// After this running time, a missing output does not put the version in doubt any more. Within a
+/// day, an operator who needs the output would notice that it is missing.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The record of one version.
@@ -24,10 +24,10 @@ pub(in super::super) struct Version {
     pub(in super::super) first: String,
     /// The time of the last start, in UTC, RFC 3339; empty if the version never started.
     pub(super) last: String,
-    /// The total time in the scan, without the time after `began`.
+    /// The total time in the scan, without the time since `began`.
     pub(super) ran: Duration,
-    /// The time and the reason of the end; `None` while the version is in the scan, or if it has
-    /// never started.
+    /// The time and the reason of the newest end; `None` if no end is recorded since the last start
+    /// of the version, or if neither a start nor an end is recorded.
     pub(in super::super) end: Option<End>,
     /// Whether the version has passed its probation.
     pub(super) is_proven: bool,
@@ -103,7 +103,8 @@ impl Version {
         Self { ran: self.ran(now), ..self.clone() }
     }
 
-    /// Records the start of an instance. A restart does not interrupt the running time.
+    /// Records the start of an instance. If the version is in the scan at this time, its running
+    /// time continues.
     pub(super) fn begin(&mut self, at: &str, now: Option<Duration>) {
         if self.first.is_empty() {
             at.clone_into(&mut self.first);

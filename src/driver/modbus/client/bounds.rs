@@ -34,8 +34,8 @@ const PROBE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::f
 /// The range of line speeds in bits per second, from the slowest modems to the fastest adapters.
 const BAUD: RangeInclusive<u32> = 300..=4_000_000;
 
-/// The maximum number of retries. With 3 retries, a request to a silent unit blocks the bus for
-/// three additional timeouts.
+/// The maximum number of retries. With 3 retries, a request to a silent unit occupies the bus four
+/// times as long as without retries.
 const MAX_RETRIES: u8 = 3;
 
 /// The maximum number of groups. 247 units with one group for each of their four tables need 988

@@ -27,12 +27,12 @@ pub(super) enum Health {
     /// the unit yet. The driver makes all reads of the unit once. Then the unit goes online, and
     /// its outputs are written.
     Returning {
-        /// The number of consecutive requests without a reply.
+        /// The number of consecutive failures, as [`Breaker::silent`] counts them.
         silences: u8,
     },
     /// The unit answers. Its inputs are read and its outputs are written.
     Online {
-        /// The number of consecutive requests without a reply.
+        /// The number of consecutive failures, as [`Breaker::silent`] counts them.
         silences: u8,
     },
     /// The unit does not answer. It gets only probes.
@@ -70,8 +70,8 @@ impl Breaker {
         matches!(self.health, Health::Offline { .. })
     }
 
-    /// Records that the unit has answered; an exception is an answer too. Returns whether the unit
-    /// was offline before this answer.
+    /// Records that the unit has answered; an exception of the unit is an answer. Returns whether
+    /// the unit was offline before this answer.
     pub(super) fn answered(&mut self) -> bool {
         match &mut self.health {
             Health::Returning { silences } | Health::Online { silences } => {
@@ -85,10 +85,11 @@ impl Breaker {
         }
     }
 
-    /// Records that the unit has not answered, that its answer was invalid, or that an attempt to
-    /// connect has failed. Returns whether this event has put the unit offline. `jitter` is a
-    /// random number from 0 to 1, which varies the time of the next probe. Without this variation,
-    /// units that failed at the same time would always be probed at the same time.
+    /// Records that the unit has not answered, that its answer was invalid, that a gateway does not
+    /// reach the unit, or that an attempt to connect has failed. Returns whether this event has put
+    /// the unit offline. `jitter` is a random number from 0 to 1, which varies the time of the next
+    /// probe. Without this variation, units that failed at the same time would always be probed at
+    /// the same time.
     pub(super) fn silent(&mut self, now: Duration, jitter: f64) -> bool {
         let was_offline = self.is_offline();
         if let Health::Returning { silences } | Health::Online { silences } = &mut self.health {

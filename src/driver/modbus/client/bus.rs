@@ -1,5 +1,5 @@
-//! A bus with all its units. This file has the data of the client driver, and makes the device
-//! status from this data.
+//! The struct [`Client`]: the settings, the planned requests and the current state of one bus with
+//! all its units. This file makes the device status from the `Client`.
 //!
 //! `plan.rs` makes a [`Client`] from the configuration. `serve.rs` is the loop that works on the
 //! `Client`. `exchange.rs` does one job, such as one read, and updates the `Client` after the
@@ -22,8 +22,8 @@ use crate::driver::{Fault, Part};
 use crate::logged::OnChange;
 use crate::process::image::{Freshness, PointId};
 
-/// The first and the longest pause between two attempts to connect, before `Client::wait` varies
-/// each pause by up to a fifth. A gateway that starts needs about half a second until it accepts a
+/// The first and the longest pause between two attempts to connect. `Client::wait` varies each
+/// pause by up to a fifth. A gateway that starts needs about half a second until it accepts a
 /// connection. If a gateway is off for the whole night, the driver tries to connect only about
 /// every 30 s.
 pub(super) const BACKOFF: (Duration, Duration) =
@@ -47,8 +47,8 @@ pub(super) struct Client {
     pub(super) diagnostics: Vec<(PointId, usize, Diagnostic)>,
     pub(super) schedule: Schedule,
     pub(super) silence: Silence,
-    /// The zero point of all times of this driver. A time of type `Duration` counts from this
-    /// instant.
+    /// The zero point of all times of this driver. A moment, such as `show_at`, is the `Duration`
+    /// from this instant to the moment.
     pub(super) epoch: Instant,
     /// The time when the device status is updated next, unless an event updates it earlier.
     pub(super) show_at: Duration,
@@ -57,10 +57,10 @@ pub(super) struct Client {
     /// The number of connections that were made since the device was opened.
     pub(super) connections: u64,
     /// Reason why the connection was lost, or why the last attempt to connect failed. `None` while
-    /// there is a connection, and before the first attempt to connect.
+    /// there is a connection, and until an attempt to connect has failed.
     pub(super) unconnected: Option<String>,
-    /// The last logged reason why there was no connection. `None` after the first reply over a new
-    /// connection.
+    /// The last logged reason why there was no connection. `None` at the start, and from the first
+    /// reply over a new connection on. This reply may be invalid.
     pub(super) trouble_logged: OnChange<Option<String>>,
     /// The planned load of the serial line. 1 means that the line is always busy. `None` for Modbus
     /// TCP, and if the speed of the line is not known.
@@ -77,7 +77,7 @@ pub(super) struct Beat {
     pub(super) address: u16,
     pub(super) period: Duration,
     pub(super) due: Duration,
-    /// The value that was sent last, which is the current value of the heartbeat.
+    /// The value in the last request of the heartbeat. `false` before the first request.
     pub(super) on: bool,
     /// The value of [`Side::beats`] at the last heartbeat: how many times the scan had written its
     /// outputs. If this number has not changed, the scan has made no cycle since the last
@@ -89,7 +89,7 @@ pub(super) struct Beat {
 }
 
 impl Beat {
-    /// Returns the request that writes the current value of the heartbeat.
+    /// Returns the request that writes the value `on` to the register or coil.
     pub(super) fn request(&self) -> UnitRequest {
         let Self { address, on, .. } = *self;
         let ask = match self.table {
@@ -116,9 +116,9 @@ impl Client {
         self.epoch.elapsed()
     }
 
-    /// Logs that there is a connection, if the last such log line says that there is no connection.
-    /// `exchange.rs` calls this function after each reply and not after the connect, because a
-    /// connection without a reply is of no use.
+    /// Logs that there is a connection, if the last log line about the connection says that there
+    /// is none. `exchange.rs` calls this function after each reply, valid or not. `serve.rs` does
+    /// not call it for a new connection, because a connection without a reply is of no use.
     pub(super) fn log_connected(&mut self) {
         if self.trouble_logged.changes_to(None) {
             let (name, target) = (&self.name, &self.line.target);
@@ -126,10 +126,10 @@ impl Client {
         }
     }
 
-    /// Makes all reads of a unit due immediately. The writes of the unit follow after these reads.
-    /// If the last replies to a read were missing, the read becomes due 1 ms later for each missing
-    /// reply. Therefore the driver makes the other reads first, and they do not wait for the
-    /// timeout of this read.
+    /// Makes all reads of a unit due. A read whose last reply came is due now. Any other read is
+    /// due later, by 1 ms for each consecutive missing reply. Therefore the driver makes the reads
+    /// with replies first, and these reads do not wait for a timeout. The writes of the unit follow
+    /// after all reads.
     pub(super) fn start_over(&mut self, unit: usize, now: Duration) {
         for read in self.reads.iter_mut().filter(|read| read.unit == unit) {
             let last = Duration::from_millis(read.silences.into());
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Updates the diagnostic points, and the fault and the status of the device.
+    /// Updates and publishes the diagnostic points, and the fault and the status of the device.
     pub(super) fn show(&mut self, side: &mut Side) {
         let now = self.now();
         self.show_at = now + SHOW;

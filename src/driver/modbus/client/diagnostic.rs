@@ -19,7 +19,7 @@ use crate::process::image::{Direction, Point, PointKind, Raw, Value};
 /// longest timeout that can be configured.
 const MAX_ROUND_TRIP_US: u64 = 60_000_000;
 
-/// The length of the time window in which the unit's share of the bus is measured.
+/// The minimum length of the time window in which the unit's share of the bus time is measured.
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// The diagnostic values of a unit that an input can show.
@@ -29,7 +29,8 @@ pub enum Diagnostic {
     /// Whether there is a connection and `breaker.rs` has put the unit online. The type of the
     /// input is bool.
     Online,
-    /// The number of requests that were sent, including repetitions.
+    /// The number of requests that were sent, including repetitions. A request does not count if
+    /// the connection ended before its reply.
     Requests,
     /// The number of requests without a reply.
     Timeouts,
@@ -37,9 +38,11 @@ pub enum Diagnostic {
     Crc,
     /// The number of replies that were exceptions.
     Exceptions,
-    /// The median time from the start of a request to the end of its reply, in microseconds.
+    /// The median time from the start of a request to the end of its valid reply or exception, in
+    /// microseconds.
     RttUs,
-    /// The unit's share of the bus time in the last complete window of 5 s, in percent.
+    /// The unit's share of the bus time in the last complete window, in percent. A window has at
+    /// least 5 s.
     LoadPercent,
 }
 

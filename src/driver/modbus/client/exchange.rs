@@ -7,11 +7,11 @@
 //!                                             +--> missing or damaged reply: a repetition
 //! ```
 //! An exception is a reply too: it shows that the unit is present. An exception of a gateway that
-//! does not reach the unit is different: the driver treats this exception as a missing reply. A
-//! reply that is not valid counts as a missing reply. Several consecutive missing replies put the
-//! unit offline, and they can also show that the connection is dead. `refusal.rs` has the meaning
-//! of each exception, `schedule.rs` decides when a job is due, and `serve.rs` is the loop that
-//! calls `perform`.
+//! does not reach the unit is different: the driver treats this exception as a missing reply. An
+//! invalid reply counts as a missing reply of the unit, but it shows that the connection works.
+//! Several consecutive missing replies put the unit offline. If no reply of any kind comes, this
+//! can also show that the connection is dead. `refusal.rs` has the meaning of each exception,
+//! `schedule.rs` decides when a job is due, and `serve.rs` is the loop that calls `perform`.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ use crate::driver::modbus::wire::request::{UnitRequest, WireError};
 use crate::process::image::Quality;
 
 impl Client {
-    /// Does one job. The error means that the connection has ended.
+    /// Does one job. The error means that the connection has ended or must be closed.
     pub(super) async fn perform(
         &mut self,
         job: Job,
@@ -254,8 +254,8 @@ impl Client {
         if is_over { Err(why()) } else { Ok(()) }
     }
 
-    /// Records that a unit has answered. If the unit was offline, all its reads become due now, and
-    /// its writes follow after them.
+    /// Records that a unit has answered. If the unit was offline, `start_over` makes all its reads
+    /// due, and its writes follow after these reads.
     fn on_answer(&mut self, unit: usize, side: &mut Side) {
         if self.units[unit].breaker.answered() {
             let (name, unit_name) = (&self.name, &self.units[unit].name);
@@ -265,8 +265,9 @@ impl Client {
         }
     }
 
-    /// Records that a unit has not answered, or that an attempt to connect has failed. If the unit
-    /// goes offline now, its inputs become bad and its outputs become unconfirmed.
+    /// Records that a unit has sent no valid reply, that a gateway does not reach the unit, or that
+    /// an attempt to connect has failed. If the unit goes offline now, the inputs of its reads
+    /// become bad and its outputs become unconfirmed.
     pub(super) fn on_silence(&mut self, unit: usize, why: &str, side: &mut Side) {
         let now = self.now();
         if !self.units[unit].breaker.silent(now, fastrand::f64()) {
@@ -306,10 +307,10 @@ impl Client {
     }
 }
 
-/// Applies a reply to the points of a read. If the reply is missing, invalid or doubtful, or if the
-/// unit is busy, the points do not change, so their values age. Some exceptions also change the
-/// time when the read is due next. Returns whether the exception code of this read has changed; the
-/// caller then logs this change.
+/// Applies a reply to the points of a read. If the reply is missing, invalid or doubtful, if the
+/// unit is busy, or if a gateway does not reach the unit, the points do not change, so their values
+/// age. Some exceptions also change the time when the read is due next. Returns whether the
+/// exception code of this read has changed; the caller then logs this change.
 fn on_reply(read: &mut Read, outcome: &ExchangeResult, now: Duration, side: &mut Side) -> bool {
     let trouble = match outcome {
         ExchangeResult::Reply(reply) => {
@@ -353,7 +354,8 @@ fn is_silence(outcome: &ExchangeResult) -> bool {
     }
 }
 
-/// Logs that a read, a write or the heartbeat fails, or that it works again.
+/// Logs that a read, a write or the heartbeat has failed with `error`. If `error` is `None`, logs
+/// that it works again.
 fn log_result(device: &str, what: &str, error: Option<&WireError>) {
     match error {
         Some(error) => tracing::warn!(device, "device {device}: {what}: {error}"),

@@ -18,15 +18,16 @@ use crate::driver::modbus::wire::request::UnitRequest;
 /// The port that IANA has assigned to Modbus TCP. It is the default port of `tcp://host`.
 const PORT: u16 = 502;
 
-/// The default time that a unit may take to answer over TCP.
+/// The default time that a unit may take to answer over Modbus TCP, and on a serial line of unknown
+/// speed.
 const TCP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The default time that a unit on a serial line may take to answer. It includes the time for which
-/// a serial adapter delays the reply.
+/// The default time that a unit on a serial line of known speed may take to answer. It includes the
+/// time for which a serial adapter delays the reply.
 const SERIAL_THOUGHT: Duration = Duration::from_millis(200);
 
-/// The gap between two frames above 19200 Bd. At these speeds, 3.5 characters take less time than
-/// the timers can measure.
+/// The gap between two frames above 19200 Bd. The specification recommends this fixed time (Modbus
+/// over serial line 1.02, 2.5.1.1), because shorter times cause a high CPU load.
 const SHORTEST_GAP: Duration = Duration::from_micros(1750);
 
 /// The address of a bus, which is the parsed value of the key `connect`.
@@ -63,8 +64,9 @@ impl FromStr for Target {
     }
 }
 
-/// Splits a text into a host and a port; the port is optional. The host is a name or an address. An
-/// IPv6 address must be in brackets, such as `[::1]:502`.
+/// Splits a text into a host and a port; the port is optional. Returns `None` if the text is not
+/// valid. The host is a host name or an IP address. An IPv6 address must be in brackets, such as
+/// `[::1]:502`.
 fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {

@@ -1,10 +1,11 @@
 //! The load of a serial line: the share of the line's time that the periodic requests need.
 //!
-//! The load includes the times that are known in advance: request, reply, the gap after each frame,
-//! and the turnaround of the unit. The load does not include the time that units need to answer,
-//! because this time is not known in advance. The rest of the line's time must be enough for these
-//! answer times, for retries, and for outputs that change. `plan.rs` refuses a configuration with a
-//! higher load than [`MOST`].
+//! The load includes the times that are known in advance: the request, the gap after the request,
+//! the reply, and the pause after the reply. This pause is the gap or the turnaround of the unit,
+//! whichever is longer. The load does not include the time that units need to answer, because this
+//! time is not known in advance. The rest of the line's time must be enough for these answer times,
+//! for retries, and for outputs that change. `plan.rs` refuses a configuration with a higher load
+//! than [`MOST`].
 
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use super::bus::{Beat, Client};
 use super::line::Line;
 use crate::driver::modbus::wire::request::UnitRequest;
 
-/// The maximum planned load of a line. Above this load, one lost frame makes all later requests
-/// late.
+/// The maximum planned load of a line. Above this load, the line has too little free time to catch
+/// up after a lost frame.
 pub(super) const MOST: f64 = 0.8;
 
-/// Returns the planned load of the line. 1 means that the line is always busy. Returns `None` if
-/// the speed of the line is not known.
+/// Returns the planned load of the line. 1 means that the line is always busy. Returns `None` for
+/// Modbus TCP, and if the speed of the line is not known.
 pub(super) fn load(client: &Client) -> Option<f64> {
     client.line.serial?;
     let pause = |unit: usize| client.units[unit].turnaround;

@@ -1,10 +1,11 @@
-//! The list of outstanding replies. An outstanding reply is a reply that did not come in time, or
-//! came damaged, but may still come. The list shows whether the next reply can be trusted.
+//! The list of outstanding replies. If a request has had no valid reply in time, its reply may
+//! still come. Such a reply is an outstanding reply. The list shows whether the next reply can be
+//! trusted.
 //!
-//! On a serial line, two replies to reads of the same length look the same. Over TCP, some gateways
-//! and servers put the transaction number of the newest request on every reply of their unit. A
-//! late reply could therefore be taken for the reply to a newer request. The client prevents this
-//! confusion:
+//! On a serial line, the replies to two reads look the same if the reads have the same unit,
+//! function code and length. Over TCP, some gateways and servers put the transaction number of the
+//! newest request on every reply of their unit. A late reply could therefore be taken for the reply
+//! to a newer request. The client prevents this confusion:
 //!
 //! ```text
 //!   read A, no reply in time   A's reply is now outstanding
@@ -13,25 +14,25 @@
 //!   read B again               its reply is trusted
 //! ```
 //! 1. If no valid reply to a request comes in time, the client puts the request into the list.
-//! 2. **If the next reply of that unit could be the late reply, the client throws this reply
+//! 2. **If the next reply of the same unit could be the late reply, the client throws this reply
 //!    away.**
-//! 3. After that, one more reply may come. As long as this reply may come, the client sends that
-//!    unit no request to which this reply would fit. The client sends requests to the other units
-//!    as usual.
+//! 3. After that, one more reply of this unit may come. As long as this reply may come, the client
+//!    sends this unit no request to which this reply would fit. The client sends requests to the
+//!    other units as usual.
 //! 4. If the client repeats exactly the request that had no reply, it accepts the next reply. One
 //!    more reply may then come, so step 3 follows here too.
 //!
 //! A reply with another function code or length does not prove that the late reply is lost, because
-//! a gateway may send the replies in another order. This file sends nothing and reads no clock;
-//! `transport.rs` uses this list.
+//! a gateway may send the replies in another order than the requests. This file sends nothing and
+//! reads no clock; `transport.rs` uses this list.
 
 use tokio::time::Instant;
 
 use crate::driver::modbus::wire::request::{UnitRequest, WireError};
 
-/// The maximum number of outstanding replies in the list. The client waits for each reply as long
-/// as a unit may take. Therefore, after eight newer missing replies, an older reply no longer
-/// comes.
+/// The maximum number of outstanding replies in the list. `transport.rs` assumes that a reply comes
+/// within three timeouts or never. A missing reply takes one timeout. Therefore, after eight newer
+/// missing replies, an older reply no longer comes.
 const MAX_OUTSTANDING: usize = 8;
 
 /// A request that has had no valid reply in time. Its reply may still come.
@@ -40,9 +41,10 @@ struct OutstandingReply {
     /// The transaction number of the request.
     tid: u16,
     request: UnitRequest,
-    /// The time after which the reply no longer comes. After this time, the list drops the entry at
-    /// the next answer of the unit. If `is_open` is false, the list drops the entry only at an
-    /// answer that cannot be the outstanding reply.
+    /// The time after which the reply no longer comes. `OutstandingReplies::settle` may make this
+    /// time later. After this time, the list drops the entry at the next answer of the unit. If
+    /// `is_open` is false, the list drops the entry only at an answer that cannot be the
+    /// outstanding reply.
     until: Instant,
     /// Whether a reply has come that may have been this outstanding reply. One more reply may then
     /// come.
@@ -64,8 +66,8 @@ impl OutstandingReplies {
     }
 
     /// Records a reply or an exception to `request`. If this reply could be an outstanding reply,
-    /// one more reply may come until `latest`. Returns whether the reply may belong to another
-    /// request.
+    /// one more reply may come until `latest`, so the function sets `is_open` in the entry of the
+    /// outstanding reply. Returns whether the reply may belong to another request.
     pub(super) fn settle(
         &mut self,
         request: &UnitRequest,
@@ -112,8 +114,8 @@ impl OutstandingReplies {
         self.0.iter().map(|reply| reply.until).max()
     }
 
-    /// Whether these bytes could be an outstanding reply of this unit. The bytes begin with the
-    /// function code.
+    /// Whether `bytes`, which begin with the function code, could be an outstanding reply of the
+    /// unit with this address.
     pub(super) fn could_be_one(&self, unit: u8, bytes: &[u8]) -> bool {
         let is_garbage =
             |request: &UnitRequest| matches!(request.reply(bytes), Err(WireError::Garbage(_)));
@@ -122,7 +124,7 @@ impl OutstandingReplies {
 
     /// Records a late reply with this transaction number. The number may be wrong, because some
     /// gateways put the number of another request on a reply. But if a late reply has come for each
-    /// number in the list, no reply is outstanding any more.
+    /// number in the list, no reply is outstanding any more, and the function clears the list.
     pub(super) fn late_reply(&mut self, tid: u16) {
         self.0.iter_mut().filter(|reply| reply.tid == tid).for_each(|reply| reply.has_come = true);
         if self.0.iter().all(|reply| reply.has_come) {

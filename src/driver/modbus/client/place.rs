@@ -106,7 +106,9 @@ impl Use {
 
 impl DataPlace {
     /// Makes the place that `at` describes. `table` is the table that the group or the key `table`
-    /// names. `None` means that the default table is used.
+    /// names. If `table` is `None`, the place has the table of the key `ref` or, without this key,
+    /// the default table. The default table is `Coil` for a bool without the key `bit`, and
+    /// `Holding` for all other points.
     ///
     /// # Errors
     /// When `at` has no address, has two addresses, has an address that cannot exist, or has keys

@@ -25,11 +25,12 @@ pub(super) struct Read {
     pub(super) period: Duration,
     /// The time when the read is due next.
     pub(super) due: Duration,
-    /// Whether the driver has made this read since the connection was made or the unit came back. A
-    /// read with a doubtful reply does not count.
+    /// Whether the last read had an outcome other than a doubtful reply. `Client::start_over` sets
+    /// this field to false, after a new connection and when the unit comes back. The unit can go
+    /// online only when this field is true for all its reads.
     pub(super) is_made: bool,
-    /// The longest time that the read has recently taken. `Client::ahead` begins the read earlier,
-    /// so that this time ends just before a cycle of the scan.
+    /// The longest time that the read has recently taken. From this time, `Client::ahead` computes
+    /// when a read must begin, so that it ends just before a cycle of the scan.
     pub(super) time: Duration,
     /// The number of consecutive times that the read had no valid reply, including the probes that
     /// use this read.
@@ -37,8 +38,9 @@ pub(super) struct Read {
     pub(super) spots: Vec<Spot>,
     /// The name of the read for messages: the group, the table and the first address.
     pub(super) name: String,
-    /// The exception code that was logged last, or `None` after a normal reply. The exceptions of a
-    /// busy unit, and of a gateway that does not reach the unit, do not change this field.
+    /// The exception code that was logged last, or `None` after a normal reply and at the start.
+    /// The exceptions of a busy unit, and of a gateway that does not reach the unit, do not change
+    /// this field.
     pub(super) trouble: OnChange<Option<u8>>,
     /// Whether the unit is present but does not answer this read. `Read::is_mute_anew` sets this
     /// field, and each change is logged.
@@ -80,13 +82,13 @@ impl Read {
     }
 
     /// Records how long the read has taken. `self.time` rises to a longer time at once, and falls
-    /// towards a shorter time by 1/32 with each read.
+    /// towards a shorter time by at most 1/32 with each read.
     pub(super) fn took(&mut self, time: Duration) {
         self.time = time.max(self.time - self.time / 32);
     }
 
     /// Returns the part of the device status that shows this read. The status has this part only
-    /// while the unit does not answer the read.
+    /// while `is_mute` is true.
     pub(super) fn part(&self) -> Part {
         let (name, state) = (self.name.clone(), "not answered".into());
         Part { name, ok: false, state, facts: Vec::new() }

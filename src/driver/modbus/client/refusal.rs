@@ -1,9 +1,9 @@
 //! The meaning of each Modbus exception, and the pauses after failures before the client tries
 //! again.
 //!
-//! The meaning depends only on the exception code (Modbus application protocol 1.1b3, 7). An
-//! exception never becomes a value. `exchange.rs` and `write.rs` decide what the driver does after
-//! an exception.
+//! The meaning depends only on the exception code (Modbus application protocol 1.1b3, 7). The value
+//! of a point never comes from an exception. `exchange.rs` and `write.rs` decide what the driver
+//! does after an exception.
 
 use std::time::Duration;
 
@@ -15,12 +15,13 @@ pub(super) const CONFIG_AGAIN: Duration = Duration::from_secs(60);
 pub(super) const BUSY_AGAIN: Duration = Duration::from_millis(100);
 
 /// The pause after a failed write, before the driver writes the same value of the output again. The
-/// driver uses this pause if the unit has failed or if a gateway does not reach the unit. After a
-/// write without a reply, the pause is at least this long.
+/// driver uses this pause after an exception with the meaning `Device` or `Absent`. After a write
+/// that has failed without an exception, the pause is at least this long.
 pub(super) const DEVICE_AGAIN: Duration = Duration::from_secs(1);
 
-/// The pause after a request without a reply, as a multiple of the time that this request has
-/// taken. During the pause, the driver does other jobs on the bus.
+/// The pause after a read or a write without a valid reply, as a multiple of the time that this
+/// read or write has taken with its repetitions. During the pause, the driver does other jobs on
+/// the bus.
 pub(super) const SILENT_AGAIN: u32 = 4;
 
 /// The meaning of an exception.
@@ -29,8 +30,8 @@ pub(super) enum Refusal {
     /// The unit does not support the function, the address or the value of the request. The
     /// configuration is wrong.
     Config,
-    /// The unit reports that it has failed, or it sends an exception code with no other meaning
-    /// here.
+    /// The unit reports that it has failed, or it sends an exception code that belongs to no other
+    /// variant of this enum.
     Device,
     /// The unit reports that it is busy.
     Busy,

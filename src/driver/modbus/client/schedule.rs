@@ -1,7 +1,7 @@
 //! The choice of the next job on a bus. A due write comes before a due read, except after
 //! [`WRITE_BURST`] consecutive writes. Among the due writes, and among the due reads, the job that
 //! has waited longest comes first. If two reads became due at the same time, their units take
-//! turns.
+//! turns. In these rules, the heartbeat counts as a write, and a probe counts as a read.
 //!
 //! There is no queue of jobs. Before each job, `serve.rs` lists all possible jobs, each with the
 //! time from which it is due. This file then chooses one job of the list. If a read or the
@@ -65,8 +65,8 @@ impl Schedule {
     }
 
     /// Chooses the next job. `writes` lists the outputs and the heartbeat; `reads` lists the reads
-    /// and the probes. Both lists contain all jobs, even the jobs that become due later. Each job
-    /// is in the lists at most once.
+    /// and the probes. Both lists contain all possible jobs, even the jobs that become due later.
+    /// Each job is in the lists at most once.
     pub(super) fn next(
         &mut self,
         now: Duration,
@@ -108,7 +108,7 @@ pub(super) fn again(due: Duration, period: Duration, now: Duration) -> (Duration
 /// have a resolution of 1 ms, and the time that a thread needs to wake up.
 const HASTE: Duration = Duration::from_micros(1500);
 
-/// The times of the scan's cycles.
+/// The moments at which the cycles of the scan begin.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cycles {
     /// The start time of one cycle. Any cycle can be used, because the other cycles follow from
@@ -128,7 +128,8 @@ impl Cycles {
         if !period.as_nanos().is_multiple_of(every) {
             return due;
         }
-        // `into` is the time from the last cycle before the end of the read to the end of the read.
+        // `end` is the end of the read plus the margin. `into` is the time from the last cycle
+        // before `end` to `end`.
         let end = due + time + HASTE;
         let into = (end.as_nanos() % every + every - self.one.as_nanos() % every) % every;
         let nanos = |nanos: u128| Duration::from_nanos(nanos as u64);

@@ -62,17 +62,17 @@ impl Client {
         }
     }
 
-    /// Waits before the next attempt to connect. Each pause is twice as long as the previous pause,
-    /// up to the limit in [`BACKOFF`], and then varied by up to a fifth. After a reply, valid or
-    /// not, the next pause is the shortest pause again.
+    /// Waits before the next attempt to connect. The pause doubles with each attempt, up to the
+    /// limit in [`BACKOFF`]. A random factor then makes each pause up to a fifth shorter or longer.
+    /// After a reply, valid or not, the next pause is the shortest pause again.
     async fn wait(&mut self) {
         let jitter = 0.8 + 0.4 * fastrand::f64();
         sleep(self.backoff.mul_f64(jitter)).await;
         self.backoff = (2 * self.backoff).min(BACKOFF.1);
     }
 
-    /// Begins the work on a new connection. For each unit, the driver first makes all reads and
-    /// then writes all outputs.
+    /// Begins the work on a new connection. For each present unit, the driver first makes all reads
+    /// and then writes all outputs. An offline unit is probed.
     fn begin(&mut self, side: &mut Side) {
         let now = self.now();
         self.connections += 1;

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-/// The number of consecutive requests without a reply after which a TCP connection is closed. The
-/// connection is closed only in two cases: no other present unit can be asked, or at least
+/// The number of consecutive requests without a reply after which a Modbus TCP connection is
+/// closed. The connection is closed only in two cases: all present units were silent, or at least
 /// [`DEAF_UNITS`] units were silent.
 const DEAF: u32 = 2;
 
@@ -18,7 +18,7 @@ const DEAF: u32 = 2;
 const DEAF_UNITS: usize = 3;
 
 /// The consecutive requests without a reply, counted over all units of the connection. Any reply,
-/// valid or not, starts the count again.
+/// valid or not, starts the count again, and so does a new connection.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     pub(super) requests: u32,
@@ -34,7 +34,7 @@ impl Silence {
     }
 
     /// Whether the connection, and not a unit, must be the cause of the silence. `others` is the
-    /// number of units that the driver treats as present and has not asked since the last reply.
+    /// number of units that the driver treats as present and that are not in `units`.
     pub(super) fn is_of_connection(&self, others: usize) -> bool {
         self.requests >= DEAF && (others == 0 || self.units.len() >= DEAF_UNITS)
     }

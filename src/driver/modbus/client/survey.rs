@@ -11,7 +11,8 @@ use crate::driver::Location;
 use crate::driver::location::word;
 use crate::process::image::{Point, PointId, Points};
 
-/// Returns the places of the points that device number `device` reads or writes.
+/// Returns the places of the points that device number `device` reads or writes. A point whose key
+/// `at` is wrong is left out.
 pub(super) fn locations(
     config: &Config,
     points: &Points,
@@ -44,8 +45,8 @@ fn place(config: &Config, device: usize, point: &Point, at: &DataAddress) -> Opt
     let last = if end - first > 1 { format!(" to {}", end - 1) } else { String::new() };
     let table = table.word();
     Some(Location {
-        // A status word may be read both as a whole and bit by bit, on purpose. Therefore the texts
-        // of a bit and of its whole register are different here, so that the two do not collide.
+        // A status word may be read both as a whole and bit by bit, on purpose. Therefore a bit and
+        // its whole register get different texts in `within`, so that the two do not collide.
         within: format!("{device}/{unit}/{table}/{of}{}", word(point.direction)),
         cells: first..end,
         words: format!("{of}{table} {first}{last} of unit {unit}"),

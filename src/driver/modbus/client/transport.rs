@@ -31,9 +31,9 @@ const HEADER: usize = 7;
 /// driver assumes that a device on the line never stops sending, and it closes the connection.
 const MAX_NOISE: usize = 64 * 1024;
 
-/// The time after which a reply no longer comes, as a multiple of the time that a unit may take.
-/// The factor is an assumption, because nothing more exact is known on a line without transaction
-/// numbers.
+/// The time after which a reply no longer comes, as a multiple of the timeout. The time
+/// begins when the driver starts to send the request. The factor is an assumption, because nothing
+/// more exact is known on a line without transaction numbers.
 const LATEST: u32 = 3;
 
 /// A connection that carries bytes in both directions: a TCP stream or a serial port.
@@ -45,7 +45,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub struct Transport {
     stream: Box<dyn Stream>,
     line: Line,
-    /// The transaction number of the request that was sent last.
+    /// The transaction number of the request that was sent last. Always 0 on a serial line.
     tid: u16,
     /// The bytes that were received over Modbus TCP and are not yet a whole frame.
     received: Vec<u8>,
@@ -129,9 +129,9 @@ impl Transport {
 
     /// Sends a request and waits for its reply, at most as long as a unit may take. On a serial
     /// line, a pause as long as the timeout follows if no valid reply has come. Before the function
-    /// sends the request, it waits until the gap has passed and no late reply can be taken for the
-    /// reply to this request. If the caller drops the future before its end, the caller must drop
-    /// the transport too.
+    /// sends the request, it waits until the time `quiet_until`, and until no late reply can be
+    /// taken for the reply to this request. If the caller drops the future before its end, the
+    /// caller must drop the transport too.
     ///
     /// # Errors
     /// When no valid reply to this request comes, when the unit or a gateway refuses the request,

@@ -21,12 +21,12 @@ pub(super) struct Unit {
     pub(super) turnaround: Duration,
     /// The time without any request after which a present unit without reads is probed.
     pub(super) probe: Duration,
-    /// The request of a probe, which is used only if the unit has no reads.
+    /// The request that a probe sends if the unit has no reads.
     pub(super) probe_request: UnitRequest,
     pub(super) breaker: Breaker,
     pub(super) counters: Counters,
-    /// The time when the last request to the unit has ended: a read, a write, a heartbeat or a
-    /// probe.
+    /// The time at which the last request to the unit ended. The request may be a read, a write, a
+    /// heartbeat or a probe.
     pub(super) asked_at: Duration,
     /// Whether the unit has no planned reads.
     pub(super) is_unread: bool,
@@ -37,9 +37,9 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// Whether a missing reply to `request` shows that the unit is absent. Many units do not answer
-    /// requests for addresses that do not exist. If `answered` has other kinds of request but not
-    /// the kind of `request`, the missing reply shows nothing.
+    /// Whether a missing reply to `request` counts as a sign that the unit is absent. Many units do
+    /// not answer requests for addresses that do not exist. If `answered` has other kinds of
+    /// request but not the kind of `request`, the missing reply does not count.
     pub(super) fn is_missed_by(&self, request: &UnitRequest) -> bool {
         self.answered.is_empty() || self.answered.contains(&request.kind())
     }

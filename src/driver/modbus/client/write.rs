@@ -1,9 +1,10 @@
 //! The outputs on the units: when the driver writes each output, and which value the unit has
 //! confirmed.
 //!
-//! The driver writes an output once each time its unit appears or comes back. After that, the
-//! driver writes the output as configured: on a change of its value, or with a period. The driver
-//! never writes an output before the scan has set its value. A write sets an absolute value, so the
+//! The driver writes each output once after a new connection, and once when its unit comes back
+//! after an absence. After that, the driver writes the output as configured: on a change of its
+//! value, with a period, or both. After a failed write, the driver tries again. The driver never
+//! writes an output before the scan has set its value. A write sets an absolute value, so the
 //! driver may repeat the write. `serve.rs` finds out which output is due, and `exchange.rs` writes
 //! it.
 
@@ -21,12 +22,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The rule that decides when an output is written after its first write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// Whether the output is written when its value changes. If not, the output is written at
-    /// `refresh`, and at once when its value changes to the safe value.
+    /// Whether the output is written when its value changes. If not, the output is written once in
+    /// each `refresh` period, and at once when its value changes to the safe value.
     pub(super) on_change: bool,
     /// The time after which the output is written again although its value has not changed.
     pub(super) refresh: Option<Duration>,
-    /// The minimum time between two writes.
+    /// The minimum time between two writes. A change to the safe value does not wait for this time.
     pub(super) min_interval: Duration,
 }
 
@@ -48,8 +49,8 @@ pub(super) struct Write {
     pub(super) acked: Option<Raw>,
     /// The time of the last write, whether it succeeded or failed.
     pub(super) tried_at: Duration,
-    /// The output is not written before this time. `Write::put_off` makes this time later after a
-    /// write that has failed without an exception.
+    /// The output is not written before this time, whatever its value is. `Write::put_off` makes
+    /// this time later after a write that has failed without an exception.
     pub(super) not_before: Duration,
     /// The output is not written before this time, because `min_interval` must pass after a write,
     /// whether the write succeeded or failed. The safe value does not wait for this time.
@@ -57,8 +58,8 @@ pub(super) struct Write {
     /// The configured safe value of the output. `None` if the safe setting of the output is `hold`.
     pub(super) safe: Option<Raw>,
     /// A value whose write has failed, and the time until which the driver does not write this
-    /// value again. The driver may write another value sooner, because the other value may be the
-    /// safe value.
+    /// value again. After an exception, the driver may write another value sooner, because the
+    /// other value may be the safe value.
     pub(super) refused: Option<(Raw, Duration)>,
     /// The number of writes per day above which the driver logs a warning. `None` for no warning.
     pub(super) warn_above: Option<u32>,
@@ -90,7 +91,8 @@ impl Write {
     }
 
     /// Records a write. `acked` is the value that the unit has confirmed, or `None` if the write
-    /// has failed. Returns whether this write is the first write of the day that exceeds the limit.
+    /// has failed. Returns whether this write is the first write since the time `day` that exceeds
+    /// the limit `warn_above`.
     pub(super) fn tried(&mut self, now: Duration, acked: Option<Raw>) -> bool {
         if now.saturating_sub(self.day) >= DAY {
             (self.day, self.writes) = (now, 0);
@@ -103,7 +105,8 @@ impl Write {
     }
 
     /// Records that a write of `raw` has failed. The pause before the next attempt depends on the
-    /// reason `why`. `cost` is the time that the failed write has taken.
+    /// reason `why`. `cost` is the time that the failed write has taken, with its repetitions and
+    /// its readback.
     pub(super) fn put_off(&mut self, raw: Raw, now: Duration, cost: Duration, why: &WireError) {
         let pause = match why {
             WireError::Exception(code) => match Refusal::of(*code) {

@@ -1,11 +1,13 @@
-//! Commands: the inputs of this device. Clients write the commands, and programs read them.
+//! Commands: the input points of a `modbus_server` device. Clients write the commands, and programs
+//! read them.
 //!
-//! A command is valid for the time `expires`, counted from its last write. Every valid write
-//! restarts this time, whether the value is new or equal to the old value. Therefore a client must
-//! repeat a command as long as it wants the command to be valid. After this time the input is bad.
-//! Both this driver and the scan check the age of the value, so a command expires even if this
-//! driver hangs. If a write contains a value out of range, the server refuses the whole write, and
-//! no command changes.
+//! A command is valid for the time `expires`, counted from its last write. With `expires =
+//! "never"`, the command is valid until the server ends or panics. Every valid write restarts the
+//! time `expires`, whether the value is new or equal to the old value. Therefore a client must
+//! repeat a command as long as it wants the command to be valid. After the time `expires`, the
+//! quality of the input is bad. Both this driver and the scan check the age of the value, so a
+//! command expires even if this driver hangs. If a write contains a value out of range, the server
+//! refuses the whole write, and no command changes.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,7 +41,7 @@ pub struct CommandAddress {
     pub table: Table,
     /// The address of the point's coil or first register, counted from 0.
     pub address: u16,
-    /// The order of the bytes in the registers.
+    /// The order of the bytes in the registers. The default is the most significant byte first.
     pub order: Option<WordOrder>,
     /// The half of its register that the point occupies.
     pub byte: Option<Byte>,
@@ -49,7 +51,7 @@ pub struct CommandAddress {
     pub min: Option<Value>,
     /// The greatest value that is accepted, after scale and offset.
     pub max: Option<Value>,
-    /// The time for which a written value is valid. A command without this key is refused.
+    /// The time for which a written value is valid. The plan refuses a point without this key.
     pub expires: Option<Expires>,
     /// The address of the quality in the same table. A client reads there whether the command is
     /// valid.
@@ -59,7 +61,7 @@ pub struct CommandAddress {
 /// The value of the key `expires` of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expires {
-    /// The written value is valid until the server ends.
+    /// The written value is valid until the server ends or panics.
     Never,
     /// The written value is valid for this time after its last write.
     After(Duration),
@@ -98,7 +100,8 @@ pub(super) struct Command {
     expires: Option<Duration>,
     /// Whether the command has a quality that clients can read.
     pub(super) has_companion: bool,
-    /// The last accepted value, and the time of its write.
+    /// The last accepted value, and the time of its write. `None` before the first accepted write,
+    /// and after a panic of the server until the next accepted write.
     written: Option<(Raw, Duration)>,
 }
 
@@ -189,8 +192,8 @@ impl Command {
     }
 }
 
-/// Converts the value to a double for comparisons. A number above 2^53 is rounded, because a double
-/// cannot represent every number of this size.
+/// Converts the value to a double for comparisons. An integer above 2^53 or below -2^53 may be
+/// rounded, because a double cannot represent every integer of this size.
 fn number(value: Value) -> f64 {
     match value {
         Value::Bool(on) => f64::from(u8::from(on)),

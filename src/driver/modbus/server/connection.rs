@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// which is more than any SCADA system sends. With this limit, eight clients that flood the server
 /// cannot use a whole CPU core.
 const TURN_REQUESTS: u32 = 64;
-/// The length of one turn, in which a client may send [`TURN_REQUESTS`] requests.
+/// The duration of one turn, in which a client may send [`TURN_REQUESTS`] requests.
 const TURN: Duration = Duration::from_millis(64);
 
 /// The number of bytes in the header: transaction number, protocol, length and unit (Modbus
@@ -53,7 +53,7 @@ pub(super) struct Ask {
 pub(super) enum End {
     /// The client has disconnected, the network connection is lost, or the server has ended.
     Left,
-    /// The client was silent or slow for longer than `idle`.
+    /// One request, with the wait for it and with its answer, took longer than `idle`.
     Idle,
     /// The client has sent bytes that are not Modbus.
     Garbage,

@@ -6,10 +6,11 @@
 //!   table input, address   0 and 1       2                    3
 //!   slot                   item: f32     items: bit 0, bit 9  no slot: exception 2
 //! ```
-//! A value occupies one to four cells. A client must read or write all cells of a value in one
+//! A value occupies one, two or four cells. A client must read or write all cells of a value in one
 //! request, because a part of a number has no meaning. Values that are smaller than a register may
-//! share one register. A cell without an item does not exist: the server answers a read of this
-//! cell with exception 2 and not with the value 0. `offer.rs` puts the items into the map.
+//! share one register. A cell without an item does not exist: the server answers a read or a write
+//! of this cell with exception 2. It does not answer a read with the value 0. `offer.rs` puts the
+//! items into the map.
 
 use std::collections::BTreeMap;
 
@@ -23,12 +24,12 @@ use crate::process::image::Raw;
 pub(super) enum Form {
     /// One cell that contains a plain number: a bit in a table of bits, or a quality.
     Cell,
-    /// One to four registers with this layout.
+    /// One, two or four registers with this layout.
     Registers(Layout),
 }
 
 impl Form {
-    /// Returns the number of cells of the value, 1 to 4.
+    /// Returns the number of cells of the value: 1, 2 or 4.
     fn cells(self) -> u16 {
         match self {
             Self::Cell => 1,

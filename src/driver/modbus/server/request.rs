@@ -20,10 +20,11 @@ pub(super) enum Exception {
     /// An address of the request has no value or is above 65535, or the range has only a part of a
     /// value, or the value cannot be written.
     Address = 2,
-    /// The request has a wrong length, or a count or a value that is not allowed, or a command that
-    /// is out of its range.
+    /// The request has a wrong length, or a count or a value that is not allowed, or a value
+    /// outside the range of its command.
     Value = 3,
-    /// The value is not good or does not fit its type on the wire, so the server sends no value.
+    /// A value of the request is not good or does not fit its type on the wire, and the server has
+    /// no other value that it may send in its place.
     Failure = 4,
     /// The server does not serve the unit address of this request.
     Unit = 0x0b,

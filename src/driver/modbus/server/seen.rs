@@ -3,26 +3,27 @@
 //! A register cannot show that its number is bad, so the server must not send a bad number as if
 //! the number were good. The key `quality` adds a companion: a second register or bit that shows
 //! the quality of the value. Without a companion, the server does not send a number that is
-//! uncertain or bad. The table lists the answers. The key `on_bad` of an entry of `show` selects
-//! the answer for a bad value. A command, which is an input that clients write, has no key
-//! `on_bad`; `Command::instead` selects its answer.
+//! uncertain or bad. The table lists the answers. A usable value is the last value that was not
+//! bad, if it fits its type on the wire. For a command, it is the last written value. The key
+//! `on_bad` of an entry of `show` selects the answer for a bad value, and for an uncertain value
+//! without a companion. A command, which is an input that clients write, has no key `on_bad`;
+//! `Command::instead` selects its answer.
 //!
 //! | the value is | with a companion | without a companion |
 //! |---|---|---|
 //! | good | the value | the value |
 //! | uncertain | the value | the answer from `on_bad` |
 //! | bad | the answer from `on_bad` | the answer from `on_bad` |
-//! | bad, and never good before | exception 4, or a fixed value | the answer from `on_bad` |
+//! | bad, no usable value | exception 4, or a fixed value | the answer from `on_bad` |
 
 use super::request::Exception;
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Class, Quality, Raw};
 
-/// The state of a value at the moment of a request: its last good value and its quality.
+/// The state of a value at the moment of a request: its last usable value and its quality.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Seen {
-    /// The last good value in its form on the wire. `None` if the value was never good or does not
-    /// fit into its type on the wire.
+    /// The last usable value in its form on the wire; `None` if there is no usable value.
     pub(super) raw: Option<Raw>,
     pub(super) quality: Quality,
 }
@@ -33,8 +34,8 @@ pub(super) struct Seen {
 pub(super) enum Instead {
     /// Exception 4, "server device failure".
     Exception,
-    /// The last good value. The value has a companion, so the client can see that the value is old.
-    /// If the value was never good, the server sends exception 4.
+    /// The last usable value. The value has a companion, so the client can see that the value is
+    /// old. If there is no usable value, the server sends exception 4.
     Keep,
     /// A fixed value from the configuration. The client must know that this value means "bad".
     Value(Raw),

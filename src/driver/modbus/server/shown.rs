@@ -3,8 +3,8 @@
 //!
 //! At each request, the server finds each requested value by its name. Values may therefore appear
 //! and disappear while the server runs: programs create variables, and a reload changes points. If
-//! a name has no value, the entry is bad, like an input that was never read. `seen.rs` decides the
-//! answer for a bad value.
+//! no point and no variable has the name of an entry, the value of this entry is bad, like an input
+//! that was never read. `seen.rs` decides the answer for a bad value.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::process::image::{Direction, Point, PointKind, Points, Quality, Value}
 
 /// The age after which an export is outdated. An export is a copy of the controller's values, which
 /// the daemon renews up to fifty times a second. If the newest export is older than this age, the
-/// scan no longer runs, and no value of the export is valid.
+/// scan has stopped or the daemon no longer renews the export. Then no value of the export is
+/// valid.
 const OUTDATED: Duration = Duration::from_secs(2);
 
 /// An entry of the list `show`.
@@ -33,10 +34,11 @@ pub struct Show {
     pub table: Table,
     /// The address of the value's bit or first register, counted from 0.
     pub address: u16,
-    /// The type of the value in its registers. In a table of bits, the type is always bool.
+    /// The type of the value in its registers. A table of registers needs this key. In a table of
+    /// bits, the type is always bool.
     #[serde(rename = "type")]
     pub kind: Option<PointKind>,
-    /// The order of the bytes in the registers.
+    /// The order of the bytes in the registers. The default is the most significant byte first.
     pub order: Option<WordOrder>,
     /// The half of its register that the value occupies.
     pub byte: Option<Byte>,
@@ -68,8 +70,9 @@ pub enum OnBad {
     /// The server answers with exception 4.
     #[default]
     Exception,
-    /// The server answers with the last good value. The companion shows that this value is old. If
-    /// the value was never good, the server answers with exception 4.
+    /// The server answers with the last value that was not bad. The companion shows that this value
+    /// is old. If there is no such value, or if the value does not fit its type on the wire, the
+    /// server answers with exception 4.
     Keep,
     /// The server answers with this value. The configured number is the value after scale and
     /// offset.
@@ -81,7 +84,8 @@ pub enum OnBad {
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) name: String,
-    /// A point with the type, the scale and the offset that the value has on the wire.
+    /// A point outside of the process image, with the type, the scale and the offset that the value
+    /// has on the wire.
     wire: Point,
     pub(super) instead: Instead,
     pub(super) has_companion: bool,
@@ -196,8 +200,8 @@ fn raw_on_wire(wire: &Point, value: Value) -> Option<crate::process::image::Raw>
     Some(raw)
 }
 
-/// Whether the value is a real value. Returns false only for an input that has never had a good
-/// value: the process image contains 0 for this input, and this 0 is not a real value.
+/// Whether the value was ever usable. Returns false only for an input that has never had a good or
+/// uncertain value: the process image contains 0 for this input, and this 0 comes from no device.
 fn was_ever_good(export: &Export, name: &str) -> bool {
     export.points.find(name).is_none_or(|id| {
         export.points[id].direction == Direction::Out

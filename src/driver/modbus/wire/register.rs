@@ -15,8 +15,9 @@
 //! | BADC | 0x0201 | 0x0403 |
 //! | DCBA | 0x0403 | 0x0201 |
 //!
-//! This file does not know the address of a value; `client/place.rs` has the addresses of the
-//! client. This file does not apply scale and offset, because they belong to the point.
+//! This file does not know the address of a value; `client/place.rs` has the addresses for the
+//! client, and `server/map.rs` those for the server. This file does not apply scale and offset,
+//! because they belong to the point.
 
 use serde::Deserialize;
 
@@ -91,7 +92,7 @@ pub enum Byte {
 /// The part of its registers that a value occupies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// All bits of one to four registers, in this byte order.
+    /// All bits of one, two or four registers, in this byte order.
     Whole(WordOrder),
     /// One byte of one register.
     Half(Byte),
@@ -124,9 +125,9 @@ pub struct Misfit {
 pub struct NotFinite;
 
 impl Layout {
-    /// Makes the layout of a value of type `kind` from the keys of the configuration. Only numbers
-    /// of 16 bits and more may have an `order`, only numbers of 8 bits a `byte`, and only a bool a
-    /// `bit`.
+    /// Makes the layout of a value of type `kind` from the keys of the configuration. The key
+    /// `order` is allowed only for numbers of 16 bits and more, `byte` only for numbers of 8 bits,
+    /// and `bit` only for a bool.
     ///
     /// # Errors
     /// When a key is missing or does not fit the type.
@@ -174,7 +175,7 @@ impl Layout {
         Ok(Self { kind, part })
     }
 
-    /// Returns the number of registers that the value occupies, 1 to 4.
+    /// Returns the number of registers that the value occupies: 1, 2 or 4.
     pub const fn registers(&self) -> usize {
         match self.part {
             Part::Whole(_) => self.kind.size() as usize / 2,

@@ -4,8 +4,8 @@
 //! A host may receive the NDEATH of an old connection after the NBIRTH of a newer one. The number
 //! shows the host that this NDEATH does not belong to the newer connection. Therefore 256
 //! consecutive connections of a node have 256 different numbers. After a reload of the
-//! configuration, a new [`Node`](super::Node) connects while the broker may still know the old
-//! node. So the count belongs to the process and not to the `Node`.
+//! configuration, a new [`Node`](super::Node) connects while the broker may still know the
+//! connection of the old `Node`. So the count belongs to the process and not to the `Node`.
 //!
 //! The count is not stored on the disk. The specification says that the first connection after a
 //! start has the number 0.
@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 const MAX_NODES: usize = 4 * crate::driver::MAX_DEVICES;
 
 /// The next number of each node of this process, by group and node name. Only the threads of MQTT
-/// devices use the map, and each thread uses it once for each connection.
+/// devices use the map, and each thread uses it at most once for each connection.
 static NEXT: Mutex<BTreeMap<(String, String), u8>> = Mutex::new(BTreeMap::new());
 
 /// Returns the number of the next connection of a node, and increases the count.

@@ -26,7 +26,7 @@ pub struct Config {
     pub group: String,
     /// The name of the node, unique in its group.
     pub node: String,
-    /// The name of the device that has the metrics. `None` if the node has the metrics.
+    /// The name of the Sparkplug device that has the metrics. `None` if the node has the metrics.
     pub device: Option<String>,
     /// The name of the primary host. The client sends nothing while this host is offline.
     pub primary_host: Option<String>,

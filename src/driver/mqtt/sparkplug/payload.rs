@@ -52,10 +52,11 @@ pub(super) struct Metric {
     /// only the alias.
     #[prost(uint64, optional, tag = "2")]
     pub(super) alias: Option<u64>,
-    /// The time at which the value was read, in milliseconds since 1970.
+    /// The time at which the value was read or, in a command, sent, in milliseconds since 1970.
     #[prost(uint64, optional, tag = "3")]
     pub(super) timestamp: Option<u64>,
-    /// The number of the data type. It is set in a birth, because later messages need no type.
+    /// The number of the data type. It is set in a birth. Later messages of this client do not
+    /// contain it, because the receiver knows it from the birth.
     #[prost(uint32, optional, tag = "4")]
     pub(super) datatype: Option<u32>,
     /// Whether the metric has no value. This client sends null for an input that was never read.

@@ -40,8 +40,8 @@ fn point_of(guest: &mut Guest, id: i32) -> Result<PointId, Code> {
 }
 
 /// `wasm_point_read_*(id, value, quality)`: writes the value and the quality of a point into the
-/// guest's memory. For an output, the function writes the value that the device got at the end of
-/// the last cycle. If the address `quality` is 0, the function writes no quality.
+/// guest's memory. For an output, the function writes the value that the scan passed to the device
+/// at the end of the last cycle. If the address `quality` is 0, the function writes no quality.
 pub(in super::super) fn read(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -117,8 +117,9 @@ pub(in super::super) fn quality(
 }
 
 /// `wasm_degraded(degraded)`: writes 1 into the guest's memory if a required input of the program
-/// has had bad quality for longer than the configured time, otherwise 0. While the value is 1, the
-/// program's outputs have their safe values, and values that the program writes have no effect.
+/// has had bad quality for longer than the configured time, otherwise 0. While `degraded` is 1,
+/// values that the program writes have no effect: its outputs become safe, each after its hold
+/// time.
 pub(in super::super) fn degraded(
     guest: &mut Guest,
     memory: &Memory<'_>,

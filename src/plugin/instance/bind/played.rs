@@ -1,8 +1,9 @@
 //! The host functions of an instance in a replay: each function gets the recorded answer from the
 //! player.
 //!
-//! The functions here do not change a world. `trace/player.rs` compares the calls with the tape.
-//! The host functions of a running program are made in `bind.rs`.
+//! The functions here do not read or change the process image, the variables or the log.
+//! `trace/player.rs` compares the calls with the tape. The host functions of a running program are
+//! made in `bind.rs`.
 
 use wasmer::{
     ExternType, Function, FunctionEnv, FunctionEnvMut, ImportType, RuntimeError, Store, Value,

@@ -87,8 +87,10 @@ impl Guest {
         &self.refused.tally
     }
 
-    /// Begins new counts. The caller does this after a change of rights, points or variables,
-    /// because calls that were refused before may now succeed. This function allocates memory.
+    /// Begins new counts, if a call was refused. The new counts take over only refusals of the
+    /// guest's start that have not ended. The caller does this after a change of rights, points or
+    /// variables, because calls that were refused before may now succeed. This function allocates
+    /// memory.
     pub(in super::super) fn forget_refusals(&mut self) {
         if let Some(next) = self.refused.tally.begin_anew() {
             self.refused.tally = next;

@@ -70,7 +70,8 @@ struct Answers {
     /// thread, because a thread runs only one call at a time.
     asked: AtomicU64,
     /// The number of the last answered question. The handler writes this field last, after the
-    /// fields below. From then until the next question, the fields below do not change.
+    /// fields below. From then until the next question, the fields below do not change, except
+    /// `strays`.
     answered: AtomicU64,
     began_ns: AtomicU64,
     began_cpu_ns: AtomicU64,

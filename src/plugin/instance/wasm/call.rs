@@ -1,6 +1,7 @@
 //! One call into an instance. The steps:
 //!
-//! - move the world into the guest's host data, and start the time limit,
+//! - move the world (process image, variables, log) into the guest's host data, and start the time
+//!   limit,
 //! - call the guest's function,
 //! - after a good call, commit the outputs that the guest wrote,
 //! - after a good poll, also commit the variables that the guest wrote,
@@ -61,8 +62,8 @@ impl Body {
 
     /// Returns the size and the limit of the memory, if the host refused to grow the memory in the
     /// call that has just ended. The function considers only the last attempt of the guest. A
-    /// refused growth in an earlier call is ignored, because the earlier call did not fail for lack
-    /// of memory.
+    /// refused growth in an earlier call is ignored, because it does not explain why this call
+    /// failed.
     fn full(&mut self) -> Option<Full> {
         let call = self.hidden.lacked_memory_in(&mut self.store);
         if call == 0 || !self.stop.is_call(call) {
@@ -109,7 +110,7 @@ impl Body {
                 guest.commit();
                 Ok(())
             }
-            // The call returned by itself, but only after its budget was used up.
+            // The call returned without a trap, but after its budget was used up.
             Ok(Ok(())) => Err(plain(over(call.budget))),
             Ok(Err(error)) => {
                 self.is_spent = stopped.is_some() || is_overflow(&error);

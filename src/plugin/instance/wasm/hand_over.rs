@@ -15,7 +15,7 @@ use crate::process::call::{MAX_STATE_BYTES, Phase};
 use crate::process::lent::Lent;
 use crate::process::world::World;
 
-/// The text of a trap begins with these words if `save` has written more bytes than a state may
+/// The text of a trap begins with these words if `save` tried to write more bytes than a state may
 /// have.
 pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";
 
@@ -25,7 +25,7 @@ impl Instance {
         self.hand_over.is_some()
     }
 
-    /// Runs `save` and returns the saved state. `save` must return within `budget`, counted from
+    /// Runs `save` and returns the saved state. `save` may use the CPU time `budget`, counted from
     /// `started_ns`. If the instance does not have both functions, the state is empty.
     ///
     /// Afterwards the host undoes all changes that `save` made to the memory and the globals of the
@@ -64,7 +64,7 @@ impl Instance {
         result.map(|()| state.into_bytes())
     }
 
-    /// Runs `restore` with the state that another version has saved. `restore` must return within
+    /// Runs `restore` with the state that another version has saved. `restore` may use the CPU time
     /// `budget`, counted from `started_ns`. If the instance does not have both functions, nothing
     /// happens.
     pub(in crate::plugin) fn restore(

@@ -3,7 +3,7 @@
 //!
 //! The size has a limit, because the code costs the daemon memory for as long as an instance
 //! exists. The limit on the code of all instances together is in `instance/code.rs`. `compile.rs`
-//! makes an artifact, and `cache.rs` defines the file on disk.
+//! makes an artifact, and `cache.rs` defines the artifact's file on disk.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,17 +22,17 @@ use crate::plugin::{ModuleHash, Refusal};
 /// that does not answer cannot prevent the restart of a program.
 const MAX_CACHE_WAIT: Duration = Duration::from_secs(1);
 
-/// Most threads that may wait for the cache together: 32 threads that read, and 32 threads that
-/// write. If the disk does not answer, a thread that uses the disk stays blocked until the disk
-/// answers.
+/// Most threads that may read from the cache at the same time, and most threads that may write to
+/// the cache at the same time. If the disk does not answer, a thread that uses the disk stays
+/// blocked until the disk answers.
 const MAX_WAITING: usize = 32;
 
 /// The [`MAX_WAITING`] permits for threads that read. A blocked thread exists longer than the call
 /// that started it, so the permits belong to the whole process.
 static READING: LazyLock<Places> = LazyLock::new(|| Places::new(MAX_WAITING));
 
-/// The [`MAX_WAITING`] permits for threads that write. These permits also belong to the whole
-/// process.
+/// The [`MAX_WAITING`] permits for threads that write. Like those of [`READING`], these permits
+/// belong to the whole process.
 static WRITING: Semaphore = Semaphore::const_new(MAX_WAITING);
 
 /// An artifact: a compiled module, with the notes of the check about the module.

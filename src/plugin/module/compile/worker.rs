@@ -19,9 +19,9 @@ use super::WORKER_VERB;
 use crate::patience::{self, PATIENCE};
 
 /// Most workers that may be starting at the same time. The loader of plugins compiles two modules
-/// at once, and other callers may start two more. If the file system of the executable does not
-/// answer, each start blocks its thread until an answer comes. Further starts then get no thread
-/// and fail after [`PATIENCE`].
+/// at the same time, and other callers may start two more workers. If the file system of the
+/// executable does not answer, each start blocks its thread until an answer comes. Further starts
+/// then get no thread and fail after [`PATIENCE`].
 const MAX_STARTING: usize = 4;
 
 /// The [`MAX_STARTING`] permits for starts. A blocked thread exists longer than the call that

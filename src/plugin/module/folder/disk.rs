@@ -33,7 +33,7 @@ const MAX_LISTED: usize = 100_000;
 /// there are more files, the watch reports overlooked files.
 pub(super) const MAX_CANDIDATES: usize = 1024;
 
-/// The number of bytes that one call reads. A file of 16 MB takes 256 calls. The time limit
+/// Most bytes that one call reads. A file of 16 MiB takes at least 256 calls. The time limit
 /// (`SILENCE` in `folder.rs`) applies to each call, not to the whole file.
 const CHUNK: usize = 64 << 10;
 
@@ -199,7 +199,7 @@ fn outcome(read: io::Result<Option<Arc<[u8]>>>) -> ReadResult {
 }
 
 /// Opens the file with the flags `how`, and compares it with `expected` before and after the
-/// reading.
+/// reading. Returns `None` if it differs, or if it has more or fewer bytes than `expected` says.
 fn try_read(
     path: &Path,
     expected: &Sample,

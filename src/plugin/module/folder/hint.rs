@@ -74,7 +74,8 @@ impl Inbox {
     }
 
     /// Waits for a reason to begin a pass over the folder, and then removes and returns all hints.
-    /// The reasons are: a request, an event after the time `not_before`, or the time `until`.
+    /// The reasons are: a request to stop or to begin a pass now, the time `until`, or an event. An
+    /// event is a reason only after the time `not_before`.
     pub(super) fn wait(&self, not_before: Duration, until: Duration) -> Mail {
         let mut mail = self.lock();
         loop {

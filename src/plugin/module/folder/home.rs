@@ -48,8 +48,9 @@ impl Home {
         *self.lock() = Some(identity);
     }
 
-    /// Checks that `dir` is still the folder that the folder's thread has listed last. The call may
-    /// block until the file system answers.
+    /// Checks that `dir` is still the folder that the folder's thread has listed last. Before the
+    /// first listing, every folder passes the check. The call may block until the file system
+    /// answers.
     ///
     /// # Errors
     /// `dir` is another folder than the folder that was listed last, or cannot be examined.

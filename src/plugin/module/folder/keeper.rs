@@ -45,7 +45,7 @@ const LOOK_GAP: Duration = Duration::from_millis(20);
 /// use at most a fifth of a CPU.
 const LOOK_SHARE: u32 = 4;
 
-/// The shortest time between two reports of overlooked files. Each report is a line of the log, so
+/// The shortest time between two reports of overlooked files. Each report is a log line, so
 /// frequent reports would fill the log.
 const OVERLOOKED_PAUSE: Duration = Duration::from_secs(5);
 
@@ -61,7 +61,7 @@ enum Hints {
         /// The identity of the watched folder.
         watched: Identity,
     },
-    /// The kernel refused the watch, and the log has a line about this.
+    /// The kernel refused the watch, and the log has a line about this. The next pass tries again.
     Unavailable,
 }
 
@@ -239,7 +239,8 @@ impl<R: FnMut(Change)> Keeper<R> {
     }
 
     /// Sets up the kernel's watch on the folder with this identity, unless the watch already
-    /// exists.
+    /// exists. If the kernel refuses the watch, logs a warning, unless the state is
+    /// [`Hints::Unavailable`] since an earlier refusal.
     fn keep_watching(&mut self, identity: Identity) {
         if matches!(&self.hints, Hints::Watching { watched, .. } if *watched == identity) {
             return;

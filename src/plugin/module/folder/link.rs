@@ -7,9 +7,9 @@
 //! returned.
 //!
 //! If a file system answers slowly, a pass has time for only some of its links. The other links
-//! keep the result of an earlier pass, and come first in the next pass. The link thread does not
-//! examine or read plain files: the folder's thread does that. The calls on the file system are in
-//! `folder/disk.rs`, and the link thread is in `link/worker.rs`.
+//! keep the sample or the error of an earlier pass, and come first in the next pass. The link
+//! thread does not examine or read plain files: the folder's thread does that. The calls on the
+//! file system are in `folder/disk.rs`, and the link thread is in `link/worker.rs`.
 
 mod worker;
 
@@ -24,9 +24,9 @@ use crate::patience::PATIENCE;
 use crate::stamp::Stamp;
 use worker::{Answer, Examine, PendingCall, Silence, Work, Worker};
 
-/// Most links without an answer and readings without an end at one time, counted together. Each of
-/// them occupies a thread. If there are so many, no other link is followed or read, and every other
-/// link is refused for this reason. The limit is higher than the number of disks in a machine.
+/// Most unanswered links and unfinished readings at one time, counted together. Each of them
+/// occupies a thread. When this number is reached, no other link is followed or read, and every
+/// other link is refused. The limit is higher than the number of disks in a machine.
 const MAX_SILENT: usize = 16;
 
 /// The time limit for each further link of a pass over the folder, after one link has given no
@@ -72,7 +72,7 @@ struct Link {
     /// The sample of the file to which the link led when it was last followed. If the file is
     /// unknown, this is the reason.
     lead: Result<Sample, String>,
-    /// The time since when the link waits to be followed; `None` if it does not wait.
+    /// The moment at which the link began to wait to be followed; `None` if it does not wait.
     waits_since: Option<Instant>,
 }
 
@@ -112,7 +112,7 @@ impl Links {
     /// Follows the links of a listing, and puts the samples of their files into the listing. If a
     /// link gives no answer, only the first pass that follows this link waits for the time limit.
     /// If all links answer, one order to the link thread is enough. A link that was not followed in
-    /// this pass keeps the result of an earlier pass.
+    /// this pass keeps the sample or the error of an earlier pass.
     pub(super) fn follow(&mut self, listing: &mut Listing) {
         let mut before = std::mem::take(&mut self.found);
         for entry in listing.links.iter().filter_map(|name| listing.entries.get(name)) {
@@ -287,7 +287,8 @@ impl Links {
 }
 
 impl Link {
-    /// Stores what the link leads to. `None` means that the link was not followed in this pass.
+    /// Stores the sample of the file to which the link leads, or the reason why the file is
+    /// unknown. `None` means that the link was not followed in this pass; then the link waits.
     fn has_led(&mut self, lead: Option<Result<Sample, String>>) {
         match lead {
             Some(lead) => (self.lead, self.waits_since) = (lead, None),

@@ -1,5 +1,5 @@
 //! The names of the plugins that had a file at the last pass over the folder. A file that has been
-//! missing for less than the grace period is not left out.
+//! missing for less than the grace period is included.
 //!
 //! The daemon uses this list to find out whether a plugin has a file at all. The list does not show
 //! whether the file is settled or valid. Reports about files come later, when the files have
@@ -8,7 +8,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The names of the plugins that have a file, or another entry under their name.
+/// The names of the plugins that have a file, or another entry under their name. The list also has
+/// the names of misnamed files, in quotes.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// The names; `None` while they are unknown. The folder's thread writes them, and the owner of

@@ -79,7 +79,7 @@ fn put_if(
     File::open(dir)?.sync_all()
 }
 
-/// Replaces the contents of the file, and syncs them to the disk.
+/// Replaces the contents of the temporary file, and syncs them to the disk.
 fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.set_len(0)?; // a publisher that died may have left something
     file.write_all(bytes)?;

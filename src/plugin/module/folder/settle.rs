@@ -28,7 +28,7 @@ mod row;
 use row::Row;
 
 /// Most refused files that are reported by name. Further refused files are only counted, because an
-/// operator would not read more lines.
+/// operator would not read more log lines.
 const MAX_REFUSED: usize = 64;
 
 /// The entries that a pass over the folder has found.
@@ -139,7 +139,7 @@ pub(super) enum SettleStep {
 #[derive(Debug)]
 pub(super) struct Table {
     max_bytes: u64,
-    /// The known files by name. At most [`MAX_PLUGINS`] of them are plugins, and about
+    /// The known files by name. At most [`MAX_PLUGINS`] of them are plugins, and usually at most
     /// [`MAX_REFUSED`] are refused files.
     rows: BTreeMap<FileName, Row>,
     overlooked: Overlooked,

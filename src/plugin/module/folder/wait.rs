@@ -3,9 +3,9 @@
 //! If the server of a file system no longer works, a call may never return, and no other thread can
 //! end the call. This can happen with NFS, with FUSE, and with a memory stick that was pulled out.
 //! So the folder's thread records the start of each call, and the daemon's main loop reads how long
-//! the call has lasted. If many calls return slowly, the folder is useless too. So the thread also
-//! records how long each step of a pass takes. The code here ends no wait: `folder.rs` decides when
-//! the folder counts as late.
+//! the call has lasted. If many calls return slowly, the folder is as useless as a folder that does
+//! not answer. So the thread also records how long each step of a pass takes. The code here ends no
+//! wait: `folder.rs` decides when the folder counts as late.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -45,7 +45,7 @@ pub struct Called {
 /// ends.
 ///
 /// The iterator makes one section at a time. A list of all sections could become very long, because
-/// a row of 24 bytes represents up to a hundred polls.
+/// a row of only 24 bytes can represent a hundred polls.
 #[derive(Debug, Clone)]
 pub struct Sections<'a> {
     tape: &'a [u8],

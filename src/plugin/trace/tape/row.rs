@@ -26,8 +26,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Whether `poll` can be added to this row: its distance to the last poll fits, and the row is
-    /// not full.
+    /// Whether `poll` can be added to this row. A full row takes no poll. If the row has at least
+    /// two polls, the number of cycles from its last poll to `poll` must equal `stride`.
     pub(super) fn takes(&self, poll: &Begun) -> bool {
         let fits = self.polls <= 1 || poll.cycle.wrapping_sub(self.last.cycle) == self.stride;
         fits && self.polls < LONGEST_ROW

@@ -26,7 +26,7 @@ pub(super) enum Silence {
     Examine,
 }
 
-/// The link thread. The thread ends when this value is dropped and the present call has returned.
+/// The link thread. After this value is dropped, the thread ends when its present job has ended.
 #[derive(Debug)]
 pub(super) struct Worker {
     /// The channel for jobs. The folder's thread writes, and the link thread reads.

@@ -17,9 +17,10 @@ use crate::plugin::{ModuleHash, Refusal};
 /// than the usual pauses of a program that writes a file, and short enough for a user who waits.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// A file of constant size is settled after this time even if its time stamps change. Without this
-/// limit, a process that changes the time stamps again and again could prevent the file from
-/// settling. The limit does not apply to a file that still grows.
+/// A file of constant size is settled after this time, or after its settling time if that is
+/// longer, even if its time stamps change. Without this limit, a process that changes the time
+/// stamps again and again could prevent the file from settling. The limit does not apply to a file
+/// that still grows.
 const SETTLE_CAP: Duration = Duration::from_secs(1);
 
 /// The grace period: a missing file counts as gone after this time. The period is needed because

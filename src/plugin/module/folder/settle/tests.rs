@@ -1,5 +1,5 @@
 //! Tests with simulated folders in simulated time. Each test defines at which millisecond the
-//! folder changes, and compares the reports of the watch and their times.
+//! folder changes, and compares the reports of the watch, and the moments of the reports.
 //!
 //! These tests use no disk and no thread. The tests with real files are in `tests/it`.
 
