@@ -44,7 +44,7 @@ def decode(verb, owner, raw):
         payload = NDeath.decode(raw)
     else:
         return None
-    raw = protobuf.Payload.FromString(raw)
+    encoded, raw = raw, protobuf.Payload.FromString(raw)
     decoded = [payload.bd_seq_metric] if verb == "NDEATH" else payload.metrics
     metrics = [
         {
@@ -62,7 +62,7 @@ def decode(verb, owner, raw):
         for metric, plain in zip(decoded, raw.metrics, strict=True)
     ]
     seq = raw.seq if raw.HasField("seq") else None
-    return {"timestamp": raw.timestamp, "seq": seq, "metrics": metrics}
+    return {"timestamp": raw.timestamp, "seq": seq, "metrics": metrics, "hex": encoded.hex()}
 
 
 def on_message(client, userdata, message):

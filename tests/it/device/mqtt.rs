@@ -44,7 +44,12 @@ impl Plant {
             point("speed", PointKind::I16, 10),
             point(name, PointKind::U64, 16),
         ];
-        let points = Arc::new(Points::new(all, 24, 0));
+        Self::of(all, 24)
+    }
+
+    /// A plant with these inputs, in so many bytes.
+    fn of(all: Vec<Point>, bytes: usize) -> Self {
+        let points = Arc::new(Points::new(all, bytes, 0));
         let mut inputs = Inputs::unread(&points);
         inputs.quality.fill(Quality::Good);
         Self { points, inputs, cycle: 0 }

@@ -119,20 +119,22 @@ pub(super) struct PropertyValue {
 impl DataType {
     /// Returns the data type for the values of a point. A point with a scale or an offset has the
     /// type `Double`.
+    ///
+    /// Integers have only types that all known decoders read alike. The decoder sparkplug-payload
+    /// 1.0.3 (npm) reads an `Int8` of -3 as 253, because it does not extend the sign. It expects
+    /// the value of a `UInt32` in the field for 64 bits, and finds no value in the field for 32
+    /// bits. Therefore integers of 8 and 16 bits are `Int32`, and a u32 is `Int64`.
     pub(super) fn of(point: &Point) -> Self {
         if point.kind != PointKind::Bool && (point.scale != 1.0 || point.offset != 0.0) {
             return Self::Double;
         }
         match point.kind {
             PointKind::Bool => Self::Boolean,
-            PointKind::U8 => Self::UInt8,
-            PointKind::I8 => Self::Int8,
-            PointKind::U16 => Self::UInt16,
-            PointKind::I16 => Self::Int16,
-            PointKind::U32 => Self::UInt32,
-            PointKind::I32 => Self::Int32,
+            PointKind::U8 | PointKind::I8 | PointKind::U16 | PointKind::I16 | PointKind::I32 => {
+                Self::Int32
+            }
+            PointKind::U32 | PointKind::I64 => Self::Int64,
             PointKind::U64 => Self::UInt64,
-            PointKind::I64 => Self::Int64,
             PointKind::F32 => Self::Float,
             PointKind::F64 => Self::Double,
         }
@@ -215,6 +217,27 @@ impl PropertySet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::image::Direction;
+
+    /// Only types that all known decoders read alike are sent.
+    #[test]
+    fn integers_have_types_that_every_decoder_reads_alike() {
+        fn check(kind: PointKind, scale: f64, expected: DataType) {
+            let point = Point { scale, ..Point::new("p", Direction::In, kind) };
+            assert_eq!(DataType::of(&point), expected, "{kind:?}");
+        }
+        check(PointKind::I8, 1.0, DataType::Int32);
+        check(PointKind::U8, 1.0, DataType::Int32);
+        check(PointKind::I16, 1.0, DataType::Int32);
+        check(PointKind::U16, 1.0, DataType::Int32);
+        check(PointKind::I32, 1.0, DataType::Int32);
+        check(PointKind::U32, 1.0, DataType::Int64);
+        check(PointKind::I64, 1.0, DataType::Int64);
+        check(PointKind::U64, 1.0, DataType::UInt64);
+        check(PointKind::F32, 1.0, DataType::Float);
+        check(PointKind::Bool, 1.0, DataType::Boolean);
+        check(PointKind::I16, 0.1, DataType::Double);
+    }
 
     #[test]
     fn values_survive_the_wire() {
