@@ -160,7 +160,8 @@ enum StartHead {
     },
 }
 
-/// The size and the stored blocks of a copy of a memory. The bytes of the blocks are in
+/// Describes a stored copy of a memory: the size of the whole memory, and the numbers of the blocks
+/// that are stored. The bytes of the blocks are in
 /// [`CrashReport::checkpoint`] or [`CrashReport::memory`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct PictureHead {

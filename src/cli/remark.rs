@@ -44,8 +44,9 @@ pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     all.extend(losses(view));
     all.extend(refusals(view));
     all.extend(view.notes.iter().map(|note| legible(note)));
-    // A crash report is not mentioned if a version runs that is not the trapped version, and the
-    // daemon reports no problem. The history contains the path of the report.
+    // A crash report is not mentioned if both are true: the daemon reports no problem, and the
+    // version that runs is not the version that trapped. The history contains the path of the
+    // report.
     let is_well = view.reason.is_none() && view.hash.is_some() && view.hash != view.trapped_hash;
     let report = view.report.as_ref().filter(|_| !is_well);
     all.extend(report.map(|file| legible(&format!("`camshaft replay {file}` repeats its trap"))));

@@ -56,8 +56,9 @@ pub(super) fn open(
     Ok(Memory { retain, recovery, record })
 }
 
-/// Opens the state directory. Without this directory, no data outlives the daemon. A failure is an
-/// error of the start only if the configuration has retained variables.
+/// Opens the state directory. Without this directory, no data outlives the daemon. If the
+/// directory cannot be opened and the configuration has retained variables, the daemon does not
+/// start. Without retained variables, the daemon logs the problem and starts.
 fn open_state(config: &Config) -> anyhow::Result<State> {
     let (dir, marked) = (config.fixed.state.dir.display(), config.fixed.retain.variables.len());
     let folder = config.fixed.state.dir.clone();

@@ -74,7 +74,7 @@ impl Plugin {
     }
 
     /// Records a rollback: the scan ended an instance that trapped on probation. The previous
-    /// version runs again, or a later instance already replaced the previous version.
+    /// version runs again, unless a newer instance has replaced the previous version since then.
     fn taken_back(
         &mut self,
         generation: Generation,
