@@ -213,7 +213,7 @@ async fn ask(verb: Verb) -> CommandResult {
         | Verb::Replay(_)
         | Verb::Completions { .. }
         | Verb::Man { .. } => {
-            unreachable!("`perform` runs these verbs, because they do not wait")
+            unreachable!("the function `perform` runs each verb that does not wait")
         }
     }
 }

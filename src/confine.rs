@@ -124,24 +124,31 @@ pub fn confine(bounds: &Bounds) -> Vec<String> {
             Memory::Writable(bytes) => limit(Resource::RLIMIT_DATA, bytes, bytes),
         },
     );
-    step("no core dump", limit(Resource::RLIMIT_CORE, 0, 0));
+    step("the limit of core dumps (0 bytes)", limit(Resource::RLIMIT_CORE, 0, 0));
     // With this step, the kernel kills this process when the parent process ends. With the next
     // step, the kernel kills this process before other processes when the machine has no free
     // memory.
-    step("the kill when the parent ends", text(prctl::set_pdeathsig(Signal::SIGKILL)));
-    // This step must come before "not dumpable". When a process is not dumpable, its files in
-    // `/proc/self` belong to root, so the process itself could no longer write to these files.
     step(
-        "the kill before other processes when the machine has no free memory",
+        "the kill of the worker when the daemon ends",
+        text(prctl::set_pdeathsig(Signal::SIGKILL)),
+    );
+    // This step must come before "the protection from other processes". That step makes the process
+    // not dumpable: its files in `/proc/self` then belong to root, so the process itself could no
+    // longer write to these files.
+    step(
+        "the kill of the worker before other processes when the machine has no free memory",
         text(std::fs::write("/proc/self/oom_score_adj", "1000")),
     );
-    step("no new privileges", text(prctl::set_no_new_privs()));
+    step("the ban on new privileges", text(prctl::set_no_new_privs()));
     if reach == Reach::Nothing {
-        step("no file larger than 0", limit(Resource::RLIMIT_FSIZE, 0, 0));
+        step("the limit of the file size (0 bytes)", limit(Resource::RLIMIT_FSIZE, 0, 0));
         step("the limit of open files", limit(Resource::RLIMIT_NOFILE, MAX_FILES, MAX_FILES));
         // After this step, other processes of the same user cannot attach to this process and use
         // its open files.
-        step("not dumpable", text(prctl::set_dumpable(false)));
+        step(
+            "the protection from other processes of the same user",
+            text(prctl::set_dumpable(false)),
+        );
     }
     step("landlock", fence(reach));
     if reach == Reach::Nothing {
@@ -191,7 +198,9 @@ fn fence(reach: Reach) -> Result<(), String> {
         // forbids the accesses that these rules would forbid.
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
         RulesetStatus::NotEnforced => {
-            Err("this kernel does not have it, or a filter of system calls refuses it".into())
+            Err("this kernel does not have landlock, or a filter of system calls refuses \
+                 landlock"
+                .into())
         }
     }
 }
@@ -321,9 +330,12 @@ fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), Strin
 /// each action that was possible. An empty list means that the limits work.
 pub fn escapes() -> Vec<String> {
     let tried = [
-        ("it can open files", std::fs::File::open("/").is_ok()),
-        ("it can make sockets", std::net::UdpSocket::bind("127.0.0.1:0").is_ok()),
-        ("it can start programs", std::process::Command::new("/bin/true").spawn().is_ok()),
+        ("the worker can open files", std::fs::File::open("/").is_ok()),
+        ("the worker can make sockets", std::net::UdpSocket::bind("127.0.0.1:0").is_ok()),
+        (
+            "the worker can start other processes",
+            std::process::Command::new("/bin/true").spawn().is_ok(),
+        ),
     ];
     tried.iter().filter(|(_, works)| *works).map(|(what, _)| what.to_string()).collect()
 }

@@ -209,7 +209,7 @@ impl Daemon {
             Return::Refused(prepared, refusal) => {
                 let program = &prepared.program;
                 let refusal = refusal.unwrap_or_else(|| {
-                    Refusal::new("the scan did not install it", "the daemon is stopping")
+                    Refusal::new("the scan has not installed the program", "the daemon is stopping")
                         .by_accident()
                 });
                 self.plugins.supervisor.prepared(&program.name, program.generation, Err(refusal));

@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     let kind = file.metadata()?.file_type();
     match kind.is_file() {
         true => Ok(file),
-        false => Err(io::Error::other(format!("it is {}, and no regular file", name(kind)))),
+        false => Err(io::Error::other(format!("it is {}, not a regular file", name(kind)))),
     }
 }
 
@@ -103,9 +103,9 @@ mod tests {
         nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let why = |path: &Path| read(path, 9).unwrap_err().to_string();
-        assert_eq!(why(&pipe), "it is a pipe, and no regular file");
-        assert_eq!(why(dir.path()), "it is a folder, and no regular file");
-        assert_eq!(why(Path::new("/dev/null")), "it is a device, and no regular file");
+        assert_eq!(why(&pipe), "it is a pipe, not a regular file");
+        assert_eq!(why(dir.path()), "it is a folder, not a regular file");
+        assert_eq!(why(Path::new("/dev/null")), "it is a device, not a regular file");
         let plain = dir.path().join("plain");
         fs::write(&plain, "").unwrap();
         assert_eq!(no_socket(&plain), Some("a regular file"));

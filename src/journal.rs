@@ -117,7 +117,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
                 writer.write(line);
             } else {
                 tracing::error!(
-                    "an entry of the history has {} bytes and is too long to be written",
+                    "an entry of the history has {} bytes, which is too long: the entry is not \
+                     written to the disk",
                     line.len()
                 );
             }

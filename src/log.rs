@@ -175,7 +175,7 @@ impl fmt::Display for Unwritten {
 impl Handle {
     /// Sets the level of the log. The new level is valid from the next event on.
     pub fn set_level(&self, level: &Level) {
-        self.level.reload(level.0.clone()).expect("the subscriber is global and lives for ever");
+        self.level.reload(level.0.clone()).expect("the subscriber exists until the process ends");
     }
 
     /// Returns the number of lines that were dropped because the queue was full.
@@ -246,7 +246,9 @@ pub fn last_words() {
 /// lines are written, but at most 1.1 s. Lines that are still in the queue after this time are
 /// lost.
 #[derive(Debug)]
-pub struct LogWriter(#[expect(dead_code, reason = "only its drop is used")] WorkerGuard);
+pub struct LogWriter(
+    #[expect(dead_code, reason = "only the drop of the field is used")] WorkerGuard,
+);
 
 /// Starts the log of the process.
 ///
@@ -275,7 +277,8 @@ pub fn start(settings: &Settings) -> anyhow::Result<(Handle, LogWriter)> {
         }
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(Legible(output));
-    tracing::subscriber::set_global_default(subscriber).context("the log was started before")?;
+    tracing::subscriber::set_global_default(subscriber)
+        .context("the log of this process is already started")?;
     std::panic::set_hook(Box::new(log_panic));
     if let Some(error) = warning {
         tracing::warn!(%error, "journald cannot be reached ({error}); the log goes to stderr");

@@ -78,7 +78,7 @@ fn wait_with<T: Send + 'static>(
 ) -> io::Result<T> {
     let (sender, receiver) = sync_channel(1);
     thread::Builder::new().name("disk".into()).spawn(move || {
-        let panicked = |_| Err(io::Error::other("the thread that made the call has panicked"));
+        let panicked = |_| Err(io::Error::other("the thread for this disk access has panicked"));
         let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
         // The place is freed before the answer is sent: the caller may need a place again at once.
         drop(place);
@@ -124,8 +124,8 @@ pub fn join(thread: JoinHandle<()>, limit: Duration) {
             let name = thread.thread().name().unwrap_or("without a name");
             tracing::warn!(
                 thread = name,
-                "thread {name} has not ended within {limit:?}: it still waits for a disk or a \
-                 device"
+                "thread {name} has not ended within {limit:?}, because a disk or a device does not \
+                 answer"
             );
             return;
         }

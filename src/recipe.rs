@@ -68,7 +68,8 @@ pub fn run(
     let bytes = read_module(module, &compile_service.limits).with_context(|| name.clone())?;
     let hash = ModuleHash::of(&bytes);
     let artifact = compile_service.artifact_now(hash, bytes).with_context(|| name.clone())?;
-    let keeper = Timekeeper::start(|| {}).context("the timekeeper does not start")?;
+    let keeper =
+        Timekeeper::start(|| {}).context("the thread that measures CPU time cannot start")?;
     let stem = module.file_stem().unwrap_or_default().to_string_lossy();
     let bench = Bench {
         plugin: stem.into(),

@@ -115,7 +115,7 @@ impl fmt::Display for Damage {
         match self {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::Foreign(bytes) => {
-                write!(f, "its {bytes} bytes are not a file of retained values")
+                write!(f, "it is not a file of retained values ({bytes} bytes)")
             }
             Self::Version(version) => {
                 write!(

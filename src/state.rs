@@ -168,7 +168,8 @@ impl Folder {
         if mode & 0o022 != 0 {
             let mode = mode & 0o7777;
             return Err(io::Error::other(format!(
-                "other users may write into it, its mode is {mode:04o}; run `chmod go-w` on it"
+                "other users may write into the directory (mode {mode:04o}); run `chmod go-w` on \
+                 the directory"
             )));
         }
         let (file, trouble) = match open_lock(&path.join(LOCK)) {
@@ -182,8 +183,8 @@ impl Folder {
             NotLocked::Held(owner) => io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 format!(
-                    "another camshaft, process {owner}, uses it; give each daemon a different \
-                     [state] dir"
+                    "another camshaft (process {owner}) uses the directory; give each daemon a \
+                     different [state] dir"
                 ),
             ),
         })?;
@@ -261,12 +262,15 @@ mod tests {
         let folder = Folder::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         let error = Folder::open(&path).unwrap_err().to_string();
-        let owner = format!("another camshaft, process {}, uses it", std::process::id());
+        let owner = format!("another camshaft (process {}) uses the directory", std::process::id());
         assert!(error.contains(&owner), "{error}");
         drop(folder);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).unwrap();
         let error = Folder::open(&path).unwrap_err().to_string();
-        assert!(error.contains("its mode is 0770; run `chmod go-w` on it"), "{error}");
+        assert!(
+            error.contains("the directory (mode 0770); run `chmod go-w` on the directory"),
+            "{error}"
+        );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
         Folder::open(&path).unwrap();
     }

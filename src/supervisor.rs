@@ -333,7 +333,7 @@ impl Supervisor {
         }
         let has_any = plugin.has_any(name, &self.context, self.policy);
         if view.state == State::Quarantined && !has_any {
-            return Err(Refusal::new(format!("{name} is in quarantine"), "release it instead"));
+            return Err(Refusal::new(format!("{name} is in quarantine"), "release the plugin"));
         }
         plugin.restart();
         Ok(())

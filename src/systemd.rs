@@ -75,7 +75,7 @@ impl Notifier {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(address)?,
-            _ => return Err(io::Error::other("neither an absolute path nor an @name")),
+            _ => return Err(io::Error::other("expected an absolute path or @name")),
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;

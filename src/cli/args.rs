@@ -35,18 +35,18 @@ Examples:
   camshaft status --watch           which programs run, and how fast
   camshaft deploy tank.wasm         the new code takes over between two cycles
   camshaft history tank             what happened to the plugin tank, and when
-  camshaft fault plant freeze       practise a failure on a simulated device
+  camshaft fault plant freeze       make a simulated device fail, as an exercise
 
 Exit codes:
   0   done
   1   failed; standard error says why
   2   the command line is wrong
-  65  a file needs more time or memory than check, test and replay may use
+  65  a file needs more time or memory than the verbs check, test and replay allow
   69  no daemon can be reached
   78  the configuration is wrong
 
 Environment:
-  CAMSHAFT_SOCKET  path of the control socket, as --socket
+  CAMSHAFT_SOCKET  path of the control socket, if --socket is not given
   NO_COLOR         no colour even on a terminal";
 
 /// A soft-PLC daemon: control programs are WebAssembly plugins, swapped while the machine runs.
@@ -60,7 +60,7 @@ pub(super) struct Args {
 /// How to find the daemon.
 #[derive(Debug, Group)]
 pub(super) struct Reach {
-    /// Control socket of the daemon [default: $CAMSHAFT_SOCKET, then the usual places]
+    /// Control socket of the daemon [default: $CAMSHAFT_SOCKET, or the default paths]
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
 }
@@ -77,7 +77,7 @@ pub(super) struct Named {
 /// A list from a daemon.
 #[derive(Debug, Group)]
 pub(super) struct List {
-    /// Print JSON, for programs
+    /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
@@ -99,32 +99,32 @@ pub(super) enum Verb {
     /// Check configurations and modules without running anything
     #[command(after_help = CHECK_HELP)]
     Check {
-        /// Configurations and modules [default: that of --config, or config/camshaft.toml]
+        /// Configurations and modules [default: the file of --config, or config/camshaft.toml]
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
         /// Compare modules with the limits of this configuration
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Print JSON, for programs
+        /// Print JSON, for scripts
         #[arg(long)]
         json: bool,
     },
     /// Show the state of the daemon: scan, devices, plugins
     Status {
-        /// Redraw twice a second until Ctrl-C
+        /// Redraw the status twice a second until Ctrl-C
         #[arg(long, conflicts_with = "json")]
         watch: bool,
         #[command(flatten)]
         list: List,
     },
-    /// List plugins, their state and what is wrong with them
+    /// List the plugins, with the state and the problems of each
     Plugins(List),
     /// List what happened to plugins: starts, swaps, refusals, traps, quarantines, orders
     #[command(after_help = HISTORY_HELP)]
     History(History),
-    /// Stop a program until it is released; its outputs become safe
+    /// Stop a program until `camshaft release`; the outputs of the program become safe
     Hold(Named),
-    /// End a program's hold, or its quarantine if it is not held
+    /// End the hold of a plugin, or the quarantine of a plugin that is not held
     #[command(after_help = RELEASE_HELP)]
     Release(Named),
     /// Replace a program's instance by a new instance of the same code, or restart all programs
@@ -133,7 +133,7 @@ pub(super) enum Verb {
         /// Name of the plugin: the name of its file without .wasm
         #[arg(required_unless_present = "cold", conflicts_with = "cold")]
         name: Option<PluginName>,
-        /// Restart all programs, with initial values of declared variables; forget other variables
+        /// Restart all programs, reset declared variables to initial values, delete all others
         #[arg(long)]
         cold: bool,
         #[command(flatten)]
@@ -150,10 +150,10 @@ pub(super) enum Verb {
     },
     /// End recovery: let the plugins run
     Recover(Reach),
-    /// Read the configuration file again and take over the changes that need no restart
+    /// Read the configuration file again, and apply the changes that need no daemon restart
     #[command(after_help = RELOAD_HELP)]
     Reload(List),
-    /// Show what a reload would do
+    /// Show the changes that `camshaft reload` would make
     #[command(after_help = DIFF_HELP)]
     Diff(List),
     /// Put a module into the plugin folder and wait for the outcome
@@ -170,7 +170,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         list: List,
     },
-    /// Delete a plugin's file; its program is stopped and its outputs become safe
+    /// Delete a plugin's file; the program stops, and the outputs of the program become safe
     Remove(Named),
     /// List points with value, quality and owner
     Points(List),
@@ -181,13 +181,13 @@ pub(super) enum Verb {
     Set {
         /// Name of the point or variable
         name: String,
-        /// true, false, on, off or a number; for a point, a number in its unit
+        /// true, false, on, off or a number (for a point, in the unit of the point)
         #[arg(allow_negative_numbers = true, value_parser = value)]
         value: Value,
         #[command(flatten)]
         reach: Reach,
     },
-    /// Give a point a value for a limited time, instead of that of its device or program
+    /// Give a point a value for a limited time, which replaces that of the device or program
     #[command(after_help = FORCE_HELP)]
     Force(Force),
     /// End a force
@@ -228,7 +228,7 @@ pub(super) enum Verb {
     },
     /// Print the man page
     Man {
-        /// Write the man page and one page for each verb into this folder instead
+        /// Write the man page and one page for each verb into this folder, not to standard output
         #[arg(long, value_name = "FOLDER")]
         dir: Option<PathBuf>,
     },
@@ -252,7 +252,7 @@ pub(super) struct Force {
     /// Person who is responsible for the force [default: the user who is logged in]
     #[arg(long)]
     pub(super) owner: Option<String>,
-    /// Why the point is forced; `camshaft forces` shows it
+    /// Why the point is forced; `camshaft forces` shows this reason
     #[arg(long, default_value = "")]
     pub(super) reason: String,
     #[command(flatten)]
@@ -277,7 +277,7 @@ pub(super) struct Unforce {
 pub(super) struct Test {
     /// The module
     pub(super) module: PathBuf,
-    /// Recipes: the inputs of the module, and the outputs that are expected
+    /// Recipes: files with the inputs of the module and the expected outputs
     #[arg(required = true, value_name = "RECIPE")]
     pub(super) recipes: Vec<PathBuf>,
     /// CPU time for each poll
@@ -287,7 +287,7 @@ pub(super) struct Test {
     /// Allow the limits of this configuration instead of the defaults
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -297,7 +297,7 @@ pub(super) struct Test {
 pub(super) struct Replay {
     /// The crash report
     pub(super) report: PathBuf,
-    /// The module, if the report does not contain it
+    /// File of the module, if the report does not contain the module
     #[arg(long, value_name = "FILE")]
     pub(super) module: Option<PathBuf>,
     /// Allow the limits of this configuration instead of the defaults
@@ -306,7 +306,7 @@ pub(super) struct Replay {
     /// How many of the last cycles to show
     #[arg(long, value_name = "N", default_value = "10")]
     pub(super) cycles: usize,
-    /// Print JSON, for programs
+    /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -344,7 +344,7 @@ pub(super) struct Rollback {
     /// First digits of the version's hash [default: the newest other good version in the store]
     #[arg(long, value_name = "HASH")]
     pub(super) to: Option<String>,
-    /// Return to the version even if it is bad, and end its quarantine
+    /// Return to the version even if it is bad, and end the quarantine of this version
     #[arg(long, requires = "to")]
     pub(super) even_bad: bool,
     #[command(flatten)]
@@ -358,7 +358,7 @@ pub(super) struct Rollback {
 pub(super) struct History {
     /// Name of a plugin, point, variable or device, present or removed [default: all]
     pub(super) name: Option<String>,
-    /// How many of the newest lines to print, at most 1000
+    /// How many of the newest entries to print, at most 1000
     #[arg(short = 'n', long, value_name = "N", default_value = "20", value_parser = limit)]
     pub(super) limit: usize,
     #[command(flatten)]

@@ -151,9 +151,11 @@ fn measure(files: &[PathBuf], said: Option<&Path>, loaded: &Loaded<'_>) -> Resul
     let mut configs = files.iter().filter(|file| is_config(file));
     let (file, words) = match (said, configs.next(), configs.next()) {
         (Some(file), ..) => (Some(file), ""),
-        (None, Some(only), None) => (Some(&**only), ", because that configuration is wrong"),
+        (None, Some(only), None) => (Some(&**only), ", because the checked configuration is wrong"),
         (None, None, _) => (None, ""),
-        (None, Some(_), Some(_)) => (None, ", because --config names none of the configurations"),
+        (None, Some(_), Some(_)) => {
+            (None, ", because several configurations are checked and --config does not choose one")
+        }
     };
     let mut compile_service = compile_service(Limits::default())?;
     match file.map(|file| (file, &loaded[file])) {
@@ -199,7 +201,8 @@ fn missing_files(config: &Config) -> Vec<String> {
         Ok(held) => held,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return vec![format!(
-                "plugins.dir: there is no {shown} yet; the daemon creates it at its start"
+                "plugins.dir: the folder {shown} does not exist; the daemon creates this folder \
+                 when the daemon starts"
             )];
         }
         Err(error) => return vec![format!("plugins.dir: {shown} cannot be read: {error}")],
@@ -210,7 +213,7 @@ fn missing_files(config: &Config) -> Vec<String> {
     let missing = config.live.programs.iter().filter(|(name, _)| !held.contains(&**name));
     let note = |name: &str| {
         let hint = match nearest(name, others.iter().copied()) {
-            Some(near) => format!("; the folder has {near}.wasm, which has no entry"),
+            Some(near) => format!("; the folder has {near}.wasm, for which there is no [[plugin]]"),
             None => String::new(),
         };
         format!("plugin[{name}]: there is no {name}.wasm in {shown}{hint}")

@@ -76,8 +76,9 @@ pub(super) async fn deploy(what: Deploy, screen: &mut Screen) -> CommandResult {
 /// Returns the plugin name for a file: the name of the file without `.wasm`.
 fn name_of(file: &Path) -> Result<PluginName, String> {
     let stem = file.file_stem().map(OsStr::to_string_lossy).unwrap_or_default();
-    plugin(&stem)
-        .map_err(|why| format!("the name of a plugin: {why}; choose another name with --name"))
+    plugin(&stem).map_err(|why| {
+        format!("the file name gives no plugin name: {why}; choose a name with --name")
+    })
 }
 
 /// Runs the verb `camshaft rollback`.
@@ -98,7 +99,8 @@ pub(super) async fn remove(Named { name, reach }: Named, screen: &mut Screen) ->
     match outcome::watch(&client, &name, ORDER_TIME, is_gone).await? {
         Ok(()) => Ok(screen.print(&format!("{name}: removed\n"))?),
         Err(seen) => {
-            Err(outcome::too_late(&client, &name, "it to leave the scan", seen.as_ref()).await)
+            Err(outcome::too_late(&client, &name, "the plugin to leave the scan", seen.as_ref())
+                .await)
         }
     }
 }
@@ -177,7 +179,10 @@ impl<'w> Wait<'w> {
                 self.for_proof(&view, screen).await
             }
             Fate::Held => {
-                let held = format!("in place but held; `camshaft release {name}` lets it run");
+                let held = format!(
+                    "in the file, but the plugin is held; `camshaft release {name}` lets the \
+                     plugin run"
+                );
                 match self.how.wait {
                     false => Ok(screen.print(&format!("{name}: version {version} is {held}\n"))?),
                     true => Err(failed(name, version, "is not proved", &format!("it is {held}"))),

@@ -37,8 +37,8 @@ pub(super) async fn force(what: Force, screen: &mut Screen) -> CommandResult {
     screen.print(&format!("{point}: forced to {value} {how_long}\n"))?;
     let forces = client.forces().await?;
     if forces.iter().any(|view| view.point == point && !view.active) {
-        let waits = "no running program owns it, so it has its safe value; the force takes effect \
-                     when a program owns it";
+        let waits = "no running program owns this output, so the output has its safe value; the \
+                     force takes effect when a running program owns the output";
         screen.print(&format!("{point}: {waits}\n"))?;
     }
     Ok(())
@@ -87,7 +87,7 @@ pub(super) async fn forces(list: List, screen: &mut Screen) -> CommandResult {
 /// Returns the forces as a table.
 fn table(views: &[ForceView], paint: Paint) -> String {
     if views.is_empty() {
-        return "nothing is forced\n".into();
+        return "no point is forced\n".into();
     }
     let mut table = Table::new([
         (Left, "POINT"),

@@ -7,7 +7,7 @@
 pub(super) const CHECK_HELP: &str = "\
 A file whose name ends in .toml is a configuration; every other file is a module. The command
 compares modules with the limits of --config. Without --config, the limits are those of the checked
-configuration, if exactly one is checked, or else the default limits. The output names the limits.
+configuration, if exactly one is checked, or else the default limits. The result names the limits.
 A note is about an entry that is valid but almost certainly a mistake, such as two points at one
 register. Notes do not change the exit code.
 
@@ -22,7 +22,7 @@ any other new file in the plugin folder. If the new version cannot run, the old 
 and the exit code is 1.
 
 The new version is on probation for 5 s and 100 polls by default ([plugins.swap]). If the new
-version traps on probation, the previous version runs again, with its state from before the swap.
+version traps on probation, the previous version runs again, with the state from before the swap.
 The command ends when the new version runs, and prints how long the probation lasts. With --wait,
 the command ends when the probation ends. The exit code is then 1 if the version has trapped or was
 replaced. Scripts should use --wait.
@@ -34,15 +34,15 @@ Examples:
 /// Text below the help of `history`.
 pub(super) const HISTORY_HELP: &str = "\
 The list contains all events and orders, or those of one plugin, point, variable or device. The
-oldest line is first and the newest is last; times are in UTC. If the same trap or refusal occurs
+oldest entry is first and the newest is last; times are in UTC. If the same trap or refusal occurs
 many times in a row, the list contains the first five, and then the 8th, the 16th, the 32nd and so
 on.
 
-Each order (set, force, deploy, hold and so on) has a line with the user who gave the order, and
+Each order (set, force, deploy, hold and so on) has an entry with the user who gave the order, and
 the values before and after the order. NAME selects the orders for the plugin, point, variable or
 device of this name. The user of an order with sudo is root. If a script repeats an order (set,
 restart, fault), the list contains the first 20 orders for one target. After that, it contains one
-line every 10 minutes, with the number of orders in this time.
+entry every 10 minutes, with the number of orders in this time.
 
 Examples:
   camshaft history
@@ -54,8 +54,8 @@ Examples:
 pub(super) const ROLLBACK_HELP: &str = "\
 The daemon stores the last five good versions of each plugin. A version is good when it has survived
 its probation. If a version traps on probation, the daemon itself returns to the previous version.
-Use this command for mistakes that you notice later. As in any swap, the version that takes over
-gets the state of the version that runs.
+Use this command for mistakes that you notice after the probation. As in any swap, the version that
+takes over gets the state of the version that runs.
 
 A version that trapped after its probation, or that is in quarantine, is bad. To return to a bad
 version, name the version with --to and add --even-bad. `camshaft versions` lists all versions.
@@ -83,10 +83,11 @@ Examples:
 /// Text below the help of `run`.
 pub(super) const RUN_HELP: &str = "\
 In recovery the scan and the devices run, and every output is safe. No plugin runs until an operator
-enters `camshaft recover`. Recovery begins with --no-plugins, or after 3 abnormal ends of the daemon
-within 10 minutes. An end is abnormal if it was no orderly stop, for example a watchdog, a panic or
-a kill. A power cut is not an abnormal end, because the whole machine goes down. Power cuts are
-counted separately. The section [recovery] of the configuration sets the two limits.";
+enters `camshaft recover`. Recovery begins with `camshaft run --no-plugins`, or after 3 abnormal
+ends of the daemon within 10 minutes. An end by a watchdog, a panic or a kill is abnormal; an
+orderly stop is not. A power cut is not an abnormal end, because the whole machine goes down. Power
+cuts are counted separately. The section [recovery] of the configuration sets the number of ends and
+the length of the time.";
 
 /// Text below the help of `release`.
 pub(super) const RELEASE_HELP: &str = "\
@@ -117,7 +118,7 @@ the last good configuration stays in force. Period, budgets, plugins, variables,
 points change between two cycles. A device whose keys have changed starts again; the other devices
 continue. An output that the new file removes gets its safe value first.
 
-Settings of the process, and changes of which variables are retained, wait for a restart of the
+Settings of the process, and changes to the list of retained variables, wait for a restart of the
 daemon. All changes except log.level wait if a point would get another address or type, because
 programs use the address and type. All changes also wait if the file adds a removed point with
 another address or type, or a new point at the address of a different point.
@@ -153,7 +154,7 @@ Programs read the value of a forced input, and the device gets the value of a fo
 quality of a forced point is `forced`. When the force ends, the point again has the value of the
 device or of the program. A safe value has priority over a force: an output whose program is held,
 has trapped or has a bad required input is safe, even if the output is forced. A force continues
-when the program is swapped, and ends with the daemon.
+when the program is swapped, and ends when the daemon ends.
 
 Examples:
   camshaft force pump.run true --for 10m --reason 'test of the seal'
@@ -186,8 +187,8 @@ Example:
 /// Text below the help of `replay`.
 pub(super) const REPLAY_HELP: &str = "\
 The exit code is 0 if the module traps again at the same place, and 1 if not. The report contains
-the limits of the plugin. If such a limit is above the default limit, or above that of --config, the
-replay lowers the limit and prints a line about it.
+the limits of the plugin. If one of these limits is above the default limit (with --config: above
+the limit in that configuration), the replay lowers the limit and prints the name of the limit.
 
 Example:
   camshaft replay /var/lib/camshaft/crash/tank-4711-0123456789abcdef.crash";

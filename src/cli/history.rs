@@ -102,9 +102,11 @@ fn words(receipt: &Receipt) -> (Style, &'static str, String) {
             let old = old.unwrap_or("the file");
             (Style::Warn, "stands_in", format!("runs in place of {old}, which is bad"))
         }
-        Event::Stopped => {
-            (Style::Warn, "stopped", "out of the scan; its outputs become safe".into())
-        }
+        Event::Stopped => (
+            Style::Warn,
+            "stopped",
+            "out of the scan; the outputs of the plugin become safe".into(),
+        ),
     }
 }
 

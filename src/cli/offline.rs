@@ -100,7 +100,7 @@ async fn run(bounds: &Bounds) -> io::Result<(Option<ExitStatus>, String)> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let stderr = child.stderr.take().expect("stderr is piped above");
+    let stderr = child.stderr.take().expect("the standard error of the child process is a pipe");
     let whole = async {
         let words = pass_on(stderr).await;
         (child.wait().await, words)
@@ -141,7 +141,7 @@ fn ended(bounds: &Bounds, status: Option<ExitStatus>, words: &str) -> Failed {
         let clock = humantime::format_duration(clock);
         return Failed::new(
             Exit::TooMuch,
-            format!("no result after {clock}, so the process was ended"),
+            format!("no result after {clock}, so camshaft has ended the process for this file"),
         );
     };
     match Death::of(status, words) {

@@ -90,7 +90,9 @@ pub(super) fn instead(view: &PluginView, hash: &str, before: Option<&str>) -> Op
         (None, Some(reason)) if view.state == PluginState::Refused => Some(reason.clone()),
         (None, _) => None,
         (file, _) if file == before || file == Some(hash) => None,
-        (Some(_), _) => Some("another version was put into the file meanwhile".into()),
+        (Some(_), _) => {
+            Some("another version was put into the file before this version could run".into())
+        }
     }
 }
 
@@ -125,7 +127,9 @@ pub(super) fn proof(
     } else if is_running && view.hash.is_none() {
         None // it trapped in this very cycle, and the trap is not counted yet
     } else if !(is_running && is_it(&view.hash) && view.generation == generation) {
-        Some(Err("it was restarted meanwhile, so that it is not known whether it is good".into()))
+        Some(Err("the program was restarted on probation, so it is not known whether the version \
+                  is good"
+            .into()))
     } else {
         view.probation_left.is_none().then(|| Ok(view.clone()))
     }
@@ -168,15 +172,22 @@ pub(super) async fn too_late(
         return stands;
     }
     let is = match seen {
-        None => "there is no such plugin".into(),
+        None => "there is no plugin of this name".into(),
         Some(view) => {
             let hash = view.hash.as_deref().map(|hash| format!(", version {}", short(hash)));
             let reason = view.reason.as_deref().map(|reason| format!(" ({})", legible(reason)));
             let state = view.state.name();
-            format!("it is {state}{}{}", hash.unwrap_or_default(), reason.unwrap_or_default())
+            format!(
+                "the plugin is {state}{}{}",
+                hash.unwrap_or_default(),
+                reason.unwrap_or_default()
+            )
         }
     };
-    Failed::new(Exit::Failure, format!("{name}: waited for {wanted}, but so far {is}"))
+    Failed::new(
+        Exit::Failure,
+        format!("{name}: waited for {wanted}, but the time limit has passed and {is}"),
+    )
 }
 
 /// Returns the error of a wrong configuration. The exit code is 78, and systemd then does not start
@@ -267,7 +278,8 @@ pub(super) mod tests {
         let other = |view: &mut PluginView| view.file_hash = Some("b".repeat(64));
         check(&other, Some(Err("another version is in the file now")));
         check(&|view| view.file_hash = None, Some(Err("its file was deleted")));
-        let restarted = "it was restarted meanwhile, so that it is not known whether it is good";
+        let restarted = "the program was restarted on probation, so it is not known whether the \
+                         version is good";
         check(&|view| view.generation = 2, Some(Err(restarted)));
         for (state, of, why) in [
             (Backoff, "a", "it has trapped: unreachable, cycle 9"),
@@ -342,7 +354,7 @@ pub(super) mod tests {
             let seen = PluginView { reason: some(reason), file_hash: some(file), ..view(state) };
             assert_eq!(instead(&seen, "new", Some("old")).as_deref(), expected, "{seen:?}");
         };
-        let other = Some("another version was put into the file meanwhile");
+        let other = Some("another version was put into the file before this version could run");
         check(PluginState::Running, "old", "", None);
         check(PluginState::Refused, "old", "no module", None);
         check(PluginState::Preparing, "new", "", None);

@@ -46,7 +46,7 @@ pub(super) async fn hold(Named { name, reach }: Named, screen: &mut Screen) -> C
     let client = client(reach);
     client.act(&name, "hold").await?;
     let is_held = |view: &PluginView| (view.state == PluginState::Held).then_some(true);
-    settle(&client, &name, "it to be held", is_held, screen).await
+    settle(&client, &name, "the plugin to be held", is_held, screen).await
 }
 
 /// Runs the verb `camshaft restart NAME`. Waits until a new instance runs, or until the daemon
@@ -60,7 +60,7 @@ pub(super) async fn restart(Named { name, reach }: Named, screen: &mut Screen) -
         (PluginState::Running, _) if Some(view.generation) != before => Some(true),
         (_, reason) => reason.is_some().then_some(false),
     };
-    settle(&client, &name, "it to start again", has_begun, screen).await
+    settle(&client, &name, "the plugin to start again", has_begun, screen).await
 }
 
 /// Waits until `judge` returns a result, or until [`ORDER_TIME`] is over. The result is true if the

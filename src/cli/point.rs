@@ -46,7 +46,8 @@ pub(super) async fn set(
     let (points, vars) = (client.points().await?, client.vars().await?);
     let is_point = points.iter().any(|point| point.name == name);
     let is_var = vars.iter().any(|var| var.name == name);
-    let note = if is_point && is_var { " (the point; a variable has that name too)" } else { "" };
+    let note =
+        if is_point && is_var { " (the point, not the variable of the same name)" } else { "" };
     let result = match (is_point, is_var) {
         (true, _) => client.set(name, value).await,
         (false, true) => client.set_var(name, value).await,

@@ -42,7 +42,7 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
             // While the scan is stalled, the daemon's view of the plugin may be older than the
             // release.
             if view.as_ref().is_some_and(|view| view.state == PluginState::Running) {
-                outcome::moves(&client, &name, "it to run").await?;
+                outcome::moves(&client, &name, "the plugin to run").await?;
             }
             let text = sentence(&name, before.as_ref(), view.as_ref());
             if view.is_some_and(|view| view.state == PluginState::Refused) {
@@ -50,7 +50,9 @@ pub(super) async fn release(Named { name, reach }: Named, screen: &mut Screen) -
             }
             Ok(screen.print(&format!("{name}: {text}\n"))?)
         }
-        Err(seen) => Err(outcome::too_late(&client, &name, "it to run", seen.as_ref()).await),
+        Err(seen) => {
+            Err(outcome::too_late(&client, &name, "the plugin to run", seen.as_ref()).await)
+        }
     }
 }
 
@@ -101,8 +103,8 @@ fn sentence(name: &str, before: Option<&PluginView>, now: Option<&PluginView>) -
     let probation = on_probation(now);
     match (was_held, was_bad) {
         (true, _) if now.quarantined => format!(
-            "not held any more, {state}; its file is still in quarantine, and another `camshaft \
-             release {name}` lets it run"
+            "not held any more, {state}; the plugin's file is still in quarantine; a second \
+             `camshaft release {name}` ends the quarantine"
         ),
         (true, _) => format!("not held any more, {state}{probation}{why}"),
         (false, true) if now.quarantined => {
@@ -181,8 +183,8 @@ mod tests {
         check(
             bad(held(Held)),
             Some(bad(view(Quarantined))),
-            "not held any more, quarantined; its file is still in quarantine, and another \
-             `camshaft release tank` lets it run",
+            "not held any more, quarantined; the plugin's file is still in quarantine; a second \
+             `camshaft release tank` ends the quarantine",
         );
         check(bad(view(Quarantined)), Some(view(Running)), "out of quarantine, running");
         check(view(Running), Some(view(Running)), "running");

@@ -10,7 +10,7 @@
 //! Examples of remarks:
 //!
 //! ```text
-//! version 3f2a1b0c9d8e still runs; version 77ab01c2d3e4, which is in the file, is being prepared
+//! version 3f2a1b0c9d8e runs; version 77ab01c2d3e4, which is in the file, is being prepared
 //! degraded: an input that it requires is bad, so its outputs are safe
 //! lamp is not granted to the plugin (once, last in cycle 7)
 //! ```
@@ -49,7 +49,7 @@ pub(super) fn remarks(view: &PluginView) -> Vec<String> {
     // report.
     let is_well = view.reason.is_none() && view.hash.is_some() && view.hash != view.trapped_hash;
     let report = view.report.as_ref().filter(|_| !is_well);
-    all.extend(report.map(|file| legible(&format!("`camshaft replay {file}` repeats its trap"))));
+    all.extend(report.map(|file| legible(&format!("`camshaft replay {file}` repeats the trap"))));
     all
 }
 
@@ -64,15 +64,21 @@ fn versions(view: &PluginView) -> Vec<String> {
     {
         let (hash, file) = (short(hash), short(file));
         let why = if view.reason.is_some() { "does not run" } else { "is being prepared" };
-        all.push(format!("version {hash} still runs; version {file}, which is in the file, {why}"));
+        all.push(format!("version {hash} runs; version {file}, which is in the file, {why}"));
     }
     if view.degraded {
-        all.push("degraded: an input that it requires is bad, so its outputs are safe".into());
+        all.push(
+            "degraded: an input that the plugin requires is bad, so the outputs of the plugin are \
+             safe"
+                .into(),
+        );
     }
     if view.probation {
         let how_long = view.probation_left.map(probation);
         let how_long = how_long.map(|time| format!(" {time}")).unwrap_or_default();
-        all.push(format!("on probation{how_long}: if it traps, the previous version runs again"));
+        all.push(format!(
+            "on probation{how_long}: if this version traps, the previous version runs again"
+        ));
     }
     all
 }
@@ -95,8 +101,7 @@ pub(super) fn probation(left: ProbationView) -> String {
 /// Returns the remarks on outputs that this plugin owned earlier, and that have no owner now.
 pub(super) fn losses(view: &PluginView) -> Vec<String> {
     let loss = |point: &String| {
-        let text =
-            "has no owner: it was an output of this plugin, which does not write it any more";
+        let text = "has no owner: this plugin wrote this output earlier, but does not write it now";
         legible(&format!("{point} {text}"))
     };
     view.lost.iter().map(loss).collect()
@@ -108,7 +113,7 @@ pub(super) fn refusals(view: &PluginView) -> Vec<String> {
     let mut all: Vec<String> = shown.iter().map(refusal).collect();
     let others = rest.iter().map(|call| call.count).sum::<u64>() + view.refused_others;
     if others > 0 {
-        all.push(format!("other calls were refused {}", times(others)));
+        all.push(format!("calls that are not listed here were refused {}", times(others)));
     }
     all.iter().map(|text| legible(text)).collect()
 }
@@ -152,8 +157,8 @@ mod tests {
         check(|_| {}, &[]);
         check(
             |view| view.file_hash = Some("b".repeat(64)),
-            &["version aaaaaaaaaaaa still runs; version bbbbbbbbbbbb, which is in the file, is \
-                 being prepared"],
+            &["version aaaaaaaaaaaa runs; version bbbbbbbbbbbb, which is in the file, is \
+               being prepared"],
         );
         check(
             |view| {
@@ -162,15 +167,16 @@ mod tests {
             },
             &[
                 "no module",
-                "version aaaaaaaaaaaa still runs; version bbbbbbbbbbbb, which is in the file, does \
+                "version aaaaaaaaaaaa runs; version bbbbbbbbbbbb, which is in the file, does \
                  not run",
             ],
         );
         check(
             |view| (view.probation, view.degraded) = (true, true),
             &[
-                "degraded: an input that it requires is bad, so its outputs are safe",
-                "on probation: if it traps, the previous version runs again",
+                "degraded: an input that the plugin requires is bad, so the outputs of the plugin \
+                 are safe",
+                "on probation: if this version traps, the previous version runs again",
             ],
         );
     }
@@ -198,7 +204,7 @@ mod tests {
         view.lost = vec!["valve".into()];
         view.refused = vec![call(1), RefusedView { last_cycle: 0, ..call(2) }];
         let expected = [
-            "valve has no owner: it was an output of this plugin, which does not write it any more",
+            "valve has no owner: this plugin wrote this output earlier, but does not write it now",
             "p1 is not granted to the plugin (once, last in cycle 1)",
             "p2 is not granted to the plugin (2 times, before its first poll)",
         ];
@@ -207,6 +213,6 @@ mod tests {
         view.refused_others = 1;
         let all = remarks(&view);
         assert_eq!(all.len(), 1 + MAX_LINES + 1);
-        assert_eq!(all.last().unwrap(), "other calls were refused 20 times");
+        assert_eq!(all.last().unwrap(), "calls that are not listed here were refused 20 times");
     }
 }

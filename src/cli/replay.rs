@@ -65,14 +65,16 @@ fn show(judgement: &Judgement, paint: Paint) -> String {
     text += &backtrace(frames, paint);
     text += &cycles(judgement, paint);
     text += &format!(
-        "{}  {}, in which the program called the host {}\n",
+        "{}  {} into the module, in which the program called the host {}\n",
         label("replay"),
         counted(*sections, "call"),
         times(*calls as u64)
     );
     let same = match judgement.same_memory {
-        Some(true) => Some("at the end equal to that of the report, byte by byte"),
-        Some(false) => Some("at the end different from that of the report"),
+        Some(true) => {
+            Some("at the end of the replay, every byte is equal to the memory in the report")
+        }
+        Some(false) => Some("at the end of the replay, different from the memory in the report"),
         None => None,
     };
     if let Some(same) = same {
@@ -80,7 +82,8 @@ fn show(judgement: &Judgement, paint: Paint) -> String {
     }
     if !judgement.lowered.is_empty() {
         let lowered = legible(&judgement.lowered.join("; "));
-        text += &format!("{}  {lowered}; see --config\n", label("lowered"));
+        text +=
+            &format!("{}  {lowered}; --config FILE can allow higher limits\n", label("lowered"));
     }
     let style = match judgement.verdict {
         Verdict::Reproduced => Style::Good,

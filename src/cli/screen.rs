@@ -72,7 +72,7 @@ impl Screen {
     /// # Errors
     /// The errors of [`Screen::print`].
     pub(super) fn json(&mut self, view: &(impl Serialize + ?Sized)) -> io::Result<()> {
-        let text = serde_json::to_string_pretty(view).expect("all keys in a view are strings");
+        let text = serde_json::to_string_pretty(view).expect("every key of a view is a text");
         self.write(&(harmless_json(&text) + "\n"))
     }
 

@@ -94,7 +94,8 @@ fn picture(view: &StatusView, paint: Paint) -> String {
     if !view.config_waiting.is_empty() {
         let label = paint.with(Style::Warn, "config  ");
         let waiting = view.config_waiting.join(", ");
-        text += &format!("{label}  waits for a restart: {}\n", legible(&waiting));
+        text +=
+            &format!("{label}  changes wait for a restart of the daemon: {}\n", legible(&waiting));
     }
     for (label, found) in places {
         text += &format!("{}  {found}\n", paint.with(Style::Dim, &format!("{label:<8}")));
@@ -109,7 +110,7 @@ fn picture(view: &StatusView, paint: Paint) -> String {
         let label = paint.with(Style::Warn, "forces  ");
         let are = is_or_are(view.forces);
         let points = counted(view.forces, "point");
-        text += &format!("{label}  {points} {are} forced: camshaft forces\n");
+        text += &format!("{label}  {points} {are} forced; see `camshaft forces`\n");
     }
     text += &machine(view, paint);
     if let Some(trouble) = &view.history_trouble {
@@ -140,7 +141,7 @@ fn plugin_folder(view: &StatusView, paint: Paint) -> String {
     }
     view.folder_ignored.iter().for_each(|file| line(Style::Warn, file));
     for name in &view.plugins_missing {
-        let declared = "declared in the configuration, no file";
+        let declared = "has a [[plugin]] in the configuration, but there is no";
         line(Style::Warn, &format!("{name}: {declared} {name}.wasm in the folder"));
     }
     text
@@ -161,7 +162,7 @@ fn machine(view: &StatusView, paint: Paint) -> String {
     let found = format!("{variables}, {writes}, {}", bytes(retain.bytes));
     line(Style::Dim, "retain", &found);
     if let (Some(seconds), Some(reason)) = (retain.failing_s, &retain.reason) {
-        line(Style::Bad, "retain", &format!("failing for {}: {reason}", age_s(seconds)));
+        line(Style::Bad, "retain", &format!("writing has failed for {}: {reason}", age_s(seconds)));
     }
     if let Some(alarm) = &retain.alarm {
         line(Style::Bad, "retain", alarm);

@@ -77,7 +77,8 @@ pub(super) fn try_devices(
             && let Some(other) = wires.insert(wire.clone(), &device.name)
         {
             let found = format!("{wire}, which device {other} uses already");
-            let right = "another connection, or one device with the units of both devices";
+            let right = "a connection that no other device uses, or one device with the units of \
+                         both devices";
             report.wrong(file.rest.line, &format!("{}.connect", file.rest.key), found, right);
         }
         let left = end.saturating_duration_since(Instant::now());

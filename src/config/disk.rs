@@ -56,7 +56,7 @@ fn read(path: &Path) -> io::Result<(String, Stamp)> {
     let stamp = Stamp::from(&file.metadata()?);
     let read = file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_BYTES {
-        let why = format!("it has more than {MAX_BYTES} bytes");
+        let why = format!("the file has more than {MAX_BYTES} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok((text, stamp))

@@ -47,7 +47,7 @@ pub(super) fn understand(
                 && add_entry(&mut table, key, &name.value, said.value.clone())
             {
                 let found = format!("a value here and in the `{key}` of the device");
-                report.wrong_at(said, found, "only one of the two");
+                report.wrong_at(said, found, "the value in only one of the two places");
             }
         }
     }

@@ -328,10 +328,11 @@ impl<'t> PointFile<'t> {
             name: name(point),
             direction: point.need("direction", "\"in\" or \"out\""),
             kind: point.need("type", "one of bool, u8, i8, u16, i16, u32, i32, u64, i64, f32, f64"),
-            address: point.take("address", "a byte such as 3, or byte and bit such as \"3.1\""),
+            address: point
+                .take("address", "a byte address such as 3, or byte and bit such as \"3.1\""),
             scale: point.take("scale", NUMBER),
             offset: point.take("offset", NUMBER),
-            unit: point.take("unit", "a unit in quotes, such as \"l/min\""),
+            unit: point.take("unit", "a unit of measurement in quotes, such as \"l/min\""),
             safe: point.take("safe", "true, false, a number or \"hold\""),
             hold_for: duration(point, "hold_for"),
             stale_after: duration(point, "stale_after"),

@@ -176,7 +176,8 @@ fn variables(list: &Said<Vec<Spanned<String>>>, report: &ProblemReport<'_>) -> V
             && !text.chars().any(|c| c == '*' || c.is_control());
         if !is_name {
             let right = format!(
-                "a name of 1 to {MAX_NAME_BYTES} bytes, or the first part of names, followed by *"
+                "a name of 1 to {MAX_NAME_BYTES} bytes, or the beginning of a name and then *, \
+                 such as \"tank.*\""
             );
             report.wrong(line, &list.key, format!("{name:?}"), right);
         }

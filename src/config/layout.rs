@@ -112,7 +112,8 @@ fn place_fixed(
     let Address { byte, bit } = said.value;
     let found = show(said);
     if bit.is_some() && point.kind != PointKind::Bool {
-        let right = format!("a byte address such as {byte}, because only a bool has a bit");
+        let right =
+            format!("a byte address such as {byte}, because only a point of type bool has a bit");
         return report.wrong_at(said, found, right);
     }
     let most = u64::from(MAX_IMAGE_BYTES - point.kind.size());
@@ -132,10 +133,14 @@ fn place_fixed(
     let other = items[..index]
         .iter()
         .find(|other| other.place == Placement::Fixed && overlap(&other.point, this))
-        .expect("only an earlier point with a fixed address occupies bits here");
+        .expect("an earlier point with a fixed address occupies the bits that are not free");
     let (name, line) = (&other.point.name, other.file.place.line);
     let found = format!("{found}, which overlaps `{name}` on line {line}");
-    report.wrong_at(said, found, "a free address, or no address for an automatic address");
+    report.wrong_at(
+        said,
+        found,
+        "a free address, or no key `address`, so that the daemon chooses the address",
+    );
 }
 
 /// Whether two points share at least one bit.
@@ -279,7 +284,7 @@ impl Window {
         }
         self.next[class] = self.bytes.end;
         let found = format!("no free address in {} of the device", self.show());
-        let right = "a configured address, fewer points, or more bytes for the device";
+        let right = "a key `address` for this point, fewer points, or more bytes for the device";
         report.wrong(item.file.place.line, &item.file.place.key, found, right);
     }
 }

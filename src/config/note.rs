@@ -10,7 +10,7 @@
 //! Example of a note:
 //!
 //! ```text
-//! device[bus].point[b].at: holding 10 of unit u is also the place of point a
+//! device[bus].point[b].at: holding 10 of unit u also belongs to point a
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -51,7 +51,12 @@ fn idle_devices(config: &Config) -> Vec<String> {
     let devices = config.live.devices.iter().enumerate();
     let idle = devices
         .filter(|(index, it)| !has_points(*index) && !it.driver.settings().works_without_points());
-    let note = |name: &str| format!("device[{name}]: it has no points and nothing else to do");
+    let note = |name: &str| {
+        format!(
+            "device[{name}]: the device has no points and no other work, so the device has no \
+             effect"
+        )
+    };
     idle.map(|(_, device)| note(&device.name)).collect()
 }
 
@@ -60,7 +65,8 @@ fn unused_entries(config: &Config) -> Vec<String> {
     let of = |device: &Device| {
         let name = device.name.clone();
         let keys = device.driver.settings().unused().into_iter();
-        keys.map(move |key| format!("device[{name}].{key}: no point uses it")).collect::<Vec<_>>()
+        keys.map(move |key| format!("device[{name}].{key}: no point uses this entry"))
+            .collect::<Vec<_>>()
     };
     config.live.devices.iter().flat_map(of).collect()
 }
@@ -73,7 +79,7 @@ fn shared_claims(config: &Config) -> Vec<String> {
         let Some((key, claim, fate)) = device.driver.settings().claim() else { continue };
         let name = &device.name;
         if let Some(other) = owners.get(&(key, claim.clone())) {
-            notes.push(format!("device[{name}].{key}: device {other} has {claim} too; {fate}"));
+            notes.push(format!("device[{name}].{key}: device {other} also has {claim}; {fate}"));
         }
         owners.entry((key, claim)).or_insert(name);
     }
@@ -128,8 +134,8 @@ fn meeting(config: &Config, one: &Spot, two: &Spot) -> (PointId, String) {
     let key = key(config, &config.live.points[second.id]);
     let (words, theirs) = (&second.words, &first.words);
     let note = match second.cells == first.cells {
-        true => format!("{key}.at: {words} is also the place of point {other}"),
-        false => format!("{key}.at: {words} overlaps the place of point {other}, {theirs}"),
+        true => format!("{key}.at: {words} also belongs to point {other}"),
+        false => format!("{key}.at: {words} overlaps {theirs}, which belongs to point {other}"),
     };
     (second.id, note)
 }
@@ -193,8 +199,8 @@ fn double_names(config: &Config) -> Vec<String> {
         config.live.variables.iter().filter(|(name, _)| config.live.points.find(name).is_some());
     let note = |name: &str| {
         format!(
-            "variable[{name}]: a point has that name too, and `camshaft set`, `show` and `publish` \
-             use the point"
+            "variable[{name}]: a point has the same name, and `camshaft set`, `show` and `publish` \
+             use the point, not the variable"
         )
     };
     double.map(|(name, _)| note(name)).collect()
@@ -245,10 +251,11 @@ mod tests {
     /// A device without points is noted, except for a device with other work.
     #[test]
     fn a_device_without_points_is_noted_unless_it_works() {
-        let idle = "device[d]: it has no points and nothing else to do";
+        let idle = "device[d]: the device has no points and no other work, so the device has no \
+                    effect";
         check(&device("d", SIM, &[]), &[idle]);
         let bus = "driver = 'modbus'\nconnect = 'tcp://h'\nunit = [{ name = 'u', id = 1 }]\n";
-        check(&device("d", bus, &[]), &[idle, "device[d].unit[u]: no point uses it"]);
+        check(&device("d", bus, &[]), &[idle, "device[d].unit[u]: no point uses this entry"]);
         let beat = "heartbeat = { unit = 'u', address = 0, period = '1s' }";
         check(&device("d", &format!("{bus}{beat}"), &[]), &[]);
         let server = "driver = 'modbus_server'\nlisten = '127.0.0.1:1502'\n";
@@ -288,19 +295,19 @@ mod tests {
             check(&text, &expected.iter().map(|note| &**note).collect::<Vec<_>>());
         };
         let (at, to) = (|n| format!("holding {n} of unit u"), "holding 10 to 11 of unit u");
-        let same = note(&format!("{} is also the place of point a", at(10)));
+        let same = note(&format!("{} also belongs to point a", at(10)));
         check("u16 address = 10", "i16 address = 10", &[same]);
         check("u16 address = 10", "u16 address = 11", &[]);
-        let over = note(&format!("{} overlaps the place of point a, {to}", at(11)));
+        let over = note(&format!("{} overlaps {to}, which belongs to point a", at(11)));
         check("u32 address = 10", "u16 address = 11", &[over]);
-        let under = note(&format!("{to} overlaps the place of point a, {}", at(11)));
+        let under = note(&format!("{to} overlaps {}, which belongs to point a", at(11)));
         check("u16 address = 11", "f32 address = 10", &[under]);
         // A status word is often configured twice: as a word, and as single bits.
         check("u16 address = 10", "bool address = 10, bit = 3", &[]);
         check("bool address = 10, bit = 4", "bool address = 10, bit = 3", &[]);
-        let bit = note(&format!("bit 3 of {} is also the place of point a", at(10)));
+        let bit = note(&format!("bit 3 of {} also belongs to point a", at(10)));
         check("bool address = 10, bit = 3", "bool address = 10, bit = 3", &[bit]);
-        let half = note(&format!("the high byte of {} is also the place of point a", at(10)));
+        let half = note(&format!("the high byte of {} also belongs to point a", at(10)));
         check("u8 address = 10, byte = 'hi'", "i8 address = 10, byte = 'hi'", &[half]);
     }
 
@@ -314,7 +321,7 @@ mod tests {
         let file = |name, way| point(name, way, "u16", "at = { path = '/x' }");
         let out = |name| file(name, "out") + "safe = 0\n";
         check(&device("d", "driver = 'file'", &[out("a"), file("b", "in")]), &[]);
-        let note = "device[d].point[b].at: /x is also the place of point a";
+        let note = "device[d].point[b].at: /x also belongs to point a";
         check(&device("d", "driver = 'file'", &[out("a"), out("b")]), &[note]);
         check(&device("d", "driver = 'file'", &["a", "b"].map(|name| file(name, "in"))), &[note]);
     }
@@ -328,9 +335,9 @@ mod tests {
             device("c", "driver = 'gpio'", &[one]) + &device("d", "driver = 'gpio'", &[two])
         };
         let named = both("line = 'GPIO17'", "line = 'GPIO17'");
-        check(&named, &["device[d].point[b].at: line \"GPIO17\" is also the place of point a"]);
+        check(&named, &["device[d].point[b].at: line \"GPIO17\" also belongs to point a"]);
         let numbered = both("chip = 'x', offset = 3", "chip = 'x', offset = 3");
-        check(&numbered, &["device[d].point[b].at: line 3 of x is also the place of point a"]);
+        check(&numbered, &["device[d].point[b].at: line 3 of x also belongs to point a"]);
         check(&both("chip = 'x', offset = 3", "chip = 'y', offset = 3"), &[]);
     }
 
@@ -341,10 +348,10 @@ mod tests {
         let groups = "group = [{ name = 'g', unit = 'u', table = 'coil', period = '1s' }]";
         let bus = format!("driver = 'modbus'\nconnect = 'tcp://h'\n{units}\n{groups}");
         let (used, idle) =
-            ("at = { group = 'g', address = 1 }", "device[d].unit[v]: no point uses it");
+            ("at = { group = 'g', address = 1 }", "device[d].unit[v]: no point uses this entry");
         check(&device("d", &bus, &[point("p", "in", "bool", used)]), &[idle]);
         let other = "at = { unit = 'u', diagnostic = 'online' }";
-        let group = "device[d].group[g]: no point uses it";
+        let group = "device[d].group[g]: no point uses this entry";
         check(&device("d", &bus, &[point("p", "in", "bool", other)]), &[group, idle]);
     }
 
@@ -385,7 +392,8 @@ mod tests {
         let two = |a: &str, b: &str| device("a", a, &[point("p")]) + &device("b", b, &[point("q")]);
         check(
             &two(server, server),
-            &["device[b].listen: device a has 127.0.0.1:1502 too; one of them never gets the port"],
+            &["device[b].listen: device a has 127.0.0.1:1502 too; only one of the two devices \
+                 gets the port"],
         );
         check(&two(server, &server.replace("1502", "1503")), &[]);
         check(&two(&server.replace("1502", "0"), &server.replace("1502", "0")), &[]);
@@ -417,8 +425,8 @@ mod tests {
     #[test]
     fn a_variable_with_a_points_name_is_noted() {
         let variable = "[[variable]]\nname = 'p'\ntype = 'int'\n";
-        let note = "variable[p]: a point has that name too, and `camshaft set`, `show` and \
-                    `publish` use the point";
+        let note = "variable[p]: a point has the same name, and `camshaft set`, `show` and \
+                    `publish` use the point, not the variable";
         check(&(variable.to_owned() + &device("d", SIM, &[point("p", "in", "bool", "")])), &[note]);
     }
 }

@@ -75,7 +75,8 @@ pub(super) fn names<'f>(
                 Some((id, _)) => id,
                 None if next == MAX_POINTS => {
                     let found = format!("more than {MAX_POINTS} points, including removed points");
-                    let right = "a restart of the daemon, which frees the removed points";
+                    let right = "no new point before a restart of the daemon, which deletes the \
+                                 removed points";
                     report.wrong(line, "device.point", found, right);
                     break;
                 }
@@ -151,7 +152,7 @@ fn factor(
 ) -> Option<f64> {
     let said = said.as_ref()?;
     let expected = match kind {
-        PointKind::Bool => "no scaling: the point is a bool",
+        PointKind::Bool => "no `scale` and no `offset`, because the point is a bool",
         _ if is_right(said.value) => return Some(said.value),
         _ => expected,
     };
@@ -191,7 +192,7 @@ const AGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::fro
 /// `hold_for` if `safe` is `hold`.
 fn hold_for(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> Duration {
     if point.safe == Safe::Hold {
-        let right = "with a value in `safe`; with \"hold\" the output is never made safe";
+        let right = "with a value in `safe`, because with \"hold\" the output is never made safe";
         unwanted(&file.hold_for, "`hold_for` with safe = \"hold\"", right, report);
     }
     let range = Duration::ZERO..=MOST_HOLD_FOR;
@@ -245,7 +246,7 @@ fn initial(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) {
 /// Reports the key `said` if the file has it, because a point of this kind must not have it.
 fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &ProblemReport<'_>) {
     if let Some(said) = said {
-        report.wrong_at(said, found, format!("this key {right}"));
+        report.wrong_at(said, found, format!("this key only {right}"));
     }
 }
 
@@ -259,7 +260,7 @@ fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &ProblemReport<'
             format!("a number in the range of type {kind}")
         }
         Err(Unfit::OutOfRange(kind)) => {
-            format!("a number that fits type {kind} without its scale and offset")
+            format!("a number whose raw value (without scale and offset) fits type {kind}")
         }
     };
     report.wrong_at(said, value.to_string(), right);

@@ -239,7 +239,7 @@ impl Client {
     /// # Errors
     /// The daemon cannot be reached, refuses, or gives no valid answer ([`Error`]).
     pub async fn force(&self, point: &str, order: &ForceOrder) -> Result<(), Error> {
-        let body = serde_json::to_vec(order).expect("an order has text keys");
+        let body = serde_json::to_vec(order).expect("every key of an order is a text");
         let path = format!("/v1/forces/{}", escaped(point));
         self.exchange(Method::PUT, &path, body.into()).await.map(drop)
     }
@@ -256,7 +256,7 @@ impl Client {
 
     /// Sends a `PUT` request with a value for a point or a variable.
     async fn put(&self, path: &str, value: Value) -> Result<(), Error> {
-        let body = serde_json::to_vec(&SetBody { value }).expect("the body has text keys");
+        let body = serde_json::to_vec(&SetBody { value }).expect("every key of the body is a text");
         self.exchange(Method::PUT, path, body.into()).await.map(drop)
     }
 

@@ -62,7 +62,7 @@ impl ForceOrder {
     pub fn terms(&self) -> String {
         let how_long = match self.lasting() {
             Some(time) => format!("for {}", humantime::format_duration(time)),
-            None => "until it is ended".to_owned(),
+            None => "until an operator ends the force".to_owned(),
         };
         let why = if self.reason.is_empty() { String::new() } else { format!(": {}", self.reason) };
         format!("by {} {how_long}{why}", self.owner)

@@ -140,7 +140,7 @@ impl Ordered {
             }
         };
         if self.count > 1 {
-            text += &format!(" ({} since the last line)", counted(self.count, "such order"));
+            text += &format!(" ({} since the last entry)", counted(self.count, "such order"));
         }
         text
     }
@@ -158,7 +158,7 @@ impl Ordered {
             Kind::Set => format!("{target} is set to {new}{was}"),
             Kind::Force => format!("{target} is forced to {new}{was} {details}"),
             Kind::Unforce if self.who.is_none() => {
-                format!("the force of {target} has ended; it was {details}")
+                format!("the force of {target} has ended; the force was {details}")
             }
             Kind::Unforce if target.is_empty() => "no point is forced any more".into(),
             Kind::Unforce => format!("{target} is not forced any more{was}"),
@@ -200,7 +200,7 @@ mod tests {
         check(&set, "tank.level is set to 45.5 (was 40) by ann (uid 1000)");
         let often = Ordered { count: 7, who: Some(Who { uid: 7, name: None }), ..set.clone() };
         let often_text =
-            "tank.level is set to 45.5 (was 40) by uid 7 (7 such orders since the last line)";
+            "tank.level is set to 45.5 (was 40) by uid 7 (7 such orders since the last entry)";
         check(&often, often_text);
         let force = Ordered {
             order: OrderKind::Force,

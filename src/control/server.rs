@@ -136,7 +136,8 @@ async fn accept(socket: &Socket, is_failing: &mut bool) -> Option<UnixStream> {
 /// Logs a failure of `accept`, except if the previous attempt failed too.
 fn complain(error: &io::Error, is_failing: &mut bool) {
     if !std::mem::replace(is_failing, true) {
-        tracing::warn!(%error, "the control socket cannot accept connections now: {error}");
+        tracing::warn!(%error, "the control socket cannot accept connections now, and the daemon \
+                                tries again: {error}");
     }
 }
 

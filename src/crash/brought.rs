@@ -22,7 +22,7 @@ pub(super) fn lowered(brought: &Limits, most: &Limits) -> (Limits, Vec<String>) 
     let mut words = Vec::new();
     let mut lower = |key: &str, brought: u64, most: u64| {
         if brought > most {
-            words.push(format!("plugins.{key}: {brought} in the report, {most} on this machine"));
+            words.push(format!("plugins.{key}: {brought} in the report, lowered to {most}"));
         }
         brought.min(most)
     };
@@ -104,7 +104,7 @@ mod tests {
         };
         let (limits, words) = lowered(&more, &most);
         assert_eq!(limits, most);
-        assert_eq!(words[0], "plugins.memory: 3221225472 in the report, 16777216 on this machine");
+        assert_eq!(words[0], "plugins.memory: 3221225472 in the report, lowered to 16777216");
         let keys = words.iter().map(|words| words.split(':').next().unwrap_or_default());
         let all = [
             "plugins.memory",

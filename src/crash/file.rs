@@ -76,7 +76,7 @@ impl CrashReport {
             .and_then(|file| file.take(MAX_REPORT + 1).read_to_end(&mut bytes))
             .map_err(|error| error.to_string())?;
         if bytes.len() as u64 > MAX_REPORT {
-            return Err(format!("a report has at most {MAX_REPORT} bytes"));
+            return Err(format!("the file is too large: a report has at most {MAX_REPORT} bytes"));
         }
         Self::parse(&bytes)
     }
@@ -88,24 +88,28 @@ impl CrashReport {
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let is_ours = bytes.starts_with(format!("{{\"format\":\"{FORMAT}\"").as_bytes());
         if !is_ours {
-            return Err("it is no crash report".into());
+            return Err("the file is not a crash report".into());
         }
         let (body, checksum) = bytes
             .len()
             .checked_sub(CHECKSUM)
             .and_then(|len| bytes.split_at_checked(len))
-            .ok_or("it is cut: its end is missing")?;
+            .ok_or("the report is cut, because the end is missing; copy the file again")?;
         if blake3::hash(body).as_bytes()[..] != *checksum {
-            return Err("it is cut or damaged: its checksum is wrong; copy the file again".into());
+            return Err(
+                "the report is cut or damaged, because the checksum is wrong; copy the file again"
+                    .into(),
+            );
         }
         let end = body.iter().take(MAX_HEAD).position(|&byte| byte == b'\n');
-        let (line, rest) = body.split_at(end.ok_or("its head has no end")?);
-        let json = |error: serde_json::Error| format!("its head cannot be parsed: {error}");
+        let (line, rest) = body.split_at(end.ok_or("the head of the report has no end")?);
+        let json =
+            |error: serde_json::Error| format!("the head of the report cannot be parsed: {error}");
         let Identity { format, version, camshaft } = serde_json::from_slice(line).map_err(json)?;
         if (&*format, version) != (FORMAT, VERSION) {
             return Err(format!(
-                "it has version {version} of the format, from camshaft {camshaft}; this camshaft \
-                 reads version {VERSION}"
+                "the report has format version {version}, from camshaft {camshaft}; this camshaft \
+                 reads only format version {VERSION}"
             ));
         }
         let head: Head = serde_json::from_slice(line).map_err(json)?;
@@ -115,21 +119,24 @@ impl CrashReport {
     /// Cuts the bytes after the head into the parts of the report, and checks the whole report.
     fn assemble(head: Head, mut rest: &[u8]) -> Result<Self, String> {
         let mut part = |len: usize, what: &str| {
-            let (part, after) = rest.split_at_checked(len).ok_or(format!("its {what} is cut"))?;
+            let (part, after) =
+                rest.split_at_checked(len).ok_or(format!("the {what} in the report is cut"))?;
             rest = after;
             Ok::<_, String>(part.to_vec())
         };
         let lengths = head.lengths;
         if lengths.tape > tape::MAX_EXPORT {
             let (found, most) = (lengths.tape, tape::MAX_EXPORT);
-            return Err(format!("its tape has {found} bytes; expected at most {most}"));
+            return Err(format!(
+                "the tape of the report has {found} bytes; expected at most {most}"
+            ));
         }
         let module = part(lengths.module, "module")?;
         let tape = part(lengths.tape, "tape")?;
         let checkpoint = part(lengths.checkpoint, "checkpoint")?;
         let memory = part(lengths.memory, "memory")?;
         if !rest.is_empty() {
-            return Err(format!("it has {} bytes more than the lengths in its head", rest.len()));
+            return Err(format!("the report has {} bytes more than its head says", rest.len()));
         }
         let module = (!module.is_empty()).then_some(module);
         let report = Self { head, module, tape, checkpoint, memory };
@@ -144,25 +151,31 @@ impl CrashReport {
         if let Some(module) = &self.module
             && format!("{:#}", ModuleHash::of(module)) != *hash
         {
-            return Err("the hash of its module is not the hash in its head".into());
+            return Err(
+                "the hash of the module in the report differs from the hash in the head".into()
+            );
         }
         let fits = |picture: &PictureHead, bytes: &[u8]| {
             picture.blocks.len().checked_mul(Picture::BLOCK) == Some(bytes.len())
                 && picture.bytes <= limits.memory_bytes.max(Picture::BLOCK as u64)
         };
         if !fits(memory, &self.memory) {
-            return Err("the size of its memory is not the size in its head".into());
+            return Err(
+                "the size of the memory in the report differs from the size in the head".into()
+            );
         }
         if let StartHead::Checkpoint { memory, tape_at, .. } = start
             && (!fits(memory, &self.checkpoint) || *tape_at > self.tape.len())
         {
-            return Err("the size of its checkpoint is not the size in its head".into());
+            return Err(
+                "the size of the checkpoint in the report differs from the size in the head".into(),
+            );
         }
         let is_short = |budget: Duration| budget <= MAX_BUDGET;
         if !STACK.contains(&limits.stack_bytes)
             || ![*poll_budget, limits.init_budget].into_iter().all(is_short)
         {
-            return Err("its limits are out of range".into());
+            return Err("the limits in the report are out of range".into());
         }
         self.sections().try_for_each(|section| section.map(drop))
     }
@@ -185,7 +198,10 @@ impl CrashReport {
                 let found = found.and_then(|number| u8::try_from(number).ok());
                 called.function = found.ok_or_else(|| {
                     let name = self.head.functions.get(function).map_or("a function", |name| name);
-                    format!("its tape has a call of {name:?}, which this camshaft does not have")
+                    format!(
+                        "the tape of the report has a call of {name:?}, a function that this \
+                         camshaft does not have"
+                    )
                 })?;
             }
             Ok((at, section))

@@ -98,7 +98,9 @@ pub fn replay(
         cycles,
     };
     let Some(recording) = recording(report)? else {
-        let StartHead::Nowhere { reason } = &head.start else { bail!("its tape is empty") };
+        let StartHead::Nowhere { reason } = &head.start else {
+            bail!("the tape of the report is empty")
+        };
         let words = format!("undecided: the tape cannot be replayed: {reason}");
         return Ok(judgement(Verdict::Undecided, words, 0, 0, None));
     };
@@ -109,10 +111,12 @@ pub fn replay(
     // limits.
     let explain = |error: anyhow::Error| match allowed.is_empty() {
         true => error,
-        false => error.context(format!("its limits were lowered ({allowed})")),
+        false => error.context(format!("limits of the report were lowered ({allowed})")),
     };
     let artifact = compile_service.artifact_now(hash, module).map_err(explain)?;
-    let keeper = Arc::new(Timekeeper::start(|| {}).context("the timekeeper does not start")?);
+    let keeper = Arc::new(
+        Timekeeper::start(|| {}).context("the thread that measures CPU time cannot start")?,
+    );
     let last = recording.sections.len();
     let Played { ending, sections, calls, memory } =
         replay::replay(&artifact, recording, &limits, &keeper)
@@ -159,8 +163,8 @@ fn the_module(
     let head = &report.head;
     let Some(module) = report.module.clone().or(module) else {
         bail!(
-            "the report does not contain the module ({}, hash {}); name its \
-             file with --module FILE",
+            "the report does not contain the module ({}, hash {}); name the file of the module \
+             with --module FILE",
             head.path.display(),
             head.hash
         );
@@ -188,7 +192,7 @@ fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
         }
         Ending::Beyond if head.is_over => (
             Verdict::Reproduced,
-            "reproduced: it made all calls of the tape and then did not return".into(),
+            "reproduced: the program made all calls on the tape, and then did not return".into(),
         ),
         Ending::Beyond => (
             Verdict::Undecided,
@@ -202,16 +206,18 @@ fn judge(head: &Head, ending: &Ending, is_at_end: bool) -> (Verdict, String) {
             (Verdict::Reproduced, format!("reproduced: {trap}"))
         }
         Ending::Trapped { trap, .. } => {
-            (Verdict::Diverged, format!("diverged: it trapped elsewhere: {trap}"))
+            (Verdict::Diverged, format!("diverged: the program trapped at another place: {trap}"))
         }
         Ending::Returned(took) if head.is_over => {
             let words = format!(
-                "diverged: the last call returned this time, after {took:.1?} by the clock; \
-                 its budget is {:.1?} of CPU time",
+                "diverged: in the replay, the last call returned after {took:.1?} by the clock; \
+                 the budget of a call is {:.1?} of CPU time",
                 head.poll_budget
             );
             (Verdict::Diverged, words)
         }
-        Ending::Returned(_) => (Verdict::Diverged, "diverged: it did not trap this time".into()),
+        Ending::Returned(_) => {
+            (Verdict::Diverged, "diverged: the program did not trap in the replay".into())
+        }
     }
 }

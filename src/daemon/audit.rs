@@ -324,11 +324,11 @@ fn complete(draft: &mut Draft, answer: &Reply) {
 /// Returns the changes of a reload as text for one line.
 fn changed(changes: &[ChangeView]) -> String {
     let change = |change: &ChangeView| match change.effect.as_str() {
-        "restart" => format!("{} {} (after a restart)", change.key, change.how),
+        "restart" => format!("{} {} (takes effect after a restart)", change.key, change.how),
         _ => format!("{} {}", change.key, change.how),
     };
     match changes {
-        [] => "nothing is different".into(),
+        [] => "no key has changed".into(),
         all => {
             let all: Vec<_> = all.iter().map(change).collect();
             legible_up_to(MAX_CHANGES_BYTES, &all.join(", "))

@@ -320,7 +320,7 @@ async fn log_open_rights(compile_service: CompileService) {
         let open = open.join("; ");
         tracing::warn!(
             %open,
-            "some limits of the compile worker do not work on this system: {open}"
+            "these limits of the compile worker have no effect on this system: {open}"
         );
     }
 }

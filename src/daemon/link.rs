@@ -238,7 +238,8 @@ impl ScanLink {
         }
         let ticket = self.next_ticket();
         if self.handle.orders.push(order(ticket)).is_err() {
-            let _ = reply.send(Err(Failure::new(Code::Busy, "the scan has too many orders")));
+            let _ = reply
+                .send(Err(Failure::new(Code::Busy, "the scan has too many orders; try again")));
             return None;
         }
         self.askers.insert(ticket, reply);

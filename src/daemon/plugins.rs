@@ -167,7 +167,10 @@ impl Plugins {
                     (link.rehearsal(config), self.is_to_be_tried(&name, hash, config));
                 let module = self.module(&name, hash, config);
                 let Some(entry) = self.roster.enter(&name) else {
-                    let refusal = Refusal::new("all seats are taken", "remove another plugin");
+                    let refusal = Refusal::new(
+                        "the scan has no room for another program",
+                        "remove another plugin",
+                    );
                     self.supervisor.prepared(&name, generation, Err(refusal.by_accident()));
                     return;
                 };

@@ -143,6 +143,8 @@ pub(super) fn leave_in_time(trouble: Option<String>) {
         std::process::exit(trouble.is_some().into());
     };
     if let Err(error) = thread::Builder::new().name("leave".into()).spawn(leave) {
-        tracing::warn!(%error, "the thread that ends the process in time cannot start ({error})");
+        tracing::warn!(%error, "the thread that ends the process after {LEAVE:?} cannot start \
+                                ({error}); if a part of the daemon hangs, the process does not end \
+                                by itself");
     }
 }

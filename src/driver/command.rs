@@ -79,13 +79,13 @@ impl Injection {
         let fields = json.as_object().into_iter().flat_map(|object| object.keys());
         let field = fields.into_iter().find(|field| *field != "kind").cloned();
         if let ("disconnect" | "freeze", Some(field)) = (&*kind, field) {
-            return Err(format!("unknown field `{field}`; {kind} expects no other key"));
+            return Err(format!("unknown field `{field}`; {kind} has no parameters"));
         }
         serde_json::from_value(json).map_err(|error| match &*kind {
             "slow" => format!("{error}; slow expects delay=TIME, such as delay=200ms"),
-            "garbage" => format!("{error}; garbage expects no other key than seed=NUMBER"),
+            "garbage" => format!("{error}; garbage has only the parameter seed=NUMBER"),
             "hang" => format!("{error}; hang expects for=TIME, at most a minute, such as for=1s"),
-            "disconnect" | "freeze" => format!("{error}; {kind} expects no other key"),
+            "disconnect" | "freeze" => format!("{error}; {kind} has no parameters"),
             _ => error.to_string(),
         })
     }
@@ -114,7 +114,7 @@ mod tests {
         );
         check(
             json!({ "kind": "freeze", "for": "1s" }),
-            Err("unknown field `for`; freeze expects no other key"),
+            Err("unknown field `for`; freeze has no parameters"),
         );
         let kinds = "unknown variant `burn`, expected one of `disconnect`, `freeze`, `slow`, \
                      `garbage`, `hang`";

@@ -50,7 +50,9 @@ impl Groups {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|_, places| !places.are_idle());
         if groups.len() >= MAX_GROUPS && !groups.contains_key(&files) {
-            let why = format!("the files of {MAX_GROUPS} other devices have not answered yet");
+            let why = format!(
+                "not read, because the reads of {MAX_GROUPS} other devices wait for a disk"
+            );
             return Err(patience::late(why));
         }
         Ok(groups.entry(files).or_insert_with(|| Places::new(MAX_PLANS)).clone())

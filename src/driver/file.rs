@@ -188,7 +188,12 @@ impl Files {
             }
             if at.path.to_string_lossy().matches('*').count() > 1 {
                 let found = format!("{}", at.path.display());
-                return Err(OpenError::at(&point.name, "path", found, "one `*` at most"));
+                return Err(OpenError::at(
+                    &point.name,
+                    "path",
+                    found,
+                    "a path with at most one `*`",
+                ));
             }
             let spots = match point.direction {
                 Direction::In => &mut inputs,
@@ -213,7 +218,7 @@ impl Files {
     fn find_hanging(&mut self) {
         for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
             if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
-                let trouble = Some(format!("{}: the call does not return", spot.path.display()));
+                let trouble = Some(format!("{}: the file does not answer", spot.path.display()));
                 self.is_news |= spot.trouble.changes_to(trouble);
             }
         }

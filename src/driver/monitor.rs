@@ -54,7 +54,7 @@ mod object {
             type Value = Vec<(String, f64)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object that has only numbers")
+                f.write_str("an object in which all values are numbers")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -107,7 +107,8 @@ impl Monitor {
                 _ => {
                     let are = is_or_are(missing);
                     format!(
-                        "stalled; outputs are being made safe, {missing} {are} not yet CONFIRMED"
+                        "stalled; outputs are being made safe, of which {missing} {are} not yet \
+                         CONFIRMED"
                     )
                 }
             };

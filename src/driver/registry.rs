@@ -114,7 +114,7 @@ pub fn plan(
         return config.settings().plan(points, device, exports);
     }
     if limit.is_zero() {
-        let why = "not read, because the files of earlier devices used the whole time limit";
+        let why = "not read, because reading the files of other devices took the whole time limit";
         return Err(no_answer(&files, &patience::late(why)));
     }
     let (config, points, exports) = (config.clone(), Arc::clone(points), exports.clone());

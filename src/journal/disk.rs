@@ -81,7 +81,7 @@ impl WriterHandle {
     /// lost, and the trouble is set. The queue becomes full only if the disk has not answered for a
     /// long time.
     pub(super) fn write(&self, line: Vec<u8>) {
-        let lines = self.lines.as_ref().expect("only the drop of the handle removes the queue");
+        let lines = self.lines.as_ref().expect("the queue exists until the handle is dropped");
         if lines.try_send(line).is_err() {
             let why = "the disk is too slow; entries of the history are lost";
             change(&self.trouble, Some(why.into()));
@@ -166,8 +166,13 @@ fn change(trouble: &Trouble, now: Option<String>) {
     let mut before = trouble.lock().unwrap_or_else(PoisonError::into_inner);
     match &now {
         same if *same == *before => {}
-        Some(why) => tracing::error!(error = why, "the history is not written: {why}"),
-        None => tracing::info!("the history is written again"),
+        Some(why) => tracing::error!(
+            error = why,
+            "new entries of the history are not written to the disk: {why}"
+        ),
+        None => tracing::info!(
+            "new entries of the history are written to the disk again, after an error"
+        ),
     }
     *before = now;
 }

@@ -214,7 +214,7 @@ fn a_folder_that_is_no_good_is_refused_by_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     check(Path::new("/proc/history"), "No such file");
     fs::create_dir(file(folder.path())).unwrap();
-    check(folder.path(), "history.jsonl: it is a folder, and no regular file");
+    check(folder.path(), "history.jsonl: it is a folder, not a regular file");
     fs::remove_dir(file(folder.path())).unwrap();
     fs::write(file(folder.path()), "").unwrap();
     check(&file(folder.path()), "File exists");

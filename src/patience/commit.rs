@@ -55,7 +55,7 @@ impl Commit {
     /// [`is_late`] is true.
     pub fn make(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.leave_open(UNDER_WAY).is_err() {
-            return Err(late("the caller no longer waits for it"));
+            return Err(late("the step is not done, because the caller no longer waits"));
         }
         let result = step();
         let outcome = match &result {

@@ -321,7 +321,8 @@ impl Trap {
     pub fn explained(&self) -> String {
         let key = match &*self.kind {
             kind if kind.starts_with("budget of ") => {
-                "plugins.poll_budget, or poll_budget in its [[plugin]] entry"
+                "poll_budget in the plugin's [[plugin]] entry, or without that key \
+                 plugins.poll_budget"
             }
             "stack overflow" => "plugins.stack",
             _ => return self.to_string(),

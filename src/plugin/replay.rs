@@ -122,9 +122,9 @@ pub fn replay(
     match noted {
         Some(noted) => {
             let (parts, store) = instance.parts();
-            parts
-                .put_back(store, &noted)
-                .map_err(|why| Refusal::new(why, "use the module and the limits of the report"))?;
+            parts.put_back(store, &noted).map_err(|why| {
+                Refusal::new(why, "use the module and the limits that the report names")
+            })?;
         }
         None => {
             let time = allowed(inits);

@@ -94,7 +94,9 @@ impl Overlay {
             OnBad::Keep => None,
             OnBad::Value(value) => Some((
                 id,
-                point.raw_of(value).expect("the value fits: the configuration check tested it"),
+                point
+                    .raw_of(value)
+                    .expect("the configuration check has tested that the value fits"),
             )),
         };
         let limited = |(id, point): (PointId, &Point)| {
@@ -292,7 +294,7 @@ impl Overlay {
             let is_held = now < since + point.hold_for;
             let raw = match point.safe {
                 Safe::Value(safe) if !is_held => {
-                    point.raw_of(safe).expect("the configuration has tried every safe value")
+                    point.raw_of(safe).expect("the configuration check tried each safe value")
                 }
                 _ => point.raw(driven),
             };
@@ -305,6 +307,6 @@ impl Overlay {
 /// or if the point is an input.
 pub(super) fn make_safe(point: &Point, outputs: &mut [u8]) {
     if let (Direction::Out, Safe::Value(value)) = (point.direction, point.safe) {
-        point.write(outputs, value).expect("the configuration has tried every safe value");
+        point.write(outputs, value).expect("the configuration check tried each safe value");
     }
 }

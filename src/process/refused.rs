@@ -176,11 +176,13 @@ impl<'a> Keeper<'a> {
             Denied::NotGranted => "the variable is not granted to the plugin".into(),
             Denied::OtherType(is) => {
                 format!(
-                    "the variable has another type, {is} and not {asked}; {}",
+                    "the variable has the type {is}, and the plugin asked for {asked}; {}",
                     self.way_out(is, asked)
                 )
             }
-            Denied::Quota => format!("the plugin has already created {MAX_MADE} variables"),
+            Denied::Quota => {
+                format!("the plugin has already created {MAX_MADE} variables, which is the maximum")
+            }
             Denied::Limit => format!("the limit of {MAX_VARIABLES} variables is reached"),
         }
     }
@@ -192,30 +194,34 @@ impl<'a> Keeper<'a> {
     fn way_out(self, is: VariableKind, asked: VariableKind) -> String {
         match self {
             Self::Unknown => format!(
-                "hold the program that writes it as {is} (`camshaft vars` shows the writer), then \
-                 `camshaft restart --cold`"
+                "hold the program that writes the variable as {is} (`camshaft vars` shows the \
+                 writer), then run `camshaft restart --cold`"
             ),
             Self::Program(name) => format!(
-                "{name} writes it as {is}: hold {name} or deploy a version that writes {asked}, \
-                 then `camshaft restart --cold`"
+                "{name} writes the variable as {is}: hold {name} or deploy a version of {name} \
+                 that writes {asked}, then run `camshaft restart --cold`"
             ),
             Self::Itself => format!(
-                "the plugin itself writes it as {is}: deploy a version that writes {asked} only, \
-                 then `camshaft restart --cold`"
+                "the plugin itself writes the variable as {is}: deploy a version of the plugin \
+                 that writes {asked} only, then run `camshaft restart --cold`"
             ),
             Self::Both(name) => format!(
-                "{name} and the plugin itself write it as {is}: hold {name} or deploy a version of \
-                 {name} that writes {asked}, deploy a version of the plugin that writes {asked} \
-                 only, then `camshaft restart --cold`"
+                "{name} and the plugin itself write the variable as {is}: hold {name} or deploy a \
+                 version of {name} that writes {asked}, deploy a version of the plugin that writes \
+                 {asked} only, then run `camshaft restart --cold`"
             ),
             Self::Two(one, two) => format!(
-                "{one} and {two} write it as {is}: hold both or deploy versions that write \
-                 {asked}, then `camshaft restart --cold`"
+                "{one} and {two} write the variable as {is}: hold both or deploy versions that \
+                 write {asked}, then run `camshaft restart --cold`"
             ),
             Self::Nobody => {
-                "no other program writes it, so `camshaft restart --cold` removes it".to_owned()
+                "no other program writes the variable: run `camshaft restart --cold` to remove the \
+                 variable"
+                    .to_owned()
             }
-            Self::Configuration => "the configuration declares it with that type".to_owned(),
+            Self::Configuration => "the configuration declares the type of the variable: change \
+                                    the type there, or change the plugin"
+                .to_owned(),
         }
     }
 }
@@ -278,13 +284,13 @@ impl RefusedCall {
         let what = match self.why {
             Why::NoPoint => format!("there was no point {name:?}"),
             Why::NoVariable => format!("there was no variable {name}"),
-            Why::VariableType(is, _) => format!("the variable {name} had another type, {is},"),
+            Why::VariableType(is, _) => format!("the variable {name} had another type ({is})"),
             Why::Dropped(..) => format!("the write to the variable {name} was dropped"),
             _ => format!("{name} was not granted to the plugin"),
         };
         format!(
-            "{what} at its start; this has changed, and after `camshaft restart` the plugin tries \
-             again"
+            "{what} at the plugin's start; the call would succeed now: run `camshaft restart`, and \
+             the plugin repeats its start"
         )
     }
 
@@ -293,7 +299,7 @@ impl RefusedCall {
     pub fn words(&self, keeper: Keeper<'_>) -> String {
         let (call, name, code) = (self.call, self.name.as_str(), self.code());
         let refused = format!("{call} is refused with code {code}");
-        let its = format!("its writes are refused with code {code}");
+        let its = format!("writes of the plugin are refused with code {code}");
         match self.why {
             Why::NotGranted => format!("{name} is not granted to the plugin; {its}"),
             Why::Owned(_) => {
@@ -312,25 +318,26 @@ impl RefusedCall {
             Why::NoOutput => format!("{name} is an input; {refused}"),
             Why::NoPoint => format!("there is no point {name:?}"),
             Why::NoPointId(id) => format!(
-                "there is no point with the id {id}, {refused}; wasm_point_find returns the id of \
-                 a name"
+                "there is no point with the id {id}; {refused}; wasm_point_find returns the id of \
+                 a point"
             ),
-            Why::PointType => format!("{name} has another type; {refused}"),
-            Why::OutOfRange => format!("a value does not fit {name}; {refused}"),
+            Why::PointType => format!("{name} has another type than the call needs; {refused}"),
+            Why::OutOfRange => format!("a value of {name} does not fit the type; {refused}"),
             Why::VariableNotGranted => {
                 format!("the variable {name} is not granted to the plugin; {its}")
             }
             Why::VariableQuota => format!(
-                "the plugin has already created {MAX_MADE} variables, and {name} is refused with \
-                 code {code}; variables with a [[variable]] entry in the configuration are not \
-                 counted"
+                "the plugin has already created {MAX_MADE} variables, which is the maximum, and \
+                 the variable {name} is refused with code {code}; variables with a [[variable]] \
+                 entry in the configuration are not counted"
             ),
             Why::VariableLimit => format!(
                 "the variable {name:?} cannot be created: its name is empty, or the limit of \
                  {MAX_VARIABLES} variables is reached; {refused}"
             ),
             Why::VariableType(is, asked) => format!(
-                "the variable {name} has another type, {is} and not {asked}; {refused}; {}",
+                "the variable {name} has the type {is}, and the plugin asks for {asked}; \
+                 {refused}; {}",
                 keeper.way_out(is, asked)
             ),
             Why::NoVariable => format!("there is no variable {name} yet; {refused}"),
@@ -338,9 +345,9 @@ impl RefusedCall {
                 "the write to the variable {name} in the plugin's start was dropped: {}",
                 keeper.why_dropped(why, asked)
             ),
-            Why::Phase(phase) => format!("{refused} in {phase}"),
+            Why::Phase(phase) => format!("{refused}: the call is not allowed in {phase}"),
             Why::OutOfImage => {
-                format!("{refused}: its address and length are outside of the image")
+                format!("{refused}: the address and length are outside the process image")
             }
             Why::StateLimit => format!("{refused}: a state has at most {MAX_STATE_BYTES} bytes"),
             Why::Malformed => {

@@ -220,7 +220,10 @@ impl Variables {
     /// scan calls this function in a rollback, while no write is provisional. The restored value is
     /// not recorded as a new write.
     pub(crate) fn put_back(&mut self, id: u16, (value, writers): (Variable, Writers)) {
-        debug_assert!(self.journal.is_empty(), "a commit would record a new write");
+        debug_assert!(
+            self.journal.is_empty(),
+            "the restored value must not be recorded as a new write"
+        );
         self.values[usize::from(id)] = value;
         self.writers[usize::from(id)] = writers;
     }

@@ -89,15 +89,20 @@ impl Recipe {
 fn text(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     file::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= MAX_FILE_BYTES, "a recipe has at most {MAX_FILE_BYTES} bytes");
-    String::from_utf8(bytes).context("a recipe is JSON in UTF-8")
+    ensure!(
+        bytes.len() as u64 <= MAX_FILE_BYTES,
+        "the file is too large: a recipe has at most {MAX_FILE_BYTES} bytes"
+    );
+    String::from_utf8(bytes).context("the file is not UTF-8 text; a recipe is JSON in UTF-8")
 }
 
 /// Parses a duration such as `50ms`.
 fn duration<'de, D: Deserializer<'de>>(json: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(json)?;
     humantime::parse_duration(&text).map_err(|error| {
-        D::Error::custom(format!("elapsed \"{text}\": {error}; write it like \"50ms\" or \"1s\""))
+        D::Error::custom(format!(
+            "elapsed \"{text}\": {error}; write a time such as \"50ms\" or \"1s\""
+        ))
     })
 }
 
@@ -227,8 +232,8 @@ mod tests {
         check_pass("{}", "pass 2: missing field `elapsed` at line 2 column 2");
         check_pass(
             r#"{"elapsed":"5"}"#,
-            "pass 2: elapsed \"5\": time unit needed, for example 5sec or 5ms; \
-             write it like \"50ms\" or \"1s\" at line 2 column 15",
+            "pass 2: elapsed \"5\": time unit needed, for example 5sec or 5ms; write a time such \
+             as \"50ms\" or \"1s\" at line 2 column 15",
         );
         check_pass(
             r#"{"elapsed":"49ms"}"#,
@@ -293,11 +298,11 @@ mod tests {
         check_head(
             &point(r#""type":"f64","address":"60""#),
             "points: `p` needs bytes 60..68 of the image, which has 64 bytes; raise image.outputs \
-             or lower its address",
+             or lower the address of the point",
         );
         check_head(
             &point(r#""type":"u8","address":"3.1""#),
-            "points: `p` is a u8, which has no bits; write its address as \"3\"",
+            "points: `p` is a u8, which has no address of a bit; write the address as \"3\"",
         );
         check_head(
             &point(r#""type":"u8","address":"3","scale":0"#),

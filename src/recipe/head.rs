@@ -64,13 +64,14 @@ impl Head {
             };
             ensure!(
                 point.bytes().end <= size as usize,
-                "points: `{name}` needs bytes {:?} of the image, which has {size} bytes; \
-                 raise image.{image} or lower its address",
+                "points: `{name}` needs bytes {:?} of the image, which has {size} bytes; raise \
+                 image.{image} or lower the address of the point",
                 point.bytes()
             );
             ensure!(
                 point.bit == 0 || point.kind == PointKind::Bool,
-                "points: `{name}` is a {}, which has no bits; write its address as \"{}\"",
+                "points: `{name}` is a {}, which has no address of a bit; write the address as \
+                 \"{}\"",
                 point.kind,
                 point.byte
             );

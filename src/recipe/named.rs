@@ -37,8 +37,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
                 let mut entries: Vec<(String, T)> = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if entries.len() == MAX_VARIABLES {
-                        let why =
-                            format!("more than {MAX_VARIABLES} names; more variables cannot exist");
+                        let why = format!(
+                            "more than {MAX_VARIABLES} names; this is the largest number of \
+                             variables"
+                        );
                         return Err(A::Error::custom(why));
                     }
                     if entries.iter().any(|(other, _)| *other == name) {

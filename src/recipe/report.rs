@@ -238,7 +238,7 @@ impl fmt::Display for RecipeResult {
         }
         if self.failed > self.failures.len() {
             let more = counted_passes(self.failed - self.failures.len());
-            writeln!(f, "  and failed in {more} more")?;
+            writeln!(f, "  and failures in {more} that are not listed")?;
         }
         if self.played < self.passes {
             writeln!(f, "  not run: {}", counted_passes(self.passes - self.played))?;

@@ -218,7 +218,7 @@ impl Scan {
             Err(_) => variables.revert(),
         }
         result.map_err(|denied| match denied {
-            Denied::OtherType(_) => "the variable has another type",
+            Denied::OtherType(_) => "the value and the variable have different types",
             // `Quota` and `NotGranted` concern programs only. The host never gets them.
             Denied::Limit | Denied::Quota | Denied::NotGranted => {
                 "there are too many variables, or the name is empty or too long"

@@ -348,7 +348,7 @@ impl Scan {
     pub(super) fn lose_if_spent(&mut self, index: usize) {
         let program = &self.programs[index].program;
         if let Some(trap) = program.trap().filter(|_| program.is_spent()) {
-            let kind = format!("its `save`: {}", trap.kind);
+            let kind = format!("in `save`: {}", trap.kind);
             self.on_trap(index, Arc::new(Trap { kind, ..Trap::clone(trap) }));
         }
     }

@@ -127,21 +127,29 @@ impl fmt::Display for Note {
                  release the plugin"
             ),
             Self::TriedInstead { of: Some(of), hash } => {
-                write!(f, "{hash}, which ran before or is kept as good, is tried instead of {of}")
+                write!(f, "the stored version {hash} starts instead of {of}")
             }
             Self::TriedInstead { of: None, hash } => {
-                write!(f, "{hash}, which ran before or is kept as good, is tried instead")
+                write!(
+                    f,
+                    "the stored version {hash} starts instead of the plugin file, which cannot \
+                     be used"
+                )
             }
             Self::StandsIn { of: Some(of), hash } => {
-                write!(f, "{hash}, a version that is kept, runs instead of {of}")
+                write!(f, "the stored version {hash} runs instead of {of}")
             }
             Self::StandsIn { of: None, hash } => {
-                write!(f, "{hash}, a version that is kept, runs instead")
+                write!(
+                    f,
+                    "the stored version {hash} runs instead of the plugin file, which cannot be \
+                     used"
+                )
             }
             Self::RolledBack { from, to } => write!(
                 f,
-                "rolled back to {to}, which continues with its state; {from} is in quarantine \
-                 until the file changes or the plugin is released"
+                "rolled back to {to}, which continues with its state from before the swap; {from} \
+                 is in quarantine until the file changes or the plugin is released"
             ),
             Self::Refused { hash, refusal } => write!(f, "{hash} is refused: {refusal}"),
             Self::Stopped => f.write_str("stopped"),

@@ -86,7 +86,7 @@ fn an_order_is_a_line_with_who_and_both_values() {
     );
     told(
         &["force", "extra.in", "9", "--forever", "--owner", "bob"],
-        "extra.in is forced to 9 (was 40) by bob until it is ended; ordered by @me",
+        "extra.in is forced to 9 (was 40) by bob until an operator ends the force; ordered by @me",
     );
     // What stands under the force is not shown, and so nobody knows what it was.
     told(&["set", "extra.in", "40"], "extra.in is set to 40 by @me");
@@ -95,7 +95,7 @@ fn an_order_is_a_line_with_who_and_both_values() {
     told(&["fault", "extra", "freeze"], "extra has the simulated fault freeze by @me");
     told(&["fault", "extra", "--clear"], "extra has no simulated fault any more by @me");
     told(&["reset", "--retain"], "the retained variables have their initial values by @me");
-    told(&["reload"], "the configuration is read again: nothing is different by @me");
+    told(&["reload"], "the configuration is read again: no key has changed by @me");
     told(&["restart", "--cold"], "all programs are restarted cold by @me");
     // What a name is about is found by that name.
     let about = |name| orders(&daemon, Some(name)).len();
@@ -208,7 +208,7 @@ fn every_end_of_a_force_is_a_line() {
     block_on(daemon.client.force("extra.in", &force)).unwrap();
     daemon.configure(Keys::default());
     block_on(daemon.client.reload()).unwrap();
-    let over = "the force of extra.in has ended; it was ordered by ann";
+    let over = "the force of extra.in has ended; the force was ordered by ann";
     wait(over, LIMIT, || (sentences(&daemon, "extra.in").last()? == over).then_some(()));
     // The daemon stops.
     daemon.configure(Keys { tables: TABLES, ..Keys::default() });
@@ -218,7 +218,7 @@ fn every_end_of_a_force_is_a_line() {
     let last = sentences(&Daemon::on(plant), "extra.in").pop();
     assert_eq!(
         last.as_deref(),
-        Some("the force of extra.in has ended; it was ordered by ann; the daemon stops")
+        Some("the force of extra.in has ended; the force was ordered by ann; the daemon stops")
     );
 }
 
@@ -235,9 +235,9 @@ fn what_no_person_has_ordered_names_none_and_a_refusal_is_not_there() {
             it.map(|(_, it)| assert_eq!(it.who, None))
         });
     };
-    wait_for("the force of extra.in has ended; it was ordered by ann");
+    wait_for("the force of extra.in has ended; the force was ordered by ann");
     daemon.kill(Signal::SIGHUP);
-    wait_for("the configuration is read again: nothing is different; by a signal");
+    wait_for("the configuration is read again: no key has changed; by a signal");
     let text = fs::read_to_string(daemon.path("camshaft.toml")).unwrap();
     let period = text.replace("period = \"1ms\"", "period = \"2ms\"");
     fs::write(daemon.path("camshaft.toml"), period).unwrap();

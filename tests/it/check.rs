@@ -74,7 +74,8 @@ fn modules_are_compared_with_the_limits_that_count() {
     let both = format!("wide.toml: ok\ntight.toml: ok\n{good}");
     let named = ["--config", "wide.toml", "wide.toml", "tight.toml", "large.wasm"];
     check(folder, &named, 0, &both);
-    let unsaid = bad("with the default limits, because --config names none of the configurations");
+    let unsaid = bad("with the default limits, because several configurations are checked and \
+                      --config does not choose one");
     check(
         folder,
         &["wide.toml", "tight.toml", "large.wasm"],
@@ -83,7 +84,7 @@ fn modules_are_compared_with_the_limits_that_count() {
     );
     let output = camshaft(folder, &["check", "wrong.toml", "large.wasm"]);
     let stdout = String::from_utf8(output.stdout).unwrap();
-    let unread = bad("with the default limits, because that configuration is wrong");
+    let unread = bad("with the default limits, because the checked configuration is wrong");
     assert!(stdout.ends_with(&unread), "{stdout}");
     assert_eq!(output.status.code(), Some(78));
     let output = camshaft(folder, &["check", "--config", "wrong.toml", "large.wasm"]);
@@ -141,16 +142,18 @@ fn what_is_odd_about_a_configuration_is_noted() {
     let text = "[plugins]\ndir = 'p'\n[[plugin]]\nname = 'mixer'\n[[plugin]]\nname = 'tank'\n\
                 [[device]]\nname = 'd'\ndriver = 'sim'\n";
     write(folder, "c.toml", text);
-    let idle = "  note: device[d]: it has no points and nothing else to do\n";
+    let idle = "  note: device[d]: the device has no points and no other work, so the device has \
+                no effect\n";
     let dir = folder.join("p");
-    let yet = "  note: plugins.dir: there is no p yet; the daemon creates it at its start\n";
+    let yet = "  note: plugins.dir: the folder p does not exist; the daemon creates this folder \
+               when the daemon starts\n";
     check(folder, &["c.toml"], 0, &format!("c.toml: ok\n{yet}{idle}"));
     fs::create_dir(&dir).unwrap();
     for file in ["tank.wasm", "mixr.wasm", ".mixer.wasm", "mixer.wasm.tmp"] {
         fs::write(dir.join(file), "").unwrap();
     }
     let none = "  note: plugin[mixer]: there is no mixer.wasm in p";
-    let hint = "; the folder has mixr.wasm, which has no entry\n";
+    let hint = "; the folder has mixr.wasm, for which there is no [[plugin]]\n";
     check(folder, &["c.toml"], 0, &format!("c.toml: ok\n{none}{hint}{idle}"));
     let found = json(folder, &["c.toml"]);
     assert_eq!(found[0]["notes"].as_array().unwrap().len(), 2, "{found}");
@@ -233,7 +236,8 @@ fn a_declared_plugin_without_a_file_stands_in_the_status() {
         });
     };
     missing(&["mixer", "stirrer"]);
-    let line = "mixer: declared in the configuration, no file mixer.wasm in the folder";
+    let line = "mixer: has a [[plugin]] in the configuration, but there is no mixer.wasm in the \
+                folder";
     let shown = stdout(&daemon, "status");
     assert!(shown.contains(line), "{shown}");
     // A file that is no module is a file.

@@ -316,7 +316,7 @@ fn a_memory_that_is_too_large_is_played_from_the_start_or_not_at_all() {
     let judgement = play(&report_bytes(&rig, program, Some(&module)));
     assert_eq!(judgement.verdict, Verdict::Undecided);
     assert!(
-        judgement.words.contains("more memory than a checkpoint stores"),
+        judgement.words.contains("more memory than a checkpoint can store"),
         "{}",
         judgement.words
     );

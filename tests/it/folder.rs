@@ -308,7 +308,7 @@ fn what_is_no_regular_file_is_refused_and_never_opened() {
 fn names_that_cannot_be_plugins_are_refused() {
     let mut bench = Bench::with_a();
     fs::write(bench.plugin("no good"), "x").unwrap();
-    bench.reports("\"no good\" refused: \"no good\" is no name for a plugin");
+    bench.reports("\"no good\" refused: \"no good\" is not a valid name for a plugin");
     fs::write(bench.plugin("A"), "x").unwrap();
     bench.reports("A refused: its name differs from a only in upper and lower case");
     fs::remove_file(bench.plugin("a")).unwrap();

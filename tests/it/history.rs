@@ -213,6 +213,6 @@ fn without_a_folder_it_is_kept_in_memory() {
     let daemon = Daemon::on(plant);
     let why = daemon.status().history_trouble.unwrap();
     assert!(why.starts_with("in memory only; ") && why.contains("cannot be used"), "{why}");
-    daemon.wait_log("", &["the history is kept in memory only"]);
+    daemon.wait_log("", &["the history is in memory only"]);
     assert_eq!(receipts(&daemon, "witness").len(), 1);
 }

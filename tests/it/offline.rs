@@ -56,7 +56,8 @@ fn a_run_that_wants_more_memory_than_it_may_have_is_ended() {
     let why = "error: ran out of memory: the limit is 32 MiB (r.crash: out of memory)\n";
     check(&output, 65, "", why);
     let output = limited("-d 262144", folder.path(), "replay r.crash");
-    let why = "error: r.crash: it is cut or damaged: its checksum is wrong; copy the file again\n";
+    let why = "error: r.crash: the report is cut or damaged, because the checksum is wrong; copy \
+               the file again\n";
     check(&output, 1, "", why);
 }
 
@@ -88,7 +89,12 @@ fn a_run_that_stands_still_is_ended() {
         kill(Pid::from_raw(child.cast_signed()), Signal::SIGSTOP).ok()
     });
     let output = run.wait_with_output().unwrap();
-    check(&output, 65, "", "error: no result after 10s, so the process was ended\n");
+    check(
+        &output,
+        65,
+        "",
+        "error: no result after 10s, so camshaft has ended the process for this file\n",
+    );
 }
 
 /// A pipe into which nobody writes was waited for.
@@ -101,7 +107,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
     }
     fs::write(at("m.wasm"), wat(r#"(module (func (export "poll")))"#)).unwrap();
     fs::write(at("r.json"), r#"{"passes":[{"elapsed":"0s"}]}"#).unwrap();
-    let why = "it is a pipe, and no regular file\n";
+    let why = "it is a pipe, not a regular file\n";
     let refused = |arguments: &str, stdout: &str, stderr: &str| {
         check(&limited("-St 20", folder.path(), arguments), 1, stdout, stderr);
     };
@@ -109,7 +115,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
     refused("test p.wasm r.json", "", &format!("error: p.wasm: {why}"));
     refused("test m.wasm p.json", "", &format!("error: p.json: {why}"));
     refused("replay p.crash", "", &format!("error: p.crash: {why}"));
-    let zero = "dev/zero: bad; it is a device, and no regular file\n";
+    let zero = "dev/zero: bad; it is a device, not a regular file\n";
     check(&limited("-St 20", Path::new("/"), "check dev/zero"), 1, zero, "");
 }
 
@@ -128,7 +134,7 @@ fn a_file_of_a_terabyte_is_read_up_to_the_limit() {
         "",
     );
     let output = limited("-St 20", folder.path(), "replay r.crash");
-    let why = "error: r.crash: a report has at most 50331648 bytes\n";
+    let why = "error: r.crash: the file is too large: a report has at most 50331648 bytes\n";
     check(&output, 1, "", why);
 }
 
@@ -144,8 +150,8 @@ fn names_in_a_recipe_are_counted() {
     fs::write(folder.path().join("r.json"), recipe).unwrap();
     let output = limited("-St 20", folder.path(), "test m.wasm r.json");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let start =
-        "error: r.json: pass 1: more than 1024 names; more variables cannot exist at line 1";
+    let start = "error: r.json: pass 1: more than 1024 names; this is the largest number of \
+                 variables at line 1";
     assert!(text.starts_with(start), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }

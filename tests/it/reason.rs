@@ -137,7 +137,11 @@ fn a_trap_by_a_limit_names_its_key() {
     let deep = r#"(module (func $f (call $f) (call $f)) (func (export "poll") (call $f)))"#;
     daemon.drop_in("deep", &wat(deep));
     for (name, words) in [
-        ("endless", "; the limit is plugins.poll_budget, or poll_budget in its [[plugin]] entry"),
+        (
+            "endless",
+            "; the limit is poll_budget in the plugin's [[plugin]] entry, or without that key \
+             plugins.poll_budget",
+        ),
         ("deep", "; the limit is plugins.stack"),
     ] {
         let view =
@@ -159,7 +163,7 @@ fn a_crash_report_is_named_in_status_and_history() {
     let reported = Event::Reported { file: file.clone() };
     assert!(receipts.iter().any(|entry| entry.what.event == reported), "{receipts:?}");
     let camshaft = |verb: &str| String::from_utf8(daemon.camshaft(&[verb]).stdout).unwrap();
-    let hint = format!("broken: `camshaft replay {file}` repeats its trap");
+    let hint = format!("broken: `camshaft replay {file}` repeats the trap");
     assert!(camshaft("status").contains(&hint), "{}", camshaft("status"));
     assert!(camshaft("history").contains(&format!("`camshaft replay {file}` repeats the trap")));
 }
@@ -175,7 +179,9 @@ fn a_limit_of_addresses_is_told_from_those_of_the_configuration() {
     let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    for words in ["may use 4096 MiB of addresses (RLIMIT_AS)", "take `LimitAS=` out of the unit"] {
+    for words in
+        ["may use 4096 MiB of addresses (RLIMIT_AS)", "remove `LimitAS=` from the systemd unit"]
+    {
         assert!(said.contains(words), "{said}");
     }
 }
@@ -194,7 +200,8 @@ fn a_compilation_without_enough_addresses_says_which_limit_that_is() {
     let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output();
     let said = String::from_utf8(output.unwrap().stderr).unwrap();
     let words = "error: m.wasm: its compilation ran out of memory: this process and the compile \
-                 worker may use 100 MiB of addresses (RLIMIT_AS); take `LimitAS=` out of the unit";
+                 worker may use 100 MiB of addresses (RLIMIT_AS); remove `LimitAS=` from the \
+                 systemd unit";
     assert!(said.starts_with(words), "{said}");
 }
 
@@ -207,7 +214,9 @@ fn a_plugin_that_may_have_no_addresses_says_which_limit_that_is() {
     let daemon = Daemon::idle_by(command, Plant::new(Keys::default()), &[]);
     let is_refused = |view: &PluginView| view.state == PluginState::Refused;
     let reason = daemon.wait_for("witness", "refused", is_refused).reason.unwrap();
-    for words in ["may use 4096 MiB of addresses (RLIMIT_AS)", "take `LimitAS=` out of the unit"] {
+    for words in
+        ["may use 4096 MiB of addresses (RLIMIT_AS)", "remove `LimitAS=` from the systemd unit"]
+    {
         assert!(reason.contains(words), "{reason}");
     }
     assert!(

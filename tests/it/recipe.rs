@@ -220,7 +220,7 @@ fn what_cannot_be_run_is_an_error_with_its_reason() {
     std::fs::write(&bad, r#"{"passes":[{"elapsed":"0s"}]}"#).unwrap();
     assert_eq!(run(), "/m.wasm: No such file or directory (os error 2)");
     std::fs::write(&module, "").unwrap();
-    let expected = "/m.wasm: the file is empty; copy a core WebAssembly module here";
+    let expected = "/m.wasm: the file is empty; replace the file by a core WebAssembly module";
     assert_eq!(run(), expected);
     let trapping = r#"(module (func (export "init") unreachable) (func (export "poll")))"#;
     std::fs::write(&module, wat(trapping)).unwrap();

@@ -30,13 +30,13 @@ fn with_poll(fields: &str) -> Vec<u8> {
 
 #[test]
 fn what_is_no_module_is_named() {
-    let copy = "copy a core WebAssembly module here";
+    let copy = "replace the file by a core WebAssembly module";
     check("", "the file is empty", copy);
-    check("\x7fELF\x02\x01\x01", "it is an ELF file, made for this machine's CPU", copy);
+    check("\x7fELF\x02\x01\x01", "it is an ELF file, not a WebAssembly module", copy);
     let translate = "translate it with `wat2wasm FILE` and copy the result";
     check("\n (module (func))", "it is WebAssembly text", translate);
     check(";; a blinker\n(module)", "it is WebAssembly text", translate);
-    let core = "build a core module instead, for example without wasm-tools component";
+    let core = "build a core module, for example without the step `wasm-tools component`";
     check(wat("(component)"), "it is a WebAssembly component", core);
     check("\0asm\x02\0\0\0", "its WebAssembly version is not 1", copy);
     check("\0asm\x01", "the file is cut off within its header", copy);
@@ -56,24 +56,24 @@ fn what_is_no_module_is_named() {
 #[test]
 fn imports_are_compared_with_what_is_offered() {
     let refusal = compiled(with_poll(r#"(import "env" "foo" (func (param i32)))"#)).unwrap_err();
-    assert_eq!(refusal.reason, "imports env.foo (i32) -> ()");
-    let all = "the functions of `camshaft.h` and of WASI preview 1 are offered";
+    assert_eq!(refusal.reason, "unsupported import: env.foo (i32) -> ()");
+    let all = "the host offers the functions of `camshaft.h` and of WASI preview 1";
     assert_eq!(refusal.remedy, all);
     let function = |module: &str, name: &str, ty: &str| {
         format!("(import \"{module}\" \"{name}\" (func {ty}))")
     };
     check(
         with_poll(&function("env", "wasm_log", "(param i32 f64) (result i32)")),
-        "imports env.wasm_log (i32, f64) -> i32",
-        "that function is (i32, i32, i32, i32, i32, i32) -> i32",
+        "unsupported import: env.wasm_log (i32, f64) -> i32",
+        "the host offers this function as (i32, i32, i32, i32, i32, i32) -> i32",
     );
     check(
         with_poll(&function("wasi_snapshot_preview1", "proc_exit", "(param i32) (result i32)")),
-        "imports wasi_snapshot_preview1.proc_exit (i32) -> i32",
-        "that function is (i32) -> ()",
+        "unsupported import: wasi_snapshot_preview1.proc_exit (i32) -> i32",
+        "the host offers this function as (i32) -> ()",
     );
     let refusal = compiled(with_poll(&function("wasi_unstable", "fd_write", ""))).unwrap_err();
-    assert_eq!(refusal.reason, "imports wasi_unstable.fd_write () -> ()");
+    assert_eq!(refusal.reason, "unsupported import: wasi_unstable.fd_write () -> ()");
     let near = "did you mean wasi_snapshot_preview1.fd_write (i32, i32, i32, i32) -> i32?";
     assert_eq!(refusal.remedy, near);
     // All that is missing is told at once, and what is near to each.
@@ -84,17 +84,17 @@ fn imports_are_compared_with_what_is_offered() {
     ]
     .concat();
     let refusal = compiled(with_poll(&many)).unwrap_err();
-    let reason = "3 imports are not offered: env.wasm_logg (i32) -> (), env.wasm_cycle () -> (), \
+    let reason = "3 unsupported imports: env.wasm_logg (i32) -> (), env.wasm_cycle () -> (), \
                   gojs.runtime.ticks () -> ()";
     assert_eq!(refusal.reason, reason);
     let near = "for env.wasm_logg, did you mean env.wasm_log (i32, i32, i32, i32, i32, i32) -> \
-                i32?; env.wasm_cycle is (i32, i32) -> i32";
+                i32?; the host offers env.wasm_cycle as (i32, i32) -> i32";
     assert_eq!(refusal.remedy, format!("{near}; {all}"));
     // A memory hid every function.
     let memory = "(import \"env\" \"memory\" (memory 1))";
     let both = [memory, &function("env", "wasm_logg", "(param i32)"), &function("x", "f", "")];
     let refusal = compiled(with_poll(&both.concat())).unwrap_err();
-    let reason = "3 imports are not offered: a memory as env.memory, env.wasm_logg (i32) -> (), \
+    let reason = "3 unsupported imports: a memory as env.memory, env.wasm_logg (i32) -> (), \
                   x.f () -> ()";
     assert_eq!(refusal.reason, reason);
     let remedy = "only functions can be imported, and env.memory is not a function: define and \
@@ -110,7 +110,7 @@ fn imports_are_compared_with_what_is_offered() {
         [("a memory", "memory 1"), ("a global", "global i32"), ("a table", "table 1 funcref")]
     {
         let text = format!("(import \"env\" \"x\" ({ty}))");
-        check(with_poll(&text), &format!("imports {what} as env.x"), own);
+        check(with_poll(&text), &format!("unsupported import: {what} as env.x"), own);
     }
 }
 
@@ -119,7 +119,7 @@ fn exports_must_be_there_and_right() {
     let poll = "export a function poll: () -> (); it is called once a cycle";
     check("\0asm\x01\0\0\0", "it does not export `poll`", poll);
     check(wat("(module (func (export \"Poll\")))"), "it does not export `poll`", poll);
-    let function = "it must be a function () -> ()";
+    let function = "this export must be a function () -> ()";
     let exports = |text: &str| wat(&format!("(module {text})"));
     let parameters = exports("(func (export \"poll\") (param i32 i64))");
     check(parameters, "its export `poll` is (i32, i64) -> ()", function);
@@ -148,11 +148,11 @@ fn exports_must_be_there_and_right() {
 
 #[test]
 fn features_that_are_not_there_are_named() {
-    let remedy = "this host runs WebAssembly 2.0: one 32-bit memory, no threads, tail calls, \
-                  exceptions or GC; build without them, and copy the whole file";
+    let remedy = "this host runs WebAssembly 2.0 with one 32-bit memory: build without threads, \
+                  tail calls, exceptions and GC, and copy the whole file";
     let check_feature = |fields: &str, words: &str| {
         let refusal = compiled(with_poll(fields)).expect_err(fields);
-        let start = format!("not valid: {words} (at offset 0x");
+        let start = format!("it is not a valid module: {words} (at offset 0x");
         assert!(refusal.reason.starts_with(&start), "{}", refusal.reason);
         assert_eq!(refusal.remedy, remedy);
     };
@@ -166,13 +166,13 @@ fn features_that_are_not_there_are_named() {
     check_feature("(func try catch_all end)", legacy);
     check_feature("(func $f (return_call $f))", "tail calls support is not enabled");
     check_feature("(table i64 1 funcref)", "memory64 must be enabled for 64-bit tables");
-    let ordinary = "one ordinary 32-bit memory is supported";
+    let ordinary = "only one memory is supported, with 32-bit addresses and not shared";
     check(with_poll("(memory i64 1)"), "it uses memory64", ordinary);
     check(with_poll("(memory 1 1 shared)"), "it uses threads (a shared memory)", ordinary);
     check(with_poll("(memory 1) (memory 1)"), "it has more than one memory", ordinary);
     let type_error = "type mismatch: values remaining on stack at end of block";
     let refusal = compiled(forge::poll(&[0x41, 0])).unwrap_err();
-    assert_eq!(refusal.reason, format!("not valid: {type_error} (at offset 0x29)"));
+    assert_eq!(refusal.reason, format!("it is not a valid module: {type_error} (at offset 0x29)"));
 }
 
 /// What is allowed is compiled; what is refused is one more, or far more.
@@ -211,8 +211,8 @@ fn nothing_in_a_module_is_without_a_limit() {
     let (good, bad) = (forge::customs(20_000), forge::customs(500_000));
     check_limit("customs", good, bad, "it has 20001 custom sections", limit);
     let (good, bad) = (forge::names(40_000), forge::names(2_500_000));
-    let remedy = "the limit is 40000 (20000 more than plugins.functions); strip its name section";
-    check_limit("names", good, bad, "it has 2500000 names of functions", remedy);
+    let remedy = "the limit is 40000 (20000 more than plugins.functions); remove the name section";
+    check_limit("names", good, bad, "its name section has 2500000 names of functions", remedy);
     let (good, bad) = (forge::elements(10_000), forge::elements(5_000_000));
     check_limit("elements", good, bad, "it has 5000000 elements in segments", &of(10_000, "table"));
     let table = |n: u32| with_poll(&format!("(table {n} funcref) (table 4000 funcref)"));
@@ -239,7 +239,7 @@ fn no_function_is_without_a_limit() {
     let reason = "the function at offset 0x26 has 4294967295 locals";
     check(forge::locals(u32::MAX), reason, "the limit is 10000 (fixed)");
     let (good, bad) = (forge::nested(1000), forge::nested(100_000));
-    let reason = "the function at offset 0x2a nests over 1000 blocks";
+    let reason = "the function at offset 0x2a nests more than 1000 blocks";
     check_limit("nesting", good, bad, reason, "the limit is 1000 (fixed)");
 }
 
@@ -248,7 +248,7 @@ fn what_a_module_calls_things_cannot_disturb_the_log() {
     let name = format!("two\\0alines\\1b[31m{}", "x".repeat(5000));
     let refusal = compiled(with_poll(&format!("(import \"env\" \"{name}\" (func))"))).unwrap_err();
     assert!(
-        refusal.reason.starts_with("imports env.two\\nlines\\u{1b}[31mxxx"),
+        refusal.reason.starts_with("unsupported import: env.two\\nlines\\u{1b}[31mxxx"),
         "{}",
         refusal.reason
     );

@@ -61,11 +61,11 @@ fn a_refused_call_is_told_once_and_counted_wherever_one_looks() {
     let file = daemon.path("asker.wasm");
     fs::write(&file, wat(ASKER)).unwrap();
     let deployed = stdout(&daemon, &["deploy", file.to_str().unwrap()]);
-    let by_type = "the variable kept has another type, int and not double; \
+    let by_type = "the variable kept has the type int, and the plugin asks for double; \
                    wasm_variable_write_double is refused with code 4";
     let alone = format!(
-        "{by_type}; the plugin itself writes it as int: deploy a version that writes double only, \
-         then `camshaft restart --cold`"
+        "{by_type}; the plugin itself writes the variable as int: deploy a version of the plugin \
+         that writes double only, then run `camshaft restart --cold`"
     );
     assert!(deployed.contains(&format!("  refused: {alone}")), "{deployed}");
     let view = daemon.wait_for("asker", "polled", |view| view.polls > 100);
@@ -85,13 +85,14 @@ fn a_refused_call_is_told_once_and_counted_wherever_one_looks() {
     assert!(view.denied && view.refused_others == 0 && view.lost.is_empty());
     for words in [
         "wasm_log is refused with code 1: a pointer, a length, a log level or a text is wrong",
-        "wasm_write_output is refused with code 2: its address and length are outside of the image",
+        "wasm_write_output is refused with code 2: the address and length are outside the process \
+         image",
         "there is no variable nothere yet; wasm_variable_read_int is refused with code 3",
         "there is no point \"not\"",
         by_type,
-        "witness.polls is not granted to the plugin; its writes are refused with code 5",
+        "witness.polls is not granted to the plugin; writes of the plugin are refused with code 5",
         "evil.input is an input; wasm_point_write_int is refused with code 5",
-        "there is no point with the id 99, wasm_point_write_int is refused with code 3",
+        "there is no point with the id 99; wasm_point_write_int is refused with code 3",
     ] {
         daemon.wait_log("asker", &[words]);
         let lines = daemon.log().into_iter().filter(|line| line.message.contains(words));
@@ -215,7 +216,7 @@ fn a_version_says_what_it_has_lost_and_which_type_is_in_its_way() {
     assert_eq!(refused(&view), [(4, "x")]);
     let shown = stdout(&daemon, &["plugins"]);
     let lost =
-        "a: evil.mark has no owner: it was an output of this plugin, which does not write it";
+        "a: evil.mark has no owner: this plugin wrote this output earlier, but does not write";
     assert!(shown.contains(lost), "{shown}");
     assert_eq!(variable(&daemon, "x").unwrap().value, Value::Int(7));
     // Who takes it back has it again.
@@ -234,7 +235,8 @@ fn an_output_that_a_reload_takes_away_is_not_lost_by_the_program() {
     wait_for_owner(&daemon);
     daemon.configure(keys("[[plugin]]\nname = \"a\"\noutputs = [\"evil.cycle\"]"));
     daemon.kill(nix::sys::signal::Signal::SIGHUP);
-    let words = "evil.mark has no owner now (was a, which may not write it any more); it is safe";
+    let words = "evil.mark has no owner now (was a, which may not write it any more); it has its \
+                 safe value";
     daemon.wait_log("a", &[words]);
     let view = daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
     assert_eq!(refused(&view), [(5, "evil.mark")]);
@@ -313,8 +315,8 @@ fn a_cold_restart_forgets_variables_of_programs_with_their_types() {
     let late = writer("evil.cycle", "f64", "0.5");
     daemon.drop_in("b", &late);
     let view = daemon.wait_for("b", "refused", |view| !view.refused.is_empty());
-    let words = "a writes it as int: hold a or deploy a version that writes double, then `camshaft \
-                 restart --cold`";
+    let words = "a writes the variable as int: hold a or deploy a version of a that writes double, \
+                 then run `camshaft restart --cold`";
     assert!(view.refused[0].words.ends_with(words), "{view:?}");
     daemon.remove("b");
     daemon.wait_gone("b");

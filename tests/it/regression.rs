@@ -139,7 +139,10 @@ fn a_check_notes_that_the_plugin_folder_is_not_there() {
         String::from_utf8(output.stdout).unwrap()
     };
     let (shown, folder) = (file.display(), dir.path().join("programs"));
-    let note = format!("there is no {} yet; the daemon creates it at its start", folder.display());
+    let note = format!(
+        "the folder {} does not exist; the daemon creates this folder when the daemon starts",
+        folder.display()
+    );
     assert_eq!(check(), format!("{shown}: ok\n  note: plugins.dir: {note}\n"));
     fs::create_dir(folder).unwrap();
     assert_eq!(check(), format!("{shown}: ok\n"));

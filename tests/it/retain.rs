@@ -241,7 +241,7 @@ fn damage_costs_a_generation_or_raises_an_alarm_or_refuses_the_start() {
     assert_eq!(daemon.int("kept.a"), expected);
     let alarm = daemon.status().retain.unwrap().alarm.unwrap();
     println!("{alarm}");
-    let words = format!("the values of write {} are used", number - 1);
+    let words = format!("values of write {} are used", number - 1);
     assert!(alarm.contains(FILES[place]) && alarm.contains(&words), "{alarm}");
     let (_, _, plant) = daemon.stop();
 
@@ -255,7 +255,7 @@ fn damage_costs_a_generation_or_raises_an_alarm_or_refuses_the_start() {
     for part in [
         "on_corrupt is \"refuse\"",
         &path,
-        "its 4 bytes are not a file of retained values",
+        "it is not a file of retained values (4 bytes)",
         "delete",
     ] {
         assert!(error.contains(part), "{part}: {error}");
@@ -288,7 +288,7 @@ fn a_state_directory_has_one_daemon() {
     let (code, error) = refused(&daemon);
     println!("{code:?} {error}");
     assert_eq!(code, Some(1));
-    let words = format!("another camshaft, process {}, uses it", daemon.pid());
+    let words = format!("another camshaft (process {}) uses the directory", daemon.pid());
     assert!(
         error.contains(&words) && error.contains("3 variables are marked retain = true"),
         "{error}"

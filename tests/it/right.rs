@@ -33,8 +33,8 @@ fn a_plugin_without_a_right_leaves_a_set_point_alone_until_it_is_granted() {
     let tables = "[[variable]]\nname = 'tank.setpoint'\ntype = 'double'\ninitial = 60.0\n";
     let daemon = Daemon::start(Keys { plugins: "grant = 'none'", tables, ..Keys::default() });
     daemon.drop_in("evil", &wat(EVIL));
-    let refused = "evil: the variable tank.setpoint is not granted to the plugin; its writes are refused \
-                   with code 5";
+    let refused = "evil: the variable tank.setpoint is not granted to the plugin; writes of the \
+                   plugin are refused with code 5";
     daemon.wait_log("evil", &[refused]);
     let polls = daemon.plugin("evil").unwrap().polls;
     wait("it is polled on", LIMIT, || {
@@ -77,7 +77,10 @@ fn a_variable_that_waits_for_a_restart_is_reserved_with_its_type() {
     let view = daemon.wait_for("early", "refused", |view| !view.refused.is_empty());
     let words = &view.refused[0].words;
     assert!(
-        words.ends_with("refused with code 4; the configuration declares it with that type"),
+        words.ends_with(
+            "refused with code 4; the configuration declares the type of the variable: change the \
+             type there, or change the plugin"
+        ),
         "{words}"
     );
     daemon.wait_log("early", &[words]);

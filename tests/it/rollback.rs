@@ -247,7 +247,10 @@ fn an_operator_goes_back_to_a_version_that_was_good() {
     let wrong = roll_back(&daemon, &["tank", "--to", "0123456789ab"]);
     assert_eq!(wrong.status.code(), Some(1));
     let text = String::from_utf8(wrong.stderr).unwrap();
-    assert!(text.contains("no version is kept whose hash begins with \"0123456789ab\""), "{text}");
+    assert!(
+        text.contains("no stored version has a hash that begins with \"0123456789ab\""),
+        "{text}"
+    );
     // Kept versions outlive the daemon; a plugin that is gone can come back.
     let daemon = daemon.kill_and_restart();
     daemon.wait_running("tank", &all[0]);
@@ -381,7 +384,10 @@ fn a_rollback_never_brings_back_what_is_known_to_be_bad() {
     assert_eq!((view.hash.as_ref(), view.generation), (Some(&good), started), "it runs on");
     // Nothing else is kept now, and the file stays as it is.
     let text = refused(&daemon, &["rollback", "tank"]);
-    has(&text, &["no other good version", &good[..16], "it runs", &bad[..16], "--even-bad"]);
+    has(
+        &text,
+        &["each stored version is bad or", &good[..16], "it runs", &bad[..16], "--even-bad"],
+    );
     assert_eq!(file(), version(1, ""));
     let better = run(&daemon, &version(3, ""));
     let back = roll_back(&daemon, &["tank"]);
@@ -556,12 +562,21 @@ fn an_empty_folder_at_the_start_is_no_removal() {
         }
         let daemon = Daemon::idle(plant, &[]);
         let why = wait("it is in doubt", LIMIT, || daemon.status().folder_trouble);
-        has(&why, &["has no plugin, but tank", "is its file system mounted?"]);
-        daemon.wait_log("", &["has no plugin, but tank", "is its file system mounted?"]);
+        has(&why, &["has no plugin, but tank", "is the file system of the folder mounted?"]);
+        daemon.wait_log(
+            "",
+            &["has no plugin, but tank", "is the file system of the folder mounted?"],
+        );
         // A file below the mount would say that all others were removed.
         fs::write(daemon.path("other.wasm"), version(7, "")).unwrap();
         let text = refused(&daemon, &["deploy", daemon.path("other.wasm").to_str().unwrap()]);
-        has(&text, &["the plugin folder has no plugin, but tank", "is its file system mounted?"]);
+        has(
+            &text,
+            &[
+                "the plugin folder has no plugin, but tank",
+                "is the file system of the folder mounted?",
+            ],
+        );
         daemon
     };
     let daemon = start_empty(daemon);

@@ -119,7 +119,7 @@ fn variables_are_set_all_or_none_and_their_names_come_back() {
     assert_eq!(news.variables.iter().collect::<Vec<_>>(), [("a", int), ("b", real)]);
     let expected = [
         (1, good, 1, Ok(())),
-        (2, bad, 2, Err("the variable has another type")),
+        (2, bad, 2, Err("the value and the variable have different types")),
         (3, full, 3, Err("there are too many variables, or the name is empty or too long")),
     ];
     for expected in expected {

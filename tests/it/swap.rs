@@ -205,8 +205,8 @@ fn a_save_that_fails_leaves_no_trace() {
             "(local $n i32) (local.set $n (i32.const 17))
              (loop (drop (call $state_write (i32.const 0) (i32.const 65536)))
                (br_if 0 (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))",
-            "failed: its state has more than 1048576 bytes",
-            "; let `save` write only data that the new version cannot compute again",
+            "failed: the saved state has more than 1048576 bytes",
+            "; let `save` write less data: only data that the new version cannot compute itself",
         ),
     ];
     for (end, reason, remedy) in ends {
@@ -258,7 +258,7 @@ fn an_instance_whose_save_was_cut_off_is_never_called_again() {
         assert!(lost.is_spent(), "{lost:?}");
         let fact = the_one(&news);
         let trap = fact.trap.as_ref().expect("it is lost as by a trap");
-        assert_eq!((&*trap.kind, fact.polls), (&*format!("its `save`: {kind}"), 20));
+        assert_eq!((&*trap.kind, fact.polls), (&*format!("in `save`: {kind}"), 20));
         assert_eq!(rig.value(&news, "out.count"), Value::Int(0), "its output is safe");
         // A fresh instance of the same version begins anew.
         order(&mut rig, &bad, &settings());

@@ -72,7 +72,7 @@ pub(in crate::cli) struct Reading {
     /// Type of the values in registers, such as i16, u32 or f32
     #[arg(long = "type", value_name = "TYPE", default_value = "u16", value_parser = number)]
     pub(super) kind: PointKind,
-    /// Print JSON, for programs
+    /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -115,7 +115,7 @@ pub(in crate::cli) struct Scanning {
     /// The last unit to ask
     #[arg(long, default_value = "247", value_parser = clap::value_parser!(u8).range(UNITS))]
     pub(super) to: u8,
-    /// Print JSON, for programs
+    /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -33,7 +33,8 @@ impl Bus {
         line.timeout = self.timeout;
         let is_serial = matches!(self.target, Target::Rtu(_));
         if let (false, true) = (is_serial, self.baud.is_some() || self.parity.is_some()) {
-            let message = "--baud and --parity are for serial lines, rtu:///dev/...";
+            let message = "--baud and --parity are only for serial lines, such as \
+                           rtu:///dev/ttyUSB0";
             return Err(Failed::new(Exit::Usage, message));
         }
         line.serial = line.serial.map(|usual| Serial {
@@ -65,22 +66,26 @@ pub(super) async fn read(what: Reading, screen: &mut Screen) -> CommandResult {
     let count = count.unwrap_or(if table.is_bits() { 1 } else { width });
     if count > most || u32::from(address) + u32::from(count) > 0x1_0000 {
         let message = format!(
-            "{} {address} to {} is too much for one request: at most {most}, up to address 65535",
+            "{} {address} to {} is too much: one request reads at most {most}, and the last \
+             address is 65535",
             table.word(),
             u32::from(address) + u32::from(count) - 1
         );
         return Err(Failed::new(Exit::Usage, message));
     }
     if !table.is_bits() && !count.is_multiple_of(width) {
-        let message =
-            format!("a {kind} needs {width} registers; {count} is no multiple of {width}");
+        let message = format!(
+            "a {kind} needs {width} registers; the count {count} is not a multiple of {width}"
+        );
         return Err(Failed::new(Exit::Usage, message));
     }
     let request = UnitRequest { unit, ask: Ask::Read { table, address, count } };
     match ask(&bus, &request).await? {
         Reply::Bits(bits) => show_bits(address, &bits, json, screen),
         Reply::Registers(registers) => show_registers(address, &registers, kind, json, screen),
-        Reply::Written => Err(failed("the unit answered a read as if it were a write")),
+        Reply::Written => {
+            Err(failed("the unit answered a read request with the answer to a write request"))
+        }
     }
 }
 
@@ -104,7 +109,9 @@ pub(super) async fn write(what: Writing, screen: &mut Screen) -> CommandResult {
         layout.write(raw, &mut registers);
         let values = registers[..layout.registers()].to_vec();
         if single && values.len() > 1 {
-            return Err(usage(format!("--single writes one register; a {kind} needs more")));
+            return Err(usage(format!(
+                "--single writes one register, but a {kind} needs more than one"
+            )));
         }
         (Ask::WriteRegisters { address, values: values.clone(), single }, values)
     };

@@ -66,13 +66,13 @@ fn what_becomes_of_bad_inputs_and_of_outputs_that_nobody_owns() {
     );
     check_one(
         input("hold_for = '1s'"),
-        "5: device[d].point[level].hold_for: expected this key on an output, found `hold_for` on \
-         an input",
+        "5: device[d].point[level].hold_for: expected this key only on an output, found `hold_for` \
+         on an input",
     );
     check_one(
         output("on_bad = 1"),
-        "5: device[d].point[valve].on_bad: expected this key on an input, found `on_bad` on an \
-         output",
+        "5: device[d].point[valve].on_bad: expected this key only on an input, found `on_bad` on \
+         an output",
     );
     check_one(
         output("hold_for = '2h'"),
@@ -80,8 +80,8 @@ fn what_becomes_of_bad_inputs_and_of_outputs_that_nobody_owns() {
     );
     check_one(
         plant(&["name = 'lamp', direction = 'out', type = 'bool', safe = 'hold', hold_for = '1s'"]),
-        "5: device[d].point[lamp].hold_for: expected this key with a value in `safe`; with \
-         \"hold\" the output is never made safe, found `hold_for` with safe = \"hold\"",
+        "5: device[d].point[lamp].hold_for: expected this key only with a value in `safe`, because \
+         with \"hold\" the output is never made safe, found `hold_for` with safe = \"hold\"",
     );
     check_one(
         input("at = { path = '/x' }"),
@@ -313,15 +313,15 @@ fn points() {
     safe(
         "u8",
         "scale = 0.1, safe = 26",
-        "a number that fits type u8 without its scale and offset, found 26",
+        "a number whose raw value (without scale and offset) fits type u8, found 26",
     );
     check(
         &format!("{INPUT} 'bool', safe = false"),
-        "safe: expected this key on an output, found `safe` on an input",
+        "safe: expected this key only on an output, found `safe` on an input",
     );
     check(
         "name = 'p', direction = 'out', type = 'bool', initial = true",
-        "initial: expected this key on an input, found `initial` on an output",
+        "initial: expected this key only on an input, found `initial` on an output",
     );
     check(
         &format!("{INPUT} 'u8', initial = -1"),
@@ -333,7 +333,7 @@ fn points() {
     );
     check(
         &format!("{INPUT} 'bool', offset = 1"),
-        "offset: expected no scaling: the point is a bool, found 1",
+        "offset: expected no `scale` and no `offset`, because the point is a bool, found 1",
     );
 }
 
@@ -343,11 +343,12 @@ fn addresses() {
     let check = check_point;
     check(
         &format!("{INPUT} 'u16', address = 3.1"),
-        "address: expected a byte such as 3, or byte and bit such as \"3.1\", found 3.1",
+        "address: expected a byte address such as 3, or byte and bit such as \"3.1\", found 3.1",
     );
     check(
         &format!("{INPUT} 'u16', address = '3.1'"),
-        "address: expected a byte address such as 3, because only a bool has a bit, found 3.1",
+        "address: expected a byte address such as 3, because only a point of type bool has a bit, \
+         found 3.1",
     );
     check(
         &format!("{INPUT} 'u16', address = 65535"),
@@ -364,8 +365,8 @@ fn places() {
     };
     check(
         &plant(&[&fixed("a", "u16", "2"), &fixed("b", "bool", "3.7")]),
-        &["6: device[d].point[b].address: expected a free address, or no address for an \
-           automatic address, found 3.7, which overlaps `a` on line 5"],
+        &["6: device[d].point[b].address: expected a free address, or no key `address`, so that \
+           the daemon chooses the address, found 3.7, which overlaps `a` on line 5"],
     );
     let windowed = plant(&[&fixed("a", "u16", "3"), LEVEL])
         .replace("point = [", "input_start = 1\ninput_bytes = 3\npoint = [");
@@ -374,8 +375,8 @@ fn places() {
         &[
             "7: device[d].point[a].address: expected an address in bytes 1 to 3, found 3, outside \
              the window of its device",
-            "8: device[d].point[level]: expected a configured address, fewer points, or more \
-             bytes for the device, found no free address in bytes 1 to 3 of the device",
+            "8: device[d].point[level]: expected a key `address` for this point, fewer points, or \
+             more bytes for the device, found no free address in bytes 1 to 3 of the device",
         ],
     );
     check(
@@ -416,8 +417,8 @@ fn drivers() {
          { name = 'p', direction = 'in', type = 'u8', initial = 2 },\n\
          { name = 'q', direction = 'in', type = 'u8', initial = 'x' }]\n",
         &[
-            "6: device[d].point[p].initial: expected only one of the two, found a value here \
-             and in the `initial` of the device",
+            "6: device[d].point[p].initial: expected the value in only one of the two places, \
+             found a value here and in the `initial` of the device",
             "7: device[d].point[q].initial: expected true, false or a number, found 'x'",
         ],
     );
@@ -452,12 +453,12 @@ fn grants_and_budgets() {
     check(
         "[[plugin]]\nname = 'a'\nvariables = ['x', '',\n'a*b', '**', '*', 'x*']\n",
         &[
-            "11: plugin[a].variables: expected a name of 1 to 128 bytes, or the first part of \
-             names, followed by *, found \"\"",
-            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the first part of \
-             names, followed by *, found \"a*b\"",
-            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the first part of \
-             names, followed by *, found \"**\"",
+            "11: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of a \
+             name and then *, such as \"tank.*\", found \"\"",
+            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of a \
+             name and then *, such as \"tank.*\", found \"a*b\"",
+            "12: plugin[a].variables: expected a name of 1 to 128 bytes, or the beginning of a \
+             name and then *, such as \"tank.*\", found \"**\"",
         ],
     );
     check(

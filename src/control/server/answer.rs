@@ -67,7 +67,8 @@ impl IntoResponse for Response {
 
 /// Returns an HTTP response whose body is one line of JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
-    let mut text = serde_json::to_vec(body).expect("views have text keys and finite depth");
+    let mut text = serde_json::to_vec(body)
+        .expect("every key of a view is a text, and the depth of a view is finite");
     // After `curl` has shown the body, the line break puts the shell prompt on a new line.
     text.push(b'\n');
     let mut response = (status, text).into_response();

@@ -48,7 +48,8 @@ impl Names {
         let ours = Arc::clone(&known);
         let look_up = move || look_up(&inbox, &ours, find);
         if let Err(error) = std::thread::Builder::new().name("names".into()).spawn(look_up) {
-            tracing::warn!(%error, "the thread that looks up user names cannot start ({error})");
+            tracing::warn!(%error, "the thread that looks up user names cannot start ({error}), so \
+                                    orders are recorded with user numbers only");
         }
         Self { known, asks }
     }

@@ -145,7 +145,10 @@ const ROUTES: [(&str, &str); 28] = [
         "set variables to initial values, delete undeclared variables, restart all programs",
     ),
     ("POST /v1/recover", "end recovery: let the plugins run"),
-    ("POST /v1/config/reload", "read the configuration again; live changes become active"),
+    (
+        "POST /v1/config/reload",
+        "read the configuration again; changes that need no restart become active",
+    ),
     ("GET /v1/config/diff", "the changes that a reload would make"),
     ("POST /v1/devices/NAME/fault", "make a simulated device fail; body {\"kind\":\"freeze\"}"),
     ("DELETE /v1/devices/NAME/fault", "end the simulated fault of the device"),
@@ -244,7 +247,9 @@ async fn deploy(
     let Ok(_turn) = timeout(TURN_TIME, state.uploads.acquire()).await else {
         return Err(Failure::new(
             Code::Busy,
-            format!("{MAX_UPLOADS} modules are being received; try again"),
+            format!(
+                "the daemon receives {MAX_UPLOADS} other modules now, which is the limit; try again"
+            ),
         )
         .into());
     };
@@ -252,7 +257,7 @@ async fn deploy(
     let limit = (state.module_bytes, "plugins.module in the configuration");
     let module = read(body, limit, BODY_TIME).await?;
     if module.is_empty() {
-        return Err(invalid("the body is empty; it must be the module's bytes"));
+        return Err(invalid("the body is empty; send the bytes of the module as the body"));
     }
     state.ask(Request::Deploy { name, module }).await
 }

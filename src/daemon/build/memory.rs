@@ -68,9 +68,9 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
                 tracing::error!(
                     %dir,
                     trouble,
-                    "state.dir: {dir} cannot be written ({trouble}): the daemon uses the values in \
-                     this directory, and new values are lost when the daemon ends; save the \
-                     files and replace the disk"
+                    "state.dir: {dir} cannot be written ({trouble}): the daemon uses the retained \
+                     values in this directory, and new retained values are lost when the daemon \
+                     ends; save the files and replace the disk"
                 );
             }
             Ok(Ok(Arc::new(folder)))
@@ -80,8 +80,8 @@ fn open_state(config: &Config) -> anyhow::Result<State> {
             tracing::warn!(
                 %dir,
                 %error,
-                "state.dir: {why}; abnormal ends are not counted, and the history is kept in \
-                 memory only"
+                "state.dir: {why}; the daemon does not count its abnormal ends, so they never lead \
+                 to recovery; the history is in memory only"
             );
             Ok(Err(why))
         }
@@ -109,15 +109,15 @@ fn open_journal(state: &State) -> Journal<Receipt> {
             tracing::warn!(
                 %folder,
                 damaged,
-                "skipped {lines} of the history in {folder}, damaged or from another release: \
-                 the records in these lines are lost, also records of quarantines"
+                "the history in {folder} has {lines} that cannot be read (damaged, or from another \
+                 release): the records in these lines are lost, also records of quarantines"
             );
         }
     });
     opened.unwrap_or_else(|error| {
         let folder = folder.display();
         let why = format!("in memory only; {folder} cannot be used: {error}");
-        tracing::warn!(%folder, %error, "the history is kept {why}");
+        tracing::warn!(%folder, %error, "the history is {why}");
         Journal::in_memory(why)
     })
 }

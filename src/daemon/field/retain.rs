@@ -105,7 +105,7 @@ impl Retain {
                 settings.on_readonly == OnReadonly::Start,
                 "state.dir: {} cannot be written ({trouble}), and retain.on_readonly is \
                  \"refuse\". Repair the disk; or set on_readonly = \"start\" to run with the \
-                 stored values and to lose all changes of them",
+                 stored values and to lose all changes of these values when the daemon ends",
                 folder.path().display()
             );
         }
@@ -154,7 +154,7 @@ impl Retain {
         let damage = found.damaged.iter().map(damage).collect::<Vec<_>>().join("; ");
         let done = match &found.newest {
             Some((_, generation)) => {
-                format!("the values of write {} are used, which may be older", generation.number)
+                format!("values of write {} are used; damaged ones may be newer", generation.number)
             }
             None if on_corrupt == OnCorrupt::Refuse => bail!(
                 "no file of retained values is valid, and retain.on_corrupt is \"refuse\": \

@@ -66,7 +66,10 @@ pub(super) async fn fetch(
     most: u64,
     hash: ModuleHash,
 ) -> Result<Arc<[u8]>, Refusal> {
-    let nowhere = Refusal::new("its bytes are not stored any more", "deploy its file again");
+    let nowhere = Refusal::new(
+        "the bytes of this version are not stored any more",
+        "deploy the file of this version again",
+    );
     let mut refusal = nowhere.of_lost_bytes();
     for place in places {
         let found = match place {
@@ -90,8 +93,8 @@ async fn reread(path: PathBuf, most: u64, hash: ModuleHash) -> Result<Arc<[u8]>,
     match in_time(&READING, move || folder::reread(&path, most)).await {
         Ok(bytes) if ModuleHash::of(&bytes) == hash => Ok(bytes.into()),
         Ok(_) => {
-            let reason = format!("{name} has other bytes now");
-            Err(Refusal::new(reason, "the new bytes are loaded next").of_lost_bytes())
+            let reason = format!("{name} has changed since the daemon read it");
+            Err(Refusal::new(reason, "the daemon loads the changed file next").of_lost_bytes())
         }
         Err(error) => {
             Err(unread(Refusal::new(format!("{name}: {error}"), "copy the file again"), &error))
@@ -108,8 +111,8 @@ async fn read_kept(
     match in_time(&STATE, move || versions.read(&name, hash)).await {
         Ok(bytes) => Ok(bytes.into()),
         Err(error) => {
-            let reason = format!("the kept version {hash} cannot be read: {error}");
-            let refusal = Refusal::new(reason, "deploy its file again");
+            let reason = format!("the stored version {hash} cannot be read: {error}");
+            let refusal = Refusal::new(reason, "deploy the file of this version again");
             // An earlier daemon that ran as another user may have stored the version. This daemon
             // can never read such a version.
             Err(match error.kind() {
@@ -169,7 +172,7 @@ mod tests {
         };
         std::fs::write(&file, "other").unwrap();
         let why = found(&places).await.unwrap_err();
-        assert!(why.ends_with("has other bytes now"), "{why}");
+        assert!(why.ends_with("has changed since the daemon read it"), "{why}");
         versions.store("tank", b"it", |_, _| Some(0)).unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
         for kept in std::fs::read_dir(dir.path().join("versions/tank")).unwrap() {
@@ -179,7 +182,10 @@ mod tests {
         assert!(why.ends_with("is damaged"), "{why}");
         std::fs::write(&file, "it").unwrap();
         assert_eq!(found(&places).await.unwrap(), b"it");
-        assert_eq!(found(&[]).await.unwrap_err(), "its bytes are not stored any more");
+        assert_eq!(
+            found(&[]).await.unwrap_err(),
+            "the bytes of this version are not stored any more"
+        );
         // The folder of stored versions cannot be read now, but it may have the module.
         std::fs::remove_dir_all(dir.path().join("versions")).unwrap();
         std::fs::write(dir.path().join("versions"), "in the way").unwrap();

@@ -128,8 +128,8 @@ async fn carry_out(
             tracing::warn!(
                 file,
                 %error,
-                "the order for {file} is done, but its folder may not be on the disk yet: {error}; \
-                 until then, a power cut may undo the order"
+                "the order for {file} is done, but the change of the folder may not be on the disk \
+                 yet: {error}; until the disk has stored the change, a power cut may undo the order"
             );
             Ended::Done
         }

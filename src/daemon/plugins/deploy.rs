@@ -41,7 +41,7 @@ impl Plugins {
         config: &Config,
     ) {
         if let Err(refusal) = self.supervisor.admits_name(&name) {
-            let message = format!("nothing is deployed as {name}: {refusal}");
+            let message = format!("{name} is not deployed: {refusal}");
             let _ = reply.send(Err(Failure::new(Code::Refused, message)));
             return;
         }

@@ -153,8 +153,8 @@ impl PluginFolder {
         match self.is_exchanged() {
             true => {
                 let message = format!(
-                    "the plugin folder {}; with a file from this order in the new folder, the \
-                     daemon would stop all plugins of the previous folder",
+                    "the plugin folder {}; the order is refused, because with a file in the new \
+                     folder the daemon would stop all plugins of the previous folder",
                     Loss::Exchanged
                 );
                 Err(Failure::new(Code::Refused, message))

@@ -230,7 +230,10 @@ impl Loader {
             (0..last).map(|_| once()).find(is_over).unwrap_or_else(once)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-            let refusal = Refusal::new("its shadow run panicked", "please report this module");
+            let refusal = Refusal::new(
+                "the shadow run of this version panicked, a defect of the daemon",
+                "please report this module",
+            );
             ShadowOutcome::refused(refusal, None)
         })
     }
@@ -294,7 +297,10 @@ impl Loader {
             Program::prepare(request, &artifact, world, limits, &loader.keeper)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Preparation {
-            result: Err(Refusal::new("its preparation panicked", "please report this module")),
+            result: Err(Refusal::new(
+                "the preparation of this version panicked, a defect of the daemon",
+                "please report this module",
+            )),
             lines: Vec::new(),
             post_mortem: None,
         })

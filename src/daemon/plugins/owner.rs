@@ -46,8 +46,10 @@ const OWNERS_LINES: usize = 10;
 fn without_owner(point: &Point) -> String {
     match (point.safe, point.hold_for) {
         (Safe::Hold, _) => "it keeps its value, because its `safe` is \"hold\"".into(),
-        (_, Duration::ZERO) => "it is safe".into(),
-        (_, time) => format!("it is safe after {} (hold_for)", humantime::format_duration(time)),
+        (_, Duration::ZERO) => "it has its safe value".into(),
+        (_, time) => {
+            format!("it has its safe value after {} (hold_for)", humantime::format_duration(time))
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Plugins {
             tracing::warn!(
                 plugin = name,
                 "{name}: its file was removed while the daemon was down; the version that ran \
-                 before does not run any more"
+                 until the daemon ended does not start"
             );
             self.record.removed(&name);
         }
@@ -83,8 +83,8 @@ impl Plugins {
         }
         let ran = first_of(&ran, NAMED);
         Some(format!(
-            "has no plugin, but {ran} ran before the start: is its file system mounted? If yes, \
-             confirm the empty folder with `camshaft reload`"
+            "has no plugin, but {ran} ran before the start: is the file system of the folder \
+             mounted? If not, mount it; if yes, confirm the empty folder with `camshaft reload`"
         ))
     }
 

@@ -258,7 +258,7 @@ impl Record {
             }
             Note::GivenUp { hash, why } => self.quarantined(name, *hash, why.clone()),
             Note::StillQuarantined { hash, why } => {
-                self.quarantined(name, *hash, format!("from before: {why}"));
+                self.quarantined(name, *hash, format!("it was in quarantine already: {why}"));
             }
             Note::StandsIn { of, hash } => {
                 self.add(name, self.cycle, Some(*hash), *of, Event::StandsIn);

@@ -167,7 +167,7 @@ fn load(folder: &Folder) -> Record {
     };
     text.unwrap_or_else(|error| {
         let file = path.display();
-        tracing::warn!(%file, error, "{file} is no record of starts ({error}); it is replaced");
+        tracing::warn!(%file, error, "{file} is not a record of starts ({error}) and is replaced");
         Record::default()
     })
 }
@@ -213,7 +213,7 @@ pub(in crate::daemon) fn begin(
         (Some(reason), _) => tracing::error!(
             reason,
             "RECOVERY: no plugin runs, outputs are safe ({reason}); `camshaft plugins` lists the \
-             plugins, `camshaft hold NAME` keeps one stopped, `camshaft recover` starts all others"
+             plugins, `camshaft hold NAME` holds a plugin, `camshaft recover` starts all others"
         ),
         // A run without plugins proves nothing, so in recovery the counts are not cleared.
         (None, Some(folder)) => forget_later(Arc::clone(folder), settings.within),
@@ -229,7 +229,7 @@ fn count(record: &mut Record, settings: &RecoverySettings) -> Option<String> {
     let (ends, cuts) = (record.abnormal_ends(), record.power_cuts);
     let within = humantime::format_duration(settings.within);
     let so_many = |limit| match limit {
-        0 => "the configuration sets no limit for them, so recovery does not begin".to_owned(),
+        0 => "the configured limit is 0, so recovery does not begin".to_owned(),
         limit => format!("recovery begins at {limit}"),
     };
     let (of_ends, of_cuts) = (counted(ends, "abnormal end"), counted(cuts, "power cut"));
@@ -262,7 +262,7 @@ fn end(folder: Option<&Arc<Folder>>) {
     let Some(folder) = folder.cloned() else { return };
     let mark = move || change(&folder, |record| record.running = false).1;
     if let Err(error) = patience::wait(LAST_WRITE, mark) {
-        tracing::warn!(%error, "this end cannot be recorded ({error}) and will count as abnormal");
+        tracing::warn!(%error, "this end cannot be recorded ({error}), so it counts as abnormal");
     }
 }
 
@@ -377,8 +377,8 @@ impl Plugins {
         let folder = self.recovery.folder.clone();
         let place = folder.as_ref().map(|folder| folder.path().display().to_string());
         let so_far = format!(
-            "plugins start, but the end of recovery is not recorded yet in {}: until then, a \
-             restart of the daemon may begin in recovery again",
+            "plugins start, but the end of recovery is not recorded yet in {}: until it is \
+             recorded, a restart of the daemon may begin in recovery again",
             place.unwrap_or_default()
         );
         answer_later(reply, so_far, move || {
@@ -388,8 +388,8 @@ impl Plugins {
                 tokio::spawn(end_recovery(folder, FORGET_AGAIN));
                 let message = format!(
                     "plugins start, but the end of recovery cannot be recorded yet ({error}): \
-                     until then, a restart of the daemon may begin in recovery again; the daemon \
-                     tries again every {again}"
+                     until it is recorded, a restart of the daemon may begin in recovery again; \
+                     the daemon tries again every {again}"
                 );
                 Failure::new(Code::Internal, message)
             })?;

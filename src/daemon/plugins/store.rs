@@ -165,7 +165,7 @@ impl Store {
                 News::All(Ok(Listing { kept, unread })) => {
                     self.asked = None;
                     if self.unlisted.changes_to(None) {
-                        tracing::info!("the kept versions can be listed again");
+                        tracing::info!("the stored versions can be listed again");
                     }
                     let is_news =
                         |(name, why): &(&String, &String)| self.unread.get(*name) != Some(*why);
@@ -173,8 +173,8 @@ impl Store {
                         tracing::error!(
                             plugin = name,
                             why,
-                            "{name}: its kept versions cannot be read: {why}; it cannot be \
-                             rolled back to these versions"
+                            "{name}: the stored versions of the plugin cannot be read: {why}; the \
+                             plugin cannot be rolled back to these versions"
                         );
                     }
                     self.list_at = (!unread.is_empty()).then(|| MonotonicClock.now() + LIST_AGAIN);
@@ -218,7 +218,7 @@ impl Store {
         if self.unlisted.changes_to(Some(error.to_string())) {
             tracing::error!(
                 %error,
-                "the kept versions cannot be listed: {error}; no plugin can be rolled back"
+                "the stored versions cannot be listed: {error}; no plugin can be rolled back"
             );
         }
     }
@@ -233,7 +233,7 @@ impl Store {
     /// # Errors
     /// If the disk has not listed the stored versions yet.
     fn is_known(&self) -> Result<(), Failure> {
-        let message = "the disk has not listed the kept versions yet; try again";
+        let message = "the disk has not listed the stored versions yet; try again";
         self.listed.as_ref().map(|_| ()).ok_or_else(|| Failure::new(Code::Busy, message))
     }
 
@@ -241,7 +241,7 @@ impl Store {
     /// known.
     pub(in crate::daemon) fn doubt(&self, name: &str) -> Option<String> {
         let why = self.unread.get(name).or(self.unlisted.last().as_ref())?;
-        Some(format!("its kept versions cannot be read: {why}"))
+        Some(format!("the stored versions cannot be read: {why}"))
     }
 
     /// Whether a version of this plugin could not be stored before, and the pause is over now.
@@ -260,8 +260,8 @@ impl Store {
         if Arc::strong_count(&turn) > MAX_KEEPING {
             tracing::warn!(
                 plugin = &*name,
-                "{name}: this version is not kept for a rollback: {MAX_KEEPING} other versions \
-                 wait for the disk"
+                "{name}: the running version is not stored for a rollback: {MAX_KEEPING} other \
+                 versions wait for the disk"
             );
             self.missed.insert(name.to_string(), MonotonicClock.now() + KEEP_AGAIN);
             return;
@@ -285,14 +285,14 @@ impl Store {
                 }
                 Ok(None) => tracing::warn!(
                     plugin = &*name,
-                    "{name}: version {hash} is not kept for a rollback: the space is full of \
+                    "{name}: version {hash} is not stored for a rollback: the store is full of \
                      better versions of this plugin and of versions of other plugins"
                 ),
                 Err(error) => {
                     tracing::warn!(
                         plugin = &*name,
                         %error,
-                        "{name}: version {hash} is not kept for a rollback: {error}; the daemon \
+                        "{name}: version {hash} is not stored for a rollback: {error}; the daemon \
                          tries again in an hour"
                     );
                     let _ = sender.send(News::Missed(name.to_string()));

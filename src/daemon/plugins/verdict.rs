@@ -26,7 +26,7 @@ pub(in crate::daemon) fn log_note(name: &str, note: &Note, supervisor: &Supervis
             let who = who(*hash);
             let is_running = view.is_some_and(|view| view.state == State::Running);
             let rest = if is_running {
-                "the previous version continues"
+                "the running version continues"
             } else {
                 "no version of the plugin runs"
             };

@@ -802,7 +802,7 @@ mod tests {
         std::fs::remove_file(dir.path().join(&aside)).unwrap();
         std::fs::create_dir(dir.path().join(&aside)).unwrap();
         let trouble = live().await.expect("no write is possible in this life");
-        assert!(trouble.contains("is not changed"), "{trouble}");
+        assert!(trouble.contains("does not write it"), "{trouble}");
         assert_eq!(file(FILE), b"damaged");
     }
 

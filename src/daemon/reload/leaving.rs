@@ -48,7 +48,7 @@ impl Leaving {
             unconfirmed.extend(match left {
                 Ok(Ok(left)) => left,
                 Ok(Err(panic)) => unknown(&panic.to_string()),
-                Err(_) => unknown("its driver has not ended in time"),
+                Err(_) => unknown("the driver of the device has not ended within the time limit"),
             });
         }
         unconfirmed

@@ -57,9 +57,13 @@ fn find(path: &Path) -> io::Result<PathBuf> {
     }
     match &found[..] {
         [file] => Ok(file.clone()),
-        [] => Err(io::Error::new(io::ErrorKind::NotFound, "no file matches")),
+        [] => Err(io::Error::new(io::ErrorKind::NotFound, "no file matches this path")),
         [first, second, ..] => {
-            let message = format!("two files match: {} and {}", first.display(), second.display());
+            let message = format!(
+                "the path must match one file, but matches {} and {}",
+                first.display(),
+                second.display()
+            );
             Err(io::Error::new(io::ErrorKind::InvalidFilename, message))
         }
     }
@@ -72,7 +76,7 @@ pub(super) fn read(path: &Path, kind: PointKind) -> io::Result<Raw> {
     File::open(find(path)?)?.take(MAX_LINE as u64 + 1).read_to_end(&mut start)?;
     let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.len() > MAX_LINE {
-        return Err(wrong(format!("the first line has more than {MAX_LINE} bytes")));
+        return Err(wrong(format!("the first line of the file has more than {MAX_LINE} bytes")));
     }
     let text = String::from_utf8_lossy(line);
     parse(&text, kind)

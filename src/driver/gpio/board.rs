@@ -72,12 +72,12 @@ impl Board {
             let at = at.ok_or_else(|| OpenError::at(&point.name, "", "nothing", wanted))?;
             let line = Line::plan(id, point, at)?;
             if let Some(twin) = lines.iter().find(|twin| twin.place == line.place) {
-                let found = format!("the line of {}", twin.name);
+                let found = format!("the line that point {} uses", twin.name);
                 return Err(OpenError::at(
                     &point.name,
                     "",
                     found,
-                    "a different line for each point",
+                    "a line that no other point uses",
                 ));
             }
             lines.push(line);

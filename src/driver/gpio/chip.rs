@@ -65,7 +65,10 @@ impl Survey {
             }
             [first, second, ..] => {
                 let (first, second) = (&first.name, &second.name);
-                Err(format!("{first} and {second} are both called {called:?}"))
+                Err(format!(
+                    "two chips have the name {called:?}: {first} and {second}; write one of \
+                     these names at `chip`"
+                ))
             }
         }
     }
@@ -76,7 +79,7 @@ impl Survey {
         match (&self.refused[..], self.chips.len()) {
             ([], 0) => format!("{why}, because there is no /dev/gpiochip* at all"),
             ([], _) => why.to_owned(),
-            (refused, _) => format!("{why}; {}", refused.join("; ")),
+            (refused, _) => format!("{why}; not opened: {}", refused.join("; ")),
         }
     }
 }
@@ -101,7 +104,8 @@ fn one<'c>(
         [one] => Ok(Some(one)),
         [] => Ok(None),
         [(first, at), (second, too), ..] => Err(format!(
-            "{what} is line {} of {} and line {} of {}: say which with `chip` and `offset`",
+            "{what} exists twice, as line {} of {} and as line {} of {}; select one of the two \
+             lines with `chip` and `offset`",
             at.offset, first.name, too.offset, second.name
         )),
     }
@@ -174,16 +178,17 @@ mod tests {
         check(Some("soc"), Err("GPIO1"), Ok("gpiochip0:1"));
         check(Some("gpiochip1"), Ok(2), Ok("gpiochip1:2"));
         check(None, Err("Y"), Ok("gpiochip3:0"));
-        let both = "line \"GPIO1\" is line 1 of gpiochip0 and line 1 of gpiochip1: say which with \
-                    `chip` and `offset`";
+        let both = "line \"GPIO1\" exists twice, as line 1 of gpiochip0 and as line 1 of \
+                    gpiochip1; select one of the two lines with `chip` and `offset`";
         check(None, Err("GPIO1"), Err(both));
-        let both = "line \"A\" on \"expander\" is line 0 of gpiochip1 and line 2 of gpiochip1: \
-                    say which with `chip` and `offset`";
+        let both = "line \"A\" on \"expander\" exists twice, as line 0 of gpiochip1 and as line 2 \
+                    of gpiochip1; select one of the two lines with `chip` and `offset`";
         check(Some("expander"), Err("A"), Err(both));
         check(None, Err("GPIO9"), Err("there is no line \"GPIO9\""));
         check(Some("soc"), Ok(3), Err("there is no line 3 on \"soc\""));
         check(Some("usb"), Ok(3), Err("there is no chip \"usb\""));
-        let both = "gpiochip2 and gpiochip3 are both called \"twin\"";
+        let both = "two chips have the name \"twin\": gpiochip2 and gpiochip3; write one of \
+                    these names at `chip`";
         check(Some("twin"), Ok(0), Err(both));
     }
 
@@ -198,15 +203,30 @@ mod tests {
         let named = |chip: Option<&str>| LinePlace::Named(chip.map(str::to_owned), "GPIO17".into());
         let absent = "there is no line \"GPIO17\"";
         check(vec![soc()], vec![], named(None), absent);
-        check(vec![soc()], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
-        check(vec![], refused(), named(None), &format!("{absent}; /dev/gpiochip1: EACCES"));
+        check(
+            vec![soc()],
+            refused(),
+            named(None),
+            &format!("{absent}; not opened: /dev/gpiochip1: EACCES"),
+        );
+        check(
+            vec![],
+            refused(),
+            named(None),
+            &format!("{absent}; not opened: /dev/gpiochip1: EACCES"),
+        );
         let none = "because there is no /dev/gpiochip* at all";
         check(vec![], vec![], named(None), &format!("{absent}, {none}"));
         // The configuration names the chip, and that chip does not have the line.
         check(vec![soc()], refused(), named(Some("soc")), &format!("{absent} on \"soc\""));
         let chip = "there is no chip \"usb\"";
         check(vec![], vec![], named(Some("usb")), &format!("{chip}, {none}"));
-        check(vec![], refused(), named(Some("usb")), &format!("{chip}; /dev/gpiochip1: EACCES"));
+        check(
+            vec![],
+            refused(),
+            named(Some("usb")),
+            &format!("{chip}; not opened: /dev/gpiochip1: EACCES"),
+        );
         // A line on a chip that could be opened is found, even if another chip could not be opened.
         assert!(
             Survey { chips: vec![soc()], refused: refused() }

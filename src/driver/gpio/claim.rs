@@ -82,7 +82,10 @@ impl Board {
         }
         for ((chip, _), mut seats) in free {
             if self.retry.is_patient() && awaited.contains(&chip) {
-                let why = "the device waits until the chip is free".to_owned();
+                let why = format!(
+                    "the device waits until the previous driver of the device releases {}",
+                    chip.display()
+                );
                 seats.iter().for_each(|seat| self.lack(seat.line, why.clone(), side));
                 continue;
             }
@@ -105,7 +108,7 @@ impl Board {
         let place = (chip.path.clone(), info.offset);
         let others = || self.lines.iter().filter(|other| other.id != line.id);
         if let Some(twin) = others().find(|other| other.found.as_ref() == Some(&place)) {
-            return Err((None, format!("the line already belongs to point {}", twin.name)));
+            return Err((None, format!("point {} already uses this line", twin.name)));
         }
         if info.used {
             let is_ours = info.consumer == self.consumer();
@@ -146,8 +149,9 @@ impl Board {
         seats.iter().for_each(|seat| self.lines[seat.line].want_edges());
         if let [seat] = seats {
             let key = self.lines[seat.line].needs_edges().filter(|_| is_about_edges(&error));
-            let hint =
-                key.map(|key| format!("; perhaps the chip reports no edges, which `{key}` needs"));
+            let hint = key.map(|key| {
+                format!("; `{key}` needs edges, which this chip perhaps does not report")
+            });
             let hint = hint.unwrap_or_default();
             let why = format!("{} line {}: {error}{hint}", chip.display(), seat.offset);
             self.lack(seat.line, why, side);

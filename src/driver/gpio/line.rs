@@ -136,13 +136,13 @@ impl Line {
                 ("debounce", at.debounce.is_some()),
             ];
             if let Some((key, _)) = only_in.into_iter().find(|(_, is_said)| *is_said) {
-                return Err(wrong(key, &"an output", "this key at inputs only"));
+                return Err(wrong(key, &"an output", "an input for this key"));
             }
             config.direction = Some(kernel::Direction::Output);
             config.drive = at.drive.map(Into::into);
         } else {
             if at.drive.is_some() {
-                return Err(wrong("drive", &"an input", "this key at outputs only"));
+                return Err(wrong("drive", &"an input", "an output for this key"));
             }
             if let Some(long) = at.debounce.filter(|time| !DEBOUNCE.contains(time)) {
                 return Err(wrong("debounce", &format!("{long:?}"), "from 1us to 1s"));
@@ -284,7 +284,7 @@ impl Line {
                 let mode = if self.direction == Direction::Out { "output" } else { mode };
                 format!("{} line {offset}, {mode}", chip.display())
             }
-            _ => "waits for the first cycle".to_owned(),
+            _ => "waits for the first cycle of the scan".to_owned(),
         };
         let mut facts = Vec::new();
         if self.edge_detection().is_some() {
@@ -309,7 +309,7 @@ impl Sense {
         match (mode, edge) {
             (Mode::Level, None) => Ok(Self::Level),
             (Mode::Level, Some(_)) => {
-                Err(("edge", "mode level", "this key only with mode latched or counter"))
+                Err(("edge", "mode level", "mode latched or counter for this key"))
             }
             (Mode::Latched, Some(Edge::Both)) => {
                 Err(("edge", "both", "rising for pulses to true, or falling for pulses to false"))
@@ -350,15 +350,18 @@ fn place(point: &Point, at: &LineAddress) -> Result<LinePlace, OpenError> {
         (Some(_), _, Some(_)) => Err(OpenError::at(
             &point.name,
             "offset",
-            "both the name of a line and an offset",
-            "only one of the two",
+            "both `line` and `offset`",
+            "either `line` or `offset`",
         )),
         (None, None, Some(_)) => {
-            Err(OpenError::at(&point.name, "chip", "nothing", "the chip that the offset is on"))
+            Err(OpenError::at(&point.name, "chip", "nothing", "the chip to which `offset` belongs"))
         }
-        (None, _, None) => {
-            Err(OpenError::at(&point.name, "line", "nothing", "a line, or a chip and an offset"))
-        }
+        (None, _, None) => Err(OpenError::at(
+            &point.name,
+            "line",
+            "nothing",
+            "`line`, or both `chip` and `offset`",
+        )),
     }
 }
 

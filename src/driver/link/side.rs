@@ -82,7 +82,8 @@ impl Side {
             Safe::Hold => None,
             Safe::Value(safe) => {
                 let raw = points[*id].raw_of(safe);
-                let raw = raw.expect("the configuration check has tested every safe value");
+                let raw = raw
+                    .expect("every safe value fits its point, as the configuration check requires");
                 Some((raw, points[*id].hold_for))
             }
         };

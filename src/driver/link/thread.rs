@@ -70,10 +70,11 @@ pub(super) fn start(
             }
             shared.is_down.store(true, Ordering::Relaxed);
             side.lose_all();
-            let how = if panicked { "has panicked, which is a defect" } else { "has ended" };
+            let how =
+                if panicked { "has panicked because of a defect in Camshaft" } else { "has ended" };
             tracing::error!(
                 device = name,
-                "device {name}: its driver {how}; the driver is started again"
+                "device {name}: the driver {how}; the daemon starts the driver again"
             );
             // The pause ends early if `leave` is called or the link is dropped.
             runtime.block_on(async {

@@ -126,7 +126,7 @@ impl Settings for Config {
     }
 
     fn claim(&self) -> Option<(&'static str, String, &'static str)> {
-        let fate = "one of them never gets the port";
+        let fate = "only one of the two devices gets the port";
         (self.listen.port() != 0).then(|| ("listen", self.listen.to_string(), fate))
     }
 
@@ -222,7 +222,7 @@ impl Server {
                 Err(error) => error,
             };
             if pause > longest / 2 && is_waiting.changes_to(true) {
-                tracing::warn!("the Modbus server cannot listen on {listen} yet: {error}");
+                tracing::warn!("the Modbus server cannot listen on {listen}, will retry: {error}");
             }
             let state = format!("cannot listen: {error}");
             side.show(vec![Part { name: listen.to_string(), ok: false, state, facts: Vec::new() }]);

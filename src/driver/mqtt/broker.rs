@@ -66,7 +66,7 @@ impl Broker {
             return Err(OpenError::new(
                 "client_id",
                 found,
-                "1 to 256 bytes that no other client uses",
+                "a client id of 1 to 256 bytes that no other client uses",
             ));
         }
         for (key, limits, value) in [
@@ -82,7 +82,7 @@ impl Broker {
             return Err(OpenError::new(
                 "username",
                 "nothing",
-                "the user name that belongs to the password",
+                "the user name that belongs to `password_file`",
             ));
         }
         let broker = Self {

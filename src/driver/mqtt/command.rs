@@ -199,7 +199,7 @@ impl Command {
         let meant = said.expires.unwrap_or(Duration::MAX);
         let left = meant.min(self.expires.saturating_sub(age));
         if left.is_zero() {
-            return Err(format!("it has expired; its age is {age:?}"));
+            return Err(format!("the command has expired; the age of the command is {age:?}"));
         }
         Ok(left)
     }
@@ -233,10 +233,14 @@ impl Said {
     /// When the payload is not a value. The error is the reason, as text.
     pub(super) fn parse(payload: &[u8], expires: Option<Duration>) -> Result<Self, String> {
         if payload.len() > MAX_TEXT {
-            return Err(format!("{} bytes are too long for a value", payload.len()));
+            return Err(format!(
+                "the payload has {} bytes; the limit is {MAX_TEXT}",
+                payload.len()
+            ));
         }
-        let text = str::from_utf8(payload).map_err(|_| "it is not UTF-8".to_owned())?.trim();
-        let no_value = || format!("{text:?} is no value");
+        let text =
+            str::from_utf8(payload).map_err(|_| "the payload is not UTF-8".to_owned())?.trim();
+        let no_value = || format!("{text:?} is not a value such as 1, true or {{\"value\":1}}");
         if !text.starts_with('{') {
             let value = text.parse().map_err(|_| no_value())?;
             return Ok(Self { value, sent: None, expires });
@@ -256,8 +260,8 @@ fn instant(time: &str) -> Result<SystemTime, String> {
             offset.starts_with(['+', '-']) && humantime::parse_rfc3339(&format!("{local}Z")).is_ok()
         });
         match is_local {
-            true => format!("{time:?} must be in UTC, with a Z at its end"),
-            false => format!("{time:?} is no time of RFC 3339"),
+            true => format!("{time:?} must be in UTC, with a Z at the end"),
+            false => format!("{time:?} is not a time in the format of RFC 3339"),
         }
     })
 }
@@ -282,15 +286,18 @@ mod tests {
         assert_eq!(said(r#"{"value": 1e3, "unit": "rpm"}"#), Ok(Value::Real(1000.0)));
         for bad in ["", "NaN", "1e999", "twelve", "[1]", "{}", "{\"value\": null}", "1 2", "\"1\""]
         {
-            assert_eq!(said(bad), Err(format!("{:?} is no value", bad.trim())));
+            assert_eq!(
+                said(bad),
+                Err(format!("{:?} is not a value such as 1, true or {{\"value\":1}}", bad.trim()))
+            );
         }
         let timed = |time: &str| said(&format!("{{\"value\":1,\"time\":{time:?}}}"));
         assert_eq!(timed("2026-11-28T08:00:00.5Z"), Ok(Value::Int(1)));
         for bad in ["now", "2026-11-28T08:00:00+01", "+01:00", "ü+01:00", "2026-11-28"] {
-            assert_eq!(timed(bad), Err(format!("{bad:?} is no time of RFC 3339")));
+            assert_eq!(timed(bad), Err(format!("{bad:?} is not a time in the format of RFC 3339")));
         }
         for local in ["2026-11-28T08:00:00+01:00", "2026-11-28T08:00:00.123-00:30"] {
-            let wanted = format!("{local:?} must be in UTC, with a Z at its end");
+            let wanted = format!("{local:?} must be in UTC, with a Z at the end");
             assert_eq!(timed(local), Err(wanted));
         }
         assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "it is not UTF-8");

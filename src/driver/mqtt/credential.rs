@@ -91,9 +91,11 @@ impl TlsFiles {
         let files = [("ca", &config.ca), ("cert", &config.cert), ("key", &config.key)];
         if !is_secure {
             return match files.iter().find(|(_, file)| file.is_some()) {
-                Some((key, _)) => {
-                    Err(OpenError::new(*key, "a file", "nothing, or mqtts:// in `connect`"))
-                }
+                Some((key, _)) => Err(OpenError::new(
+                    *key,
+                    "a file",
+                    "mqtts:// in `connect`, because only TLS uses this file",
+                )),
                 None => Ok(None),
             };
         }

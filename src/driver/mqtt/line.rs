@@ -78,7 +78,8 @@ impl Line<'_> {
         if said.retain && self.ledger.keeps_none {
             // The broker does not support `retain`. Therefore MQTT 5 (3.2.2.3.5) forbids this
             // message, and the library would drop it without an error.
-            self.ledger.deny(said.topic, "it does not support retained messages (`retain`)");
+            self.ledger
+                .deny(said.topic, "the broker does not support retained messages (`retain`)");
             return true;
         }
         let options = PublishOptions::new(qos(said.qos)).retain(said.retain);

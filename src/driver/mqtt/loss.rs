@@ -40,7 +40,7 @@ impl From<ConnectionError> for Loss {
                 Self::new(format!("the broker refuses this client: {code:?}"), true)
             }
             ConnectionError::NotConnAck(_) => {
-                Self::new("the first packet of the broker is no CONNACK", true)
+                Self::new("the first packet of the broker is not a CONNACK", true)
             }
             ConnectionError::MqttState(error) => error.into(),
             error => Self::new(error.to_string(), true),
@@ -51,7 +51,7 @@ impl From<ConnectionError> for Loss {
 impl From<StateError> for Loss {
     fn from(error: StateError) -> Self {
         let why: Cow<'static, str> = match error {
-            StateError::AwaitPingResp => "no answer within keep_alive".into(),
+            StateError::AwaitPingResp => "no answer from the broker within keep_alive".into(),
             // The library also returns this error for a DISCONNECT without properties. MQTT 5
             // (3.14.2.2.1) allows such a packet, and Mosquitto sends it, but the library cannot
             // parse it.
@@ -59,7 +59,7 @@ impl From<StateError> for Loss {
             StateError::ServerDisconnect { reason_code, .. } => {
                 let was_replaced = reason_code == DisconnectReasonCode::SessionTakenOver;
                 let why = match was_replaced {
-                    true => "another client uses this client_id".into(),
+                    true => "another client has connected with the same client_id".into(),
                     false => format!("the broker ends the connection: {reason_code:?}"),
                 };
                 return Self { was_replaced, ..Self::new(why, true) };
@@ -86,7 +86,7 @@ impl From<StateError> for Loss {
 }
 
 /// The reason of a loss when the connection was not made within `connect_timeout`.
-pub(super) const NO_ANSWER: &str = "no answer within connect_timeout";
+pub(super) const NO_ANSWER: &str = "no answer from the broker within connect_timeout";
 
 /// Returns the text of a socket error. The text begins with "TLS: " if TLS caused the error.
 fn failed(error: &io::Error) -> String {

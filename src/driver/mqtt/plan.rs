@@ -116,13 +116,18 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
         let (topic, qos) = (said.topic.as_deref().unwrap_or_default(), said.qos.unwrap_or(1));
         check_topic(topic, qos).map_err(|wrong| wrong.of(&place))?;
         if said.metric.is_some() {
-            return Err(Wrong("metric", "a name".into(), "nothing without `sparkplug`").of(&place));
+            return Err(Wrong(
+                "metric",
+                "a name".into(),
+                "no such key, because only `sparkplug` uses metrics",
+            )
+            .of(&place));
         }
         if !used.insert(topic) {
             return Err(Wrong(
                 "topic",
-                format!("{topic:?} again"),
-                "a different topic for each value",
+                format!("{topic:?}, which another value uses"),
+                "a topic that no other value uses",
             )
             .of(&place));
         }
@@ -138,11 +143,18 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
         let (topic, qos) = (at.topic.as_deref().unwrap_or_default(), at.qos.unwrap_or(1));
         check_topic(topic, qos).map_err(|wrong| wrong.at(point))?;
         if at.metric.is_some() {
-            return Err(Wrong("metric", "a name".into(), "nothing without `sparkplug`").at(point));
+            return Err(Wrong(
+                "metric",
+                "a name".into(),
+                "no such key, because only `sparkplug` uses metrics",
+            )
+            .at(point));
         }
         if !used.insert(topic) {
-            let found = format!("{topic:?}, which a value or another command uses");
-            return Err(Wrong("topic", found, "a topic that is used only once").at(point));
+            let found = format!("{topic:?}, which is already in use");
+            return Err(
+                Wrong("topic", found, "a topic that no value and no other command uses").at(point)
+            );
         }
         commands.push(Command::new(id, point, topic, at.expires));
         subscriptions.push(Subscription::new(topic, qos, at.retained.unwrap_or(false)));
@@ -157,7 +169,7 @@ fn metrics(
     node: &sparkplug::Config,
     ours: Vec<Ours<'_>>,
 ) -> Result<Planned, OpenError> {
-    const GIVEN: &str = "nothing, because Sparkplug defines this";
+    const GIVEN: &str = "no such key, because Sparkplug defines this setting";
     node.check()?;
     for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
         if message.is_some() {
@@ -206,11 +218,11 @@ impl Publication {
         let on_change = deadband.is_some() || min_interval.is_some() || refresh.is_some();
         match every {
             Some(_) if on_change => {
-                let found = "a period, and also deadband, min_interval or refresh".into();
+                let found = "`every` together with deadband, min_interval or refresh".into();
                 Err(Wrong(
                     "every",
                     found,
-                    "`every` without these keys, because a change then causes no message",
+                    "`every` alone, because with this key a change causes no message",
                 ))
             }
             Some(period) => Ok(Rule::Cyclic(period)),
@@ -230,7 +242,11 @@ fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), 
         return Err(Wrong("metric", format!("{metric:?}"), wanted));
     }
     if !used.insert(metric) {
-        return Err(Wrong("metric", format!("{metric:?} again"), "a different name for each"));
+        return Err(Wrong(
+            "metric",
+            format!("{metric:?}, which another metric has"),
+            "a name that no other metric has",
+        ));
     }
     Ok(())
 }

@@ -81,11 +81,11 @@ impl Pulse {
     /// Returns the action that is due at `now`.
     pub(super) fn due(&self, now: Instant) -> Due {
         if self.answer_by.is_some_and(|answer_by| now >= answer_by) {
-            return Due::Lost("no answer to a subscription".into());
+            return Due::Lost("no answer from the broker to a subscription".into());
         }
         if now >= self.given_up_at() {
             let silence = 2 * self.keep_alive;
-            return Due::Lost(format!("nothing heard from the broker for {silence:?}").into());
+            return Due::Lost(format!("no packet from the broker for {silence:?}").into());
         }
         if now >= self.asked_at() && !self.is_asked { Due::Ask } else { Due::Nothing }
     }
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!((pulse.due(at(25_099)), pulse.next()), (Due::Nothing, at(25_100)));
         pulse.asked();
         assert_eq!(pulse.due(at(34_999)), Due::Nothing);
-        let lost = "nothing heard from the broker for 20s";
+        let lost = "no packet from the broker for 20s";
         assert_eq!(pulse.due(at(35_000)), Due::Lost(lost.into()));
     }
 
@@ -131,7 +131,10 @@ mod tests {
         // Other packets from the broker do not extend this time limit.
         pulse.heard(at(4));
         assert_eq!((pulse.due(at(4)), pulse.next()), (Due::Nothing, at(5)));
-        assert_eq!(pulse.due(at(5)), Due::Lost("no answer to a subscription".into()));
+        assert_eq!(
+            pulse.due(at(5)),
+            Due::Lost("no answer from the broker to a subscription".into())
+        );
         pulse.expect(None);
         assert_eq!(pulse.due(at(5)), Due::Nothing);
     }

@@ -231,7 +231,8 @@ impl Node {
                 }
                 None => {
                     let name = metric.name.unwrap_or_else(|| format!("alias {:?}", metric.alias));
-                    commands.refuse(&topic, &format!("{name} is no metric for commands"));
+                    commands
+                        .refuse(&topic, &format!("{name} is not a metric that accepts commands"));
                 }
             }
         }
@@ -242,7 +243,10 @@ impl Node {
     fn attend(&mut self, said: &Publish, commands: &mut Commands) -> Heard {
         let Ok(state) = serde_json::from_slice::<HostState>(&said.payload) else {
             let topic = String::from_utf8_lossy(&said.topic);
-            commands.refuse(&topic, "expected a STATE such as {\"online\":true,\"timestamp\":0}");
+            commands.refuse(
+                &topic,
+                "expected a STATE message such as {\"online\":true,\"timestamp\":0}",
+            );
             return Heard::Done;
         };
         // This STATE message is older than the last STATE message, so it is ignored.

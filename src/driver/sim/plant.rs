@@ -67,7 +67,7 @@ impl Plant {
             if out.kind != input.kind {
                 let (from, to) = (out.kind, input.kind);
                 let found = format!("{:?} of type {from}, {:?} of type {to}", out.name, input.name);
-                return Err(OpenError::new(key, found, "the same type at both ends"));
+                return Err(OpenError::new(key, found, "the same type at `from` and `to`"));
             }
             loopbacks.push((from, to));
         }
@@ -79,7 +79,9 @@ impl Plant {
             let key = format!("initial.{name:?}");
             let (_, point) = wiring.undriven_input(&key, name)?;
             let value = fits(&key, point, *value)?;
-            point.write(&mut field, value).expect("`fits` has checked this value");
+            point
+                .write(&mut field, value)
+                .expect("the value fits the point, as `fits` has checked");
         }
         let driven = wiring.into_driven();
         Ok(Self {
@@ -131,7 +133,8 @@ impl Plant {
         };
         if point.direction == Direction::Out {
             return Err(
-                "the point is an output: only programs write outputs; this command sets inputs",
+                "the point is an output: only control programs write outputs; this command sets \
+                 inputs",
             );
         }
         if let Some(tank) = self.tanks.iter_mut().find(|tank| tank.shows(id)) {

@@ -71,7 +71,9 @@ impl Script {
         let Some(row) = self.row(elapsed) else { return };
         let width = self.points.len();
         for (id, value) in self.points.iter().zip(&self.values[row * width..]) {
-            points[*id].write(field, *value).expect("`parse_cell` has checked every cell");
+            points[*id]
+                .write(field, *value)
+                .expect("every cell fits its point, as `parse_cell` has checked");
         }
     }
 
@@ -139,7 +141,8 @@ fn parse(
     match script.times.last() {
         None => Err(mistake(line, "a script without rows", wanted)),
         Some(&Duration::ZERO) if repeat => {
-            let wanted = "a time above 0 in the last row, because `repeat` starts again then";
+            let wanted = "a time above 0 in the last row, because `repeat` starts the script again \
+                          after this time";
             Err(mistake(line, "the time 0 in the last row", wanted))
         }
         Some(_) => Ok(script),
@@ -182,7 +185,7 @@ impl Script {
         }
         if self.values.len() + width > MAX_CELLS {
             let wanted = format!("at most {MAX_CELLS} cells in one script");
-            return Err(mistake(line, "more cells", wanted));
+            return Err(mistake(line, "a script with more cells", wanted));
         }
         let time = row[0].parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
         let Some(time) = time else {

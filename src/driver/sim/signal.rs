@@ -44,7 +44,7 @@ impl Signal {
             config::Signal::Constant { point, value } => {
                 let (_, point) = wiring.input(&format!("{key}.point"), point)?;
                 let value = fits(&format!("{key}.value"), point, *value)?;
-                point.write(field, value).expect("`fits` has checked this value");
+                point.write(field, value).expect("the value fits the point, as `fits` has checked");
                 return Ok(None);
             }
             config::Signal::Sine { point, period, low, high } => {

@@ -92,7 +92,7 @@ impl<'a> Wiring<'a> {
             .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         let wanted = match nearest {
             Some(nearest) => format!("an {word} of this device, for example {:?}", nearest.name),
-            None => format!("a device that has an {word}"),
+            None => format!("an {word} of this device, but this device has no {word}"),
         };
         Err(OpenError::new(key, found, wanted))
     }

@@ -29,9 +29,12 @@ impl Share {
             Ok(_) => Ok(Self(bytes)),
             Err(loaded) => {
                 let refusal = Refusal::new(
-                    format!("its code has {bytes} bytes, and all other programs have {loaded}"),
                     format!(
-                        "the limit for all programs together is {limit} (plugins.code in the \
+                        "its compiled code has {bytes} bytes, and the code of all other programs \
+                         together has {loaded} bytes"
+                    ),
+                    format!(
+                        "the limit for all programs together is {limit} bytes (plugins.code in the \
                          configuration); make the plugin smaller or remove another plugin"
                     ),
                 );

@@ -140,7 +140,7 @@ pub(in crate::plugin) fn refused_hand_over(whose: &str, trap: &Trap) -> Refusal 
             "correct the plugin, or increase plugins.swap.budget"
         }
         kind if kind.starts_with(STATE_TOO_LONG) => {
-            "let `save` write only data that the new version cannot compute again"
+            "let `save` write less data: only data that the new version cannot compute itself"
         }
         "stack overflow" => "correct the plugin, or increase plugins.stack",
         _ => "correct the plugin",
@@ -189,8 +189,7 @@ impl Program {
                 post_mortem = left;
                 let remedy = match trap.kind.starts_with("budget of ") {
                     true => {
-                        "start section, _initialize and init must return within \
-                             plugins.init_budget"
+                        "start section, _initialize and init must return within plugins.init_budget"
                     }
                     false => "start section, _initialize and init must return without a trap",
                 };

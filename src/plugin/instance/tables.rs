@@ -48,7 +48,7 @@ impl Tables {
         let Self { allowed, minimum, .. } = *self;
         if minimum > allowed.into() {
             return Err(format!(
-                "its tables have {minimum} elements, plugins.table allows {allowed} in all"
+                "its tables together need {minimum} elements, and plugins.table allows {allowed}"
             ));
         }
         let wish = asked.maximum.unwrap_or(u32::MAX).saturating_sub(asked.minimum);
@@ -79,7 +79,7 @@ mod tests {
         check(&[(10, Some(20)), (10, None), (10, None)], Ok(&[20, 70, 10]));
         check(&[(0, Some(1000)), (40, Some(50))], Ok(&[60, 40]));
         check(&[(100, None)], Ok(&[100]));
-        let why = "its tables have 101 elements, plugins.table allows 100 in all";
+        let why = "its tables together need 101 elements, and plugins.table allows 100";
         check(&[(100, None), (1, None)], Err(why));
     }
 }

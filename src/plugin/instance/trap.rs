@@ -133,12 +133,12 @@ pub(super) fn not_instantiated(error: &InstantiationError) -> Refusal {
                      (RLIMIT_AS)",
                     bytes >> 20
                 ),
-                "each memory reserves 8 GiB of addresses: take `LimitAS=` out of the unit, or \
-                 `ulimit -v` out of the shell; `MemoryMax=` limits the memory in use",
+                "each memory reserves 8 GiB of addresses: remove `LimitAS=` from the systemd unit, \
+                 or `ulimit -v` from the shell; `MemoryMax=` limits the memory in use",
             ),
             None => Refusal::new(
                 format!("it cannot be instantiated: {other}"),
-                "its memory, tables and segments must fit plugins.memory and plugins.table",
+                "its memory, tables and segments must not exceed plugins.memory and plugins.table",
             ),
         },
     }

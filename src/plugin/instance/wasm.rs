@@ -151,8 +151,11 @@ impl Instance {
         // covered: a module that takes control of the compiler process through a defect of the
         // compiler (invariant 5 in `lib.rs`).
         let module = unsafe { Module::deserialize(&engine, artifact) }.map_err(|error| {
-            let reason = format!("its artifact does not load: {error}");
-            Refusal::new(reason, "clear the cache folder and try again")
+            let reason = format!("its compiled code cannot be loaded: {error}");
+            Refusal::new(
+                reason,
+                "delete the files in the cache folder (plugins.cache), and try again",
+            )
         })?;
         engine.set_tunables(Bounds::new(limits, &module, Arc::clone(&stop)));
         let mut store = Store::new(engine);
@@ -163,7 +166,10 @@ impl Instance {
         let memory = instance.exports.get_memory("memory").ok().cloned();
         host.as_mut(&mut store).memory.clone_from(&memory);
         let poll = instance.exports.get_typed_function(&store, "poll").map_err(|error| {
-            Refusal::new(format!("export `poll`: {error}"), "the type must be () -> ()")
+            Refusal::new(
+                format!("its export `poll` cannot be called: {error}"),
+                "the type of `poll` must be () -> ()",
+            )
         })?;
         let optional = |name| instance.exports.get_typed_function(&store, name).ok();
         let hand_over = optional("save").zip(optional("restore")).map(<[_; 2]>::from);
@@ -296,7 +302,8 @@ impl Bounds {
         if asked.minimum > self.memory {
             let size = |pages: Pages| pages.bytes().0;
             let (asked, allowed) = (size(asked.minimum), size(self.memory));
-            let why = format!("its memory has {asked} bytes, plugins.memory allows {allowed}");
+            let why =
+                format!("its memory needs {asked} bytes, and plugins.memory allows {allowed}");
             return Err(MemoryError::Generic(why));
         }
         let maximum = asked.maximum.map_or(self.memory, |maximum| maximum.min(self.memory));

@@ -97,9 +97,11 @@ impl Cache {
         }
         let cache = Self { folder: folder.to_path_buf(), is_late: Arc::default() };
         if mode & 0o077 != 0 {
-            cache.empty(&format!("other users had access to it (mode {mode:04o})"))?;
+            cache.empty(&format!("other users had access to the folder (mode {mode:04o})"))?;
         } else if let Some(strange) = cache.strange_file()? {
-            cache.empty(&format!("{strange} in it is not a file that only this user can write"))?;
+            cache.empty(&format!(
+                "its entry {strange} is not a regular file, or another user owns it or can write it"
+            ))?;
         }
         Ok(cache)
     }
@@ -136,8 +138,9 @@ impl Cache {
         tracing::warn!(
             %folder,
             deleted,
-            "plugins.cache: {folder} cannot be trusted, because {why}; the daemon made it \
-             private and deleted {modules} in it; deleted modules are compiled again"
+            "plugins.cache: {folder} cannot be trusted, because {why}; the daemon made the folder \
+             private and deleted {modules} there; the daemon compiles these modules again when the \
+             plugins start"
         );
         Ok(())
     }
@@ -184,8 +187,9 @@ impl Cache {
             Some(error) => tracing::warn!(
                 %folder,
                 %error,
-                "plugins.cache: {folder} does not answer ({error}); until it answers, each start \
-                 of a program waits for it and compiles the module, and no new artifact is stored"
+                "plugins.cache: {folder} does not answer ({error}); until the folder answers, each \
+                 start of a plugin waits for the folder and compiles the module, and new compiled \
+                 modules are not stored"
             ),
             None => tracing::warn!(%folder, "plugins.cache: {folder} answers again"),
         }
@@ -205,7 +209,8 @@ impl Cache {
             let file = path.display();
             tracing::warn!(
                 %file,
-                "the cached artifact {file} is damaged; its module is compiled again"
+                "plugins.cache: the compiled module {file} is damaged; the daemon deletes the file \
+                 and compiles the module again"
             );
             // If the damaged file cannot be deleted, the next start finds it damaged again. So an
             // error of the deletion is ignored.
@@ -229,8 +234,8 @@ impl Cache {
             tracing::warn!(
                 %folder,
                 %error,
-                "an artifact could not be cached in {folder}: {error}; its module is compiled \
-                 again at the next start"
+                "plugins.cache: a compiled module could not be stored in {folder}: {error}; the \
+                 daemon compiles this module again at the next start"
             );
         }
         self.make_room();

@@ -114,7 +114,7 @@ pub fn stranger(bytes: &[u8]) -> Option<Refusal> {
 /// Refuses a file that does not begin like a module. If the first bytes show the kind of the file,
 /// the reason names this kind.
 fn header(bytes: &[u8]) -> Result<(), Refusal> {
-    const REMEDY: &str = "copy a core WebAssembly module here";
+    const REMEDY: &str = "replace the file by a core WebAssembly module";
     let text = bytes.trim_ascii_start();
     let reason = match bytes {
         [] => "the file is empty".to_string(),
@@ -122,12 +122,12 @@ fn header(bytes: &[u8]) -> Result<(), Refusal> {
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => {
             return Err(Refusal::new(
                 "it is a WebAssembly component",
-                "build a core module instead, for example without wasm-tools component",
+                "build a core module, for example without the step `wasm-tools component`",
             ));
         }
         [0, b'a', b's', b'm', _, _, _, _, ..] => "its WebAssembly version is not 1".to_string(),
         _ if MODULE.starts_with(bytes) => "the file is cut off within its header".to_string(),
-        [0x7f, b'E', b'L', b'F', ..] => "it is an ELF file, made for this machine's CPU".into(),
+        [0x7f, b'E', b'L', b'F', ..] => "it is an ELF file, not a WebAssembly module".into(),
         _ if text.starts_with(b"(module") || text.starts_with(b";;") => {
             return Err(Refusal::new(
                 "it is WebAssembly text",
@@ -215,7 +215,10 @@ impl Outline {
 
     fn take_imports(&mut self, imports: Imports<'_>) -> Result<(), Refusal> {
         let Imports::Single(_, import) = imports else {
-            return Err(Refusal::new("it uses compact imports", "build without that proposal"));
+            return Err(Refusal::new(
+                "it uses compact imports",
+                "build without the WebAssembly proposal for compact imports",
+            ));
         };
         if let TypeRef::Func(ty) = import.ty {
             self.functions.push(ty);
@@ -225,7 +228,9 @@ impl Outline {
     }
 
     fn take_memory(&mut self, memory: MemoryType, limits: &Limits) -> Result<(), Refusal> {
-        let refused = |what| Refusal::new(what, "one ordinary 32-bit memory is supported");
+        let refused = |what| {
+            Refusal::new(what, "only one memory is supported, with 32-bit addresses and not shared")
+        };
         if memory.memory64 {
             return Err(refused("it uses memory64"));
         }
@@ -265,10 +270,10 @@ impl Outline {
         }
         match &*wrong {
             [] => Ok(()),
-            [one] => Err(Refusal::new(format!("imports {one}"), remedy(&hints))),
+            [one] => Err(Refusal::new(format!("unsupported import: {one}"), remedy(&hints))),
             all => {
                 let shown = first_of(all, MAX_MISSING);
-                let reason = format!("{} imports are not offered: {shown}", all.len());
+                let reason = format!("{} unsupported imports: {shown}", all.len());
                 Err(Refusal::new(reason, remedy(&hints)))
             }
         }
@@ -298,7 +303,7 @@ impl Outline {
             if found != "() -> ()" {
                 return Err(Refusal::new(
                     format!("its export `{name}` is {found}"),
-                    "it must be a function () -> ()",
+                    "this export must be a function () -> ()",
                 ));
             }
         }
@@ -320,9 +325,12 @@ impl Outline {
     }
 
     fn ty(&self, index: u32) -> Result<&FuncType, Refusal> {
-        self.types
-            .get(index as usize)
-            .ok_or_else(|| Refusal::new("a type index is out of range", "copy the whole file"))
+        self.types.get(index as usize).ok_or_else(|| {
+            Refusal::new(
+                "a type index is out of range",
+                "the file may be incomplete: copy the whole file",
+            )
+        })
     }
 
     fn report(&self) -> ModuleReport {

@@ -137,12 +137,12 @@ impl CompileService {
         let job = self.job(Wanted::Confinement);
         let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {
             Ok(Ok((_, output, _))) => output,
-            Ok(Err(error)) => return vec![format!("the worker does not start: {error}")],
-            Err(_) => return vec![format!("the worker did not answer within {MAX_WALL:?}")],
+            Ok(Err(error)) => return vec![format!("not tested: the worker cannot start: {error}")],
+            Err(_) => return vec![format!("not tested: no answer within {MAX_WALL:?}")],
         };
         match serde_json::from_slice(&answer) {
             Ok(Answer::Open(found)) => found,
-            _ => vec!["the worker did not answer".into()],
+            _ => vec!["not tested: the worker gave no valid answer".into()],
         }
     }
 
@@ -213,7 +213,7 @@ impl CompileService {
         module: &[u8],
     ) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
         let Worker { mut child, parent: _parent } = Worker::start(&self.program).await?;
-        let mut head = serde_json::to_vec(&job).expect("a job of plain numbers becomes JSON");
+        let mut head = serde_json::to_vec(&job).expect("JSON can represent every job");
         head.push(b'\n');
         let mut stdin = child.stdin.take().expect("the worker was started with this pipe");
         let stdout = child.stdout.take().expect("the worker was started with this pipe");
@@ -290,7 +290,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
     let complaint = String::from_utf8_lossy(complaint);
     let words = complaint.lines().find(|line| !line.is_empty()).unwrap_or_default();
     match Death::of(status, words) {
-        Death::OutOfTime => Failed::ByFault(too_dear("used up its CPU time", "time")),
+        Death::OutOfTime => Failed::ByFault(too_dear("used up the allowed CPU time", "time")),
         Death::OutOfMemory => Failed::ByFault(match confined::inherited_memory() {
             None => too_dear("ran out of memory", "memory"),
             Some(bytes) => Refusal::new(
@@ -299,7 +299,7 @@ fn died(status: ExitStatus, complaint: &[u8]) -> Failed {
                      use {} MiB of addresses (RLIMIT_AS)",
                     bytes >> 20
                 ),
-                "take `LimitAS=` out of the unit, or `ulimit -v` out of the shell",
+                "remove `LimitAS=` from the systemd unit, or `ulimit -v` from the shell",
             ),
         }),
         // A process from outside has killed the worker, so the module may be good.
@@ -334,7 +334,7 @@ pub fn worker() -> ExitCode {
         Ok((report, artifact)) => (Answer::Done(report, artifact.len()), artifact),
         Err(refusal) => (Answer::Refused(refusal), Vec::new()),
     };
-    let mut head = serde_json::to_vec(&answer).expect("an answer of text and numbers becomes JSON");
+    let mut head = serde_json::to_vec(&answer).expect("JSON can represent every answer");
     head.push(b'\n');
     let mut out = io::stdout().lock();
     match out.write_all(&head).and_then(|()| out.write_all(&artifact)).and_then(|()| out.flush()) {

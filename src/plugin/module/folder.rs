@@ -178,16 +178,17 @@ impl fmt::Display for Loss {
         match self {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::Exchanged => f.write_str(
-                "is another folder than before and has no plugin; mount the right folder, put \
-                 files into this folder, or run `camshaft reload` to accept the folder as it is",
+                "is not the folder that the daemon watched before, and has no plugin; mount the \
+                 right folder, put plugins into this folder, or run `camshaft reload` to accept \
+                 the folder without plugins",
             ),
             Self::Silent => {
                 write!(f, "does not answer: its file system has not answered for {SILENCE:?}")
             }
             Self::Slow => write!(
                 f,
-                "answers slowly: to list it, or to read one file, takes more than {SLOWNESS:?}; \
-                 new files are noticed late"
+                "answers slowly: to list the folder, or to read one file, takes more than \
+                 {SLOWNESS:?}; the daemon notices new files late"
             ),
         }
     }
@@ -209,10 +210,10 @@ impl fmt::Display for Overlooked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { files, example } = self;
         let (files, them) = match files {
-            1 => ("1 file too many, which was".to_owned(), "it is"),
-            n => (format!("{n} files too many, which were"), "one of them is"),
+            1 => ("1 file too many: the daemon ignores".to_owned(), "the file"),
+            n => (format!("{n} files too many: the daemon ignores these files,"), "for example"),
         };
-        write!(f, "{files} not examined; {them} {example}")
+        write!(f, "{files} {them} {example}")
     }
 }
 
@@ -226,7 +227,7 @@ pub fn plugin_name(text: &str) -> Result<PluginName, Refusal> {
 
 /// Makes the refusal for a file whose name breaks the rule for names of plugins.
 fn misnamed(quoted: &str) -> Refusal {
-    Refusal::new(format!("{quoted} is no name for a plugin"), format!("use {RULE}"))
+    Refusal::new(format!("{quoted} is not a valid name for a plugin"), format!("use {RULE}"))
 }
 
 /// A watched folder. If this value is dropped, the folder's thread ends, and the drop waits for

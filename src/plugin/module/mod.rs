@@ -41,10 +41,11 @@ use super::Refusal;
 /// Makes the refusal for malformed bytes: a module that cannot be parsed, is not valid WebAssembly,
 /// or uses a WebAssembly proposal that this host does not run.
 fn malformed(error: &BinaryReaderError) -> Refusal {
-    let reason = format!("not valid: {} (at offset {:#x})", error.message(), error.offset());
+    let reason =
+        format!("it is not a valid module: {} (at offset {:#x})", error.message(), error.offset());
     Refusal::new(
         reason,
-        "this host runs WebAssembly 2.0: one 32-bit memory, no threads, tail calls, exceptions or \
-         GC; build without them, and copy the whole file",
+        "this host runs WebAssembly 2.0 with one 32-bit memory: build without threads, tail calls, \
+         exceptions and GC, and copy the whole file",
     )
 }

@@ -119,9 +119,9 @@ impl Size {
         let limit = u64::from(limits.functions) + u64::from(MAX_ENTRIES);
         if self.function_names > limit {
             return Err(Refusal::new(
-                format!("it has {} names of functions", self.function_names),
+                format!("its name section has {} names of functions", self.function_names),
                 format!(
-                    "the limit is {limit} ({MAX_ENTRIES} more than plugins.functions); strip its \
+                    "the limit is {limit} ({MAX_ENTRIES} more than plugins.functions); remove the \
                      name section"
                 ),
             ));
@@ -206,13 +206,13 @@ fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
         if let Some(name) = on_passive_segments(&operator) {
             return Err(refused(
                 format!("uses {name}"),
-                "passive segments are not supported; only modules with threads need them, so \
-                 build without a shared memory",
+                "passive segments are not supported; only modules with threads need passive \
+                 segments, so build without a shared memory",
             ));
         }
         if depth > MAX_NESTING {
             return Err(refused(
-                format!("nests over {MAX_NESTING} blocks"),
+                format!("nests more than {MAX_NESTING} blocks"),
                 "the limit is 1000 (fixed)",
             ));
         }

@@ -111,7 +111,8 @@ impl Versions {
         plugin_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         if module.len() as u64 > MOST_BYTES {
             let why = format!(
-                "it has {} bytes; all versions together may have {MOST_BYTES}",
+                "the module has {} bytes, and all stored versions together may have {MOST_BYTES} \
+                 bytes",
                 module.len()
             );
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
@@ -198,8 +199,8 @@ impl Versions {
                 %folder,
                 hidden,
                 "{folder} has too many entries: the daemon reads at most {MOST_ENTRIES} entries, \
-                 and the versions of at most {MOST_NAMES} plugins; no plugin can be rolled back to \
-                 a version that was not read"
+                 and the versions of at most {MOST_NAMES} plugins; a rollback to a version that \
+                 was not read is not possible"
             );
         }
         let hashes = |all: Vec<Kept>| all.iter().rev().map(|kept| kept.hash).collect();
@@ -290,8 +291,8 @@ fn remove(old: &Kept, name: &str) {
             path.parent().into_iter().for_each(remove_empty);
             tracing::warn!(
                 plugin,
-                "{plugin}: version {hash} was removed, so no rollback to it is possible: {name} \
-                 needs the room"
+                "{plugin}: the stored version {hash} was removed to make room for {name}; a \
+                 rollback to the removed version is not possible"
             );
         }
         Ok(()) => {}

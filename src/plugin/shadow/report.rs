@@ -59,7 +59,7 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { point, cycle, running, shadow } = self;
-        write!(f, "{point} in cycle {cycle}: running {running}, shadow {shadow}")
+        write!(f, "{point} in cycle {cycle}: running version {running}, new version {shadow}")
     }
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for ShadowReport {
         write!(f, "shadow run of {}, p99 {p99:.1?}, ", counted(self.polls, "poll"))?;
         match (self.differing, self.differences.first()) {
             (n, Some(first)) => {
-                write!(f, "outputs differ in {}, first {first}", counted(n, "cycle"))?;
+                write!(f, "outputs differ in {}, first difference {first}", counted(n, "cycle"))?;
             }
             _ => write!(f, "outputs equal in {}", counted(self.compared, "cycle"))?,
         }

@@ -180,7 +180,7 @@ impl Shadow {
                 Err(_) if wanted.strong_count() == 0 => {
                     return Err("the caller no longer waits for the run");
                 }
-                Err(_) if started.elapsed() > patience => return Err("the scan sent no frames"),
+                Err(_) if started.elapsed() > patience => return Err("the scan sent no data"),
                 Err(_) => {}
             }
             slot.idle_until(MonotonicClock.now() + pause);
@@ -297,14 +297,14 @@ impl Shadow {
             if frame.owners[id.index()] != Some(seat) || claimed.contains(&id) {
                 continue;
             }
-            point.write(&mut outputs, safe).expect("the configuration has tried every safe value");
+            point.write(&mut outputs, safe).expect("the configuration check tried each safe value");
             if !is_same(point, &frame.outputs, &outputs) {
                 differs = true;
                 note(
                     &mut self.report,
                     frame,
                     point,
-                    format!("never written, would become safe: {safe}"),
+                    format!("never written (the output would get its safe value {safe})"),
                 );
             }
         }
@@ -327,12 +327,12 @@ impl Shadow {
         if report.cut_short.is_none() && p99 > most {
             let (budget, ratio) = (settings.poll_budget, policy.admit_ratio);
             let reason = format!(
-                "in its shadow run a poll took {p99:.1?} (p99 of {} polls), more than {ratio} \
-                 of the poll budget of {budget:?}",
+                "in its shadow run the p99 time of {} polls was {p99:.1?}, more than {ratio} times \
+                 the poll budget of {budget:?}",
                 report.polls
             );
             let remedy =
-                "make the plugin faster, or change poll_budget or plugins.swap.admit_ratio";
+                "make the plugin faster, or increase poll_budget or plugins.swap.admit_ratio";
             return Err(Refusal::new(reason, remedy));
         }
         if !policy.require_equal {
@@ -367,7 +367,7 @@ impl Shadow {
 }
 
 /// Text of the remedy if the run was not completed and found no fault in the version.
-const AGAIN: &str = "this is no fault of the module; deploy it again for another run";
+const AGAIN: &str = "the cause is not the module; deploy the module again for another shadow run";
 
 fn trapped(poll: u64, trap: &Trap) -> Refusal {
     let reason = format!("it trapped in poll {poll} of its shadow run: {trap}");

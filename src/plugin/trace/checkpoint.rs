@@ -136,9 +136,11 @@ impl Parts {
             }
             let missing = noted.picture.memory_bytes.saturating_sub(self.memory_bytes(store));
             let pages = u32::try_from(missing / WASM_PAGE_SIZE as u64).unwrap_or(u32::MAX);
-            memory
-                .grow(store, pages)
-                .map_err(|error| format!("its memory cannot grow: {error}"))?;
+            memory.grow(store, pages).map_err(|error| {
+                format!(
+                    "the memory of the module cannot grow to the size of the checkpoint: {error}"
+                )
+            })?;
             let view = memory.view(store);
             let fault = |_| {
                 "the checkpoint of the report is larger than the memory of the module".to_string()

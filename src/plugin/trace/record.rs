@@ -172,7 +172,9 @@ impl PostMortem {
         let start = match recorder {
             _ if !tape.is_on() => Start::Nowhere("recording is off in the [crash] section".into()),
             _ if tape.reaches(0) => Start::Birth,
-            None => Start::Nowhere("its start made more host calls than its tape can store".into()),
+            None => Start::Nowhere(
+                "the start of the program made more host calls than the tape can store".into(),
+            ),
             Some(recorder) if recorder.rooms.is_empty() => Start::Nowhere(TOO_LARGE.into()),
             Some(recorder) => {
                 let mut rooms = recorder.rooms.into_iter();
@@ -194,11 +196,13 @@ impl PostMortem {
 
 /// Text of the reason why a tape cannot be played, if the memory was too large for the first
 /// checkpoint.
-const TOO_LARGE: &str = "it uses more memory than a checkpoint stores (256 KiB in use, of at most \
-                         2 MiB), and its tape no longer has the calls of its start";
+const TOO_LARGE: &str = "the program uses more memory than a checkpoint can store (256 KiB in use, \
+                         in a memory of at most 2 MiB), and the tape no longer has the calls of \
+                         the program's start";
 
 /// Text of the reason why a tape cannot be played, if the tape no longer has all calls after the
 /// newest usable checkpoint.
-const TOO_MUCH: &str = "its tape no longer has all calls after a checkpoint: either its last \
-                        polls exchanged more data with the host than a tape stores, or its memory \
-                        is too large for a checkpoint (256 KiB in use, of at most 2 MiB)";
+const TOO_MUCH: &str = "the tape no longer has all calls after a checkpoint: either the last polls \
+                        exchanged more data with the host than a tape can store, or the program's \
+                        memory is too large for a checkpoint (256 KiB in use, in a memory of at \
+                        most 2 MiB)";

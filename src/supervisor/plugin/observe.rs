@@ -128,7 +128,7 @@ impl Plugin {
     pub(super) fn observe_absence(&mut self, turn: &mut Turn<'_>) {
         let Some(seen) = self.seen else { return };
         if seen.generation > self.stop.covers {
-            let kind = "left the scan without an order".to_owned();
+            let kind = "the program left the scan without a stop order".to_owned();
             let trap = Arc::new(Trap { kind, function: None, offset: None, cycle: 0 });
             self.trapped(seen.generation, &trap, turn);
         } else {

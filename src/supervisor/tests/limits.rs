@@ -12,7 +12,7 @@ fn what_cannot_be_asked_for_is_refused() {
     let reason = |result: Result<(), Refusal>| result.unwrap_err().reason;
     assert_eq!(reason(supervisor.release("a").map(drop)), "there is no plugin \"a\"");
     assert_eq!(reason(supervisor.restart("a")), "there is no plugin \"a\"");
-    assert_eq!(reason(supervisor.hold("a/b")), "\"a/b\" is no name for a plugin");
+    assert_eq!(reason(supervisor.hold("a/b")), "\"a/b\" is not a valid name for a plugin");
     supervisor.hold("a").unwrap();
     assert_eq!(reason(supervisor.restart("a")), "a is held");
     supervisor.release("a").unwrap();

@@ -266,7 +266,7 @@ fn a_name_is_refused_before_its_file_is_written() {
     check(&supervisor, "TANK", "its name differs from tank only in upper and lower case");
     supervisor.folder("TANK", None).unwrap();
     supervisor.folder("tank", Some(hash("A"))).unwrap();
-    check(&supervisor, "..", "\"..\" is no name for a plugin");
+    check(&supervisor, "..", "\"..\" is not a valid name for a plugin");
     for n in 1..MAX_PLUGINS {
         supervisor.folder(&format!("p{n}"), Some(hash("A"))).unwrap();
     }

@@ -78,7 +78,7 @@ async fn failures_keep_code_and_words() {
     let message = "the body must be an object such as {\"kind\":\"freeze\"}";
     check(result, Code::Invalid, message);
     let result = client.deploy("tank", "".into()).await.map(drop);
-    check(result, Code::Invalid, "the body is empty; it must be the module's bytes");
+    check(result, Code::Invalid, "the body is empty; send the bytes of the module as the body");
     let result = client.deploy("../tank", "x".into()).await.map(drop);
     let message = "the name of a plugin: expected 1 to 128 of the characters A-Z a-z 0-9 _ - . \
                    beginning with a letter, a digit or _, found \"../tank\"";

@@ -33,7 +33,7 @@ cycle     750000
 overruns  2, cycles missed 3
 recovery  3 abnormal ends within 10m; `camshaft recover` lets plugins run
 retain    3 variables, 1200 writes, 240 KiB
-retain    failing for 2h 5m: No space left on device
+retain    writing has failed for 2h 5m: No space left on device
 retain    retain.a: torn
 
 SCAN          P50      P99    P99.9      MAX
@@ -78,8 +78,8 @@ TIME (UTC)               PLUGIN     WHAT         VERSION        CYCLE  DETAILS
 3.41 ms, prepare 210 us, boundary 6.10 ms, cycles missed 1
 2026-01-31 12:00:01.250  tank       swapped      bbbbbbbbbbbb     900  replaces aaaaaaaaaaaa: \
 detect 12.3 ms, compile 3.41 ms (cached), prepare 210 us, boundary 6.10 ms, cycles missed 1; \
-shadow run of 30 polls, p99 12.3µs, outputs differ in 2 cycles, first tank.valve in cycle 890: \
-running 5, shadow 6
+shadow run of 30 polls, p99 12.3µs, outputs differ in 2 cycles, first difference tank.valve in \
+cycle 890: running version 5, new version 6
 2026-01-31 12:00:02.250  tank       refused      cccccccccccc     950  imports env.\\u{1b}[2J; \
 import less; bbbbbbbbbbbb continues
 2026-01-31 12:00:03.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at \
@@ -89,8 +89,8 @@ prepare 0 ns, boundary 0 ns, cycles missed 0
 2026-01-31 12:00:05.250  tank       trapped      bbbbbbbbbbbb     990  unreachable in poll at \
 offset 0x2a, cycle 990 (no. 8 in a row)
 2026-01-31 12:00:06.250  tank       quarantined  bbbbbbbbbbbb    1050  5 traps in a short time
-2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan; its \
-outputs become safe
+2026-01-31 12:00:07.250  tank       stopped      bbbbbbbbbbbb    1051  out of the scan; the \
+outputs of the plugin become safe
 2026-01-31 12:00:08.250  blink-led  held         -               1200  by the configuration
 2026-01-31 12:00:09.250  tank       released     -             750000  by the operator
 2026-01-31 12:00:10.250  tank       removed      -             750010  its file was deleted
@@ -174,7 +174,7 @@ async fn a_name_that_is_set_is_a_point_or_a_variable() {
     .await;
     stage.prints(&["set", "tank.level", "-4.5"], "tank.level: set to -4.5\n").await;
     stage.prints(&["set", "setpoint", "60"], "setpoint: set to 60\n").await;
-    let both = " (the point; a variable has that name too)";
+    let both = " (the point, not the variable of the same name)";
     stage.prints(&["set", "lamp", "on"], &format!("lamp: set to true{both}\n")).await;
     let why = format!("lamp: expected a bool: true or false{both}");
     stage.fails(&["set", "lamp", "1"], &why).await;
@@ -217,7 +217,8 @@ async fn an_order_that_comes_to_nothing_fails() {
         other => answer(facts, other),
     })
     .await;
-    let error = "tank: waited for it to be held, but so far it is running, version 3f2a1b003f2a";
+    let error = "tank: waited for the plugin to be held, but the time limit has passed and the \
+                 plugin is running, version 3f2a1b003f2a";
     stage.fails(&["hold", "tank"], error).await;
 }
 
@@ -239,12 +240,16 @@ async fn a_deploy_waits_for_its_outcome() {
     let error =
         format!("tank: version {v_bad} does not run: it is \\u{{1b}}[31mtext\\nnot a module");
     stage.fails(&["deploy", &bad, "--name", "tank"], &error).await;
-    let error = format!("slow: waited for version {v_slow} to run, but so far it is preparing");
+    let error = format!(
+        "slow: waited for version {v_slow} to run, but the time limit has passed and the plugin is \
+         preparing"
+    );
     stage.fails(&["deploy", &slow, "--timeout", "200ms"], &error).await;
     let error = "expected 1 to 128 of the characters A-Z a-z 0-9 _ - . beginning with a letter, a \
                  digit or _, found \"-x\"";
     let hidden = write(stage.folder.path(), "-x.wasm", b"good");
-    let named = format!("{hidden}: the name of a plugin: {error}; choose another name with --name");
+    let named =
+        format!("{hidden}: the file name gives no plugin name: {error}; choose a name with --name");
     stage.fails(&["deploy", &hidden], &named).await;
     for (arguments, of) in [
         (["deploy", &good, "--name=-x"].as_slice(), "--name <NAME>"),
@@ -265,7 +270,7 @@ async fn a_deploy_waits_for_its_outcome() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let pipe = pipe.display().to_string();
     let run = tokio::time::timeout(crate::daemon::LIMIT, stage.run(&["deploy", &pipe])).await;
-    let error = format!("error: {pipe}: it is a pipe, and no regular file\n");
+    let error = format!("error: {pipe}: it is a pipe, not a regular file\n");
     check(run.expect("it waits for no writer"), 1, "", &error);
 }
 

@@ -128,7 +128,7 @@ async fn few_uploads_at_a_time_and_a_slow_one_keeps_no_other_out() {
     };
     let asking = eventually("a busy server", async || {
         let (status, body) = exchange(&stage, "PUT", "/v1/plugins/y", "good").await;
-        assert!(status == 202 || body.contains("4 modules are being received"), "{body}");
+        assert!(status == 202 || body.contains("the daemon receives 4 other modules"), "{body}");
         status == 503
     });
     tokio::select! {

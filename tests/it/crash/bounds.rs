@@ -44,7 +44,7 @@ fn rows(count: usize) -> Vec<u8> {
 #[test]
 fn a_longer_tape_than_is_ever_written_is_refused() {
     let why = CrashReport::parse(&with_tape(&bytes(), &rows(41_000))).unwrap_err();
-    assert_eq!(why, "its tape has 984000 bytes; expected at most 131123");
+    assert_eq!(why, "the tape of the report has 984000 bytes; expected at most 131123");
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn limits_of_a_report_are_lowered_to_those_of_its_reader() {
     let report = CrashReport::parse(&more).unwrap();
     let judgement = crash::replay(&compile_service(Limits::default()), &report, None, 1).unwrap();
     let lowered = [
-        "plugins.memory: 4294967296 in the report, 16777216 on this machine",
-        "plugins.stack: 104857600 in the report, 65536 on this machine",
+        "plugins.memory: 4294967296 in the report, lowered to 16777216",
+        "plugins.stack: 104857600 in the report, lowered to 65536",
     ];
     assert_eq!(
         (judgement.verdict, &*judgement.lowered),
@@ -118,8 +118,8 @@ fn a_module_that_needs_more_is_refused_unless_its_reader_allows_it() {
     let report = CrashReport::parse(&report_bytes(&rig, program, Some(&module))).unwrap();
     let play = |limits| crash::replay(&compile_service(limits), &report, None, 1);
     let why = format!("{:#}", play(Limits::default()).unwrap_err());
-    let expected = "its limits were lowered (plugins.memory: 33554432 in the report, 16777216 on \
-                    this machine): it has 19660800 bytes of memory at the start";
+    let expected = "limits of the report were lowered (plugins.memory: 33554432 in the report, \
+                    lowered to 16777216): it has 19660800 bytes of memory at the start";
     assert!(why.starts_with(expected), "{why}");
     assert_eq!(play(more).unwrap().verdict, Verdict::Reproduced);
 }
@@ -133,6 +133,9 @@ fn a_budget_that_no_configuration_has_is_refused() {
         let at = head.find(&format!("\"{budget}\":{{\"secs\":0")).unwrap();
         let old = &head[at..at + budget.len() + 12];
         let forged = with_head(&bytes, old, &old.replace("secs\":0", "secs\":61"));
-        assert_eq!(CrashReport::parse(&forged).unwrap_err(), "its limits are out of range");
+        assert_eq!(
+            CrashReport::parse(&forged).unwrap_err(),
+            "the limits in the report are out of range"
+        );
     }
 }

@@ -67,7 +67,7 @@ fn a_daemon_reports_a_crash_once_and_the_command_line_plays_it() {
         let output = replay(&[damaged.to_str().unwrap()]);
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{text}");
-        assert!(text.contains("it is cut or damaged"), "{text}");
+        assert!(text.contains("the report is cut or damaged"), "{text}");
     }
     // It trapped three times and was reported once.
     assert_eq!(reports(&folder).len(), cases.len(), "{:?}", reports(&folder));

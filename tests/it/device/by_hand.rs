@@ -81,7 +81,7 @@ fn what_goes_wrong_is_said() {
     check(
         &format!("read {deaf} holding 0 --timeout 50ms"),
         1,
-        &format!("error: {deaf}, unit 1: no answer in time\n"),
+        &format!("error: {deaf}, unit 1: no answer within the time limit\n"),
     );
     check(
         &format!("scan {deaf} --from 5 --to 6 --timeout 20ms"),
@@ -90,17 +90,17 @@ fn what_goes_wrong_is_said() {
     );
     drop(silent);
     check(&format!("read {deaf} holding 0"), 1, "Connection refused");
-    check("read tcp://h holding 0 3 --type f32", 2, "a f32 needs 2 registers; 3 is no multiple");
+    check("read tcp://h holding 0 3 --type f32", 2, "a f32 needs 2 registers; the count 3 is not");
     check(
         "read tcp://h input 0 126",
         2,
-        "input 0 to 125 is too much for one request: at most 125,",
+        "input 0 to 125 is too much: one request reads at most 125,",
     );
     check("read tcp://h holding 65535 2", 2, "holding 65535 to 65536 is too much");
     check("read h holding 0", 2, "tcp://host:502");
     check("read tcp://h register 0", 2, "unknown variant `register`");
     check("read tcp://h holding 0 --type bool", 2, "expected a type of 16 bits or more");
-    check("read tcp://h holding 0 --baud 9600", 2, "--baud and --parity are for serial lines");
+    check("read tcp://h holding 0 --baud 9600", 2, "--baud and --parity are only for serial lines");
     check("write tcp://h input 0 1", 2, "expected coil or holding, found input");
     check("write tcp://h holding 0 70000", 2, "70000: the value does not fit type u16");
     check("write tcp://h holding 0 true", 2, "true: expected a number for type u16");

@@ -249,7 +249,7 @@ fn mistakes_name_the_point() {
     };
     let path = format!("{:?}", folder.path().join("temp"));
     check(&good.replace(&path, "\"temp\""), "f.toml:8: device[board].point[temp].at.path: found");
-    check(&good.replace(&path, "\"/a*/b*\""), "expected one `*` at most, found /a*/b*");
+    check(&good.replace(&path, "\"/a*/b*\""), "expected a path with at most one `*`, found /a*/b*");
     check(&good.replace(&path, "7"), "device[board].point[temp].at.path: found");
     check(&good.replace(&format!("{{ path = {path} }}"), "{ pth = 1 }"), "did you mean `path`?");
     check(&good.replace("5ms", "0s"), "device[board].period: expected from 1ms, found 0ns");

@@ -52,7 +52,7 @@ fn a_link_into_proc_is_refused() {
     let mut bench = Bench::with_a();
     for target in ["/proc/version", "/sys/kernel/profiling"] {
         symlink(target, bench.plugin("link")).unwrap();
-        let why = "it changes whenever it is read, or the length of its contents is not its size";
+        let why = "it changes during each reading, or has another length than its file size";
         bench.reports(&format!("link refused: {why}"));
         fs::remove_file(bench.plugin("link")).unwrap();
         bench.reports("link gone");

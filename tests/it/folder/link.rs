@@ -19,8 +19,8 @@ fn a_link_to_a_disk_that_hangs_is_refused_alone() {
     fs::write(&lead, "lead").unwrap();
     symlink(&lead, bench.plugin("link")).unwrap();
     bench.reports("link is lead");
-    let refused = "link refused: it cannot be read: it is a link, and the file system that it leads \
-                   to does not answer";
+    let refused = "link refused: it cannot be read: it is a link to a file system that does not \
+                   answer";
     server.share().hang();
     bench.reports(refused);
     fs::write(bench.plugin("b"), "two").unwrap();

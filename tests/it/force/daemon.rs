@@ -56,8 +56,8 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
     // What the device says meanwhile counts afterwards.
     assert_eq!(run(&daemon, &["set", "extra.in", "7"]).0, Some(0));
     let waits = "extra.out: forced to -5 until `camshaft unforce` or the end of the daemon\n\
-                 extra.out: no running program owns it, so it has its safe value; the force takes \
-                 effect when a program owns it\n";
+                 extra.out: no running program owns this output, so the output has its safe value; \
+                 the force takes effect when a running program owns the output\n";
     let forced = run(&daemon, &["force", "extra.out", "-5", "--forever", "--owner", "bob"]);
     assert_eq!(forced, (Some(0), waits.into(), String::new()));
     assert_eq!(point(&daemon, "extra.out").0, Value::Int(3));
@@ -79,8 +79,8 @@ fn a_force_has_an_owner_a_reason_and_an_end() {
     said(&daemon, "the force of extra.in has ended");
     assert_eq!(point(&daemon, "extra.in").0, Value::Int(7));
     assert_eq!(run(&daemon, &["unforce", "--all"]).0, Some(0));
-    wait("nothing is forced", Duration::from_secs(5), || {
-        (run(&daemon, &["forces"]).1 == "nothing is forced\n").then_some(())
+    wait("no point is forced", Duration::from_secs(5), || {
+        (run(&daemon, &["forces"]).1 == "no point is forced\n").then_some(())
     });
 }
 

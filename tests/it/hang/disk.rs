@@ -94,7 +94,7 @@ fn a_kept_version_that_gives_no_answer_is_said() {
     let (daemon, share, first) = two_kept();
     share.hang();
     block_on(daemon.client.set("evil.input", Value::Int(3))).unwrap();
-    let first = format!("the kept version {first} cannot be read");
+    let first = format!("the stored version {first} cannot be read");
     daemon.wait_log("tank", &[&first, "does not answer"]);
     was_orderly(ends_in_time(daemon, &[share]));
 }

@@ -45,8 +45,8 @@ fn a_variable_that_is_there_by_now_is_not_told_as_missing() {
     daemon.wait_for("poll", "content", |view| told(view) == (vec![], false));
     // It read it before its first poll, so the count of that is over by the first good read.
     daemon.wait_for("both", "content", |view| view.refused.is_empty());
-    let words = "there was no variable late at its start; this has changed, and after `camshaft \
-                 restart` the plugin tries again";
+    let words = "there was no variable late at the plugin's start; the call would succeed now: run \
+                 `camshaft restart`, and the plugin repeats its start";
     daemon.wait_for("init", "told of the start", |view| told(view) == (vec![words], false));
     assert!(daemon.camshaft(&["restart", "init"]).status.success());
     daemon.wait_for("init", "content", |view| view.polls > 0 && view.refused.is_empty());
@@ -74,8 +74,8 @@ fn a_point_that_a_reload_has_added_is_told_as_missing_at_the_start_only() {
     assert!(daemon.camshaft(&["reload"]).status.success());
     assert!(daemon.camshaft(&["restart", "once"]).status.success());
     let pump = "there is no point \"pump\"";
-    let denied =
-        "the variable pump is not granted to the plugin; its writes are refused with code 5";
+    let denied = "the variable pump is not granted to the plugin; writes of the plugin are refused \
+                  with code 5";
     daemon.wait_for("once", "denied", |view| told(view) == (vec![pump, denied], true));
     daemon.wait_for("each", "denied", |view| told(view) == (vec![pump], true));
     let point = "[[device]]\nname = 'more'\ndriver = 'sim'\n[[device.point]]\nname = 'pump'\n\
@@ -83,8 +83,8 @@ fn a_point_that_a_reload_has_added_is_told_as_missing_at_the_start_only() {
     fs::write(&file, plain.replace("[control]", point)).unwrap();
     assert!(daemon.camshaft(&["reload"]).status.success());
     daemon.wait_for("each", "content", |view| told(view) == (vec![], false));
-    let over =
-        "at its start; this has changed, and after `camshaft restart` the plugin tries again";
+    let over = "at the plugin's start; the call would succeed now: run `camshaft restart`, and the \
+                plugin repeats its start";
     let words = ["there was no point \"pump\"", "pump was not granted to the plugin"];
     let words = words.map(|words| format!("{words} {over}"));
     daemon.wait_for("once", "told of the start", |view| {
@@ -123,9 +123,10 @@ fn a_mistake_is_shown_as_long_as_it_is_made() {
     let tables = "[[device]]\nname = 'more'\ndriver = 'sim'\n[[device.point]]\n\
                   name = 'more.level'\ndirection = 'out'\ntype = 'f64'\nsafe = 0.0\n";
     let daemon = Daemon::start(Keys { tables, ..Keys::default() });
-    let number = "a value does not fit more.level; wasm_point_write_double is refused with code 1";
-    let image = "wasm_write_output is refused with code 2: its address and length are outside of the \
-                 image";
+    let number = "a value of more.level does not fit the type; wasm_point_write_double is refused \
+                  with code 1";
+    let image = "wasm_write_output is refused with code 2: the address and length are outside the \
+                 process image";
     daemon.drop_in("slips", &slipping("(i32.eq (global.get $n) (i32.const 5))"));
     daemon.wait_log("slips", &[number]);
     daemon.wait_log("slips", &[image]);

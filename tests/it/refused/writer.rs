@@ -65,10 +65,10 @@ fn what_init_has_written_in_vain_is_told() {
         other => panic!("{other:?}"),
     };
     let words = "the write to the variable x in the plugin's start was dropped: the variable";
-    let way_out = "hold the program that writes it as double (`camshaft vars` shows the writer), \
-                   then `camshaft restart --cold`";
+    let way_out = "hold the program that writes the variable as double (`camshaft vars` shows the \
+                   writer), then run `camshaft restart --cold`";
     let expected = [
-        (Seat(1), format!("{words} has another type, double and not int; {way_out}")),
+        (Seat(1), format!("{words} has the type double, and the plugin asked for int; {way_out}")),
         (Seat(2), format!("{words} is not granted to the plugin")),
     ];
     assert_eq!(lines.iter().map(told).collect::<Vec<_>>(), expected);
@@ -153,7 +153,7 @@ fn of_two_types_at_one_start_the_loser_is_told() {
     let denied = views.iter().filter(|view| view.denied).collect::<Vec<_>>();
     assert_eq!(denied.len(), 1, "{views:?}");
     assert_eq!(refused(denied[0]), [(4, "x")]);
-    daemon.wait_log(&denied[0].name, &["the variable x", "another type"]);
+    daemon.wait_log(&denied[0].name, &["the variable x", "has the type"]);
 }
 
 /// The last word in what `b`, which writes a double, is told of `x`.
@@ -175,8 +175,8 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
     assert!(daemon.camshaft(&["set", "x", "9"]).status.success());
     wait("it is set", LIMIT, || variable(&daemon, "x").unwrap().set_by_operator.then_some(()));
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let by_a = "a writes it as int: hold a or deploy a version that writes double, then `camshaft \
-                restart --cold`";
+    let by_a = "a writes the variable as int: hold a or deploy a version of a that writes double, \
+                then run `camshaft restart --cold`";
     assert_eq!(way_out(&daemon), by_a);
     let file = daemon.path("camshaft.toml");
     let plain = fs::read_to_string(&file).unwrap();
@@ -194,11 +194,16 @@ fn the_way_out_names_the_maker_of_a_variable_that_an_operator_has_set() {
     daemon.remove("a");
     daemon.wait_gone("a");
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let other = "no other program writes it, so `camshaft restart --cold` removes it";
+    let other = "no other program writes the variable: run `camshaft restart --cold` to remove the \
+                 variable";
     assert_eq!(way_out(&daemon), other);
     assert!(declare("int").status.success());
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    assert_eq!(way_out(&daemon), "the configuration declares it with that type");
+    assert_eq!(
+        way_out(&daemon),
+        "the configuration declares the type of the variable: change the type there, or change the \
+         plugin"
+    );
 }
 
 /// One of two was named, and the other made the variable anew after a cold restart; and so was one
@@ -213,8 +218,8 @@ fn the_way_out_names_both_who_write_it_and_none_that_writes_the_other_type_now()
     daemon.wait_running("c", &two);
     wait("c writes it", LIMIT, || variable(&daemon, "x").unwrap().writer.filter(|it| it == "c"));
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let both = "c and a write it as int: hold both or deploy versions that write double, then \
-                `camshaft restart --cold`";
+    let both = "c and a write the variable as int: hold both or deploy versions that write double, \
+                then run `camshaft restart --cold`";
     assert_eq!(way_out(&daemon), both);
     let file = daemon.path("camshaft.toml");
     let plain = fs::read_to_string(&file).unwrap();
@@ -232,7 +237,8 @@ fn the_way_out_names_both_who_write_it_and_none_that_writes_the_other_type_now()
     daemon.wait_running("a", &hash);
     daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    let other = "no other program writes it, so `camshaft restart --cold` removes it";
+    let other = "no other program writes the variable: run `camshaft restart --cold` to remove the \
+                 variable";
     assert_eq!(way_out(&daemon), other);
 }
 
@@ -257,8 +263,8 @@ fn the_way_out_names_the_program_itself_whoever_has_set_its_variable() {
         let view = daemon.wait_for("a", "refused", |view| !view.refused.is_empty());
         view.refused[0].words.split_once("code 4; ").expect("it is a refusal").1.to_owned()
     };
-    let itself = "the plugin itself writes it as int: deploy a version that writes double only, \
-                  then `camshaft restart --cold`";
+    let itself = "the plugin itself writes the variable as int: deploy a version of the plugin \
+                  that writes double only, then run `camshaft restart --cold`";
     assert_eq!(words(), itself);
     let set = || {
         assert!(daemon.camshaft(&["set", "x", "9"]).status.success());
@@ -276,9 +282,9 @@ fn the_way_out_names_the_program_itself_whoever_has_set_its_variable() {
     let hash = daemon.drop_in("b", &maker(Int, "(call $write)"));
     daemon.wait_running("b", &hash);
     wait("b writes it", LIMIT, || variable(&daemon, "x").unwrap().writer.filter(|it| it == "b"));
-    let both = "b and the plugin itself write it as int: hold b or deploy a version of b that \
-                writes double, deploy a version of the plugin that writes double only, then \
-                `camshaft restart --cold`";
+    let both = "b and the plugin itself write the variable as int: hold b or deploy a version of b \
+                that writes double, deploy a version of the plugin that writes double only, then \
+                run `camshaft restart --cold`";
     assert_eq!(words(), both);
     daemon.remove("b");
     daemon.wait_gone("b");
@@ -306,7 +312,7 @@ fn the_way_out_names_a_writer_that_waits_after_a_trap() {
     daemon.drop_in("a", &maker(Int, "(unreachable)"));
     daemon.wait_for("a", "waiting", |view| view.state == PluginState::Backoff);
     daemon.drop_in("b", &maker(Double, "(call $write)"));
-    assert!(way_out(&daemon).starts_with("a writes it as int: hold a or "));
+    assert!(way_out(&daemon).starts_with("a writes the variable as int: hold a or "));
 }
 
 /// It named the plugin that had got the seat of the first owner.

@@ -52,8 +52,10 @@ fn a_card_that_takes_no_writes_is_an_alarm_and_no_end() {
     // Nothing counts in this one, so it shows what was restored.
     let daemon = Daemon::idle(plant, &["--no-plugins"]);
     assert_eq!((daemon.int("kept.a"), daemon.int("kept.b")), (count, count));
-    daemon
-        .wait_log("", &["cannot be written (Read-only file system", "the daemon uses the values"]);
+    daemon.wait_log(
+        "",
+        &["cannot be written (Read-only file system", "the daemon uses the retained values"],
+    );
     let failing = daemon.status().retain.unwrap();
     assert!(failing.failing_s.is_some() && failing.writes == number, "{failing:?}");
     assert!(failing.reason.unwrap().contains("Read-only file system"));
@@ -62,7 +64,7 @@ fn a_card_that_takes_no_writes_is_an_alarm_and_no_end() {
         history.iter().any(|receipt| receipt.what.plugin.as_deref() == Some("keeper")),
         "{history:?}"
     );
-    assert!(daemon.verb(&["status"]).1.contains("retain    failing for"));
+    assert!(daemon.verb(&["status"]).1.contains("retain    writing has failed for"));
     // It still has one daemon.
     let (code, error) = refused(&daemon);
     assert!(code == Some(1) && error.contains("has the control socket"), "{code:?} {error}");

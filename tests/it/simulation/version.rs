@@ -151,7 +151,7 @@ impl Failure {
         match self {
             Self::Trap => "unreachable",
             Self::Endless => "budget of 50ms exceeded",
-            Self::TooMuch => "its state has more than 1048576 bytes",
+            Self::TooMuch => "the saved state has more than 1048576 bytes",
         }
     }
 }

@@ -80,7 +80,7 @@ fn a_full_disk_stops_no_machine() {
     through(&daemon, "full disk", || {
         let hash = daemon.drop_in("quiet", &quiet(1));
         daemon.wait_running("quiet", &hash);
-        daemon.wait_log("", &["could not be cached"]);
+        daemon.wait_log("", &["a compiled module could not be stored in"]);
 
         let ballast = fill(&daemon.plugins());
         let refused = block_on(daemon.client.deploy("quiet", quiet(2).into())).unwrap_err();
@@ -119,12 +119,13 @@ fn a_history_waits_for_room() {
             let hash = daemon.drop_in("quiet", &quiet(number));
             daemon.wait_running("quiet", &hash);
         }
-        let is_told =
-            |line: &crate::daemon::LogLine| line.message.contains("history is not written");
+        let is_told = |line: &crate::daemon::LogLine| {
+            line.message.contains("history are not written to the disk")
+        };
         assert_eq!(daemon.log().iter().filter(|line| is_told(line)).count(), 1, "said once");
         fs::remove_file(&ballast).unwrap();
         wait("the end of the alarm", LIMIT, || trouble().is_none().then_some(()));
-        daemon.wait_log("", &["the history is written again"]);
+        daemon.wait_log("", &["the history are written to the disk again"]);
     });
     let before = block_on(daemon.client.history(Some("quiet"), 1000)).unwrap();
     assert_eq!(before.len(), 20);
@@ -211,7 +212,7 @@ fn a_stray_file_among_the_versions_is_passed_over() {
     daemon.wait_running("other", &next);
     wait("the other is kept", LIMIT, || daemon.path("state/versions/other").is_dir().then_some(()));
     let warned: Vec<_> =
-        daemon.log().into_iter().filter(|line| line.message.contains("not kept")).collect();
+        daemon.log().into_iter().filter(|line| line.message.contains("not stored")).collect();
     assert!(warned.is_empty(), "{warned:?}");
 }
 
@@ -224,5 +225,5 @@ fn a_damaged_history_is_said() {
     text[20] ^= 1;
     fs::write(&file, text).unwrap();
     let daemon = Daemon::on(plant);
-    daemon.wait_log("", &["1 line of the history in", "damaged", "skipped"]);
+    daemon.wait_log("", &["the history in", "has 1 line that cannot be read", "damaged"]);
 }

@@ -48,7 +48,10 @@ fn the_folder_may_go_and_come_back() {
     through(&daemon, "an empty folder of the same name", || {
         fs::remove_dir_all(daemon.plugins()).unwrap();
         fs::create_dir(daemon.plugins()).unwrap();
-        daemon.wait_log("", &["is another folder than before", "running programs continue"]);
+        daemon.wait_log(
+            "",
+            &["is not the folder that the daemon watched before", "running programs continue"],
+        );
         let why = wait("status says it", LIMIT, || daemon.status().folder_trouble);
         assert!(why.contains("`camshaft reload`"), "{why}");
         // Longer than a removal takes.
@@ -59,14 +62,17 @@ fn the_folder_may_go_and_come_back() {
     });
     // A file there would stop all the others, which nobody has ordered.
     let refused = block_on(daemon.client.deploy("version", version(2).into())).unwrap_err();
-    assert!(refused.to_string().contains("is another folder than before"), "{refused}");
+    assert!(
+        refused.to_string().contains("is not the folder that the daemon watched before"),
+        "{refused}"
+    );
     assert!(!daemon.file("version").exists());
     // One plugin is given up, and the others are still waited for.
     block_on(daemon.client.remove("version")).unwrap();
     daemon.wait_gone("version");
     assert!(!daemon.status().folder_ok);
     unharmed(&daemon);
-    assert_eq!(losses(&daemon, "is another folder"), 1, "said once");
+    assert_eq!(losses(&daemon, "is not the folder that the daemon watched before"), 1, "said once");
     block_on(daemon.client.reload()).unwrap();
     daemon.wait_gone("witness");
     let seen = daemon.witness();
@@ -97,7 +103,11 @@ fn an_unmounted_folder_stops_no_machine() {
             (daemon.witness().polls > polls + 1000).then_some(())
         });
         assert_eq!(daemon.plugin("quiet").unwrap().hash, Some(hash));
-        assert_eq!(losses(&daemon, "is another folder"), 1, "said once");
+        assert_eq!(
+            losses(&daemon, "is not the folder that the daemon watched before"),
+            1,
+            "said once"
+        );
     });
 }
 
@@ -114,7 +124,7 @@ fn a_deploy_right_after_an_unmount_stops_nobody() {
     through(&daemon, "deploy after an unmount", || {
         nix::mount::umount2(&daemon.plugins(), nix::mount::MntFlags::MNT_DETACH).unwrap();
         let failure = block_on(daemon.client.deploy("other", quiet(1).into())).unwrap_err();
-        assert!(failure.to_string().contains("another folder than"), "{failure}");
+        assert!(failure.to_string().contains("is not the folder that the daemon"), "{failure}");
         assert!(!daemon.file("other").exists(), "nothing is put there");
         wait("the loss is seen", LIMIT, || (!daemon.status().folder_ok).then_some(()));
     });
@@ -203,12 +213,12 @@ fn a_folder_without_events_says_why_and_is_looked_at() {
         let plant = Plant::new(Keys::default());
         let log = fs::File::create(plant.path("log")).unwrap();
         let daemon = Daemon::by(command, plant, &[], log.into());
-        let line = daemon.wait_log("", &["no events for the plugin folder"]).message;
-        assert!(line.contains(&format!("{key} is the limit")), "{line}");
+        let line = daemon.wait_log("", &["reports no changes of the plugin folder"]).message;
+        assert!(line.contains(&format!("increase the sysctl {key}")), "{line}");
         let hash = daemon.drop_in("version", &version(1));
         daemon.wait_running("version", &hash);
         let lines = daemon.log();
-        let said = lines.iter().filter(|line| line.message.contains("no events"));
+        let said = lines.iter().filter(|line| line.message.contains("reports no changes"));
         assert_eq!(said.count(), 1);
     }
 }

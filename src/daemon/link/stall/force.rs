@@ -51,7 +51,8 @@ impl ForcedExit {
         let (theirs, position) = (Arc::clone(&limits), Arc::clone(position));
         let watch = move || watch(&theirs, &position);
         if let Err(error) = std::thread::Builder::new().name("exit".into()).spawn(watch) {
-            tracing::warn!(%error, "the thread that ends a stalled process cannot start ({error})");
+            tracing::warn!(%error, "the thread that ends a stalled process cannot start ({error}); \
+                                    only the watchdog of systemd can end a process that hangs");
         }
         Self(limits)
     }

@@ -50,8 +50,8 @@ impl Beginning {
             Err(error) => {
                 tracing::error!(
                     %error,
-                    "the record of starts cannot be read ({error}): it is not known \
-                     whether recovery is still on, and this start and its end are not counted"
+                    "the record of starts cannot be read ({error}): the daemon ignores an \
+                     earlier recovery, and does not count this start and its end"
                 );
                 return None;
             }
@@ -67,7 +67,7 @@ impl Beginning {
             ),
             Err(error) => tracing::warn!(
                 %error,
-                "this start cannot be recorded ({error}), and its end is not counted"
+                "this start cannot be recorded ({error}), so the end of this run is not counted"
             ),
         }
         reason

@@ -83,8 +83,9 @@ impl Plugins {
         }
         self.takes_files()?;
         let versions = self.store.versions.clone();
-        let versions = versions
-            .ok_or_else(|| refused("no versions are kept: there is no state directory".into()))?;
+        let versions = versions.ok_or_else(|| {
+            refused("the daemon has no state directory and stores no versions".into())
+        })?;
         self.supervisor.admits_name(name).map_err(|refusal| refused(refusal.to_string()))?;
         let kept = self.store.of(name).iter();
         let kept: Vec<_> = kept.map(|hash| Candidate(self.version(name, *hash, true))).collect();

@@ -63,7 +63,7 @@ pub(super) fn choose<'k>(
 ) -> Result<&'k VersionView, String> {
     if kept.is_empty() {
         let message =
-            "no version of it is kept; the daemon keeps a version that has passed its probation";
+            "no version of the plugin is stored; the daemon stores a version after its probation";
         return Err(message.into());
     }
     let list = || kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -72,14 +72,18 @@ pub(super) fn choose<'k>(
         // version. The order then writes this version into the file.
         let newest = best(kept.iter().filter(|one| !one.0.in_file));
         return newest.map(|one| &one.0).ok_or_else(|| {
-            format!("no other good version is kept; kept are {}{}", list(), way_out(name, kept))
+            format!(
+                "each stored version is bad or is in the plugin file already: {}{}",
+                list(),
+                way_out(name, kept)
+            )
         });
     };
     let mut meant = kept.iter().filter(|one| one.0.hash.starts_with(to));
     match (meant.next(), meant.next()) {
         (Some(one), None) if one.is_bad() && !even_bad => Err(format!(
-            "version {one}; `camshaft rollback {name} --to {} --even-bad` uses this version \
-             nevertheless{}",
+            "a rollback does not choose a bad version: {one}; `camshaft rollback {name} --to {} \
+             --even-bad` uses this bad version{}",
             one.short(),
             match best(kept.iter().filter(|one| !one.0.in_file)) {
                 Some(good) => format!(", and `--to {}` uses the newest good version", good.short()),
@@ -87,10 +91,13 @@ pub(super) fn choose<'k>(
             }
         )),
         (Some(one), None) => Ok(&one.0),
-        (None, _) => {
-            Err(format!("no version is kept whose hash begins with {to:?}; kept are {}", list()))
+        (None, _) => Err(format!(
+            "no stored version has a hash that begins with {to:?}; the stored versions are {}",
+            list()
+        )),
+        (Some(_), Some(_)) => {
+            Err(format!("the hashes of several stored versions begin with {to:?}: {}", list()))
         }
-        (Some(_), Some(_)) => Err(format!("several versions begin with {to:?}: {}", list())),
     }
 }
 
@@ -107,7 +114,10 @@ pub(super) fn in_place_of(name: &str, kept: &[Candidate], chosen: &VersionView) 
     let others = kept.iter().filter(|one| !one.0.in_file && one.0.hash != chosen.hash);
     match best(others) {
         Some(other) => {
-            format!("`camshaft rollback {name} --to {}` uses the next version", other.short())
+            format!(
+                "`camshaft rollback {name} --to {}` uses the best other stored version",
+                other.short()
+            )
         }
         None => "`camshaft deploy FILE` deploys another version".into(),
     }
@@ -176,7 +186,12 @@ mod tests {
         let c = "cccccccccccccccc (it runs, it is in the file)";
         let bad = all(["runs file", "", ""], [Good, Bad, Bad]);
         let b = "rollback tank --to bbbbbbbbbbbbbbbb --even-bad` uses a bad version";
-        let none: &[&str] = &["no other good version is kept", c, "(bad: it trapped)", b];
+        let none: &[&str] = &[
+            "each stored version is bad or is in the plugin file already",
+            c,
+            "(bad: it trapped)",
+            b,
+        ];
         check(&bad, "", false, Err(none));
         check(&bad, "", true, Err(none));
         let named: &[&str] = &["version bbbbbbbbbbbbbbbb (bad: it trapped)", "--even-bad"];
@@ -185,12 +200,18 @@ mod tests {
         let better: &[&str] =
             &["--even-bad", "`--to aaaaaaaaaaaaaaaa` uses the newest good version"];
         check(&all(["runs file", "", ""], [Good, Bad, Good]), "b", false, Err(better));
-        check(&bad[..1], "", false, Err(&["no other good version", c, "camshaft deploy FILE"]));
-        check(&[], "", false, Err(&["no version of it is kept"]));
-        let unknown = "no version is kept whose hash begins with \"f\"; kept are cccc";
+        check(
+            &bad[..1],
+            "",
+            false,
+            Err(&["each stored version is bad or", c, "camshaft deploy FILE"]),
+        );
+        check(&[], "", false, Err(&["no version of the plugin is stored"]));
+        let unknown = "no stored version has a hash that begins with \"f\"; the stored versions \
+                       are cccc";
         check(&bad, "f", false, Err(&[unknown]));
         let twins = [kept('c', "", Good), kept('c', "", Good)];
-        check(&twins, "c", false, Err(&["several versions begin with \"c\""]));
+        check(&twins, "c", false, Err(&["the hashes of several stored versions begin with \"c\""]));
     }
 
     /// A defect of the past: each rollback chose the newest good version, which was damaged, and no
@@ -203,7 +224,10 @@ mod tests {
             let said = in_place_of("tank", &all, &all[1].0);
             assert!(said.contains(expected), "{said}");
         };
-        check([Good, Good, Good], "rollback tank --to aaaaaaaaaaaaaaaa` uses the next version");
+        check(
+            [Good, Good, Good],
+            "rollback tank --to aaaaaaaaaaaaaaaa` uses the best other stored version",
+        );
         check([Good, Good, Doubtful], "--to aaaaaaaaaaaaaaaa`");
         check([Good, Good, Bad], "`camshaft deploy FILE`");
     }

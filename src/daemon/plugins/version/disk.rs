@@ -63,7 +63,7 @@ pub(super) fn read(folder: Arc<Folder>) -> (Sum, Option<Arc<Folder>>) {
     };
     let (folder, rest) = match moved {
         Ok(()) => (Some(folder), format!("the file is now {}", aside.display())),
-        Err(why) => (None, format!("the file is not changed or written again ({why})")),
+        Err(why) => (None, format!("the daemon neither renames nor writes the file ({why})")),
     };
     tracing::warn!(
         %file,
@@ -96,7 +96,9 @@ impl Versions {
     pub(in super::super) fn trouble(&self) -> Option<String> {
         if let Some(left) = &self.left {
             let left = left.display();
-            return Some(format!("{left} could not be read at the start, and is not changed"));
+            return Some(format!(
+                "{left} could not be read at the start, so the daemon does not write it"
+            ));
         }
         let file = self.folder.as_ref()?.path().join(FILE);
         match (self.is_stalled, self.has_failed.load(Ordering::Relaxed)) {

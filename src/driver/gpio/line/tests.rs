@@ -157,13 +157,13 @@ fn mistakes_name_the_key() {
         ..LineAddress::default()
     };
     let places = [
-        (LineAddress::default(), ".line: nothing; a line, or a chip and an offset"),
-        (numbered(Some("soc"), None), ".line: nothing; a line, or a chip and an offset"),
-        (numbered(None, Some(3)), ".chip: nothing; the chip that the offset is on"),
+        (LineAddress::default(), ".line: nothing; `line`, or both `chip` and `offset`"),
+        (numbered(Some("soc"), None), ".line: nothing; `line`, or both `chip` and `offset`"),
+        (numbered(None, Some(3)), ".chip: nothing; the chip to which `offset` belongs"),
         (numbered(Some(""), Some(3)), ".chip: \"\"; a name of 1 to 31 bytes"),
         (
             LineAddress { offset: Some(3), ..at_17() },
-            ".offset: both the name of a line and an offset; only one of the two",
+            ".offset: both `line` and `offset`; either `line` or `offset`",
         ),
     ];
     for (at, expected) in places {
@@ -177,13 +177,13 @@ fn mistakes_name_the_key() {
     let counter = ": type bool of the point; type u32 for this line";
     check(In, PointKind::Bool, mode(Mode::Counter, None), counter);
     check(Out, PointKind::U32, at_17(), ": type u32 of the point; type bool for this line");
-    check(In, PointKind::Bool, drive, ".drive: an input; this key at outputs only");
+    check(In, PointKind::Bool, drive, ".drive: an input; an output for this key");
     let counter = mode(Mode::Counter, None);
-    check(Out, PointKind::Bool, counter, ".mode: an output; this key at inputs only");
-    check(Out, PointKind::Bool, debounce(5), ".debounce: an output; this key at inputs only");
+    check(Out, PointKind::Bool, counter, ".mode: an output; an input for this key");
+    check(Out, PointKind::Bool, debounce(5), ".debounce: an output; an input for this key");
     check(In, PointKind::Bool, debounce(0), ".debounce: 0ns; from 1us to 1s");
     check(In, PointKind::Bool, debounce(1_000_001), ".debounce: 1.000001s; from 1us to 1s");
-    let edge = ".edge: mode level; this key only with mode latched or counter";
+    let edge = ".edge: mode level; mode latched or counter for this key";
     check(In, PointKind::Bool, mode(Mode::Level, Some(Edge::Rising)), edge);
     let edge = ".edge: both; rising for pulses to true, or falling for pulses to false";
     check(In, PointKind::Bool, mode(Mode::Latched, Some(Edge::Both)), edge);
@@ -198,5 +198,5 @@ fn two_points_have_two_lines() {
     let at = [("a".to_owned(), at_17()), ("b".to_owned(), at_17())].into();
     let config = Config { period: Duration::from_millis(1), at };
     let error = Board::plan(&config, &points, 0).unwrap_err().to_string();
-    assert_eq!(error, "point[b].at: the line of a; a different line for each point");
+    assert_eq!(error, "point[b].at: the line that point a uses; a line that no other point uses");
 }

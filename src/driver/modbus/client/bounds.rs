@@ -83,8 +83,12 @@ pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
         ("stop_bits", config.stop_bits.is_some()),
     ];
     if let (Target::Tcp(..), Some((key, _))) = (&target, said.iter().find(|(_, said)| *said)) {
-        let found = format!("this key with {:?}", config.connect);
-        return Err(OpenError::new(*key, found, "this key for serial lines only"));
+        let found = format!("`connect = {:?}`", config.connect);
+        return Err(OpenError::new(
+            *key,
+            found,
+            "rtu:// or rtu+tcp:// in `connect`, because this key is about a serial line",
+        ));
     }
     let usual = Line::new(target);
     let serial = Serial {
@@ -133,10 +137,18 @@ pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenE
         let key = |key: &str| format!("unit[{}].{key}", unit.name);
         let twice = "a value that no other unit has";
         if units[..n].iter().any(|other| other.name == unit.name) {
-            return Err(OpenError::new(key("name"), format!("{:?} again", unit.name), twice));
+            return Err(OpenError::new(
+                key("name"),
+                format!("{:?}, which another unit also has", unit.name),
+                twice,
+            ));
         }
         if units[..n].iter().any(|other| other.id == unit.id) {
-            return Err(OpenError::new(key("id"), format!("{} again", unit.id), twice));
+            return Err(OpenError::new(
+                key("id"),
+                format!("{}, which another unit also has", unit.id),
+                twice,
+            ));
         }
         if !ids.contains(&unit.id) {
             let wanted = format!("from {} to {}", ids.start(), ids.end());
@@ -161,7 +173,7 @@ pub(super) fn check_groups(config: &Config) -> Result<(), OpenError> {
     for (n, group) in config.group.iter().enumerate() {
         let key = |key: &str| format!("group[{}].{key}", group.name);
         if config.group[..n].iter().any(|other| other.name == group.name) {
-            let found = format!("{:?} again", group.name);
+            let found = format!("{:?}, which another group also has", group.name);
             return Err(OpenError::new(key("name"), found, "a name that no other group has"));
         }
         find("unit", Some(&group.unit), &names(config))

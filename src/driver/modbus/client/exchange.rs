@@ -118,7 +118,7 @@ impl Client {
             tracing::warn!(
                 device = name,
                 "device {name}: {point} was written {writes} times within a day, \
-                 more often than `warn_writes_per_day` allows"
+                 more often than `warn_writes_per_day` allows; the writes continue"
             );
         }
         match &outcome {
@@ -277,8 +277,8 @@ impl Client {
         let (name, it) = (&self.name, &self.units[unit]);
         tracing::warn!(
             device = name,
-            "device {name}: unit {} (id {}) is offline: {why}; the driver asks it again from time \
-             to time",
+            "device {name}: unit {} (id {}) is offline: {why}; the driver tests from time to time \
+             whether the unit answers",
             it.name,
             it.id
         );

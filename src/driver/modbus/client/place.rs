@@ -99,8 +99,8 @@ impl Use {
         ];
         let odd = said.into_iter().find(|(key, is_said)| *is_said && !self.keys().contains(key));
         let Some((key, _)) = odd else { return Ok(()) };
-        let found = format!("this key for {}", self.word());
-        Err(Misfit { key, found, wanted: format!("one of the keys {}", self.keys().join(", ")) })
+        let found = format!("this key at {}", self.word());
+        Err(Misfit { key, found, wanted: format!("only these keys: {}", self.keys().join(", ")) })
     }
 }
 
@@ -125,10 +125,11 @@ impl DataPlace {
             if kind == PointKind::Bool && at.bit.is_none() { Table::Coil } else { Table::Holding };
         let (table, address) = match (at.address, &at.reference) {
             (Some(_), Some(_)) => {
-                return misfit("ref", "both `ref` and `address`".into(), "only one of the two");
+                let wanted = "either `ref` or `address`";
+                return misfit("ref", "both `ref` and `address`".into(), wanted);
             }
             (None, None) => {
-                return misfit("address", "nothing".into(), "an address from 0, or a `ref`");
+                return misfit("address", "nothing".into(), "`address` (0 or more) or `ref`");
             }
             (Some(address), None) => (table.unwrap_or(usual), address),
             (None, Some(text)) => {
@@ -157,11 +158,13 @@ impl DataPlace {
         }
         if kind != PointKind::Bool {
             let found = format!("table {} for a {kind}", table.word());
-            return misfit("table", found, "a table of registers");
+            let wanted = "\"input\" or \"holding\", because only registers contain numbers";
+            return misfit("table", found, wanted);
         }
         if at.bit.is_some() {
-            let found = format!("this key in table {}", table.word());
-            return misfit("bit", found, "this key in a table of registers only");
+            let found = format!("table {}", table.word());
+            let wanted = "table input or holding, because only registers have this key";
+            return misfit("bit", found, wanted);
         }
         Ok(Self { table, address, layout: None })
     }

@@ -72,8 +72,9 @@ impl Client {
         client.planned_load = load(&client);
         match client.planned_load {
             Some(load) if load > MOST => {
-                let found = format!("{:.0} % of the line in use", 100.0 * load);
-                let wanted = "80 % at most: longer periods, fewer points or a higher `baud`";
+                let found = format!("a load of {:.0} % on the serial line", 100.0 * load);
+                let wanted =
+                    "a load of at most 80 %: use longer periods, fewer points or a higher `baud`";
                 Err(OpenError::new("group", found, wanted))
             }
             _ => Ok(client),
@@ -152,7 +153,11 @@ impl Client {
                 time: Duration::ZERO,
                 silences: 0,
                 spots: ours.map(spot).collect(),
-                name: format!("group {}, {} from {address}", group.name, group.table.word()),
+                name: format!(
+                    "group {}, table {} from address {address}",
+                    group.name,
+                    group.table.word()
+                ),
                 trouble: OnChange::default(),
                 is_mute: OnChange::default(),
             });
@@ -175,7 +180,7 @@ impl Client {
                         &write.name,
                         "address",
                         found,
-                        "an address that nothing else writes",
+                        "an address that no other point and no heartbeat writes",
                     ));
                 }
             }
@@ -235,7 +240,7 @@ fn write(
     let single = at.single.unwrap_or(false);
     if single && place.count() > 1 {
         let found = format!("`single` for {} registers", place.count());
-        return misfit("single", found, "false: function code 6 writes one register");
+        return misfit("single", found, "false, because `single` can write only one register");
     }
     for (key, time) in [("refresh", at.refresh), ("min_interval", at.min_interval)] {
         if let Some(time) = time.filter(|time| !PERIOD.contains(time)) {
@@ -244,7 +249,7 @@ fn write(
     }
     let on_change = at.write.unwrap_or_default() == When::OnChange;
     if !on_change && at.refresh.is_none() {
-        let wanted = "a time such as \"1s\", because `write = \"cyclic\"` needs it";
+        let wanted = "a duration such as \"1s\", because `write = \"cyclic\"` needs this key";
         return misfit("refresh", "nothing".into(), wanted);
     }
     let min_interval = at.min_interval.unwrap_or_default();

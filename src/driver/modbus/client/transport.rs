@@ -72,7 +72,9 @@ impl Transport {
             }
             Target::Tcp(host, port) | Target::RtuOverTcp(host, port) => {
                 let connected = TcpStream::connect((host.as_str(), *port));
-                let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
+                let late = |_| {
+                    io::Error::new(io::ErrorKind::TimedOut, "no connection within connect_timeout")
+                };
                 let stream = timeout(line.connect_timeout, connected).await.map_err(late)??;
                 set_up(&stream)?;
                 Box::new(stream)
@@ -224,7 +226,7 @@ impl Transport {
                 // must end.
                 if (p, q) != (0, 0) || !(3..=MAX_FRAME - 6).contains(&length) {
                     return Err(WireError::Closed(
-                        "the other side has sent bytes that are no Modbus TCP frame".into(),
+                        "the other side has sent bytes that are not a Modbus TCP frame".into(),
                     ));
                 }
                 if self.received.len() >= 6 + length {
@@ -309,7 +311,9 @@ impl Transport {
         while let Ok(read) = timeout_at(until, self.stream.read(&mut bytes)).await {
             noise += came(read)?;
             if noise > MAX_NOISE {
-                return Err(WireError::Closed("a device on the line does not stop sending".into()));
+                return Err(WireError::Closed(
+                    "a device on the serial line sends without a pause".into(),
+                ));
             }
         }
         Ok(())

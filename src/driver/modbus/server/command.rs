@@ -139,7 +139,11 @@ impl Command {
         if let (Some(least), Some(most)) = (min, max)
             && least > most
         {
-            return Err(wrong("min", &least.to_string(), &format!("at most max, {most}")));
+            return Err(wrong(
+                "min",
+                &least.to_string(),
+                &format!("at most {most}, the value of `max`"),
+            ));
         }
         let has_companion = at.quality.is_some();
         let (min, max) = (at.min, at.max);
@@ -210,7 +214,8 @@ fn expires(
     wrong: &impl Fn(&str, &str, &str) -> OpenError,
 ) -> Result<Option<Duration>, OpenError> {
     if point.freshness.bad_after.is_some() {
-        let wanted = "`expires` instead; a client can then also see that the command has expired";
+        let wanted = "a point without `bad_after`: with `expires` alone, a client can also see \
+                      that the command has expired";
         return Err(wrong("expires", "a point with `bad_after`", wanted));
     }
     match at.expires {

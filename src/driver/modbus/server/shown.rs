@@ -111,9 +111,11 @@ pub(super) fn form(
             let found = format!("a {kind} in a table of bits");
             Err(wrong("type", &found, "type \"bool\", or the table \"input\" or \"holding\""))
         }
-        Some((key, _)) => {
-            Err(wrong(key, "this key in a table of bits", "this key in registers only"))
-        }
+        Some((key, _)) => Err(wrong(
+            key,
+            "a table of bits",
+            "the table \"input\" or \"holding\", because only registers have this key",
+        )),
         None => Ok(Form::Cell),
     }
 }
@@ -129,7 +131,13 @@ impl Shown {
         };
         let kind = match show.kind {
             None if show.table.is_bits() => PointKind::Bool,
-            None => return Err(wrong("type", "nothing", "the type in registers, such as \"f32\"")),
+            None => {
+                return Err(wrong(
+                    "type",
+                    "nothing",
+                    "the type that the value has in registers, such as \"f32\"",
+                ));
+            }
             Some(kind) => kind,
         };
         let form = form(show.table, kind, (show.order, show.byte, show.bit), &wrong)?;
@@ -137,15 +145,20 @@ impl Shown {
             && (point.kind == PointKind::Bool) != (kind == PointKind::Bool)
         {
             let found = format!("{kind} for {}, which is a {}", show.name, point.kind);
-            return Err(wrong("type", &found, "a bool for a bool, a number for a number"));
+            return Err(wrong(
+                "type",
+                &found,
+                "bool for a bool point, or a type of numbers for a point of numbers",
+            ));
         }
         let is_scaled = show.scale != 1.0 || show.offset != 0.0;
         if !show.scale.is_normal()
             || !show.offset.is_finite()
             || is_scaled && kind == PointKind::Bool
         {
-            let found = format!("{} and offset {} for a {kind}", show.scale, show.offset);
-            let wanted = "finite numbers, a scale other than 0, and no scale for a bool";
+            let found = format!("scale {} and offset {} for a {kind}", show.scale, show.offset);
+            let wanted =
+                "finite numbers, a scale other than 0, and neither scale nor offset for a bool";
             return Err(wrong("scale", &found, wanted));
         }
         let plain = Point::new("", Direction::In, kind);
@@ -153,13 +166,13 @@ impl Shown {
         let instead = match show.on_bad {
             OnBad::Exception => Instead::Exception,
             OnBad::Keep if show.quality.is_none() => {
-                let wanted =
-                    "also `quality = ADDRESS`, so that a client can see that the value is old";
+                let wanted = "both `on_bad = \"keep\"` and `quality`, so that a client can see \
+                              that the value is old";
                 return Err(wrong("on_bad", "\"keep\" without `quality`", wanted));
             }
             OnBad::Keep => Instead::Keep,
             OnBad::Value(value) => Instead::Value(raw_on_wire(&wire, value).ok_or_else(|| {
-                wrong("on_bad", &value.to_string(), "a value of the configured type")
+                wrong("on_bad", &value.to_string(), "a value that fits the type of this entry")
             })?),
         };
         let has_companion = show.quality.is_some();

@@ -142,14 +142,26 @@ impl Layout {
         };
         let width = kind.size() as usize / 2;
         if let (Some(bit), true) = (bit, kind != PointKind::Bool) {
-            return misfit("bit", format!("{bit} for a {kind}"), "this key for a bool only");
+            return misfit(
+                "bit",
+                format!("{bit} for a {kind}"),
+                "type bool, because only a bool has this key",
+            );
         }
         if byte.is_some() && !matches!(kind, PointKind::U8 | PointKind::I8) {
-            return misfit("byte", format!("this key for a {kind}"), "this key for u8 and i8 only");
+            return misfit(
+                "byte",
+                format!("type {kind}"),
+                "type u8 or i8, because only these types have this key",
+            );
         }
         if let (Some(order), true) = (order, width == 0) {
             let found = format!("{:?} for a {kind}", order.word());
-            return misfit("order", found, "this key for types of 16 bits and more only");
+            return misfit(
+                "order",
+                found,
+                "a type of 16 or more bits, because only such types have this key",
+            );
         }
         let part = match (kind, byte, bit) {
             (PointKind::Bool, _, Some(bit @ 0..=15)) => Part::Bit(bit),
@@ -346,11 +358,13 @@ mod tests {
         check(
             whole(PointKind::U8, Some(WordOrder::Ab)),
             "order",
-            "this key for types of 16 bits and more only",
+            "a type of 16 or more bits, because only such types have this key",
         );
         check(whole(PointKind::U8, None), "byte", "\"hi\" or \"lo\"");
-        check(half(PointKind::U16), "byte", "this key for u8 and i8 only");
-        check(bit(PointKind::U16, 1), "bit", "this key for a bool only");
+        let wanted = "type u8 or i8, because only these types have this key";
+        check(half(PointKind::U16), "byte", wanted);
+        let wanted = "type bool, because only a bool has this key";
+        check(bit(PointKind::U16, 1), "bit", wanted);
         check(bit(PointKind::Bool, 16), "bit", "from 0 (the lowest bit) to 15");
         check(whole(PointKind::Bool, None), "bit", "the number of the bit, 0 to 15");
     }

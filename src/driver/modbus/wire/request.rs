@@ -100,11 +100,13 @@ pub enum WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("no answer in time"),
+            Self::Timeout => f.write_str("no answer within the time limit"),
             Self::Exception(code) => write!(f, "exception {code} ({})", exception(*code)),
             Self::Crc => f.write_str("an answer with a wrong checksum"),
             Self::Garbage(what) => write!(f, "an invalid answer: {what}"),
-            Self::Doubtful => f.write_str("an answer that may belong to an earlier request"),
+            Self::Doubtful => f.write_str(
+                "an answer that is ignored, because it may belong to an earlier request",
+            ),
             Self::Differs => {
                 f.write_str("the value that was read back differs from the written value")
             }
@@ -122,7 +124,7 @@ pub const fn exception(code: u8) -> &'static str {
         2 => "illegal data address",
         3 => "illegal data value",
         4 => "server device failure",
-        5 => "acknowledge, still working",
+        5 => "acknowledge: the request needs a long time",
         6 => "server device busy",
         8 => "memory parity error",
         10 => "gateway path unavailable",

@@ -47,7 +47,11 @@ impl Config {
                 !(1..=MAX_NAME).contains(&name.len()) || name.contains(is_wrong)
             }) {
                 let (key, found) = (format!("sparkplug.{key}"), format!("{name:?}"));
-                return Err(OpenError::new(key, found, "a name without /, + and #"));
+                return Err(OpenError::new(
+                    key,
+                    found,
+                    format!("a name of 1 to {MAX_NAME} bytes without /, + and #"),
+                ));
             }
         }
         Ok(())

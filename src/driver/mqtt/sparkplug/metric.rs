@@ -51,17 +51,19 @@ pub(super) fn named(name: &str, datatype: DataType, value: Held) -> Metric {
 /// used.
 pub(super) fn value(metric: &Metric, expected: DataType) -> Result<Value, String> {
     if metric.is_null == Some(true) {
-        return Err("its value is null".into());
+        return Err("the value is null".into());
     }
-    let held = metric.value.ok_or("it has no value of a supported type")?;
+    let held = metric.value.ok_or("the metric has no value of a supported type")?;
     let datatype = match metric.datatype.unwrap_or_default() {
         0 => expected,
         number => i32::try_from(number)
             .ok()
             .and_then(|number| DataType::try_from(number).ok())
-            .ok_or_else(|| format!("its type, number {number}, is neither numeric nor boolean"))?,
+            .ok_or_else(|| {
+                format!("the metric has type number {number}, which is neither numeric nor boolean")
+            })?,
     };
-    datatype.value(held).ok_or_else(|| format!("{held} is no {datatype:?}"))
+    datatype.value(held).ok_or_else(|| format!("{held} is not a value of type {datatype:?}"))
 }
 
 /// Converts a time to milliseconds since 1970. A time before 1970 becomes 0.
@@ -93,20 +95,32 @@ mod tests {
         let (u8, i16) = (DataType::UInt8, DataType::Int16);
         // A command usually does not name its type.
         check(of(Held::Int(44)), u8, Ok(Value::Int(44)));
-        check(of(Held::Int(300)), u8, Err("300 is no UInt8"));
-        check(of(Held::Int(70_000)), i16, Err("70000 is no Int16"));
-        check(of(Held::Long(1_764_000_000_000)), i16, Err("1764000000000 is no Int16"));
-        check(typed(0, Held::Int(300)), u8, Err("300 is no UInt8"));
+        check(of(Held::Int(300)), u8, Err("300 is not a value of type UInt8"));
+        check(of(Held::Int(70_000)), i16, Err("70000 is not a value of type Int16"));
+        check(
+            of(Held::Long(1_764_000_000_000)),
+            i16,
+            Err("1764000000000 is not a value of type Int16"),
+        );
+        check(typed(0, Held::Int(300)), u8, Err("300 is not a value of type UInt8"));
         check(typed(3, Held::Int(300)), u8, Ok(Value::Int(300)));
         // Type 13 is DateTime, which is not supported. The specification does not define the other
         // type number of this test.
         let datetime = typed(13, Held::Long(5));
-        check(datetime, i16, Err("its type, number 13, is neither numeric nor boolean"));
+        check(
+            datetime,
+            i16,
+            Err("the metric has type number 13, which is neither numeric nor boolean"),
+        );
         let other = typed(u32::MAX, Held::Int(5));
-        check(other, i16, Err("its type, number 4294967295, is neither numeric nor boolean"));
+        check(
+            other,
+            i16,
+            Err("the metric has type number 4294967295, which is neither numeric nor boolean"),
+        );
         let null = Metric { is_null: Some(true), ..of(Held::Int(0)) };
-        check(null, u8, Err("its value is null"));
-        check(Metric::default(), u8, Err("it has no value of a supported type"));
-        check(of(Held::Double(1.0)), u8, Err("1.0 is no UInt8"));
+        check(null, u8, Err("the value is null"));
+        check(Metric::default(), u8, Err("the metric has no value of a supported type"));
+        check(of(Held::Double(1.0)), u8, Err("1.0 is not a value of type UInt8"));
     }
 }

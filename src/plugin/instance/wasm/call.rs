@@ -85,7 +85,7 @@ impl Body {
         call: &Call<'_>,
     ) -> Result<(), Arc<Trap>> {
         if self.is_spent {
-            return Err(Arc::new(plain("called again after a call that was stopped")));
+            return Err(Arc::new(plain("called although the host stopped an earlier call")));
         }
         let host = self.host.as_mut(&mut self.store);
         host.tape.begin(call.phase, world.cycle, world.now);

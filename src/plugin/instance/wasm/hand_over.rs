@@ -17,7 +17,7 @@ use crate::process::world::World;
 
 /// The text of a trap begins with these words if `save` tried to write more bytes than a state may
 /// have.
-pub(in super::super) const STATE_TOO_LONG: &str = "its state has more than ";
+pub(in super::super) const STATE_TOO_LONG: &str = "the saved state has more than ";
 
 impl Instance {
     /// Whether the instance has `save` and `restore`.

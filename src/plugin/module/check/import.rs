@@ -73,8 +73,8 @@ pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
         Hint::None => None,
         Hint::Near(near) if is_alone => Some(format!("did you mean {near}?")),
         Hint::Near(near) => Some(format!("for {import}, did you mean {near}?")),
-        Hint::Is(ty) if is_alone => Some(format!("that function is {ty}")),
-        Hint::Is(ty) => Some(format!("{import} is {ty}")),
+        Hint::Is(ty) if is_alone => Some(format!("the host offers this function as {ty}")),
+        Hint::Is(ty) => Some(format!("the host offers {import} as {ty}")),
         Hint::NoFunction if is_alone => Some(format!("{ONLY_FUNCTIONS}; {OWN}")),
         Hint::NoFunction => {
             Some(format!("{ONLY_FUNCTIONS}, and {import} is not a function: {OWN}"))
@@ -85,7 +85,7 @@ pub(super) fn remedy(hints: &[(String, Hint)]) -> String {
     // At least one of the shown imports has no hint. For such imports, the remedy says which
     // functions are offered.
     if all.len() < shown.len() {
-        all.push("the functions of `camshaft.h` and of WASI preview 1 are offered".into());
+        all.push("the host offers the functions of `camshaft.h` and of WASI preview 1".into());
     }
     all.join("; ")
 }

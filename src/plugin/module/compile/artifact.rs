@@ -103,7 +103,7 @@ impl Artifact {
 /// Returns an error if no thread may write to the cache now, because all permits are taken by
 /// threads that wait for the disk.
 fn no_room() -> Option<io::Error> {
-    let words = || format!("{MAX_WAITING} artifacts wait to be written");
+    let words = || format!("{MAX_WAITING} compiled modules wait to be written");
     (WRITING.available_permits() == 0).then(|| patience::late(words()))
 }
 
@@ -124,8 +124,8 @@ const MAX_TAIL: u64 = 1 << 10;
 /// Makes the tail of an artifact: the notes about the module, and then the length of the notes in
 /// four bytes.
 fn tail(notes: &[Note]) -> Vec<u8> {
-    let mut tail = serde_json::to_vec(notes).expect("notes become JSON");
-    let len = u32::try_from(tail.len()).expect("a module has few notes");
+    let mut tail = serde_json::to_vec(notes).expect("JSON can represent all notes");
+    let len = u32::try_from(tail.len()).expect("the length of the notes fits a u32");
     tail.extend(len.to_le_bytes());
     tail
 }
@@ -169,9 +169,10 @@ pub(super) fn check(module: usize, functions: u32, artifact: usize) -> Result<()
         return Ok(());
     }
     Err(Refusal::new(
-        format!("its {module} bytes become {artifact} bytes of code"),
+        format!("its {module} bytes were compiled to {artifact} bytes of code"),
         format!(
-            "the limit is {most}, about {MOST_GROWTH} times as much; real modules need far less"
+            "the limit is {most} bytes, about {MOST_GROWTH} times the size of the module; usual \
+             modules need far less"
         ),
     ))
 }

@@ -48,7 +48,8 @@ pub(super) fn inherited_memory() -> Option<u64> {
 /// Lists, as text for the daemon's log, the rights that the worker still has. The list contains the
 /// steps that are `missing`, and the harmful actions that the worker has tried with success.
 pub(super) fn still_open(missing: Vec<String>) -> Vec<String> {
-    let threads = confine::forbid_threads().err().map(|why| format!("no threads: {why}"));
+    let threads =
+        confine::forbid_threads().err().map(|why| format!("the ban on new threads: {why}"));
     missing.into_iter().chain(threads).chain(confine::escapes()).collect()
 }
 

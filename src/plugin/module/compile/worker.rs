@@ -67,7 +67,9 @@ impl Worker {
                     let _ = ended.recv();
                 }
             });
-            receiver.await.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked")))
+            receiver.await.unwrap_or_else(|_| {
+                Err(io::Error::other("the thread that starts the worker has panicked"))
+            })
         });
         let child = started.await.unwrap_or_else(|_| {
             let silent = patience::no_answer(PATIENCE);

@@ -247,7 +247,7 @@ pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path, OFlag::empty())?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(io::Error::other("it is not a file any more"));
+        return Err(io::Error::other("it is not a regular file any more"));
     }
     if meta.len() > max_bytes {
         let text = format!(
@@ -258,7 +258,7 @@ pub fn reread(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(text));
     }
     let contents = read_exactly(&file, meta.len(), &Wait::default())?;
-    contents.ok_or_else(|| io::Error::other("it changes while it is read"))
+    contents.ok_or_else(|| io::Error::other("the file changed while the daemon read it"))
 }
 
 #[cfg(test)]
@@ -348,6 +348,6 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(matches!(read(&path, &before, &Wait::default()), ReadResult::Moved));
         assert_eq!(sample(&path).unwrap().kind, EntryKind::Other("a named pipe"));
-        assert_eq!(reread(&path, 5).unwrap_err().to_string(), "it is not a file any more");
+        assert_eq!(reread(&path, 5).unwrap_err().to_string(), "it is not a regular file any more");
     }
 }

@@ -152,10 +152,13 @@ pub(super) fn start_watcher(dir: &Path, inbox: &Arc<Inbox>) -> Result<Watcher, S
     watch(dir, inbox).map_err(|error| match &error.kind {
         // The meaning of the errors is from inotify_init1(2) and inotify_add_watch(2).
         ErrorKind::Io(io) if io.raw_os_error() == Some(Errno::EMFILE as i32) => {
-            format!("{io}; fs.inotify.max_user_instances is the limit, or the number of open files")
+            format!(
+                "{io}; increase the sysctl fs.inotify.max_user_instances, or the limit of open \
+                 files"
+            )
         }
         ErrorKind::MaxFilesWatch => {
-            "too many watches; fs.inotify.max_user_watches is the limit".into()
+            "too many watches; increase the sysctl fs.inotify.max_user_watches".into()
         }
         _ => error.to_string(),
     })

@@ -58,9 +58,9 @@ impl Home {
         let found = Identity::of(dir)?;
         match self.get() {
             Some(home) if home != found => Err(io::Error::other(
-                "it is another folder than a moment ago, perhaps because its file system is not \
-                 mounted any more; a file in the new folder would stop all plugins of the \
-                 previous folder",
+                "it is not the folder that the daemon listed last, perhaps because a file system \
+                 is not mounted any more; the file is not written, because a file in the new \
+                 folder would stop all plugins of the previous folder",
             )),
             _ => Ok(()),
         }
@@ -91,6 +91,6 @@ mod tests {
         assert!(home.check(&here).is_err(), "no folder is at the path");
         fs::rename(&other, &here).unwrap();
         let why = home.check(&here).unwrap_err().to_string();
-        assert!(why.contains("another folder than a moment ago"), "{why}");
+        assert!(why.contains("not the folder that the daemon listed last"), "{why}");
     }
 }

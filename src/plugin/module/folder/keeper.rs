@@ -253,8 +253,8 @@ impl<R: FnMut(Change)> Keeper<R> {
                 if !was_told {
                     tracing::warn!(
                         dir = %self.dir.display(), %error,
-                        "no events for the plugin folder ({error}); the daemon notices changes \
-                         within {RESCAN:?}"
+                        "the kernel reports no changes of the plugin folder ({error}); the daemon \
+                         lists the folder and notices changes within {RESCAN:?}"
                     );
                 }
                 Hints::Unavailable

@@ -39,11 +39,11 @@ const IMPATIENCE: Duration = Duration::from_millis(100);
 const ALL_IMPATIENCE: Duration = IMPATIENCE.saturating_mul(MAX_SILENT as u32);
 
 /// The error text for a link whose file system does not answer.
-const NO_ANSWER: &str = "it is a link, and the file system that it leads to does not answer";
+const NO_ANSWER: &str = "it is a link to a file system that does not answer";
 
 /// The error text for a link that was not followed yet.
 const NOT_REACHED: &str =
-    "it is a link that was not followed yet, because the links before it answer slowly";
+    "it is a link that the daemon did not follow yet, because other links answer slowly";
 
 /// The links of the folder. Only the folder's thread uses this data.
 #[derive(Debug)]
@@ -264,7 +264,8 @@ impl Links {
     fn order(&mut self, work: Work) -> Result<PendingCall, String> {
         if self.silent.len() + self.reading.len() >= MAX_SILENT {
             return Err(format!(
-                "it is a link, and is not followed while {MAX_SILENT} other links have no answer"
+                "it is a link that the daemon does not follow, because {MAX_SILENT} other links \
+                 lead to file systems that do not answer"
             ));
         }
         let worker = match self.worker.take() {
@@ -405,7 +406,8 @@ mod tests {
         let mut links = Links::with(examine, LIMIT);
         let found = kinds(dir.path(), &mut links);
         let last = &found[&format!("{MAX_SILENT:02}")];
-        let why = "it is a link, and is not followed while 16 other links have no answer";
+        let why = "it is a link that the daemon does not follow, because 16 other links lead to \
+                   file systems that do not answer";
         assert_eq!(*last, EntryKind::Unreadable(why.to_owned()));
         assert_eq!(links.silent.len(), MAX_SILENT);
         drop(File::options().read(true).write(true).open(pipe).unwrap());

@@ -74,7 +74,9 @@ impl Iterator for Sections<'_> {
         let len = rest.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
         let Some(part) = rest.get(..len).and_then(part) else {
             self.at = self.tape.len();
-            return Some(Err(format!("the section at byte {at} of its tape is invalid")));
+            return Some(Err(format!(
+                "the tape of the report is invalid: the section at byte {at}"
+            )));
         };
         self.at += len;
         match part {

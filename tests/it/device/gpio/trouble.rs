@@ -50,7 +50,7 @@ pub fn every_claim_asks_for_edges() {
     let state = |bench: &Bench, name: &str| part(bench, name).state;
     bench.until("the status knows", |bench| state(bench, "level").ends_with("polled"));
     for (name, key) in [("rests", "debounce"), ("pulse", "mode")] {
-        let hint = format!("; perhaps the chip reports no edges, which `{key}` needs");
+        let hint = format!("; `{key}` needs edges, which this chip perhaps does not report");
         assert!(state(&bench, name).ends_with(&hint), "{}", state(&bench, name));
     }
     drop(requests);

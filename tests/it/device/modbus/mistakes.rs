@@ -34,7 +34,7 @@ fn mistakes_name_their_place_and_a_remedy() {
         assert!(reports(&found, expected), "{found}\nnot: {expected}");
     };
     check("rtu:///dev/ttyUSB0", "/dev/ttyUSB0", "device[bus].connect: found \"/dev/ttyUSB0\"");
-    check("rtu:///dev/ttyUSB0", "tcp://plc", "device[bus].baud: found this key with \"tcp://plc\"");
+    check("rtu:///dev/ttyUSB0", "tcp://plc", "device[bus].baud: found `connect = \"tcp://plc\"`");
     check("9600", "96", "device[bus].baud: expected from 300 to 4000000, found 96");
     check("id = 3", "id = 248", "device[bus].unit[vfd].id: expected from 1 to 247, found 248");
     check("id = 3", "id = 256", "device[bus]");
@@ -51,7 +51,7 @@ fn mistakes_name_their_place_and_a_remedy() {
         "point[speed].at.ref: found both `ref` and `addr",
     );
     check("ref = \"48452\"", "address = 1, order = \"ABCD\"", "at.order: found \"ABCD\" for a i16");
-    check("ref = \"48452\"", "address = 1, single = true", "at.single: found this key for an inp");
+    check("ref = \"48452\"", "address = 1, single = true", "at.single: found this key at an inp");
     check("0x2000 }", "0xffff }", "point[set].at.address: found 65535");
     check("0x2000 }", "0x2000, single = true }", "at.single: found `single` for 2 registers");
     check("0x2000 }", "0x2000, write = \"cyclic\" }", "point[set].at.refresh: found nothing");
@@ -80,7 +80,10 @@ fn a_bus_is_one_device() {
         &found,
         "device[second].connect: found rtu:///dev/ttyUSB0, which device bus uses already"
     ));
-    assert!(found.contains("expected another connection, or one device"), "{found}");
+    assert!(
+        found.contains("expected a connection that no other device uses, or one device"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -89,6 +92,6 @@ fn a_serial_line_is_not_planned_beyond_what_it_can_carry() {
     let faster = |period: &str| problems(&GOOD.replace("100ms", period));
     assert_eq!(faster("50ms"), "");
     let found = faster("30ms");
-    assert!(found.contains("device[bus].group: expected 80 % at most"), "{found}");
-    assert!(found.contains("% of the line in use"), "{found}");
+    assert!(found.contains("device[bus].group: expected a load of at most 80 %"), "{found}");
+    assert!(found.contains("% on the serial line"), "{found}");
 }

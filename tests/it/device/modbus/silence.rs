@@ -53,7 +53,8 @@ fn what_a_unit_ignores_does_not_take_its_connection() {
     }
     assert_eq!(bench.input("b").1, Quality::Waiting);
     assert!(!bench.is_confirmed("new"));
-    let mute = |from: u16| part(&bench, &format!("group g, holding from {from}")).state;
+    let mute =
+        |from: u16| part(&bench, &format!("group g, table holding from address {from}")).state;
     assert_eq!([200, 300].map(mute), ["not answered"; 2]);
     assert_eq!(fact(&bench, "", "connections"), 1.0);
 }

@@ -32,7 +32,11 @@ fn mistakes_have_a_remedy() {
     check("mqtt://", "http://", "connect: expected mqtt://, found \"http://127.0.0.1:1883\"");
     check("mqtt://", "mqtts://", "ca: expected the file with the certificates, found nothing");
     check("keep_alive = \"1s\"", "keep_alive = \"10ms\"", "expected from 1s to 65535s");
-    check("keep_alive = \"1s\"", "ca = \"ca.pem\"", "ca: expected nothing, found a file");
+    check(
+        "keep_alive = \"1s\"",
+        "ca = \"ca.pem\"",
+        "ca: expected mqtts:// in `connect`, found a file",
+    );
     check("\"bench\"", "\"\"", "client_id: found 0 bytes");
     check("topic = \"level\"", "topic = \"level/#\"", "publish[0].topic: found \"level/#\"");
     check("topic = \"level\",", "", "publish[0].topic: found \"\"");
@@ -78,5 +82,5 @@ fn the_metrics_of_sparkplug_itself_are_taken() {
         assert!(found.contains(&expected), "{found}");
     }
     let found = parse("", ", metric = \"a\"").unwrap_err().to_string();
-    assert!(reports(&found, "publish[0].metric: found \"a\" again"), "{found}");
+    assert!(reports(&found, "publish[0].metric: found \"a\", which another metric has"), "{found}");
 }

@@ -44,7 +44,7 @@ fn a_broker_that_reads_on_and_says_nothing_is_left() {
     let mut bench = Bench::open(&toml(stub.port, STEADY, &command("speed", "f64", "1s", "")));
     let (why, time) = loss(&mut bench);
     println!("given up after {time:?}");
-    assert_eq!(why, "nothing heard from the broker for 2s");
+    assert_eq!(why, "no packet from the broker for 2s");
     assert!((1900..4000).contains(&time.as_millis()), "{time:?}");
     assert!(stub.heard(PUBLISH).len() > 50, "it was not the silence of ours");
     bench.until("it is tried again", |_| stub.heard(CONNECT).len() > 1);
@@ -71,7 +71,7 @@ fn the_broker_says_how_long_it_may_be_silent() {
     });
     let mut bench = Bench::open(&toml(stub.port, STEADY, ""));
     let (why, time) = loss(&mut bench);
-    assert_eq!(why, "nothing heard from the broker for 4s");
+    assert_eq!(why, "no packet from the broker for 4s");
     assert!(time >= Duration::from_millis(3900), "{time:?}");
 }
 
@@ -82,7 +82,9 @@ fn a_subscription_is_answered_or_the_broker_is_left() {
         _ => polite(asked),
     });
     let mut bench = Bench::open(&toml(stub.port, "", &command("speed", "f64", "1s", "")));
-    bench.until("it is told", |bench| session(bench).state == "no answer to a subscription");
+    bench.until("it is told", |bench| {
+        session(bench).state == "no answer from the broker to a subscription"
+    });
     bench.until("it is tried again", |_| stub.heard(CONNECT).len() > 1);
     assert_eq!(bench.input("speed").1, Quality::Waiting);
 }

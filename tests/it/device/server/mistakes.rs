@@ -37,7 +37,7 @@ fn mistakes_name_their_place() {
     check(
         "type = \"i32\"",
         "order = \"ABCD\"",
-        "show[7].type: expected the type in registers, found nothing",
+        "show[7].type: expected the type that the value has in registers, found nothing",
     );
     check(
         "type = \"i32\"",
@@ -49,7 +49,7 @@ fn mistakes_name_their_place() {
         "table = \"discrete\", address = 0, type = \"u16\"",
         "show[9].type: found a u16 in a table of bits",
     );
-    check("scale = 0.1 }", "scale = 0 }", "show[2].scale: found 0");
+    check("scale = 0.1 }", "scale = 0 }", "show[2].scale: found scale 0");
     check(
         "address = 4, type = \"i16\", scale = 0.1",
         "address = 4, type = \"bool\", bit = 1",
@@ -59,7 +59,7 @@ fn mistakes_name_their_place() {
     check(
         "on_bad = -1",
         "on_bad = 40000",
-        "show[14].on_bad: expected a value of the configured type, found 40000",
+        "show[14].on_bad: expected a value that fits the type of this entry, found 40000",
     );
     check("on_bad = -1", "on_bad = \"zero\"", "show");
     check(
@@ -87,7 +87,7 @@ fn mistakes_name_their_place() {
     check(
         "min = -1.5",
         "min = 1.6",
-        "point[scada.ramp].at.min: expected at most max, 1.5, found 1.6",
+        "point[scada.ramp].at.min: expected at most 1.5, the value of `max`, found 1.6",
     );
     check(
         "table = \"coil\", address = 0,",

@@ -102,7 +102,7 @@ impl Model {
     /// The `save` of a program was cut off: nobody calls it again.
     pub(super) fn lose_in_save(&mut self, index: usize) {
         self.event("lost in save", &self.seated[index].clone());
-        self.on_trap(index, "its `save`: budget of 50ms exceeded");
+        self.on_trap(index, "in `save`: budget of 50ms exceeded");
     }
 
     /// The same code begins anew, with nothing but the outputs and the version before.

@@ -323,8 +323,8 @@ impl Row {
 /// Makes the refusal for a file that has changed during too many readings in a row ([`MAX_MOVES`]).
 fn unsteady() -> Refusal {
     Refusal::new(
-        "it changes whenever it is read, or the length of its contents is not its size",
-        "put a regular file on a disk there; files of /proc and /sys cannot be plugins",
+        "it changes during each reading, or has another length than its file size",
+        "replace it by a regular file on a disk; files of /proc and /sys cannot be plugins",
     )
 }
 
@@ -343,7 +343,7 @@ fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
         ),
         EntryKind::Other(what) => Refusal::new(
             format!("it is {what}"),
-            "put a regular file there, or a link to a regular file",
+            "replace it by a regular file, or by a link to a regular file",
         ),
         EntryKind::Unreadable(error) => unreadable(error),
         EntryKind::Misnamed => misnamed(name),
@@ -353,7 +353,7 @@ fn refusal(name: &str, sample: &Sample, max_bytes: u64) -> Option<Refusal> {
         ),
         EntryKind::Rival(holder) => Refusal::new(
             format!("its name differs from {holder} only in upper and lower case"),
-            "rename or remove one of them",
+            "rename or remove one of the two files",
         ),
         EntryKind::Surplus => Refusal::new(
             format!("the folder already has {MAX_PLUGINS} plugins"),

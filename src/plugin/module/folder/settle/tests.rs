@@ -276,7 +276,7 @@ fn what_cannot_be_a_module_is_refused_once_and_unread() {
     };
     check(EntryKind::Other("a named pipe"), "it is a named pipe");
     check(EntryKind::Unreadable("no such file".to_owned()), "it cannot be read: no such file");
-    check(EntryKind::Misnamed, "a is no name for a plugin");
+    check(EntryKind::Misnamed, "a is not a valid name for a plugin");
     check(EntryKind::Missuffixed, "its name ends in .wasm, but not in small letters");
 }
 
@@ -441,7 +441,7 @@ fn a_file_that_always_moves_is_refused() {
     sim.moving = u32::MAX;
     sim.write("a", "one").until(300_000);
     assert!(sim.readings < 12, "{} readings", sim.readings);
-    let why = "it changes whenever it is read, or the length of its contents is not its size";
+    let why = "it changes during each reading, or has another length than its file size";
     sim.reported(&[&format!("600 a refused: {why}")]);
 }
 
