@@ -15,8 +15,8 @@ use super::image::PointId;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Grant {
     /// Every point of that direction. For outputs, the daemon replaces `All` by a list when it
-    /// reads the configuration. With the setting `plugins.grant_all`, the list contains all outputs
-    /// that no configuration entry of a plugin names. Without `grant_all`, the list is empty.
+    /// reads the configuration. If `[plugins] grant` is `"all"`, the list contains all outputs that
+    /// are not in the list of any `[[plugin]]` entry. Otherwise the list is empty.
     #[default]
     All,
     /// Only these points. The list may be empty.

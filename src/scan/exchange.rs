@@ -196,7 +196,7 @@ pub enum Return {
 pub struct ProgramFact {
     /// The seat of the program.
     pub seat: Seat,
-    /// The generation of the instance.
+    /// The generation of the instance: the number that identifies the instance.
     pub generation: Generation,
     /// The hash of the instance's module.
     pub hash: ModuleHash,

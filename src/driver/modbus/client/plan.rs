@@ -234,7 +234,7 @@ fn write(
     }
     if place.layout.is_some_and(|layout| layout.is_part_of_register()) {
         let key = if at.bit.is_some() { "bit" } else { "byte" };
-        let wanted = "a u16 for the whole register: a write of a part also overwrites the rest";
+        let wanted = "a u16 without this key, because a write overwrites the whole register";
         return misfit(key, "a part of a register".into(), wanted);
     }
     let single = at.single.unwrap_or(false);
