@@ -392,14 +392,14 @@ mod tests {
         let two = |a: &str, b: &str| device("a", a, &[point("p")]) + &device("b", b, &[point("q")]);
         check(
             &two(server, server),
-            &["device[b].listen: device a has 127.0.0.1:1502 too; only one of the two devices \
+            &["device[b].listen: device a also has 127.0.0.1:1502; only one of the two devices \
                  gets the port"],
         );
         check(&two(server, &server.replace("1502", "1503")), &[]);
         check(&two(&server.replace("1502", "0"), &server.replace("1502", "0")), &[]);
         let broker = "driver = 'mqtt'\nconnect = 'mqtt://h'\nclient_id = 'c'\n\
                       birth = { topic = 't', payload = 'up' }";
-        let note = "device[b].client_id: device a has \"c\" at mqtt://h too; when one \
+        let note = "device[b].client_id: device a also has \"c\" at mqtt://h; when one \
                     of the two devices connects, the broker disconnects the other one";
         check(&(device("a", broker, &[]) + &device("b", broker, &[])), &[note]);
     }

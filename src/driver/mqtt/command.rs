@@ -300,8 +300,8 @@ mod tests {
             let wanted = format!("{local:?} must be in UTC, with a Z at the end");
             assert_eq!(timed(local), Err(wanted));
         }
-        assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "it is not UTF-8");
-        assert!(said(&"1".repeat(2000)).unwrap_err().contains("too long"));
+        assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "the payload is not UTF-8");
+        assert!(said(&"1".repeat(2000)).unwrap_err().contains("the limit is 1024"));
     }
 
     #[test]

@@ -194,7 +194,7 @@ mod tests {
         ];
         check(&bad, "", false, Err(none));
         check(&bad, "", true, Err(none));
-        let named: &[&str] = &["version bbbbbbbbbbbbbbbb (bad: it trapped)", "--even-bad"];
+        let named: &[&str] = &["a bad version: bbbbbbbbbbbbbbbb (bad: it trapped)", "--even-bad"];
         check(&bad, "b", false, Err(named));
         check(&bad, "b", true, Ok('b'));
         let better: &[&str] =
