@@ -249,7 +249,7 @@ fn an_output_that_only_one_of_them_writes_is_a_difference() {
         refusal(&outcome)
             .contains("in 20 of 20 cycles: out.motor in cycle 31: running version false")
     );
-    assert!(refusal(&outcome).ends_with("shadow true"), "{}", refusal(&outcome));
+    assert!(refusal(&outcome).ends_with("new version true"), "{}", refusal(&outcome));
     // It would keep its value in the swap, and become safe after the probation.
     let outcome = tried_quietly(&mut running(MOTOR), &version(""), settings());
     let expected = "out.motor in cycle 50: running version true, new version never written (the \
