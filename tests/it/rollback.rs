@@ -301,7 +301,7 @@ fn a_good_version_takes_the_place_of_one_that_traps_later() {
     daemon.wait_log("tank", &[&good[..16], "runs instead of", &bad[..16]]);
     assert!(kinds(&daemon).contains(&(Event::StandsIn, Some(good.clone()))));
     let text = String::from_utf8(daemon.camshaft(&["history", "tank"]).stdout).unwrap();
-    has(&text, &["stands_in", &format!("runs instead of {}", &bad[..12])]);
+    has(&text, &["stands_in", &format!("runs in place of {}", &bad[..12])]);
     let text = String::from_utf8(daemon.camshaft(&["versions", "tank"]).stdout).unwrap();
     has(&text, &["runs", "good", "in the file", "quarantined", "it trapped: unreachable"]);
     let (_, _, plant) = daemon.stop();
