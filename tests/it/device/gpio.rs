@@ -151,7 +151,8 @@ fn nothing_is_touched_before_the_first_cycle() {
     let points = [("in", "in", "bool", "offset = 0"), ("safe", "out", "bool", "offset = 1")];
     let toml = toml("early", &points).replace("offset = 1", "offset = 1, active_low = true");
     let mut bench = Bench::open(&toml);
-    let waits = |bench: &Bench| part(bench, "safe").state.ends_with("first cycle of the scan");
+    let waits =
+        |bench: &Bench| part(bench, "safe").state == "waits for the first cycle of the scan";
     let started = Instant::now();
     while !(parts(&bench).iter().any(|part| part.ok) && waits(&bench)) {
         assert!(started.elapsed() < super::PATIENCE, "{:?}", parts(&bench));
