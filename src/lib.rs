@@ -142,8 +142,8 @@
 //!    polled from the next cycle on.
 //!    Precedence of values: safe, then force, then program.
 //! 4. An output point has at most one owner at a time. A program can write a point or a variable
-//!    only if the configuration grants this to the program. No value becomes 0 by accident, and a
-//!    float output is never infinite or NaN.
+//!    only if the configuration grants this to the program. No fault of a device sets an input to
+//!    0, and a float output is never infinite or NaN.
 //! 5. A hostile plugin file cannot damage the daemon. A module is parsed and compiled in a child
 //!    process with limits, and this process cannot use files, the network or other processes
 //!    ([`confine`]). One danger remains: a module may use a defect of the compiler to take over the

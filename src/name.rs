@@ -46,7 +46,7 @@ pub trait NameKind {
     const A_THING: &'static str;
 }
 
-/// The type parameter of [`PluginName`].
+/// The type argument of [`Name`] in [`PluginName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfPlugin;
 
@@ -57,7 +57,7 @@ impl NameKind for OfPlugin {
 /// The name of a plugin: the name of its file, without `.wasm`.
 pub type PluginName = Name<OfPlugin>;
 
-/// The type parameter of [`DeviceName`].
+/// The type argument of [`Name`] in [`DeviceName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfDevice;
 
@@ -68,7 +68,7 @@ impl NameKind for OfDevice {
 /// The name of a device in the field.
 pub type DeviceName = Name<OfDevice>;
 
-/// The type parameter of [`PointName`].
+/// The type argument of [`Name`] in [`PointName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfPoint;
 
@@ -79,7 +79,7 @@ impl NameKind for OfPoint {
 /// The name of a point: an input or an output.
 pub type PointName = Name<OfPoint>;
 
-/// The type parameter of [`VariableName`].
+/// The type argument of [`Name`] in [`VariableName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfVariable;
 

@@ -2,7 +2,8 @@
 //!
 //! In recovery the scan and the devices run, but no plugin runs and all outputs are safe. An
 //! operator ends recovery with `camshaft recover`. There are two counts:
-//! - abnormal ends: the daemon was killed, panicked or stalled, but the machine did not boot again,
+//! - abnormal ends: the daemon was killed, panicked or stalled, and the machine has not rebooted
+//!   since,
 //! - power cuts: the machine went down while the daemon ran.
 //!
 //! This file only reads and checks the limits. The ends are counted in

@@ -26,7 +26,8 @@ use unread::{Unread, Unwritten};
 
 /// The access to the log and to systemd, and the facts that were logged last.
 pub(super) struct Service {
-    /// The handle to the log: it sets the log level and counts lost lines.
+    /// The handle to the log. With it the daemon sets the log level and reads the number of lost
+    /// lines.
     pub(super) log: log::Handle,
     /// The sender of messages to systemd.
     pub(super) notifier: Notifier,

@@ -382,7 +382,8 @@ impl Variables {
     }
 }
 
-/// Removes from `list` every entry whose id has no new id in `new`.
+/// Removes from `list` the entries of the removed variables. The index in both lists is the old id
+/// of a variable; `new` has `None` for a removed variable.
 fn drop_removed<T>(list: &mut Vec<T>, new: &[Option<u16>]) {
     let mut new = new.iter();
     list.retain(|_| new.next().is_some_and(Option::is_some));

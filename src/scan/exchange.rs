@@ -96,8 +96,8 @@ pub enum Order {
 }
 
 /// The part of a new configuration that concerns the scan. The daemon prepares this structure,
-/// because the scan may not open or free a device. The scan returns this structure with the
-/// replaced parts.
+/// because the scan may not open or free a device. The scan puts the old parts
+/// into this structure and returns it, so that the daemon can free them.
 #[derive(Debug, Default)]
 pub struct Reconfiguration {
     /// The number of the order. The returned structure has the same number.

@@ -16,7 +16,7 @@ use crate::plugin::module::folder::MAX_PLUGINS;
 pub(super) const MAX_OF_ONE: usize = 16;
 
 /// The largest number of names, including the names of removed plugins. If the list is full, one
-/// name is dropped: the name that got no new module for the longest time.
+/// name is dropped: the name under which no module was added for the longest time.
 /// `daemon/plugins/version.rs` has the same limit.
 const MAX_NAMES: usize = 2 * MAX_PLUGINS;
 

@@ -428,7 +428,9 @@ fn a_rollback_that_fails_forgives_nothing() {
 #[test]
 fn a_hold_and_its_release_forgive_nothing() {
     let restart = ", on_quarantine = 'safe'";
-    let daemon = Daemon::start(Keys { plugins: PROBATION, restart, ..Keys::default() });
+    // `release` reads the view every 50 ms, and must read it before the probation ends.
+    let plugins = "swap = { probation = \"400ms\", polls = 20 }";
+    let daemon = Daemon::start(Keys { plugins, restart, ..Keys::default() });
     let [_, bad] = good_and_late(&daemon);
     let is_out = |view: &PluginView| view.state == PluginState::Quarantined;
     daemon.wait_for("tank", "quarantined", is_out);

@@ -83,7 +83,8 @@ impl Board {
         for ((chip, _), mut seats) in free {
             if self.retry.is_patient() && awaited.contains(&chip) {
                 let why = format!(
-                    "the device waits until the previous driver of the device releases {}",
+                    "the device waits until the old device of the same name, which ends after a \
+                     reload, releases its lines of {}",
                     chip.display()
                 );
                 seats.iter().for_each(|seat| self.lack(seat.line, why.clone(), side));

@@ -137,7 +137,7 @@ impl CompileService {
         let job = self.job(Wanted::Confinement);
         let answer = match tokio::time::timeout(MAX_WALL, self.exchange(job, &[])).await {
             Ok(Ok((_, output, _))) => output,
-            Ok(Err(error)) => return vec![format!("not tested: the worker cannot start: {error}")],
+            Ok(Err(error)) => return vec![format!("not tested: the worker did not run: {error}")],
             Err(_) => return vec![format!("not tested: no answer within {MAX_WALL:?}")],
         };
         match serde_json::from_slice(&answer) {

@@ -23,10 +23,10 @@ use crate::scan::position::Position;
 /// Twenty checks per second cost almost no CPU time.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The time that the main loop has to end the process. After a stall, the loop needs at most half a
-/// second for devices, and one second each for the record of versions and the journal; [`GRACE`] is
-/// twice that. At an orderly stop, [`GRACE`] covers the work after the outputs are safe
-/// (`stop.rs`), plus one second.
+/// The time that the main loop has to end the process. To end the process because of a stall, the
+/// loop waits at most 0.5 s until the devices have confirmed their safe outputs, 1 s for the record
+/// of versions, and 1 s for the journal. [`GRACE`] is twice the sum of these times. At an orderly
+/// stop, [`GRACE`] covers the work after the outputs are safe (`stop.rs`), plus one second.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The main loop's handle to the thread that kills the process.
