@@ -9,6 +9,7 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// The stamp of a file. The stamp changes when the file is written or replaced. For a file that
 /// does not exist or cannot be examined, a caller may use the default.
@@ -32,6 +33,15 @@ impl Stamp {
     /// examined.
     pub fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|file| Self::from(&file))
+    }
+
+    /// Returns the time from the last change of the file, or of its attributes, to `now`. Returns
+    /// zero if the change is later than `now`, for example because the clock was set back.
+    pub fn unchanged_for(&self, now: SystemTime) -> Duration {
+        let (seconds, nanos) = self.modified.max(self.changed);
+        let Ok(seconds) = u64::try_from(seconds) else { return Duration::ZERO };
+        let change = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos as u32);
+        now.duration_since(change).unwrap_or_default()
     }
 }
 

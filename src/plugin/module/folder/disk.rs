@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -126,7 +127,7 @@ pub(super) fn list<'a>(
         }
         entries.entry(name).or_insert(Entry { path, sample });
     }
-    Ok(Listing { entries, links, overlooked })
+    Ok(Listing { at: SystemTime::now(), entries, links, overlooked })
 }
 
 /// The kind of an entry that is a link, as long as the link was not followed.

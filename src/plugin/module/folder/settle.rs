@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Change, FileName, MAX_PLUGINS, Overlooked};
 use crate::name::PluginName;
@@ -32,8 +32,10 @@ use row::Row;
 const MAX_REFUSED: usize = 64;
 
 /// The entries that a pass over the folder has found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Listing {
+    /// The wall-clock time of the pass.
+    pub(super) at: SystemTime,
     /// Every entry that may be a plugin, by its name.
     pub(super) entries: BTreeMap<FileName, Entry>,
     /// The names of the entries that are links. Until the links are followed, their entries
@@ -179,7 +181,7 @@ impl Table {
         listing: Listing,
         hints: &BTreeMap<PluginName, Hint>,
     ) -> Vec<SettleStep> {
-        let Listing { mut entries, overlooked, .. } = listing;
+        let Listing { at, mut entries, overlooked, .. } = listing;
         let mut orders = Vec::new();
         self.rows.retain(|name, row| {
             let stays = entries.contains_key(name) || !row.is_gone(now);
@@ -192,12 +194,14 @@ impl Table {
         self.overlooked = overlooked;
         self.overlook_most(&mut entries, &placed);
         for (name, Entry { path, sample }) in entries {
+            let is_new = !self.rows.contains_key(&name);
             let row = self.rows.entry(name.clone()).or_insert_with(|| Row::new(now, path, &sample));
             row.absent_since = None;
             row.compare(now, sample);
             let hint = hints.get(&*name).copied();
             row.hear(now, hint);
-            if row.is_ready(now, hint == Some(Hint::Renamed)) {
+            let is_old = is_new && row.is_old(at);
+            if row.is_ready(now, is_old || hint == Some(Hint::Renamed)) {
                 orders.extend(row.take(now, &name, self.max_bytes));
             }
         }

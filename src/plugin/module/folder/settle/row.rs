@@ -6,7 +6,7 @@
 //! decides which file may use which name, and `folder/disk.rs` reads files.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{EntryKind, Hint, ReadResult, Sample, SettleStep};
 use crate::name::PluginName;
@@ -67,7 +67,7 @@ const MAX_MOVES: u32 = 5;
 /// The data about one file.
 ///
 /// ```text
-///     two equal samples and closed, or renamed in, or a time limit
+///     two equal samples and closed, or renamed in, or old, or a time limit
 ///  ─▶ Settling ───────────────────────────▶ Settled ──┐
 ///        ▲  └◀── moved while it was read ───┘ ▲    └──┘ second reading
 ///        └──────── the sample differs ──────┘
@@ -218,8 +218,14 @@ impl Row {
         }
     }
 
+    /// Whether the file was not changed for [`WRITER_CAP`] before the wall-clock time `at`. Such a
+    /// file needs no settling time when it is first seen, so a start does not wait for its plugins.
+    pub(super) fn is_old(&self, at: SystemTime) -> bool {
+        self.sample.stamp.unchanged_for(at) >= WRITER_CAP
+    }
+
     /// Whether the table must make an order for this file now ([`Row::take`]). `is_whole` is true
-    /// if the file got its name by a renaming, so the file is complete.
+    /// if the file got its name by a renaming, or is old, so the file is complete.
     pub(super) fn is_ready(&self, now: Duration, is_whole: bool) -> bool {
         match self.phase {
             Phase::Settling { .. } if is_whole => true,

@@ -22,6 +22,9 @@ struct Sim {
 
 const MAX_BYTES: u64 = 100;
 
+/// The wall-clock time at which a simulation starts, in seconds since 1970.
+const CLOCK: u64 = 1_000_000;
+
 /// Parses the name of a plugin.
 fn named(name: &str) -> FileName {
     FileName::Plugin(name.parse().unwrap())
@@ -60,7 +63,9 @@ impl Sim {
     fn pass(&mut self, hints: &[(&str, Hint)]) {
         let now = Duration::from_millis(self.now);
         let entries = self.files.iter().map(|(name, (entry, _))| (named(name), entry.clone()));
-        let listing = Listing { entries: entries.collect(), ..Listing::default() };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(CLOCK) + now;
+        let (links, overlooked) = Default::default();
+        let listing = Listing { at, entries: entries.collect(), links, overlooked };
         let hints = hints.iter().map(|(name, hint)| (name.parse().unwrap(), *hint)).collect();
         for order in self.table.pass(now, listing, &hints) {
             let change = match order {
@@ -139,7 +144,8 @@ impl Sim {
     }
 
     fn put(&mut self, name: &str, text: &'static str, inode: u64, kind: EntryKind) {
-        let time = (0, i64::try_from(self.now).unwrap());
+        let whole = i64::try_from(CLOCK + self.now / 1000).unwrap();
+        let time = (whole, i64::try_from(self.now % 1000 * 1_000_000).unwrap());
         let bytes = text.len() as u64;
         let stamp = Stamp { device: 1, inode, bytes, modified: time, changed: time };
         let sample = Sample { stamp, kind };
@@ -185,6 +191,24 @@ fn a_file_renamed_in_is_settled_at_once() {
     let mut sim = Sim::new();
     sim.write("a", "one").until(2).pass(&[("a", Hint::Renamed)]);
     sim.reported(&["2 a is one since 0"]);
+}
+
+/// A start waited 100 ms for files that had lain there for an hour.
+#[test]
+fn a_file_that_is_old_when_it_is_first_seen_is_settled_at_once() {
+    let mut sim = Sim::new();
+    sim.put("old", "one", 1, EntryKind::File);
+    sim.now = 10_000;
+    sim.put("new", "two", 2, EntryKind::File);
+    sim.now = 19_000;
+    sim.pass(&[]);
+    // Once it is known, its age no longer counts.
+    sim.until(30_000).write("old", "three").until(60_000);
+    sim.reported(&[
+        "19000 old is one since 19000",
+        "19100 new is two since 19000",
+        "30100 old is three since 30000",
+    ]);
 }
 
 #[test]
