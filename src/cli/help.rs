@@ -219,7 +219,7 @@ pub(super) const MODBUS_SCAN_HELP: &str = "\
 The command reads holding register 0 of each unit once. It waits 200ms for each answer, or the time
 of --timeout. The command also lists a unit that answers with an exception, except if the exception
 comes from a gateway that cannot reach the unit. On a serial line, an absent unit takes twice the
-time.
+time. Consecutive units with the same answer are one row of the table.
 
 Examples:
   camshaft modbus scan tcp://10.0.0.7

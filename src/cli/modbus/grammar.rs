@@ -16,9 +16,6 @@ use crate::driver::modbus::wire::register::WordOrder;
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{PointKind, Value};
 
-/// The unit addresses that Modbus allows (Modbus over serial line 1.02, 2.2).
-const UNITS: std::ops::RangeInclusive<i64> = 1..=247;
-
 /// The verbs for a bus.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Modbus {
@@ -51,6 +48,9 @@ pub(in crate::cli) struct Bus {
     #[arg(long, value_name = "N", default_value = "1",
         value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(super) stop_bits: u8,
+    /// Print the bytes of each frame to standard error
+    #[arg(long)]
+    pub(super) trace: bool,
 }
 
 /// What to read.
@@ -109,12 +109,12 @@ pub(in crate::cli) struct Writing {
 pub(in crate::cli) struct Scanning {
     #[command(flatten)]
     pub(super) bus: Bus,
-    /// The first unit to ask
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(UNITS))]
-    pub(super) from: u8,
-    /// The last unit to ask
-    #[arg(long, default_value = "247", value_parser = clap::value_parser!(u8).range(UNITS))]
-    pub(super) to: u8,
+    /// The first unit to ask [default: 0 over TCP, 1 on a serial line]
+    #[arg(long)]
+    pub(super) from: Option<u8>,
+    /// The last unit to ask [default: 255 over TCP, 247 on a serial line]
+    #[arg(long)]
+    pub(super) to: Option<u8>,
     /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,

@@ -146,17 +146,52 @@ pub(super) fn show_units(found: &[Found], json: bool, screen: &mut Screen) -> Co
     if found.is_empty() {
         return Ok(());
     }
+    Ok(screen.print(&unit_table(found, screen.paint))?)
+}
+
+/// Returns the table of the units that answered. Consecutive units with the same answer are one
+/// row, with the longest of their times: some devices answer at every address.
+fn unit_table(found: &[Found], paint: Paint) -> String {
     let mut columns = Columns::new([(Right, "UNIT"), (Right, "TOOK"), (Left, "ANSWER")]);
-    for Found { unit, answer, took_us } in found {
-        let took = Cell::from(time_us(*took_us));
-        columns.row([Cell::from(unit.to_string()), took, answer.as_str().into()]);
+    let is_next = |one: &Found, next: &Found| {
+        u16::from(one.unit) + 1 == u16::from(next.unit) && one.answer == next.answer
+    };
+    for alike in found.chunk_by(is_next) {
+        let (first, last) = (&alike[0], &alike[alike.len() - 1]);
+        let units = match alike.len() {
+            1 => first.unit.to_string(),
+            _ => format!("{} to {}", first.unit, last.unit),
+        };
+        let longest = alike.iter().map(|found| found.took_us).max().unwrap_or_default();
+        columns.row([units.into(), time_us(longest).into(), first.answer.as_str().into()]);
     }
-    Ok(screen.print(&columns.render(screen.paint))?)
+    columns.render(paint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Units with the same answer are one row, but not across a unit without an answer.
+    #[test]
+    fn equal_answers_are_folded() {
+        let found = |unit, answer: &str, took_us| Found { unit, answer: answer.into(), took_us };
+        let units = [
+            found(1, "answers", 900),
+            found(2, "answers", 1200),
+            found(3, "answers as unit 0", 800),
+            found(5, "answers as unit 0", 700),
+            found(254, "answers", 100),
+            found(255, "answers", 100),
+        ];
+        let text = unit_table(&units, Paint(false));
+        let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let rows: Vec<_> = text.lines().skip(1).map(cells).collect();
+        assert_eq!(rows[0][..3], ["1", "to", "2"], "{text}");
+        assert!(rows[0][3].starts_with("1.2"), "{text}");
+        assert_eq!([&rows[1][0], &rows[2][0], &rows[3][0]], ["3", "5", "254"], "{text}");
+        assert_eq!(rows.len(), 4, "{text}");
+    }
 
     /// The table has one column for each byte order.
     #[test]

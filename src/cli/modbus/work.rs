@@ -3,7 +3,14 @@
 //! The verbs never repeat a request. The output contains only answers of the device. `grammar.rs`
 //! has the arguments, and `table.rs` prints the results.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::time::Uptime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::grammar::{Bus, Reading, Scanning, Writing};
 use super::table::{Found, hex, show_bits, show_registers, show_units};
@@ -46,17 +53,51 @@ impl Bus {
     }
 }
 
-/// Opens a connection to the target of `line`. An error names this target.
-async fn open(line: &Line) -> Result<Transport, Failed> {
+/// Opens a connection to the target of `line`. An error names this target. With `--trace`, the
+/// frames on the connection are printed from now on.
+async fn open(bus: &Bus, line: &Line) -> Result<Transport, Failed> {
+    if bus.trace {
+        print_frames();
+    }
     let why = |error| failed(format!("{}: {error}", line.target));
     Transport::open(line).await.map_err(why)
 }
 
-/// Sends one request and returns the reply. An error names the target and the Modbus unit.
+/// Prints each frame to standard error, as the transport writes it to the log with the level trace.
+fn print_frames() {
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_level(false)
+        .with_target(false)
+        .with_timer(Uptime::default());
+    let frames = Targets::new().with_target("camshaft::driver::modbus", LevelFilter::TRACE);
+    // The process has no other log, so this cannot fail.
+    let _ = tracing_subscriber::registry().with(lines).with(frames).try_init();
+}
+
+/// Sends one request and returns the reply. An error names the target and the request.
 async fn ask(bus: &Bus, request: &UnitRequest) -> Result<Reply, Failed> {
     let line = bus.line()?;
-    let reply = open(&line).await?.transact(request).await;
-    reply.map_err(|why| failed(format!("{}, unit {}: {why}", line.target, request.unit)))
+    let mut transport = open(bus, &line).await?;
+    let failed =
+        |why: WireError| failed(format!("{}, {request}: {why}{}", line.target, request.hint(&why)));
+    if line.is_rtu() && request.is_repeated_by_reply() {
+        // On a line with an echo, the echo of this request is equal to its reply. The reply to a
+        // read shows whether the line has an echo.
+        let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
+        match transport.transact(&UnitRequest { unit: request.unit, ask }).await {
+            Ok(_) | Err(WireError::Exception(_)) => {}
+            Err(why) => return Err(failed(why)),
+        }
+    }
+    let reply = transport.transact(request).await.map_err(failed)?;
+    if transport.has_echo() {
+        let target = &line.target;
+        let _ =
+            writeln!(io::stderr(), "note: {target}: the line gives back each request as an echo");
+    }
+    Ok(reply)
 }
 
 /// Runs the verb `read`: sends one request, and prints the values in each possible byte order.
@@ -130,31 +171,59 @@ pub(super) async fn scan(what: Scanning, screen: &mut Screen) -> CommandResult {
     let Scanning { bus, from, to, json } = what;
     let mut line = bus.line()?;
     line.timeout = Some(bus.timeout.unwrap_or(SCAN_TIMEOUT));
-    let mut transport = open(&line).await?;
+    let ids = line.ids();
+    let (from, to) = (from.unwrap_or(*ids.start()), to.unwrap_or(*ids.end()));
+    if !(ids.contains(&from) && ids.contains(&to)) {
+        let message = format!(
+            "expected units from {} to {} for {}, found {from} to {to}",
+            ids.start(),
+            ids.end(),
+            line.target
+        );
+        return Err(Failed::new(Exit::Usage, message));
+    }
+    let mut transport = open(&bus, &line).await?;
     let mut found = Vec::new();
     for unit in from..=to {
-        let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
         let started = Instant::now();
-        let outcome = transport.transact(&UnitRequest { unit, ask }).await;
-        let answer = match outcome {
-            Ok(_) => "answers".to_owned(),
-            // Exceptions 10 and 11 come from a gateway: no device with this address answers behind
-            // the gateway.
-            Err(WireError::Exception(10 | 11) | WireError::Timeout) => continue,
-            Err(WireError::Exception(code)) => {
-                format!("answers with exception {code} ({})", exception(code))
-            }
-            Err(WireError::Closed(_)) => {
-                transport = open(&line).await?;
-                continue;
-            }
-            Err(why) => why.to_string(),
-        };
-        found.push(Found { unit, answer, took_us: started.elapsed().as_micros() as u64 });
+        if let Some(answer) = answer(&mut transport, unit, &line).await? {
+            found.push(Found { unit, answer, took_us: started.elapsed().as_micros() as u64 });
+        }
     }
     show_units(&found, json, screen)?;
     if found.is_empty() {
         return Err(failed(format!("{}: none of the units {from} to {to} answers", line.target)));
     }
     Ok(())
+}
+
+/// Asks one unit, and returns its answer in words. Returns `None` if the unit does not answer. If
+/// the connection ends, the function asks once more on a new connection, because the other side may
+/// close each connection after a reply.
+async fn answer(
+    transport: &mut Transport,
+    unit: u8,
+    line: &Line,
+) -> Result<Option<String>, Failed> {
+    let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
+    let request = UnitRequest { unit, ask };
+    for _ in 0..2 {
+        if transport.ended().is_some() {
+            let why = |error| failed(format!("{}: {error}", line.target));
+            transport.reopen().await.map_err(why)?;
+        }
+        return Ok(match transport.transact(&request).await {
+            Ok(_) => Some("answers".to_owned()),
+            // Exceptions 10 and 11 come from a gateway: no device with this address answers behind
+            // the gateway.
+            Err(WireError::Exception(10 | 11) | WireError::Timeout | WireError::OnlyEcho) => None,
+            Err(WireError::Exception(code)) => {
+                Some(format!("answers with exception {code} ({})", exception(code)))
+            }
+            Err(WireError::WrongUnit { found, .. }) => Some(format!("answers as unit {found}")),
+            Err(WireError::Closed(_)) => continue,
+            Err(why) => Some(why.to_string()),
+        });
+    }
+    Ok(None)
 }

@@ -43,6 +43,7 @@ mod bounds;
 mod breaker;
 mod bus;
 mod diagnostic;
+mod ends;
 mod exchange;
 mod load;
 mod outstanding;
@@ -50,10 +51,12 @@ mod place;
 mod plan;
 mod read;
 mod refusal;
+mod reopen;
 mod schedule;
 mod serve;
 mod session;
 mod silence;
+mod split;
 mod survey;
 mod unit;
 mod write;
@@ -102,6 +105,13 @@ pub struct Config {
     /// The maximum time to make a TCP connection. The default is 2 s.
     #[serde(default, deserialize_with = "duration::some")]
     pub connect_timeout: Option<Duration>,
+    /// The pause after the connection is made, before the first request. Some devices ignore
+    /// requests that come too early. The default is 0.
+    #[serde(default, deserialize_with = "duration::some")]
+    pub connect_delay: Option<Duration>,
+    /// What the driver does with the transaction number of a Modbus TCP reply. The default is
+    /// `check`.
+    pub transaction: Option<TransactionRule>,
     /// If the reply to a read or a write is missing or damaged, the driver repeats the request up
     /// to this number of times before it does another job. The default is 1. The driver does not
     /// repeat a heartbeat, a probe, or a request to a unit that has gone offline.
@@ -151,6 +161,18 @@ fn one() -> u8 {
     1
 }
 
+/// What the driver does with the transaction number of a Modbus TCP reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionRule {
+    /// A reply must have the number of its request. A late reply is recognized by its number.
+    #[default]
+    Check,
+    /// The number is not checked, for devices that put a fixed number into every reply. As on a
+    /// serial line, the driver then pauses after each missing reply for as long as the timeout.
+    Ignore,
+}
+
 /// The configuration of one unit on the bus.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +181,9 @@ pub struct UnitConfig {
     pub name: String,
     /// The unit's address on the bus.
     pub id: u8,
+    /// The address in the replies of the unit, if it differs from `id`. Some servers put the same
+    /// address into every reply. The default is `id`.
+    pub answers_as: Option<u8>,
     /// The minimum pause after each request to this unit, answered or not, before the driver sends
     /// the next request on the bus. Some units need this pause after each of their answers.
     #[serde(default, with = "duration")]

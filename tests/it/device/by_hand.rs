@@ -58,7 +58,8 @@ fn values_are_written_and_read() {
 fn units_are_found() {
     let server = PyServer::start(&[3, 7]);
     let bus = format!("tcp://127.0.0.1:{}", server.port);
-    let (printed, said, code) = camshaft(&format!("scan {bus} --to 10 --timeout 2s --json"));
+    let (printed, said, code) =
+        camshaft(&format!("scan {bus} --from 1 --to 10 --timeout 2s --json"));
     assert_eq!((&*said, code), ("", Some(0)));
     let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
     // This one answers for absent units too, with exception 4.
@@ -81,7 +82,10 @@ fn what_goes_wrong_is_said() {
     check(
         &format!("read {deaf} holding 0 --timeout 50ms"),
         1,
-        &format!("error: {deaf}, unit 1: no answer within the time limit\n"),
+        &format!(
+            "error: {deaf}, function code 3 from holding 0, count 1 of unit 1: no answer within the \
+             time limit\n"
+        ),
     );
     check(
         &format!("scan {deaf} --from 5 --to 6 --timeout 20ms"),
@@ -108,5 +112,6 @@ fn what_goes_wrong_is_said() {
     let order = "found \"ABCD\" for a u16";
     check("write tcp://h holding 0 7 --order ABCD", 2, order);
     check("write tcp://h holding 0 7 --type u32 --single", 2, "--single writes one register");
-    check("scan tcp://h --from 0", 2, "1..=247");
+    check("scan rtu:///dev/null --from 0", 2, "expected units from 1 to 247");
+    check("scan tcp://h --to 256", 2, "256 is not in 0..=255");
 }

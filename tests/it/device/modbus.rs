@@ -11,8 +11,10 @@ use camshaft::process::image::{Quality, Value};
 use self::desk::{Answer, Asked, Desk, Frames};
 use super::Bench;
 
+mod close;
 pub mod desk;
 mod late;
+mod line;
 mod mistakes;
 mod peer;
 mod silence;

@@ -16,7 +16,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -63,6 +63,8 @@ struct Shared {
     schedule: Schedule,
     /// Units that never answer, as bits.
     dead: AtomicU64,
+    /// Whether the line gives back each request as an echo.
+    has_echo: AtomicBool,
     requests: AtomicU64,
     occupancy: StdMutex<Occupancy>,
     /// When each read was asked for, on the clock of the machine.
@@ -92,6 +94,7 @@ impl Proxy {
             server,
             schedule: Schedule::new(wire, timeout, seed),
             dead: AtomicU64::new(0),
+            has_echo: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             occupancy: StdMutex::default(),
             arrivals: StdMutex::default(),
@@ -120,6 +123,11 @@ impl Proxy {
     /// Lets a unit be silent for good, in any weather.
     pub fn kill(&self, unit: u8) {
         self.shared.dead.fetch_or(1 << unit, Ordering::Relaxed);
+    }
+
+    /// Lets the line give back each request as an echo.
+    pub fn echo(&self) {
+        self.shared.has_echo.store(true, Ordering::Relaxed);
     }
 
     /// Lets it answer again.
@@ -251,6 +259,9 @@ impl Connection {
     async fn pass(&mut self, request: Request, from: &mut OwnedReadHalf) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         shared.note(&request);
+        if shared.has_echo.load(Ordering::Relaxed) {
+            self.send(request.reply(shared.wire, request.unit, &request.pdu)).await?;
+        }
         if shared.dead.load(Ordering::Relaxed) & 1 << request.unit != 0 {
             return Ok(());
         }
@@ -316,6 +327,10 @@ impl Connection {
                     .collect();
                 self.send(noise).await?;
                 self.send(frame).await?;
+            }
+            Fate::CloseAfter => {
+                self.send(frame).await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
             }
             _ => self.send(frame).await?,
         }

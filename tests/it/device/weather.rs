@@ -217,6 +217,10 @@ fn storm(wire: Wire, requests: u64, seed: u64) -> String {
     let server = PyServer::start(&[1, 2, 3, DEAD]);
     let proxy = Proxy::start(wire, server.port, TIMEOUT, seed);
     proxy.kill(DEAD);
+    // Some lines have an echo, others have none.
+    if wire == Wire::Rtu && seed % 2 == 1 {
+        proxy.echo();
+    }
     let mut direct = Direct(TcpStream::connect(("127.0.0.1", server.port)).unwrap());
     let mut bench = Bench::open(&config(wire, proxy.port));
     let (mut watch, mut random) = (Watch::new(), fastrand::Rng::with_seed(seed));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::bus::Beat;
 use super::line::{Line, Serial, Target};
-use super::{Config, UnitConfig};
+use super::{Config, TransactionRule, UnitConfig};
 use crate::driver::OpenError;
 use crate::driver::modbus::wire::register::{MAX_REGISTERS, Misfit};
 use crate::driver::modbus::wire::table::Table;
@@ -77,20 +77,67 @@ pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     let target: Target = config.connect.parse().map_err(|wanted: &str| {
         OpenError::new("connect", format!("{:?}", config.connect), wanted)
     })?;
+    let ignores_transaction = config.transaction == Some(TransactionRule::Ignore);
+    if ignores_transaction && !matches!(target, Target::Tcp(..)) {
+        let found = format!("`connect = {:?}`", config.connect);
+        let wanted = "tcp:// in `connect`, because only Modbus TCP has transaction numbers";
+        return Err(OpenError::new("transaction", found, wanted));
+    }
+    let usual = Line::new(target);
+    let serial = serial(config, &usual)?;
+    if config.retries > MAX_RETRIES {
+        let wanted = format!("from 0 to {MAX_RETRIES}");
+        return Err(OpenError::new("retries", config.retries.to_string(), wanted));
+    }
+    let times = [
+        ("gap", config.gap, PAUSE),
+        ("timeout", config.timeout, TIMEOUT),
+        ("connect_timeout", config.connect_timeout, TIMEOUT),
+        ("connect_delay", config.connect_delay, PAUSE),
+    ];
+    for (key, time, range) in times {
+        time.map_or(Ok(()), |time| within(key, time, &range))?;
+    }
+    Ok(Line {
+        serial,
+        gap: config.gap,
+        timeout: config.timeout,
+        connect_timeout: config.connect_timeout.unwrap_or(usual.connect_timeout),
+        connect_delay: config.connect_delay.unwrap_or_default(),
+        ignores_transaction,
+        other_addresses: config
+            .unit
+            .iter()
+            .filter_map(|unit| Some((unit.id, unit.answers_as?)))
+            .collect(),
+        ..usual
+    })
+}
+
+/// Checks the settings of a serial line, and returns them. `usual` is the line with the default
+/// settings. Returns `None` if the speed of the line is not known.
+fn serial(config: &Config, usual: &Line) -> Result<Option<Serial>, OpenError> {
     let said = [
         ("baud", config.baud.is_some()),
         ("parity", config.parity.is_some()),
         ("stop_bits", config.stop_bits.is_some()),
     ];
-    if let (Target::Tcp(..), Some((key, _))) = (&target, said.iter().find(|(_, said)| *said)) {
-        let found = format!("`connect = {:?}`", config.connect);
-        return Err(OpenError::new(
-            *key,
-            found,
-            "rtu:// or rtu+tcp:// in `connect`, because this key is about a serial line",
-        ));
+    if let Some((key, _)) = said.into_iter().find(|(_, is_said)| *is_said) {
+        let connect = format!("`connect = {:?}`", config.connect);
+        match usual.target {
+            Target::Tcp(..) => {
+                let wanted =
+                    "rtu:// or rtu+tcp:// in `connect`, because this key is about a serial line";
+                return Err(OpenError::new(key, connect, wanted));
+            }
+            Target::RtuOverTcp(..) if config.baud.is_none() => {
+                let wanted = "the key `baud` too, because the speed of a line behind a TCP server \
+                              has no default";
+                return Err(OpenError::new(key, connect, wanted));
+            }
+            _ => {}
+        }
     }
-    let usual = Line::new(target);
     let serial = Serial {
         baud: config.baud.unwrap_or(Serial::default().baud),
         parity: config.parity.unwrap_or_default(),
@@ -103,33 +150,13 @@ pub(super) fn line(config: &Config) -> Result<Line, OpenError> {
     if !matches!(serial.stop_bits, 1 | 2) {
         return Err(OpenError::new("stop_bits", serial.stop_bits.to_string(), "1 or 2"));
     }
-    if config.retries > MAX_RETRIES {
-        let wanted = format!("from 0 to {MAX_RETRIES}");
-        return Err(OpenError::new("retries", config.retries.to_string(), wanted));
-    }
-    let times = [
-        ("gap", config.gap, PAUSE),
-        ("timeout", config.timeout, TIMEOUT),
-        ("connect_timeout", config.connect_timeout, TIMEOUT),
-    ];
-    for (key, time, range) in times {
-        time.map_or(Ok(()), |time| within(key, time, &range))?;
-    }
-    Ok(Line {
-        serial: (usual.serial.is_some() || config.baud.is_some()).then_some(serial),
-        gap: config.gap,
-        timeout: config.timeout,
-        connect_timeout: config.connect_timeout.unwrap_or(usual.connect_timeout),
-        ..usual
-    })
+    Ok((usual.serial.is_some() || config.baud.is_some()).then_some(serial))
 }
 
 /// Checks the units. There must be at least one unit. Each unit must have a unique name, a unique
 /// id, and settings within their limits.
 pub(super) fn check_units(units: &[UnitConfig], line: &Line) -> Result<(), OpenError> {
-    // On a serial line, id 0 is the broadcast address, and ids above 247 are reserved (Modbus over
-    // serial line, 2.2).
-    let ids = if line.is_rtu() { 1..=247 } else { 0..=255 };
+    let ids = line.ids();
     if units.is_empty() {
         return Err(OpenError::new("unit", "nothing", "[{ name = \"...\", id = 1 }]"));
     }

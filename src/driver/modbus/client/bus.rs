@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::diagnostic::Diagnostic;
+use super::ends::Ends;
 use super::line::Line;
 use super::read::Read;
+use super::refusal::RefusedRange;
 use super::schedule::Schedule;
 use super::silence::Silence;
 use super::unit::Unit;
@@ -47,6 +49,11 @@ pub(super) struct Client {
     pub(super) diagnostics: Vec<(PointId, usize, Diagnostic)>,
     pub(super) schedule: Schedule,
     pub(super) silence: Silence,
+    pub(super) ends: Ends,
+    /// The ranges of addresses that units have refused, for `split.rs`.
+    pub(super) refused: Vec<RefusedRange>,
+    /// Whether the log says that the line gives back each request as an echo.
+    pub(super) echo_logged: OnChange<bool>,
     /// The zero point of all times of this driver. A moment, such as `show_at`, is the `Duration`
     /// from this instant to the moment.
     pub(super) epoch: Instant,
@@ -160,8 +167,8 @@ impl Client {
             true => is_silent.then_some(Fault::Timeout),
         });
         let units = self.units.iter().map(|unit| unit.part(is_connected));
-        let mute = self.reads.iter().filter(|read| *read.is_mute.last()).map(Read::part);
-        let parts = std::iter::once(self.part()).chain(units).chain(mute).collect();
+        let troubled = self.reads.iter().filter_map(Read::part);
+        let parts = std::iter::once(self.part()).chain(units).chain(troubled).collect();
         side.publish();
         side.show(parts);
     }
@@ -170,6 +177,7 @@ impl Client {
     fn part(&self) -> Part {
         let planned = self.planned_load.map(|load| ("planned_load_percent".into(), 100.0 * load));
         let state = match &self.unconnected {
+            None if *self.echo_logged.last() => "connected, the line has an echo".to_owned(),
             None => "connected".to_owned(),
             Some(why) => format!("not connected: {why}"),
         };

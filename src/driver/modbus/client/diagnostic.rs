@@ -29,10 +29,10 @@ pub enum Diagnostic {
     /// Whether there is a connection and `breaker.rs` has put the unit online. The type of the
     /// input is bool.
     Online,
-    /// The number of requests that were sent, including repetitions. A request does not count if
-    /// the connection ended before its reply.
+    /// The number of requests that were sent, including repetitions.
     Requests,
-    /// The number of requests without a reply.
+    /// The number of requests without a reply, including the requests at which the connection has
+    /// ended.
     Timeouts,
     /// The number of replies with a wrong checksum, plus the number of invalid replies.
     Crc,
@@ -73,6 +73,8 @@ pub(super) struct Counters {
     crc: u64,
     garbage: u64,
     doubtful: u64,
+    /// The number of requests at which the connection has ended.
+    closed: u64,
     missed: u64,
     exceptions: BTreeMap<u8, u64>,
     round_trips: Histogram<u64>,
@@ -92,6 +94,7 @@ impl Counters {
             crc: 0,
             garbage: 0,
             doubtful: 0,
+            closed: 0,
             missed: 0,
             exceptions: BTreeMap::new(),
             round_trips: round_trips.expect("the bounds of the histogram are valid constants"),
@@ -111,10 +114,15 @@ impl Counters {
             self.round_trips.saturating_record(round_trip);
         }
         match outcome.error() {
-            None | Some(WireError::Closed(_) | WireError::Differs) => {}
-            Some(WireError::Timeout) => self.timeouts += 1,
+            None | Some(WireError::Differs | WireError::TooLong) => {}
+            Some(WireError::Closed(_)) => self.closed += 1,
+            Some(WireError::Timeout | WireError::OnlyEcho) => self.timeouts += 1,
             Some(WireError::Crc) => self.crc += 1,
-            Some(WireError::Garbage(_)) => self.garbage += 1,
+            Some(
+                WireError::Garbage(_)
+                | WireError::WrongUnit { .. }
+                | WireError::OtherTransaction { .. },
+            ) => self.garbage += 1,
             Some(WireError::Doubtful) => self.doubtful += 1,
             // An exception code is one byte, so the map has at most 256 entries.
             Some(WireError::Exception(code)) => *self.exceptions.entry(*code).or_default() += 1,
@@ -146,6 +154,7 @@ impl Counters {
             ("crc", self.crc as f64),
             ("garbage", self.garbage as f64),
             ("doubtful", self.doubtful as f64),
+            ("closed", self.closed as f64),
             ("missed_periods", self.missed as f64),
             ("rtt_p50_us", quantile(0.5)),
             ("rtt_p99_us", quantile(0.99)),
@@ -163,7 +172,7 @@ impl Counters {
         let number = match what {
             Diagnostic::Online => return [u8::from(is_online), 0, 0, 0, 0, 0, 0, 0],
             Diagnostic::Requests => self.requests,
-            Diagnostic::Timeouts => self.timeouts,
+            Diagnostic::Timeouts => self.timeouts + self.closed,
             Diagnostic::Crc => self.crc + self.garbage,
             Diagnostic::Exceptions => self.exceptions.values().sum(),
             Diagnostic::RttUs => self.round_trips.value_at_quantile(0.5),
@@ -193,17 +202,19 @@ mod tests {
             (ExchangeResult::Failed(WireError::Exception(2)), 6, 7),
             (ExchangeResult::Failed(WireError::Timeout), 6, 500),
             (ExchangeResult::Failed(WireError::Crc), 6, 10),
-            (ExchangeResult::Failed(WireError::Garbage("")), 6, 11),
+            (ExchangeResult::Failed(WireError::Garbage("".into())), 6, 11),
+            (ExchangeResult::Failed(WireError::Closed("".into())), 6, 0),
         ] {
             counters.count(&outcome, ms(rtt), ms(busy));
         }
         counters.measure(ms(5400));
         let facts: BTreeMap<_, _> = counters.facts().into_iter().collect();
         for (name, value) in [
-            ("requests", 6.0),
+            ("requests", 7.0),
             ("timeouts", 1.0),
             ("crc", 1.0),
             ("garbage", 1.0),
+            ("closed", 1.0),
             ("exception_2", 2.0),
             ("load_percent", 10.0),
         ] {
@@ -212,6 +223,7 @@ mod tests {
         assert!((5900.0..6200.0).contains(&facts["rtt_max_us"]), "{facts:?}");
         let raw = |what, kind| counters.raw(what, kind, true);
         assert_eq!(raw(Diagnostic::Online, PointKind::Bool)[0], 1);
+        assert_eq!(raw(Diagnostic::Timeouts, PointKind::U32), 2u64.to_le_bytes());
         assert_eq!(raw(Diagnostic::Crc, PointKind::U32), 2u64.to_le_bytes());
         assert_eq!(raw(Diagnostic::Exceptions, PointKind::F64), 2f64.to_le_bytes());
         counters.load_percent = 0.75;

@@ -49,7 +49,7 @@ impl Client {
         let asked = self.ask(unit, &request, self.retries, session).await;
         let now = self.now();
         let read = &mut self.reads[n];
-        read.heard(asked.as_ref().map_or(true, is_silence));
+        read.heard(asked.as_ref().map_or(true, ExchangeResult::is_silence));
         let outcome = asked?;
         let Session { transport, side } = session;
         if outcome.reply().is_some() {
@@ -64,16 +64,33 @@ impl Client {
             let (due, missed) = again(read.due, read.period, now);
             self.units[unit].counters.miss(missed);
             let due = self.ahead(n, due, side);
-            self.reads[n].put_off(due, now + SILENT_AGAIN * (now - started), is_online);
+            let cost = self.cost(&request, &outcome, now - started);
+            self.reads[n].put_off(due, now + SILENT_AGAIN * cost, is_online);
         }
-        let read = &mut self.reads[n];
-        let is_mute_anew = read.is_mute_anew(is_online);
-        if on_reply(read, &outcome, now, side) || is_mute_anew {
-            log_result(&self.name, &self.reads[n].name, outcome.error());
+        if !self.halve(n, &outcome, now) {
+            let read = &mut self.reads[n];
+            let is_mute_anew = read.is_mute_anew(is_online);
+            if on_reply(read, &outcome, now, side) || is_mute_anew {
+                log_result(&self.name, &read.name(), &request, outcome.error());
+            }
+            if outcome.reply().is_some() {
+                self.join(n);
+            }
         }
         self.settle(unit, side);
         side.publish();
         Ok(())
+    }
+
+    /// Returns the time that a request with this outcome has cost. `taken` is the time from its
+    /// start to its end. A request at which the connection has ended was sent twice. It counts as
+    /// if it had twice occupied the bus for the whole timeout, because each new connection costs
+    /// the other units time too.
+    fn cost(&self, request: &UnitRequest, outcome: &ExchangeResult, taken: Duration) -> Duration {
+        match outcome.is_closed() {
+            true => taken.max(2 * self.line.cost_of_silence(request)),
+            false => taken,
+        }
     }
 
     /// Returns the best time to begin read number `n`, which is due at `due`. A read that begins at
@@ -112,6 +129,7 @@ impl Client {
         }
         let side = &mut *session.side;
         let now = self.now();
+        let cost = self.cost(&request, &outcome, now - started);
         let write = &mut self.writes[n];
         if write.tried(now, outcome.reply().map(|_| wanted)) {
             let (name, point, writes) = (&self.name, &write.name, write.writes);
@@ -124,13 +142,13 @@ impl Client {
         match &outcome {
             ExchangeResult::Reply(_) => side.confirm(id, wanted),
             ExchangeResult::Failed(error) => {
-                write.put_off(wanted, now, now - started, error);
+                write.put_off(wanted, now, cost, error);
                 side.doubt(id);
             }
         }
         let trouble = outcome.error().map(ToString::to_string);
         if write.trouble.changes_to(trouble) {
-            log_result(&self.name, &self.writes[n].name, outcome.error());
+            log_result(&self.name, &self.writes[n].name, &request, outcome.error());
         }
         side.publish();
         Ok(())
@@ -149,11 +167,16 @@ impl Client {
         (beat.seen, beat.on) = (beats, !beat.on);
         let (unit, request) = (beat.unit, beat.request());
         let outcome = self.ask(unit, &request, 0, session).await?;
+        let after = self.now();
+        let pause = after + SILENT_AGAIN * self.cost(&request, &outcome, after - now);
         let trouble = outcome.error().map(ToString::to_string);
-        if let Some(beat) = &mut self.beat
-            && beat.trouble.changes_to(trouble)
-        {
-            log_result(&self.name, "the heartbeat", outcome.error());
+        let Some(beat) = &mut self.beat else { return Ok(()) };
+        // One missing reply proves nothing, and a pause could trip the unit's watch.
+        if outcome.is_silence() && beat.trouble.last().is_some() {
+            beat.due = beat.due.max(pause);
+        }
+        if beat.trouble.changes_to(trouble) {
+            log_result(&self.name, "the heartbeat", &request, outcome.error());
         }
         Ok(())
     }
@@ -168,7 +191,7 @@ impl Client {
         let request = n.map_or(&self.units[unit].probe_request, |n| &self.reads[n].request).clone();
         let asked = self.ask(unit, &request, 0, session).await;
         if let Some(n) = n {
-            self.reads[n].heard(asked.as_ref().map_or(true, is_silence));
+            self.reads[n].heard(asked.as_ref().map_or(true, ExchangeResult::is_silence));
         }
         // `ask` has already updated the health of the unit, so the outcome is not needed here.
         let _ = asked?;
@@ -189,28 +212,32 @@ impl Client {
         let mut retries = retries;
         loop {
             let started = Instant::now();
-            let outcome = session.transact(request).await?;
+            let outcome = self.transact(request, session).await?;
             let Session { transport, side } = &mut *session;
             let it = &mut self.units[unit];
             it.asked_at = self.epoch.elapsed();
             it.counters.count(&outcome, transport.round_trip(), started.elapsed());
-            transport.rest(it.turnaround);
-            let is_silent = is_silence(&outcome);
+            transport.rest(it.turnaround.max(self.ends.pause_after_reply()));
+            let is_silent = outcome.is_silence();
             let is_missed = is_silent && it.is_missed_by(request);
             if matches!(outcome.error(), None | Some(WireError::Exception(_))) && !is_silent {
                 it.answered.insert(request.kind());
             }
             if is_missed {
-                self.on_silence(unit, &why(&outcome), side);
+                self.on_silence(unit, &outcome.why(), side);
             } else if !is_silent {
                 self.on_answer(unit, side);
             }
+            if self.echo_logged.changes_to(transport.has_echo()) && transport.has_echo() {
+                let (name, target) = (&self.name, &self.line.target);
+                tracing::info!(
+                    device = name,
+                    "device {name}: the line {target} gives back each request as an echo; the \
+                     driver skips the echo"
+                );
+            }
             self.on_connection(unit, is_missed, &outcome)?;
-            let is_unclear = matches!(
-                outcome.error(),
-                Some(WireError::Timeout | WireError::Crc | WireError::Garbage(_))
-            );
-            if retries == 0 || !is_unclear || self.units[unit].breaker.is_offline() {
+            if retries == 0 || !outcome.is_unclear() || self.units[unit].breaker.is_offline() {
                 return Ok(outcome);
             }
             retries -= 1;
@@ -225,7 +252,10 @@ impl Client {
         is_missed: bool,
         outcome: &ExchangeResult,
     ) -> Result<(), Over> {
-        if outcome.error() != Some(&WireError::Timeout) {
+        if outcome.is_closed() {
+            return Ok(());
+        }
+        if !matches!(outcome.error(), Some(WireError::Timeout | WireError::OnlyEcho)) {
             (self.silence, self.backoff) = (Silence::default(), BACKOFF.0);
             self.log_connected();
             return Ok(());
@@ -295,7 +325,9 @@ impl Client {
     /// Puts a unit online if the driver has made all reads of the unit since the unit came back,
     /// and if the unit has answered its last request.
     fn settle(&mut self, unit: usize, side: &mut Side) {
-        let all_made = self.reads.iter().filter(|read| read.unit == unit).all(|read| read.is_made);
+        // A read that fails must not keep the outputs of the unit from being written.
+        let is_over = |read: &Read| read.is_made || read.silences > 0;
+        let all_made = self.reads.iter().filter(|read| read.unit == unit).all(is_over);
         let breaker = &mut self.units[unit].breaker;
         let was_online = breaker.is_online();
         if all_made {
@@ -338,27 +370,14 @@ fn on_reply(read: &mut Read, outcome: &ExchangeResult, now: Duration, side: &mut
     read.trouble.changes_to(trouble)
 }
 
-/// Returns the error in words. Returns an empty text for a reply.
-fn why(outcome: &ExchangeResult) -> String {
-    outcome.error().map(ToString::to_string).unwrap_or_default()
-}
-
-/// Whether the driver treats the outcome as a missing reply. This is the case if no reply came, if
-/// the reply was invalid, or if a gateway does not reach the unit. It is not the case for a
-/// doubtful reply.
-fn is_silence(outcome: &ExchangeResult) -> bool {
-    match outcome.error() {
-        None | Some(WireError::Doubtful) => false,
-        Some(WireError::Exception(code)) => Refusal::of(*code) == Refusal::Absent,
-        Some(_) => true,
-    }
-}
-
 /// Logs that a read, a write or the heartbeat has failed with `error`. If `error` is `None`, logs
 /// that it works again.
-fn log_result(device: &str, what: &str, error: Option<&WireError>) {
+fn log_result(device: &str, what: &str, request: &UnitRequest, error: Option<&WireError>) {
     match error {
-        Some(error) => tracing::warn!(device, "device {device}: {what}: {error}"),
+        Some(error) => {
+            let hint = request.hint(error);
+            tracing::warn!(device, "device {device}: {what}: {error}, after {request}{hint}");
+        }
         None => tracing::info!(device, "device {device}: {what}: works again"),
     }
 }

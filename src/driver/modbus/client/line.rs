@@ -6,7 +6,9 @@
 //! this limit, because USB adapters cannot meet it. `transport.rs` opens the port or the connection
 //! that a [`Target`] names.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -154,6 +156,13 @@ pub struct Line {
     pub timeout: Option<Duration>,
     /// The maximum time to make the connection.
     pub connect_timeout: Duration,
+    /// The pause after the connection is made, before the first request.
+    pub connect_delay: Duration,
+    /// Whether the transaction number of a Modbus TCP reply is not checked.
+    pub ignores_transaction: bool,
+    /// The addresses in the replies of units that answer with a different address than their own:
+    /// the unit's address on the bus, and the address in its replies.
+    pub other_addresses: BTreeMap<u8, u8>,
 }
 
 impl Line {
@@ -161,7 +170,33 @@ impl Line {
     pub fn new(target: Target) -> Self {
         let serial = matches!(target, Target::Rtu(_)).then(Serial::default);
         let connect_timeout = Duration::from_secs(2);
-        Self { target, serial, gap: None, timeout: None, connect_timeout }
+        Self {
+            target,
+            serial,
+            gap: None,
+            timeout: None,
+            connect_timeout,
+            connect_delay: Duration::ZERO,
+            ignores_transaction: false,
+            other_addresses: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the addresses that a unit may have. On a serial line, 0 is the broadcast address,
+    /// and addresses above 247 are reserved (Modbus over serial line 1.02, 2.2).
+    pub const fn ids(&self) -> RangeInclusive<u8> {
+        if self.is_rtu() { 1..=247 } else { 0..=255 }
+    }
+
+    /// Returns the address that a reply of the unit with the address `unit` must have.
+    pub fn answers_as(&self, unit: u8) -> u8 {
+        self.other_addresses.get(&unit).copied().unwrap_or(unit)
+    }
+
+    /// Whether a reply does not show which request it answers. This is so on a serial line, and if
+    /// the transaction number is not checked.
+    pub const fn is_untagged(&self) -> bool {
+        self.is_rtu() || self.ignores_transaction
     }
 
     /// Whether the bus uses the frames of a serial line. These frames contain no transaction
@@ -197,7 +232,7 @@ impl Line {
     /// the timeout. On a line without transaction numbers, this time also includes the pause after
     /// the timeout, which is as long as the timeout.
     pub fn cost_of_silence(&self, request: &UnitRequest) -> Duration {
-        self.timeout(request) * if self.is_rtu() { 2 } else { 1 }
+        self.timeout(request) * if self.is_untagged() { 2 } else { 1 }
     }
 }
 

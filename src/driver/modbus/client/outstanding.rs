@@ -125,11 +125,16 @@ impl OutstandingReplies {
     /// Records a late reply with this transaction number. The number may be wrong, because some
     /// gateways put the number of another request on a reply. But if a late reply has come for each
     /// number in the list, no reply is outstanding any more, and the function clears the list.
-    pub(super) fn late_reply(&mut self, tid: u16) {
-        self.0.iter_mut().filter(|reply| reply.tid == tid).for_each(|reply| reply.has_come = true);
+    /// Returns whether the number is in the list.
+    pub(super) fn late_reply(&mut self, tid: u16) -> bool {
+        let mut is_known = false;
+        for reply in self.0.iter_mut().filter(|reply| reply.tid == tid) {
+            (reply.has_come, is_known) = (true, true);
+        }
         if self.0.iter().all(|reply| reply.has_come) {
             self.0.clear();
         }
+        is_known
     }
 }
 

@@ -12,6 +12,7 @@ use super::bounds::{PERIOD, beat, check_groups, check_units, find, line, names};
 use super::breaker::Breaker;
 use super::bus::{BACKOFF, Client};
 use super::diagnostic::Counters;
+use super::ends::Ends;
 use super::load::{MOST, load};
 use super::place::{DataPlace, Use};
 use super::read::{Read, Spot, gather};
@@ -47,6 +48,9 @@ impl Client {
             diagnostics: Vec::new(),
             schedule: Schedule::new(config.unit.len()),
             silence: Silence::default(),
+            ends: Ends::default(),
+            refused: Vec::new(),
+            echo_logged: OnChange::default(),
             epoch: Instant::now(),
             show_at: Duration::ZERO,
             backoff: BACKOFF.0,
@@ -146,6 +150,10 @@ impl Client {
             };
             self.reads.push(Read {
                 unit,
+                group: group.name.clone(),
+                table: group.table,
+                planned: self.reads.len(),
+                is_part: false,
                 request: UnitRequest { unit: config.unit[unit].id, ask },
                 period: group.period,
                 due: Duration::ZERO,
@@ -153,11 +161,6 @@ impl Client {
                 time: Duration::ZERO,
                 silences: 0,
                 spots: ours.map(spot).collect(),
-                name: format!(
-                    "group {}, table {} from address {address}",
-                    group.name,
-                    group.table.word()
-                ),
                 trouble: OnChange::default(),
                 is_mute: OnChange::default(),
             });

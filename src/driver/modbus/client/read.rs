@@ -12,7 +12,8 @@ use std::time::Duration;
 use crate::driver::Part;
 use crate::driver::link::Side;
 use crate::driver::modbus::wire::register::Layout;
-use crate::driver::modbus::wire::request::{Reply, UnitRequest};
+use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError};
+use crate::driver::modbus::wire::table::Table;
 use crate::logged::OnChange;
 use crate::process::image::{Freshness, PointId, Quality};
 
@@ -36,8 +37,13 @@ pub(super) struct Read {
     /// use this read.
     pub(super) silences: u8,
     pub(super) spots: Vec<Spot>,
-    /// The name of the read for messages: the group, the table and the first address.
-    pub(super) name: String,
+    /// The name of the group, and the table that the group reads.
+    pub(super) group: String,
+    pub(super) table: Table,
+    /// The number of the planned read to which this read belongs, and whether this read is only a
+    /// part of it. `split.rs` makes parts of a read that the unit has refused.
+    pub(super) planned: usize,
+    pub(super) is_part: bool,
     /// The exception code that was logged last, or `None` after a normal reply and at the start.
     /// The exceptions of a busy unit, and of a gateway that does not reach the unit, do not change
     /// this field.
@@ -87,11 +93,33 @@ impl Read {
         self.time = time.max(self.time - self.time / 32);
     }
 
-    /// Returns the part of the device status that shows this read. The status has this part only
-    /// while `is_mute` is true.
-    pub(super) fn part(&self) -> Part {
-        let (name, state) = (self.name.clone(), "not answered".into());
-        Part { name, ok: false, state, facts: Vec::new() }
+    /// Returns the name of the read for messages: the group, the table and the first address.
+    pub(super) fn name(&self) -> String {
+        let (group, table) = (&self.group, self.table.word());
+        format!("group {group}, table {table} from address {}", self.range().start)
+    }
+
+    /// Whether the unit has answered this read with values the last time.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_made && self.silences == 0 && self.trouble.last().is_none()
+    }
+
+    /// Returns the part of the device status that shows this read. The result is `None` if nothing
+    /// is wrong: the unit answers, or no reply has failed twice in a row.
+    pub(super) fn part(&self) -> Option<Part> {
+        let range = self.range();
+        let state = match (*self.is_mute.last(), *self.trouble.last()) {
+            (true, _) => "not answered".to_owned(),
+            (false, Some(code)) => {
+                let (first, last, why) = (range.start, range.end - 1, WireError::Exception(code));
+                match first == last {
+                    true => format!("address {first} is refused: {why}"),
+                    false => format!("addresses {first} to {last} are refused: {why}"),
+                }
+            }
+            (false, None) => return None,
+        };
+        Some(Part { name: self.name(), ok: false, state, facts: Vec::new() })
     }
 
     /// Records whether the read had no valid reply.

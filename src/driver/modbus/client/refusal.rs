@@ -5,7 +5,10 @@
 //! of a point never comes from an exception. `exchange.rs` and `write.rs` decide what the driver
 //! does after an exception.
 
+use std::ops::Range;
 use std::time::Duration;
+
+use crate::driver::modbus::wire::table::Table;
 
 /// The pause after an exception that reports that the request is wrong for this unit. The pause is
 /// long, because the request fails until the configuration is changed.
@@ -37,6 +40,15 @@ pub(super) enum Refusal {
     Busy,
     /// The gateway reports that it does not reach the unit.
     Absent,
+}
+
+/// A range of addresses that a unit has refused. `split.rs` keeps the list of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RefusedRange {
+    /// The index of the unit in the list of units.
+    pub(super) unit: usize,
+    pub(super) table: Table,
+    pub(super) range: Range<u32>,
 }
 
 impl Refusal {

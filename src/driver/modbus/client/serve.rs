@@ -4,7 +4,7 @@
 //! ```text
 //!   connect --> begin --> work: next job, perform, next job, ...
 //!      ^                    |
-//!      +----- wait <----- lost, when the connection has ended
+//!      +----- wait <----- lost, when the connection has ended and `reopen.rs` cannot replace it
 //! ```
 //! Only one request is under way at a time, so the code is a plain sequence. `exchange.rs` does one
 //! job and updates the state of the bus. `schedule.rs`, `breaker.rs` and `write.rs` make the
@@ -103,25 +103,18 @@ impl Client {
         self.show(side);
     }
 
-    /// Does jobs until the connection ends. Returns the reason why the connection has ended.
+    /// Does jobs until the connection is lost. Returns the reason why it is lost.
     async fn work(&mut self, session: &mut Session<'_>) -> String {
         loop {
             if self.show_at <= self.now() {
                 self.show(session.side);
             }
-            match self.next(session) {
-                Next::Now(job) => {
-                    if let Err(over) = self.perform(job, session).await {
-                        return over.0;
-                    }
-                }
-                Next::At(at) => {
-                    let idle = at.min(self.show_at).saturating_sub(self.now());
-                    tokio::select! {
-                        () = session.side.changed() => {}
-                        () = session.transport.idle(idle) => {}
-                    }
-                }
+            let done = match self.next(session) {
+                Next::Now(job) => self.perform(job, session).await,
+                Next::At(at) => self.idle(at, session).await,
+            };
+            if let Err(over) = done {
+                return over.0;
             }
         }
     }

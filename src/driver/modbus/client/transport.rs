@@ -1,34 +1,42 @@
 //! One connection to a bus. It sends one request at a time, and it returns either the valid reply
 //! to this request or an error.
 //!
+//! ```text
+//!   open --> transact, idle, transact, ... --> ended, by the other side or by an error --> reopen
+//! ```
 //! The difficult case is a reply that comes after the timeout. Over Modbus TCP, each frame has a
 //! transaction number. A frame with another number is dropped, and the driver waits for the next
 //! frame. On a serial line, a frame has no number. Therefore the driver pauses after each missing
 //! or invalid reply and drops all bytes that arrive during the pause. `outstanding.rs` records
-//! which late replies could still be mistaken for other replies. This file repeats no request;
-//! `exchange.rs` decides on retries and on the health of units.
+//! which late replies could still be mistaken for other replies.
+//!
+//! `transport/tcp.rs` and `transport/rtu.rs` send and receive the frames, and
+//! `transport/stream.rs` opens the stream of bytes. These files repeat no request; `exchange.rs`
+//! decides on retries and on the health of units, and `reopen.rs` decides when a connection that
+//! has ended is opened again.
 
+mod rtu;
+mod stream;
+mod tcp;
+
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tokio_serial::SerialPortBuilderExt;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::line::{Line, Parity, Serial, Target};
+use super::line::Line;
 use super::outstanding::OutstandingReplies;
-use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError, crc};
-use crate::driver::tcp::set_up;
+use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError};
+use rtu::Echo;
+use stream::Stream;
 
 /// The length of the longest frame in bytes: 260 over TCP (Modbus messaging on TCP/IP 1.0b, 4.2).
 const MAX_FRAME: usize = 260;
 
-/// The number of bytes in a TCP frame before the function code.
-const HEADER: usize = 7;
-
-/// The maximum number of bytes that one call of `Transport::drain` drops. If more bytes arrive, the
-/// driver assumes that a device on the line never stops sending, and it closes the connection.
+/// The maximum number of bytes that the driver drops at a time. If more bytes arrive, the driver
+/// assumes that a device on the line never stops sending, and it closes the connection.
 const MAX_NOISE: usize = 64 * 1024;
 
 /// The time after which a reply no longer comes, as a multiple of the timeout. The time
@@ -36,12 +44,10 @@ const MAX_NOISE: usize = 64 * 1024;
 /// more exact is known on a line without transaction numbers.
 const LATEST: u32 = 3;
 
-/// A connection that carries bytes in both directions: a TCP stream or a serial port.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+/// Reason why a connection has ended: the other side has closed it.
+const CLOSED: &str = "the other side has closed the connection";
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// An open connection to a bus.
+/// A connection to a bus.
 pub struct Transport {
     stream: Box<dyn Stream>,
     line: Line,
@@ -53,9 +59,17 @@ pub struct Transport {
     quiet_until: Instant,
     /// The replies that have not come in time but may still come.
     outstanding: OutstandingReplies,
+    /// Whether the line gives back each request as an echo.
+    echo: Echo,
     /// The round-trip time of the last request that had a valid reply or an exception. It is the
     /// time from the start of sending to the end of the reply.
     round_trip: Duration,
+    /// The time at which the connection was opened.
+    opened_at: Instant,
+    /// The time of the last valid reply or exception on this connection. `None` before the first.
+    answered_at: Option<Instant>,
+    /// Reason why the connection has ended, and the time of its end. `None` while it is open.
+    ended: Option<(String, Instant)>,
 }
 
 impl Transport {
@@ -65,30 +79,64 @@ impl Transport {
     /// When the connection fails or takes longer than `connect_timeout`, or when the serial port
     /// cannot be opened.
     pub async fn open(line: &Line) -> io::Result<Self> {
-        let stream: Box<dyn Stream> = match &line.target {
-            Target::Rtu(path) => {
-                let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-                Box::new(open_serial(path, line.serial.unwrap_or_default())?)
-            }
-            Target::Tcp(host, port) | Target::RtuOverTcp(host, port) => {
-                let connected = TcpStream::connect((host.as_str(), *port));
-                let late = |_| {
-                    io::Error::new(io::ErrorKind::TimedOut, "no connection within connect_timeout")
-                };
-                let stream = timeout(line.connect_timeout, connected).await.map_err(late)??;
-                set_up(&stream)?;
-                Box::new(stream)
-            }
-        };
+        let stream = stream::open(line).await?;
+        let now = Instant::now();
         Ok(Self {
             stream,
             line: line.clone(),
             tid: 0,
             received: Vec::with_capacity(MAX_FRAME),
-            quiet_until: Instant::now() + line.gap(),
+            quiet_until: now + line.gap().max(line.connect_delay),
             outstanding: OutstandingReplies::default(),
+            echo: Echo::default(),
             round_trip: Duration::ZERO,
+            opened_at: now,
+            answered_at: None,
+            ended: None,
         })
+    }
+
+    /// Makes a new connection in place of the connection that has ended. The outstanding replies of
+    /// a serial line remain in the list, because they can still come on the new connection.
+    ///
+    /// # Errors
+    /// As for [`Transport::open`]. The transport can then not be used, but can be reopened again.
+    pub async fn reopen(&mut self) -> io::Result<()> {
+        let new = Self::open(&self.line).await?;
+        let old = std::mem::replace(self, new);
+        if self.line.is_rtu() {
+            (self.outstanding, self.echo) = (old.outstanding, old.echo);
+            self.quiet_until(old.quiet_until);
+        }
+        Ok(())
+    }
+
+    /// Returns the reason why the connection has ended. Returns `None` while the connection is
+    /// open, as far as the transport knows.
+    pub fn ended(&self) -> Option<&str> {
+        self.ended.as_ref().map(|(why, _)| &**why)
+    }
+
+    /// Whether a valid reply or an exception has come on this connection.
+    pub fn has_answered(&self) -> bool {
+        self.answered_at.is_some()
+    }
+
+    /// Returns how long the connection was open. Returns zero while the connection is open.
+    pub fn lifetime(&self) -> Duration {
+        self.ended.as_ref().map_or(Duration::ZERO, |(_, at)| *at - self.opened_at)
+    }
+
+    /// Returns the time from the last reply to the end of the connection. Returns `None` while the
+    /// connection is open, and if no reply has come.
+    pub fn ended_after_reply(&self) -> Option<Duration> {
+        let (_, at) = self.ended.as_ref()?;
+        Some(*at - self.answered_at?)
+    }
+
+    /// Whether the line gives back each request as an echo, as far as the transport knows.
+    pub fn has_echo(&self) -> bool {
+        self.echo == Echo::Yes
     }
 
     /// Whether [`Transport::busy_for`] may return a time other than zero.
@@ -114,38 +162,42 @@ impl Transport {
         self.quiet_until = self.quiet_until.max(until);
     }
 
-    /// Waits for the duration `time`. Over Modbus TCP, the function receives late replies during
-    /// the wait if a request may have to wait for these replies. The caller may drop the future at
-    /// any time.
+    /// Waits for the duration `time`, or until the connection ends. The function drops all bytes
+    /// that arrive during the wait. Over Modbus TCP, these bytes are late replies. The caller may
+    /// drop the future at any time.
     pub async fn idle(&mut self, time: Duration) {
         let until = Instant::now() + time;
-        while self.outstanding.is_waited_for() && !self.line.is_rtu() {
-            match self.receive_tcp(until).await {
-                Ok(frame) => self.outstanding.late_reply(tid(&frame)),
-                // The next request reports the same error.
-                Err(_) => break,
-            }
+        if self.ended.is_some() {
+            return sleep_until(until).await;
         }
-        sleep_until(until).await;
+        let outcome = if self.line.is_untagged() {
+            self.drain(until).await
+        } else {
+            self.idle_tcp(until).await
+        };
+        if let Err(WireError::Closed(why)) = outcome {
+            self.end(why);
+        }
     }
 
-    /// Sends a request and waits for its reply, at most as long as a unit may take. On a serial
-    /// line, a pause as long as the timeout follows if no valid reply has come. Before the function
-    /// sends the request, it waits until the time `quiet_until`, and until no late reply can be
-    /// taken for the reply to this request. If the caller drops the future before its end, the
-    /// caller must drop the transport too.
+    /// Sends a request and waits for its reply, at most as long as a unit may take. On a line
+    /// without transaction numbers, a pause as long as the timeout follows if no valid reply has
+    /// come. Before the function sends the request, it waits until the time `quiet_until`, and
+    /// until no late reply can be taken for the reply to this request. If the caller drops the
+    /// future before its end, the caller must drop the transport too.
     ///
     /// # Errors
     /// When no valid reply to this request comes, when the unit or a gateway refuses the request,
-    /// or when the reply is doubtful. After [`WireError::Closed`] the transport cannot be used any
-    /// more.
+    /// or when the reply is doubtful. After [`WireError::Closed`] the transport must be reopened
+    /// before the next request.
     pub async fn transact(&mut self, request: &UnitRequest) -> Result<Reply, WireError> {
         self.quiet_until(Instant::now() + self.busy_for(request));
         // A sleep of tokio can take up to 1 ms even if its end is in the past. Therefore the code
         // sleeps only until a time in the future.
         if self.quiet_until > Instant::now() {
-            sleep_until(self.quiet_until).await;
+            self.idle(self.quiet_until - Instant::now()).await;
         }
+        self.check_open().await?;
         let started = Instant::now();
         let outcome = if self.line.is_rtu() {
             self.transact_rtu(request, started).await
@@ -156,20 +208,63 @@ impl Transport {
         let outcome = match outcome {
             Ok(_) | Err(WireError::Exception(_)) => {
                 self.round_trip = started.elapsed();
+                self.answered_at = Some(Instant::now());
                 let is_doubtful =
                     self.outstanding.settle(request, outcome.is_err(), Instant::now(), latest);
                 if is_doubtful { Err(WireError::Doubtful) } else { outcome }
             }
-            Err(why) => {
-                self.outstanding.add(self.tid, request.clone(), latest);
-                if self.line.is_rtu() && !matches!(why, WireError::Closed(_)) {
-                    self.drain(Instant::now() + self.line.timeout(request)).await?;
-                }
-                Err(why)
-            }
+            Err(why) => self.missed(request, started, why).await,
         };
         self.rest(Duration::ZERO);
         outcome
+    }
+
+    /// Checks that the connection is open. On a line without transaction numbers, drops the bytes
+    /// that have arrived since the last reply, because they belong to no request.
+    ///
+    /// # Errors
+    /// [`WireError::Closed`] if the connection has ended. Nothing was sent then, so no reply can
+    /// come.
+    async fn check_open(&mut self) -> Result<(), WireError> {
+        if self.ended.is_none() && self.line.is_untagged() {
+            if let Err(WireError::Closed(why)) = self.drain(Instant::now()).await {
+                self.end(why);
+            }
+        }
+        if self.ended.is_none() && self.stream.is_closed() {
+            self.end(CLOSED.into());
+        }
+        self.ended().map_or(Ok(()), |why| Err(WireError::Closed(why.into())))
+    }
+
+    /// Records that `request` has had no valid reply because of `why`. On a line without
+    /// transaction numbers, the function drops all bytes for as long as the timeout. Returns `why`,
+    /// or the reason why the connection has ended meanwhile.
+    async fn missed(
+        &mut self,
+        request: &UnitRequest,
+        started: Instant,
+        why: WireError,
+    ) -> Result<Reply, WireError> {
+        let timeout = self.line.timeout(request);
+        self.outstanding.add(self.tid, request.clone(), started + LATEST * timeout);
+        let is_closed = matches!(why, WireError::Closed(_));
+        let drained = match self.line.is_untagged() && !is_closed {
+            true => self.drain(Instant::now() + timeout).await,
+            false => Ok(()),
+        };
+        let why = drained.err().unwrap_or(why);
+        if let WireError::Closed(reason) = &why {
+            self.end(reason.clone());
+            // The unit may still answer on the serial line behind the connection.
+            self.quiet_until(started + 2 * timeout);
+        }
+        Err(why)
+    }
+
+    /// Records that the connection has ended because of `why`.
+    fn end(&mut self, why: String) {
+        self.ended = Some((why, Instant::now()));
     }
 
     /// Makes the transport send nothing for the duration `pause` from now, or for the gap of the
@@ -183,108 +278,9 @@ impl Transport {
         self.round_trip
     }
 
-    /// Sends a request over Modbus TCP, and waits for the frame with the transaction number of this
-    /// request.
-    async fn transact_tcp(
-        &mut self,
-        request: &UnitRequest,
-        started: Instant,
-    ) -> Result<Reply, WireError> {
-        self.tid = self.tid.wrapping_add(1);
-        let deadline = started + self.line.timeout(request);
-        self.send(request.tcp(self.tid), deadline).await?;
-        loop {
-            let frame = self.receive_tcp(deadline).await?;
-            if tid(&frame) != self.tid {
-                // The frame is a late reply to an earlier request.
-                self.outstanding.late_reply(tid(&frame));
-                continue;
-            }
-            let (unit, bytes) = (frame[6], &frame[HEADER..]);
-            let reply = match unit == request.unit {
-                true => request.reply(bytes),
-                false => Err(WireError::Garbage("a wrong unit address")),
-            };
-            // A gateway may have put the transaction number of this request on a late reply to
-            // another request.
-            let is_late = matches!(reply, Err(WireError::Garbage(_)))
-                && self.outstanding.could_be_one(unit, bytes);
-            if !is_late {
-                return reply;
-            }
-        }
-    }
-
-    /// Receives the next whole frame over Modbus TCP.
-    async fn receive_tcp(&mut self, deadline: Instant) -> Result<Vec<u8>, WireError> {
-        // The loop checks the deadline before each read, because a peer may send bytes all the time
-        // without a valid answer.
-        while Instant::now() < deadline {
-            if let Some(&[_, _, p, q, high, low]) = self.received.first_chunk() {
-                let length = usize::from(u16::from_be_bytes([high, low]));
-                // After a wrong header, the start of the next frame is not known, so the connection
-                // must end.
-                if (p, q) != (0, 0) || !(3..=MAX_FRAME - 6).contains(&length) {
-                    return Err(WireError::Closed(
-                        "the other side has sent bytes that are not a Modbus TCP frame".into(),
-                    ));
-                }
-                if self.received.len() >= 6 + length {
-                    return Ok(self.received.drain(..6 + length).collect());
-                }
-            }
-            let read = timeout_at(deadline, self.stream.read_buf(&mut self.received)).await;
-            came(read.map_err(|_| WireError::Timeout)?)?;
-        }
-        Err(WireError::Timeout)
-    }
-
-    /// Sends a request in a frame of the serial line, and waits for the reply.
-    async fn transact_rtu(
-        &mut self,
-        request: &UnitRequest,
-        started: Instant,
-    ) -> Result<Reply, WireError> {
-        // Bytes that have arrived since the last reply belong to no request, so they are dropped.
-        self.drain(started).await?;
-        let deadline = started + self.line.timeout(request);
-        self.send(request.rtu(), deadline).await?;
-        let frame = self.receive_rtu(request, deadline).await?;
-        request.reply(&frame[1..frame.len() - 2])
-    }
-
-    /// Receives a frame with a correct checksum. The frame has the length of the reply to this
-    /// request, or the length of an exception.
-    async fn receive_rtu(
-        &mut self,
-        request: &UnitRequest,
-        deadline: Instant,
-    ) -> Result<Vec<u8>, WireError> {
-        let mut frame = Vec::with_capacity(MAX_FRAME);
-        loop {
-            let length = match *frame.as_slice() {
-                [] | [_] => 5,
-                [unit, ..] if unit != request.unit => {
-                    return Err(WireError::Garbage("a wrong unit address"));
-                }
-                [_, function, ..] if function == request.function() => 3 + request.reply_len(),
-                // The frame is an exception, or `UnitRequest::reply` refuses it later.
-                _ => 5,
-            };
-            if frame.len() >= length {
-                // Bytes after the frame are noise on the line. They are cut off here, and later
-                // noise is dropped before the next request.
-                frame.truncate(length);
-                return if crc(&frame) == 0 { Ok(frame) } else { Err(WireError::Crc) };
-            }
-            let read = timeout_at(deadline, self.stream.read_buf(&mut frame)).await;
-            let silence = if frame.is_empty() {
-                WireError::Timeout
-            } else {
-                WireError::Garbage("an incomplete frame")
-            };
-            came(read.map_err(|_| silence)?)?;
-        }
+    /// Writes the bytes of a frame to the log with the level trace.
+    fn trace(&self, what: &str, frame: &[u8]) {
+        tracing::trace!("{}: {what} {}", self.line.target, Hex(frame));
     }
 
     /// Sends a frame. The sending must end before `deadline`.
@@ -293,7 +289,8 @@ impl Transport {
         frame: Result<Vec<u8>, rmodbus::ErrorKind>,
         deadline: Instant,
     ) -> Result<(), WireError> {
-        let frame = frame.map_err(|_| WireError::Garbage("a request too long for a frame"))?;
+        let frame = frame.map_err(|_| WireError::TooLong)?;
+        self.trace("sent", &frame);
         match timeout_at(deadline, self.stream.write_all(&frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(closed(&error)),
@@ -302,34 +299,13 @@ impl Transport {
             Err(_) => Err(WireError::Closed("the other side accepts no more bytes".into())),
         }
     }
-
-    /// Receives bytes until the time `until`, and drops all of them.
-    async fn drain(&mut self, until: Instant) -> Result<(), WireError> {
-        let mut noise = 0;
-        let mut bytes = [0; 256];
-        // Bytes that have already arrived are read even if `until` is in the past.
-        while let Ok(read) = timeout_at(until, self.stream.read(&mut bytes)).await {
-            noise += came(read)?;
-            if noise > MAX_NOISE {
-                return Err(WireError::Closed(
-                    "a device on the serial line sends without a pause".into(),
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Returns the transaction number of a TCP frame.
-fn tid(frame: &[u8]) -> u16 {
-    u16::from_be_bytes([frame[0], frame[1]])
 }
 
 /// Returns the number of bytes that were read. A read of 0 bytes means that the other side has
 /// closed the connection.
 fn came(read: io::Result<usize>) -> Result<usize, WireError> {
     match read {
-        Ok(0) => Err(WireError::Closed("the other side has closed the connection".into())),
+        Ok(0) => Err(WireError::Closed(CLOSED.into())),
         Ok(count) => Ok(count),
         Err(error) => Err(closed(&error)),
     }
@@ -340,17 +316,12 @@ fn closed(error: &io::Error) -> WireError {
     WireError::Closed(error.to_string())
 }
 
-/// Opens a serial port with these settings, with 8 data bits and without flow control.
-fn open_serial(path: &str, serial: Serial) -> io::Result<tokio_serial::SerialStream> {
-    use tokio_serial::{DataBits, FlowControl, StopBits};
-    let builder = tokio_serial::new(path, serial.baud)
-        .data_bits(DataBits::Eight)
-        .flow_control(FlowControl::None)
-        .stop_bits(if serial.stop_bits == 2 { StopBits::Two } else { StopBits::One })
-        .parity(match serial.parity {
-            Parity::Even => tokio_serial::Parity::Even,
-            Parity::Odd => tokio_serial::Parity::Odd,
-            Parity::None => tokio_serial::Parity::None,
-        });
-    Ok(builder.open_native_async()?)
+/// The bytes of a frame, which are displayed in hexadecimal, such as `01 03 00 0a`.
+struct Hex<'b>(&'b [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gap = |n: usize| if n == 0 { "" } else { " " };
+        self.0.iter().enumerate().try_for_each(|(n, byte)| write!(f, "{}{byte:02x}", gap(n)))
+    }
 }

@@ -11,6 +11,7 @@
 //! other bytes. This file waits for nothing; `client/transport.rs` sends the requests and waits for
 //! the replies.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use rmodbus::client::ModbusRequest;
@@ -85,9 +86,27 @@ pub enum WireError {
     Exception(u8),
     /// The checksum of the reply is wrong.
     Crc,
-    /// The reply is incomplete or cannot belong to this request, or the request does not fit into a
-    /// frame. The text is the reason.
-    Garbage(&'static str),
+    /// The reply is incomplete or cannot belong to this request. The text is the reason.
+    Garbage(Cow<'static, str>),
+    /// The reply has the address of a different unit.
+    WrongUnit {
+        /// The address in the reply.
+        found: u8,
+        /// The address that the reply must have.
+        expected: u8,
+    },
+    /// No reply to this request has come before the timeout, but a reply with a transaction number
+    /// that no waiting request has.
+    OtherTransaction {
+        /// The number of the reply that came last.
+        found: u16,
+        /// The number of the request.
+        expected: u16,
+    },
+    /// The line has given back the request as an echo, and no reply has come before the timeout.
+    OnlyEcho,
+    /// The request does not fit into a frame. It was not sent.
+    TooLong,
     /// The reply may be the late reply to an earlier request.
     Doubtful,
     /// The driver has read an output back after a write, and the unit has not returned the written
@@ -104,6 +123,18 @@ impl fmt::Display for WireError {
             Self::Exception(code) => write!(f, "exception {code} ({})", exception(*code)),
             Self::Crc => f.write_str("an answer with a wrong checksum"),
             Self::Garbage(what) => write!(f, "an invalid answer: {what}"),
+            Self::WrongUnit { found, expected } => {
+                write!(f, "an invalid answer: unit {found} answers instead of unit {expected}")
+            }
+            Self::OtherTransaction { found, expected } => write!(
+                f,
+                "no answer with the transaction number {expected} of the request, but an answer \
+                 with the number {found}"
+            ),
+            Self::OnlyEcho => f.write_str(
+                "no answer within the time limit, only the echo of the request from the line",
+            ),
+            Self::TooLong => f.write_str("the request is too long for a frame"),
             Self::Doubtful => f.write_str(
                 "an answer that is ignored, because it may belong to an earlier request",
             ),
@@ -137,6 +168,25 @@ pub const fn exception(code: u8) -> &'static str {
 /// same kind can still have different counts or values.
 pub(in crate::driver::modbus) type RequestKind = (u8, u8, u16);
 
+impl fmt::Display for UnitRequest {
+    /// Writes the function code, the address and the unit, such as `function code 16 to holding 100
+    /// of unit 1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (code, unit) = (self.function(), self.unit);
+        match &self.ask {
+            Ask::Read { table, address, count } => {
+                let table = table.word();
+                write!(f, "function code {code} from {table} {address}, count {count}")?;
+            }
+            Ask::WriteCoil { address, .. } => write!(f, "function code {code} to coil {address}")?,
+            Ask::WriteRegisters { address, .. } => {
+                write!(f, "function code {code} to holding {address}")?;
+            }
+        }
+        write!(f, " of unit {unit}")
+    }
+}
+
 impl UnitRequest {
     /// Returns the kind of the request.
     pub(in crate::driver::modbus) const fn kind(&self) -> RequestKind {
@@ -157,6 +207,33 @@ impl UnitRequest {
             Ask::WriteRegisters { single: true, .. } => 6,
             Ask::WriteCoil { single: false, .. } => 15,
             Ask::WriteRegisters { single: false, .. } => 16,
+        }
+    }
+
+    /// Whether the frame of a valid reply on a serial line is equal to the frame of the request.
+    /// This is so for function codes 5 and 6.
+    pub const fn is_repeated_by_reply(&self) -> bool {
+        matches!(
+            self.ask,
+            Ask::WriteCoil { single: true, .. } | Ask::WriteRegisters { single: true, .. }
+        )
+    }
+
+    /// Returns the remedy if the unit may not support the function code of a write. Returns an
+    /// empty text for every other error.
+    pub fn hint(&self, error: &WireError) -> &'static str {
+        let is_unknown =
+            matches!(error, WireError::Exception(1) | WireError::Closed(_) | WireError::Timeout);
+        match &self.ask {
+            Ask::WriteCoil { single: false, .. } if is_unknown => {
+                "; `single = true` uses function code 5"
+            }
+            Ask::WriteRegisters { single: false, values, .. }
+                if is_unknown && values.len() == 1 =>
+            {
+                "; `single = true` uses function code 6"
+            }
+            _ => "",
         }
     }
 
@@ -244,27 +321,28 @@ impl UnitRequest {
     /// When the unit or a gateway refuses the request, or when the bytes are not the reply to
     /// exactly this request.
     pub fn reply(&self, bytes: &[u8]) -> Result<Reply, WireError> {
+        let differs = |what: &str, found: usize, expected: usize| {
+            Err(WireError::Garbage(format!("{what} {found} instead of {expected}").into()))
+        };
+        let expected = self.function();
         match *bytes {
-            [function, code] if function == self.function() | EXCEPTION => {
+            [function, code] if function == expected | EXCEPTION => {
                 return Err(WireError::Exception(code));
             }
-            [function, ..] if function != self.function() => {
-                return Err(WireError::Garbage("a wrong function code"));
+            [function, ..] if function != expected => {
+                return differs("function code", function.into(), expected.into());
             }
             _ if bytes.len() != self.reply_len() => {
-                return Err(WireError::Garbage("a wrong length"));
+                return differs("a length of", bytes.len(), self.reply_len());
             }
             _ => {}
         }
         let Ask::Read { table, count, .. } = &self.ask else {
-            let echo = self.echo();
-            let is_echo = bytes[1..] == echo;
-            return is_echo
-                .then_some(Reply::Written)
-                .ok_or(WireError::Garbage("a wrong address or value"));
+            let is_echo = bytes[1..] == self.echo();
+            return is_echo.then_some(Reply::Written).ok_or_else(|| self.other_echo(bytes));
         };
         if usize::from(bytes[1]) != self.data_len() {
-            return Err(WireError::Garbage("a wrong byte count"));
+            return differs("a byte count of", bytes[1].into(), self.data_len());
         }
         let data = &bytes[2..];
         if table.is_bits() {
@@ -273,6 +351,20 @@ impl UnitRequest {
         }
         let registers = data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
         Ok(Reply::Registers(registers.collect()))
+    }
+
+    /// Returns the error for the reply to a write that repeats a different address or value.
+    fn other_echo(&self, bytes: &[u8]) -> WireError {
+        let words = |of: &[u8]| [0, 2].map(|at| u16::from_be_bytes([of[at], of[at + 1]]));
+        let ([address, second], echo) = (words(&bytes[1..]), words(&self.echo()));
+        let (what, found, expected) = match self.ask {
+            _ if address != echo[0] => ("address", address, echo[0]),
+            Ask::WriteCoil { single: false, .. } | Ask::WriteRegisters { single: false, .. } => {
+                ("a count of", second, echo[1])
+            }
+            _ => ("the value", second, echo[1]),
+        };
+        WireError::Garbage(format!("{what} {found} instead of {expected}").into())
     }
 
     /// Returns the part of a write that the unit repeats in its reply: the address and the value,
@@ -349,26 +441,34 @@ mod tests {
         fn check(request: UnitRequest, bytes: &[u8], expected: Result<Reply, WireError>) {
             assert_eq!(request.reply(bytes), expected, "{bytes:x?} to {request:?}");
         }
-        let garbage = |what| Err(WireError::Garbage(what));
+        let garbage = |what: &'static str| Err(WireError::Garbage(what.into()));
         let registers = |values: &[u16]| Ok(Reply::Registers(values.to_vec()));
         check(read(Table::Holding, 2), &[3, 4, 1, 2, 3, 4], registers(&[0x102, 0x304]));
-        check(read(Table::Holding, 2), &[3, 2, 1, 2, 3, 4], garbage("a wrong byte count"));
-        check(read(Table::Holding, 2), &[3, 2, 1, 2], garbage("a wrong length"));
-        check(read(Table::Holding, 2), &[4, 4, 1, 2, 3, 4], garbage("a wrong function code"));
+        check(
+            read(Table::Holding, 2),
+            &[3, 2, 1, 2, 3, 4],
+            garbage("a byte count of 2 instead of 4"),
+        );
+        check(read(Table::Holding, 2), &[3, 2, 1, 2], garbage("a length of 4 instead of 6"));
+        check(
+            read(Table::Holding, 2),
+            &[4, 4, 1, 2, 3, 4],
+            garbage("function code 4 instead of 3"),
+        );
         check(read(Table::Holding, 2), &[0x83, 2], Err(WireError::Exception(2)));
-        check(read(Table::Holding, 2), &[0x84, 2], garbage("a wrong function code"));
-        check(read(Table::Holding, 2), &[0x83, 2, 0], garbage("a wrong function code"));
-        check(read(Table::Holding, 2), &[], garbage("a wrong length"));
+        check(read(Table::Holding, 2), &[0x84, 2], garbage("function code 132 instead of 3"));
+        check(read(Table::Holding, 2), &[0x83, 2, 0], garbage("function code 131 instead of 3"));
+        check(read(Table::Holding, 2), &[], garbage("a length of 0 instead of 6"));
         let bits = [true, false, false, false, false, false, false, true, true];
         check(read(Table::Coil, 9), &[1, 2, 0x81, 0xff], Ok(Reply::Bits(bits.to_vec())));
-        check(read(Table::Discrete, 9), &[2, 1, 0x81], garbage("a wrong length"));
+        check(read(Table::Discrete, 9), &[2, 1, 0x81], garbage("a length of 3 instead of 4"));
         check(coil(true, true), &[5, 0, 10, 0xff, 0], Ok(Reply::Written));
-        check(coil(true, true), &[5, 0, 10, 0, 0], garbage("a wrong address or value"));
+        check(coil(true, true), &[5, 0, 10, 0, 0], garbage("the value 0 instead of 65280"));
         check(coil(true, false), &[15, 0, 10, 0, 1], Ok(Reply::Written));
         check(write(&[7], true), &[6, 0, 10, 0, 7], Ok(Reply::Written));
-        check(write(&[7], true), &[6, 0, 11, 0, 7], garbage("a wrong address or value"));
+        check(write(&[7], true), &[6, 0, 11, 0, 7], garbage("address 11 instead of 10"));
         check(write(&[7, 8], false), &[16, 0, 10, 0, 2], Ok(Reply::Written));
-        check(write(&[7, 8], false), &[16, 0, 10, 0, 1], garbage("a wrong address or value"));
+        check(write(&[7, 8], false), &[16, 0, 10, 0, 1], garbage("a count of 1 instead of 2"));
         check(write(&[7, 8], false), &[0x90, 4], Err(WireError::Exception(4)));
     }
 

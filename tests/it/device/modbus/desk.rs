@@ -69,6 +69,12 @@ pub struct Answer {
     pub spoil: fn(&mut Vec<u8>),
     /// Whether a late one has the number of the request that came last.
     pub is_renumbered: bool,
+    /// How long after the reply the server closes the connection, if it does.
+    pub closes_after: Option<Duration>,
+    /// Whether the request comes back before the reply.
+    pub is_echoed: bool,
+    /// What comes before the reply and is no part of it.
+    pub noise: Vec<u8>,
 }
 
 impl Answer {
@@ -78,6 +84,9 @@ impl Answer {
             reply: Some(reply.to_vec()),
             spoil: |_| {},
             is_renumbered: false,
+            closes_after: None,
+            is_echoed: false,
+            noise: Vec::new(),
         }
     }
 
@@ -87,6 +96,21 @@ impl Answer {
 
     pub fn late(self, after: Duration) -> Self {
         Self { after, ..self }
+    }
+
+    /// Closes the connection so long after the reply.
+    pub fn closing(self, after: Duration) -> Self {
+        Self { closes_after: Some(after), ..self }
+    }
+
+    /// Gives back the request first, as some adapters do.
+    pub fn echoed(self) -> Self {
+        Self { is_echoed: true, ..self }
+    }
+
+    /// Sends these bytes first.
+    pub fn after_noise(self, noise: &[u8]) -> Self {
+        Self { noise: noise.to_vec(), ..self }
     }
 
     pub fn renumbered(self) -> Self {
@@ -140,6 +164,13 @@ impl Desk {
         *self.clerk.lock().unwrap() = Box::new(clerk);
     }
 
+    /// Accepts no connection any more.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+
     /// Everything that was asked.
     pub fn all(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
@@ -164,9 +195,7 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        self.is_closed.store(true, Ordering::Relaxed);
-        // Wakes whoever accepts.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        self.close();
     }
 }
 
@@ -187,13 +216,32 @@ fn serve(
             asked
         };
         *newest.lock().unwrap() = tid;
-        let Answer { after, reply, spoil, is_renumbered } = (clerk.lock().unwrap())(&asked);
-        let Some(reply) = reply else { continue };
-        let mut frame = frame(frames, tid, unit, &reply);
-        spoil(&mut frame);
+        let answer = (clerk.lock().unwrap())(&asked);
+        let Answer { after, reply, spoil, is_renumbered, closes_after, is_echoed, noise } = answer;
+        let echo = [&[asked.function], &*asked.bytes].concat();
+        let echo = if is_echoed { self::frame(frames, tid, unit, &echo) } else { Vec::new() };
+        let mut frame = match reply {
+            Some(reply) => self::frame(frames, tid, unit, &reply),
+            None => Vec::new(),
+        };
+        if !frame.is_empty() {
+            spoil(&mut frame);
+        }
+        let mut frame = [noise, echo, frame].concat();
         if after.is_zero() {
             if stream.write_all(&frame).is_err() {
                 return;
+            }
+            match closes_after {
+                None => {}
+                Some(Duration::ZERO) => break,
+                Some(after) => {
+                    let stream = stream.try_clone().unwrap();
+                    spawn(move || {
+                        sleep(after);
+                        let _ = stream.shutdown(Shutdown::Both);
+                    });
+                }
             }
             continue;
         }

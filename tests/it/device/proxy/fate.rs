@@ -47,14 +47,16 @@ pub enum Fate {
     Fail,
     /// Another unit answers.
     OtherUnit,
-    /// The connection ends.
+    /// The connection ends in place of the reply.
     Close,
+    /// The connection ends after the reply.
+    CloseAfter,
     /// The connection stays, and nothing comes over it any more.
     Deafen,
 }
 
 /// All but `Pass`.
-const FATES: [(Fate, u32); 18] = [
+const FATES: [(Fate, u32); 19] = [
     (Fate::Delay, 100),
     (Fate::Late, 60),
     (Fate::Hold, 20),
@@ -66,12 +68,13 @@ const FATES: [(Fate, u32); 18] = [
     (Fate::Corrupt, 20),
     (Fate::Cut, 3),
     (Fate::Split, 60),
-    (Fate::Noise, 3),
+    (Fate::Noise, 20),
     (Fate::Busy, 60),
     (Fate::Gateway, 30),
     (Fate::Fail, 40),
     (Fate::OtherUnit, 20),
-    (Fate::Close, 3),
+    (Fate::Close, 20),
+    (Fate::CloseAfter, 30),
     (Fate::Deafen, 3),
 ];
 
