@@ -254,7 +254,7 @@ impl ScanLink {
             Direction::In => &news.inputs.bytes,
             Direction::Out => &news.outputs,
         };
-        Some(point.read(image).to_string())
+        Some(point.shortest(&point.raw(image)).to_string())
     }
 
     /// Returns the present value of a point as text. `None` if the point is forced, or if no point

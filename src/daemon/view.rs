@@ -99,7 +99,7 @@ impl Daemon {
                     PointKind::Bool => format!("{}.{}", point.byte, point.bit),
                     _ => point.byte.to_string(),
                 },
-                value: point.read(image),
+                value: point.shortest(&point.raw(image)),
                 unit: point.unit.clone(),
                 quality: quality.class(),
                 reason: quality,

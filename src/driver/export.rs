@@ -60,6 +60,20 @@ impl Export {
         Some(Shown { quality: shown.quality.max(stall), ..shown })
     }
 
+    /// Finds a value as [`Export::find`] does, but with the shortest number that has the resolution
+    /// of the point: 3.671 and not 3.6710000000000003. A device uses this value for the message,
+    /// and the value of `find`, which costs less, to decide whether a message is due.
+    pub fn shortest(&self, name: &str) -> Option<Shown> {
+        let shown = self.find(name)?;
+        let Some(id) = self.points.find(name) else { return Some(shown) };
+        let point = &self.points[id];
+        let raw = match point.direction {
+            Direction::In => point.raw(&self.inputs.bytes),
+            Direction::Out => point.raw(&self.outputs),
+        };
+        Some(Shown { value: point.shortest(&raw), ..shown })
+    }
+
     /// Finds a value as [`Export::find`] does, but returns the quality that the value had at the
     /// end of the exported cycle. If the scan has stalled after this cycle, `find` makes the
     /// quality bad.

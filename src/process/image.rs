@@ -4,12 +4,14 @@
 //! them are little-endian. A point is a named, typed address in one of the two images. For example,
 //! an input `tank.level` of type `u16` at byte 4 takes the bytes 4 and 5 of the input image.
 //!
-//! `image/point.rs` reads and writes the value of a point. `image/value.rs` defines the values, and
-//! `image/quality.rs` defines the qualities. This file contains no code for devices or plugins.
-//! `plugin` decides which program may write which point, and `scan` decides when values move.
+//! `image/point.rs` reads and writes the value of a point, and `image/shortest.rs` finds the
+//! shortest text of the value. `image/value.rs` defines the values, and `image/quality.rs` defines
+//! the qualities. This file contains no code for devices or plugins. `plugin` decides which program
+//! may write which point, and `scan` decides when values move.
 
 mod point;
 mod quality;
+mod shortest;
 mod value;
 
 use std::collections::HashMap;

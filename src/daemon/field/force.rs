@@ -85,7 +85,7 @@ impl Field {
                 // record waits in `ordered`.
                 let ForceOrder { owner, reason, .. } = order;
                 let (owner, reason) = (legible(&owner), legible(&reason));
-                let value = config.live.points[force.point].value_of(&force.raw).to_string();
+                let value = config.live.points[force.point].shortest(&force.raw).to_string();
                 let (name, since) = (name.to_owned(), SystemTime::now());
                 let noted = Noted { name, value, owner, reason, since, cycle: 0 };
                 let change = Change::Force(force.point, noted);
@@ -196,7 +196,7 @@ impl Field {
             let is_forced = news.inputs.quality[force.point.index()] == Quality::Forced;
             Some(ForceView {
                 point: point.name.clone(),
-                value: point.value_of(&force.raw),
+                value: point.shortest(&force.raw),
                 active: is_forced && !stands,
                 left_ms: force.until.map(|until| until.saturating_sub(now).as_millis() as u64),
                 owner: noted.map(|noted| noted.owner.clone()).unwrap_or_default(),
