@@ -46,6 +46,7 @@ mod monitor;
 mod registry;
 mod tcp;
 mod watchdog;
+mod words;
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! The MQTT 5 client: it publishes values to a broker and receives commands from the broker.
+//! The client for MQTT 5 and MQTT 3.1.1: it publishes values to a broker and receives commands.
 //!
 //! ```toml
 //! [[device]]
@@ -25,7 +25,10 @@
 //! Where to look next:
 //! - `mqtt/session.rs` is the loop that connects, works and reconnects.
 //! - `mqtt/publish.rs` decides when a value is sent.
+//! - `mqtt/payload.rs` reads the payload of a command: text or JSON.
 //! - `mqtt/command.rs` decides how long a command is valid.
+//! - `mqtt/takeover.rs` lets a new device wait for the end of the old device.
+//! - `mqtt/client.rs` has the client of the library for each version of the protocol.
 //! - `mqtt/credential.rs` reads certificates and passwords.
 //! - `mqtt/sparkplug.rs` implements Sparkplug B on top of the same session.
 //!
@@ -33,23 +36,26 @@
 //! message contains the present value. A receiver needs only the newest message, and a duplicate
 //! does no harm. Values that could not be sent are not stored for later.
 //!
-//! This driver uses the maintained fork of the library rumqttc. The last release of the original
-//! rumqttc (0.25.1) depends on certificate code with known vulnerabilities (RUSTSEC-2026-0049,
-//! -0098, -0099, -0104).
+//! This driver uses the maintained fork of rumqttc. The last release of the original rumqttc
+//! (0.25.1) has known vulnerabilities (RUSTSEC-2026-0049, -0098, -0099, -0104).
 
 mod broker;
+mod client;
 mod command;
 mod config;
 mod credential;
 mod dial;
 mod line;
 mod loss;
+mod payload;
 mod plain;
 mod plan;
 mod publish;
 mod pulse;
 mod session;
 pub mod sparkplug;
+mod takeover;
+mod version;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -70,6 +76,8 @@ use line::Ledger;
 pub use publish::MessageForm;
 use pulse::Pulse;
 use session::{Dialect, State};
+use takeover::Turn;
+pub use version::Version;
 
 impl Settings for Config {
     fn plan(
@@ -126,6 +134,9 @@ struct Mqtt {
     /// The name of the device.
     name: String,
     broker: Broker,
+    /// The right to use the identity of this client, which an older device of this process may
+    /// still have.
+    turn: Turn,
     /// The task that reads the certificates, the key and the password from `files`, if a read is in
     /// progress. At most one read is in progress, because a read from a disk that hangs may never
     /// end.
@@ -170,6 +181,7 @@ impl Mqtt {
         Ok(Self {
             name: points.devices().get(device).cloned().unwrap_or_default(),
             broker,
+            turn: Turn::default(),
             reading: None,
             files: config.files(),
             dialect,

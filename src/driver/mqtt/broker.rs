@@ -9,10 +9,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use rumqttc::{ConnectProperties, LastWill, MqttOptions};
+use rumqttc::{AsyncClient, ConnectProperties, LastWill, MqttOptions};
 use rumqttc::{IncomingPacketSizeLimit, Transport};
+use rumqttc_v4 as v4;
 
+use super::client::{Client, Events, will_of};
 use super::credential::{Credentials, Files};
+use super::line::QUEUE;
+use super::version::Version;
 use super::{Config, dial};
 use crate::driver::OpenError;
 
@@ -36,12 +40,18 @@ const MAX_PACKET: u32 = 64 << 10;
 /// [`super::line::QUEUE`] old values are delivered before the newest value.
 const MAX_UNDER_WAY: u16 = 32;
 
+/// The maximum size of a message to a broker of MQTT 3.1.1, in bytes: the limit of the protocol
+/// (2.2.3). Such a broker cannot tell its own limit.
+const MAX_OUTGOING: usize = 268_435_455;
+
 /// The broker's address and the client's identity.
 #[derive(Debug)]
 pub(super) struct Broker {
     /// The name or IP address of the broker's host.
     host: String,
     port: u16,
+    /// The version of the protocol.
+    pub(super) version: Version,
     /// The paths of the files with the password, certificates and key.
     pub(super) files: Files,
     /// The identity of this client. No other client of the broker may have this identity.
@@ -88,6 +98,7 @@ impl Broker {
         let broker = Self {
             host,
             port,
+            version: config.version,
             files: Files::plan(config, is_secure)?,
             client_id: config.client_id.clone(),
             username: config.username.clone(),
@@ -97,12 +108,39 @@ impl Broker {
         broker.files.read().map(|_| broker)
     }
 
-    /// Returns the options of one connection. `will` is the message that the broker publishes when
-    /// the connection is lost.
+    /// Returns the identity of this client, together with the broker that knows it.
+    pub(super) fn identity(&self) -> String {
+        format!("{:?} at {self}", self.client_id)
+    }
+
+    /// Makes the client of one connection: its handle and its event loop. `will` is the message
+    /// that the broker publishes when the connection is lost.
     ///
     /// When a connection ends, the broker deletes all data of this connection. So commands that
     /// were sent during an outage never arrive.
-    pub(super) fn options(&self, given: Credentials, will: Option<LastWill>) -> MqttOptions {
+    pub(super) fn client(&self, given: Credentials, will: Option<LastWill>) -> (Client, Events) {
+        match self.version {
+            Version::V5 => {
+                let builder = AsyncClient::builder(self.options(given, will)).capacity(QUEUE);
+                let (client, events) = builder.build();
+                (Client::V5(client), Events::V5(Box::new(events)))
+            }
+            Version::V311 => {
+                let builder = v4::AsyncClient::builder(self.options_v311(given, will));
+                let (client, mut events) = builder.capacity(QUEUE).build();
+                let connect_within = Some(self.connect_timeout);
+                // The library limits the connection and each flush by this time. The connection has
+                // a limit of its own, so this time only must not be shorter.
+                let seconds = self.connect_timeout.as_secs() + 1;
+                events.network_options.set_connection_timeout(seconds);
+                let events = Events::V311 { events: Box::new(events), connect_within };
+                (Client::V311(client), events)
+            }
+        }
+    }
+
+    /// Returns the options of a connection with MQTT 5.
+    fn options(&self, given: Credentials, will: Option<LastWill>) -> MqttOptions {
         let broker = rumqttc::Broker::tcp(self.host.clone(), self.port);
         let mut options = MqttOptions::new(self.client_id.clone(), broker);
         let (host, port, limit) = (self.host.clone(), self.port, self.connect_timeout);
@@ -131,6 +169,32 @@ impl Broker {
         }
         if let Some(will) = will {
             options.set_last_will(will);
+        }
+        options
+    }
+
+    /// Returns the options of a connection with MQTT 3.1.1.
+    fn options_v311(&self, given: Credentials, will: Option<LastWill>) -> v4::MqttOptions {
+        let broker = v4::Broker::tcp(self.host.clone(), self.port);
+        let mut options = v4::MqttOptions::new(self.client_id.clone(), broker);
+        let (host, port, limit) = (self.host.clone(), self.port, self.connect_timeout);
+        options
+            .set_socket_connector(move |_, _| dial::dial(host.clone(), port, limit))
+            .set_keep_alive(u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX))
+            .set_clean_session(true)
+            .set_max_packet_size(MAX_PACKET as usize, MAX_OUTGOING)
+            .set_inflight(MAX_UNDER_WAY);
+        if let Some(name) = &self.username {
+            match given.password {
+                Some(password) => options.set_credentials(name.clone(), password),
+                None => options.set_username(name.clone()),
+            };
+        }
+        if let Some(tls) = given.tls {
+            options.set_transport(v4::Transport::tls_with_config(tls));
+        }
+        if let Some(will) = will {
+            options.set_last_will(will_of(&will));
         }
         options
     }

@@ -6,27 +6,24 @@
 //! - by the message expiry interval of MQTT 5. The broker forwards the rest of the interval with
 //!   the message.
 //! - by the time of sending in the payload. The age of the value is then subtracted from `expires`.
+//!   A time in the future counts as the present time, so it does not make a value valid for longer.
 //!
 //! The scan checks in every cycle whether the command has expired. So a command expires in time
 //! even if the thread of the device hangs.
 //!
 //! A payload that does not fit the point is refused. The last good value then stays valid until it
-//! expires. `plain.rs` and `sparkplug.rs` receive the messages.
+//! expires. `plain.rs` and `sparkplug.rs` receive the messages, and `payload.rs` reads text and
+//! JSON.
 
-use std::str;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
-
+use super::payload::Payload;
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
 use crate::driver::link::Side;
+use crate::driver::words;
 use crate::logged::OnChange;
-use crate::process::image::{Point, PointId, PointKind, Quality, Value, exact};
-
-/// The maximum length of a command's payload, in bytes. A JSON object with a number and a time
-/// needs about 100 bytes.
-pub(super) const MAX_TEXT: usize = 1024;
+use crate::process::image::{Point, PointId, PointKind, Quality, Value};
 
 /// An input point of this device that other MQTT clients can set.
 #[derive(Debug)]
@@ -39,6 +36,9 @@ pub(super) struct Command {
     pub(super) address: String,
     /// The maximum time for which a value is valid.
     pub(super) expires: Duration,
+    /// The path of the value in the JSON payload. `None` if the payload is the value, or a JSON
+    /// object with the member `value`.
+    json: Option<String>,
     /// The reason why the last command was refused. `None` if the last command was accepted or no
     /// command was received.
     refused: Option<String>,
@@ -75,15 +75,6 @@ pub(super) struct Said {
     /// The time for which the sender wants the value to be valid. This time begins when the message
     /// arrives.
     pub(super) expires: Option<Duration>,
-}
-
-/// The JSON payload of a command: `{"value": 1.5, "time": "2026-11-28T08:00:00Z"}`.
-#[derive(Deserialize)]
-struct CommandPayload {
-    #[serde(deserialize_with = "exact")]
-    value: Value,
-    /// The time of sending, in the format of RFC 3339.
-    time: Option<String>,
 }
 
 impl Commands {
@@ -143,12 +134,31 @@ impl Command {
             point: point.clone(),
             address: address.to_owned(),
             expires,
+            json: None,
             refused: None,
             denied: None,
             has_value: false,
             is_said: OnChange::default(),
             is_new: false,
         }
+    }
+
+    /// Sets the path of the value in the JSON payload.
+    pub(super) fn with_json(self, json: Option<String>) -> Self {
+        Self { json, ..self }
+    }
+
+    /// Reads the value of this command from the payload of a message.
+    ///
+    /// # Errors
+    /// When the payload has no value for the point. The error is the reason, as text.
+    pub(super) fn read(
+        &self,
+        payload: &Payload<'_>,
+        expires: Option<Duration>,
+    ) -> Result<Said, String> {
+        let (value, sent) = payload.read(self.json.as_deref(), &self.point)?;
+        Ok(Said { value, sent, expires })
     }
 
     /// Records that the broker refuses the subscription, and makes the quality of the point bad.
@@ -210,7 +220,7 @@ impl Command {
 /// `false` and `true`. Any other value is returned unchanged.
 fn whole(value: Value, point: &Point) -> Value {
     let is_plain = point.scale == 1.0 && point.offset == 0.0;
-    let is_integer = !matches!(point.kind, PointKind::Bool | PointKind::F32 | PointKind::F64);
+    let is_integer = words::is_integer(point.kind);
     match value {
         // `Point::raw_of` checks the range later. Up to 2^63 a double is exact enough for that
         // check.
@@ -225,84 +235,10 @@ fn whole(value: Value, point: &Point) -> Value {
     }
 }
 
-impl Said {
-    /// Parses a payload: a number, `true` or `false`, or `{"value": x, "time": "..."}`. The time is
-    /// optional. Its format is RFC 3339, and it must be in UTC.
-    ///
-    /// # Errors
-    /// When the payload is not a value. The error is the reason, as text.
-    pub(super) fn parse(payload: &[u8], expires: Option<Duration>) -> Result<Self, String> {
-        if payload.len() > MAX_TEXT {
-            return Err(format!(
-                "the payload has {} bytes; the limit is {MAX_TEXT}",
-                payload.len()
-            ));
-        }
-        let text =
-            str::from_utf8(payload).map_err(|_| "the payload is not UTF-8".to_owned())?.trim();
-        let no_value = || format!("{text:?} is not a value such as 1, true or {{\"value\":1}}");
-        if !text.starts_with('{') {
-            let value = text.parse().map_err(|_| no_value())?;
-            return Ok(Self { value, sent: None, expires });
-        }
-        let were_published: CommandPayload = serde_json::from_str(text).map_err(|_| no_value())?;
-        let sent = were_published.time.as_deref().map(instant).transpose()?;
-        Ok(Self { value: were_published.value, sent, expires })
-    }
-}
-
-/// Parses a time of RFC 3339. The library accepts only times in UTC.
-fn instant(time: &str) -> Result<SystemTime, String> {
-    humantime::parse_rfc3339(time).map_err(|_| {
-        // If the text ends with an offset such as +01:00, the error says that UTC is required.
-        let local = time.len().checked_sub(6).and_then(|at| time.split_at_checked(at));
-        let is_local = local.is_some_and(|(local, offset)| {
-            offset.starts_with(['+', '-']) && humantime::parse_rfc3339(&format!("{local}Z")).is_ok()
-        });
-        match is_local {
-            true => format!("{time:?} must be in UTC, with a Z at the end"),
-            false => format!("{time:?} is not a time in the format of RFC 3339"),
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::process::image::Direction;
-
-    fn said(payload: &str) -> Result<Value, String> {
-        Said::parse(payload.as_bytes(), None).map(|said| said.value)
-    }
-
-    #[test]
-    fn payloads_are_values() {
-        assert_eq!(said("12.5"), Ok(Value::Real(12.5)));
-        assert_eq!(said(" -3\n"), Ok(Value::Int(-3)));
-        let beyond = Value::Int(i128::from(i64::MIN) - 1);
-        assert_eq!(said("-9223372036854775809"), Ok(beyond));
-        assert_eq!(said(r#"{"value": -9223372036854775809}"#), Ok(beyond));
-        assert_eq!(said("true"), Ok(Value::Bool(true)));
-        assert_eq!(said(r#"{"value": 1e3, "unit": "rpm"}"#), Ok(Value::Real(1000.0)));
-        for bad in ["", "NaN", "1e999", "twelve", "[1]", "{}", "{\"value\": null}", "1 2", "\"1\""]
-        {
-            assert_eq!(
-                said(bad),
-                Err(format!("{:?} is not a value such as 1, true or {{\"value\":1}}", bad.trim()))
-            );
-        }
-        let timed = |time: &str| said(&format!("{{\"value\":1,\"time\":{time:?}}}"));
-        assert_eq!(timed("2026-11-28T08:00:00.5Z"), Ok(Value::Int(1)));
-        for bad in ["now", "2026-11-28T08:00:00+01", "+01:00", "ü+01:00", "2026-11-28"] {
-            assert_eq!(timed(bad), Err(format!("{bad:?} is not a time in the format of RFC 3339")));
-        }
-        for local in ["2026-11-28T08:00:00+01:00", "2026-11-28T08:00:00.123-00:30"] {
-            let wanted = format!("{local:?} must be in UTC, with a Z at the end");
-            assert_eq!(timed(local), Err(wanted));
-        }
-        assert_eq!(Said::parse(&[0xff], None).unwrap_err(), "the payload is not UTF-8");
-        assert!(said(&"1".repeat(2000)).unwrap_err().contains("the limit is 1024"));
-    }
 
     #[test]
     fn a_command_counts_for_the_shortest_of_its_limits() {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::publish::MessageForm;
 use super::sparkplug;
+use super::version::Version;
 use crate::driver::duration;
 
 /// The keys of one MQTT device.
@@ -23,6 +24,10 @@ pub struct Config {
     /// two clients have the same `client_id`, the broker disconnects the client that connected
     /// first.
     pub client_id: String,
+    /// The version of the protocol. `5` is the default. `3.1.1` is for a broker that does not know
+    /// MQTT 5. With `3.1.1` a message has no expiry interval.
+    #[serde(default)]
+    pub version: Version,
     /// The user name, if the broker requires one.
     pub username: Option<String>,
     /// The file with the password. The password is the first line of the file.
@@ -123,10 +128,15 @@ pub struct Publication {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopicAddress {
-    /// The topic of the commands to this point. With Sparkplug this key must not be set.
+    /// The topic of the commands to this point. Several points may have the same topic; each of
+    /// them gets its value from each message. With Sparkplug this key must not be set.
     pub topic: Option<String>,
     /// The name of the metric in Sparkplug. The default is the name of the point.
     pub metric: Option<String>,
+    /// The path of the value in a JSON payload, such as `battery.level`. Without this key, the
+    /// payload is the value itself, or a JSON object with the member `value`. With Sparkplug this
+    /// key must not be set.
+    pub json: Option<String>,
     /// The QoS: 0 for at most once, 1 for at least once.
     pub qos: Option<u8>,
     /// The longest time for which a command is valid. This time begins at the time of sending, if

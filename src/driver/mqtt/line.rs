@@ -16,8 +16,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, ConnAck, Outgoing as Sent, PubAck, PubAckReason, PublishOptions};
+use rumqttc::{ConnAck, Outgoing as Sent, PubAck, PubAckReason};
 
+use super::client::Client;
 use super::qos;
 use crate::logged::OnChange;
 
@@ -41,7 +42,7 @@ pub(super) struct Outgoing<'a> {
 /// The access to the library: the handle that accepts messages, and the counts of messages.
 pub(super) struct Line<'a> {
     /// The library's handle, which accepts messages without waiting.
-    pub(super) client: &'a AsyncClient,
+    pub(super) client: &'a Client,
     /// The record of the messages in the library's queue, and of the unacknowledged messages.
     pub(super) ledger: &'a mut Ledger,
 }
@@ -82,11 +83,11 @@ impl Line<'_> {
                 .deny(said.topic, "the broker does not support retained messages (`retain`)");
             return true;
         }
-        let options = PublishOptions::new(qos(said.qos)).retain(said.retain);
-        let is_taken = self.client.try_publish(said.topic, said.payload, options).is_ok();
+        let Outgoing { topic, qos: level, retain, payload } = said;
+        let is_taken = self.client.try_publish(topic, payload, qos(level), retain);
         if is_taken {
             self.ledger.published += 1;
-            self.ledger.waiting.push_back(said.topic.to_owned());
+            self.ledger.waiting.push_back(topic.to_owned());
         }
         is_taken
     }
@@ -140,19 +141,26 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use rumqttc::MqttOptions;
+    use rumqttc::{AsyncClient, EventLoop, MqttOptions};
 
     use super::*;
 
     /// Sends a message on a topic.
-    fn send(ledger: &mut Ledger, client: &AsyncClient, topic: &str, qos: u8) -> bool {
+    fn send(ledger: &mut Ledger, client: &Client, topic: &str, qos: u8) -> bool {
         Line { client, ledger }.send(Outgoing { topic, qos, retain: false, payload: vec![] })
+    }
+
+    /// Makes a handle of the library. Its event loop is returned too, because without it the handle
+    /// accepts nothing.
+    fn client() -> (Client, EventLoop) {
+        let options = MqttOptions::new("c", rumqttc::Broker::tcp("127.0.0.1", 1));
+        let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
+        (Client::V5(client), events)
     }
 
     #[test]
     fn an_acknowledgement_is_about_the_topic_of_its_message() {
-        let options = MqttOptions::new("c", rumqttc::Broker::tcp("127.0.0.1", 1));
-        let (client, _events) = AsyncClient::builder(options).capacity(QUEUE).build();
+        let (client, _events) = client();
         let mut ledger = Ledger::default();
         for (topic, qos) in [("a", 1), ("b", 0), ("c", 1)] {
             assert!(send(&mut ledger, &client, topic, qos));
@@ -170,8 +178,7 @@ mod tests {
 
     #[test]
     fn there_is_room_until_the_library_has_sent() {
-        let options = MqttOptions::new("c", rumqttc::Broker::tcp("127.0.0.1", 1));
-        let (client, _events) = AsyncClient::builder(options).capacity(QUEUE).build();
+        let (client, _events) = client();
         let mut ledger = Ledger::default();
         let taken = (0..QUEUE + 3).filter(|_| send(&mut ledger, &client, "t", 0)).count();
         assert_eq!((taken, ledger.published), (QUEUE, QUEUE as u64));

@@ -1,16 +1,17 @@
 //! The dialect without Sparkplug: each value has its own topic, and the payload is text.
 //!
 //! The configuration defines the topics. `sparkplug.rs` is the other dialect. Both dialects use the
-//! connection of `session.rs`. `publish.rs` decides when a value is sent. `command.rs` decides how
-//! long a command is valid.
+//! connection of `session.rs`. `publish.rs` decides when a value is sent. `payload.rs` reads a
+//! received payload, and `command.rs` decides how long a command is valid.
 
 use std::collections::HashMap;
 
-use rumqttc::{LastWill, Publish, RetainForwardRule, SubscribeFilterInput};
+use rumqttc::{LastWill, Publish, RetainForwardRule, SubscribeFilter};
 use tokio::time::Instant;
 
-use super::command::{Commands, MAX_TEXT, Said};
+use super::command::Commands;
 use super::line::{FULL, Line, Outgoing};
+use super::payload::{MAX_TEXT, Payload};
 use super::publish::{Item, MessageForm};
 use super::session::{Dialect, Heard};
 use super::{Message, qos};
@@ -34,10 +35,10 @@ pub(super) struct Plain {
     /// The number of values that the last call of `speak` did not send although they were due,
     /// because the queue was full.
     waiting: usize,
-    /// The subscriptions. A subscription and its command have the same index.
+    /// The subscriptions, one for each topic of a command.
     subscriptions: Vec<Subscription>,
-    /// The index of each command, by its topic.
-    commands: HashMap<String, usize>,
+    /// The index of each subscription, by its topic.
+    of_topic: HashMap<String, usize>,
 }
 
 /// A published value that has its own topic.
@@ -52,7 +53,7 @@ pub(super) struct Topic {
     pub(super) text: MessageForm,
 }
 
-/// The subscription to the topic of one command. Subscriptions have the order of the commands.
+/// The subscription to a topic. Each message of the topic sets all points of its commands.
 #[derive(Debug)]
 pub(super) struct Subscription {
     /// The topic, which is a name without wildcards.
@@ -60,14 +61,18 @@ pub(super) struct Subscription {
     pub(super) qos: u8,
     /// Whether a retained message is used as a command.
     pub(super) retained: bool,
+    /// The numbers of the commands that have this topic.
+    pub(super) commands: Vec<usize>,
     /// The payload of the last message that was not retained, and the payload of the last retained
     /// message. Both are stored only if `retained` is set.
     known: [Option<Vec<u8>>; 2],
 }
 
 impl Subscription {
-    pub(super) fn new(topic: &str, qos: u8, retained: bool) -> Self {
-        Self { topic: topic.to_owned(), qos, retained, known: [None, None] }
+    /// Makes the subscription to the topic of the command with this number.
+    pub(super) fn new(topic: &str, qos: u8, retained: bool, command: usize) -> Self {
+        let commands = vec![command];
+        Self { topic: topic.to_owned(), qos, retained, commands, known: [None, None] }
     }
 
     /// Whether a message is a new command. If retained messages are used as commands, stores its
@@ -101,15 +106,15 @@ impl Topic {
 }
 
 impl Plain {
-    /// Makes the dialect. The subscriptions have the order of the commands.
+    /// Makes the dialect.
     pub(super) fn new(
         [will, birth]: [Option<Message>; 2],
         topics: Vec<Topic>,
         subscriptions: Vec<Subscription>,
     ) -> Self {
         let numbered = subscriptions.iter().map(|said| said.topic.clone()).zip(0..);
-        let commands = numbered.collect();
-        Self { will, birth, is_born: false, topics, waiting: 0, subscriptions, commands }
+        let of_topic = numbered.collect();
+        Self { will, birth, is_born: false, topics, waiting: 0, subscriptions, of_topic }
     }
 }
 
@@ -125,33 +130,47 @@ impl Dialect for Plain {
         self.topics.iter_mut().for_each(|topic| topic.item.forget());
     }
 
-    fn filters(&self) -> Vec<SubscribeFilterInput> {
+    fn filters(&self) -> Vec<SubscribeFilter> {
         let filter = |said: &Subscription| {
             let rule = match said.retained {
                 true => RetainForwardRule::OnEverySubscribe,
                 false => RetainForwardRule::Never,
             };
-            SubscribeFilterInput::new(&said.topic, qos(said.qos)).retain_forward_rule(rule)
+            SubscribeFilter {
+                retain_forward_rule: rule,
+                ..SubscribeFilter::new(&said.topic, qos(said.qos))
+            }
         };
         self.subscriptions.iter().map(filter).collect()
     }
 
     fn granted(&mut self, filter: usize, commands: &mut Commands, side: &mut Side) {
-        commands.all[filter].allow(side);
+        for at in &self.subscriptions[filter].commands {
+            commands.all[*at].allow(side);
+        }
     }
 
     fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side) {
-        commands.all[filter].deny(why, side);
+        for at in &self.subscriptions[filter].commands {
+            commands.all[*at].deny(why, side);
+        }
     }
 
     fn hear(&mut self, said: &Publish, commands: &mut Commands, side: &mut Side) -> Heard {
         let topic = String::from_utf8_lossy(&said.topic);
-        let Some(&at) = self.commands.get(&*topic) else {
+        let Some(&at) = self.of_topic.get(&*topic) else {
             commands.refuse(&topic, "this client has not subscribed to this topic");
             return Heard::Done;
         };
-        if self.subscriptions[at].is_news(said) {
-            commands.take(at, Said::parse(&said.payload, super::session::left(said)), side);
+        let subscription = &mut self.subscriptions[at];
+        if subscription.is_news(said) {
+            let (payload, left) = (Payload::new(&said.payload), super::session::left(said));
+            for at in &subscription.commands {
+                let command = &commands.all[*at];
+                let payload = payload.as_ref().map_err(Clone::clone);
+                let said = payload.and_then(|payload| command.read(payload, left));
+                commands.take(*at, said, side);
+            }
         }
         Heard::Done
     }
@@ -172,7 +191,8 @@ impl Dialect for Plain {
             item.is_unknown = shown.is_none() && export.cycle > 0;
             let Some(shown) = shown else { continue };
             if item.due(&shown, now).is_some_and(|due| due <= now) {
-                let (topic, payload) = (&item.address, text.write(&shown));
+                let short = export.shortest(&item.name).unwrap_or(shown);
+                let (topic, payload) = (&item.address, text.write(&short));
                 if !line.send(Outgoing { topic, qos: *qos, retain: *retain, payload }) {
                     // The next call begins with this topic, for which the queue had no room.
                     self.topics.rotate_left(at);

@@ -6,7 +6,7 @@
 //! `sparkplug`, and this file checks all other keys. This file does not check whether a published
 //! name exists, because programs may create and remove variables at any time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::command::Command;
@@ -25,6 +25,9 @@ const MAX_PUBLISH: usize = 4096;
 /// The maximum length of a topic, in bytes. The protocol allows 65535 bytes, but topics of real
 /// plants are shorter than 1024 bytes.
 const MAX_TOPIC: usize = 1024;
+
+/// The maximum length of the key `json`, in bytes. Paths in payloads of sensors are much shorter.
+const MAX_PATH: usize = 256;
 
 /// The range of `min_interval`, `refresh`, `every` and `expires`. The daemon exports values at most
 /// 50 times a second, so a period below the minimum has no use. The longest period is enough for a
@@ -138,29 +141,54 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
             text: said.payload.unwrap_or_default(),
         });
     }
-    let (mut commands, mut subscriptions) = (Vec::new(), Vec::new());
-    for Ours { id, point, at } in ours {
-        let (topic, qos) = (at.topic.as_deref().unwrap_or_default(), at.qos.unwrap_or(1));
-        check_topic(topic, qos).map_err(|wrong| wrong.at(point))?;
-        if at.metric.is_some() {
-            return Err(Wrong(
-                "metric",
-                "a name".into(),
-                "no such key, because only `sparkplug` uses metrics",
-            )
-            .at(point));
-        }
-        if !used.insert(topic) {
-            let found = format!("{topic:?}, which is already in use");
-            return Err(
-                Wrong("topic", found, "a topic that no value and no other command uses").at(point)
-            );
-        }
-        commands.push(Command::new(id, point, topic, at.expires));
-        subscriptions.push(Subscription::new(topic, qos, at.retained.unwrap_or(false)));
-    }
+    let (commands, subscriptions) = subscriptions(ours, &used)?;
     let fixed = [config.will.clone(), config.birth.clone()];
     Ok((Box::new(Plain::new(fixed, topics, subscriptions)), commands))
+}
+
+/// Plans the commands, and one subscription for each topic. Several commands may have one topic.
+/// `published` are the topics of published values.
+fn subscriptions(
+    ours: Vec<Ours<'_>>,
+    published: &HashSet<&str>,
+) -> Result<(Vec<Command>, Vec<Subscription>), OpenError> {
+    let (mut commands, mut all) = (Vec::new(), Vec::<Subscription>::new());
+    let mut of_topic = HashMap::<&str, (usize, &str)>::new();
+    for (n, Ours { id, point, at }) in ours.into_iter().enumerate() {
+        let (topic, qos) = (at.topic.as_deref().unwrap_or_default(), at.qos.unwrap_or(1));
+        let retained = at.retained.unwrap_or(false);
+        check_topic(topic, qos).map_err(|wrong| wrong.at(point))?;
+        if at.metric.is_some() {
+            let wanted = "no such key, because only `sparkplug` uses metrics";
+            return Err(Wrong("metric", "a name".into(), wanted).at(point));
+        }
+        if let Some(json) = &at.json {
+            check_path(json).map_err(|wrong| wrong.at(point))?;
+        }
+        if published.contains(topic) {
+            let found = format!("{topic:?}, which is already in use");
+            return Err(Wrong("topic", found, "a topic that no published value uses").at(point));
+        }
+        let (subscription, first) = *of_topic.entry(topic).or_insert((all.len(), &point.name));
+        match all.get_mut(subscription) {
+            None => all.push(Subscription::new(topic, qos, retained, n)),
+            Some(known) => {
+                let same = |key: &str, found: String, wanted: String| {
+                    let wanted = format!("{wanted}, as for the point {first} of the same topic");
+                    Err(OpenError::at(&point.name, key, found, wanted))
+                };
+                if known.qos != qos {
+                    return same("qos", qos.to_string(), known.qos.to_string());
+                }
+                if known.retained != retained {
+                    return same("retained", retained.to_string(), known.retained.to_string());
+                }
+                known.commands.push(n);
+            }
+        }
+        commands.push(Command::new(id, point, topic, at.expires).with_json(at.json.clone()));
+    }
+    Ok((commands, all))
 }
 
 /// Plans the Sparkplug dialect, with one metric for each command and each published value.
@@ -179,7 +207,8 @@ fn metrics(
     let (mut items, mut used, mut commands) = (Vec::new(), HashSet::new(), Vec::new());
     for Ours { id, point, at } in ours {
         let given = [("topic", at.topic.is_some()), ("qos", at.qos.is_some())];
-        let given = given.into_iter().chain([("retained", at.retained.is_some())]);
+        let others = [("retained", at.retained.is_some()), ("json", at.json.is_some())];
+        let given = given.into_iter().chain(others);
         if let Some((key, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
             return Err(Wrong(key, "a value".into(), GIVEN).at(point));
         }
@@ -249,6 +278,19 @@ fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), 
         ));
     }
     Ok(())
+}
+
+/// Checks the path of a value in a JSON payload.
+fn check_path(json: &str) -> Result<(), Wrong> {
+    let is_path = json.len() <= MAX_PATH && json.split('.').all(|key| !key.is_empty());
+    match is_path && !json.contains(char::is_control) {
+        true => Ok(()),
+        false => Err(Wrong(
+            "json",
+            format!("{json:?}"),
+            "the keys to the value with a point between two keys, such as \"battery.level\"",
+        )),
+    }
 }
 
 /// Checks that the topic is a name without wildcards (MQTT 5, 4.7), and that the QoS is 0 or 1.

@@ -22,16 +22,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, ConnAck, Event, EventLoop, LastWill, Packet, Publish, SubAck};
-use rumqttc::{Outgoing, SubscribeFilterInput, SubscribeReasonCode};
+use rumqttc::{ConnAck, Event, LastWill, Outgoing, Packet, Publish, SubAck};
+use rumqttc::{SubscribeFilter, SubscribeReasonCode};
 use tokio::select;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::Mqtt;
+use super::client::{Client, step};
 use super::command::Commands;
 use super::credential::Credentials;
-use super::line::{Line, QUEUE};
+use super::line::Line;
 use super::loss::Loss;
 use super::pulse::{Due, Pulse};
 use crate::driver::export::{Export, Exports};
@@ -76,7 +77,7 @@ pub(super) trait Dialect: Send + std::fmt::Debug {
     fn forget(&mut self);
 
     /// Returns the filters that the client subscribes to before it sends any value.
-    fn filters(&self) -> Vec<SubscribeFilterInput>;
+    fn filters(&self) -> Vec<SubscribeFilter>;
 
     /// Records that the broker has granted filter number `filter`.
     fn granted(&mut self, filter: usize, commands: &mut Commands, side: &mut Side);
@@ -136,6 +137,7 @@ impl Serve for Mqtt {
         self.dialect.forget();
         self.dialect.next_session();
         self.state = State::Connecting;
+        self.turn.wait(&self.broker.identity()).await;
         loop {
             let began = Instant::now();
             let loss = self.connection(side).await;
@@ -163,10 +165,9 @@ impl Mqtt {
             Ok(credentials) => credentials,
             Err(error) => return Loss::new(error.to_string(), false),
         };
-        let options = self.broker.options(credentials, self.dialect.will());
         self.pulse = None;
-        let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
-        let mut step = pin!(step(Box::new(events)));
+        let (client, events) = self.broker.client(credentials, self.dialect.will());
+        let mut polled = pin!(step(events));
         let mut shows = interval(SHOW);
         shows.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut publish, mut report_at): (Option<Instant>, Option<Instant>) = (None, None);
@@ -174,11 +175,15 @@ impl Mqtt {
         loop {
             let alarm = self.pulse.map(|pulse| pulse.next());
             select! {
-                (events, event) = &mut step => {
-                    step.set(self::step(events));
+                (events, event) = &mut polled => {
+                    polled.set(step(events));
                     match self.happen(event, &client, side) {
                         Ok(true) => publish = Some(Instant::now()),
                         Ok(false) => {}
+                        // `pulse` is `None` before the broker has accepted the connection.
+                        Err(loss) if self.pulse.is_none() => {
+                            return loss.before_welcome(self.broker.version);
+                        }
                         Err(loss) => return loss,
                     }
                     report_at = report_at.or_else(|| Some(Instant::now() + SETTLE));
@@ -216,14 +221,14 @@ impl Mqtt {
 
     /// Asks a silent broker for an answer if this is due. Returns a [`Loss`] if the broker has not
     /// answered in time.
-    fn examine(&mut self, client: &AsyncClient) -> Result<(), Loss> {
+    fn examine(&mut self, client: &Client) -> Result<(), Loss> {
         let Some(pulse) = &mut self.pulse else { return Ok(()) };
         match pulse.due(Instant::now()) {
             Due::Nothing => {}
             Due::Ask => {
                 // If the queue is full, this request is dropped. The packets in the queue wait for
                 // the broker too, and `pulse` ends the connection in time.
-                let _ = client.try_unsubscribe(NEVER_HEARD);
+                client.try_unsubscribe(NEVER_HEARD);
                 pulse.asked();
             }
             Due::Lost(why) => return Err(Loss::new(why, true)),
@@ -232,7 +237,7 @@ impl Mqtt {
     }
 
     /// Sends the values that are due. Returns the time of the next call, if one is planned.
-    fn publish(&mut self, client: &AsyncClient) -> Option<Instant> {
+    fn publish(&mut self, client: &Client) -> Option<Instant> {
         if self.state != State::Connected {
             return None;
         }
@@ -245,7 +250,7 @@ impl Mqtt {
     fn happen(
         &mut self,
         event: Result<Event, Loss>,
-        client: &AsyncClient,
+        client: &Client,
         side: &mut Side,
     ) -> Result<bool, Loss> {
         let event = event?;
@@ -282,12 +287,7 @@ impl Mqtt {
     }
 
     /// Starts the subscriptions on a connection that the broker has accepted.
-    fn begin(
-        &mut self,
-        welcome: &ConnAck,
-        client: &AsyncClient,
-        side: &mut Side,
-    ) -> Result<bool, Loss> {
+    fn begin(&mut self, welcome: &ConnAck, client: &Client, side: &mut Side) -> Result<bool, Loss> {
         // The keep-alive time of the broker replaces the configured time (MQTT 5, 3.2.2.3.14). The
         // value 0 from the broker means no limit, so the configured time is used.
         let theirs = welcome.properties.as_ref().and_then(|given| given.server_keep_alive);
@@ -302,7 +302,7 @@ impl Mqtt {
 
     /// Subscribes to the next filters. Values are sent only after the broker has answered all
     /// filters, because other clients may send commands as soon as they see a value.
-    fn subscribe(&mut self, client: &AsyncClient, side: &mut Side) -> Result<bool, Loss> {
+    fn subscribe(&mut self, client: &Client, side: &mut Side) -> Result<bool, Loss> {
         let State::Subscribing(answered) = self.state else { return Ok(false) };
         let filters: Vec<_> =
             self.dialect.filters().into_iter().skip(answered).take(FILTERS).collect();
@@ -319,8 +319,7 @@ impl Mqtt {
             self.show(side);
             return Ok(true);
         }
-        let asked = client.try_subscribe_many(filters);
-        asked.map(|()| false).map_err(|error| Loss::new(error.to_string(), true))
+        client.try_subscribe(filters).map(|()| false)
     }
 
     /// Tells the dialect how the broker has answered the last filters.
@@ -385,12 +384,6 @@ async fn changed(exports: &mut Exports) {
     if exports.changed().await.is_err() {
         std::future::pending().await
     }
-}
-
-/// Polls the library once. Returns its event loop and the event.
-async fn step(mut events: Box<EventLoop>) -> (Box<EventLoop>, Result<Event, Loss>) {
-    let event = events.poll().await.map_err(Loss::from);
-    (events, event)
 }
 
 /// Returns the remaining part of the message expiry interval, if the sender has set an interval.

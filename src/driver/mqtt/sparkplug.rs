@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
-use rumqttc::{LastWill, Publish, QoS, RetainForwardRule, SubscribeFilterInput};
+use rumqttc::{LastWill, Publish, QoS, RetainForwardRule, SubscribeFilter};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -135,7 +135,7 @@ impl Node {
         let mut node = vec![self.bdseq(), named(REBIRTH, DataType::Boolean, Held::Boolean(false))];
         let born = |at: usize| {
             let (item, datatype) = (&self.metrics[at], types[at]?);
-            let metric = metric(at, &export.find(&item.name)?, datatype);
+            let metric = metric(at, &export.shortest(&item.name)?, datatype);
             let name = Some(item.address.clone());
             Some(Metric { name, datatype: Some(datatype as u32), ..metric })
         };
@@ -187,7 +187,8 @@ impl Node {
                 continue;
             };
             if item.due(&shown, now).is_some_and(|due| due <= now) {
-                data.push(metric(at, &shown, datatype));
+                let short = export.shortest(&item.name).unwrap_or(shown);
+                data.push(metric(at, &short, datatype));
                 said.push((at, shown));
             }
         }
@@ -294,7 +295,7 @@ impl Dialect for Node {
         self.metrics.iter_mut().for_each(Item::forget);
     }
 
-    fn filters(&self) -> Vec<SubscribeFilterInput> {
+    fn filters(&self) -> Vec<SubscribeFilter> {
         let state = self.config.state_topic();
         let filter = |(topic, _): (String, bool)| {
             // By the specification, a STATE message is retained, and a command is never retained.
@@ -302,7 +303,10 @@ impl Dialect for Node {
                 true => RetainForwardRule::OnEverySubscribe,
                 false => RetainForwardRule::Never,
             };
-            SubscribeFilterInput::new(topic, QoS::AtLeastOnce).retain_forward_rule(rule)
+            SubscribeFilter {
+                retain_forward_rule: rule,
+                ..SubscribeFilter::new(topic, QoS::AtLeastOnce)
+            }
         };
         self.topics().into_iter().map(filter).collect()
     }

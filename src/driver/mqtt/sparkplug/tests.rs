@@ -5,6 +5,7 @@
 use rumqttc::{AsyncClient, MqttOptions};
 
 use super::*;
+use crate::driver::mqtt::client::Client;
 use crate::driver::mqtt::line::{Ledger, QUEUE};
 use crate::driver::mqtt::publish::Rule;
 
@@ -44,7 +45,7 @@ fn no_two_connections_of_a_node_have_the_same_number() {
 /// The parts that a node needs to send messages. The client has no broker, so it never sends a
 /// message.
 struct Desk {
-    client: AsyncClient,
+    client: Client,
     ledger: Ledger,
     _events: rumqttc::EventLoop,
 }
@@ -53,6 +54,7 @@ impl Desk {
     fn new() -> Self {
         let options = MqttOptions::new("c", rumqttc::Broker::tcp("127.0.0.1", 1));
         let (client, events) = AsyncClient::builder(options).capacity(2 * QUEUE).build();
+        let client = Client::V5(client);
         Self { client, ledger: Ledger::default(), _events: events }
     }
 

@@ -86,6 +86,32 @@ fn the_broker_hears_of_the_end_of_the_daemon() {
 
 #[test]
 #[ignore = "needs mosquitto"]
+fn a_reload_is_no_loss() {
+    let broker = Mosquitto::start();
+    let ear = broker.listen("plant/#");
+    let daemon = start(&broker);
+    ear.wait("plant/polls");
+    for n in 0..3 {
+        let publish = format!(
+            "publish = [{{ name = \"witness.polls\", topic = \"plant/{n}\", every = \"100ms\" }}]"
+        );
+        let tables = toml(broker.port, &publish, &command("speed", "u32", "20s", ""));
+        daemon.configure(Keys { tables: &tables, ..Keys::default() });
+        let output = daemon.camshaft(&["reload"]);
+        assert!(output.status.success(), "{output:?}");
+        ear.wait(&format!("plant/{n}"));
+    }
+    broker.say("set/speed", "7", &[]);
+    wait("it has come", LIMIT, || (speed(&daemon).0 == Value::Int(7)).then_some(()));
+    let lost: Vec<_> =
+        daemon.log().into_iter().filter(|line| line.message.contains("no connection")).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(fact(&daemon, "reconnects"), 0.0);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
 fn values_are_bad_while_the_scan_stands() {
     let broker = Mosquitto::start();
     let ear = broker.listen("plant/#");

@@ -31,6 +31,11 @@ fn mistakes_have_a_remedy() {
     }
     check("mqtt://", "http://", "connect: expected mqtt://, found \"http://127.0.0.1:1883\"");
     check("mqtt://", "mqtts://", "ca: expected the file with the certificates, found nothing");
+    check(
+        "keep_alive = \"1s\"",
+        "version = \"4\"",
+        "version: expected `5` or `3.1.1`, found unknown variant `4`",
+    );
     check("keep_alive = \"1s\"", "keep_alive = \"10ms\"", "expected from 1s to 65535s");
     check(
         "keep_alive = \"1s\"",
@@ -52,10 +57,39 @@ fn mistakes_have_a_remedy() {
     check(", expires = \"1s\"", "", "point[speed].at.expires: found nothing");
     let out = "safe = 0, direction = \"out\"";
     check("direction = \"in\"", out, "point[speed].at: expected an input, found an output");
+    for path in ["", ".a", "a.", "a..b", "a\\tb"] {
+        let json = format!("expires = \"1s\", json = \"{path}\"");
+        check("expires = \"1s\"", &json, &format!("point[speed].at.json: found \"{path}\""));
+    }
     let node = "sparkplug = { group = \"g/h\", node = \"n\" }";
     check("will = { topic = \"status\", payload = \"off\" }", node, "sparkplug.group: found");
     let node = "sparkplug = { group = \"g\", node = \"n\" }";
     check("will = { topic = \"status\", payload = \"off\" }", node, "at.topic: found a value");
+}
+
+#[test]
+fn points_of_one_topic_have_one_subscription() {
+    let parse = |keys: &str| {
+        let point = |name: &str, keys: &str| {
+            let at = format!("topic = \"t\", expires = \"1s\", json = {name:?}{keys}");
+            format!("{{ name = {name:?}, direction = \"in\", type = \"f64\", at = {{ {at} }} }},")
+        };
+        let points = point("a", "") + &point("b", keys);
+        config::parse(&toml(1883, "", &points), Path::new("/etc/m.toml"))
+    };
+    for good in ["", ", qos = 1", ", retained = false"] {
+        parse(good).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+    for (keys, expected) in [
+        (", qos = 0", "point[b].at.qos: expected 1, as for the point a of the same topic, found 0"),
+        (
+            ", retained = true",
+            "point[b].at.retained: expected false, as for the point a of the same topic, found true",
+        ),
+    ] {
+        let found = parse(keys).unwrap_err().to_string();
+        assert!(found.contains(expected), "{found}\nnot: {expected}");
+    }
 }
 
 #[test]
@@ -70,6 +104,8 @@ fn the_metrics_of_sparkplug_itself_are_taken() {
         config::parse(&toml(1883, &keys, &speed), Path::new("/etc/m.toml"))
     };
     parse("", "").unwrap_or_else(|problems| panic!("{problems}"));
+    let found = parse("", ", json = \"a\"").unwrap_err().to_string();
+    assert!(reports(&found, "point[speed].at.json: found a value"), "{found}");
     for taken in ["", "bdSeq", "Node Control/Rebirth"] {
         let metric = format!(", metric = {taken:?}");
         let found = parse(&metric, "").unwrap_err().to_string();
