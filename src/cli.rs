@@ -44,6 +44,7 @@ use clap::Parser;
 
 use crate::config::{self, Problems};
 use crate::control::client::{Client, Error};
+use crate::patience::PATIENCE;
 use crate::plugin::module::compile::CompileService;
 use crate::plugin::{Compiler, Limits};
 use crate::text::{legible, legible_lines};
@@ -167,7 +168,11 @@ fn perform(verb: Option<Verb>) -> CommandResult {
         Some(Verb::Man { dir }) => manual::man(dir.as_deref()),
         Some(verb) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(ask(verb))
+            let done = runtime.block_on(ask(verb));
+            // A thread of the runtime may hang, for example in the resolver. Without this limit,
+            // the drop of the runtime would wait for the thread without an end.
+            runtime.shutdown_timeout(PATIENCE);
+            done
         }
     }
 }

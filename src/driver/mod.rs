@@ -44,6 +44,7 @@ mod link;
 mod location;
 mod monitor;
 mod registry;
+mod slots;
 mod tcp;
 mod watchdog;
 mod words;

@@ -44,7 +44,6 @@ mod client;
 mod command;
 mod config;
 mod credential;
-mod dial;
 mod line;
 mod loss;
 mod payload;

@@ -21,6 +21,7 @@ mod file;
 mod gpio;
 pub mod modbus;
 mod mqtt;
+mod name;
 pub mod peer;
 mod proxy;
 mod server;

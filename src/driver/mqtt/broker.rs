@@ -13,12 +13,13 @@ use rumqttc::{AsyncClient, ConnectProperties, LastWill, MqttOptions};
 use rumqttc::{IncomingPacketSizeLimit, Transport};
 use rumqttc_v4 as v4;
 
+use super::Config;
 use super::client::{Client, Events, will_of};
 use super::credential::{Credentials, Files};
 use super::line::QUEUE;
 use super::version::Version;
-use super::{Config, dial};
 use crate::driver::OpenError;
+use crate::driver::tcp::dial;
 
 /// The range of `keep_alive`. In the protocol this time is a number of whole seconds with 16 bits.
 /// With less than 1 s, most of the traffic would be pings.
@@ -143,8 +144,14 @@ impl Broker {
     fn options(&self, given: Credentials, will: Option<LastWill>) -> MqttOptions {
         let broker = rumqttc::Broker::tcp(self.host.clone(), self.port);
         let mut options = MqttOptions::new(self.client_id.clone(), broker);
-        let (host, port, limit) = (self.host.clone(), self.port, self.connect_timeout);
-        options.set_socket_connector(move |_, _| dial::dial(host.clone(), port, limit));
+        let (host, port) = (self.host.clone(), self.port);
+        // The library stops the connector after `connect_timeout` and then knows no reason. So the
+        // connector ends a tenth earlier, and its error names the addresses that were tried.
+        let limit = self.connect_timeout - self.connect_timeout / 10;
+        options.set_socket_connector(move |_, _| {
+            let host = host.clone();
+            async move { dial(&host, port, limit).await }
+        });
         let properties = ConnectProperties {
             session_expiry_interval: Some(0),
             receive_maximum: Some(MAX_UNDER_WAY),
