@@ -28,33 +28,37 @@
 //! value. In this case the driver writes the output again. The driver does not detect writes of
 //! other programs to the same file.
 //!
-//! The number in the file is the raw value; `scale` and `offset` of the point convert it. The
-//! number is the first line of the file: see `file/number.rs`.
+//! If a call on a file does not return and another file takes the place of this file, the driver
+//! gives up the call and opens the new file: see `file/spot.rs`.
+//!
+//! The number in the file is the raw value; `scale` and `offset` of the point convert it. It is the
+//! first line that is not empty: see `file/number.rs`. `words.rs` reads units and words like `on`.
 //!
 //! One name in a path may contain one `*`, because hwmon may number its chips differently after
 //! each start. Example: `/sys/devices/platform/coretemp.0/hwmon/hwmon*/temp1_input`. The driver
 //! searches for the match each time it opens the file. Two matching files are an error. This driver
 //! does not use file events (inotify).
 
+mod identity;
 mod number;
+mod spot;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use number::Identity;
 use serde::Deserialize;
-use tokio::task::{Id, JoinError, JoinSet};
+use spot::{Calls, Ended, FileResult, Spot};
+use tokio::task::{Id, JoinError};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::export::Exports;
 use super::link::{Link, Serve, Side};
 use super::location::word;
-use super::{Fault, Location, OpenError, Part, Plan, Settings, duration};
-use crate::logged::OnChange;
-use crate::process::image::{Direction, Freshness, Point, PointId, Points, Quality, Raw};
+use super::{Fault, Location, OpenError, Plan, Settings, duration};
+use crate::process::image::{Direction, Freshness, Point, PointId, Points, Quality};
 
 /// The range of `period`. With a shorter period, the threads that read the files would have no time
 /// for other work. With a longer period, an input would be too old to be useful.
@@ -70,10 +74,6 @@ const LOOKED_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_
 /// The minimum age at which a value becomes stale. On a busy machine, a thread may get its CPU time
 /// 100 ms late. This delay must not make the input of a working sensor stale.
 const STALE: Duration = Duration::from_millis(100);
-
-/// If a read, a write or a check of one file takes this long, the status shows that the call does
-/// not return. A sensor on a slow bus may need a second, so the limit is two seconds.
-const HANGS: Duration = Duration::from_secs(2);
 
 /// The `[[device]]` table of this driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -106,43 +106,11 @@ struct Files {
     period: Duration,
     inputs: Vec<Spot>,
     outputs: Vec<Spot>,
-    /// The calls in progress: at most one call for each spot.
-    work: JoinSet<io::Result<FileResult>>,
+    /// The calls in progress.
+    work: Calls,
     /// Whether the trouble of a [`Spot`] has changed since the last update of the status. Also true
     /// before the first update.
     is_news: bool,
-}
-
-/// A point, its file, and the state of the calls that access this file.
-#[derive(Debug)]
-struct Spot {
-    id: PointId,
-    point: Point,
-    path: Arc<Path>,
-    /// The call in progress, if there is one. `begun_at` is the time at which the last call began,
-    /// even if that call has ended.
-    work: Option<Id>,
-    begun_at: Instant,
-    /// The error of the last call, or a message which says that the call in progress does not
-    /// return. `None` if the last call succeeded, and before the end of the first call.
-    trouble: OnChange<Option<String>>,
-    /// The value that the driver tried to write last, whether or not the write succeeded. Each
-    /// check of the outputs resets this field, so that the driver repeats a failed write.
-    tried: Option<Raw>,
-    /// The identity of the file that the last successful write has changed. `None` before that
-    /// write, and after a later write or check has failed or a check has found another file.
-    written: Option<Identity>,
-}
-
-/// The result of a successful call.
-#[derive(Debug)]
-enum FileResult {
-    /// A read has succeeded. The field is the raw value.
-    Read(Raw),
-    /// A write has succeeded. The fields are the raw value and the identity of the file.
-    Written(Raw, Identity),
-    /// A check has succeeded. The field is the identity of the file to which the path leads now.
-    Seen(Identity),
 }
 
 impl Settings for Config {
@@ -201,7 +169,7 @@ impl Files {
             };
             spots.push(Spot::new(id, point, &at.path));
         }
-        Ok(Self { period: config.period, inputs, outputs, work: JoinSet::new(), is_news: true })
+        Ok(Self { period: config.period, inputs, outputs, work: Calls::new(), is_news: true })
     }
 
     /// The default age limits of the inputs. A value is stale after three periods, but not before
@@ -212,15 +180,11 @@ impl Files {
         Freshness { stale_after: Some(stale), bad_after: Some(bad) }
     }
 
-    /// Sets the trouble "the call does not return" at each spot whose call takes longer than
-    /// [`HANGS`]. The driver cannot abort this call, because no thread can end another thread that
-    /// waits in the kernel.
+    /// Finds the calls that do not return. The driver cannot abort such a call, because no thread
+    /// can end another thread that waits in the kernel.
     fn find_hanging(&mut self) {
         for spot in self.inputs.iter_mut().chain(&mut self.outputs) {
-            if spot.work.is_some() && spot.begun_at.elapsed() >= HANGS {
-                let trouble = Some(format!("{}: the file does not answer", spot.path.display()));
-                self.is_news |= spot.trouble.changes_to(trouble);
-            }
+            self.is_news |= spot.watch(&mut self.work);
         }
     }
 
@@ -228,16 +192,15 @@ impl Files {
     /// return.
     fn read(&mut self) {
         self.find_hanging();
-        for spot in self.inputs.iter_mut().filter(|spot| spot.work.is_none()) {
-            let kind = spot.point.kind;
-            spot.start(&mut self.work, move |path| number::read(path, kind).map(FileResult::Read));
+        for spot in self.inputs.iter_mut().filter(|spot| spot.is_free()) {
+            self.is_news |= read(spot, &mut self.work);
         }
     }
 
     /// Starts a write of each output whose wanted value is not confirmed. Skips an output if its
     /// last call has not ended, or if this value was tried after the last check of the outputs.
     fn write(&mut self, side: &mut Side) {
-        for spot in self.outputs.iter_mut().filter(|spot| spot.work.is_none()) {
+        for spot in self.outputs.iter_mut().filter(|spot| spot.is_free()) {
             let Some(wanted) = side.wanted(spot.id) else { continue };
             if side.has(spot.id, wanted) || spot.tried == Some(wanted) {
                 continue;
@@ -247,8 +210,8 @@ impl Files {
             // not report the old value as confirmed any more.
             side.doubt(spot.id);
             let kind = spot.point.kind;
-            spot.start(&mut self.work, move |path| {
-                let file = number::write(path, kind, wanted)?;
+            self.is_news |= spot.start(&mut self.work, move |path, progress| {
+                let file = number::write(path, kind, wanted, progress)?;
                 Ok(FileResult::Written(wanted, file))
             });
         }
@@ -260,21 +223,31 @@ impl Files {
         self.find_hanging();
         for spot in &mut self.outputs {
             spot.tried = None;
-            if spot.work.is_none() && spot.written.is_some() {
-                spot.start(&mut self.work, |path| number::identity(path).map(FileResult::Seen));
+            if spot.is_free() && spot.written.is_some() {
+                let check = |path: &_, _: &_| number::identity(path).map(FileResult::Seen);
+                self.is_news |= spot.start(&mut self.work, check);
             }
         }
     }
 
     /// Takes the result of a call that has ended or panicked. Stores in the spot the error or that
     /// there was none, and tells `side` the read value, the confirmed value, or that the value is
-    /// not reliable any more.
+    /// not reliable any more. After a probe, opens the file that has replaced a file which does not
+    /// answer.
     fn take(&mut self, ended: Result<(Id, io::Result<FileResult>), JoinError>, side: &mut Side) {
         let (work, outcome) =
             ended.unwrap_or_else(|panic| (panic.id(), Err(io::Error::other(panic))));
         let mut spots = self.inputs.iter_mut().chain(&mut self.outputs);
-        let Some(spot) = spots.find(|spot| spot.work == Some(work)) else { return };
-        spot.work = None;
+        let ended = spots.find_map(|spot| spot.ends(work).map(|ended| (ended, spot)));
+        let Some((ended, spot)) = ended else { return };
+        if let Ended::Probe(probed_at) = ended {
+            let Ok(FileResult::Seen(file)) = outcome else { return };
+            // An output is written again by the next call of `write`.
+            if spot.give_up_if_replaced(probed_at, file) && spot.point.direction == Direction::In {
+                self.is_news |= read(spot, &mut self.work);
+            }
+            return;
+        }
         let why = |error: &io::Error| format!("{}: {error}", spot.path.display());
         let trouble = outcome.as_ref().err().map(why);
         self.is_news |= spot.trouble.changes_to(trouble);
@@ -338,42 +311,12 @@ impl Serve for Files {
     }
 }
 
-impl Spot {
-    fn new(id: PointId, point: &Point, path: &Path) -> Self {
-        let (point, path) = (point.clone(), Arc::from(path));
-        let begun_at = Instant::now();
-        Self {
-            id,
-            point,
-            path,
-            work: None,
-            begun_at,
-            trouble: OnChange::default(),
-            tried: None,
-            written: None,
-        }
-    }
-
-    /// Starts a call on a thread that may wait. Records the call in the spot.
-    fn start(
-        &mut self,
-        all: &mut JoinSet<io::Result<FileResult>>,
-        work: impl FnOnce(&Path) -> io::Result<FileResult> + Send + 'static,
-    ) {
-        let path = Arc::clone(&self.path);
-        self.work = Some(all.spawn_blocking(move || work(&path)).id());
-        self.begun_at = Instant::now();
-    }
-
-    /// Makes the part of the status that describes the spot.
-    fn part(&self) -> Part {
-        Part {
-            name: self.point.name.clone(),
-            ok: self.trouble.last().is_none(),
-            state: self.trouble.last().clone().unwrap_or_else(|| self.path.display().to_string()),
-            facts: Vec::new(),
-        }
-    }
+/// Starts a read of an input. Returns whether the trouble of the spot has changed.
+fn read(spot: &mut Spot, work: &mut Calls) -> bool {
+    let point = Arc::clone(&spot.point);
+    spot.start(work, move |path, progress| {
+        number::read(path, &point, progress).map(FileResult::Read)
+    })
 }
 
 /// The quality of an input whose read has failed with this error.
@@ -393,7 +336,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, MonotonicClock};
     use crate::driver::Driver;
-    use crate::process::image::PointKind;
+    use crate::process::image::{PointKind, Raw};
 
     /// A driver that sends two facts for each write. The first fact is whether the link shows the
     /// previous value as confirmed during the write. The second fact is whether it shows the new
@@ -433,7 +376,7 @@ mod tests {
             period: Duration::from_secs(1),
             inputs: Vec::new(),
             outputs: vec![Spot::new(PointId(0), &point, &path)],
-            work: JoinSet::new(),
+            work: Calls::new(),
             is_news: true,
         };
         let (told, heard) = channel();

@@ -54,6 +54,7 @@ mod pulse;
 mod session;
 pub mod sparkplug;
 mod takeover;
+mod text;
 mod version;
 
 use std::path::Path;

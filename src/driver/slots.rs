@@ -10,7 +10,7 @@
 //! The threads may outlive their device. Therefore the slots are a static of the process, and a
 //! device that a reload starts again finds the slots of its earlier threads still taken.
 //!
-//! This file makes no calls; `tcp.rs` does. `disk.rs` limits the plans of devices.
+//! This file makes no calls; `file/spot.rs` and `tcp.rs` do. `disk.rs` limits the plans of devices.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

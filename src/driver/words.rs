@@ -1,255 +1,298 @@
-//! Numbers and bools as text: one rule for all texts that a sensor or a person has written.
+//! Values in texts, as people and other programs write them: `45.2 C`, `0x1f`, `on`, `23.000000`.
 //!
-//! | type | accepted |
+//! A text is read only if it has one meaning. A value that a person might read in another way is
+//! refused, because a wrong value with a good quality is worse than no value. Examples of texts
+//! that are refused:
+//!
+//! | text | why |
 //! |---|---|
-//! | bool | `true`, `on`, `yes`, `1`; `false`, `off`, `no`, `0`; in any letter case |
-//! | every number | `21.5`, `+21.5`, `-3`, `0021.5`, `.5`, `2.15e1`; `21.5 bar` if `unit = "bar"` |
-//! | integer without scale and offset | also `42.0`, because it is whole, and `0x2A` |
+//! | `1,5` | the comma may separate a fraction, thousands or two values |
+//! | `1 2`, two lines | which of the values counts is not known |
+//! | `12abc`, `45C` | `12abc` may be hexadecimal; a blank must separate number and unit |
+//! | `12 error` | the word may say that the number is not valid; only known units are accepted |
+//! | `45 F`, and the point has the unit °C | the number must be converted |
+//! | `nan`, `inf` | not a measured value |
 //!
-//! Blanks around the text, a NUL at its end, and one pair of quotes are ignored. Three forms are
-//! refused, because one text could then be two values:
-//! - `21,5`: a comma is never a decimal point. In `1,234` the comma may separate thousands.
-//! - `500 mbar`: a unit must be the key `unit` of the point. Some senders change their unit, for
-//!   example from m to km, and this file converts no units.
-//! - `0x2A` for a float or with a scale: it may be the value or the raw number.
+//! Around the value there may be blanks, line ends, a byte order mark before it and NUL characters
+//! after it, because programs in C often write the end of a string too. A number may begin with `+`
+//! or `-`. With the prefix `0x`, `0o` or `0b` it is hexadecimal, octal or binary. A leading zero
+//! alone has no effect: `010` is 10.
 //!
-//! A leading 0 means nothing: `042` is 42. `nan` and `inf` are not numbers here. This file does not
-//! check the range of a type; [`Point::raw_of`] does.
+//! This file knows no driver and no scaling of a point. The driver decides how a value becomes the
+//! raw value of the point. `words/unit.rs` has the units of measurement.
 
-use crate::process::image::{Point, PointKind, Value};
+mod unit;
 
-/// The maximum number of characters of a text that an error message quotes.
-const QUOTED: usize = 60;
+use crate::process::image::{PointKind, Value};
+use crate::text::legible_up_to;
 
-/// Reads a text as a value of this point, in the engineering unit of the point.
+/// The maximum number of bytes of a refused text that its error message shows.
+const MAX_SHOWN: usize = 80;
+
+/// The words for false and for true. Upper and lower case are equal. Files of the Linux kernel use
+/// all of them except `yes` and `no`, which people write.
+const WORDS: [[&str; 6]; 2] =
+    [["off", "no", "n", "false", "f", "disabled"], ["on", "yes", "y", "true", "t", "enabled"]];
+
+/// The prefixes of numbers that are not decimal, with the base of the number.
+const BASES: [(&str, u32); 6] =
+    [("0x", 16), ("0X", 16), ("0o", 8), ("0O", 8), ("0b", 2), ("0B", 2)];
+
+/// Reads the value of a point of type `kind`. The value is:
+/// - for a bool, `Value::Bool`: the meaning of a word, or whether a whole number differs from 0
+/// - otherwise `Value::Int` for any whole number of up to 127 bits, also for `23.000` and `2.3e1`
+/// - otherwise `Value::Real`, which may be too large to be finite
+///
+/// `expected` is the unit in which the point is measured. If it is `None`, any unit of
+/// `words/unit.rs` may follow the number.
 ///
 /// # Errors
-/// When the text is not a value of the point's type. The error says what was expected and found.
-pub(super) fn value(text: &str, point: &Point) -> Result<Value, String> {
-    let bare = bare(text);
-    let found = |wanted: &str| Err(format!("expected {wanted}, found {}", quoted(text)));
-    let is_integer = is_integer(point.kind);
-    let is_plain = point.scale == 1.0 && point.offset == 0.0;
-    if point.kind == PointKind::Bool {
-        let wanted = "true, on, yes or 1, or false, off, no or 0";
-        return truth(bare).map_or_else(|| found(wanted), |on| Ok(Value::Bool(on)));
+/// When the text has no meaning or more than one. The error says what was expected, and the text
+/// that was found.
+pub(super) fn value(text: &str, kind: PointKind, expected: Option<&str>) -> Result<Value, String> {
+    let text = bare(text);
+    let refused = |wanted: String| Err(format!("expected {wanted}, found {}", shown(text)));
+    let word = WORDS.map(|words| words.iter().any(|word| word.eq_ignore_ascii_case(text)));
+    let is_bool = kind == PointKind::Bool;
+    match word {
+        [_, true] | [true, _] if !is_bool => {
+            let wanted = format!("a number of type {kind} (type = \"bool\" accepts this word)");
+            return refused(wanted);
+        }
+        [_, true] => return Ok(Value::Bool(true)),
+        [true, _] => return Ok(Value::Bool(false)),
+        [false, false] => {}
     }
-    let number = number(bare, is_integer && is_plain);
-    let number = number.or_else(|| number_of(bare, &point.unit, is_integer && is_plain));
-    match number {
-        Some(Value::Real(real)) if is_integer && is_plain => match real.fract() == 0.0 {
-            // `Point::raw_of` checks the range. Up to 2^63 a double is exact enough for that check.
-            true => Ok(Value::Int(real as i128)),
-            false => found("a whole number"),
-        },
-        Some(value) => Ok(value),
-        None => found(&wanted(bare, &point.unit, is_integer && is_plain)),
-    }
-}
-
-/// Returns a text for an error message: in quotes, and cut if it is long.
-pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(QUOTED) {
-        None => format!("{text:?}"),
-        Some((end, _)) => format!("{:?} and {} bytes more", &text[..end], text.len() - end),
-    }
-}
-
-/// Whether the type is an integer type.
-pub(super) fn is_integer(kind: PointKind) -> bool {
-    !matches!(kind, PointKind::Bool | PointKind::F32 | PointKind::F64)
-}
-
-/// Returns the text without surrounding blanks, without NULs at its end, and without one pair of
-/// quotes.
-fn bare(text: &str) -> &str {
-    let text = text.trim_end_matches('\0').trim();
-    let inner = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
-    inner('"').or_else(|| inner('\'')).unwrap_or(text).trim()
-}
-
-/// Reads a bool. A number is a bool if it is exactly 0 or 1.
-fn truth(text: &str) -> Option<bool> {
-    let is = |word: &&str| text.eq_ignore_ascii_case(word);
-    if ["true", "on", "yes"].iter().any(is) {
-        return Some(true);
-    }
-    if ["false", "off", "no"].iter().any(is) {
-        return Some(false);
-    }
-    match number(text, false)? {
-        Value::Int(0) | Value::Real(0.0) => Some(false),
-        Value::Int(1) | Value::Real(1.0) => Some(true),
-        _ => None,
+    let (value, rest) = match number(text) {
+        Some((Value::Int(number), "")) if is_bool => return Ok(Value::Bool(number != 0)),
+        _ if is_bool => {
+            let wanted = "on or off, yes or no, true or false, enabled or disabled, or a whole \
+                          number for type bool";
+            return refused(wanted.to_owned());
+        }
+        Some(found) => found,
+        None => return refused(format!("a number of type {kind}")),
+    };
+    match follows(rest, expected) {
+        None => Ok(value),
+        Some(wanted) => refused(wanted),
     }
 }
 
-/// Reads a finite number without a unit. A number without point and exponent is exact.
-fn number(text: &str, allows_hex: bool) -> Option<Value> {
+/// Returns the text without the characters around the value that have no meaning.
+pub(super) fn bare(text: &str) -> &str {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_start();
+    text.trim_end_matches(|c: char| c.is_whitespace() || c == '\0')
+}
+
+/// Returns a text for an error message: in quotes, escaped and shortened.
+pub(super) fn shown(text: &str) -> String {
+    if text.is_empty() {
+        "nothing".into()
+    } else {
+        format!("\"{}\"", legible_up_to(MAX_SHOWN, text))
+    }
+}
+
+/// Splits a text into the number at its beginning and the rest. Returns `None` if the text does not
+/// begin with a number.
+fn number(text: &str) -> Option<(Value, &str)> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let is_negative = text.starts_with('-');
-    let are_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        let is_hex = allows_hex && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let size = i128::from_str_radix(hex, 16).ok().filter(|_| is_hex)?;
-        return Some(Value::Int(if is_negative { -size } else { size }));
+    for (prefix, base) in BASES {
+        let Some(digits) = digits.strip_prefix(prefix) else { continue };
+        let (digits, rest) = split(digits, |c| c.is_digit(base));
+        let number = i128::from_str_radix(digits, base).ok()?;
+        return Some((Value::Int(if is_negative { -number } else { number }), rest));
     }
-    if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
+    let (whole, rest) = split(digits, |c| c.is_ascii_digit());
+    let (fraction, rest) = match rest.strip_prefix('.') {
+        Some(rest) => split(rest, |c| c.is_ascii_digit()),
+        None => ("", rest),
+    };
+    if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    if are_digits(digits) {
-        return text.parse().ok().map(Value::Int);
+    let (exponent, rest) = exponent(rest).unwrap_or((0, rest));
+    let number = exact(whole, fraction, exponent);
+    let value = match number {
+        Some(number) => Value::Int(if is_negative { -number } else { number }),
+        None => Value::Real(text[..text.len() - rest.len()].parse().ok()?),
+    };
+    Some((value, rest))
+}
+
+/// Splits the text before its first character for which `is_part` is false.
+fn split(text: &str, is_part: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !is_part(c)).unwrap_or(text.len()))
+}
+
+/// Splits the rest of a number into the exponent at its beginning, such as `e-3`, and the rest.
+/// Returns `None` if the text does not begin with an exponent.
+fn exponent(text: &str) -> Option<(i32, &str)> {
+    let power = text.strip_prefix(['e', 'E'])?;
+    let digits = power.strip_prefix(['+', '-']).unwrap_or(power);
+    let (_, rest) = split(digits, |c| c.is_ascii_digit());
+    let power = &power[..power.len() - rest.len()];
+    Some((power.parse().ok()?, rest))
+}
+
+/// Returns the whole number with these decimal digits. Returns `None` if the number has a fraction
+/// or more than 127 bits. The conversion through a float would change the last digits of a large
+/// number.
+fn exact(whole: &str, fraction: &str, exponent: i32) -> Option<i128> {
+    let digits = format!("{whole}{fraction}");
+    let trimmed = digits.trim_end_matches('0');
+    if trimmed.is_empty() {
+        return Some(0);
     }
-    text.parse().ok().filter(|real: &f64| real.is_finite()).map(Value::Real)
+    // The power of ten by which the number `trimmed` is multiplied.
+    let zeros = i64::try_from(digits.len() - trimmed.len()).ok()?;
+    let power = i64::from(exponent) - i64::try_from(fraction.len()).ok()? + zeros;
+    let factor = 10_i128.checked_pow(u32::try_from(power).ok()?)?;
+    trimmed.parse::<i128>().ok()?.checked_mul(factor)
 }
 
-/// Reads a number that is followed by this unit, with or without a blank between the two.
-fn number_of(text: &str, unit: &str, allows_hex: bool) -> Option<Value> {
-    let end = text.find(|c: char| !"+-.0123456789eE".contains(c))?;
-    // The unit may begin with an e, as in `5 eV`. Therefore the number ends at a blank, if any.
-    let end = text.find(char::is_whitespace).unwrap_or(end);
-    let (digits, rest) = text.split_at(end);
-    let is_unit = !unit.is_empty() && plain(rest.trim()).eq(plain(unit.trim()));
-    is_unit.then(|| number(digits, allows_hex)).flatten()
-}
-
-/// The characters of a unit. Characters that Unicode defines as another spelling of a unit become
-/// the usual spelling: `℃` is `°C`.
-fn plain(unit: &str) -> impl Iterator<Item = char> {
-    unit.chars().flat_map(|c| match c {
-        '℃' => ['°', 'C'].into_iter().take(2),
-        '℉' => ['°', 'F'].into_iter().take(2),
-        // The micro sign and the ohm sign become Greek letters.
-        '\u{b5}' => ['\u{3bc}', ' '].into_iter().take(1),
-        '\u{2126}' => ['\u{3a9}', ' '].into_iter().take(1),
-        c => [c, ' '].into_iter().take(1),
-    })
-}
-
-/// Says what was expected in place of a text that is not a number.
-fn wanted(text: &str, unit: &str, is_whole: bool) -> String {
-    let number = if is_whole { "a whole number" } else { "a number" };
-    let (digits, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    if digits.contains(',') && self::number(&digits.replacen(',', ".", 1), false).is_some() {
-        return format!("{number} with a decimal point, not a comma");
-    }
-    let is_unit = !rest.is_empty() && self::number(digits, is_whole).is_some();
-    match unit {
-        "" if is_unit => format!("{number} without a unit, because the point has no `unit`"),
-        unit if is_unit => format!("{number}, or {number} with the unit {unit:?} of the point"),
-        _ => number.to_owned(),
+/// Checks the text after a number: nothing, or a unit. Returns the expected text if it is neither.
+fn follows(rest: &str, expected: Option<&str>) -> Option<String> {
+    let unit = rest.trim_start();
+    // A line end is not a blank: what follows it is another line and not the unit of the number.
+    let has_blank = rest.starts_with(char::is_whitespace) && !rest.contains(['\n', '\r']);
+    let is_sign = unit.starts_with(['%', '‰', '°', 'º']);
+    match (rest, expected) {
+        ("", _) => None,
+        _ if rest.starts_with(',') => {
+            Some("one number with a point and not a comma before its fraction".into())
+        }
+        _ if !has_blank && !is_sign => {
+            Some("one number, and a blank before its unit if it has one".into())
+        }
+        (_, Some(expected)) if unit::is_same(unit, expected) => None,
+        (_, Some(expected)) => Some(format!("a number in the unit of the point, {expected}")),
+        (_, None) if unit::is_known(unit) => None,
+        (_, None) => Some("a number, and then nothing or a unit such as °C, mV or l/min".into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::image::Direction;
 
-    fn point(kind: PointKind, unit: &str) -> Point {
-        Point { unit: unit.to_owned(), ..Point::new("p", Direction::In, kind) }
-    }
-
-    #[test]
-    fn bools_are_words() {
-        let check = |text: &str, expected: Option<bool>| {
-            let found = value(text, &point(PointKind::Bool, ""));
-            assert_eq!(found.ok(), expected.map(Value::Bool), "{text:?}");
-        };
-        for on in ["true", "True", "ON", "on", "Yes", "1", "1.0", " on\n", "\"ON\"", "+1", "01"] {
-            check(on, Some(true));
+    fn check(text: &str, kind: PointKind, expected: Result<Value, &str>) {
+        let found = value(text, kind, None);
+        match expected {
+            Ok(expected) => assert_eq!(found, Ok(expected), "{text:?} as {kind}"),
+            Err(words) => {
+                let error = found.expect_err(text);
+                assert!(error.contains(words), "{text:?} as {kind}: {error}\nnot: {words}");
+            }
         }
-        for off in ["false", "FALSE", "Off", "no", "0", "0.0", "'off'", "false\0", "-0"] {
-            check(off, Some(false));
-        }
-        for bad in ["", "2", "-1", "0.5", "open", "t", "y", "nan", "0x1", "on off", "1 %", "ΟΝ"] {
-            check(bad, None);
-        }
-        assert_eq!(
-            value("7", &point(PointKind::Bool, "")).unwrap_err(),
-            "expected true, on, yes or 1, or false, off, no or 0, found \"7\""
-        );
     }
 
     #[test]
     fn numbers_are_read_as_people_write_them() {
-        let check = |text: &str, kind, unit: &str, expected: Option<Value>| {
-            assert_eq!(value(text, &point(kind, unit)).ok(), expected, "{text:?} as {kind}");
-        };
-        let (real, int) = (|real| Some(Value::Real(real)), |int| Some(Value::Int(int)));
-        let float = |text, expected| check(text, PointKind::F64, "", expected);
-        float("21.5", real(21.5));
-        float(" 6.3\r\n", real(6.3));
-        float("+3.5", real(3.5));
-        float("00288.5", real(288.5));
-        float(".5", real(0.5));
-        float("-.5", real(-0.5));
-        float("5.", real(5.0));
-        float("2.15E+1", real(21.5));
-        float("\"21.5\"", real(21.5));
-        float("'21.5'", real(21.5));
-        float("12\0\0", int(12));
-        for bad in ["", ".", "+", "-", "+-5", "- 5", "e3", "NaN", "inf", "infinity", "1e999"] {
-            float(bad, None);
-        }
-        for bad in ["21,5", "1,234", "1.234,5", "1_000", "1 2", "0x2A", "\"", "\"1", "true", "1f"] {
-            float(bad, None);
-        }
-        let whole = |text, expected| check(text, PointKind::I32, "", expected);
-        whole("42", int(42));
-        whole("042", int(42));
-        whole("+42", int(42));
-        whole("42.0", int(42));
-        whole("4.2e1", int(42));
-        whole("0x2A", int(42));
-        whole("-0X2a", int(-42));
-        for bad in ["42.5", "0x", "0x-1", "0x+1", "2A", "0b1", "0o7", "on", "٣"] {
-            whole(bad, None);
-        }
-        let beyond = Value::Int(i128::from(i64::MIN) - 1);
-        check("-9223372036854775809", PointKind::I64, "", Some(beyond));
-        let scaled = Point { scale: 0.1, ..point(PointKind::U16, "") };
-        assert_eq!(value("4.2", &scaled), Ok(Value::Real(4.2)));
-        assert!(value("0x2A", &scaled).is_err(), "it may be the raw number");
+        let check = |text, expected| check(text, PointKind::I64, Ok(expected));
+        let int = Value::Int;
+        check("42500\n", int(42_500));
+        check(" \t+7\r\n", int(7));
+        check("\u{feff}45\0\0\n\0", int(45));
+        check("-3", int(-3));
+        check("010", int(10));
+        check("0x1f", int(31));
+        check("0X1F", int(31));
+        check("-0x1f", int(-31));
+        check("+0x0 mV", int(0));
+        check("0b101", int(5));
+        check("0o17", int(15));
+        check("23.000000", int(23));
+        check("23.", int(23));
+        check("-0.0", int(0));
+        check("2.3e1", int(23));
+        check("2.30E+01", int(23));
+        check("2300e-2", int(23));
+        check("0e999999999", int(0));
+        check("9007199254740993.0", int(9_007_199_254_740_993));
+        check("18446744073709551615", int(u64::MAX.into()));
+        check("23.5", Value::Real(23.5));
+        check(".5", Value::Real(0.5));
+        check("1e-3", Value::Real(0.001));
+        check("1e300", Value::Real(1e300));
+        check("1e999", Value::Real(f64::INFINITY));
+        check("45.2 C", Value::Real(45.2));
+        check("+45.0°C", int(45));
+        check("55%", int(55));
+        check("55 % ", int(55));
+        check("12\u{a0}l/min", int(12));
+        check("1 deg C", int(1));
     }
 
     #[test]
-    fn a_unit_is_the_unit_of_the_point() {
-        let check = |text: &str, unit: &str, expected: Option<f64>| {
-            let found = value(text, &point(PointKind::F32, unit));
-            assert_eq!(found.ok(), expected.map(Value::Real), "{text:?} in {unit:?}");
-        };
-        check("20.6 °C", "°C", Some(20.6));
-        check("20.6 \u{2103}", "°C", Some(20.6));
-        check("20.6°C", "\u{2103}", Some(20.6));
-        check("45.0%", "%", Some(45.0));
-        check("1.5e3 eV", "eV", Some(1500.0));
-        check("1.5 m3/h", "m3/h", Some(1.5));
-        check("20.6 °C", "", None);
-        check("20.6 °F", "°C", None);
-        check("500 mbar", "bar", None);
-        check("5 MW", "mW", None);
-        check("°C", "°C", None);
-        check("1.5 2", "2", Some(1.5));
+    fn what_has_two_meanings_is_refused() {
+        let check = |text, words| check(text, PointKind::F64, Err(words));
+        check("", "expected a number of type f64, found nothing");
+        check(" \0", "found nothing");
+        check("hot", "expected a number of type f64, found \"hot\"");
+        check("1,5", "expected one number with a point and not a comma");
+        check("1,234.5", "not a comma before its fraction, found \"1,234.5\"");
+        check("1 2", "expected a number, and then nothing or a unit such as °C, mV or l/min");
+        check("45.2 C 46.1 C", "found \"45.2 C 46.1 C\"");
+        check("45\n46", "expected one number, and a blank before its unit");
+        check("45\nC", "found \"45\\nC\"");
+        check("12abc", "a blank before its unit if it has one, found \"12abc\"");
+        check("45C", "found \"45C\"");
+        check("0x1g", "found \"0x1g\"");
+        check("0x", "expected a number of type f64, found \"0x\"");
+        check("- 5", "found");
+        check("--5", "found");
+        check("1.2.3", "found \"1.2.3\"");
+        check("12:30", "found \"12:30\"");
+        check("2026-11-30", "found \"2026-11-30\"");
+        check("1_000", "found");
+        check("1e", "found");
+        check("5 e3", "found");
+        check("12 error", "found \"12 error\"");
+        check("12 apples", "found \"12 apples\"");
+        check("12 of 20", "found");
+        check("4\u{0}5\0", "found \"4\\05\"");
+        check("<5", "found \"<5\"");
+        check("nan", "found \"nan\"");
+        check("-inf", "found \"-inf\"");
+        check("[1] 2", "found \"[1] 2\"");
+        check("Y", "expected a number of type f64 (type = \"bool\" accepts this word), found");
+        check(&"x".repeat(500), "xxx…\"");
     }
 
     #[test]
-    fn what_is_refused_says_what_was_expected() {
-        let check = |text: &str, kind, unit: &str, expected: &str| {
-            assert_eq!(value(text, &point(kind, unit)).unwrap_err(), expected);
-        };
-        let f64 = PointKind::F64;
-        check("twelve", f64, "", "expected a number, found \"twelve\"");
-        check("2.5", PointKind::U8, "", "expected a whole number, found \"2.5\"");
-        let comma = "expected a number with a decimal point, not a comma, found \"21,5\"";
-        check("21,5", f64, "", comma);
-        let unit =
-            "expected a number without a unit, because the point has no `unit`, found \"5 m\"";
-        check("5 m", f64, "", unit);
-        let unit =
-            "expected a number, or a number with the unit \"bar\" of the point, found \"5 m\"";
-        check("5 m", f64, "bar", unit);
-        let long = format!("expected a number, found {:?} and 40 bytes more", "x".repeat(60));
-        check(&"x".repeat(100), f64, "", &long);
+    fn bools_are_words_or_whole_numbers() {
+        let check = |text, expected| check(text, PointKind::Bool, expected);
+        for [off, on] in [
+            ["off", "on"],
+            ["no", "YES"],
+            ["N", "Y\n"],
+            ["disabled", "Enabled"],
+            ["FALSE", "true\0"],
+            ["0", "1"],
+            ["0.000", "-2"],
+            ["0x0", "+0x01"],
+        ] {
+            check(off, Ok(Value::Bool(false)));
+            check(on, Ok(Value::Bool(true)));
+        }
+        check("", Err("or a whole number for type bool, found nothing"));
+        check("maybe", Err("expected on or off, yes or no, true or false, enabled or disabled"));
+        check("0.5", Err("found \"0.5\""));
+        check("12 V", Err("found \"12 V\""));
+        check("on off", Err("found \"on off\""));
+    }
+
+    #[test]
+    fn the_unit_must_be_that_of_the_point() {
+        let read = |text, unit| value(text, PointKind::F64, Some(unit));
+        assert_eq!(read("45 C", "°C"), Ok(Value::Int(45)));
+        assert_eq!(read("45", "°C"), Ok(Value::Int(45)));
+        assert_eq!(read("12 apples", "apples"), Ok(Value::Int(12)));
+        let error = "expected a number in the unit of the point, °C, found \"45 F\"";
+        assert_eq!(read("45 F", "°C"), Err(error.to_owned()));
+        assert!(read("950 W", "kW").is_err());
     }
 }

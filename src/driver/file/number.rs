@@ -1,41 +1,30 @@
 //! Numbers in files: finds the file of a path, and reads or writes its number. Each function may
 //! wait for the disk or the device, so `file.rs` calls these functions on a thread that may wait.
 //!
-//! The number is the first line of the file, and all other lines are ignored. The other lines may
-//! be remains of an older, longer text, because `write` does not truncate the file. For example,
-//! "7\n" written over "255\n" gives "7\n5\n". Because `write` does not truncate the file, another
-//! program never sees an empty file. Files of sysfs need no truncation.
+//! The number is the first line of the file that is not empty, and all later lines are ignored. The
+//! later lines may be remains of an older, longer text, because `write` does not truncate the file.
+//! For example, "7\n" written over "255\n" gives "7\n5\n". Because `write` does not truncate the
+//! file, another program never sees an empty file. Files of sysfs need no truncation.
 //!
-//! This file does not decide when to read and write; `file.rs` does.
+//! This file does not decide when to read and write; `file.rs` does. `words.rs` decides which texts
+//! are values.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use super::identity::{Identity, Progress};
+use crate::driver::words;
 use crate::process::image::{Direction, Point, PointKind, Raw, Value};
 
-/// The maximum length of the first line in bytes. The limit is more than the digits of the longest
-/// number of any type. A longer line is refused, because its first bytes alone may be a different
-/// number.
+/// The maximum length of the line in bytes, without the blanks and NUL characters around the value.
+/// The limit is more than the digits of the longest number of any type.
 const MAX_LINE: usize = 64;
 
-/// The identity of a file: the device number of its file system, its inode number and its time of
-/// creation. A file system may give the inode number of a deleted file to a new file. The time of
-/// creation distinguishes the two, if the file system stores that time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
-    device: u64,
-    number: u64,
-    began: Option<SystemTime>,
-}
-
-impl From<fs::Metadata> for Identity {
-    fn from(known: fs::Metadata) -> Self {
-        Self { device: known.dev(), number: known.ino(), began: known.created().ok() }
-    }
-}
+/// The maximum number of bytes that are read. A file of sysfs has at most a page, which is 4096
+/// bytes on most machines. A line that is not complete in these bytes is refused, because its first
+/// bytes alone may be a different number.
+const MAX_READ: usize = 4096;
 
 /// Returns the file to which a path leads now. A `*` in the path is replaced so that the path leads
 /// to an existing file. No such file, or two or more such files, are an error.
@@ -69,40 +58,70 @@ fn find(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Reads the number in a file and returns its raw bytes.
-pub(super) fn read(path: &Path, kind: PointKind) -> io::Result<Raw> {
-    let wrong = |message| io::Error::new(io::ErrorKind::InvalidData, message);
-    let mut start = Vec::new();
-    File::open(find(path)?)?.take(MAX_LINE as u64 + 1).read_to_end(&mut start)?;
-    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    if line.len() > MAX_LINE {
-        return Err(wrong(format!("the first line of the file has more than {MAX_LINE} bytes")));
-    }
-    let text = String::from_utf8_lossy(line);
-    parse(&text, kind)
-        .ok_or_else(|| wrong(format!("{:?} is not a number of type {kind}", text.trim())))
+/// Opens the file to which a path leads now. `progress` gets the identity of this file, before the
+/// call waits for the file and again when the file is open.
+fn open(path: &Path, options: &OpenOptions, progress: &Progress) -> io::Result<File> {
+    let path = find(path)?;
+    progress.reaches(fs::metadata(&path)?.into())?;
+    let file = options.open(&path)?;
+    progress.reaches(file.metadata()?.into())?;
+    Ok(file)
 }
 
-/// Converts text to the raw bytes of a number. A bool is false for 0 and true for any other
-/// integer. Returns `None` if the text is not a number of this type.
-fn parse(text: &str, kind: PointKind) -> Option<Raw> {
-    let plain = |kind| Point::new("", Direction::In, kind);
-    let text = text.trim();
-    let value = match kind {
-        PointKind::Bool => Value::Bool(text.parse::<i64>().ok()? != 0),
-        PointKind::F32 | PointKind::F64 => Value::Real(text.parse().ok()?),
-        _ => Value::Int(text.parse().ok()?),
-    };
-    plain(kind).raw_of(value).ok()
+/// Reads the number in the file of an input and returns its raw bytes.
+pub(super) fn read(path: &Path, point: &Point, progress: &Progress) -> io::Result<Raw> {
+    let file = open(path, OpenOptions::new().read(true), progress)?;
+    let mut start = Vec::new();
+    file.take(MAX_READ as u64 + 1).read_to_end(&mut start)?;
+    parse(&start, point).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
+}
+
+/// Returns the raw bytes of the number in the first bytes of a file. The number is the first line
+/// that is not empty.
+///
+/// # Errors
+/// When this line has no meaning or more than one, or does not fit the type of the point. The error
+/// contains the line.
+fn parse(start: &[u8], point: &Point) -> Result<Raw, String> {
+    let mut lines = start.split(|byte| *byte == b'\n');
+    let line = lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
+    // A text that is not UTF-8 is most probably Latin-1, where each byte is one character. An
+    // example is the degree sign in the byte 0xb0.
+    let text = String::from_utf8(line.to_vec())
+        .unwrap_or_else(|_| line.iter().copied().map(char::from).collect());
+    let bare = words::bare(&text);
+    let is_cut = start.len() > MAX_READ && lines.next().is_none();
+    if bare.len() > MAX_LINE || is_cut {
+        let found = words::shown(bare);
+        return Err(format!("expected a line of at most {MAX_LINE} bytes, found {found}"));
+    }
+    let kind = point.kind;
+    // The unit of the point is that of the value after scaling. Without scaling, the number in the
+    // file has this unit too.
+    let is_plain = point.scale == 1.0 && point.offset == 0.0;
+    let unit = Some(&*point.unit).filter(|unit| is_plain && !unit.is_empty());
+    let value = words::value(bare, kind, unit)?;
+    let is_integer = !matches!(kind, PointKind::Bool | PointKind::F32 | PointKind::F64);
+    let plain = Point::new("", Direction::In, kind);
+    let raw = Some(value).filter(|value| !is_integer || matches!(value, Value::Int(_)));
+    raw.and_then(|value| plain.raw_of(value).ok()).ok_or_else(|| {
+        let number = if is_integer { "a whole number" } else { "a number" };
+        format!("expected {number} that fits type {kind}, found {}", words::shown(bare))
+    })
 }
 
 /// Writes a number. Returns the identity of the file that was written.
-pub(super) fn write(path: &Path, kind: PointKind, raw: Raw) -> io::Result<Identity> {
+pub(super) fn write(
+    path: &Path,
+    kind: PointKind,
+    raw: Raw,
+    progress: &Progress,
+) -> io::Result<Identity> {
     let text = match Point::new("", Direction::Out, kind).value_of(&raw) {
         Value::Bool(on) => u8::from(on).to_string(),
         number => number.to_string(),
     };
-    let mut file = OpenOptions::new().write(true).open(find(path)?)?;
+    let mut file = open(path, OpenOptions::new().write(true), progress)?;
     file.write_all(format!("{text}\n").as_bytes())?;
     Ok(file.metadata()?.into())
 }
@@ -142,13 +161,13 @@ mod tests {
     #[test]
     fn numbers_are_of_their_type() {
         fn check(text: &str, kind: PointKind, expected: Option<&[u8]>) {
-            let raw = parse(text, kind);
+            let raw = parse(text.as_bytes(), &Point::new("", Direction::In, kind));
             let expected = expected.map(|bytes| {
                 let mut raw = [0; 8];
                 raw[..bytes.len()].copy_from_slice(bytes);
                 raw
             });
-            assert_eq!(raw, expected, "{text:?} as {kind}");
+            assert_eq!(raw.ok(), expected, "{text:?} as {kind}");
         }
         check("42500\n", PointKind::I32, Some(&42_500i32.to_le_bytes()));
         check(" -3 ", PointKind::I8, Some(&[0xfd]));
@@ -159,5 +178,43 @@ mod tests {
         check("0", PointKind::Bool, Some(&[0]));
         check("", PointKind::I32, None);
         check("12 apples", PointKind::I32, None);
+        check("45.2 C", PointKind::F32, Some(&45.2f32.to_le_bytes()));
+        check("0x1f", PointKind::U8, Some(&[31]));
+        check("-0x1f", PointKind::I8, Some(&[0xe1]));
+        check("0xffff", PointKind::I16, None);
+        check("Y\n", PointKind::Bool, Some(&[1]));
+        check("disabled\n", PointKind::Bool, Some(&[0]));
+        check("23.000000\n", PointKind::U16, Some(&[23, 0]));
+        check("18446744073709551615.0", PointKind::U64, Some(&[0xff; 8]));
+        check("1e300", PointKind::F32, None);
+        check("\r\n \r\n7\r\n5", PointKind::U8, Some(&[7]));
+        check(&format!("7{}", "\0".repeat(4095)), PointKind::U8, Some(&[7]));
+    }
+
+    #[test]
+    fn what_is_refused_is_shown() {
+        fn check(text: &[u8], point: &Point, expected: &str) {
+            assert_eq!(parse(text, point), Err(expected.to_owned()));
+        }
+        let point = |kind, scale, unit: &str| {
+            let point = Point::new("", Direction::In, kind);
+            Point { scale, unit: unit.into(), ..point }
+        };
+        let byte = point(PointKind::U8, 1.0, "");
+        check(b"300\n", &byte, "expected a whole number that fits type u8, found \"300\"");
+        check(b"2.5\n", &byte, "expected a whole number that fits type u8, found \"2.5\"");
+        check(b"hot\n", &byte, "expected a number of type u8, found \"hot\"");
+        let long = format!("expected a line of at most 64 bytes, found \"{}\"", "0".repeat(65));
+        check("0".repeat(65).as_bytes(), &byte, &long);
+        let cut = "expected a line of at most 64 bytes, found \"7\"";
+        check(format!("7{}", " ".repeat(MAX_READ)).as_bytes(), &byte, cut);
+        // The degree sign is a byte of Latin-1 here.
+        let warm = point(PointKind::F64, 1.0, "°C");
+        assert_eq!(parse(b"45.5 \xb0C", &warm), Ok(45.5f64.to_le_bytes()));
+        let other = "expected a number in the unit of the point, °C, found \"45.5 F\"";
+        check(b"45.5 F\n", &warm, other);
+        // With a scale, the number in the file has another unit than the value of the point.
+        let scaled = point(PointKind::I32, 0.001, "°C");
+        assert_eq!(parse(b"7 m\xb0C", &scaled), Ok([7, 0, 0, 0, 0, 0, 0, 0]));
     }
 }

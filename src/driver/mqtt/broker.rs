@@ -144,10 +144,7 @@ impl Broker {
     fn options(&self, given: Credentials, will: Option<LastWill>) -> MqttOptions {
         let broker = rumqttc::Broker::tcp(self.host.clone(), self.port);
         let mut options = MqttOptions::new(self.client_id.clone(), broker);
-        let (host, port) = (self.host.clone(), self.port);
-        // The library stops the connector after `connect_timeout` and then knows no reason. So the
-        // connector ends a tenth earlier, and its error names the addresses that were tried.
-        let limit = self.connect_timeout - self.connect_timeout / 10;
+        let (host, port, limit) = (self.host.clone(), self.port, self.connect_limit());
         options.set_socket_connector(move |_, _| {
             let host = host.clone();
             async move { dial(&host, port, limit).await }
@@ -180,13 +177,23 @@ impl Broker {
         options
     }
 
+    /// Returns the time limit for the TCP connection. The library stops the connector after
+    /// `connect_timeout` and then knows no reason. So the connector ends a tenth earlier, and its
+    /// error names the addresses that were tried.
+    fn connect_limit(&self) -> Duration {
+        self.connect_timeout - self.connect_timeout / 10
+    }
+
     /// Returns the options of a connection with MQTT 3.1.1.
     fn options_v311(&self, given: Credentials, will: Option<LastWill>) -> v4::MqttOptions {
         let broker = v4::Broker::tcp(self.host.clone(), self.port);
         let mut options = v4::MqttOptions::new(self.client_id.clone(), broker);
-        let (host, port, limit) = (self.host.clone(), self.port, self.connect_timeout);
+        let (host, port, limit) = (self.host.clone(), self.port, self.connect_limit());
         options
-            .set_socket_connector(move |_, _| dial::dial(host.clone(), port, limit))
+            .set_socket_connector(move |_, _| {
+                let host = host.clone();
+                async move { dial(&host, port, limit).await }
+            })
             .set_keep_alive(u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX))
             .set_clean_session(true)
             .set_max_packet_size(MAX_PACKET as usize, MAX_OUTGOING)

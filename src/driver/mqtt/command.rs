@@ -18,10 +18,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::payload::Payload;
+use super::text;
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
 use crate::driver::link::Side;
-use crate::driver::words;
 use crate::logged::OnChange;
 use crate::process::image::{Point, PointId, PointKind, Quality, Value};
 
@@ -220,7 +220,7 @@ impl Command {
 /// `false` and `true`. Any other value is returned unchanged.
 fn whole(value: Value, point: &Point) -> Value {
     let is_plain = point.scale == 1.0 && point.offset == 0.0;
-    let is_integer = words::is_integer(point.kind);
+    let is_integer = text::is_integer(point.kind);
     match value {
         // `Point::raw_of` checks the range later. Up to 2^63 a double is exact enough for that
         // check.

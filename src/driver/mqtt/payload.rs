@@ -2,7 +2,7 @@
 //!
 //! | key `json` | payload | value |
 //! |---|---|---|
-//! | not set | text such as `21.5` or `ON` | the text, by the rules of `driver/words.rs` |
+//! | not set | text such as `21.5` or `ON` | the text, by the rules of `text.rs` |
 //! | not set | `{"value": 21.5, "time": "2026-11-28T08:00:00Z"}` | the member `value` |
 //! | `battery.level` | `{"battery": {"level": 87}}` | the member at this path |
 //! | `cells.1` | `{"cells": [3.31, 3.29]}` | the second element |
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::driver::words::{self, quoted};
+use super::text::{self, quoted};
 use crate::process::image::{Point, PointKind, Value};
 
 /// The maximum length of a payload, in bytes. The JSON of a sensor with some hundred values has
@@ -88,7 +88,7 @@ impl<'a> Payload<'a> {
         match (json, &self.json) {
             (_, Some(Err(why))) => Err(broken(why)),
             (None, Some(Ok(object))) if self.text.starts_with('{') => named(object, point),
-            (None, _) => Ok((words::value(self.text, point)?, None)),
+            (None, _) => Ok((text::value(self.text, point)?, None)),
             (Some(path), None) => {
                 let found = quoted(self.text);
                 Err(format!("expected JSON with a value at `{path}`, found {found}"))
@@ -169,7 +169,7 @@ fn value(json: &RawValue, path: &str, point: &Point) -> Result<Value, String> {
         true => parse(json)?,
         false => text.to_owned(),
     };
-    words::value(&text, point).map_err(|why| format!("{why} at `{path}`"))
+    text::value(&text, point).map_err(|why| format!("{why} at `{path}`"))
 }
 
 /// Names the type of value that a point needs.

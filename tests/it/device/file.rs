@@ -125,6 +125,123 @@ fn a_file_that_hangs_costs_only_its_own_point() {
     assert!(started.elapsed() < Duration::from_secs(3), "nobody waits for it");
 }
 
+/// What the status says of a point.
+fn state(bench: &Bench, name: &str) -> String {
+    let parts = bench.monitor.parts();
+    parts.into_iter().find(|part| part.name == name).map(|part| part.state).unwrap_or_default()
+}
+
+/// A file system that gives no answer at all, not even to a question about the file.
+#[test]
+#[ignore = "needs root for FUSE"]
+fn a_file_below_a_mount_that_hangs_is_opened_again_after_the_unmount() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("with a blank");
+    fs::create_dir(&files).unwrap();
+    for (name, text) in [("temp", "1000"), ("door", "1"), ("pwm", "0"), ("led", "0")] {
+        fs::write(files.join(name), text).unwrap();
+    }
+    let server = crate::daemon::Server::start(files.clone(), "");
+    let mut bench = Bench::open(&toml(&files));
+    bench.until("all is read and written", |bench| {
+        bench.input("temp") == (Value::Real(1.0), Quality::Good) && bench.driver.is_confirmed()
+    });
+    server.share().hang();
+    bench.until("it hangs", |bench| state(bench, "temp").contains("does not answer"));
+    bench.pass(Duration::from_secs(1));
+    let umount = std::process::Command::new("umount").arg("-l").arg(&files).status();
+    assert!(umount.unwrap().success());
+    // The folder below the mount is there again.
+    fs::write(files.join("temp"), "2000").unwrap();
+    bench.until("the new file is read", |bench| {
+        bench.input("temp") == (Value::Real(2.0), Quality::Good)
+    });
+}
+
+/// A file whose reader or writer hangs, and then another file takes its place in one step.
+#[test]
+fn a_hanging_file_that_is_replaced_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(folder.path());
+    bench.until("all is read and written", |bench| {
+        bench.input("temp").1 == Quality::Good && bench.driver.is_confirmed()
+    });
+    let path = |name: &str| folder.path().join(name);
+    for round in 1..3 {
+        for name in ["temp", "pwm"] {
+            nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+            fs::rename(path("pipe"), path(name)).unwrap();
+        }
+        bench.until("both hang", |bench| {
+            ["temp", "fan"].iter().all(|name| state(bench, name).contains("does not answer"))
+        });
+        assert!(!bench.is_confirmed("fan"));
+        for (name, text) in [("temp", format!("{round}000\n")), ("pwm", "0".into())] {
+            fs::write(path("file"), text).unwrap();
+            fs::rename(path("file"), path(name)).unwrap();
+        }
+        bench.until("the new files are opened", |bench| {
+            let temp = bench.input("temp");
+            temp == (Value::Real(f64::from(round)), Quality::Good) && bench.is_confirmed("fan")
+        });
+        assert_eq!(fs::read_to_string(path("pwm")).unwrap(), "255\n");
+    }
+}
+
+#[test]
+fn numbers_are_read_as_programs_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| format!("at = {{ path = {:?} }}", folder.path().join(name));
+    let mut bench = Bench::open(&format!(
+        r#"
+        [[device]]
+        name = "board"
+        driver = "file"
+        period = "5ms"
+        point = [
+          {{ name = "temp", direction = "in", type = "f64", unit = "°C", {} }},
+          {{ name = "on", direction = "in", type = "bool", {} }},
+          {{ name = "count", direction = "in", type = "u8", {} }},
+        ]
+        "#,
+        at("temp"),
+        at("on"),
+        at("count"),
+    ));
+    let write = |name: &str, text: &str| {
+        fs::write(folder.path().join("new"), text).unwrap();
+        fs::rename(folder.path().join("new"), folder.path().join(name)).unwrap();
+    };
+    let mut good = |name: &str, text: &str, expected: Value| {
+        write(name, text);
+        bench.until(text, |bench| bench.input(name) == (expected, Quality::Good));
+    };
+    good("temp", "45.2 C\n", Value::Real(45.2));
+    good("temp", "\r\n+46.5°C\r\n", Value::Real(46.5));
+    for (off, on) in [("N", "Y\n"), ("disabled\n", "enabled\n"), ("Off", "ON"), ("no", "yes")] {
+        good("on", off, Value::Bool(false));
+        good("on", on, Value::Bool(true));
+    }
+    good("count", "0x1f\n", Value::Int(31));
+    good("count", "23.000000\n", Value::Int(23));
+    good("count", "7\0", Value::Int(7));
+    let mut bad = |name: &str, text: &str, expected: &str| {
+        let last = bench.input(name).0;
+        write(name, text);
+        bench.until(text, |bench| {
+            bench.input(name) == (last, Quality::Sensor) && state(bench, name).ends_with(expected)
+        });
+    };
+    bad("temp", "45,2 C\n", "and not a comma before its fraction, found \"45,2 C\"");
+    bad("temp", "113.4 F\n", "expected a number in the unit of the point, °C, found \"113.4 F\"");
+    bad("on", "unknown\n", "or a whole number for type bool, found \"unknown\"");
+    bad("count", "12abc", "found \"12abc\"");
+    bad("count", "23.5", "expected a whole number that fits type u8, found \"23.5\"");
+    bad("count", "12 error", "found \"12 error\"");
+    bad("count", "1 2\n3", "found \"1 2\"");
+    bad("count", "", "expected a number of type u8, found nothing");
+}
+
 #[test]
 fn a_number_is_there_as_soon_as_it_is_read() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,11 +9,10 @@ use std::mem::MaybeUninit;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
 
 use crate::driver::modbus::client::line::{Line, Parity, Serial, Target};
-use crate::driver::tcp::set_up;
+use crate::driver::tcp::dial;
 
 /// A connection that carries bytes in both directions.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
@@ -51,12 +50,7 @@ pub(super) async fn open(line: &Line) -> io::Result<Box<dyn Stream>> {
             Ok(Box::new(open_serial(path, line.serial.unwrap_or_default())?))
         }
         Target::Tcp(host, port) | Target::RtuOverTcp(host, port) => {
-            let connected = TcpStream::connect((host.as_str(), *port));
-            let late =
-                |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within connect_timeout");
-            let stream = timeout(line.connect_timeout, connected).await.map_err(late)??;
-            set_up(&stream)?;
-            Ok(Box::new(stream))
+            Ok(Box::new(dial(host, *port, line.connect_timeout).await?))
         }
     }
 }
