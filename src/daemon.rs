@@ -172,6 +172,7 @@ impl Daemon {
     fn pursue_orders(&mut self) {
         self.pursue_reload();
         self.plugins.order_feeds(&mut self.link);
+        self.field.devices.pursue_writes(&mut self.link);
         self.field.pursue_reset(&self.config, &mut self.link, &mut self.plugins);
     }
 

@@ -2,17 +2,20 @@
 //!
 //! The daemon does not read or write devices; only the scan does. Next: `field/device.rs` (the
 //! state of the devices), `field/force.rs` (forces and their records), `field/retain.rs` (the files
-//! of retained variables), `field/reset.rs` (the reset of variables).
+//! of retained variables), `field/reset.rs` (the reset of variables), `field/write.rs` (values that
+//! devices write into variables).
 
 mod device;
 mod force;
 mod reset;
 mod retain;
+mod write;
 
 pub(super) use device::Devices;
 pub(super) use force::Forces;
 pub(super) use reset::Reset;
 pub(super) use retain::Retain;
+pub(super) use write::VariableWrites;
 
 /// The daemon's knowledge about the field.
 #[derive(Debug)]

@@ -15,7 +15,7 @@
 
 mod stall;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,6 +155,22 @@ impl ScanLink {
             },
         };
         let _ = reply.send(Err(failure));
+    }
+
+    /// Orders the scan to write the values of devices into variables, all in one cycle. A value is
+    /// dropped if its variable does not exist or has another type. `reply` gets the answer.
+    pub(super) fn set_variables(
+        &mut self,
+        values: BTreeMap<String, Value>,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        let variables = &self.news().variables;
+        let of = |(name, value): (String, Value)| {
+            let kind = variables.read(&name)?.kind();
+            Some((name, Variable::from_value(kind, value)?))
+        };
+        let values: Vec<_> = values.into_iter().filter_map(of).collect();
+        self.order(reply, |ticket| Order::SetVariables { ticket, values });
     }
 
     /// Orders a simulated device to fail. The JSON object `injection` describes the fault. If the

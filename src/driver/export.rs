@@ -3,15 +3,18 @@
 //!
 //! ```text
 //!   scan --Snapshot--> daemon --Export, at most 50 a second--> devices --> SCADA, broker
+//!   scan <--order----- daemon <--VariableWrite---------------- devices <-- broker
 //! ```
 //! The daemon fills an [`Export`] from the scan's snapshot, at most fifty times a second. Devices
 //! that show values to other systems read the export. This file does not decide which names a
-//! device shows; the configuration of that device does.
+//! device shows; the configuration of that device does. In the other direction, a device passes a
+//! [`VariableWrite`] to the daemon, which orders the scan to write the variable.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::process::image::{Direction, Inputs, Points, Quality, Value};
 use crate::process::variable::Variables;
@@ -111,12 +114,69 @@ impl Default for Export {
     }
 }
 
-/// The receiver from which a device reads the newest [`Export`]. When the daemon sends the next
-/// export, the receiver wakes the device.
-pub type Exports = watch::Receiver<Arc<Export>>;
+/// The maximum number of values that wait until the daemon writes them into variables. The daemon
+/// takes the values about fifty times a second.
+const MAX_WRITES: usize = 256;
 
-/// Makes a new channel for exports: the sender is for the daemon, the receiver is for the devices.
-/// The channel contains an empty export until the daemon sends the first export.
+/// A value that a device asks the daemon to write into a variable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VariableWrite {
+    /// The name of the variable.
+    pub name: String,
+    /// The value.
+    pub value: Value,
+}
+
+/// The connection of a device to the daemon: the receiver of the newest [`Export`], and the queue
+/// for values that the daemon writes into variables. When the daemon sends the next export, the
+/// receiver wakes the device.
+#[derive(Debug, Clone)]
+pub struct Exports {
+    shown: watch::Receiver<Arc<Export>>,
+    writes: mpsc::Sender<VariableWrite>,
+}
+
+impl Exports {
+    /// Asks the daemon to write a value into a variable.
+    ///
+    /// # Errors
+    /// When the queue is full, or when the daemon takes no values. The error is the reason.
+    pub fn write_variable(&self, name: &str, value: Value) -> Result<(), &'static str> {
+        let write = VariableWrite { name: name.to_owned(), value };
+        self.writes.try_send(write).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => "too many values wait until they are written",
+            mpsc::error::TrySendError::Closed(_) => "the daemon writes no variables",
+        })
+    }
+}
+
+impl Deref for Exports {
+    type Target = watch::Receiver<Arc<Export>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.shown
+    }
+}
+
+impl DerefMut for Exports {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.shown
+    }
+}
+
+/// Makes a new channel for exports: the sender is for the daemon, the other end is for the devices.
+/// The channel contains an empty export until the daemon sends the first export. No variable can be
+/// written through this channel.
 pub fn exports() -> (watch::Sender<Arc<Export>>, Exports) {
-    watch::channel(Arc::default())
+    let (shown, exports, _) = exports_and_writes();
+    (shown, exports)
+}
+
+/// Makes the channel of [`exports`] together with the receiver of the values that the devices write
+/// into variables.
+pub fn exports_and_writes() -> (watch::Sender<Arc<Export>>, Exports, mpsc::Receiver<VariableWrite>)
+{
+    let (sender, shown) = watch::channel(Arc::default());
+    let (writes, written) = mpsc::channel(MAX_WRITES);
+    (sender, Exports { shown, writes }, written)
 }

@@ -27,6 +27,7 @@
 //! - `mqtt/publish.rs` decides when a value is sent.
 //! - `mqtt/payload.rs` reads the payload of a command: text or JSON.
 //! - `mqtt/command.rs` decides how long a command is valid.
+//! - `mqtt/set.rs` has the commands that write variables.
 //! - `mqtt/takeover.rs` lets a new device wait for the end of the old device.
 //! - `mqtt/client.rs` has the client of the library for each version of the protocol.
 //! - `mqtt/credential.rs` reads certificates and passwords.
@@ -52,6 +53,7 @@ mod plan;
 mod publish;
 mod pulse;
 mod session;
+mod set;
 pub mod sparkplug;
 mod takeover;
 mod text;
@@ -70,7 +72,7 @@ use crate::logged::OnChange;
 use crate::process::image::{Freshness, Points};
 use broker::Broker;
 use command::Commands;
-pub use config::{Config, Message, Publication, TopicAddress};
+pub use config::{Assignment, Config, Message, Publication, TopicAddress};
 use credential::Credentials;
 use line::Ledger;
 pub use publish::MessageForm;
@@ -110,7 +112,9 @@ impl Settings for Config {
 
     fn shown(&self) -> Vec<(String, &str)> {
         let names = self.publish.iter().map(|said| &*said.name).enumerate();
-        names.map(|(n, name)| (format!("publish[{n}].name"), name)).collect()
+        let published = names.map(|(n, name)| (format!("publish[{n}].name"), name));
+        let set = self.set.iter().enumerate();
+        published.chain(set.map(|(n, set)| (format!("set[{n}].name"), &*set.name))).collect()
     }
 
     fn claim(&self) -> Option<(&'static str, String, &'static str)> {
@@ -124,7 +128,7 @@ impl Settings for Config {
 
     fn works_without_points(&self) -> bool {
         let says = self.will.is_some() || self.birth.is_some();
-        says || self.sparkplug.is_some() || !self.publish.is_empty()
+        says || self.sparkplug.is_some() || !self.publish.is_empty() || !self.set.is_empty()
     }
 }
 
@@ -177,7 +181,7 @@ impl Mqtt {
         exports: &Exports,
     ) -> Result<Self, OpenError> {
         let broker = Broker::plan(config)?;
-        let (dialect, commands) = plan::plan(config, points, device)?;
+        let (dialect, commands) = plan::plan(config, points, device, exports)?;
         Ok(Self {
             name: points.devices().get(device).cloned().unwrap_or_default(),
             broker,
@@ -185,7 +189,7 @@ impl Mqtt {
             reading: None,
             files: config.files(),
             dialect,
-            commands: Commands::new(commands),
+            commands,
             exports: exports.clone(),
             ledger: Ledger::default(),
             received: 0,

@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use super::Field;
+use super::{Field, VariableWrites};
 use crate::config::Config;
 use crate::control::DeviceView;
 use crate::daemon::link::ScanLink;
-use crate::driver::export::{Export, Exports, exports};
+use crate::driver::export::{Export, Exports, exports_and_writes};
 use crate::driver::{Delivery, Driver, Monitor, Part};
 use crate::scan::Snapshot;
 
@@ -33,6 +33,8 @@ pub(in crate::daemon) struct Devices {
     shown: watch::Sender<Arc<Export>>,
     /// The receiver of `shown`. Each new device gets a clone of this receiver.
     exports: Exports,
+    /// The values that devices write into variables.
+    writes: VariableWrites,
     /// The cycle and the time of the values in `shown`.
     last: (u64, Duration),
     /// The monitor of each device, by name. On its monitor, a device reports its parts and its
@@ -46,15 +48,21 @@ pub(in crate::daemon) struct Devices {
 impl Devices {
     /// Returns a [`Devices`] value without devices.
     pub(in crate::daemon) fn new() -> Self {
-        let (shown, exports) = exports();
+        let (shown, exports, writes) = exports_and_writes();
+        let writes = VariableWrites::new(writes);
         let (last, monitors, logged) = ((0, Duration::ZERO), BTreeMap::new(), BTreeMap::new());
-        Self { shown, exports, last, monitors, logged }
+        Self { shown, exports, writes, last, monitors, logged }
     }
 
     /// Returns the receiver that a driver gets when it is opened. The device needs it to show
     /// values.
     pub(in crate::daemon) fn exports(&self) -> &Exports {
         &self.exports
+    }
+
+    /// Sends the values that devices write into variables to the scan.
+    pub(in crate::daemon) fn pursue_writes(&mut self, link: &mut ScanLink) {
+        self.writes.pursue(link);
     }
 
     /// Stores the monitor of the device `name`. If the driver has no monitor, the function removes

@@ -18,9 +18,11 @@
 use std::time::{Duration, SystemTime};
 
 use super::payload::Payload;
+use super::set::VariableCommand;
 use super::text;
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
+use crate::driver::export::Exports;
 use crate::driver::link::Side;
 use crate::logged::OnChange;
 use crate::process::image::{Point, PointId, PointKind, Quality, Value};
@@ -57,6 +59,8 @@ pub(super) struct Command {
 pub(super) struct Commands {
     /// The commands of the device. The index of a command is its number.
     pub(super) all: Vec<Command>,
+    /// The commands that write variables. The index of a command is its number among these.
+    pub(super) variables: Vec<VariableCommand>,
     /// The number of refused commands, plus the number of messages that were refused as a whole.
     pub(super) refused: u64,
     /// The number of commands that a later command replaced before the scan could read them.
@@ -80,6 +84,24 @@ pub(super) struct Said {
 impl Commands {
     pub(super) fn new(all: Vec<Command>) -> Self {
         Self { all, ..Self::default() }
+    }
+
+    /// Adds the commands that write variables.
+    pub(super) fn with_variables(self, variables: Vec<VariableCommand>) -> Self {
+        Self { variables, ..self }
+    }
+
+    /// Writes the variable of command number `at` among those that write variables, or refuses the
+    /// command and counts the refusal.
+    pub(super) fn set(
+        &mut self,
+        at: usize,
+        payload: Result<&Payload<'_>, String>,
+        left: Option<Duration>,
+        exports: &Exports,
+    ) {
+        let is_taken = self.variables[at].take(payload, left, exports);
+        self.refused += u64::from(!is_taken);
     }
 
     /// Sets the point of command number `at`, or refuses the command and counts the refusal.
@@ -115,15 +137,17 @@ impl Commands {
     pub(super) fn begin(&mut self) {
         self.is_said = OnChange::default();
         self.all.iter_mut().for_each(|command| command.is_said = OnChange::default());
+        self.variables.iter_mut().for_each(VariableCommand::begin);
     }
 
     /// Returns a part of the status for each command whose subscription or last value was refused.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
-        self.all.iter().filter_map(|command| {
+        let points = self.all.iter().filter_map(|command| {
             let why = command.denied.as_ref().or(command.refused.as_ref())?;
             let (name, state) = (command.point.name.clone(), format!("refused: {why}"));
             Some(Part { name, ok: false, state, facts: Vec::new() })
-        })
+        });
+        points.chain(self.variables.iter().filter_map(VariableCommand::part))
     }
 }
 

@@ -58,6 +58,9 @@ pub struct Config {
     /// The values that are published.
     #[serde(default)]
     pub publish: Vec<Publication>,
+    /// The variables that other clients of the broker can write.
+    #[serde(default)]
+    pub set: Vec<Assignment>,
     /// For each point, by its name, the value of its key `at`: how commands to the point arrive.
     #[serde(default)]
     pub at: BTreeMap<String, TopicAddress>,
@@ -122,6 +125,26 @@ pub struct Publication {
     /// message.
     #[serde(default, deserialize_with = "duration::some")]
     pub every: Option<Duration>,
+}
+
+/// A variable that other clients of the broker can write. The variable keeps the value until it is
+/// written again; a command that expires is a point.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assignment {
+    /// The name of the variable. The variable must exist when a message arrives.
+    pub name: String,
+    /// The topic of the messages. Points may have the same topic.
+    pub topic: String,
+    /// The path of the value in a JSON payload, such as `battery.level`. Without this key, the
+    /// payload is the value itself, or a JSON object with the member `value`.
+    pub json: Option<String>,
+    /// The QoS: 0 for at most once, 1 for at least once.
+    #[serde(default = "one")]
+    pub qos: u8,
+    /// Whether a retained message is used, as with the key `retained` of a point.
+    #[serde(default)]
+    pub retained: bool,
 }
 
 /// The key `at` of a point: how commands to this point arrive.

@@ -16,7 +16,7 @@ use super::publish::{Item, MessageForm};
 use super::session::{Dialect, Heard};
 use super::{Message, qos};
 use crate::driver::Part;
-use crate::driver::export::Export;
+use crate::driver::export::{Export, Exports};
 use crate::driver::link::Side;
 
 /// The state of the dialect: its topics, its subscriptions and its fixed messages.
@@ -39,6 +39,8 @@ pub(super) struct Plain {
     subscriptions: Vec<Subscription>,
     /// The index of each subscription, by its topic.
     of_topic: HashMap<String, usize>,
+    /// The connection to the daemon, which knows the types of variables and writes them.
+    exports: Exports,
 }
 
 /// A published value that has its own topic.
@@ -63,16 +65,18 @@ pub(super) struct Subscription {
     pub(super) retained: bool,
     /// The numbers of the commands that have this topic.
     pub(super) commands: Vec<usize>,
+    /// The numbers of the commands with this topic that write variables.
+    pub(super) variables: Vec<usize>,
     /// The payload of the last message that was not retained, and the payload of the last retained
     /// message. Both are stored only if `retained` is set.
     known: [Option<Vec<u8>>; 2],
 }
 
 impl Subscription {
-    /// Makes the subscription to the topic of the command with this number.
-    pub(super) fn new(topic: &str, qos: u8, retained: bool, command: usize) -> Self {
-        let commands = vec![command];
-        Self { topic: topic.to_owned(), qos, retained, commands, known: [None, None] }
+    /// Makes the subscription to a topic, without commands.
+    pub(super) fn new(topic: &str, qos: u8, retained: bool) -> Self {
+        let (commands, variables) = (Vec::new(), Vec::new());
+        Self { topic: topic.to_owned(), qos, retained, commands, variables, known: [None, None] }
     }
 
     /// Whether a message is a new command. If retained messages are used as commands, stores its
@@ -111,10 +115,11 @@ impl Plain {
         [will, birth]: [Option<Message>; 2],
         topics: Vec<Topic>,
         subscriptions: Vec<Subscription>,
+        exports: Exports,
     ) -> Self {
         let numbered = subscriptions.iter().map(|said| said.topic.clone()).zip(0..);
         let of_topic = numbered.collect();
-        Self { will, birth, is_born: false, topics, waiting: 0, subscriptions, of_topic }
+        Self { will, birth, is_born: false, topics, waiting: 0, subscriptions, of_topic, exports }
     }
 }
 
@@ -148,11 +153,17 @@ impl Dialect for Plain {
         for at in &self.subscriptions[filter].commands {
             commands.all[*at].allow(side);
         }
+        for at in &self.subscriptions[filter].variables {
+            commands.variables[*at].allow();
+        }
     }
 
     fn denied(&mut self, filter: usize, why: &str, commands: &mut Commands, side: &mut Side) {
         for at in &self.subscriptions[filter].commands {
             commands.all[*at].deny(why, side);
+        }
+        for at in &self.subscriptions[filter].variables {
+            commands.variables[*at].deny(why);
         }
     }
 
@@ -170,6 +181,10 @@ impl Dialect for Plain {
                 let payload = payload.as_ref().map_err(Clone::clone);
                 let said = payload.and_then(|payload| command.read(payload, left));
                 commands.take(*at, said, side);
+            }
+            for at in &subscription.variables {
+                let payload = payload.as_ref().map_err(Clone::clone);
+                commands.set(*at, payload, left, &self.exports);
             }
         }
         Heard::Done

@@ -3,19 +3,22 @@
 //!
 //! Each error names the mistake and the expected value. `broker.rs` checks the keys of the broker,
 //! `credential.rs` checks the keys of credential files, `sparkplug/config.rs` checks the names in
-//! `sparkplug`, and this file checks all other keys. This file does not check whether a published
+//! `sparkplug`, `plan/subscribe.rs` checks the topics of commands, and this file checks all other keys. This file does not check whether a published
 //! name exists, because programs may create and remove variables at any time.
 
-use std::collections::{HashMap, HashSet};
+mod subscribe;
+
+use std::collections::HashSet;
 use std::time::Duration;
 
-use super::command::Command;
+use super::command::{Command, Commands};
 use super::config::{Config, Message, Publication, TopicAddress};
-use super::plain::{Plain, Subscription, Topic};
+use super::plain::{Plain, Topic};
 use super::publish::{Item, Rule};
 use super::session::Dialect;
 use super::sparkplug::{self, Node};
 use crate::driver::OpenError;
+use crate::driver::export::Exports;
 use crate::process::image::{Direction, Point, PointId, Points};
 
 /// The maximum number of published values of one device. At each export, the client compares all
@@ -25,9 +28,6 @@ const MAX_PUBLISH: usize = 4096;
 /// The maximum length of a topic, in bytes. The protocol allows 65535 bytes, but topics of real
 /// plants are shorter than 1024 bytes.
 const MAX_TOPIC: usize = 1024;
-
-/// The maximum length of the key `json`, in bytes. Paths in payloads of sensors are much shorter.
-const MAX_PATH: usize = 256;
 
 /// The range of `min_interval`, `refresh`, `every` and `expires`. The daemon exports values at most
 /// 50 times a second, so a period below the minimum has no use. The longest period is enough for a
@@ -44,7 +44,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 const ON_CHANGE: Rule = Rule::Change { deadband: 0.0, min_interval: MIN_INTERVAL, refresh: None };
 
 /// The dialect, which encodes and decodes the messages, and the commands.
-pub(super) type Planned = (Box<dyn Dialect>, Vec<Command>);
+pub(super) type Planned = (Box<dyn Dialect>, Commands);
 
 /// A mistake in the key `at` of a point, in an entry of `publish`, or in the table `will` or
 /// `birth`. The three parts are the key, the value found and the value expected.
@@ -67,7 +67,12 @@ impl Wrong {
 ///
 /// # Errors
 /// When a key of the device has a value that cannot work.
-pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Planned, OpenError> {
+pub(super) fn plan(
+    config: &Config,
+    points: &Points,
+    device: usize,
+    exports: &Exports,
+) -> Result<Planned, OpenError> {
     if config.publish.len() > MAX_PUBLISH {
         let found = format!("{} values", config.publish.len());
         return Err(OpenError::new("publish", found, format!("at most {MAX_PUBLISH}")));
@@ -76,7 +81,7 @@ pub(super) fn plan(config: &Config, points: &Points, device: usize) -> Result<Pl
     let ours = ours.map(|(id, point)| heard(config, id, point)).collect::<Result<_, _>>()?;
     match &config.sparkplug {
         Some(node) => metrics(config, node, ours),
-        None => topics(config, ours),
+        None => topics(config, ours, exports),
     }
 }
 
@@ -107,7 +112,7 @@ fn heard<'c>(config: &'c Config, id: PointId, point: &'c Point) -> Result<Ours<'
 }
 
 /// Plans the dialect without Sparkplug. The configuration names the topics.
-fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
+fn topics(config: &Config, ours: Vec<Ours<'_>>, exports: &Exports) -> Result<Planned, OpenError> {
     for (key, message) in [("will", &config.will), ("birth", &config.birth)] {
         if let Some(Message { topic, qos, .. }) = message {
             check_topic(topic, *qos).map_err(|wrong| wrong.of(key))?;
@@ -141,54 +146,10 @@ fn topics(config: &Config, ours: Vec<Ours<'_>>) -> Result<Planned, OpenError> {
             text: said.payload.unwrap_or_default(),
         });
     }
-    let (commands, subscriptions) = subscriptions(ours, &used)?;
+    let (commands, subscriptions) = subscribe::plan(config, ours, &used)?;
     let fixed = [config.will.clone(), config.birth.clone()];
-    Ok((Box::new(Plain::new(fixed, topics, subscriptions)), commands))
-}
-
-/// Plans the commands, and one subscription for each topic. Several commands may have one topic.
-/// `published` are the topics of published values.
-fn subscriptions(
-    ours: Vec<Ours<'_>>,
-    published: &HashSet<&str>,
-) -> Result<(Vec<Command>, Vec<Subscription>), OpenError> {
-    let (mut commands, mut all) = (Vec::new(), Vec::<Subscription>::new());
-    let mut of_topic = HashMap::<&str, (usize, &str)>::new();
-    for (n, Ours { id, point, at }) in ours.into_iter().enumerate() {
-        let (topic, qos) = (at.topic.as_deref().unwrap_or_default(), at.qos.unwrap_or(1));
-        let retained = at.retained.unwrap_or(false);
-        check_topic(topic, qos).map_err(|wrong| wrong.at(point))?;
-        if at.metric.is_some() {
-            let wanted = "no such key, because only `sparkplug` uses metrics";
-            return Err(Wrong("metric", "a name".into(), wanted).at(point));
-        }
-        if let Some(json) = &at.json {
-            check_path(json).map_err(|wrong| wrong.at(point))?;
-        }
-        if published.contains(topic) {
-            let found = format!("{topic:?}, which is already in use");
-            return Err(Wrong("topic", found, "a topic that no published value uses").at(point));
-        }
-        let (subscription, first) = *of_topic.entry(topic).or_insert((all.len(), &point.name));
-        match all.get_mut(subscription) {
-            None => all.push(Subscription::new(topic, qos, retained, n)),
-            Some(known) => {
-                let same = |key: &str, found: String, wanted: String| {
-                    let wanted = format!("{wanted}, as for the point {first} of the same topic");
-                    Err(OpenError::at(&point.name, key, found, wanted))
-                };
-                if known.qos != qos {
-                    return same("qos", qos.to_string(), known.qos.to_string());
-                }
-                if known.retained != retained {
-                    return same("retained", retained.to_string(), known.retained.to_string());
-                }
-                known.commands.push(n);
-            }
-        }
-        commands.push(Command::new(id, point, topic, at.expires).with_json(at.json.clone()));
-    }
-    Ok((commands, all))
+    let plain = Plain::new(fixed, topics, subscriptions, exports.clone());
+    Ok((Box::new(plain), commands))
 }
 
 /// Plans the Sparkplug dialect, with one metric for each command and each published value.
@@ -203,6 +164,10 @@ fn metrics(
         if message.is_some() {
             return Err(OpenError::new(key, "a message", GIVEN));
         }
+    }
+    if !config.set.is_empty() {
+        let wanted = "no such key, because Sparkplug writes only the metrics of points";
+        return Err(OpenError::new("set", "a list", wanted));
     }
     let (mut items, mut used, mut commands) = (Vec::new(), HashSet::new(), Vec::new());
     for Ours { id, point, at } in ours {
@@ -228,7 +193,7 @@ fn metrics(
         check_metric(metric, &mut used).map_err(|wrong| wrong.of(&place))?;
         items.push(Item::new(&said.name, metric, said.rule().map_err(|wrong| wrong.of(&place))?));
     }
-    Ok((Box::new(Node::new(node.clone(), items)), commands))
+    Ok((Box::new(Node::new(node.clone(), items)), Commands::new(commands)))
 }
 
 impl Publication {
@@ -278,19 +243,6 @@ fn check_metric<'c>(metric: &'c str, used: &mut HashSet<&'c str>) -> Result<(), 
         ));
     }
     Ok(())
-}
-
-/// Checks the path of a value in a JSON payload.
-fn check_path(json: &str) -> Result<(), Wrong> {
-    let is_path = json.len() <= MAX_PATH && json.split('.').all(|key| !key.is_empty());
-    match is_path && !json.contains(char::is_control) {
-        true => Ok(()),
-        false => Err(Wrong(
-            "json",
-            format!("{json:?}"),
-            "the keys to the value with a point between two keys, such as \"battery.level\"",
-        )),
-    }
 }
 
 /// Checks that the topic is a name without wildcards (MQTT 5, 4.7), and that the QoS is 0 or 1.

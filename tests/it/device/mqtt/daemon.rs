@@ -84,6 +84,102 @@ fn the_broker_hears_of_the_end_of_the_daemon() {
     assert_eq!(ear.wait("plant/status").payload, "offline", "stopped");
 }
 
+/// The value of a variable.
+fn variable(daemon: &Daemon, name: &str) -> Option<Value> {
+    let all = block_on(daemon.client.vars()).unwrap();
+    all.into_iter().find(|variable| variable.name == name).map(|variable| variable.value)
+}
+
+/// What the status says of a part of the session, if it has one of this name.
+fn refused(daemon: &Daemon, name: &str) -> Option<String> {
+    let status = daemon.status();
+    let device = status.devices.into_iter().find(|device| device.name == "broker").unwrap();
+    device.parts.into_iter().find(|part| part.name == name).map(|part| part.state)
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn commands_write_variables() {
+    let broker = Mosquitto::start();
+    let keys = r#"set = [
+      { name = "limit", topic = "plant/limit" },
+      { name = "mode", topic = "plant/all", json = "mode.number" },
+      { name = "on", topic = "plant/all", json = "on" },
+      { name = "nothing", topic = "plant/nothing" },
+    ]"#;
+    let mut tables = toml(broker.port, keys, &command("speed", "u32", "20s", ""));
+    for (name, kind) in [("limit", "double"), ("mode", "int"), ("on", "boolean")] {
+        let retain = name == "limit";
+        tables +=
+            &format!("[[variable]]\nname = \"{name}\"\ntype = \"{kind}\"\nretain = {retain}\n");
+    }
+    let daemon = Daemon::on(Plant::new(Keys { tables: &tables, ..Keys::default() }));
+    let is = |daemon: &Daemon, name: &str, value: Value| {
+        wait(name, LIMIT, || (variable(daemon, name) == Some(value)).then_some(()));
+    };
+    wait("it is connected", LIMIT, || {
+        (refused(&daemon, "broker").as_deref() == Some("connected")).then_some(())
+    });
+    beside_the_witness(&daemon, "commands", |n| {
+        broker.say("plant/limit", &format!("{n}.5"), &[]);
+        is(&daemon, "limit", Value::Real(f64::from(n) + 0.5));
+    });
+    broker.say("plant/all", r#"{"mode": {"number": "0x10"}, "on": "ON"}"#, &[]);
+    is(&daemon, "mode", Value::Int(16));
+    is(&daemon, "on", Value::Bool(true));
+    // What does not fit is refused, and the others of the message are written.
+    broker.say("plant/all", r#"{"mode": {"number": 5000000000}, "on": false}"#, &[]);
+    is(&daemon, "on", Value::Bool(false));
+    let is_refused = |name: &str, expected: &str| {
+        let expected = format!("refused: {expected}");
+        wait(name, LIMIT, || {
+            refused(&daemon, name).is_some_and(|state| state == expected).then_some(())
+        });
+    };
+    is_refused("mode", "5000000000: the value does not fit type i32");
+    assert_eq!(variable(&daemon, "mode"), Some(Value::Int(16)));
+    broker.say("plant/limit", "NaN", &[]);
+    is_refused("limit", "expected a number, found \"NaN\"");
+    broker.say("plant/nothing", "1", &[]);
+    is_refused(
+        "nothing",
+        "expected a variable \"nothing\", found none: add a [[variable]] of this name, or start \
+         the program that makes it",
+    );
+    // A retained variable outlives the daemon.
+    broker.say("plant/limit", "42.5", &[]);
+    is(&daemon, "limit", Value::Real(42.5));
+    unharmed(&daemon);
+    let (status, _, plant) = daemon.stop();
+    assert!(status.success());
+    is(&Daemon::on(plant), "limit", Value::Real(42.5));
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_flood_into_a_variable_is_bounded() {
+    let broker = Mosquitto::start();
+    let keys = "set = [{ name = \"limit\", topic = \"plant/limit\", qos = 0 }]";
+    let tables = toml(broker.port, keys, "")
+        + "[[variable]]\nname = \"limit\"\ntype = \"int\"\ninitial = -1\n";
+    let daemon = Daemon::on(Plant::new(Keys { tables: &tables, ..Keys::default() }));
+    wait("it is connected", LIMIT, || {
+        (refused(&daemon, "broker").as_deref() == Some("connected")).then_some(())
+    });
+    let before = daemon.usage().rss_kib;
+    beside_the_witness(&daemon, "a flood", |_| {
+        broker.flood("plant/limit", (1..=20_000).map(|n| n.to_string()));
+        // Full queues refuse values; the last one is sent until it has come.
+        wait("the last has come", LIMIT, || {
+            broker.say("plant/limit", "77777", &[]);
+            (variable(&daemon, "limit") == Some(Value::Int(77_777))).then_some(())
+        });
+    });
+    let after = daemon.usage().rss_kib;
+    assert!(after < before + 8192, "{before} KiB, then {after} KiB");
+    unharmed(&daemon);
+}
+
 #[test]
 #[ignore = "needs mosquitto"]
 fn a_reload_is_no_loss() {

@@ -81,15 +81,42 @@ fn points_of_one_topic_have_one_subscription() {
         parse(good).unwrap_or_else(|problems| panic!("{problems}"));
     }
     for (keys, expected) in [
-        (", qos = 0", "point[b].at.qos: expected 1, as for the point a of the same topic, found 0"),
+        (", qos = 0", "point[b].at.qos: expected 1, as for a of the same topic, found 0"),
         (
             ", retained = true",
-            "point[b].at.retained: expected false, as for the point a of the same topic, found true",
+            "point[b].at.retained: expected false, as for a of the same topic, found true",
         ),
     ] {
         let found = parse(keys).unwrap_err().to_string();
         assert!(found.contains(expected), "{found}\nnot: {expected}");
     }
+}
+
+#[test]
+fn variables_share_the_topics_of_points() {
+    let parse = |set: &str, keys: &str| {
+        let keys = format!("set = [{{ name = \"v\", topic = \"t\" {set} }}]\n{keys}");
+        let at = "topic = \"t\", expires = \"1s\", qos = 0";
+        let point =
+            format!("{{ name = \"a\", direction = \"in\", type = \"f64\", at = {{ {at} }} }}");
+        config::parse(&toml(1883, &keys, &point), Path::new("/etc/m.toml"))
+    };
+    parse(", qos = 0, json = \"a.b\"", "").unwrap_or_else(|problems| panic!("{problems}"));
+    for (set, keys, expected) in [
+        ("", "", "set[0].qos: expected 0, as for a of the same topic, found 1"),
+        (", qos = 0, json = \"\"", "", "set[0].json: found \"\""),
+        (", qos = 2", "", "set[0].qos: expected 0 or 1, found 2"),
+        (", expires = \"1s\"", "", "expires"),
+        ("", "publish = [{ name = \"p\", topic = \"t\" }]", "point[a].at.topic: found \"t\""),
+        ("", "sparkplug = { group = \"g\", node = \"n\" }", "at.topic: found a value"),
+    ] {
+        let found = parse(set, keys).unwrap_err().to_string();
+        assert!(reports(&found, expected), "{found}\nnot: {expected}");
+    }
+    let keys = "sparkplug = { group = \"g\", node = \"n\" }
+        set = [{ name = \"v\", topic = \"t\" }]";
+    let found = config::parse(&toml(1883, keys, ""), Path::new("/etc/m.toml"));
+    assert!(reports(&found.unwrap_err().to_string(), "set: found a list"));
 }
 
 #[test]
