@@ -212,7 +212,7 @@ mod tests {
         );
         let config: Config = toml::from_str(&text).unwrap();
         let point = |address| Point::new(format!("p{address}"), Direction::In, kind);
-        let points = Points::new(addresses.iter().map(point).collect(), 0, 1);
+        let points = Points::new(addresses.iter().map(point).collect(), 8, 0);
         Client::plan(&config, &points, 0).unwrap()
     }
 

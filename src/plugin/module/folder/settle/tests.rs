@@ -356,7 +356,7 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
     let mut sim = Sim::new();
     sim.put("tank", "new", 1, EntryKind::File);
     sim.put("TANK", "old", 2, EntryKind::File);
-    sim.files.get_mut("tank").unwrap().0.sample.stamp.modified = (1, 0);
+    sim.files.get_mut("tank").unwrap().0.sample.stamp.modified.0 += 1;
     sim.pass(&[]);
     sim.reported(&[
         "100 TANK is old since 0",
