@@ -1,4 +1,4 @@
-//! The process image: points, their addresses, and the input image with its qualities.
+//! The process image: points and their addresses.
 //!
 //! Inputs and outputs are two separate byte arrays; IEC 61131-3 calls them %I and %Q. All values in
 //! them are little-endian. A point is a named, typed address in one of the two images. For example,
@@ -6,9 +6,11 @@
 //!
 //! `image/point.rs` reads and writes the value of a point, and `image/shortest.rs` finds the
 //! shortest text of the value. `image/value.rs` defines the values, and `image/quality.rs` defines
-//! the qualities. This file contains no code for devices or plugins. `plugin` decides which program
-//! may write which point, and `scan` decides when values move.
+//! the qualities. `image/inputs.rs` is the input image with the quality of each point. This file
+//! contains no code for devices or plugins. `plugin` decides which program may write which point,
+//! and `scan` decides when values move.
 
+mod inputs;
 mod point;
 mod quality;
 mod shortest;
@@ -17,10 +19,10 @@ mod value;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use inputs::Inputs;
 pub use point::{Point, Raw};
 pub use quality::{Class, Freshness, Quality};
 pub use value::{NoValue, Value, exact};
@@ -353,48 +355,5 @@ impl std::ops::Index<PointId> for Points {
 
     fn index(&self, id: PointId) -> &Point {
         self.get(id).expect("the caller has the id from this set of points")
-    }
-}
-
-/// The input image with the quality of each point. Drivers write to this image, and programs read
-/// from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inputs {
-    /// The bytes of the input image.
-    pub bytes: Vec<u8>,
-    /// The quality of each point; the index is the [`PointId`], and the length is [`Points::ids`].
-    /// The quality of an output is always [`Quality::Forced`] or [`Quality::Good`].
-    pub quality: Vec<Quality>,
-    /// The time when each input was last good, on the scan's clock; 0 if it was never good. The
-    /// index is the [`PointId`].
-    pub good_at: Vec<Duration>,
-}
-
-impl Inputs {
-    /// Creates an image of zeroes. Every input has the quality `Waiting`, because no device has
-    /// been read yet.
-    pub fn unread(points: &Points) -> Self {
-        let mut quality = vec![Quality::Good; points.ids()];
-        for (id, _) in points.iter().filter(|(_, point)| point.direction == Direction::In) {
-            quality[id.index()] = Quality::Waiting;
-        }
-        let good_at = vec![Duration::ZERO; points.ids()];
-        Self { bytes: vec![0; points.image_bytes(Direction::In)], quality, good_at }
-    }
-
-    /// Records the quality of an input at the time `now`. The driver calls this function. If the
-    /// quality is good, the driver must put the new value into the image before this call.
-    pub fn note(&mut self, id: PointId, quality: Quality, now: Duration) {
-        self.quality[id.index()] = quality;
-        if quality.class() == Class::Good {
-            self.good_at[id.index()] = now;
-        }
-    }
-
-    /// Lowers the quality of an input to `quality`. A quality that is already worse does not
-    /// change.
-    pub fn degrade(&mut self, id: PointId, quality: Quality) {
-        let worst = self.quality[id.index()].max(quality);
-        self.quality[id.index()] = worst;
     }
 }
