@@ -31,6 +31,7 @@ use std::sync::Arc;
 use crate::process::image::Points;
 use crate::stamp::Stamp;
 
+mod bounds;
 mod change;
 mod check;
 mod control;

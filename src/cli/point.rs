@@ -90,7 +90,10 @@ fn point_table(views: &[PointView], paint: Paint) -> String {
         (Right, "SAFE"),
         (Left, "OWNER"),
         (Left, "DEVICE"),
+        (Left, "DESCRIPTION"),
     ]);
+    // Without any description, the column would only make the table wider.
+    table.may_omit_last();
     for view in views {
         let safe = match view.safe {
             None => "-".into(),
@@ -109,6 +112,7 @@ fn point_table(views: &[PointView], paint: Paint) -> String {
             safe.into(),
             view.owner.as_deref().unwrap_or("-").into(),
             Cell::from(&view.device),
+            Cell::from(&view.description),
         ]);
     }
     table.render(paint)

@@ -84,12 +84,19 @@ impl<T: AsRef<str>> From<T> for Cell {
 pub(super) struct Table<const N: usize> {
     head: [(Side, &'static str); N],
     rows: Vec<[Cell; N]>,
+    /// Whether the last column is left out if all its cells are empty.
+    may_omit_last: bool,
 }
 
 impl<const N: usize> Table<N> {
     /// Makes a table without rows.
     pub(super) fn new(head: [(Side, &'static str); N]) -> Self {
-        Self { head, rows: Vec::new() }
+        Self { head, rows: Vec::new(), may_omit_last: false }
+    }
+
+    /// Leaves out the last column if all its cells are empty.
+    pub(super) fn may_omit_last(&mut self) {
+        self.may_omit_last = true;
     }
 
     /// Adds a row at the end.
@@ -106,10 +113,13 @@ impl<const N: usize> Table<N> {
             }
         }
         let head = self.head.map(|(_, text)| Cell::styled(Style::Dim, text));
+        let is_empty = |row: &[Cell; N]| row.last().is_none_or(|cell| cell.text.is_empty());
+        let omits_last = self.may_omit_last && self.rows.iter().all(is_empty);
+        let shown = N.saturating_sub(usize::from(omits_last));
         let mut text = String::new();
         for row in std::iter::once(&head).chain(&self.rows) {
             let mut line = String::new();
-            for ((cell, width), (side, _)) in row.iter().zip(widths).zip(&self.head) {
+            for ((cell, width), (side, _)) in row.iter().zip(widths).zip(&self.head).take(shown) {
                 let space = " ".repeat(width - cell.text.chars().count());
                 let painted = paint.with(cell.style, &cell.text);
                 line += &match side {
@@ -140,6 +150,15 @@ mod tests {
     fn columns_are_aligned_and_lines_end_without_blanks() {
         let expected = "NAME        N  X\na        1000  no\nµs-long     7\n";
         assert_eq!(table().render(Paint(false)), expected);
+    }
+
+    #[test]
+    fn a_last_column_without_text_is_left_out() {
+        let mut table = table();
+        table.may_omit_last();
+        assert!(table.render(Paint(false)).contains("  X\n"), "one cell has text");
+        table.rows.remove(0);
+        assert_eq!(table.render(Paint(false)), "NAME     N\nµs-long  7\n");
     }
 
     /// Colour codes do not change the width of a column.

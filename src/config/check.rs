@@ -60,6 +60,13 @@ pub(super) fn once<'f>(
     true
 }
 
+/// Reports the key `said` if the file has it, because a point of this kind must not have it.
+pub(super) fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &ProblemReport<'_>) {
+    if let Some(said) = said {
+        report.wrong_at(said, found, format!("this key only {right}"));
+    }
+}
+
 /// Returns a budget, or `default` if the key is absent. Reports a budget that is longer than the
 /// scan period or shorter than [`LEAST_BUDGET`], and then returns `default`.
 pub(super) fn budget(

@@ -19,7 +19,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Said;
 use super::read::Section;
-use super::word::{Address, Bytes, Cpus, DurationText, GrantWord, ModeWord, OnBadWord, SafeWord};
+use super::word::{
+    Address, Bytes, Cpus, DurationText, GrantWord, ModeWord, OnBadWord, OverflowWord, SafeWord,
+};
 use crate::log::{Format, Level};
 use crate::name::{self, DeviceName, Name, PluginName, PointName, VariableName};
 use crate::plugin::{Compiler, RollbackState};
@@ -150,6 +152,14 @@ pub(super) struct PointFile<'t> {
     pub(super) scale: Maybe<f64>,
     pub(super) offset: Maybe<f64>,
     pub(super) unit: Maybe<String>,
+    pub(super) description: Maybe<String>,
+    /// The raw numbers that mean "not available". They are not converted here, because a number in
+    /// hexadecimal notation has another meaning than a decimal number.
+    pub(super) nan: Maybe<Spanned<DeValue<'t>>>,
+    pub(super) range: Maybe<Vec<Value>>,
+    pub(super) on_overflow: Maybe<OverflowWord>,
+    pub(super) invert: Maybe<bool>,
+    pub(super) deadband: Maybe<f64>,
     pub(super) safe: Maybe<SafeWord>,
     pub(super) hold_for: Maybe<Duration>,
     pub(super) stale_after: Maybe<Duration>,
@@ -333,6 +343,12 @@ impl<'t> PointFile<'t> {
             scale: point.take("scale", NUMBER),
             offset: point.take("offset", NUMBER),
             unit: point.take("unit", "a unit of measurement in quotes, such as \"l/min\""),
+            description: point.take("description", "a text in quotes"),
+            nan: point.raw("nan"),
+            range: point.take("range", "two numbers, such as [0, 100]"),
+            on_overflow: point.take("on_overflow", "\"refuse\" or \"clamp\""),
+            invert: point.take("invert", SWITCH),
+            deadband: point.take("deadband", NUMBER),
             safe: point.take("safe", "true, false, a number or \"hold\""),
             hold_for: duration(point, "hold_for"),
             stale_after: duration(point, "stale_after"),

@@ -2,7 +2,8 @@
 //!
 //! The function `understand` returns each point without its address. The addresses are chosen in
 //! `layout.rs`. `grant.rs` decides which plugin may write a point. The position in the device
-//! (`at`) is a key of the driver and is read in `driver.rs`.
+//! (`at`) is a key of the driver and is read in `driver.rs`. `bounds.rs` reads the keys `nan`,
+//! `range`, `on_overflow`, `invert`, `deadband` and `description`.
 //!
 //! Two entries in a file:
 //!
@@ -30,7 +31,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::de::ValueDeserializer;
 
-use super::check::{once, ranged, show_duration};
+use super::bounds::bound;
+use super::check::{once, ranged, show_duration, unwanted};
 use super::file::{ConfigFile, Maybe, PointFile};
 use super::problem::{ProblemReport, Said};
 use super::word::{HoldWord, KeepWord, OnBadWord, SafeWord};
@@ -109,6 +111,7 @@ pub(super) fn understand(
         device,
         ..Point::new(name, direction?.value, kind?.value)
     };
+    bound(file, &mut point, report);
     match point.direction {
         Direction::Out => {
             point.safe = safe(file, &point, report);
@@ -176,6 +179,12 @@ fn safe(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) -> Safe
         Some(Said { value: SafeWord::Hold(HoldWord::Hold), .. }) => Safe::Hold,
         Some(said @ Said { value: SafeWord::Value(value), .. }) => {
             fits(said, point, *value, report);
+            if let (Ok(raw), Some(range)) = (point.raw_of(*value), point.range)
+                && !point.is_in_range(&raw)
+            {
+                let right = format!("from {range}, which is the `range` of the point");
+                report.wrong_at(said, value.to_string(), right);
+            }
             Safe::Value(*value)
         }
     }
@@ -243,19 +252,14 @@ fn initial(file: &PointFile<'_>, point: &Point, report: &ProblemReport<'_>) {
     }
 }
 
-/// Reports the key `said` if the file has it, because a point of this kind must not have it.
-fn unwanted<T>(said: &Maybe<T>, found: &str, right: &str, report: &ProblemReport<'_>) {
-    if let Some(said) = said {
-        report.wrong_at(said, found, format!("this key only {right}"));
-    }
-}
-
 /// Reports a value that the type of the point cannot represent.
 fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &ProblemReport<'_>) {
     let right = match point.encode(value) {
         Ok(_) => return,
         Err(Unfit::WrongType(PointKind::Bool)) => "true or false, for type bool".to_owned(),
         Err(Unfit::WrongType(kind)) => format!("a number, for type {kind}"),
+        // `encode` does not compare the value with the range of the point.
+        Err(Unfit::OutsideRange(range)) => format!("a number from {range}"),
         Err(Unfit::OutOfRange(kind)) if point.scale == 1.0 && point.offset == 0.0 => {
             format!("a number in the range of type {kind}")
         }

@@ -15,6 +15,7 @@ use crate::retain::{OnCorrupt, OnReadonly};
 use crate::scan::thread;
 use crate::supervisor::RestartPolicy;
 
+mod bounds;
 mod mistakes;
 mod reload;
 

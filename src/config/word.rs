@@ -68,6 +68,14 @@ pub(super) enum KeepWord {
     Keep,
 }
 
+/// Value of `on_overflow` of a point: what happens to a value outside the limits of an output.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OverflowWord {
+    Refuse,
+    Clamp,
+}
+
 /// A size in bytes, written as a number or as text such as `64KiB`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes(pub(super) u64);

@@ -27,6 +27,9 @@ pub struct PointView {
     pub value: Value,
     /// The unit of the value, for display; the text may be empty.
     pub unit: String,
+    /// The text about the point from the configuration; the text may be empty.
+    #[serde(default)]
+    pub description: String,
     /// The quality class of the value: how far a user can trust the value.
     pub quality: Class,
     /// The detailed quality, which is the reason for the class. For an output, this field shows
@@ -121,6 +124,7 @@ mod tests {
                 address: "8".into(),
                 value,
                 unit: "°C".into(),
+                description: "flow pipe".into(),
                 quality: Class::Good,
                 reason: Quality::Good,
                 opc_ua: 0,

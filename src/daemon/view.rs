@@ -101,6 +101,7 @@ impl Daemon {
                 },
                 value: point.shortest(&point.raw(image)),
                 unit: point.unit.clone(),
+                description: point.description.clone(),
                 quality: quality.class(),
                 reason: quality,
                 opc_ua: quality.opc_ua(),

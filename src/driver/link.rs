@@ -87,6 +87,9 @@ struct Reading {
     quality: Quality,
     /// The time at which the driver stored `raw`; `None` before the first value.
     good_at: Option<Duration>,
+    /// The time at which the device last sent a value, also a value that is no measurement. The age
+    /// limits apply to this time: a sensor that reports a failure for a long time is not silent.
+    heard_at: Option<Duration>,
     /// The time at which the value expires; `None` if it does not expire. For example, an MQTT
     /// command is valid only for a limited time.
     ends_at: Option<Duration>,
@@ -199,8 +202,13 @@ impl Link {
         };
         let inputs: Vec<_> = ours(Direction::In).map(|id| (id, limits(id))).collect();
         let outputs: Vec<_> = ours(Direction::Out).collect();
-        let unread =
-            Reading { raw: [0; 8], quality: Quality::Waiting, good_at: None, ends_at: None };
+        let unread = Reading {
+            raw: [0; 8],
+            quality: Quality::Waiting,
+            good_at: None,
+            heard_at: None,
+            ends_at: None,
+        };
         let (confirmed, reading) = (vec![None; outputs.len()], vec![unread; inputs.len()]);
         let first = News { fault: None, inputs: reading, confirmed };
         let (news_writer, news) = latest::latest(&first);
@@ -265,7 +273,9 @@ impl Driver for Link {
             if let Some(good_at) = reading.good_at {
                 self.points[*id].put_raw(&mut inputs.bytes, &reading.raw);
                 inputs.good_at[id.index()] = good_at;
-                quality = freshness.judge(quality, now.saturating_sub(good_at));
+            }
+            if let Some(heard_at) = reading.heard_at {
+                quality = freshness.judge(quality, now.saturating_sub(heard_at));
             }
             if is_down || reading.ends_at.is_some_and(|ends_at| now >= ends_at) {
                 quality = quality.max(Quality::NoComm);

@@ -6,15 +6,18 @@
 //!
 //! `image/point.rs` reads and writes the value of a point, and `image/shortest.rs` finds the
 //! shortest text of the value. `image/value.rs` defines the values, and `image/quality.rs` defines
-//! the qualities. `image/inputs.rs` is the input image with the quality of each point. This file
-//! contains no code for devices or plugins. `plugin` decides which program may write which point,
-//! and `scan` decides when values move.
+//! the qualities. `image/inputs.rs` is the input image with the quality of each point.
+//! `image/range.rs` keeps the value of a point in its range, and `image/wire.rs` decides what a
+//! value of a device means. This file contains no code for devices or plugins. `plugin` decides
+//! which program may write which point, and `scan` decides when values move.
 
 mod inputs;
 mod point;
 mod quality;
+mod range;
 mod shortest;
 mod value;
+mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use inputs::Inputs;
 pub use point::{Point, Raw};
 pub use quality::{Class, Freshness, Quality};
+pub use range::{OnOverflow, ValueRange};
 pub use value::{NoValue, Value, exact};
 
 /// Largest size of an image in bytes, for each direction. With this limit a byte address fits 16
@@ -122,6 +126,8 @@ pub enum Unfit {
     /// The raw number, computed from the value by the reverse of the scaling, is outside the range
     /// of the type or is not finite.
     OutOfRange(PointKind),
+    /// The value fits the type, but it is outside the range that the configuration gives the point.
+    OutsideRange(ValueRange),
 }
 
 impl fmt::Display for Unfit {
@@ -130,6 +136,9 @@ impl fmt::Display for Unfit {
             Self::WrongType(PointKind::Bool) => f.write_str("expected a bool: true or false"),
             Self::WrongType(kind) => write!(f, "expected a number for type {kind}"),
             Self::OutOfRange(kind) => write!(f, "the value does not fit type {kind}"),
+            Self::OutsideRange(range) => {
+                write!(f, "expected a value from {range}, which is the `range` of the point")
+            }
         }
     }
 }
@@ -192,8 +201,9 @@ pub struct Points {
     output_owners: Vec<Vec<PointId>>,
     /// For each byte of the input image, the points that use a part of this byte.
     input_owners: Vec<Vec<PointId>>,
-    /// The outputs of a float type, in the order of their addresses.
-    float_outputs: Vec<PointId>,
+    /// The outputs with raw bytes that must not be written: floats, and outputs with a range. They
+    /// are in the order of their addresses.
+    checked_outputs: Vec<PointId>,
 }
 
 impl Points {
@@ -234,7 +244,7 @@ impl Points {
             output_bytes,
             input_owners: vec![Vec::new(); input_bytes],
             output_owners: vec![Vec::new(); output_bytes],
-            float_outputs: Vec::new(),
+            checked_outputs: Vec::new(),
         };
         for (id, point) in all {
             let twice = points.by_name.insert(point.name.clone(), id);
@@ -246,15 +256,14 @@ impl Points {
             for byte in point.bytes() {
                 owners[byte].push(id);
             }
-            if point.direction == Direction::Out
-                && matches!(point.kind, PointKind::F32 | PointKind::F64)
-            {
-                points.float_outputs.push(id);
+            let is_float = matches!(point.kind, PointKind::F32 | PointKind::F64);
+            if point.direction == Direction::Out && (is_float || point.range.is_some()) {
+                points.checked_outputs.push(id);
             }
             points.all[id.index()] = Some(point);
         }
         let all = &points.all;
-        points.float_outputs.sort_by_key(|id| all[id.index()].as_ref().map(|point| point.byte));
+        points.checked_outputs.sort_by_key(|id| all[id.index()].as_ref().map(|point| point.byte));
         points
     }
 
@@ -329,15 +338,15 @@ impl Points {
         }
     }
 
-    /// Returns the outputs of a float type that use a part of these bytes, in the order of their
-    /// addresses.
-    pub fn float_outputs(&self, bytes: Range<usize>) -> impl Iterator<Item = (PointId, &Point)> {
-        // A float has at most eight bytes. So a float that begins eight or more bytes before
+    /// Returns the outputs that use a part of these bytes and do not accept all raw bytes, in the
+    /// order of their addresses: floats, and outputs with a range.
+    pub fn checked_outputs(&self, bytes: Range<usize>) -> impl Iterator<Item = (PointId, &Point)> {
+        // A number has at most eight bytes. So a number that begins eight or more bytes before
         // `bytes` cannot overlap `bytes`.
         let is_before = |id: &PointId| self[*id].byte as usize + 8 <= bytes.start;
-        let first = self.float_outputs.partition_point(is_before);
-        let floats = self.float_outputs[first..].iter().map(|id| (*id, &self[*id]));
-        let touching = floats.take_while(move |(_, point)| point.bytes().start < bytes.end);
+        let first = self.checked_outputs.partition_point(is_before);
+        let checked = self.checked_outputs[first..].iter().map(|id| (*id, &self[*id]));
+        let touching = checked.take_while(move |(_, point)| point.bytes().start < bytes.end);
         touching.filter(move |(_, point)| point.bytes().end > bytes.start)
     }
 

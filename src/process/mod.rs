@@ -15,7 +15,7 @@
 //! - `variable.rs` has the table of variables. Variables are values that programs share.
 //! - `overlay.rs` stores forces, substitute values and safe values. These values replace the values
 //!   of devices and programs. For an output, a safe value replaces a force, and a force replaces
-//!   the value of the program.
+//!   the value of the program. `deadband.rs` ignores small changes of a program's value.
 //! - `seat.rs` defines a seat, which is a program's slot in the scan. `grant.rs` defines which
 //!   points and variables a program may use.
 //! - `scratch.rs` stores the output bytes that a program has written in the present poll. These
@@ -25,6 +25,7 @@
 //!   programs.
 
 pub mod call;
+mod deadband;
 pub mod grant;
 pub mod image;
 pub mod lent;

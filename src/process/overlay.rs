@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! apply   driver ──▶ ages ──▶ substitute, if input is bad ──▶ force ──▶ program
-//! drive   program ──▶ force, if owned ──▶ safe, if program lacks an input ──▶ driver
+//! drive   program ──▶ deadband ──▶ force, if owned ──▶ safe, if program lacks an input ──▶ driver
 //! ```
 //!
 //! The value of a device or program is not lost while the overlay replaces it. When the force or
 //! substitute ends, the value becomes visible again. For an output, a safe value replaces a force,
 //! and a force replaces the value of the program. An output without an owner is safe. Therefore a
-//! force on an output has no effect while no program owns the output.
+//! force on an output has no effect while no program owns the output. The deadband of an output
+//! (`deadband.rs`) ignores small changes of the program's value, and no others.
 //!
 //! Only [`Overlay::new`] and [`Overlay::take_points`] allocate memory in this file.
 //!
@@ -20,6 +21,7 @@
 
 use std::time::Duration;
 
+use super::deadband::Deadbands;
 use super::image::{
     Class, Direction, Freshness, Inputs, OnBad, Point, PointId, Points, Quality, Raw, Safe,
 };
@@ -67,6 +69,8 @@ pub struct Overlay {
     /// The forced outputs of this cycle. The next cycle resets the quality of these outputs to
     /// good.
     forced: Vec<PointId>,
+    /// The outputs that have a deadband.
+    deadbands: Deadbands,
 }
 
 impl Overlay {
@@ -86,7 +90,10 @@ impl Overlay {
     /// Replaces the points. Entries for points that no longer exist are dropped. Allocates memory.
     pub fn take_points(&mut self, points: &Points) {
         let is_there = |id: PointId| points.get(id).is_some();
-        self.forces.retain(|force| is_there(force.point));
+        // A force outside of a new range of its point ends.
+        self.forces.retain(|force| {
+            points.get(force.point).is_some_and(|point| point.is_in_range(&force.raw))
+        });
         self.covered.retain(|(id, ..)| is_there(*id));
         self.leaving.retain(|(id, _)| is_there(*id));
         self.forced.retain(|id| is_there(*id));
@@ -110,6 +117,7 @@ impl Overlay {
         self.covered.reserve(self.aging.len() + self.substitutes.len() + MAX_FORCES);
         self.leaving.reserve(outputs);
         self.kept.reserve(outputs);
+        self.deadbands = Deadbands::new(points);
     }
 
     /// The forces, in the order in which they were set.
@@ -159,6 +167,11 @@ impl Overlay {
         };
         for (id, freshness) in aging {
             let (quality, good_at) = (inputs.quality[id.index()], inputs.good_at[id.index()]);
+            if quality == Quality::Sensor {
+                // The device answers that it has no value. It is not silent, however long ago the
+                // input was good. If the device becomes silent, its driver says so.
+                continue;
+            }
             let judged = freshness.judge(quality, now.saturating_sub(good_at));
             if judged != quality {
                 let raw = points[*id].raw(&inputs.bytes);
@@ -238,7 +251,9 @@ impl Overlay {
     ) {
         self.end_leaving(now, points, owners, outputs);
         self.fill_kept(now, points, owners, driven);
+        self.deadbands.remember(points, driven);
         driven.copy_from_slice(outputs);
+        self.deadbands.apply(points, owners, driven, quality);
         self.forced.drain(..).for_each(|id| quality[id.index()] = Quality::Good);
         for at in 0..self.forces.len() {
             let Force { point: id, raw, .. } = self.forces[at];

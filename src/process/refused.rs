@@ -16,6 +16,7 @@ mod tally;
 use std::mem::discriminant;
 
 use super::call::{Code, MAX_STATE_BYTES, Phase};
+use super::image::Unfit;
 use super::seat::Seat;
 use super::variable::{Denied, MAX_MADE, MAX_NAME_BYTES, MAX_VARIABLES, VariableKind};
 use crate::text::FixedText;
@@ -50,6 +51,8 @@ pub enum Why {
     /// In a write, the value is outside the range of the point's type. In a read, the value of the
     /// point is outside the range of the called function's type.
     OutOfRange,
+    /// The value is outside the range that the configuration gives the output.
+    OutsideRange,
     /// The configuration does not grant the variable to the program.
     VariableNotGranted,
     /// The program has already created [`MAX_MADE`] variables.
@@ -80,7 +83,8 @@ impl Why {
     /// Returns the code that the guest gets as the result of the call.
     pub(crate) fn code(self) -> Code {
         match self {
-            Self::NotFinite | Self::OutOfRange | Self::VariableQuota => Code::Error,
+            Self::NotFinite | Self::OutOfRange | Self::OutsideRange => Code::Error,
+            Self::VariableQuota => Code::Error,
             Self::VariableLimit | Self::StateLimit | Self::Malformed => Code::Error,
             Self::OutOfImage => Code::OutOfBounds,
             Self::NoPoint | Self::NoPointId(_) | Self::NoVariable => Code::Unknown,
@@ -106,7 +110,8 @@ impl Why {
             Self::VariableType(..) | Self::NoVariable | Self::Dropped(..) => true,
             Self::NotGranted | Self::Owned(_) | Self::NotFinite | Self::InputNotGranted => false,
             Self::NoOutput | Self::NoPoint | Self::NoPointId(_) | Self::PointType => false,
-            Self::OutOfRange | Self::Phase(_) | Self::OutOfImage => false,
+            Self::OutOfRange | Self::OutsideRange => false,
+            Self::Phase(_) | Self::OutOfImage => false,
             Self::StateLimit | Self::Malformed => false,
         }
     }
@@ -115,12 +120,23 @@ impl Why {
     /// the same function may succeed.
     pub(crate) fn is_mistake(self) -> bool {
         match self {
-            Self::NotFinite | Self::OutOfRange | Self::NoPointId(_) | Self::Phase(_) => true,
+            Self::NotFinite | Self::OutOfRange | Self::OutsideRange => true,
+            Self::NoPointId(_) | Self::Phase(_) => true,
             Self::OutOfImage | Self::StateLimit | Self::Malformed => true,
             Self::NotGranted | Self::Owned(_) | Self::InputNotGranted | Self::NoOutput => false,
             Self::NoPoint | Self::PointType | Self::NoVariable | Self::VariableLimit => false,
             Self::VariableNotGranted | Self::VariableQuota | Self::VariableType(..) => false,
             Self::Dropped(..) => false,
+        }
+    }
+
+    /// Returns the reason for a refusal of raw bytes that a program writes to an output of a
+    /// numeric type.
+    pub(crate) fn of_number(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::WrongType(_) => Self::PointType,
+            Unfit::OutOfRange(_) => Self::NotFinite,
+            Unfit::OutsideRange(_) => Self::OutsideRange,
         }
     }
 
@@ -300,14 +316,16 @@ impl RefusedCall {
         let (call, name, code) = (self.call, self.name.as_str(), self.code());
         let refused = format!("{call} is refused with code {code}");
         let its = format!("writes of the plugin are refused with code {code}");
+        let retains = format!("{name} retains its value");
         match self.why {
             Why::NotGranted => format!("{name} is not granted to the plugin; {its}"),
             Why::Owned(_) => {
                 let owner = keeper.name().unwrap_or("another plugin");
                 format!("{name} belongs to {owner}; writes are refused with code 5")
             }
-            Why::NotFinite => {
-                format!("the plugin writes NaN or infinity to {name}; {name} retains its value")
+            Why::NotFinite => format!("the plugin writes NaN or infinity to {name}; {retains}"),
+            Why::OutsideRange => {
+                format!("the plugin writes a value outside the `range` of {name}; {retains}")
             }
             Why::InputNotGranted => {
                 format!(

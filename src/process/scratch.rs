@@ -21,15 +21,15 @@ pub(crate) struct Scratch {
     written: Vec<u8>,
     /// The address range that contains all written bytes. Empty if no byte was written.
     touched: Range<usize>,
-    /// Whether a call wrote only a part of a float. In that case the check for a finite number must
-    /// wait until the end of the poll, when all parts are written.
-    has_part: bool,
+    /// Whether the bytes must be checked at the end of the poll: a call wrote only a part of a
+    /// number, or a number that must be moved into the range of its output.
+    is_unfinished: bool,
 }
 
 impl Scratch {
     /// Creates a scratch for an output image of `len` bytes.
     pub(crate) fn new(len: usize) -> Self {
-        Self { bytes: vec![0; len], written: vec![0; len], touched: len..0, has_part: false }
+        Self { bytes: vec![0; len], written: vec![0; len], touched: len..0, is_unfinished: false }
     }
 
     /// Returns the size of the output image in bytes.
@@ -45,14 +45,14 @@ impl Scratch {
         self.touched = self.touched.start.min(at)..self.touched.end.max(at + 1);
     }
 
-    /// Records that a call wrote only a part of a float.
-    pub(crate) fn note_part(&mut self) {
-        self.has_part = true;
+    /// Records that the bytes must be checked at the end of the poll.
+    pub(crate) fn note_unfinished(&mut self) {
+        self.is_unfinished = true;
     }
 
-    /// Whether a call wrote only a part of a float.
-    pub(crate) fn has_part(&self) -> bool {
-        self.has_part
+    /// Whether the bytes must be checked at the end of the poll.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.is_unfinished
     }
 
     /// The address range that contains all written bytes. Empty if no byte was written.
@@ -82,7 +82,7 @@ impl Scratch {
 
     /// Drops all written bits.
     pub(crate) fn clear(&mut self) {
-        self.has_part = false;
+        self.is_unfinished = false;
         if !self.touched.is_empty() {
             self.written[self.touched.clone()].fill(0);
             self.touched = self.bytes.len()..0;

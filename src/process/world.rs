@@ -53,11 +53,13 @@ pub struct World {
 
 impl World {
     /// Creates a world as it is before the first cycle: the inputs are unread, and no output has an
-    /// owner. Each output has its safe value, or 0 if its safe setting is `hold`.
+    /// owner. Each output has its safe value. If its safe setting is `hold`, it has 0 or, if its
+    /// range excludes 0, the nearest value in its range.
     pub fn new(points: Arc<Points>, variables: Variables, period: Duration, log: LogSink) -> Self {
         let mut outputs = vec![0; points.image_bytes(Direction::Out)];
-        for (_, point) in points.iter() {
+        for (_, point) in points.iter().filter(|(_, point)| point.direction == Direction::Out) {
             make_safe(point, &mut outputs);
+            point.move_into_range(&mut outputs);
         }
         Self {
             now: Duration::ZERO,
@@ -180,7 +182,7 @@ impl World {
     /// set and in the new set retains its value and its owner. This point has the same address in
     /// both sets, because a changed address takes effect only after a restart of the daemon
     /// (`config/live.rs`). A new input is unread. An output without an owner becomes safe, unless
-    /// its hold time still runs.
+    /// its hold time still runs. An output outside of its new range gets the nearest value in it.
     pub fn take_points(&mut self, points: Arc<Points>) -> Arc<Points> {
         let before = std::mem::replace(&mut self.points, points);
         let points = &self.points;
@@ -218,8 +220,13 @@ impl World {
             if self.owners[id.index()].is_none() && !self.overlay.is_leaving(id) {
                 make_safe(point, &mut self.outputs);
             }
-            if is_new && point.direction == Direction::Out {
-                point.put_raw(&mut self.driven, &point.raw(&self.outputs));
+            if point.direction == Direction::Out {
+                // The range may be new, or another one.
+                point.move_into_range(&mut self.outputs);
+                point.move_into_range(&mut self.driven);
+                if is_new {
+                    point.put_raw(&mut self.driven, &point.raw(&self.outputs));
+                }
             }
         }
         before

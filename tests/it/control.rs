@@ -333,6 +333,7 @@ fn points() -> Vec<PointView> {
         address: "0".into(),
         value: Value::Real(42.123_456),
         unit: "%".into(),
+        description: String::new(),
         quality: Class::Good,
         reason: Quality::Good,
         opc_ua: 0,

@@ -24,6 +24,7 @@ mod force;
 mod hang;
 mod history;
 mod hostile;
+mod limits;
 mod log;
 mod long;
 mod mute;

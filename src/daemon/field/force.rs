@@ -24,7 +24,7 @@ use crate::control::{
     Response,
 };
 use crate::daemon::link::{ScanLink, unknown};
-use crate::process::image::{PointId, Quality};
+use crate::process::image::{PointId, Quality, Unfit};
 use crate::process::overlay::Force;
 use crate::scan::Order;
 use crate::text::legible;
@@ -109,9 +109,13 @@ impl Field {
         let Some(point) = points.find(name) else {
             return Err(unknown("point", name, points.iter().map(|(_, point)| &*point.name)));
         };
-        // The value must fit the type and the range of the point.
-        let raw = match points[point].raw_of(order.value) {
+        // The value must fit the type and the range of the point. A value outside the range is
+        // refused, because programs and devices rely on the range.
+        let raw = match points[point].raw_in_range(order.value) {
             Ok(raw) => raw,
+            Err(unfit @ Unfit::OutsideRange(_)) => {
+                return invalid(format!("{name}: {unfit}, found {}", order.value));
+            }
             Err(unfit) => return invalid(format!("{name}: {unfit}")),
         };
         if order.owner.is_empty() || order.owner.len() > MAX_OWNER_BYTES {

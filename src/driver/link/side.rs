@@ -13,6 +13,9 @@
 //! While the scan is stalled, `wanted` returns the safe value after the hold time of the output. An
 //! output without a safe value keeps its last value. So the drivers need no code for a stall.
 //!
+//! A driver has the values of the wire. This side applies the keys `nan`, `range`, `invert` and
+//! `deadband` of the points, so the drivers need no code for these keys either.
+//!
 //! This file accesses no wire; the drivers do. The scan's side is in `link.rs`. The detection of a
 //! stall is in `watchdog.rs`.
 
@@ -111,33 +114,38 @@ impl Side {
         &mut self.news.inputs[self.places[&input]]
     }
 
-    /// Stores a value that the driver has just read, as a good value of an input. For a float that
-    /// is NaN or infinite, the input becomes bad and keeps its last value.
+    /// Stores a value that the driver has just read, as a good value of an input. A value that is
+    /// no measurement (`image/wire.rs`) makes the input bad, and the input keeps its last value.
     pub(in crate::driver) fn put(&mut self, input: PointId, raw: Raw) {
         self.put_as(input, raw, Quality::Good);
     }
 
     /// Stores a value of an input together with its quality, for a value that is usable but not
-    /// fully reliable. A float that is NaN or infinite is not a measurement, even if the device
-    /// sends it. For such a float, the input becomes bad and keeps its last value.
+    /// fully reliable. A value that is no measurement makes the input bad, and the input keeps its
+    /// last value.
     pub(in crate::driver) fn put_as(&mut self, input: PointId, raw: Raw, quality: Quality) {
-        if !self.points[input].is_finite(&raw) {
-            return self.spoil(input, Quality::Sensor);
-        }
-        let good_at = Some(MonotonicClock.now());
-        *self.reading(input) = Reading { raw, quality, good_at, ends_at: None };
+        self.take(input, raw, quality, None);
     }
 
     /// Stores a good value of an input. The value expires at `end`, a time of [`MonotonicClock`].
     /// The scan compares the time with `end` in every cycle. Therefore the value expires even if
-    /// this thread hangs. For a float that is NaN or infinite, the input becomes bad and keeps its
-    /// last value.
+    /// this thread hangs. A value that is no measurement makes the input bad, and the input keeps
+    /// its last value.
     pub(in crate::driver) fn put_until(&mut self, input: PointId, raw: Raw, end: Duration) {
-        if self.points[input].is_finite(&raw) {
-            self.put(input, raw);
-            self.reading(input).ends_at = Some(end);
-        } else {
-            self.spoil(input, Quality::Sensor);
+        self.take(input, raw, Quality::Good, Some(end));
+    }
+
+    /// Stores a value that the device has sent. The keys of the point apply: `invert`, `nan`,
+    /// `range` and `deadband`.
+    fn take(&mut self, input: PointId, raw: Raw, quality: Quality, ends_at: Option<Duration>) {
+        let reading = &mut self.news.inputs[self.places[&input]];
+        let last = reading.good_at.map(|_| &reading.raw);
+        match self.points[input].from_device(&raw, last) {
+            Some(raw) => {
+                let now = Some(MonotonicClock.now());
+                *reading = Reading { raw, quality, good_at: now, heard_at: now, ends_at };
+            }
+            None => self.spoil(input, Quality::Sensor),
         }
     }
 
@@ -145,17 +153,25 @@ impl Side {
     /// the device is merely silent, a driver need not call this function, because the scan makes
     /// old values stale.
     pub(in crate::driver) fn spoil(&mut self, input: PointId, quality: Quality) {
-        self.reading(input).quality = quality;
+        let reading = self.reading(input);
+        reading.quality = quality;
+        if quality == Quality::Sensor {
+            // The device has answered, so it is not silent.
+            reading.heard_at = Some(MonotonicClock.now());
+        }
     }
 
-    /// Records that the device has acknowledged the value `raw` of an output.
+    /// Records that the device has acknowledged the value `raw` of an output. As in `wanted`, `raw`
+    /// is the value on the wire.
     pub(in crate::driver) fn confirm(&mut self, output: PointId, raw: Raw) {
+        let raw = self.points[output].for_device(raw);
         self.news.confirmed[self.places[&output]] = Some(raw);
     }
 
     /// Whether the device has acknowledged `raw` as the newest value of an output, and no later
     /// call of `doubt` has made that value unknown.
     pub(in crate::driver) fn has(&self, output: PointId, raw: Raw) -> bool {
+        let raw = self.points[output].for_device(raw);
         self.news.confirmed[self.places[&output]] == Some(raw)
     }
 
@@ -188,15 +204,18 @@ impl Side {
         news_writer.publish(|old| old.clone_from(news));
     }
 
-    /// The value that an output should have. This is the value from the scan. In a stall, it is the
-    /// safe value after the hold time of the output, if the output has a safe value. `None` before
-    /// the first write of the scan, when the driver must not write anything.
+    /// The value that an output should have on the wire. This is the value from the scan; for an
+    /// output with `invert`, it is the opposite. In a stall, it is the safe value after the hold
+    /// time of the output, if the output has a safe value. `None` before the first write of the
+    /// scan, when the driver must not write anything.
     pub(in crate::driver) fn wanted(&mut self, output: PointId) -> Option<Raw> {
         let (place, stall) = (self.places[&output], self.shared.watchdog.tripped_for());
-        (self.beats() > 0).then(|| in_stall(self.wishes.read().0[place], self.safe[place], stall))
+        let raw = (self.beats() > 0)
+            .then(|| in_stall(self.wishes.read().0[place], self.safe[place], stall))?;
+        Some(self.points[output].for_device(raw))
     }
 
-    /// The values that several outputs should have, in the order of the argument `outputs`. All
+    /// The values that several outputs should have on the wire, in the order of `outputs`. All
     /// values are from the same cycle. The caller must not call this function before the first
     /// write of the scan.
     pub(in crate::driver) fn wanted_together(
@@ -204,9 +223,11 @@ impl Side {
         outputs: impl Iterator<Item = PointId>,
     ) -> Vec<Raw> {
         let stall = self.shared.watchdog.tripped_for();
-        let (wants, places, safe) = (self.wishes.read(), &self.places, &self.safe);
+        let Self { wishes, places, safe, points, .. } = self;
+        let wants = wishes.read();
         let wanted = |place: usize| in_stall(wants.0[place], safe[place], stall);
-        outputs.map(|output| wanted(places[&output])).collect()
+        let on_wire = |output| points[output].for_device(wanted(places[&output]));
+        outputs.map(on_wire).collect()
     }
 
     /// The number of times that the scan has written the outputs of this device.

@@ -111,22 +111,7 @@ impl Spoken {
     /// Whether `shown` differs from the value that was sent last: in its quality, or in its value.
     /// A number must differ by more than `deadband`, or change to or from NaN.
     fn differs(&self, shown: &Shown, deadband: f64) -> bool {
-        if self.quality != shown.quality {
-            return true;
-        }
-        let number = |value| match value {
-            Value::Bool(_) => None,
-            Value::Int(int) => Some(int as f64),
-            Value::Real(real) => Some(real),
-        };
-        match (number(self.value), number(shown.value)) {
-            (Some(old), Some(new)) if deadband > 0.0 => {
-                (new - old).abs() > deadband || old.is_nan() != new.is_nan()
-            }
-            // Two NaN are equal here. Otherwise a NaN would be sent again and again.
-            (Some(old), Some(new)) if old.is_nan() && new.is_nan() => false,
-            _ => self.value != shown.value,
-        }
+        self.quality != shown.quality || self.value.differs_by_more(shown.value, deadband)
     }
 }
 

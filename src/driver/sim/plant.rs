@@ -6,8 +6,10 @@
 //!                                  +--> field (the true inputs) --> wire.rs --> input image
 //!   time --> signals, script ------+
 //! ```
-//! The plant does not know whether the wire has a failure; `wire.rs` does. The plant reads no
-//! clock; the caller passes the time. The models are in `tank.rs`, `signal.rs` and `script.rs`.
+//! The plant does not know whether the wire has a failure; `wire.rs` does. A point with `invert`
+//! has the opposite value in the plant; only `initial` and the orders of an operator have the value
+//! as programs see it. The plant reads no clock; the caller passes the time. The models are in
+//! `tank.rs`, `signal.rs` and `script.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +82,7 @@ impl Plant {
             let (_, point) = wiring.undriven_input(&key, name)?;
             let value = fits(&key, point, *value)?;
             point
-                .write(&mut field, value)
+                .write(&mut field, point.value_for_device(value))
                 .expect("the value fits the point, as `fits` has checked");
         }
         let driven = wiring.into_driven();
@@ -145,11 +147,15 @@ impl Plant {
                 "a signal, script or loopback drives the point and would replace the value at once",
             );
         }
+        // The value may be outside the range of the point: an operator practises a failed sensor.
+        let value = point.value_for_device(value);
         point.write(&mut self.field, value).map_err(|unfit| match unfit {
             Unfit::WrongType(_) => {
                 "the type is wrong: a bool needs true or false, other types need a number"
             }
-            Unfit::OutOfRange(_) => "the value does not fit the type of the point",
+            Unfit::OutOfRange(_) | Unfit::OutsideRange(_) => {
+                "the value does not fit the type of the point"
+            }
         })
     }
 }

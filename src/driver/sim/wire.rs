@@ -29,6 +29,8 @@ pub(super) struct Wire {
     output_bytes: Range<usize>,
     /// The bits in `output_bytes` that belong to this device.
     output_mask: Vec<u8>,
+    /// The bits in `output_bytes` of the outputs that the plant has inverted.
+    inverted: Vec<u8>,
     failure: Option<Injection>,
     /// The values that the wire gives to the image instead of the true values: delayed values or
     /// garbage. The values are at their addresses in the input image.
@@ -61,9 +63,13 @@ impl Wire {
         };
         let (input_bytes, output_bytes) = (span(Direction::In), span(Direction::Out));
         let mut output_mask = vec![0; output_bytes.len()];
+        let mut inverted = vec![0; output_bytes.len()];
         for (_, point) in ours(Direction::Out) {
             for byte in point.bytes() {
                 output_mask[byte - output_bytes.start] |= point.mask();
+            }
+            if point.is_inverted {
+                inverted[point.byte as usize - output_bytes.start] |= point.mask();
             }
         }
         Self {
@@ -81,6 +87,7 @@ impl Wire {
             input_bytes,
             output_bytes,
             output_mask,
+            inverted,
         }
     }
 
@@ -139,16 +146,17 @@ impl Wire {
         Ok(())
     }
 
-    /// Copies the inputs of this device from `from` to the image. A float that is NaN or infinite
-    /// makes its input bad, and the last value stays.
+    /// Copies the inputs of this device from `from` to the image. A value that is no measurement
+    /// (`image/wire.rs`) makes its input bad, and the last value stays.
     fn show(&self, now: Duration, from: &[u8], inputs: &mut Inputs) {
         for id in &self.inputs {
             let point = &self.points[*id];
-            let raw = point.raw(from);
-            if !point.is_finite(&raw) {
+            let last = point.raw(&inputs.bytes);
+            let last = (!inputs.good_at[id.index()].is_zero()).then_some(&last);
+            let Some(raw) = point.from_device(&point.raw(from), last) else {
                 inputs.note(*id, Quality::Sensor, now);
                 continue;
-            }
+            };
             point.put_raw(&mut inputs.bytes, &raw);
             inputs.note(*id, Quality::Good, now);
         }
@@ -173,9 +181,11 @@ impl Wire {
             return Err(Fault::Disconnected);
         }
         let image = &image[self.output_bytes.clone()];
-        for ((sent, byte), mask) in self.sent.iter_mut().zip(image).zip(&self.output_mask) {
-            if *sent != byte & mask {
-                *sent = byte & mask;
+        let masks = self.output_mask.iter().zip(&self.inverted);
+        for ((sent, byte), (mask, inverted)) in self.sent.iter_mut().zip(image).zip(masks) {
+            let wanted = (byte ^ inverted) & mask;
+            if *sent != wanted {
+                *sent = wanted;
                 self.changed = now;
             }
         }

@@ -129,7 +129,8 @@ pub(super) fn read_output(
 /// The call is refused outside of `poll`. The program must own every point in these bytes, or must
 /// be able to claim it. The rule holds for every bool that shares a byte with other bools, because
 /// the call writes whole bytes. A float in these bytes must be a finite number, because a device
-/// can use no other value.
+/// can use no other value. A value outside the range of its point is refused or moved into the
+/// range, as the key `on_overflow` says.
 pub(super) fn write_output(
     guest: &mut Guest,
     memory: &Memory<'_>,
@@ -144,13 +145,13 @@ pub(super) fn write_output(
     }
     let points = Arc::clone(&guest.world.points);
     may_claim_all(guest, &points, range.clone())?;
-    let has_part = judge_floats(guest, memory, &points, (range.clone(), data))?;
+    let is_unfinished = judge(guest, memory, &points, (range.clone(), data))?;
     let ids = range.clone().flat_map(|byte| points.at(Direction::Out, byte));
     ids.for_each(|&id| {
         guest.claim(id);
     });
-    if has_part {
-        guest.scratch.note_part();
+    if is_unfinished {
+        guest.scratch.note_unfinished();
     }
     // The bytes are copied in pieces of 256 bytes, because a buffer for a whole image may be too
     // large for the stack.
@@ -179,32 +180,33 @@ fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Cal
     }
 }
 
-/// Refuses bytes that would give a float output a value that is not a finite number. If the bytes
-/// begin or end inside a float, the function does not check this float and returns true. The host
-/// then checks the float at the end of the poll, because further calls may write the rest of it.
-fn judge_floats(
+/// Refuses bytes that would give an output a value that is no finite number, or that is outside the
+/// range of the output. Returns true if the host must finish the work at the end of the poll. The
+/// first case is a number of which these bytes are only a part, because further calls may write the
+/// rest of it. The second case is a number that must be moved into the range.
+fn judge(
     guest: &mut Guest,
     memory: &Memory<'_>,
     points: &Points,
     (bytes, data): (Range<usize>, u32),
 ) -> Result<bool, Code> {
-    let mut has_part = false;
-    for (id, point) in points.float_outputs(bytes.clone()) {
+    let mut is_unfinished = false;
+    for (id, point) in points.checked_outputs(bytes.clone()) {
         let own = point.bytes();
         if own.start < bytes.start || own.end > bytes.end {
-            has_part = true;
+            is_unfinished = true;
             continue;
         }
         let mut raw = [0; 8];
         let offset = (own.start - bytes.start) as u32;
         memory.read(data + offset, &mut raw[..own.len()])?;
-        if !point.is_finite(&raw) {
-            guest.refuse_point(Why::NotFinite, id);
-            return Err(Code::Error);
+        match point.confine(&raw) {
+            Ok(confined) => is_unfinished |= confined != raw,
+            Err(unfit) => return Err(guest.refuse_point(Why::of_number(unfit), id)),
         }
         guest.end_misgiven(id);
     }
-    Ok(has_part)
+    Ok(is_unfinished)
 }
 
 /// `wasm_current_time(secs, nanos)`: writes the time of the cycle into the guest's memory.

@@ -252,8 +252,8 @@ impl Guest {
     /// their values become valid.
     pub(super) fn commit(&mut self) {
         self.flush();
-        if self.scratch.has_part() {
-            self.drop_what_is_no_number();
+        if self.scratch.is_unfinished() {
+            self.finish_numbers();
         }
         let world = &mut *self.world;
         self.scratch.move_to(&mut world.outputs);
@@ -268,17 +268,26 @@ impl Guest {
         }
     }
 
-    /// Drops staged bytes that would give a float output a value that is not a finite number. When
-    /// the guest wrote these bytes, the host could not check them, because each call wrote only a
-    /// part of the float.
-    fn drop_what_is_no_number(&mut self) {
+    /// Checks the staged bytes of numbers. Drops bytes that would give an output a value that is no
+    /// finite number or is outside the range of the output. Moves a value into the range, if the
+    /// output has this setting. When the guest wrote these bytes, the host could not do this work,
+    /// because a call wrote only a part of a number.
+    fn finish_numbers(&mut self) {
         let points = Arc::clone(&self.world.points);
-        for (id, point) in points.float_outputs(self.scratch.touched()) {
-            if !point.is_finite(&point.raw_from(|at| self.scratch.over(at, &self.world.outputs))) {
-                point.bytes().for_each(|at| self.scratch.forget(at));
-                self.refuse_point(Why::NotFinite, id);
-            } else {
-                self.end_misgiven(id);
+        for (id, point) in points.checked_outputs(self.scratch.touched()) {
+            let raw = point.raw_from(|at| self.scratch.over(at, &self.world.outputs));
+            match point.confine(&raw) {
+                Ok(confined) => {
+                    if confined != raw {
+                        let bytes = point.bytes().zip(confined);
+                        bytes.for_each(|(at, byte)| self.scratch.stage(at, byte, 0xff));
+                    }
+                    self.end_misgiven(id);
+                }
+                Err(unfit) => {
+                    point.bytes().for_each(|at| self.scratch.forget(at));
+                    self.refuse_point(Why::of_number(unfit), id);
+                }
             }
         }
     }

@@ -13,7 +13,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Direction, Freshness, OnBad, PointKind, Safe, Unfit, Value};
+use super::{Direction, Freshness, OnBad, OnOverflow, PointKind, Safe, Unfit, Value, ValueRange};
 
 /// A point: an input or output value with a name in the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,21 @@ pub struct Point {
     pub offset: f64,
     /// Engineering unit of the value as shown to operators, such as `l/min`; may be empty.
     pub unit: String,
+    /// Text about the point as shown to operators; may be empty.
+    pub description: String,
+    /// Raw numbers with which the device says that an input has no value. Each is a
+    /// [`Value::Int`] for an integer type and a [`Value::Real`] for a float type.
+    pub not_available: Vec<Value>,
+    /// The smallest and the largest value; `None` if the type alone limits the value.
+    pub range: Option<ValueRange>,
+    /// The setting for a value that is outside the range, or that does not fit the type, when a
+    /// program writes it to an output.
+    pub on_overflow: OnOverflow,
+    /// Whether the device has the opposite of the value; for a bool only.
+    pub is_inverted: bool,
+    /// A change of the value by this amount or less is ignored, in the unit of the value; 0 if no
+    /// change is ignored.
+    pub deadband: f64,
     /// The setting for the value of an output while no program owns the output, or while its
     /// program lacks a required input. An input has the setting `Hold`, which has no effect for an
     /// input.
@@ -67,6 +82,12 @@ impl Point {
             scale: 1.0,
             offset: 0.0,
             unit: String::new(),
+            description: String::new(),
+            not_available: Vec::new(),
+            range: None,
+            on_overflow: OnOverflow::Refuse,
+            is_inverted: false,
+            deadband: 0.0,
             safe: Safe::Hold,
             hold_for: Duration::ZERO,
             freshness: Freshness::default(),
@@ -91,7 +112,7 @@ impl Point {
     }
 
     /// Whether the point has no scaling, so that the raw number is the value.
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.scale == 1.0 && self.offset == 0.0
     }
 
@@ -102,21 +123,34 @@ impl Point {
 
     /// Returns the value of these raw bytes, after scaling.
     pub fn value_of(&self, raw: &Raw) -> Value {
+        match self.raw_number(raw) {
+            Value::Int(number) if !self.is_plain() => Value::Real(self.scaled(number as f64)),
+            Value::Real(number) => Value::Real(self.scaled(number)),
+            value => value,
+        }
+    }
+
+    /// Returns the raw number of these bytes, without scaling. A bool has no number, so its value
+    /// is returned.
+    pub(super) fn raw_number(&self, raw: &Raw) -> Value {
         let bytes = &raw[..self.kind.size() as usize];
         match self.kind {
             PointKind::Bool => Value::Bool(raw[0] != 0),
             PointKind::F32 => {
                 let raw = f32::from_le_bytes(bytes.try_into().expect("an f32 has four bytes"));
-                Value::Real(self.scaled(f64::from(raw)))
+                Value::Real(f64::from(raw))
             }
-            PointKind::F64 => Value::Real(self.scaled(f64::from_le_bytes(*raw))),
-            _ if self.is_plain() => Value::Int(self.raw_int(bytes)),
-            _ => Value::Real(self.scaled(self.raw_int(bytes) as f64)),
+            PointKind::F64 => Value::Real(f64::from_le_bytes(*raw)),
+            _ => Value::Int(self.raw_int(bytes)),
         }
     }
 
     fn scaled(&self, raw: f64) -> f64 {
         raw * self.scale + self.offset
+    }
+
+    pub(super) fn unscaled(&self, value: f64) -> f64 {
+        (value - self.offset) / self.scale
     }
 
     /// Returns the integer in these bytes. For a negative number, the sign is extended to all 16
@@ -150,7 +184,7 @@ impl Point {
             }
             (_, Value::Int(value)) => return self.encode(Value::Real(value as f64)),
             (kind, Value::Real(value)) => {
-                let raw = (value - self.offset) / self.scale;
+                let raw = self.unscaled(value);
                 if !raw.is_finite() {
                     return Err(Unfit::OutOfRange(kind));
                 }
@@ -167,7 +201,7 @@ impl Point {
         Ok(bytes)
     }
 
-    fn encode_int(&self, raw: i128) -> Result<[u8; 8], Unfit> {
+    pub(super) fn encode_int(&self, raw: i128) -> Result<[u8; 8], Unfit> {
         let (low, high) = self.kind.range().ok_or(Unfit::WrongType(self.kind))?;
         if raw < low || raw > high {
             return Err(Unfit::OutOfRange(self.kind));
@@ -222,14 +256,18 @@ impl Point {
     /// # Errors
     /// The errors of [`Point::encode`].
     pub fn raw_of(&self, value: Value) -> Result<Raw, Unfit> {
-        let mut raw = self.encode(value)?;
+        Ok(self.raw_from_image(self.encode(value)?))
+    }
+
+    /// Returns the raw bytes for bytes that [`Point::encode`] has returned.
+    pub(super) fn raw_from_image(&self, mut raw: [u8; 8]) -> Raw {
         if self.kind == PointKind::Bool {
             raw[0] >>= self.bit;
         }
         // The bytes after the value are set to zero. Then two equal values always have equal raw
         // bytes.
         raw[self.kind.size() as usize..].fill(0);
-        Ok(raw)
+        raw
     }
 
     /// Sets the bits of the point in `image` to zero. No other bits of the image change.

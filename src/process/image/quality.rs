@@ -42,7 +42,8 @@ pub enum Quality {
     /// The input has not been read since the start.
     Waiting,
     /// The device reports that the value is not a valid measurement, or the value is not a finite
-    /// number.
+    /// number. Also a value that the key `nan` of the point lists, or that is outside of its
+    /// `range`.
     Sensor,
     /// The device reports a failure of the device itself.
     Device,

@@ -36,6 +36,31 @@ impl Value {
         }
     }
 
+    /// Returns the number as a double, which may be rounded; `None` for a bool.
+    pub fn number(self) -> Option<f64> {
+        match self {
+            Self::Bool(_) => None,
+            Self::Int(number) => Some(number as f64),
+            Self::Real(number) => Some(number),
+        }
+    }
+
+    /// Whether two numbers differ by more than `deadband`. All other values differ if they are not
+    /// equal; NaN is equal to NaN here.
+    pub fn differs_by_more(self, other: Self, deadband: f64) -> bool {
+        let (Some(one), Some(two)) = (self.number(), other.number()) else { return self != other };
+        match (self, other) {
+            (Self::Int(one), Self::Int(two)) => one.abs_diff(two) as f64 > deadband,
+            _ if one.is_finite() && two.is_finite() => {
+                // Scaled numbers are rounded, so that the difference of 0.8 and 0.3 is not exactly
+                // 0.5. The rounding must not make a difference greater than the deadband.
+                let rounding = 4.0 * f64::EPSILON * one.abs().max(two.abs());
+                (one - two).abs() > if deadband == 0.0 { 0.0 } else { deadband + rounding }
+            }
+            _ => one != two && !(one.is_nan() && two.is_nan()),
+        }
+    }
+
     /// Whether the value is a bool, a whole number or a finite float.
     pub fn is_finite(self) -> bool {
         self.word().is_none()

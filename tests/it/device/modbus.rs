@@ -14,6 +14,7 @@ use super::Bench;
 mod close;
 pub mod desk;
 mod late;
+mod limits;
 mod line;
 mod mistakes;
 mod peer;

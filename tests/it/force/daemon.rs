@@ -17,6 +17,8 @@ driver = "sim"
 point = [
   { name = "extra.in", direction = "in", type = "u8", initial = 1 },
   { name = "extra.out", direction = "out", type = "i32", safe = 3 },
+  { name = "extra.level", direction = "in", type = "f64", range = [0, 100],
+    description = "level of the tank" },
 ]
 "#;
 
@@ -97,6 +99,9 @@ fn what_cannot_be_forced_is_said() {
         "there is no point \"extra.inn\"; did you mean \"extra.in\"?",
     );
     fails(&["force", "extra.in", "300"], "extra.in: the value does not fit type u8");
+    let outside = "extra.level: expected a value from 0 to 100, which is the `range` of the point, \
+                   found 100.5";
+    fails(&["force", "extra.level", "100.5"], outside);
     fails(&["force", "extra.in", "true"], "extra.in: expected a number for type u8");
     fails(
         &["force", "extra.in", "1", "--for", "8d"],
@@ -107,4 +112,17 @@ fn what_cannot_be_forced_is_said() {
     let (code, _, error) = run(&daemon, &["force", "extra.in", "1", "--for", "1m", "--forever"]);
     assert_eq!(code, Some(2), "{error}");
     assert_eq!(daemon.status().forces, 0);
+}
+
+#[test]
+fn a_description_is_shown_with_its_point() {
+    let daemon = Daemon::start(Keys { tables: EXTRA, ..Keys::default() });
+    let (code, table, _) = run(&daemon, &["points"]);
+    assert_eq!(code, Some(0));
+    let line = |start: &str| table.lines().find(|line| line.starts_with(start)).unwrap();
+    assert!(line("POINT").ends_with("  DEVICE  DESCRIPTION"), "{table}");
+    assert!(line("extra.level").ends_with("  extra   level of the tank"), "{table}");
+    assert!(line("extra.in").ends_with("  extra"), "{table}");
+    let (_, json, _) = run(&daemon, &["points", "--json"]);
+    assert!(json.contains(r#""description": "level of the tank""#), "{json}");
 }

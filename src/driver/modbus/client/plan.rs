@@ -257,7 +257,7 @@ fn write(
     }
     let min_interval = at.min_interval.unwrap_or_default();
     let safe = match point.safe {
-        Safe::Value(value) => point.raw_of(value).ok(),
+        Safe::Value(value) => point.raw_of(value).ok().map(|raw| point.for_device(raw)),
         Safe::Hold => None,
     };
     Ok(Write {

@@ -55,7 +55,8 @@ pub(super) struct Write {
     /// The output is not written before this time, because `min_interval` must pass after a write,
     /// whether the write succeeded or failed. The safe value does not wait for this time.
     pub(super) spaced_until: Duration,
-    /// The configured safe value of the output. `None` if the safe setting of the output is `hold`.
+    /// The configured safe value of the output, as it is on the wire. `None` if the safe setting of
+    /// the output is `hold`.
     pub(super) safe: Option<Raw>,
     /// A value whose write has failed, and the time until which the driver does not write this
     /// value again. After an exception, the driver may write another value sooner, because the

@@ -132,7 +132,8 @@ pub(in super::super) fn degraded(
 }
 
 /// `wasm_point_write_*(id, value)`: writes an output point. The call is refused outside of `poll`,
-/// if the program cannot claim the point, and if the value does not fit the point.
+/// if the program cannot claim the point, and if the value does not fit the point. A value outside
+/// the range of the point is refused or moved into the range, as the key `on_overflow` says.
 pub(in super::super) fn write(guest: &mut Guest, id: i32, value: Value) -> CallResult {
     let id = point_of(guest, id)?;
     let phase = guest.phase;
@@ -143,10 +144,11 @@ pub(in super::super) fn write(guest: &mut Guest, id: i32, value: Value) -> CallR
     if phase != Phase::Poll {
         return Err(guest.refuse_point(Why::Phase(phase), id));
     }
-    let (raw, bytes, mask) = (point.encode(value), point.bytes(), point.mask());
+    let (raw, bytes, mask) = (point.admit(value), point.bytes(), point.mask());
     let raw = raw.map_err(|unfit| match unfit {
         Unfit::WrongType(_) => guest.refuse_point(Why::PointType, id),
         Unfit::OutOfRange(_) => guest.refuse_point(Why::OutOfRange, id),
+        Unfit::OutsideRange(_) => guest.refuse_point(Why::OutsideRange, id),
     })?;
     if !guest.claim(id) {
         return Err(Code::Denied);
