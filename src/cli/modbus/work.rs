@@ -86,9 +86,15 @@ async fn ask(bus: &Bus, request: &UnitRequest) -> Result<Reply, Failed> {
         // On a line with an echo, the echo of this request is equal to its reply. The reply to a
         // read shows whether the line has an echo.
         let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
-        match transport.transact(&UnitRequest { unit: request.unit, ask }).await {
-            Ok(_) | Err(WireError::Exception(_)) => {}
-            Err(why) => return Err(failed(why)),
+        let read = transport.transact(&UnitRequest { unit: request.unit, ask }).await;
+        if read == Err(WireError::Timeout) {
+            // Not even an echo has come. The unit may still accept the write.
+            transport.has_no_echo();
+        }
+        if transport.ended().is_some() || !matches!(line.target, Target::Rtu(_)) {
+            // The server may close each connection after a reply.
+            let why = |error| self::failed(format!("{}: {error}", line.target));
+            transport.reopen().await.map_err(why)?;
         }
     }
     let reply = transport.transact(request).await.map_err(failed)?;
@@ -220,7 +226,10 @@ async fn answer(
             Err(WireError::Exception(code)) => {
                 Some(format!("answers with exception {code} ({})", exception(code)))
             }
-            Err(WireError::WrongUnit { found, .. }) => Some(format!("answers as unit {found}")),
+            // On a serial line, this can be the late answer of the unit before.
+            Err(WireError::WrongUnit { found, .. }) if !line.is_rtu() => {
+                Some(format!("answers as unit {found}"))
+            }
             Err(WireError::Closed(_)) => continue,
             Err(why) => Some(why.to_string()),
         });

@@ -50,6 +50,9 @@ pub(super) struct Client {
     pub(super) schedule: Schedule,
     pub(super) silence: Silence,
     pub(super) ends: Ends,
+    /// Whether a device may have restarted, so that all outputs must be written again after the
+    /// next reply.
+    pub(super) may_have_restarted: bool,
     /// The ranges of addresses that units have refused, for `split.rs`.
     pub(super) refused: Vec<RefusedRange>,
     /// Whether the log says that the line gives back each request as an echo.

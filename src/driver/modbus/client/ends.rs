@@ -10,6 +10,10 @@ use std::time::Duration;
 /// next request does not meet the end.
 const CLOSING: Duration = Duration::from_millis(5);
 
+/// The maximum number of replies on a connection that the other side closes by habit. After more
+/// replies, an end right after a reply is a coincidence.
+const MAX_REPLIES: u64 = 100;
+
 /// The shortest and the longest pause before a new connection if the last two or more connections
 /// have ended without a reply. The pause doubles with each of them. The longest pause is the first
 /// pause after a loss.
@@ -32,10 +36,17 @@ impl Ends {
         self.fruitless = if has_answered { 0 } else { self.fruitless + 1 };
     }
 
+    /// Returns the number of connections in a row that have ended without any reply.
+    pub(super) fn fruitless(&self) -> usize {
+        self.fruitless as usize
+    }
+
     /// Records that the driver has noticed an end while no request was under way. `after` is the
-    /// time from the last reply to the end, or `None` if no reply has come.
-    pub(super) fn noticed_idle(&mut self, after: Option<Duration>) {
-        let is_closing = after.is_some_and(|after| after < CLOSING);
+    /// number of replies on the connection and the time from the last reply to the end, or `None`
+    /// if no reply has come.
+    pub(super) fn noticed_idle(&mut self, after: Option<(u64, Duration)>) {
+        let is_closing =
+            after.is_some_and(|(replies, time)| replies <= MAX_REPLIES && time < CLOSING);
         self.closing = if is_closing { self.closing + 1 } else { 0 };
     }
 
@@ -81,7 +92,7 @@ mod tests {
     fn two_ends_right_after_a_reply_are_a_habit() {
         let mut ends = Ends::default();
         let mut check = |after: Option<Duration>, expected: Duration| {
-            ends.noticed_idle(after);
+            ends.noticed_idle(after.map(|after| (1, after)));
             assert_eq!(ends.pause_after_reply(), expected, "{after:?}");
         };
         check(Some(MS), Duration::ZERO);
@@ -90,5 +101,8 @@ mod tests {
         check(Some(60 * MS), Duration::ZERO);
         check(Some(MS), Duration::ZERO);
         check(None, Duration::ZERO);
+        check(Some(MS), Duration::ZERO);
+        ends.noticed_idle(Some((10_000, MS)));
+        assert_eq!(ends.pause_after_reply(), Duration::ZERO, "after so many replies");
     }
 }

@@ -74,7 +74,7 @@ impl Client {
                 log_result(&self.name, &read.name(), &request, outcome.error());
             }
             if outcome.reply().is_some() {
-                self.join(n);
+                self.join(n, now);
             }
         }
         self.settle(unit, side);
@@ -83,9 +83,9 @@ impl Client {
     }
 
     /// Returns the time that a request with this outcome has cost. `taken` is the time from its
-    /// start to its end. A request at which the connection has ended was sent twice. It counts as
-    /// if it had twice occupied the bus for the whole timeout, because each new connection costs
-    /// the other units time too.
+    /// start to its end. A request at which the connection has ended may have been sent twice. It
+    /// counts as if it had twice occupied the bus for the whole timeout, because each new
+    /// connection costs the other units time too.
     fn cost(&self, request: &UnitRequest, outcome: &ExchangeResult, taken: Duration) -> Duration {
         match outcome.is_closed() {
             true => taken.max(2 * self.line.cost_of_silence(request)),
@@ -212,7 +212,7 @@ impl Client {
         let mut retries = retries;
         loop {
             let started = Instant::now();
-            let outcome = self.transact(request, session).await?;
+            let outcome = self.transact(unit, request, session).await?;
             let Session { transport, side } = &mut *session;
             let it = &mut self.units[unit];
             it.asked_at = self.epoch.elapsed();
@@ -325,9 +325,7 @@ impl Client {
     /// Puts a unit online if the driver has made all reads of the unit since the unit came back,
     /// and if the unit has answered its last request.
     fn settle(&mut self, unit: usize, side: &mut Side) {
-        // A read that fails must not keep the outputs of the unit from being written.
-        let is_over = |read: &Read| read.is_made || read.silences > 0;
-        let all_made = self.reads.iter().filter(|read| read.unit == unit).all(is_over);
+        let all_made = self.reads.iter().filter(|read| read.unit == unit).all(|read| read.is_made);
         let breaker = &mut self.units[unit].breaker;
         let was_online = breaker.is_online();
         if all_made {

@@ -41,6 +41,8 @@ struct OutstandingReply {
     /// The transaction number of the request.
     tid: u16,
     request: UnitRequest,
+    /// The address that the reply has. Several units may answer with the same address.
+    from: u8,
     /// The time after which the reply no longer comes. `OutstandingReplies::settle` may make this
     /// time later. After this time, the list drops the entry at the next answer of the unit. If
     /// `is_open` is false, the list drops the entry only at an answer that cannot be the
@@ -53,6 +55,18 @@ struct OutstandingReply {
     has_come: bool,
 }
 
+impl OutstandingReply {
+    /// Whether this reply could be taken for the reply to a different request `request`, to which a
+    /// reply with the same address comes.
+    fn is_like(&self, request: &UnitRequest, is_exception: bool) -> bool {
+        if self.request.unit == request.unit {
+            return request.is_mistakable_for(&self.request, is_exception);
+        }
+        let same_unit = UnitRequest { unit: self.request.unit, ask: request.ask.clone() };
+        same_unit == self.request || same_unit.is_mistakable_for(&self.request, is_exception)
+    }
+}
+
 /// The outstanding replies of one connection, the newest first.
 #[derive(Debug, Default)]
 pub(super) struct OutstandingReplies(Vec<OutstandingReply>);
@@ -60,9 +74,11 @@ pub(super) struct OutstandingReplies(Vec<OutstandingReply>);
 impl OutstandingReplies {
     /// Records that `request` had no valid reply in time. Its reply may still come until `until`.
     /// If the list is full, the function drops the oldest entry.
-    pub(super) fn add(&mut self, tid: u16, request: UnitRequest, until: Instant) {
+    /// `from` is the address that the reply has.
+    pub(super) fn add(&mut self, tid: u16, request: UnitRequest, from: u8, until: Instant) {
         self.0.truncate(MAX_OUTSTANDING - 1);
-        self.0.insert(0, OutstandingReply { tid, request, until, is_open: false, has_come: false });
+        let (is_open, has_come) = (false, false);
+        self.0.insert(0, OutstandingReply { tid, request, from, until, is_open, has_come });
     }
 
     /// Records a reply or an exception to `request`. If this reply could be an outstanding reply,
@@ -71,16 +87,16 @@ impl OutstandingReplies {
     pub(super) fn settle(
         &mut self,
         request: &UnitRequest,
+        from: u8,
         is_exception: bool,
-        now: Instant,
-        latest: Instant,
+        (now, latest): (Instant, Instant),
     ) -> bool {
         let mut is_doubtful = false;
         self.0.retain_mut(|reply| {
-            if reply.request.unit != request.unit {
+            if reply.from != from {
                 return true;
             }
-            let is_other = request.is_mistakable_for(&reply.request, is_exception);
+            let is_other = reply.is_like(request, is_exception);
             let may_be_it = is_other || reply.request == *request;
             if now >= reply.until && (reply.is_open || !may_be_it) {
                 return false;
@@ -96,9 +112,9 @@ impl OutstandingReplies {
 
     /// Returns the time until which `request` must wait, because a late reply may come that could
     /// be taken for the reply to `request`. Returns `None` if `request` does not have to wait.
-    pub(super) fn busy_until(&self, request: &UnitRequest) -> Option<Instant> {
+    pub(super) fn busy_until(&self, request: &UnitRequest, from: u8) -> Option<Instant> {
         let is_like = |reply: &&OutstandingReply| {
-            reply.request == *request || request.is_mistakable_for(&reply.request, true)
+            reply.request == *request || (reply.from == from && reply.is_like(request, true))
         };
         self.0.iter().filter(|reply| reply.is_open).filter(is_like).map(|reply| reply.until).max()
     }
@@ -114,12 +130,17 @@ impl OutstandingReplies {
         self.0.iter().map(|reply| reply.until).max()
     }
 
-    /// Whether `bytes`, which begin with the function code, could be an outstanding reply of the
-    /// unit with this address.
-    pub(super) fn could_be_one(&self, unit: u8, bytes: &[u8]) -> bool {
+    /// Whether the reply to this request is outstanding.
+    pub(super) fn has(&self, request: &UnitRequest) -> bool {
+        self.0.iter().any(|reply| reply.request == *request)
+    }
+
+    /// Whether `bytes`, which begin with the function code, could be an outstanding reply with this
+    /// unit address.
+    pub(super) fn could_be_one(&self, from: u8, bytes: &[u8]) -> bool {
         let is_garbage =
             |request: &UnitRequest| matches!(request.reply(bytes), Err(WireError::Garbage(_)));
-        self.0.iter().any(|reply| reply.request.unit == unit && !is_garbage(&reply.request))
+        self.0.iter().any(|reply| reply.from == from && !is_garbage(&reply.request))
     }
 
     /// Records a late reply with this transaction number. The number may be wrong, because some
@@ -157,7 +178,7 @@ mod tests {
     fn outstanding(start: Instant, requests: &[UnitRequest]) -> OutstandingReplies {
         let mut outstanding = OutstandingReplies::default();
         for (tid, request) in (1..).zip(requests) {
-            outstanding.add(tid, request.clone(), start + 3 * S);
+            outstanding.add(tid, request.clone(), request.unit, start + 3 * S);
         }
         outstanding
     }
@@ -167,21 +188,21 @@ mod tests {
         let start = Instant::now();
         let mut outstanding = outstanding(start, &[read(1, 0)]);
         let asked = |outstanding: &mut OutstandingReplies, request: &UnitRequest, at: u32| {
-            outstanding.settle(request, false, start + S * at, start + S * (at + 3))
+            outstanding.settle(request, request.unit, false, (start + S * at, start + S * (at + 3)))
         };
-        assert_eq!(outstanding.busy_until(&read(1, 10)), None, "the request need not wait");
+        assert_eq!(outstanding.busy_until(&read(1, 10), 1), None, "the request need not wait");
         assert!(!asked(&mut outstanding, &read(2, 10), 1), "no reply of unit 2 is outstanding");
         assert!(asked(&mut outstanding, &read(1, 10), 1));
         for (request, busy) in [(read(1, 0), true), (read(1, 10), true), (read(2, 0), false)] {
             assert_eq!(
-                outstanding.busy_until(&request),
+                outstanding.busy_until(&request, request.unit),
                 busy.then_some(start + 4 * S),
                 "{request:?}"
             );
         }
         let input = Ask::Read { table: Table::Input, address: 0, count: 2 };
         assert_eq!(
-            outstanding.busy_until(&UnitRequest { unit: 1, ask: input }),
+            outstanding.busy_until(&UnitRequest { unit: 1, ask: input }, 1),
             None,
             "another function"
         );
@@ -193,8 +214,8 @@ mod tests {
     fn the_same_request_again_is_believed_and_still_one_more_may_come() {
         let start = Instant::now();
         let mut outstanding = outstanding(start, &[read(1, 0)]);
-        assert!(!outstanding.settle(&read(1, 0), false, start + S, start + 4 * S));
-        assert_eq!(outstanding.busy_until(&read(1, 0)), Some(start + 4 * S));
+        assert!(!outstanding.settle(&read(1, 0), 1, false, (start + S, start + 4 * S)));
+        assert_eq!(outstanding.busy_until(&read(1, 0), 1), Some(start + 4 * S));
         assert_eq!(outstanding.end(), Some(start + 4 * S));
         // The late reply with number 7 belongs to no request of the list, but the late reply with
         // number 1 does.
@@ -210,7 +231,7 @@ mod tests {
         let mut outstanding = outstanding(start, &[read(1, 0), read(1, 10)]);
         outstanding.late_reply(2);
         outstanding.late_reply(2);
-        assert!(outstanding.settle(&read(1, 20), false, start + S, start + 4 * S));
+        assert!(outstanding.settle(&read(1, 20), 1, false, (start + S, start + 4 * S)));
         outstanding.late_reply(1);
         assert!(outstanding.0.is_empty());
     }
@@ -221,21 +242,21 @@ mod tests {
         let write = Ask::WriteRegisters { address: 0, values: vec![1], single: true };
         let write = UnitRequest { unit: 1, ask: write };
         let mut outstanding = outstanding(start, &[read(1, 0)]);
-        assert!(!outstanding.settle(&write, false, start + S, start + 4 * S));
-        assert!(outstanding.settle(&read(1, 10), false, start + 2 * S, start + 5 * S));
+        assert!(!outstanding.settle(&write, 1, false, (start + S, start + 4 * S)));
+        assert!(outstanding.settle(&read(1, 10), 1, false, (start + 2 * S, start + 5 * S)));
         let mut outstanding = self::outstanding(start, &[read(1, 0)]);
-        assert!(!outstanding.settle(&write, false, start + 3 * S, start + 6 * S));
-        assert!(!outstanding.settle(&read(1, 10), false, start + 4 * S, start + 7 * S));
+        assert!(!outstanding.settle(&write, 1, false, (start + 3 * S, start + 6 * S)));
+        assert!(!outstanding.settle(&read(1, 10), 1, false, (start + 4 * S, start + 7 * S)));
         // A unit that was silent for a long time may still execute an old request.
         let mut outstanding = self::outstanding(start, &[read(1, 0)]);
-        assert!(outstanding.settle(&read(1, 10), false, start + 60 * S, start + 63 * S));
+        assert!(outstanding.settle(&read(1, 10), 1, false, (start + 60 * S, start + 63 * S)));
         // All exceptions have the same length, so a late exception could answer any request with an
         // equal function code.
         let mut outstanding = self::outstanding(start, &[UnitRequest { unit: 1, ..read(1, 0) }]);
         let longer = Ask::Read { table: Table::Holding, address: 10, count: 9 };
         let longer = UnitRequest { unit: 1, ask: longer };
-        assert!(!outstanding.settle(&longer, false, start + S, start + 4 * S));
-        assert!(outstanding.settle(&longer, true, start + S, start + 4 * S));
+        assert!(!outstanding.settle(&longer, 1, false, (start + S, start + 4 * S)));
+        assert!(outstanding.settle(&longer, 1, true, (start + S, start + 4 * S)));
     }
 
     #[test]
@@ -249,5 +270,22 @@ mod tests {
             !outstanding.could_be_one(2, &[3, 4, 0, 0, 0, 0])
                 && !outstanding.could_be_one(1, &[4, 4, 0, 0, 0, 0])
         );
+    }
+
+    #[test]
+    fn units_that_answer_with_one_address_can_be_confused() {
+        let start = Instant::now();
+        let mut outstanding = OutstandingReplies::default();
+        outstanding.add(1, read(1, 0), 9, start + 3 * S);
+        let settle = |outstanding: &mut OutstandingReplies, request: &UnitRequest, from| {
+            outstanding.settle(request, from, false, (start + S, start + 4 * S))
+        };
+        assert!(!settle(&mut outstanding, &read(2, 0), 2), "unit 2 has its own address");
+        assert!(settle(&mut outstanding, &read(2, 0), 9), "the same request to another unit");
+        assert!(settle(&mut outstanding, &read(2, 10), 9), "a request of the same shape");
+        assert!(!settle(&mut outstanding, &read(1, 0), 9), "the same request again");
+        assert!(outstanding.busy_until(&read(2, 20), 9).is_some());
+        assert!(outstanding.could_be_one(9, &[3, 4, 0, 0, 0, 0]));
+        assert!(!outstanding.could_be_one(1, &[3, 4, 0, 0, 0, 0]));
     }
 }

@@ -49,6 +49,7 @@ impl Client {
             schedule: Schedule::new(config.unit.len()),
             silence: Silence::default(),
             ends: Ends::default(),
+            may_have_restarted: false,
             refused: Vec::new(),
             echo_logged: OnChange::default(),
             epoch: Instant::now(),

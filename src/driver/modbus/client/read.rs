@@ -104,8 +104,8 @@ impl Read {
         self.is_made && self.silences == 0 && self.trouble.last().is_none()
     }
 
-    /// Returns the part of the device status that shows this read. The result is `None` if nothing
-    /// is wrong: the unit answers, or no reply has failed twice in a row.
+    /// Returns the part of the device status that shows this read. Returns `None` if the unit
+    /// answers the read with values, and if it has not answered it once only.
     pub(super) fn part(&self) -> Option<Part> {
         let range = self.range();
         let state = match (*self.is_mute.last(), *self.trouble.last()) {
@@ -113,8 +113,8 @@ impl Read {
             (false, Some(code)) => {
                 let (first, last, why) = (range.start, range.end - 1, WireError::Exception(code));
                 match first == last {
-                    true => format!("address {first} is refused: {why}"),
-                    false => format!("addresses {first} to {last} are refused: {why}"),
+                    true => format!("address {first}: {why}"),
+                    false => format!("addresses {first} to {last}: {why}"),
                 }
             }
             (false, None) => return None,

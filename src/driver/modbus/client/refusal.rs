@@ -49,6 +49,8 @@ pub(super) struct RefusedRange {
     pub(super) unit: usize,
     pub(super) table: Table,
     pub(super) range: Range<u32>,
+    /// The time of the last refusal.
+    pub(super) at: Duration,
 }
 
 impl Refusal {

@@ -83,7 +83,8 @@ impl ExchangeResult {
     }
 
     /// Whether the reply is missing or damaged, so that a repetition of the request can help. If
-    /// the connection has ended, `Client::transact` has already repeated the request.
+    /// the connection has ended, `Client::transact` has already repeated the request if this can
+    /// help.
     pub(super) fn is_unclear(&self) -> bool {
         self.is_silence()
             && !matches!(self.error(), Some(WireError::Exception(_) | WireError::Closed(_)))

@@ -22,6 +22,11 @@ use super::session::ExchangeResult;
 use crate::driver::modbus::wire::request::{Ask, UnitRequest, WireError};
 use crate::logged::OnChange;
 
+/// The time after which a refused range is read as a whole again, if none of its parts is refused.
+/// A device may refuse a read while it starts. A device that does not accept so long a read refuses
+/// it once in this time.
+const TRIED_AGAIN: Duration = Duration::from_secs(600);
+
 impl Client {
     /// Halves read `n` if the unit has refused its addresses or its length, and if the read has at
     /// least two points with different addresses. Both halves are due at once. Returns whether the
@@ -35,9 +40,10 @@ impl Client {
         }
         let read = &self.reads[n];
         let (unit, table, range) = (read.unit, read.table, read.range());
-        let refused = RefusedRange { unit, table, range };
-        if !self.refused.contains(&refused) {
-            self.refused.push(refused);
+        let is_it = |known: &&mut RefusedRange| is_of(known, read) && known.range == range;
+        match self.refused.iter_mut().find(is_it) {
+            Some(known) => known.at = now,
+            None => self.refused.push(RefusedRange { unit, table, range, at: now }),
         }
         let Some((first, second)) = read.halves() else { return false };
         let name = &self.name;
@@ -58,11 +64,11 @@ impl Client {
 
     /// Joins read `n`, which was just answered, with the answered parts of the same planned read
     /// beside it.
-    pub(super) fn join(&mut self, n: usize) {
+    pub(super) fn join(&mut self, n: usize, now: Duration) {
         if !self.reads[n].is_part {
             return;
         }
-        self.forget_refusals(n);
+        self.forget_refusals(n, now);
         if let Some(other) = (0..self.reads.len()).find(|&other| self.may_join(n, other)) {
             self.reads[n] = self.reads[n].joined(&self.reads[other]);
             self.reads.swap_remove(other);
@@ -70,10 +76,18 @@ impl Client {
     }
 
     /// Drops the refused ranges that contain the addresses of read `n`, if the unit had refused
-    /// exactly these addresses before.
-    fn forget_refusals(&mut self, n: usize) {
+    /// exactly these addresses before. Also drops each old range in which no read is refused now:
+    /// the unit may have refused it for a passing reason.
+    fn forget_refusals(&mut self, n: usize, now: Duration) {
         let (read, own) = (&self.reads[n], self.reads[n].range());
         let refused = &mut self.refused;
+        let has_hole = |range: &RefusedRange| {
+            let inside = |it: &&Read| is_of(range, it) && contains(&range.range, &it.range());
+            self.reads.iter().filter(inside).any(|it| it.trouble.last().is_some())
+        };
+        refused.retain(|range| {
+            !is_of(range, read) || now.saturating_sub(range.at) < TRIED_AGAIN || has_hole(range)
+        });
         if refused.iter().any(|refused| is_of(refused, read) && refused.range == own) {
             refused.retain(|refused| !(is_of(refused, read) && contains(&refused.range, &own)));
         }
@@ -244,7 +258,7 @@ mod tests {
                 } else {
                     client.reads[n].is_made = true;
                     client.reads[n].trouble.changes_to(None);
-                    client.join(n);
+                    client.join(n, Duration::ZERO);
                 }
             }
             let mut ranges: Vec<_> = client.reads.iter().map(Read::range).collect();
@@ -263,7 +277,7 @@ mod tests {
                 let n = n % client.reads.len();
                 client.reads[n].is_made = true;
                 client.reads[n].trouble.changes_to(None);
-                client.join(n);
+                client.join(n, Duration::ZERO);
             }
             assert_eq!(client.reads.len(), 1);
             assert_eq!(client.reads[0].range(), 100..110);

@@ -66,8 +66,9 @@ pub struct Transport {
     round_trip: Duration,
     /// The time at which the connection was opened.
     opened_at: Instant,
-    /// The time of the last valid reply or exception on this connection. `None` before the first.
-    answered_at: Option<Instant>,
+    /// The number of valid replies and exceptions on this connection, and the time of the last one.
+    /// `None` before the first.
+    answered: Option<(u64, Instant)>,
     /// Reason why the connection has ended, and the time of its end. `None` while it is open.
     ended: Option<(String, Instant)>,
 }
@@ -91,7 +92,7 @@ impl Transport {
             echo: Echo::default(),
             round_trip: Duration::ZERO,
             opened_at: now,
-            answered_at: None,
+            answered: None,
             ended: None,
         })
     }
@@ -119,7 +120,7 @@ impl Transport {
 
     /// Whether a valid reply or an exception has come on this connection.
     pub fn has_answered(&self) -> bool {
-        self.answered_at.is_some()
+        self.answered.is_some()
     }
 
     /// Returns how long the connection was open. Returns zero while the connection is open.
@@ -127,11 +128,16 @@ impl Transport {
         self.ended.as_ref().map_or(Duration::ZERO, |(_, at)| *at - self.opened_at)
     }
 
-    /// Returns the time from the last reply to the end of the connection. Returns `None` while the
-    /// connection is open, and if no reply has come.
-    pub fn ended_after_reply(&self) -> Option<Duration> {
-        let (_, at) = self.ended.as_ref()?;
-        Some(*at - self.answered_at?)
+    /// Returns the number of replies on this connection, and the time from the last reply to the
+    /// end. Returns `None` while the connection is open, and if no reply has come.
+    pub fn ended_after_replies(&self) -> Option<(u64, Duration)> {
+        let ((_, ended), (count, answered)) = (self.ended.as_ref()?, self.answered?);
+        Some((count, *ended - answered))
+    }
+
+    /// Tells the transport that the line has no echo.
+    pub fn has_no_echo(&mut self) {
+        self.echo = Echo::No;
     }
 
     /// Whether the line gives back each request as an echo, as far as the transport knows.
@@ -147,7 +153,7 @@ impl Transport {
     /// Returns how long the caller should wait before it sends this request. During this time, a
     /// late reply may come that could be taken for the reply to the request.
     pub fn busy_for(&self, request: &UnitRequest) -> Duration {
-        let busy_until = self.outstanding.busy_until(request);
+        let busy_until = self.outstanding.busy_until(request, self.line.answers_as(request.unit));
         busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
@@ -197,8 +203,8 @@ impl Transport {
         if self.quiet_until > Instant::now() {
             self.idle(self.quiet_until - Instant::now()).await;
         }
-        self.check_open().await?;
         let started = Instant::now();
+        self.check_open(started).await?;
         let outcome = if self.line.is_rtu() {
             self.transact_rtu(request, started).await
         } else {
@@ -208,10 +214,13 @@ impl Transport {
         let outcome = match outcome {
             Ok(_) | Err(WireError::Exception(_)) => {
                 self.round_trip = started.elapsed();
-                self.answered_at = Some(Instant::now());
-                let is_doubtful =
-                    self.outstanding.settle(request, outcome.is_err(), Instant::now(), latest);
-                if is_doubtful { Err(WireError::Doubtful) } else { outcome }
+                let before = self.answered.map_or(0, |(count, _)| count);
+                self.answered = Some((before + 1, Instant::now()));
+                if self.is_doubtful(request, outcome.is_err(), latest) {
+                    Err(WireError::Doubtful)
+                } else {
+                    outcome
+                }
             }
             Err(why) => self.missed(request, started, why).await,
         };
@@ -219,15 +228,16 @@ impl Transport {
         outcome
     }
 
-    /// Checks that the connection is open. On a line without transaction numbers, drops the bytes
-    /// that have arrived since the last reply, because they belong to no request.
+    /// Checks that the connection is open; `now` is the present time. On a line without transaction
+    /// numbers, drops the bytes that have arrived since the last reply, because they belong to no
+    /// request.
     ///
     /// # Errors
     /// [`WireError::Closed`] if the connection has ended. Nothing was sent then, so no reply can
     /// come.
-    async fn check_open(&mut self) -> Result<(), WireError> {
+    async fn check_open(&mut self, now: Instant) -> Result<(), WireError> {
         if self.ended.is_none() && self.line.is_untagged() {
-            if let Err(WireError::Closed(why)) = self.drain(Instant::now()).await {
+            if let Err(WireError::Closed(why)) = self.drain(now).await {
                 self.end(why);
             }
         }
@@ -235,6 +245,19 @@ impl Transport {
             self.end(CLOSED.into());
         }
         self.ended().map_or(Ok(()), |why| Err(WireError::Closed(why.into())))
+    }
+
+    /// Records a reply to `request`, and returns whether it may belong to another request. Such a
+    /// request may be answered until `latest`. On a line with an echo, the reply to a write may be
+    /// the late echo of the same write, if that write had no reply before.
+    fn is_doubtful(&mut self, request: &UnitRequest, is_exception: bool, latest: Instant) -> bool {
+        let is_late_echo = self.has_echo()
+            && request.is_repeated_by_reply()
+            && !is_exception
+            && self.outstanding.has(request);
+        let from = self.line.answers_as(request.unit);
+        let times = (Instant::now(), latest);
+        self.outstanding.settle(request, from, is_exception, times) || is_late_echo
     }
 
     /// Records that `request` has had no valid reply because of `why`. On a line without
@@ -247,7 +270,8 @@ impl Transport {
         why: WireError,
     ) -> Result<Reply, WireError> {
         let timeout = self.line.timeout(request);
-        self.outstanding.add(self.tid, request.clone(), started + LATEST * timeout);
+        let from = self.line.answers_as(request.unit);
+        self.outstanding.add(self.tid, request.clone(), from, started + LATEST * timeout);
         let is_closed = matches!(why, WireError::Closed(_));
         let drained = match self.line.is_untagged() && !is_closed {
             true => self.drain(Instant::now() + timeout).await,

@@ -174,7 +174,7 @@ fn a_hole_in_a_read_costs_its_own_points_and_is_named() {
     bench.until("the hole is known", |bench| bench.input("r104").1 == Quality::Config);
     let name = "group g, table holding from address 104";
     bench.until("the status names it", |bench| {
-        part(bench, name).state == "address 104 is refused: exception 2 (illegal data address)"
+        part(bench, name).state == "address 104: exception 2 (illegal data address)"
     });
     // In the end each side of the hole is one request, and the hole is left alone.
     bench.pass(Duration::from_millis(300));

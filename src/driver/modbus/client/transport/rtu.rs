@@ -28,7 +28,7 @@ pub(super) enum Echo {
     Unknown,
     /// A reply came without an echo before it.
     No,
-    /// An echo and then a reply came.
+    /// An echo came before the last reply, or in place of it.
     Yes,
 }
 
@@ -89,6 +89,8 @@ impl Transport {
                         // As many bytes before the reply as the request has may be an echo that
                         // was damaged.
                         (false, Echo::Unknown) if start + 2 < sent.len() => self.echo = Echo::No,
+                        // The line may have no echo any more; the next reply decides.
+                        (false, Echo::Yes) if start == 0 => self.echo = Echo::Unknown,
                         _ => {}
                     }
                     // Bytes after the frame are noise on the line. Later noise is dropped before
@@ -102,7 +104,14 @@ impl Transport {
                 Search::Incomplete => {}
             }
             let read = timeout_at(deadline, self.stream.read_buf(&mut bytes)).await;
-            came(read.map_err(|_| missing(&bytes, has_echo, request))?)?;
+            let missing = |_| {
+                let why = missing(&bytes, has_echo, request, unit);
+                if why == WireError::OnlyEcho {
+                    self.echo = Echo::Yes;
+                }
+                why
+            };
+            came(read.map_err(missing)?)?;
         }
     }
 
@@ -125,14 +134,14 @@ impl Transport {
     }
 }
 
-/// Returns the error for a reply that has not come in time. `bytes` are the received bytes without
-/// the echo.
-fn missing(bytes: &[u8], has_echo: bool, request: &UnitRequest) -> WireError {
+/// Returns the error for a reply of `unit` that has not come in time. `bytes` are the received
+/// bytes without the echo.
+fn missing(bytes: &[u8], has_echo: bool, request: &UnitRequest, unit: u8) -> WireError {
     let expected = request.reply_len() + 3;
     match bytes {
         [] if has_echo => WireError::OnlyEcho,
         [] => WireError::Timeout,
-        [unit, ..] if *unit == request.unit => {
+        [from, ..] if *from == unit => {
             WireError::Garbage(format!("{} bytes instead of {expected}", bytes.len()).into())
         }
         _ => WireError::Garbage(format!("{} bytes that are no frame", bytes.len()).into()),
