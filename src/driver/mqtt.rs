@@ -20,22 +20,21 @@
 //! In both directions, a message contains the value of a point after scaling, in the point's
 //! engineering unit. Any point or variable can be published. This device has no output points. A
 //! command is an input point with an expiry time. When the last value has expired, the quality of
-//! the point is bad, and the point's key `on_bad` decides which value programs read.
+//! the point is bad, and the point's key `on_bad` decides which value programs read. An entry of
+//! `set` writes a variable, which keeps the value.
 //!
 //! Where to look next:
 //! - `mqtt/session.rs` is the loop that connects, works and reconnects.
 //! - `mqtt/publish.rs` decides when a value is sent.
 //! - `mqtt/payload.rs` reads the payload of a command: text or JSON.
-//! - `mqtt/command.rs` decides how long a command is valid.
-//! - `mqtt/set.rs` has the commands that write variables.
+//! - `mqtt/command.rs` decides how long a command is valid; `mqtt/set.rs` writes variables.
 //! - `mqtt/takeover.rs` lets a new device wait for the end of the old device.
 //! - `mqtt/client.rs` has the client of the library for each version of the protocol.
 //! - `mqtt/credential.rs` reads certificates and passwords.
 //! - `mqtt/sparkplug.rs` implements Sparkplug B on top of the same session.
 //!
-//! This driver does not support QoS 2 and stores no history. QoS 2 is not needed, because each
-//! message contains the present value. A receiver needs only the newest message, and a duplicate
-//! does no harm. Values that could not be sent are not stored for later.
+//! This driver does not support QoS 2 and stores no history. Each message contains the present
+//! value, so a duplicate does no harm. Values that could not be sent are not stored for later.
 //!
 //! This driver uses the maintained fork of rumqttc. The last release of the original rumqttc
 //! (0.25.1) has known vulnerabilities (RUSTSEC-2026-0049, -0098, -0099, -0104).

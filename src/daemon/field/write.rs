@@ -1,9 +1,9 @@
 //! The values that devices write into variables, such as commands of an MQTT client.
 //!
-//! A device puts its values into a bounded queue, and the daemon empties the queue at each tick. The
-//! daemon sends all values of a tick in one order to the scan. If a tick has several values for one
-//! variable, only the newest value is written. An order like this has no entry in the history, as
-//! the sender may repeat it many times a second.
+//! A device puts its values into a bounded queue, and the daemon empties the queue at each tick.
+//! The daemon sends all values of a tick in one order to the scan. If a tick has several values for
+//! one variable, only the newest value is written. An order like this has no entry in the history,
+//! because the sender may repeat it many times a second.
 //!
 //! The device checks that the variable exists and that the value fits its type. Therefore the scan
 //! refuses a value only if the variable has changed at this moment.
@@ -36,8 +36,8 @@ impl VariableWrites {
         Self { writes, answers: Vec::new(), trouble: OnChange::default() }
     }
 
-    /// Sends the values that have arrived since the last call to the scan. Logs the first order that
-    /// was refused.
+    /// Sends the values that have arrived since the last call to the scan. Logs the first order
+    /// that was refused.
     pub(in crate::daemon) fn pursue(&mut self, link: &mut ScanLink) {
         let mut newest = BTreeMap::<String, Value>::new();
         while let Ok(VariableWrite { name, value }) = self.writes.try_recv() {

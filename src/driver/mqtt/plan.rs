@@ -3,8 +3,9 @@
 //!
 //! Each error names the mistake and the expected value. `broker.rs` checks the keys of the broker,
 //! `credential.rs` checks the keys of credential files, `sparkplug/config.rs` checks the names in
-//! `sparkplug`, `plan/subscribe.rs` checks the topics of commands, and this file checks all other keys. This file does not check whether a published
-//! name exists, because programs may create and remove variables at any time.
+//! `sparkplug`, and `plan/subscribe.rs` checks the topics of commands. This file checks all other
+//! keys. This file does not check whether a published name exists, because programs may create and
+//! remove variables at any time.
 
 mod subscribe;
 

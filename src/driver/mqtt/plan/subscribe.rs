@@ -1,7 +1,7 @@
 //! The plan of the commands without Sparkplug: one subscription for each topic.
 //!
-//! Several points and variables may have one topic. Each message of the topic then sets all of them.
-//! They share the subscription, so they must have the same `qos` and `retained`. A topic of a
+//! Several points and variables may have one topic. Each message of the topic then sets all of
+//! them. They share the subscription, so they must have the same `qos` and `retained`. A topic of a
 //! published value cannot be the topic of a command, because the client would receive its own
 //! messages. The other keys of the device are planned in `plan.rs`.
 
@@ -24,7 +24,8 @@ const MAX_PATH: usize = 256;
 struct Subscriptions<'c> {
     /// One subscription for each topic.
     all: Vec<Subscription>,
-    /// For each topic, the index of its subscription, and the point or variable that named it first.
+    /// For each topic, the index of its subscription, and the first point or variable with this
+    /// topic.
     of_topic: HashMap<&'c str, (usize, &'c str)>,
     /// The topics of published values.
     published: &'c HashSet<&'c str>,

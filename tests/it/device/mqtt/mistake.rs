@@ -108,7 +108,6 @@ fn variables_share_the_topics_of_points() {
         (", qos = 2", "", "set[0].qos: expected 0 or 1, found 2"),
         (", expires = \"1s\"", "", "expires"),
         ("", "publish = [{ name = \"p\", topic = \"t\" }]", "point[a].at.topic: found \"t\""),
-        ("", "sparkplug = { group = \"g\", node = \"n\" }", "at.topic: found a value"),
     ] {
         let found = parse(set, keys).unwrap_err().to_string();
         assert!(reports(&found, expected), "{found}\nnot: {expected}");
