@@ -55,7 +55,6 @@ mod session;
 mod set;
 pub mod sparkplug;
 mod takeover;
-mod text;
 mod version;
 
 use std::path::Path;

@@ -11,22 +11,23 @@
 //! | `12abc`, `45C` | `12abc` may be hexadecimal; a blank must separate number and unit |
 //! | `12 error` | the word may say that the number is not valid; only known units are accepted |
 //! | `45 F`, and the point has the unit °C | the number must be converted |
-//! | `nan`, `inf` | not a measured value |
+//! | `"21.5"` in quotes | it is a string of JSON and not a number |
+//! | `nan`, `inf`, `1e999` | not a measured value |
 //!
 //! Around the value there may be blanks, line ends, a byte order mark before it and NUL characters
 //! after it, because programs in C often write the end of a string too. A number may begin with `+`
-//! or `-`. With the prefix `0x`, `0o` or `0b` it is hexadecimal, octal or binary. A leading zero
-//! alone has no effect: `010` is 10.
+//! or `-`. With the prefix `0x`, `0o` or `0b` it is hexadecimal, octal or binary, if the driver
+//! accepts this base. A leading zero alone has no effect: `010` is 10.
 //!
-//! This file knows no driver and no scaling of a point. The driver decides how a value becomes the
-//! raw value of the point. `words/unit.rs` has the units of measurement.
+//! This file is the only parser of such texts, and it knows no driver and no scaling of a point.
+//! Each driver says in [`Rules`] what it accepts, and decides how a value becomes the raw value of
+//! the point. `words/unit.rs` has the units of measurement.
 
 mod unit;
 
 use crate::process::image::{PointKind, Value};
-use crate::text::legible_up_to;
 
-/// The maximum number of bytes of a refused text that its error message shows.
+/// The maximum number of characters of a refused text that its error message shows.
 const MAX_SHOWN: usize = 80;
 
 /// The words for false and for true. Upper and lower case are equal. Files of the Linux kernel use
@@ -38,44 +39,96 @@ const WORDS: [[&str; 6]; 2] =
 const BASES: [(&str, u32); 6] =
     [("0x", 16), ("0X", 16), ("0o", 8), ("0O", 8), ("0b", 2), ("0B", 2)];
 
-/// Reads the value of a point of type `kind`. The value is:
-/// - for a bool, `Value::Bool`: the meaning of a word, or whether a whole number differs from 0
+/// What a driver accepts in the text of a point.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// The type of the point. A bool is a word or a number, every other type is a number.
+    pub(super) kind: PointKind,
+    /// Whether a number must be whole. Forms such as `42.0` and `4.2e1` are whole too.
+    pub(super) is_whole: bool,
+    /// The units that may follow a number. No unit may follow the number of a bool.
+    pub(super) units: Units<'a>,
+    /// The bases in which a number may be written.
+    pub(super) bases: Bases,
+    /// The numbers that are a bool.
+    pub(super) bools: Bools,
+}
+
+/// The units that may follow a number. A number without a unit is always accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Units<'a> {
+    /// Any unit of `words/unit.rs`. This is for a source that never changes its unit.
+    Known,
+    /// Only this unit, in any of its spellings.
+    Only(&'a str),
+    /// No unit. This is for a sender that may change its unit, such as mbar and bar, when the unit
+    /// of the point is not known.
+    Never,
+}
+
+/// The bases in which a number may be written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Bases {
+    /// Base 10. A hexadecimal number could be a raw number, before scaling.
+    Decimal,
+    /// Base 10, and base 16 with the prefix `0x`. A sender that writes hexadecimal digits without a
+    /// prefix could mean 2832 with `0b10`.
+    Hexadecimal,
+    /// Base 10, and the bases 16, 8 and 2 with the prefixes `0x`, `0o` and `0b`.
+    All,
+}
+
+/// The numbers that are a bool. Each of them may be written as `1` or `1.0`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bools {
+    /// 0 is false and 1 is true. This is for a sender of any kind: its other numbers may be states
+    /// or error codes.
+    ZeroOrOne,
+    /// 0 is false and any other whole number is true, as in files of the Linux kernel.
+    AnyWhole,
+}
+
+/// Reads the value of a point. The value is:
+/// - for a bool, `Value::Bool`
 /// - otherwise `Value::Int` for any whole number of up to 127 bits, also for `23.000` and `2.3e1`
-/// - otherwise `Value::Real`, which may be too large to be finite
+/// - otherwise `Value::Real`, which is finite
 ///
-/// `expected` is the unit in which the point is measured. If it is `None`, any unit of
-/// `words/unit.rs` may follow the number.
+/// The value may be outside the range of the type.
 ///
 /// # Errors
-/// When the text has no meaning or more than one. The error says what was expected, and the text
-/// that was found.
-pub(super) fn value(text: &str, kind: PointKind, expected: Option<&str>) -> Result<Value, String> {
+/// When the text has no meaning or more than one, or the rules do not accept it. The error says
+/// what was expected, and the text that was found.
+pub(super) fn value(text: &str, rules: Rules<'_>) -> Result<Value, String> {
     let text = bare(text);
-    let refused = |wanted: String| Err(format!("expected {wanted}, found {}", shown(text)));
-    let word = WORDS.map(|words| words.iter().any(|word| word.eq_ignore_ascii_case(text)));
-    let is_bool = kind == PointKind::Bool;
-    match word {
-        [_, true] | [true, _] if !is_bool => {
-            let wanted = format!("a number of type {kind} (type = \"bool\" accepts this word)");
-            return refused(wanted);
-        }
-        [_, true] => return Ok(Value::Bool(true)),
-        [true, _] => return Ok(Value::Bool(false)),
-        [false, false] => {}
+    read(text, rules).map_err(|wanted| {
+        let quotes = if text.starts_with(['"', '\'']) { " without quotes" } else { "" };
+        format!("expected {wanted}{quotes}, found {}", shown(text))
+    })
+}
+
+/// Reads the value of a text without surrounding blanks.
+///
+/// # Errors
+/// The error is what was expected.
+fn read(text: &str, rules: Rules<'_>) -> Result<Value, String> {
+    let kind = rules.kind;
+    let truth = truth(text);
+    if kind == PointKind::Bool {
+        let on = truth.or_else(|| rules.bools.truth(number(text, rules.bases)?));
+        return on.map(Value::Bool).ok_or_else(|| rules.bools.wanted());
     }
-    let (value, rest) = match number(text) {
-        Some((Value::Int(number), "")) if is_bool => return Ok(Value::Bool(number != 0)),
-        _ if is_bool => {
-            let wanted = "on or off, yes or no, true or false, enabled or disabled, or a whole \
-                          number for type bool";
-            return refused(wanted.to_owned());
+    if truth.is_some() {
+        return Err(format!("a number of type {kind} (type = \"bool\" accepts this word)"));
+    }
+    let (value, rest) = number(text, rules.bases)
+        .ok_or_else(|| format!("{} of type {kind}", rules.bases.wanted(text)))?;
+    follows(rest, rules.units)?;
+    let whole = if rules.is_whole { "whole " } else { "" };
+    match value {
+        Value::Real(real) if rules.is_whole || !real.is_finite() => {
+            Err(format!("a {whole}number that fits type {kind}"))
         }
-        Some(found) => found,
-        None => return refused(format!("a number of type {kind}")),
-    };
-    match follows(rest, expected) {
-        None => Ok(value),
-        Some(wanted) => refused(wanted),
+        value => Ok(value),
     }
 }
 
@@ -87,20 +140,29 @@ pub(super) fn bare(text: &str) -> &str {
 
 /// Returns a text for an error message: in quotes, escaped and shortened.
 pub(super) fn shown(text: &str) -> String {
-    if text.is_empty() {
-        "nothing".into()
-    } else {
-        format!("\"{}\"", legible_up_to(MAX_SHOWN, text))
+    match text.char_indices().nth(MAX_SHOWN) {
+        _ if text.is_empty() => "nothing".into(),
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}", format!("{}…", &text[..end])),
     }
 }
 
+/// Returns the bool that a word means. Returns `None` if the text is no such word.
+fn truth(text: &str) -> Option<bool> {
+    let is_in = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+    WORDS.iter().position(|words| is_in(words)).map(|meaning| meaning == 1)
+}
+
 /// Splits a text into the number at its beginning and the rest. Returns `None` if the text does not
-/// begin with a number.
-fn number(text: &str) -> Option<(Value, &str)> {
+/// begin with a number in one of these bases.
+fn number(text: &str, bases: Bases) -> Option<(Value, &str)> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let is_negative = text.starts_with('-');
     for (prefix, base) in BASES {
         let Some(digits) = digits.strip_prefix(prefix) else { continue };
+        if !bases.has(base) {
+            return None;
+        }
         let (digits, rest) = split(digits, |c| c.is_digit(base));
         let number = i128::from_str_radix(digits, base).ok()?;
         return Some((Value::Int(if is_negative { -number } else { number }), rest));
@@ -153,24 +215,71 @@ fn exact(whole: &str, fraction: &str, exponent: i32) -> Option<i128> {
     trimmed.parse::<i128>().ok()?.checked_mul(factor)
 }
 
-/// Checks the text after a number: nothing, or a unit. Returns the expected text if it is neither.
-fn follows(rest: &str, expected: Option<&str>) -> Option<String> {
+/// Checks the text after a number: nothing, or a unit.
+///
+/// # Errors
+/// The error is what was expected.
+fn follows(rest: &str, units: Units<'_>) -> Result<(), String> {
     let unit = rest.trim_start();
     // A line end is not a blank: what follows it is another line and not the unit of the number.
     let has_blank = rest.starts_with(char::is_whitespace) && !rest.contains(['\n', '\r']);
-    let is_sign = unit.starts_with(['%', '‰', '°', 'º']);
-    match (rest, expected) {
-        ("", _) => None,
-        _ if rest.starts_with(',') => {
-            Some("one number with a point and not a comma before its fraction".into())
+    let is_sign = rest.starts_with(['%', '‰', '°', 'º', '℃', '℉']);
+    let wanted = match units {
+        _ if rest.is_empty() => return Ok(()),
+        _ if rest.starts_with(',') => "one number with a point and not a comma before its fraction",
+        _ if !has_blank && !is_sign => "one number, and a blank before its unit if it has one",
+        Units::Only(expected) if unit::is_same(unit, expected) => return Ok(()),
+        Units::Only(expected) => {
+            return Err(format!("a number in the unit of the point, {expected}"));
         }
-        _ if !has_blank && !is_sign => {
-            Some("one number, and a blank before its unit if it has one".into())
+        Units::Known if unit::is_known(unit) => return Ok(()),
+        Units::Known => "a number, and then nothing or a unit such as °C, mV or l/min",
+        Units::Never => "a number and nothing after it, because no `unit` is configured",
+    };
+    Err(wanted.to_owned())
+}
+
+impl Bases {
+    /// Whether a number may have this base, with its prefix.
+    fn has(self, base: u32) -> bool {
+        match self {
+            Self::Decimal => false,
+            Self::Hexadecimal => base == 16,
+            Self::All => true,
         }
-        (_, Some(expected)) if unit::is_same(unit, expected) => None,
-        (_, Some(expected)) => Some(format!("a number in the unit of the point, {expected}")),
-        (_, None) if unit::is_known(unit) => None,
-        (_, None) => Some("a number, and then nothing or a unit such as °C, mV or l/min".into()),
+    }
+
+    /// Says what was expected in place of a text that is not a number in one of these bases.
+    fn wanted(self, text: &str) -> &'static str {
+        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+        let has_prefix = BASES.iter().any(|(prefix, _)| digits.starts_with(prefix));
+        match self {
+            Self::Decimal if has_prefix => "a decimal number",
+            Self::Hexadecimal if has_prefix => "a decimal or hexadecimal number",
+            _ => "a number",
+        }
+    }
+}
+
+impl Bools {
+    /// Returns the bool that a number means. `rest` is the text after the number.
+    fn truth(self, (number, rest): (Value, &str)) -> Option<bool> {
+        match (self, number, rest) {
+            (Self::ZeroOrOne, Value::Int(number @ (0 | 1)), "") => Some(number == 1),
+            (Self::AnyWhole, Value::Int(number), "") => Some(number != 0),
+            _ => None,
+        }
+    }
+
+    /// Says what was expected in place of a text that is no bool.
+    fn wanted(self) -> String {
+        let number = match self {
+            Self::ZeroOrOne => "1 or 0",
+            Self::AnyWhole => "a whole number",
+        };
+        format!(
+            "on or off, yes or no, true or false, enabled or disabled, or {number} for type bool"
+        )
     }
 }
 
@@ -178,8 +287,20 @@ fn follows(rest: &str, expected: Option<&str>) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// The rules of a source that is trusted, such as a file of the kernel.
+    const fn lax(kind: PointKind) -> Rules<'static> {
+        let (units, bases, bools) = (Units::Known, Bases::All, Bools::AnyWhole);
+        Rules { kind, is_whole: false, units, bases, bools }
+    }
+
+    /// The rules of a sender of any kind, for a point without a unit.
+    const fn strict(kind: PointKind) -> Rules<'static> {
+        let (units, bases, bools) = (Units::Never, Bases::Decimal, Bools::ZeroOrOne);
+        Rules { kind, is_whole: false, units, bases, bools }
+    }
+
     fn check(text: &str, kind: PointKind, expected: Result<Value, &str>) {
-        let found = value(text, kind, None);
+        let found = value(text, lax(kind));
         match expected {
             Ok(expected) => assert_eq!(found, Ok(expected), "{text:?} as {kind}"),
             Err(words) => {
@@ -217,7 +338,9 @@ mod tests {
         check(".5", Value::Real(0.5));
         check("1e-3", Value::Real(0.001));
         check("1e300", Value::Real(1e300));
-        check("1e999", Value::Real(f64::INFINITY));
+        check("-.5", Value::Real(-0.5));
+        check("00288.5", Value::Real(288.5));
+        check("2.15E+1", Value::Real(21.5));
         check("45.2 C", Value::Real(45.2));
         check("+45.0°C", int(45));
         check("55%", int(55));
@@ -238,6 +361,8 @@ mod tests {
         check("45.2 C 46.1 C", "found \"45.2 C 46.1 C\"");
         check("45\n46", "expected one number, and a blank before its unit");
         check("45\nC", "found \"45\\nC\"");
+        check("45\n%", "found \"45\\n%\"");
+        check("45 \n°C", "found \"45 \\n°C\"");
         check("12abc", "a blank before its unit if it has one, found \"12abc\"");
         check("45C", "found \"45C\"");
         check("0x1g", "found \"0x1g\"");
@@ -256,6 +381,13 @@ mod tests {
         check("4\u{0}5\0", "found \"4\\05\"");
         check("<5", "found \"<5\"");
         check("nan", "found \"nan\"");
+        check("infinity", "found \"infinity\"");
+        check("1e999", "expected a number that fits type f64, found \"1e999\"");
+        check("\"21.5\"", "of type f64 without quotes, found \"\\\"21.5\\\"\"");
+        check("'21.5'", "expected a number of type f64 without quotes, found \"'21.5'\"");
+        for bad in [".", "+", "-", "+-5", "e3", "\"", "\"1", "1.234,5", "0x-1", "0x+1", "٣"] {
+            check(bad, "found");
+        }
         check("-inf", "found \"-inf\"");
         check("[1] 2", "found \"[1] 2\"");
         check("Y", "expected a number of type f64 (type = \"bool\" accepts this word), found");
@@ -269,6 +401,8 @@ mod tests {
             ["off", "on"],
             ["no", "YES"],
             ["N", "Y\n"],
+            ["f", "T"],
+            ["-0", "01"],
             ["disabled", "Enabled"],
             ["FALSE", "true\0"],
             ["0", "1"],
@@ -283,16 +417,95 @@ mod tests {
         check("0.5", Err("found \"0.5\""));
         check("12 V", Err("found \"12 V\""));
         check("on off", Err("found \"on off\""));
+        check("ΟΝ", Err("found \"ΟΝ\""));
+        check("'off'", Err("for type bool without quotes, found \"'off'\""));
+    }
+
+    #[test]
+    fn a_bool_may_be_only_0_or_1() {
+        let read = |text| value(text, strict(PointKind::Bool));
+        for [off, on] in [["0", "1"], ["0.0", "1.0"], ["-0", "+1"], ["00", "01"], ["n", "Y"]] {
+            assert_eq!([read(off), read(on)], [false, true].map(|on| Ok(Value::Bool(on))), "{on}");
+        }
+        for bad in ["", "2", "-1", "0.5", "0x1", "1 %", "open", "nan"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let error = "expected on or off, yes or no, true or false, enabled or disabled, or 1 or 0 \
+                     for type bool, found \"7\"";
+        assert_eq!(read("7"), Err(error.to_owned()));
+    }
+
+    #[test]
+    fn the_base_must_be_accepted() {
+        let read = |text, bases| value(text, Rules { bases, ..lax(PointKind::I32) });
+        for (text, number) in [("0x2A", 42), ("-0X2a", -42), ("0x1f mV", 31)] {
+            assert_eq!(read(text, Bases::Hexadecimal), Ok(Value::Int(number)), "{text}");
+        }
+        let check = |text, bases, wanted: &str| {
+            let error = format!("expected {wanted} of type i32, found {text:?}");
+            assert_eq!(read(text, bases), Err(error));
+        };
+        check("0b10", Bases::Hexadecimal, "a decimal or hexadecimal number");
+        check("0o7", Bases::Hexadecimal, "a decimal or hexadecimal number");
+        check("0x2A", Bases::Decimal, "a decimal number");
+        check("-0x2A", Bases::Decimal, "a decimal number");
+        check("on top", Bases::Decimal, "a number");
+    }
+
+    #[test]
+    fn a_number_may_have_to_be_whole() {
+        let read = |text| value(text, Rules { is_whole: true, ..lax(PointKind::I32) });
+        for text in ["42", "+42", "042", "42.0", "4.2e1", "42 mV"] {
+            assert_eq!(read(text), Ok(Value::Int(42)), "{text}");
+        }
+        let beyond = Value::Int(i128::from(i64::MIN) - 1);
+        assert_eq!(read("-9223372036854775809"), Ok(beyond), "the point checks the range");
+        for text in ["42.5", "1e-3", "1e999"] {
+            let error = format!("expected a whole number that fits type i32, found {text:?}");
+            assert_eq!(read(text), Err(error));
+        }
     }
 
     #[test]
     fn the_unit_must_be_that_of_the_point() {
-        let read = |text, unit| value(text, PointKind::F64, Some(unit));
-        assert_eq!(read("45 C", "°C"), Ok(Value::Int(45)));
-        assert_eq!(read("45", "°C"), Ok(Value::Int(45)));
-        assert_eq!(read("12 apples", "apples"), Ok(Value::Int(12)));
+        let read =
+            |text, unit| value(text, Rules { units: Units::Only(unit), ..lax(PointKind::F64) });
+        for (text, unit, number) in [
+            ("45 C", "°C", 45.0),
+            ("45", "°C", 45.0),
+            ("12 apples", "apples", 12.0),
+            ("20.6 °C", "°C", 20.6),
+            ("20.6 \u{2103}", "°C", 20.6),
+            ("20.6\u{2103}", "°C", 20.6),
+            ("20.6°C", "\u{2103}", 20.6),
+            ("70 F", "\u{2109}", 70.0),
+            ("45.0%", "%", 45.0),
+            ("1.5e3 eV", "eV", 1500.0),
+            ("1.5 m3/h", "m3/h", 1.5),
+            ("1.5 2", "2", 1.5),
+        ] {
+            let found = read(text, unit).map(|value| value.to_string());
+            assert_eq!(found, Ok(number.to_string()), "{text} in {unit}");
+        }
         let error = "expected a number in the unit of the point, °C, found \"45 F\"";
         assert_eq!(read("45 F", "°C"), Err(error.to_owned()));
-        assert!(read("950 W", "kW").is_err());
+        for (text, unit) in
+            [("950 W", "kW"), ("500 mbar", "bar"), ("5 MW", "mW"), ("°C", "°C"), ("45C", "C")]
+        {
+            assert!(read(text, unit).is_err(), "{text} in {unit}");
+        }
+    }
+
+    #[test]
+    fn there_may_be_no_unit() {
+        let read = |text| value(text, strict(PointKind::F64));
+        assert_eq!(read("12\0\0"), Ok(Value::Int(12)));
+        for text in ["5 mbar", "20.6 °C", "20.6°C", "55%", "1 2"] {
+            let error = format!(
+                "expected a number and nothing after it, because no `unit` is configured, found \
+                 {text:?}"
+            );
+            assert_eq!(read(text), Err(error));
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::identity::{Identity, Progress};
-use crate::driver::words;
+use crate::driver::words::{self, Bases, Bools, Rules, Units};
 use crate::process::image::{Direction, Point, PointKind, Raw, Value};
 
 /// The maximum length of the line in bytes, without the blanks and NUL characters around the value.
@@ -95,19 +95,31 @@ fn parse(start: &[u8], point: &Point) -> Result<Raw, String> {
         let found = words::shown(bare);
         return Err(format!("expected a line of at most {MAX_LINE} bytes, found {found}"));
     }
-    let kind = point.kind;
+    let raw = raw_point(point.kind);
+    let value = words::value(bare, rules(point))?;
+    raw.raw_of(value).map_err(|_| {
+        let number = if raw.is_whole() { "a whole number" } else { "a number" };
+        let found = words::shown(bare);
+        format!("expected {number} that fits type {}, found {found}", point.kind)
+    })
+}
+
+/// Returns a point without scaling, whose value is the number in the file.
+fn raw_point(kind: PointKind) -> Point {
+    Point::new("", Direction::In, kind)
+}
+
+/// What the line may be. The files of a device keep their unit and form, so all forms with one
+/// meaning are accepted. The number is the raw number of the point.
+fn rules(point: &Point) -> Rules<'_> {
     // The unit of the point is that of the value after scaling. Without scaling, the number in the
     // file has this unit too.
-    let is_plain = point.scale == 1.0 && point.offset == 0.0;
-    let unit = Some(&*point.unit).filter(|unit| is_plain && !unit.is_empty());
-    let value = words::value(bare, kind, unit)?;
-    let is_integer = !matches!(kind, PointKind::Bool | PointKind::F32 | PointKind::F64);
-    let plain = Point::new("", Direction::In, kind);
-    let raw = Some(value).filter(|value| !is_integer || matches!(value, Value::Int(_)));
-    raw.and_then(|value| plain.raw_of(value).ok()).ok_or_else(|| {
-        let number = if is_integer { "a whole number" } else { "a number" };
-        format!("expected {number} that fits type {kind}, found {}", words::shown(bare))
-    })
+    let units = match &*point.unit {
+        unit if point.is_plain() && !unit.is_empty() => Units::Only(unit),
+        _ => Units::Known,
+    };
+    let is_whole = raw_point(point.kind).is_whole();
+    Rules { kind: point.kind, is_whole, units, bases: Bases::All, bools: Bools::AnyWhole }
 }
 
 /// Writes a number. Returns the identity of the file that was written.
@@ -117,7 +129,7 @@ pub(super) fn write(
     raw: Raw,
     progress: &Progress,
 ) -> io::Result<Identity> {
-    let text = match Point::new("", Direction::Out, kind).value_of(&raw) {
+    let text = match raw_point(kind).value_of(&raw) {
         Value::Bool(on) => u8::from(on).to_string(),
         number => number.to_string(),
     };

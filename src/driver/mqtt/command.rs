@@ -19,7 +19,6 @@ use std::time::{Duration, SystemTime};
 
 use super::payload::Payload;
 use super::set::VariableCommand;
-use super::text;
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
 use crate::driver::export::Exports;
@@ -243,12 +242,10 @@ impl Command {
 /// becomes 2, and 2.5 becomes NaN, which `Point::raw_of` refuses. For a bool point, 0 and 1 become
 /// `false` and `true`. Any other value is returned unchanged.
 fn whole(value: Value, point: &Point) -> Value {
-    let is_plain = point.scale == 1.0 && point.offset == 0.0;
-    let is_integer = text::is_integer(point.kind);
     match value {
         // `Point::raw_of` checks the range later. Up to 2^63 a double is exact enough for that
         // check.
-        Value::Real(real) if is_integer && is_plain => match real.fract() == 0.0 {
+        Value::Real(real) if point.is_whole() => match real.fract() == 0.0 {
             true => Value::Int(real as i128),
             false => Value::Real(f64::NAN),
         },

@@ -2,7 +2,7 @@
 //!
 //! | key `json` | payload | value |
 //! |---|---|---|
-//! | not set | text such as `21.5` or `ON` | the text, by the rules of `text.rs` |
+//! | not set | text such as `21.5` or `ON` | the text, see [`rules`] |
 //! | not set | `{"value": 21.5, "time": "2026-11-28T08:00:00Z"}` | the member `value` |
 //! | `battery.level` | `{"battery": {"level": 87}}` | the member at this path |
 //! | `cells.1` | `{"cells": [3.31, 3.29]}` | the second element |
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::text::{self, quoted};
+use crate::driver::words::{self, Bases, Bools, Rules, Units, shown};
 use crate::process::image::{Point, PointKind, Value};
 
 /// The maximum length of a payload, in bytes. The JSON of a sensor with some hundred values has
@@ -84,13 +84,13 @@ impl<'a> Payload<'a> {
         json: Option<&str>,
         point: &Point,
     ) -> Result<(Value, Option<SystemTime>), String> {
-        let broken = |why: &String| format!("expected JSON, found {}: {why}", quoted(self.text));
+        let broken = |why: &String| format!("expected JSON, found {}: {why}", shown(self.text));
         match (json, &self.json) {
             (_, Some(Err(why))) => Err(broken(why)),
             (None, Some(Ok(object))) if self.text.starts_with('{') => named(object, point),
-            (None, _) => Ok((text::value(self.text, point)?, None)),
+            (None, _) => Ok((words::value(self.text, rules(point))?, None)),
             (Some(path), None) => {
-                let found = quoted(self.text);
+                let found = shown(self.text);
                 Err(format!("expected JSON with a value at `{path}`, found {found}"))
             }
             (Some(path), Some(Ok(whole))) => {
@@ -169,7 +169,20 @@ fn value(json: &RawValue, path: &str, point: &Point) -> Result<Value, String> {
         true => parse(json)?,
         false => text.to_owned(),
     };
-    text::value(&text, point).map_err(|why| format!("{why} at `{path}`"))
+    words::value(&text, rules(point)).map_err(|why| format!("{why} at `{path}`"))
+}
+
+/// What a text may be. The value is in the engineering unit of the point. A sender of any kind may
+/// write it, so a form that could be another value of another sender is refused.
+fn rules(point: &Point) -> Rules<'_> {
+    let is_whole = point.is_whole();
+    // Some senders change their unit, for example from m to km. Only `unit` says which one counts.
+    let units = match &*point.unit {
+        "" => Units::Never,
+        unit => Units::Only(unit),
+    };
+    let bases = if is_whole { Bases::Hexadecimal } else { Bases::Decimal };
+    Rules { kind: point.kind, is_whole, units, bases, bools: Bools::ZeroOrOne }
 }
 
 /// Names the type of value that a point needs.
@@ -185,7 +198,7 @@ fn kind(json: &RawValue) -> String {
     match json.get().as_bytes().first() {
         Some(b'{') => "an object".to_owned(),
         Some(b'[') => "an array".to_owned(),
-        _ => quoted(json.get()),
+        _ => shown(json.get()),
     }
 }
 
@@ -199,7 +212,7 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Result<T, String> {
 fn instant(json: &str) -> Result<SystemTime, String> {
     const WANTED: &str = "expected a time such as \"2026-11-28T08:00:00Z\", or a number of seconds \
                           or milliseconds since 1970";
-    let wrong = || format!("{WANTED}, found {} at `time`", quoted(json));
+    let wrong = || format!("{WANTED}, found {} at `time`", shown(json));
     if !json.starts_with('"') {
         let number: f64 = json.parse().map_err(|_| wrong())?;
         let seconds = match number {
@@ -313,15 +326,49 @@ mod tests {
         let beyond = Value::Int(i128::from(i64::MIN) - 1);
         assert_eq!(said("-9223372036854775809"), Ok(beyond));
         assert_eq!(said(r#"{"value": -9223372036854775809}"#), Ok(beyond));
-        assert_eq!(said(r#"{"value": 1e3, "unit": "rpm"}"#), Ok(Value::Real(1000.0)));
+        assert_eq!(said(r#"{"value": 1e3, "unit": "rpm"}"#), Ok(Value::Int(1000)));
         assert_eq!(said(r#"{"value": "+21.50 "}"#), Ok(Value::Real(21.5)));
-        for bad in ["", "NaN", "1e999", "twelve", "[1]", "1 2", "true"] {
+        for bad in ["", "NaN", "1e999", "twelve", "[1]", "1 2", "true", "\"21.5\""] {
             assert!(said(bad).unwrap_err().starts_with("expected a number"), "{bad}");
         }
         assert_eq!(Payload::new(&[0xff]).err().unwrap(), "the payload is not UTF-8");
         assert!(said(&"1".repeat(20_000)).unwrap_err().contains("the limit is 16384"));
         let padded = format!("{{\"value\":7.5,\"pad\":\"{}\"}}", "x".repeat(1500));
         assert_eq!(said(&padded), Ok(Value::Real(7.5)));
+    }
+
+    #[test]
+    fn the_point_decides_which_texts_are_values() {
+        let read = |text: &str, point: &Point| {
+            let words = Payload::new(text.as_bytes()).unwrap().read(None, point);
+            let json = format!("{{\"v\":{text:?}}}");
+            let json = Payload::new(json.as_bytes()).unwrap().read(Some("v"), point);
+            assert_eq!(words.is_ok(), json.is_ok(), "{text:?} is read alike in both forms");
+            words.map(|(value, _)| value)
+        };
+        let point = |kind, scale, unit: &str| {
+            let point = Point::new("p", Direction::In, kind);
+            Point { scale, unit: unit.into(), ..point }
+        };
+        let whole = point(PointKind::U16, 1.0, "");
+        let scaled = point(PointKind::U16, 0.1, "bar");
+        assert_eq!(read("0x2A", &whole), Ok(Value::Int(42)));
+        let error = "expected a decimal number of type u16, found \"0x2A\"";
+        assert_eq!(read("0x2A", &scaled), Err(error.to_owned()), "it may be the raw number");
+        assert!(read("0x2A", &point(PointKind::F64, 1.0, "")).is_err());
+        assert!(read("0b10", &whole).is_err(), "it may be hexadecimal");
+        assert_eq!(read("42.0", &whole), Ok(Value::Int(42)));
+        let error = "expected a whole number that fits type u16, found \"4.2\"";
+        assert_eq!(read("4.2", &whole), Err(error.to_owned()));
+        assert_eq!(read("4.2", &scaled), Ok(Value::Real(4.2)));
+        assert_eq!(read("4.2 bar", &scaled), Ok(Value::Real(4.2)));
+        assert!(read("500 mbar", &scaled).is_err());
+        assert!(read("5 bar", &whole).is_err(), "the sender may change its unit");
+        let bool = point(PointKind::Bool, 1.0, "");
+        assert_eq!(read("T", &bool), Ok(Value::Bool(true)));
+        assert_eq!(read("1.0", &bool), Ok(Value::Bool(true)));
+        assert!(read("2", &bool).is_err());
+        assert!(read("0x1", &bool).is_err());
     }
 
     #[test]
@@ -336,7 +383,7 @@ mod tests {
         check("cells.0", Ok(Value::Real(3.31)));
         check("cells.1.t", Ok(Value::Real(21.5)));
         check("a.b", Err("expected a number at `a.b`, found an object"));
-        check("ü", Ok(Value::Real(10.0)));
+        check("ü", Ok(Value::Int(10)));
         check(
             "battery.power",
             Err("expected a number at `battery.power`, found `level`, `low`, `v` in `battery`"),
@@ -352,7 +399,13 @@ mod tests {
                  `battery.level`"),
         );
         check("battery.v", Err("expected a number at `battery.v`, found \"null\""));
-        check("battery.low", Err("expected a number, found \"OFF\" at `battery.low`"));
+        check(
+            "battery.low",
+            Err(
+                "expected a number of type f64 (type = \"bool\" accepts this word), found \"OFF\" \
+                 at `battery.low`",
+            ),
+        );
         check("cells", Err("expected a number at `cells`, found an array"));
         check("cells.2", Err("expected a number at `cells.2`, found no element 2 of 2 in `cells`"));
         check(

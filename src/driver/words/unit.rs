@@ -90,7 +90,12 @@ fn normal(text: &str) -> String {
     if let Some(sign) = sign_of(text.trim()) {
         return sign.to_owned();
     }
-    let mut unit = text.trim();
+    // These two characters are whole units in one character.
+    let mut unit = match text.trim() {
+        "℃" => "C",
+        "℉" => "F",
+        unit => unit,
+    };
     for degree in ["degrees ", "degree ", "deg ", "deg", "°", "º"] {
         // `deg` and `°` alone are units of angles.
         if let Some(rest) = unit.strip_prefix(degree).filter(|rest| !rest.is_empty()) {
@@ -130,6 +135,7 @@ mod tests {
             "C",
             "°C",
             "º C",
+            "℃",
             "deg C",
             "degC",
             "degrees C",
@@ -185,6 +191,9 @@ mod tests {
         check("C", "°C", true);
         check("deg C", "°C", true);
         check("celsius", "°C", true);
+        check("℃", "°C", true);
+        check("℉", "F", true);
+        check("℉", "℃", false);
         check("L/min", "l/min", true);
         check("uS/cm", "µS/cm", true);
         check("m3/h", "m³/h", true);

@@ -112,8 +112,13 @@ impl Point {
     }
 
     /// Whether the point has no scaling, so that the raw number is the value.
-    pub(super) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         self.scale == 1.0 && self.offset == 0.0
+    }
+
+    /// Whether all values of the point are whole numbers: an integer type without scaling.
+    pub fn is_whole(&self) -> bool {
+        self.is_plain() && self.kind.range().is_some()
     }
 
     /// Returns the value of this point in `image`, after scaling.

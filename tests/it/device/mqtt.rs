@@ -356,7 +356,8 @@ fn what_is_no_value_is_refused() {
     let part = parts.iter().find(|part| part.name == "run").unwrap();
     assert_eq!(
         part.state,
-        "refused: expected true, on, yes or 1, or false, off, no or 0, found \"7\""
+        "refused: expected on or off, yes or no, true or false, enabled or disabled, or 1 or 0 \
+         for type bool, found \"7\""
     );
     broker.say("set/count", "201", &[]);
     broker.say("set/run", "0", &[]);

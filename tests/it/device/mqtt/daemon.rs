@@ -139,7 +139,7 @@ fn commands_write_variables() {
     is_refused("mode", "5000000000: the value does not fit type i32");
     assert_eq!(variable(&daemon, "mode"), Some(Value::Int(16)));
     broker.say("plant/limit", "NaN", &[]);
-    is_refused("limit", "expected a number, found \"NaN\"");
+    is_refused("limit", "expected a number of type f64, found \"NaN\"");
     broker.say("plant/nothing", "1", &[]);
     is_refused(
         "nothing",

@@ -36,7 +36,7 @@ fn a_value_is_written_in_many_ways() {
         ("f", "+3.5", Value::Real(3.5)),
         ("f", ".5", Value::Real(0.5)),
         ("f", "00288.5", Value::Real(288.5)),
-        ("f", "\"21.5\"", Value::Real(21.5)),
+        ("f", "{\"value\":\"21.5\"}", Value::Real(21.5)),
         ("f", "{\"value\":\"22\"}", Value::Real(22.0)),
         ("f", &long, Value::Real(7.5)),
         ("i", "42.0", Value::Int(42)),
@@ -54,9 +54,20 @@ fn a_value_is_written_in_many_ways() {
     bench.until("all are counted", |bench| fact(bench, "received") == 15.0);
     assert_eq!(fact(&bench, "refused"), 0.0);
     for (name, payload, expected) in [
-        ("f", "21,5", "expected a number with a decimal point, not a comma, found \"21,5\""),
-        ("f", "NaN", "expected a number, found \"NaN\""),
-        ("i", "2.5", "expected a whole number, found \"2.5\""),
+        (
+            "f",
+            "21,5",
+            "expected one number with a point and not a comma before its fraction, found \"21,5\"",
+        ),
+        ("f", "NaN", "expected a number of type f64, found \"NaN\""),
+        ("f", "\"21.5\"", "expected a number of type f64 without quotes, found \"\\\"21.5\\\"\""),
+        (
+            "f",
+            "21.5 °C",
+            "expected a number and nothing after it, because no `unit` is configured, found \
+             \"21.5 °C\"",
+        ),
+        ("i", "2.5", "expected a whole number that fits type i32, found \"2.5\""),
         (
             "f",
             "{\"temperature\":22.25}",
