@@ -1,7 +1,8 @@
 //! The work of `camshaft modbus`: opens one connection and sends single requests.
 //!
-//! The verbs never repeat a request. The output contains only answers of the device. `grammar.rs`
-//! has the arguments, and `table.rs` prints the results.
+//! The verbs `read` and `write` send their request once. The verb `scan` repeats a request only if
+//! the connection ends, because the other side may close it after each answer. The output contains
+//! only answers of the device. `grammar.rs` has the arguments, and `table.rs` prints the results.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ use crate::driver::modbus::wire::request::{Ask, Reply, UnitRequest, WireError, e
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Point, Value};
 
-/// Time limit for each unit in a scan. Most devices answer faster. A scan of all 247 units over TCP
-/// takes at most 50 s.
+/// Time limit for each unit in a scan. Most devices answer faster. A scan of all 256 units over TCP
+/// takes at most 52 s.
 const SCAN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Returns a failure with exit code 1.
@@ -89,7 +90,7 @@ async fn ask(bus: &Bus, request: &UnitRequest) -> Result<Reply, Failed> {
         let read = transport.transact(&UnitRequest { unit: request.unit, ask }).await;
         if read == Err(WireError::Timeout) {
             // Not even an echo has come. The unit may still accept the write.
-            transport.has_no_echo();
+            transport.assume_no_echo();
         }
         if transport.ended().is_some() || !matches!(line.target, Target::Rtu(_)) {
             // The server may close each connection after a reply.

@@ -135,8 +135,8 @@ impl Transport {
         Some((count, *ended - answered))
     }
 
-    /// Tells the transport that the line has no echo.
-    pub fn has_no_echo(&mut self) {
+    /// Makes the transport assume that the line has no echo, until a reply shows one.
+    pub fn assume_no_echo(&mut self) {
         self.echo = Echo::No;
     }
 
