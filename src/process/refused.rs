@@ -327,12 +327,9 @@ impl RefusedCall {
             Why::OutsideRange => {
                 format!("the plugin writes a value outside the `range` of {name}; {retains}")
             }
-            Why::InputNotGranted => {
-                format!(
-                    "the input {name} is not granted to the plugin; reads are refused with code \
-                     {code}"
-                )
-            }
+            Why::InputNotGranted => format!(
+                "the input {name} is not granted to the plugin; reads are refused with code {code}"
+            ),
             Why::NoOutput => format!("{name} is an input; {refused}"),
             Why::NoPoint => format!("there is no point {name:?}"),
             Why::NoPointId(id) => format!(

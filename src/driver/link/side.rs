@@ -115,7 +115,8 @@ impl Side {
     }
 
     /// Stores a value that the driver has just read, as a good value of an input. A value that is
-    /// no measurement (`image/wire.rs`) makes the input bad, and the input keeps its last value.
+    /// no measurement (`process/image/wire.rs`) makes the input bad, and the input keeps its last
+    /// value.
     pub(in crate::driver) fn put(&mut self, input: PointId, raw: Raw) {
         self.put_as(input, raw, Quality::Good);
     }

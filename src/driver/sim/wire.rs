@@ -147,7 +147,7 @@ impl Wire {
     }
 
     /// Copies the inputs of this device from `from` to the image. A value that is no measurement
-    /// (`image/wire.rs`) makes its input bad, and the last value stays.
+    /// (`process/image/wire.rs`) makes its input bad, and the last value stays.
     fn show(&self, now: Duration, from: &[u8], inputs: &mut Inputs) {
         for id in &self.inputs {
             let point = &self.points[*id];

@@ -6,10 +6,10 @@
 //! device ◀─ invert ◀───────────────────────────────────────────────────────────── output image
 //! ```
 //!
-//! All drivers use these functions, `link/side.rs` for the drivers with a thread and `sim/wire.rs`
-//! for the simulated plant. In the images, all values have the sense that programs see. Drivers
-//! have the sense of the device. The deadband of outputs is in `overlay.rs`, because an output that
-//! is forced or safe has no deadband.
+//! All drivers use these functions, `driver/link/side.rs` for the drivers with a thread and
+//! `driver/sim/wire.rs` for the simulated plant. In the images, all values have the sense that
+//! programs see. Drivers have the sense of the device. The deadband of outputs is in `overlay.rs`,
+//! because an output that is forced or safe has no deadband.
 
 use super::{Point, PointKind, Raw, Value};
 

@@ -160,9 +160,9 @@ impl Command {
         Freshness { stale_after: None, bad_after: self.expires }
     }
 
-    /// Whether the command accepts this value. The value must be a measurement (`image/wire.rs`),
-    /// and within the limits `min` and `max`. A value at a limit is accepted despite rounding:
-    /// 1023 * 0.1 is a little more than 102.3.
+    /// Whether the command accepts this value. The value must be a measurement
+    /// (`process/image/wire.rs`), and within the limits `min` and `max`. A value at a limit is
+    /// accepted despite rounding: 1023 * 0.1 is a little more than 102.3.
     pub(super) fn is_in_range(&self, raw: &Raw) -> bool {
         let value = number(self.point.value_of(raw));
         let is_float = matches!(self.point.kind, PointKind::F32 | PointKind::F64);
