@@ -136,8 +136,8 @@ struct Mqtt {
     /// The name of the device.
     name: String,
     broker: Broker,
-    /// The right to use the identity of this client, which an older device of this process may
-    /// still have.
+    /// The right to use the identity of this client. An older device of this process may still have
+    /// this right.
     turn: Turn,
     /// The task that reads the certificates, the key and the password from `files`, if a read is in
     /// progress. At most one read is in progress, because a read from a disk that hangs may never

@@ -47,8 +47,8 @@ const MAX_ADDRESSES: usize = 16;
 /// connect would otherwise leave one more waiting thread.
 static LOOKUPS: Slots = Slots::new(4);
 
-/// The reason for an address or a resolver that is silent. The key is the one that sets `limit` of
-/// [`dial`].
+/// The error text for an address or a resolver that does not answer. The text names the key that
+/// sets `limit` of [`dial`].
 const SILENT: &str = "no answer within connect_timeout";
 
 /// Connects to a host. `host` is a name or an IP address without brackets. Each call asks the

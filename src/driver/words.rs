@@ -78,7 +78,8 @@ pub(super) enum Bases {
     All,
 }
 
-/// The numbers that are a bool. Each of them may be written as `1` or `1.0`.
+/// The numbers that are accepted as a bool. A fraction of zero is allowed: `1.0` is the same as
+/// `1`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Bools {
     /// 0 is false and 1 is true. This is for a sender of any kind: its other numbers may be states

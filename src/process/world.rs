@@ -221,7 +221,7 @@ impl World {
                 make_safe(point, &mut self.outputs);
             }
             if point.direction == Direction::Out {
-                // The range may be new, or another one.
+                // The point may have a range that it did not have before.
                 point.move_into_range(&mut self.outputs);
                 point.move_into_range(&mut self.driven);
                 if is_new {

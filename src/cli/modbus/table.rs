@@ -149,8 +149,8 @@ pub(super) fn show_units(found: &[Found], json: bool, screen: &mut Screen) -> Co
     Ok(screen.print(&unit_table(found, screen.paint))?)
 }
 
-/// Returns the table of the units that answered. Consecutive units with the same answer are one
-/// row, with the longest of their times: some devices answer at every address.
+/// Returns the table of the units that answered. Some devices answer at every address. Therefore
+/// consecutive units with the same answer are one row, with the longest of their times.
 fn unit_table(found: &[Found], paint: Paint) -> String {
     let mut columns = Columns::new([(Right, "UNIT"), (Right, "TOOK"), (Left, "ANSWER")]);
     let is_next = |one: &Found, next: &Found| {

@@ -1,8 +1,10 @@
 //! The work of `camshaft modbus`: opens one connection and sends single requests.
 //!
-//! The verbs `read` and `write` send their request once. The verb `scan` repeats a request only if
-//! the connection ends, because the other side may close it after each answer. The output contains
-//! only answers of the device. `grammar.rs` has the arguments, and `table.rs` prints the results.
+//! The verbs `read` and `write` send their request once. Before a write with function code 5 or 6
+//! on a serial line, a read finds out whether the line has an echo. The verb `scan` repeats a
+//! request only if the connection ends, because the other side may close it after each answer. The
+//! output contains only answers of the device. `grammar.rs` has the arguments, and `table.rs`
+//! prints the results.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -24,8 +26,8 @@ use crate::driver::modbus::wire::request::{Ask, Reply, UnitRequest, WireError, e
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Point, Value};
 
-/// Time limit for each unit in a scan. Most devices answer faster. A scan of all 256 units over TCP
-/// takes at most 52 s.
+/// Time limit for each unit in a scan. Most devices answer faster. If no unit answers, a scan of
+/// all 256 units over TCP takes about 52 s.
 const SCAN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Returns a failure with exit code 1.

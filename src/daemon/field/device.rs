@@ -60,7 +60,7 @@ impl Devices {
         &self.exports
     }
 
-    /// Sends the values that devices write into variables to the scan.
+    /// Sends to the scan the values that devices write into variables.
     pub(in crate::daemon) fn pursue_writes(&mut self, link: &mut ScanLink) {
         self.writes.pursue(link);
     }

@@ -6,7 +6,7 @@
 //! because the sender may repeat it many times a second.
 //!
 //! The device checks that the variable exists and that the value fits its type. Therefore the scan
-//! refuses a value only if the variable has changed at this moment.
+//! refuses a value only if the variable has changed after this check.
 
 use std::collections::BTreeMap;
 
@@ -36,8 +36,8 @@ impl VariableWrites {
         Self { writes, answers: Vec::new(), trouble: OnChange::default() }
     }
 
-    /// Sends the values that have arrived since the last call to the scan. Logs the first order
-    /// that was refused.
+    /// Sends to the scan the values that have arrived since the last call of this function. Logs a
+    /// refused order, unless the order before it was refused for the same reason.
     pub(in crate::daemon) fn pursue(&mut self, link: &mut ScanLink) {
         let mut newest = BTreeMap::<String, Value>::new();
         while let Ok(VariableWrite { name, value }) = self.writes.try_recv() {

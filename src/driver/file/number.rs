@@ -18,7 +18,8 @@ use crate::driver::words::{self, Bases, Bools, Rules, Units};
 use crate::process::image::{Direction, Point, PointKind, Raw, Value};
 
 /// The maximum length of the line in bytes, without the blanks and NUL characters around the value.
-/// The limit is more than the digits of the longest number of any type.
+/// An integer of any type has at most 20 decimal digits, and a float in its shortest form has at
+/// most 24 characters.
 const MAX_LINE: usize = 64;
 
 /// The maximum number of bytes that are read. A file of sysfs has at most a page, which is 4096
@@ -109,8 +110,8 @@ fn raw_point(kind: PointKind) -> Point {
     Point::new("", Direction::In, kind)
 }
 
-/// What the line may be. The files of a device keep their unit and form, so all forms with one
-/// meaning are accepted. The number is the raw number of the point.
+/// Returns the rules for the line. A file of a device never changes its unit or its form, so all
+/// forms with one meaning are accepted. The number is the raw number of the point.
 fn rules(point: &Point) -> Rules<'_> {
     // The unit of the point is that of the value after scaling. Without scaling, the number in the
     // file has this unit too.

@@ -11,7 +11,7 @@
 //!                   free; the thread of the old call goes on waiting
 //! ```
 //! At most one call and one probe of a spot are in progress, beside the calls that were given up.
-//! Each of them has one of [`MAX_CALLS`] slots until its thread continues.
+//! Each call and each probe has one of [`MAX_CALLS`] slots until it returns.
 //!
 //! `file.rs` decides what is read and written, and when. `number.rs` makes the calls.
 
@@ -81,8 +81,7 @@ pub(super) struct Spot {
     call: Option<Call>,
     /// The probe in progress, if there is one.
     probe: Option<Probe>,
-    /// The time at which the driver last thought about a probe: it began one, or found that the
-    /// last one had not ended.
+    /// The time at which the driver last began a probe, or last found that it could not begin one.
     probed_at: Option<Instant>,
     /// The slots for the calls and probes of this spot.
     slots: Arc<Semaphore>,
@@ -105,7 +104,7 @@ struct Probe {
     mounts: Vec<String>,
 }
 
-/// What has ended, as [`Spot::ends`] says.
+/// The kind of work that has ended. [`Spot::ends`] returns it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// The call in progress.
@@ -169,8 +168,8 @@ impl Spot {
         }
         if self.probed_at.is_none_or(|at| at.elapsed() >= PROBE) {
             self.probed_at = Some(Instant::now());
-            // A probe on a file system that gives no answer hangs. It says nothing about the file
-            // system that has taken its place.
+            // A probe hangs if its file system gives no answer. Such a probe says nothing about the
+            // file system that has taken the place of the old one.
             let is_old = |probe: &mut Probe| probe.mounts != mounts(&self.path);
             self.probe.take_if(is_old);
             if self.probe.is_none() {
@@ -225,9 +224,9 @@ impl Spot {
     }
 }
 
-/// Returns the numbers of the mounts through which a path leads, as far as its text shows this. The
-/// numbers come from the kernel's own table, so the call waits for no file system. A mount keeps
-/// its number while a call hangs in it.
+/// Returns the numbers of the mounts through which a path leads. Links in the path are not
+/// followed. The numbers come from the kernel's own table, so the call waits for no file system. A
+/// mount keeps its number while a call hangs in it.
 fn mounts(path: &Path) -> Vec<String> {
     // The table (proc(5), mountinfo) has these characters of a mount point in octal.
     let escaped = |text: String, c: char| text.replace(c, &format!("\\{:03o}", u32::from(c)));

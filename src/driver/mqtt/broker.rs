@@ -130,8 +130,8 @@ impl Broker {
                 let builder = v4::AsyncClient::builder(self.options_v311(given, will));
                 let (client, mut events) = builder.capacity(QUEUE).build();
                 let connect_within = Some(self.connect_timeout);
-                // The library limits the connection and each flush by this time. The connection has
-                // a limit of its own, so this time only must not be shorter.
+                // The library limits the connection and each flush by this time. `connect_within`
+                // already limits the connection, so this time must only be at least as long.
                 let seconds = self.connect_timeout.as_secs() + 1;
                 events.network_options.set_connection_timeout(seconds);
                 let events = Events::V311 { events: Box::new(events), connect_within };

@@ -172,8 +172,8 @@ fn value(json: &RawValue, path: &str, point: &Point) -> Result<Value, String> {
     words::value(&text, rules(point)).map_err(|why| format!("{why} at `{path}`"))
 }
 
-/// What a text may be. The value is in the engineering unit of the point. A sender of any kind may
-/// write it, so a form that could be another value of another sender is refused.
+/// Returns the rules for a text. The value is in the engineering unit of the point. Any sender may
+/// write the text, so a form with which two senders could mean different values is refused.
 fn rules(point: &Point) -> Rules<'_> {
     let is_whole = point.is_whole();
     // Some senders change their unit, for example from m to km. Only `unit` says which one counts.

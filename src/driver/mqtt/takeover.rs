@@ -1,9 +1,11 @@
-//! The order of two devices of this process that have the same identity at a broker.
+//! The right to use an identity at a broker: two devices of this process with the same identity
+//! connect one after the other.
 //!
 //! When a reload changes a device, the daemon starts the new device before the scan gives up the
-//! old one. A broker allows one connection for each `client_id`. So the new device would throw out
-//! the old one, which would log that another client has connected. Therefore the new device waits
-//! here until the old device has ended. If the reload fails, the old device continues undisturbed.
+//! old one. A broker allows one connection for each `client_id`. So the broker would disconnect the
+//! old device in favour of the new one, and the old device would log that another client has
+//! connected. Therefore the new device waits here until the old device has ended. If the reload
+//! fails, the old device continues undisturbed.
 //!
 //! A configuration cannot contain two devices with the same identity, because the check of the
 //! configuration refuses this. This file does not know about other processes: if one of them has
@@ -25,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 static IDENTITIES: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> =
     Mutex::new(BTreeMap::new());
 
-/// The right of one device to use its identity. The drop of the device returns it.
+/// The right of one device to use its identity. The right ends when the device is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Turn(Option<OwnedMutexGuard<()>>);
 

@@ -1,8 +1,8 @@
 //! The version of the protocol, as the key `version` of a device names it.
 //!
 //! The default is MQTT 5. Some brokers know only MQTT 3.1.1, for example brokers on small machines
-//! and in older gateways. The client does not try the other version by itself: a broker that is
-//! down for a moment would then change the functions that are available.
+//! and in older gateways. The client does not try the other version by itself: otherwise a short
+//! failure of the broker could change which functions are available.
 //!
 //! `client.rs` has the client of the library for each version.
 

@@ -7,7 +7,8 @@
 //!
 //! This file converts no value: 1 kW and 1000 W are different units.
 
-/// Units that may have one of [`PREFIXES`]. `C` is the degree Celsius here; the coulomb is equal.
+/// Units that may have one of [`PREFIXES`]. `C` is the degree Celsius here; the coulomb has the
+/// same sign.
 const UNITS: [&str; 37] = [
     "A", "V", "W", "VA", "var", "VAr", "Ah", "Wh", "VAh", "varh", "J", "N", "Nm", "Pa", "bar", "g",
     "m", "l", "s", "Hz", "Ω", "F", "H", "T", "S", "C", "K", "B", "bit", "mol", "cd", "lm", "lx",

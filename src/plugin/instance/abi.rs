@@ -180,10 +180,10 @@ fn may_claim_all(guest: &mut Guest, points: &Points, bytes: Range<usize>) -> Cal
     }
 }
 
-/// Refuses bytes that would give an output a value that is no finite number, or that is outside the
-/// range of the output. Returns true if the host must finish the work at the end of the poll. The
-/// first case is a number of which these bytes are only a part, because further calls may write the
-/// rest of it. The second case is a number that must be moved into the range.
+/// Refuses bytes that would give an output a value that is no finite number, or a value outside its
+/// range if `on_overflow` is `refuse`. Returns true if the host must finish the work at the end of
+/// the poll. The first case is a number of which these bytes are only a part, because further calls
+/// may write the rest of it. The second case is a number that must be moved into the range.
 fn judge(
     guest: &mut Guest,
     memory: &Memory<'_>,

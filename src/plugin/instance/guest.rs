@@ -269,9 +269,9 @@ impl Guest {
     }
 
     /// Checks the staged bytes of numbers. Drops bytes that would give an output a value that is no
-    /// finite number or is outside the range of the output. Moves a value into the range, if the
-    /// output has this setting. When the guest wrote these bytes, the host could not do this work,
-    /// because a call wrote only a part of a number.
+    /// finite number, or a value outside its range if `on_overflow` is `refuse`. With `clamp`,
+    /// moves such a value into the range. The host does this work at the end of the poll, because a
+    /// call may write only a part of a number.
     fn finish_numbers(&mut self) {
         let points = Arc::clone(&self.world.points);
         for (id, point) in points.checked_outputs(self.scratch.touched()) {

@@ -8,8 +8,8 @@
 //!
 //! All drivers use these functions, `driver/link/side.rs` for the drivers with a thread and
 //! `driver/sim/wire.rs` for the simulated plant. In the images, all values have the sense that
-//! programs see. Drivers have the sense of the device. The deadband of outputs is in `overlay.rs`,
-//! because an output that is forced or safe has no deadband.
+//! programs see. Drivers have the sense of the device. The deadband of outputs is in
+//! `process/deadband.rs`, because it does not apply to forced and safe values.
 
 use super::{Point, PointKind, Raw, Value};
 
@@ -44,7 +44,7 @@ impl Point {
 
     /// Whether a value that the device sends for this input is a measurement. A float that is
     /// infinite or not a number, a raw number that means "not available", and a value outside the
-    /// range are none.
+    /// range are no measurement.
     pub fn is_measurement(&self, raw: &Raw) -> bool {
         self.is_finite(raw)
             && (self.not_available.is_empty()

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-/// If a connection ends within this time after a reply, and no request was sent meanwhile, the
-/// other side closes after replies. The driver then waits as long after each reply, so that the
-/// next request does not meet the end.
+/// If two connections in a row end within this time after a reply, and no request was sent
+/// meanwhile, the other side closes connections after replies. The driver then waits for this time
+/// after each reply, so that the connection does not end during the next request.
 const CLOSING: Duration = Duration::from_millis(5);
 
 /// The maximum number of replies on a connection that the other side closes by habit. After more
@@ -15,8 +15,8 @@ const CLOSING: Duration = Duration::from_millis(5);
 const MAX_REPLIES: u64 = 100;
 
 /// The shortest and the longest pause before a new connection if the last two or more connections
-/// have ended without a reply. The pause doubles with each of them. The longest pause is the first
-/// pause after a loss.
+/// have ended without a reply. The pause doubles with each of them. The longest pause is as long as
+/// the first pause after a loss of the connection.
 const FRUITLESS: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(500));
 
 /// The ends of the connections to one bus.

@@ -171,7 +171,8 @@ impl Client {
         let pause = after + SILENT_AGAIN * self.cost(&request, &outcome, after - now);
         let trouble = outcome.error().map(ToString::to_string);
         let Some(beat) = &mut self.beat else { return Ok(()) };
-        // One missing reply proves nothing, and a pause could trip the unit's watch.
+        // One missing reply proves nothing, and a pause of the heartbeat could trip the watchdog of
+        // the unit.
         if outcome.is_silence() && beat.trouble.last().is_some() {
             beat.due = beat.due.max(pause);
         }

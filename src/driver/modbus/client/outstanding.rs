@@ -56,8 +56,8 @@ struct OutstandingReply {
 }
 
 impl OutstandingReply {
-    /// Whether this reply could be taken for the reply to a different request `request`, to which a
-    /// reply with the same address comes.
+    /// Whether this reply could be taken for the reply to `request`, a different request whose
+    /// reply has the same address.
     fn is_like(&self, request: &UnitRequest, is_exception: bool) -> bool {
         if self.request.unit == request.unit {
             return request.is_mistakable_for(&self.request, is_exception);

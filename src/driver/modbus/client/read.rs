@@ -104,8 +104,8 @@ impl Read {
         self.is_made && self.silences == 0 && self.trouble.last().is_none()
     }
 
-    /// Returns the part of the device status that shows this read. Returns `None` if the unit
-    /// answers the read with values, and if it has not answered it once only.
+    /// Returns the part of the device status that shows this read. Returns `None` while the unit
+    /// answers the read with values, and after a single missing reply.
     pub(super) fn part(&self) -> Option<Part> {
         let range = self.range();
         let state = match (*self.is_mute.last(), *self.trouble.last()) {

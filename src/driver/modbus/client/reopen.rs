@@ -27,13 +27,15 @@ use super::silence::Silence;
 use crate::driver::link::Side;
 use crate::driver::modbus::wire::request::UnitRequest;
 
-/// The driver makes a new connection this long before the next job is due. A new connection takes
-/// less time in most networks, and the other side does not have to keep an unused connection.
+/// The driver makes a new connection this long before the next job is due. In most networks, this
+/// time is enough for a new connection, and the other side does not have to keep an unused
+/// connection for long.
 const LEAD: Duration = Duration::from_millis(100);
 
 /// The lifetime of a connection from which on its end may be the restart of a device. A device or a
 /// gateway that closes its connections by habit closes most of them sooner, and must not get all
-/// outputs again each time. A restart within this time after the connection is not noticed.
+/// outputs again each time. If a device restarts within this time after the connection was made,
+/// the driver notices the restart only if the device does not accept the next connection at once.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// The longest time until the status shows that a connection was replaced.

@@ -73,7 +73,8 @@ impl ExchangeResult {
 
     /// Whether the driver treats the outcome as a missing reply. This is the case if no reply came,
     /// if the reply was invalid, if the connection has ended, or if a gateway does not reach the
-    /// unit. It is not the case for a doubtful reply, or if the request was not sent.
+    /// unit. It is not the case for a doubtful reply, for a different value that was read back, or
+    /// if the request was too long for a frame.
     pub(super) fn is_silence(&self) -> bool {
         match self.error() {
             None | Some(WireError::Doubtful | WireError::Differs | WireError::TooLong) => false,

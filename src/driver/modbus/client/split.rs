@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// Whether the reads `n` and `other` can be one read: they are parts of the same planned read,
-    /// both were answered, and between them is no other part and no refused address.
+    /// both were answered, and no other part and no refused range is between them.
     fn may_join(&self, n: usize, other: usize) -> bool {
         let (read, beside) = (&self.reads[n], &self.reads[other]);
         let all = union(&read.range(), &beside.range());

@@ -247,9 +247,9 @@ impl Transport {
         self.ended().map_or(Ok(()), |why| Err(WireError::Closed(why.into())))
     }
 
-    /// Records a reply to `request`, and returns whether it may belong to another request. Such a
-    /// request may be answered until `latest`. On a line with an echo, the reply to a write may be
-    /// the late echo of the same write, if that write had no reply before.
+    /// Records a reply to `request`, and returns whether the reply may belong to another request.
+    /// In that case, one more reply may come until `latest`. On a line with an echo, the reply to a
+    /// write may be the late echo of the same write, if that write had no reply before.
     fn is_doubtful(&mut self, request: &UnitRequest, is_exception: bool, latest: Instant) -> bool {
         let is_late_echo = self.has_echo()
             && request.is_repeated_by_reply()

@@ -219,8 +219,8 @@ impl UnitRequest {
         )
     }
 
-    /// Returns the remedy if the unit may not support the function code of a write. Returns an
-    /// empty text for every other error.
+    /// Returns the remedy if the unit possibly does not support the function code of a write.
+    /// Returns an empty text for every other error.
     pub fn hint(&self, error: &WireError) -> &'static str {
         let is_unknown =
             matches!(error, WireError::Exception(1) | WireError::Closed(_) | WireError::Timeout);

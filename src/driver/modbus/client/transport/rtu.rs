@@ -6,8 +6,8 @@
 //! ```
 //! A frame has no transaction number. So the reply is the first bytes that have the address of the
 //! unit, the function code of the request, the expected length, and a correct checksum. Noise
-//! before the reply comes from the switching of the line's drivers. An echo comes from an RS485
-//! adapter that receives its own bytes.
+//! before the reply comes from the transceivers of the line when they switch between receiving and
+//! sending. An echo comes from an RS485 adapter that receives its own bytes.
 //!
 //! The echo of a write with function code 5 or 6 is equal to its reply. The same can be true for a
 //! read of 17 to 24 bits. Therefore [`Echo`] stores whether the line has an echo. As long as this
@@ -23,7 +23,7 @@ use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError, crc};
 /// Whether a line gives back each request as an echo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Echo {
-    /// No reply has shown it yet.
+    /// No reply has shown yet whether the line has an echo.
     #[default]
     Unknown,
     /// A reply came without an echo before it.
@@ -67,8 +67,8 @@ impl Transport {
         deadline: Instant,
     ) -> Result<Vec<u8>, WireError> {
         let unit = self.line.answers_as(request.unit);
-        // Whether the reply can be equal to the request. Then only the state of the line shows
-        // which of the two has come.
+        // Whether the reply can be equal to the request. Then only `self.echo` shows whether such
+        // bytes are the reply or the echo.
         let is_ambiguous = request.reply_len() + 3 == sent.len();
         let may_be_echo = !is_ambiguous || self.echo != Echo::No;
         let mut has_echo = false;
@@ -86,8 +86,8 @@ impl Transport {
                 Search::Frame { start, length } => {
                     match (has_echo, self.echo) {
                         (true, _) => self.echo = Echo::Yes,
-                        // As many bytes before the reply as the request has may be an echo that
-                        // was damaged.
+                        // Bytes before the reply may be a damaged echo if they are about as long as
+                        // the request.
                         (false, Echo::Unknown) if start + 2 < sent.len() => self.echo = Echo::No,
                         // The line may have no echo any more; the next reply decides.
                         (false, Echo::Yes) if start == 0 => self.echo = Echo::Unknown,
