@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use inputs::Inputs;
 pub use point::{Point, Raw};
 pub use quality::{Class, Freshness, Quality};
-pub use range::{OnOverflow, ValueRange};
+pub use range::{Limits, OnOverflow, ValueRange};
 pub use value::{NoValue, Value, exact};
 
 /// Largest size of an image in bytes, for each direction. With this limit a byte address fits 16
@@ -127,7 +127,7 @@ pub enum Unfit {
     /// of the type or is not finite.
     OutOfRange(PointKind),
     /// The value fits the type, but it is outside the range that the configuration gives the point.
-    OutsideRange(ValueRange),
+    OutsideRange(Limits),
 }
 
 impl fmt::Display for Unfit {

@@ -26,21 +26,33 @@ pub enum OnOverflow {
     Clamp,
 }
 
+/// The limits of a range as the configuration has them, after scaling. They may be infinite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    low: Value,
+    high: Value,
+}
+
+impl fmt::Display for Limits {
+    /// Writes the limits for messages, such as `0 to 100`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.low, self.high)
+    }
+}
+
 /// The smallest and the largest value of a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueRange {
-    /// The limits as the configuration has them, after scaling. They may be infinite.
-    low: Value,
-    high: Value,
+    limits: Limits,
     /// The limits as raw numbers, the smaller number first. Both are a [`Value::Int`] for an
     /// integer type and a [`Value::Real`] for a float type.
     raw: [Value; 2],
 }
 
 impl fmt::Display for ValueRange {
-    /// Writes the range for messages, such as `0 to 100`.
+    /// Writes the limits for messages, such as `0 to 100`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.low, self.high)
+        self.limits.fmt(f)
     }
 }
 
@@ -70,7 +82,7 @@ impl ValueRange {
                 [Value::Int(first), Value::Int(last)]
             }
         };
-        Some(Self { low, high, raw })
+        Some(Self { limits: Limits { low, high }, raw })
     }
 
     /// Whether a raw number is within the range.
@@ -84,7 +96,7 @@ impl ValueRange {
 
     /// Whether a value after scaling is within the limits as the configuration has them.
     fn holds(&self, value: Value) -> bool {
-        let (low, high) = (self.low.number(), self.high.number());
+        let (low, high) = (self.limits.low.number(), self.limits.high.number());
         value.number().is_some_and(|number| low <= Some(number) && Some(number) <= high)
     }
 }
@@ -140,12 +152,12 @@ impl Point {
                     return Ok(bytes);
                 }
                 if on_overflow == OnOverflow::Refuse && !range.holds(value) {
-                    return Err(Unfit::OutsideRange(range));
+                    return Err(Unfit::OutsideRange(range.limits));
                 }
             }
             (Err(_), range) if on_overflow == OnOverflow::Refuse => {
                 let range = range.filter(|range| value.is_finite() && !range.holds(value));
-                return range.map_or(encoded, |range| Err(Unfit::OutsideRange(range)));
+                return range.map_or(encoded, |range| Err(Unfit::OutsideRange(range.limits)));
             }
             (Err(_), _) => {}
         }
@@ -171,7 +183,7 @@ impl Point {
         match self.range {
             _ if !self.is_finite(raw) => Err(Unfit::OutOfRange(self.kind)),
             Some(range) if !range.contains(self.raw_number(raw)) => match self.on_overflow {
-                OnOverflow::Refuse => Err(Unfit::OutsideRange(range)),
+                OnOverflow::Refuse => Err(Unfit::OutsideRange(range.limits)),
                 OnOverflow::Clamp => Ok(self.nearest(self.raw_number(raw))),
             },
             _ => Ok(*raw),

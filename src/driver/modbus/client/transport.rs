@@ -236,10 +236,11 @@ impl Transport {
     /// [`WireError::Closed`] if the connection has ended. Nothing was sent then, so no reply can
     /// come.
     async fn check_open(&mut self, now: Instant) -> Result<(), WireError> {
-        if self.ended.is_none() && self.line.is_untagged() {
-            if let Err(WireError::Closed(why)) = self.drain(now).await {
-                self.end(why);
-            }
+        if self.ended.is_none()
+            && self.line.is_untagged()
+            && let Err(WireError::Closed(why)) = self.drain(now).await
+        {
+            self.end(why);
         }
         if self.ended.is_none() && self.stream.is_closed() {
             self.end(CLOSED.into());

@@ -86,10 +86,13 @@ fn a_close_while_idle_is_no_alarm() {
     }
 }
 
+/// Whether the server closes the connection in place of an answer to this request.
+type Closes = fn(&Asked) -> bool;
+
 /// A request was the cause if the connection ends at it twice.
 #[test]
 fn a_request_that_closes_is_put_off_and_the_rest_goes_on() {
-    let cases: [(&str, fn(&Asked) -> bool); 3] = [
+    let cases: [(&str, Closes); 3] = [
         ("a read", |asked| (asked.function, asked.address()) == (3, 100)),
         ("a write", |asked| asked.function == 16),
         ("the first of all", |asked| asked.nth == 0 || asked.function == 6),

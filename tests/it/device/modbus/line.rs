@@ -114,7 +114,7 @@ fn a_fixed_transaction_number_is_named_and_can_be_ignored() {
     // A late reply is then as on a line without numbers.
     desk.answer(move |asked: &Asked| {
         let answer = asked.sound(|address| address).spoiled(zero);
-        if asked.nth % 7 == 0 { answer.late(Duration::from_millis(70)) } else { answer }
+        if asked.nth.is_multiple_of(7) { answer.late(Duration::from_millis(70)) } else { answer }
     });
     let started = std::time::Instant::now();
     while started.elapsed() < Duration::from_secs(2) {
