@@ -33,8 +33,8 @@ pub const MAX_NAME_BYTES: usize = 128;
 pub const MAX_MADE: usize = MAX_VARIABLES / 4;
 
 /// The table of all variables. A variable's id is its index in the lists of this table. The ids
-/// follow the order of creation. Only a cold restart removes committed variables; the remaining
-/// variables then get new ids.
+/// follow the order of creation. A cold restart keeps the declared variables and removes all
+/// others, even committed ones. The variables that stay then get new ids.
 #[derive(Debug)]
 pub struct Variables {
     /// The names of all variables in one string, without separators, in the order of ids.

@@ -26,8 +26,8 @@ use crate::driver::OpenError;
 use crate::file;
 use crate::process::image::{Point, PointId, PointKind, Points, Value};
 
-/// The maximum size of the file in bytes. A file with one row a second for a day and five points
-/// has about 3 MB.
+/// The maximum size of the file in bytes. A file with five points and one row per second has about
+/// 3 MB for one day.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The maximum number of cells with values, without the times. Each value needs 32 bytes of memory,

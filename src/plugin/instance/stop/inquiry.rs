@@ -22,10 +22,10 @@
 //!
 //! The timekeeper counts a stretch only if the answer arrived soon after the question. An answer is
 //! late, for example, if the machine was halted, if the thread was preempted, or if the kernel
-//! loaded a page from the disk. Loading a page takes 40 to 190 us, often without a recorded wait.
-//! The first use of a new page of the guest's memory takes a few microseconds, and does not make
-//! the answer late. If the thread got a stray signal during a stretch, the timekeeper does not
-//! count the stretch.
+//! loaded a page from the disk. Loading a page takes 40 to 190 us. Often the kernel does not count
+//! this as a wait of the thread. The first use of a new page of the guest's memory takes a few
+//! microseconds, and does not make the answer late. If the thread got a stray signal during a
+//! stretch, the timekeeper does not count the stretch.
 
 use super::proof::{Answer, Witness};
 

@@ -168,7 +168,7 @@ impl Table {
         &self.overlooked
     }
 
-    /// Whether the table has a file that was reported, and that was not reported as gone later.
+    /// Whether the table has a file that it has reported and has not yet reported as gone.
     pub(super) fn holds_plugins(&self) -> bool {
         self.rows.values().any(|row| row.reported.is_some())
     }
