@@ -12,7 +12,7 @@ const CLOSING: Duration = Duration::from_millis(5);
 
 /// The maximum number of replies on a connection that the other side closes by habit. After more
 /// replies, an end right after a reply is a coincidence.
-const MAX_REPLIES: u64 = 100;
+const MAX_REPLIES: u64 = 16;
 
 /// The shortest and the longest pause before a new connection if the last two or more connections
 /// have ended without a reply. The pause doubles with each of them. The longest pause is as long as
@@ -26,6 +26,8 @@ pub(super) struct Ends {
     fruitless: u32,
     /// The number of connections in a row that have ended within [`CLOSING`] after a reply.
     closing: u32,
+    /// The number of replies on the last of these connections.
+    replies: u64,
     /// Whether the log has a line about the ends.
     is_logged: bool,
 }
@@ -45,15 +47,21 @@ impl Ends {
     /// number of replies on the connection and the time from the last reply to the end, or `None`
     /// if no reply has come.
     pub(super) fn noticed_idle(&mut self, after: Option<(u64, Duration)>) {
-        let is_closing =
-            after.is_some_and(|(replies, time)| replies <= MAX_REPLIES && time < CLOSING);
-        self.closing = if is_closing { self.closing + 1 } else { 0 };
+        match after {
+            Some((replies, time)) if replies <= MAX_REPLIES && time < CLOSING => {
+                self.closing += 1;
+                self.replies = replies;
+            }
+            _ => self.closing = 0,
+        }
     }
 
-    /// Returns the pause after a reply, in which the other side may close the connection.
-    pub(super) fn pause_after_reply(&self) -> Duration {
+    /// Returns the pause after a reply, in which the other side may close the connection. `replies`
+    /// is the number of replies on this connection. After more replies than at the last end, the
+    /// other side has given up its habit, and the pause is zero.
+    pub(super) fn pause_after_reply(&self, replies: u64) -> Duration {
         // One such end can be a coincidence.
-        if self.closing > 1 { CLOSING } else { Duration::ZERO }
+        if self.closing > 1 && replies <= self.replies { CLOSING } else { Duration::ZERO }
     }
 
     /// Returns the pause before the next connection. Returns `None` if the last connection or the
@@ -93,16 +101,21 @@ mod tests {
         let mut ends = Ends::default();
         let mut check = |after: Option<Duration>, expected: Duration| {
             ends.noticed_idle(after.map(|after| (1, after)));
-            assert_eq!(ends.pause_after_reply(), expected, "{after:?}");
+            assert_eq!(ends.pause_after_reply(1), expected, "{after:?}");
         };
         check(Some(MS), Duration::ZERO);
         check(Some(2 * MS), CLOSING);
         check(Some(MS), CLOSING);
+        assert_eq!(ends.pause_after_reply(2), Duration::ZERO, "it stays open after more replies");
+        let mut check = |after: Option<Duration>, expected: Duration| {
+            ends.noticed_idle(after.map(|after| (1, after)));
+            assert_eq!(ends.pause_after_reply(1), expected, "{after:?}");
+        };
         check(Some(60 * MS), Duration::ZERO);
         check(Some(MS), Duration::ZERO);
         check(None, Duration::ZERO);
         check(Some(MS), Duration::ZERO);
         ends.noticed_idle(Some((10_000, MS)));
-        assert_eq!(ends.pause_after_reply(), Duration::ZERO, "after so many replies");
+        assert_eq!(ends.pause_after_reply(1), Duration::ZERO, "after so many replies");
     }
 }

@@ -218,7 +218,7 @@ impl Client {
             let it = &mut self.units[unit];
             it.asked_at = self.epoch.elapsed();
             it.counters.count(&outcome, transport.round_trip(), started.elapsed());
-            transport.rest(it.turnaround.max(self.ends.pause_after_reply()));
+            transport.rest(it.turnaround.max(self.ends.pause_after_reply(transport.replies())));
             let is_silent = outcome.is_silence();
             let is_missed = is_silent && it.is_missed_by(request);
             if matches!(outcome.error(), None | Some(WireError::Exception(_))) && !is_silent {

@@ -123,6 +123,11 @@ impl Transport {
         self.answered.is_some()
     }
 
+    /// Returns the number of valid replies and exceptions on this connection.
+    pub fn replies(&self) -> u64 {
+        self.answered.map_or(0, |(count, _)| count)
+    }
+
     /// Returns how long the connection was open. Returns zero while the connection is open.
     pub fn lifetime(&self) -> Duration {
         self.ended.as_ref().map_or(Duration::ZERO, |(_, at)| *at - self.opened_at)
