@@ -7,7 +7,8 @@
 //! the work must not happen after the limit, the thread does this step with a [`Commit`].
 //!
 //! For each purpose, only a few threads may wait at the same time. Therefore each purpose has a
-//! limited number of places ([`Places`]), and each call needs a place.
+//! limited number of places ([`Places`]), and each call needs a place. [`PlacesByKey`] has the
+//! places of each of many files or hosts.
 //!
 //! ```text
 //! caller ── takes a place ──▶ thread ── the call ──▶ disk
@@ -25,13 +26,15 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+mod by_key;
 mod commit;
 mod late;
 mod places;
 
+pub use by_key::PlacesByKey;
 pub use commit::{Commit, Committed};
 pub use late::{is_late, late, no_answer};
-pub use places::Places;
+pub use places::{CallSlot, Places};
 
 /// The time for which a caller waits for an answer. Even a worn memory card, or a hard disk that
 /// must first start to turn, answers within this time. With a longer time, the operator would get

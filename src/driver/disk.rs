@@ -10,13 +10,11 @@
 //!
 //! `disk.rs` sets no limit for files that a running device reads on its own thread.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use super::OpenError;
-use crate::patience::{self, Places};
+use crate::patience::{self, Places, PlacesByKey};
 
 /// A file that a device's configuration names: the key in the configuration, and the path.
 pub(super) type Named = (&'static str, PathBuf);
@@ -32,30 +30,22 @@ const MAX_PLANS: usize = 4;
 /// files on a disk that hangs cannot use the slots of files on a disk that answers.
 const MAX_GROUPS: usize = 32;
 
-/// The waiting slots of each group of files. A waiting thread may outlive its device. Therefore the
-/// slots are a static of the process and not a part of the device.
-pub(super) static GROUPS: Groups = Groups(Mutex::new(BTreeMap::new()));
+/// The waiting slots of each group of files.
+pub(super) static GROUPS: Groups = Groups(PlacesByKey::new(MAX_PLANS));
 
-/// A map from the paths of the files of a group to the waiting slots of this group. Each thread
-/// that plans a device with files changes this map.
-pub(super) struct Groups(Mutex<BTreeMap<Vec<PathBuf>, Places>>);
+/// A map from the paths of the files of a group to the waiting slots of this group.
+pub(super) struct Groups(PlacesByKey<Vec<PathBuf>>);
 
 impl Groups {
     /// Returns the waiting slots for plans that need these files. Returns an error if plans already
     /// wait for [`MAX_GROUPS`] other groups.
     pub(super) fn places(&self, files: &[Named]) -> io::Result<Places> {
         let files: Vec<_> = files.iter().map(|(_, path)| path.clone()).collect();
-        // A panic never leaves the map half changed. Therefore the map is still valid after a panic
-        // of another thread, and the poison flag of the mutex is ignored.
-        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.retain(|_, places| !places.are_idle());
-        if groups.len() >= MAX_GROUPS && !groups.contains_key(&files) {
-            let why = format!(
+        self.0.of_up_to(MAX_GROUPS, files).ok_or_else(|| {
+            patience::late(format!(
                 "not read, because the reads of {MAX_GROUPS} other devices wait for a disk"
-            );
-            return Err(patience::late(why));
-        }
-        Ok(groups.entry(files).or_insert_with(|| Places::new(MAX_PLANS)).clone())
+            ))
+        })
     }
 }
 
@@ -70,8 +60,8 @@ pub(super) fn no_answer(files: &[Named], error: &io::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::mpsc::channel;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::*;
@@ -81,7 +71,7 @@ mod tests {
     /// even files on a disk that answers.
     #[test]
     fn files_that_hang_keep_no_others_out() {
-        let groups = Groups(Mutex::default());
+        let groups = Groups(PlacesByKey::new(MAX_PLANS));
         let of = |file: &str| groups.places(&[("script", PathBuf::from(file))]);
         let hung = of("/hung/script").unwrap();
         let (hold, held) = channel::<()>();

@@ -44,7 +44,6 @@ mod link;
 mod location;
 mod monitor;
 mod registry;
-mod slots;
 mod tcp;
 mod watchdog;
 mod words;

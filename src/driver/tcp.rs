@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
-use super::slots::Slots;
+use crate::patience::{PlacesByKey, is_late, within};
 
 /// The keepalive settings: the silence before the first probe, the time between two probes, and the
 /// number of probes. A dead connection is detected after 15 + 3 * 5 = 30 s. A connection also ends
@@ -45,7 +45,7 @@ const MAX_ADDRESSES: usize = 16;
 /// The maximum number of calls of the resolver for one host name that wait at the same time. The
 /// resolver itself gives up after about 30 s. If a name service never answers, each attempt to
 /// connect would otherwise leave one more waiting thread.
-static LOOKUPS: Slots = Slots::new(4);
+static LOOKUPS: PlacesByKey<String> = PlacesByKey::new(4);
 
 /// The error text for an address or a resolver that does not answer. The text names the key that
 /// sets `limit` of [`dial`].
@@ -60,34 +60,32 @@ const SILENT: &str = "no answer within connect_timeout";
 /// in time. The error names each address with the reason why it failed.
 pub(super) async fn dial(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let end = Instant::now() + limit;
-    let found = match timeout_at(end, addresses(host, port)).await {
-        Ok(Ok(found)) if found.is_empty() => {
+    let found = match addresses(host, port, limit).await {
+        Ok(found) if found.is_empty() => {
             let why = format!("the resolver has no address for {host}");
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
         }
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
-            let why = format!("the resolver has no address for {host}: {error}");
-            return Err(io::Error::new(error.kind(), why));
-        }
-        Err(_) => {
+        Ok(found) => found,
+        Err(error) if is_late(&error) => {
             let why = format!("the resolver for {host}: {SILENT}");
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        Err(error) => {
+            let why = format!("the resolver has no address for {host}: {error}");
+            return Err(io::Error::new(error.kind(), why));
         }
     };
     connect(&found, end).await
 }
 
 /// Returns the addresses of a host in the order of the resolver, each once, at most
-/// [`MAX_ADDRESSES`]. The resolver runs on a thread that may wait.
-async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+/// [`MAX_ADDRESSES`]. The resolver runs on a thread that may wait, and must answer within `limit`.
+async fn addresses(host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     if let Ok(literal) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(literal, port)]);
     }
-    let slot = LOOKUPS.of(host).acquire_owned().await.map_err(io::Error::other)?;
-    let host = host.to_owned();
-    let lookup = spawn_blocking(move || {
-        let _until_it_returns = slot;
+    let (places, host) = (LOOKUPS.of(host.to_owned()), host.to_owned());
+    within(limit, &places, move || {
         let mut found = Vec::new();
         for address in (host.as_str(), port).to_socket_addrs()? {
             if found.len() < MAX_ADDRESSES && !found.contains(&address) {
@@ -95,8 +93,8 @@ async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
             }
         }
         Ok(found)
-    });
-    lookup.await.map_err(io::Error::other)?
+    })
+    .await
 }
 
 /// Connects to the first address that accepts. The next attempt starts when one has failed, and at
@@ -297,7 +295,8 @@ mod tests {
     /// A resolver that does not answer is asked again, but not by more and more threads.
     #[test]
     fn a_resolver_that_hangs_is_waited_for_within_the_limit() {
-        let taken = LOOKUPS.of("hung.test").try_acquire_many_owned(4).unwrap();
+        let lookups = LOOKUPS.of("hung.test".into());
+        let taken = [(); 4].map(|()| lookups.try_take().unwrap());
         let began = Instant::now();
         let error = block_on(dial("hung.test", 502, Duration::from_millis(50))).unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(2));

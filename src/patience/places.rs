@@ -42,7 +42,7 @@ struct Calls {
 /// The place of one call. The thread of the call drops this value when the work of the call has
 /// ended, and the drop frees the place.
 #[derive(Debug)]
-pub(super) struct CallSlot {
+pub struct CallSlot {
     places: Places,
     /// The number of the call in the list of calls.
     number: u64,
@@ -59,14 +59,26 @@ impl Places {
         Arc::strong_count(&self.0) == 1
     }
 
+    /// Takes a place if one is free now. The caller makes the call itself, and drops the slot when
+    /// the call has ended.
+    pub fn try_take(&self) -> Option<CallSlot> {
+        self.0.free.try_acquire().ok()?.forget();
+        Some(self.place())
+    }
+
+    /// Returns the number of free places.
+    #[cfg(test)]
+    pub fn free(&self) -> usize {
+        self.0.free.available_permits()
+    }
+
     /// Waits for a free place until `end`. Returns an error if no place is free at `end`, or at
     /// once if the calls in all places hang. A call hangs if it has waited for [`PATIENCE`] or
     /// longer.
     pub(super) fn take(&self, end: Instant) -> io::Result<CallSlot> {
         loop {
-            if let Ok(permit) = self.0.free.try_acquire() {
-                permit.forget();
-                return Ok(self.place());
+            if let Some(slot) = self.try_take() {
+                return Ok(slot);
             }
             if self.hang() || Instant::now() >= end {
                 return Err(self.taken());

@@ -11,7 +11,7 @@
 //!                   free; the thread of the old call goes on waiting
 //! ```
 //! At most one call and one probe of a spot are in progress, beside the calls that were given up.
-//! Each call and each probe has one of [`MAX_CALLS`] slots until it returns.
+//! Each call and each probe has one of [`MAX_CALLS`] places until it returns.
 //!
 //! `file.rs` decides what is read and written, and when. `number.rs` makes the calls.
 
@@ -21,14 +21,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
 use super::identity::{Identity, Progress};
 use super::number;
 use crate::driver::Part;
-use crate::driver::slots::Slots;
 use crate::logged::OnChange;
+use crate::patience::{Places, PlacesByKey};
 use crate::process::image::{Point, PointId, Raw};
 
 /// If a read, a write or a check of one file takes this long, the status shows that the call does
@@ -44,8 +43,8 @@ const PROBE: Duration = Duration::from_millis(100);
 /// reload. If more files hang one after the other, the point stays bad until one of them answers.
 const MAX_CALLS: usize = 6;
 
-/// The slots of the calls. The name of a thing is the name of the point with its path.
-static CALLS: Slots = Slots::new(MAX_CALLS);
+/// The places of the calls. The key is the name of the point with its path.
+static CALLS: PlacesByKey<String> = PlacesByKey::new(MAX_CALLS);
 
 /// The calls of all spots of a device, also those that were given up.
 pub(super) type Calls = JoinSet<io::Result<FileResult>>;
@@ -83,8 +82,8 @@ pub(super) struct Spot {
     probe: Option<Probe>,
     /// The time at which the driver last began a probe, or last found that it could not begin one.
     probed_at: Option<Instant>,
-    /// The slots for the calls and probes of this spot.
-    slots: Arc<Semaphore>,
+    /// The places for the calls and probes of this spot.
+    places: Places,
 }
 
 /// A call in progress.
@@ -126,7 +125,7 @@ impl Spot {
             call: None,
             probe: None,
             probed_at: None,
-            slots: CALLS.of(&format!("{} {}", point.name, path.display())),
+            places: CALLS.of(format!("{} {}", point.name, path.display())),
         }
     }
 
@@ -142,7 +141,7 @@ impl Spot {
         all: &mut Calls,
         work: impl FnOnce(&Path, &Progress) -> io::Result<FileResult> + Send + 'static,
     ) -> bool {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+        let Some(slot) = self.places.try_take() else {
             let why = format!(
                 "{}: not opened, because {MAX_CALLS} earlier calls on files at this path still \
                  wait for an answer",
@@ -179,10 +178,10 @@ impl Spot {
         self.trouble.changes_to(Some(format!("{}: the file does not answer", self.path.display())))
     }
 
-    /// Starts a probe: a call that finds out which file the path leads to. Without a free slot,
+    /// Starts a probe: a call that finds out which file the path leads to. Without a free place,
     /// starts none.
     fn probe(&mut self, all: &mut Calls) {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
+        let Some(slot) = self.places.try_take() else { return };
         let (path, begun_at, mounts) = (Arc::clone(&self.path), Instant::now(), mounts(&self.path));
         let probe = all.spawn_blocking(move || {
             let _until_it_returns = slot;
@@ -285,17 +284,17 @@ mod tests {
                 mkfifo(&next, Mode::S_IRWXU).unwrap();
                 fs::rename(&next, &path).unwrap();
                 if spot.call.is_some() {
-                    let Ok(slot) = Arc::clone(&spot.slots).try_acquire_owned() else { break };
+                    let Some(slot) = spot.places.try_take() else { break };
                     drop(slot);
                     let (at, file) = probed(&mut spot, &mut all).await;
                     assert!(spot.give_up_if_replaced(at, file));
                 }
-                let (kind, before) = (Arc::clone(&spot.point), spot.slots.available_permits());
+                let (kind, before) = (Arc::clone(&spot.point), spot.places.free());
                 spot.start(&mut all, move |path, progress| {
                     number::read(path, &kind, progress).map(FileResult::Read)
                 });
                 started += 1;
-                assert_eq!(spot.slots.available_permits(), before - 1);
+                assert_eq!(spot.places.free(), before - 1);
                 let call = spot.call.as_ref().unwrap();
                 let file = Identity::from(fs::metadata(&path).unwrap());
                 while !call.progress.is_at(file) {
