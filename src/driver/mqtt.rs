@@ -51,6 +51,7 @@ mod plain;
 mod plan;
 mod publish;
 mod pulse;
+mod refusal;
 mod session;
 mod set;
 pub mod sparkplug;

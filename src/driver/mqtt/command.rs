@@ -18,6 +18,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::payload::Payload;
+use super::refusal::Refusals;
 use super::set::VariableCommand;
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::Part;
@@ -40,15 +41,10 @@ pub(super) struct Command {
     /// The path of the value in the JSON payload. `None` if the payload is the value, or a JSON
     /// object with the member `value`.
     json: Option<String>,
-    /// The reason why the last command was refused. `None` if the last command was accepted or no
-    /// command was received.
-    refused: Option<String>,
-    /// The reason why the broker refuses the subscription. `None` if the broker grants it.
-    denied: Option<String>,
+    /// Why the last value or the subscription was refused.
+    refusals: Refusals,
     /// Whether the point has received a valid value since the start of the device.
     has_value: bool,
-    /// Whether a refusal of this command was logged on this connection.
-    is_said: OnChange<bool>,
     /// Whether a value was received after the last publication to the scan.
     is_new: bool,
 }
@@ -112,7 +108,7 @@ impl Commands {
             Err(why) => {
                 self.refused += 1;
                 command.log_refusal(&why);
-                command.refused = Some(why);
+                command.refusals.record(Some(why));
             }
         }
     }
@@ -135,17 +131,14 @@ impl Commands {
     /// then logged again.
     pub(super) fn begin(&mut self) {
         self.is_said = OnChange::default();
-        self.all.iter_mut().for_each(|command| command.is_said = OnChange::default());
+        self.all.iter_mut().for_each(|command| command.refusals.begin());
         self.variables.iter_mut().for_each(VariableCommand::begin);
     }
 
     /// Returns a part of the status for each command whose subscription or last value was refused.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
-        let points = self.all.iter().filter_map(|command| {
-            let why = command.denied.as_ref().or(command.refused.as_ref())?;
-            let (name, state) = (command.point.name.clone(), format!("refused: {why}"));
-            Some(Part { name, ok: false, state, facts: Vec::new() })
-        });
+        let points = self.all.iter();
+        let points = points.filter_map(|command| command.refusals.part(&command.point.name));
         points.chain(self.variables.iter().filter_map(VariableCommand::part))
     }
 }
@@ -158,10 +151,8 @@ impl Command {
             address: address.to_owned(),
             expires,
             json: None,
-            refused: None,
-            denied: None,
+            refusals: Refusals::default(),
             has_value: false,
-            is_said: OnChange::default(),
             is_new: false,
         }
     }
@@ -187,14 +178,13 @@ impl Command {
     /// Records that the broker refuses the subscription, and makes the quality of the point bad.
     pub(super) fn deny(&mut self, why: &str, side: &mut Side) {
         side.spoil(self.id, Quality::Config);
-        let why = format!("the broker refuses the subscription: {why}");
+        let why = self.refusals.deny(why);
         self.log_refusal(&why);
-        self.denied = Some(why);
     }
 
     /// Records that the broker grants the subscription, perhaps after an earlier refusal.
     pub(super) fn allow(&mut self, side: &mut Side) {
-        if self.denied.take().is_some() {
+        if self.refusals.allow() {
             // The last value may still be valid. The scan checks whether it has expired.
             let quality = if self.has_value { Quality::Good } else { Quality::Waiting };
             side.spoil(self.id, quality);
@@ -203,7 +193,7 @@ impl Command {
 
     /// Logs the first refusal of this command on each connection.
     fn log_refusal(&mut self, why: &str) {
-        if self.is_said.changes_to(true) {
+        if self.refusals.is_first() {
             let (point, topic) = (&self.point.name, &self.address);
             tracing::warn!(point, topic, "a command to {point} on {topic} is refused: {why}");
         }
@@ -218,7 +208,7 @@ impl Command {
         let value = whole(said.value, &self.point);
         let raw = self.point.raw_of(value).map_err(|unfit| format!("{}: {unfit}", said.value))?;
         side.put_until(self.id, raw, MonotonicClock.now() + left);
-        self.refused = None;
+        self.refusals.record(None);
         self.has_value = true;
         self.is_new = true;
         Ok(())

@@ -15,9 +15,9 @@
 use std::time::Duration;
 
 use super::payload::Payload;
+use super::refusal::Refusals;
 use crate::driver::Part;
 use crate::driver::export::Exports;
-use crate::logged::OnChange;
 use crate::process::image::{Direction, Point, PointKind};
 use crate::process::variable::{Variable, VariableKind};
 
@@ -31,24 +31,14 @@ pub(super) struct VariableCommand {
     /// The path of the value in the JSON payload. `None` if the payload is the value, or a JSON
     /// object with the member `value`.
     json: Option<String>,
-    /// The reason why the last command was refused. `None` if it was accepted.
-    refused: Option<String>,
-    /// The reason why the broker refuses the subscription. `None` if the broker grants it.
-    denied: Option<String>,
-    /// Whether a refusal was logged on this connection.
-    is_said: OnChange<bool>,
+    /// Why the last value or the subscription was refused.
+    refusals: Refusals,
 }
 
 impl VariableCommand {
     pub(super) fn new(name: &str, topic: &str, json: Option<String>) -> Self {
-        Self {
-            name: name.to_owned(),
-            topic: topic.to_owned(),
-            json,
-            refused: None,
-            denied: None,
-            is_said: OnChange::default(),
-        }
+        let (name, topic) = (name.to_owned(), topic.to_owned());
+        Self { name, topic, json, refusals: Refusals::default() }
     }
 
     /// Passes the value of a message to the daemon, which writes the variable. `left` is the
@@ -60,11 +50,12 @@ impl VariableCommand {
         exports: &Exports,
     ) -> bool {
         let done = payload.and_then(|payload| self.write(payload, left, exports));
+        let is_taken = done.is_ok();
         if let Err(why) = &done {
             self.log(why);
         }
-        self.refused = done.err();
-        self.refused.is_none()
+        self.refusals.record(done.err());
+        is_taken
     }
 
     /// Reads the value and passes it to the daemon.
@@ -94,31 +85,28 @@ impl VariableCommand {
 
     /// Records that the broker refuses the subscription.
     pub(super) fn deny(&mut self, why: &str) {
-        let why = format!("the broker refuses the subscription: {why}");
+        let why = self.refusals.deny(why);
         self.log(&why);
-        self.denied = Some(why);
     }
 
     /// Records that the broker grants the subscription.
     pub(super) fn allow(&mut self) {
-        self.denied = None;
+        self.refusals.allow();
     }
 
     /// Forgets that a refusal was logged, because a new connection begins.
     pub(super) fn begin(&mut self) {
-        self.is_said = OnChange::default();
+        self.refusals.begin();
     }
 
     /// Returns the part of the status if the subscription or the last value was refused.
     pub(super) fn part(&self) -> Option<Part> {
-        let why = self.denied.as_ref().or(self.refused.as_ref())?;
-        let (name, state) = (self.name.clone(), format!("refused: {why}"));
-        Some(Part { name, ok: false, state, facts: Vec::new() })
+        self.refusals.part(&self.name)
     }
 
     /// Logs the first refusal on each connection.
     fn log(&mut self, why: &str) {
-        if self.is_said.changes_to(true) {
+        if self.refusals.is_first() {
             let Self { name, topic, .. } = self;
             tracing::warn!(topic, "a command to the variable {name} on {topic} is refused: {why}");
         }
