@@ -260,7 +260,7 @@ fn fits<T>(said: &Said<T>, point: &Point, value: Value, report: &ProblemReport<'
         Err(Unfit::WrongType(kind)) => format!("a number, for type {kind}"),
         // `encode` does not compare the value with the range of the point.
         Err(Unfit::OutsideRange(range)) => format!("a number from {range}"),
-        Err(Unfit::OutOfRange(kind)) if point.scale == 1.0 && point.offset == 0.0 => {
+        Err(Unfit::OutOfRange(kind)) if point.is_plain() => {
             format!("a number in the range of type {kind}")
         }
         Err(Unfit::OutOfRange(kind)) => {

@@ -12,12 +12,22 @@
 //! `overlay.rs` calls the functions here in each cycle. The deadband of inputs is in
 //! `image/wire.rs`. Only [`Deadbands::new`] allocates memory.
 
-use super::image::{Direction, Point, PointId, Points, Quality, Raw, Safe, Value};
+use super::image::{Direction, Point, PointId, Points, Quality, Raw};
 use super::seat::Seat;
 
-/// The outputs that have a deadband, each with the value that its device got in the last cycle.
+/// The outputs that have a deadband.
 #[derive(Debug, Default)]
-pub(super) struct Deadbands(Vec<(PointId, Raw)>);
+pub(super) struct Deadbands(Vec<Deadband>);
+
+/// An output that has a deadband.
+#[derive(Debug)]
+struct Deadband {
+    id: PointId,
+    /// The raw bytes of the safe value; `None` if the safe setting is `hold`.
+    safe: Option<Raw>,
+    /// The value that the device got in the last cycle.
+    last: Raw,
+}
 
 impl Deadbands {
     /// Finds the outputs that have a deadband. Most configurations have none.
@@ -25,12 +35,14 @@ impl Deadbands {
         let has_deadband = |(_, point): &(PointId, &Point)| {
             point.direction == Direction::Out && point.deadband > 0.0
         };
-        Self(points.iter().filter(has_deadband).map(|(id, _)| (id, [0; 8])).collect())
+        let deadband =
+            |(id, point): (_, &Point)| Deadband { id, safe: point.safe_raw(), last: [0; 8] };
+        Self(points.iter().filter(has_deadband).map(deadband).collect())
     }
 
     /// Stores the values that the devices got in the last cycle.
     pub(super) fn remember(&mut self, points: &Points, driven: &[u8]) {
-        self.0.iter_mut().for_each(|(id, last)| *last = points[*id].raw(driven));
+        self.0.iter_mut().for_each(|of| of.last = points[of.id].raw(driven));
     }
 
     /// Replaces each value of a program in `driven` that differs too little from the last value.
@@ -42,20 +54,15 @@ impl Deadbands {
         driven: &mut [u8],
         quality: &[Quality],
     ) {
-        for (id, last) in &self.0 {
+        for Deadband { id, safe, last } in &self.0 {
             let point = &points[*id];
             let raw = point.raw(driven);
             let is_of_program = owners[id.index()].is_some();
             let was_forced = quality[id.index()] == Quality::Forced;
-            let is_safe = matches!(point.safe, Safe::Value(safe) if safe_raw(point, safe) == raw);
+            let is_safe = *safe == Some(raw);
             if is_of_program && !was_forced && !is_safe && point.is_within_deadband(last, &raw) {
                 point.put_raw(driven, last);
             }
         }
     }
-}
-
-/// Returns the raw bytes of the safe value of an output.
-fn safe_raw(point: &Point, safe: Value) -> Raw {
-    point.raw_of(safe).expect("the configuration check tried each safe value")
 }

@@ -307,13 +307,8 @@ impl Overlay {
             let Some(seat) = owners[id.index()] else { continue };
             let Some(since) = self.degraded(seat, now) else { continue };
             let is_held = now < since + point.hold_for;
-            let raw = match point.safe {
-                Safe::Value(safe) if !is_held => {
-                    point.raw_of(safe).expect("the configuration check tried each safe value")
-                }
-                _ => point.raw(driven),
-            };
-            self.kept.push((id, raw));
+            let safe = if is_held { None } else { point.safe_raw() };
+            self.kept.push((id, safe.unwrap_or_else(|| point.raw(driven))));
         }
     }
 }
@@ -321,7 +316,7 @@ impl Overlay {
 /// Writes the safe value of an output into `outputs`. Does nothing if the safe setting is `Hold`,
 /// or if the point is an input.
 pub(super) fn make_safe(point: &Point, outputs: &mut [u8]) {
-    if let (Direction::Out, Safe::Value(value)) = (point.direction, point.safe) {
-        point.write(outputs, value).expect("the configuration check tried each safe value");
+    if let (Direction::Out, Some(raw)) = (point.direction, point.safe_raw()) {
+        point.put_raw(outputs, &raw);
     }
 }

@@ -31,7 +31,7 @@ use super::{News, Reading, Shared, Wants};
 use crate::clock::{Clock, MonotonicClock};
 use crate::driver::{Fault, Monitor, Part};
 use crate::latest::{Reader, Writer};
-use crate::process::image::{Point, PointId, Points, Quality, Raw, Safe};
+use crate::process::image::{Point, PointId, Points, Quality, Raw};
 
 /// The time between two checks for new outputs if the bell (the wake-up pipe) does not work.
 const WITHOUT_BELL: Duration = Duration::from_millis(10);
@@ -81,15 +81,7 @@ impl Side {
         monitor: &Monitor,
     ) -> Self {
         let numbered = |ids: &[PointId]| ids.iter().copied().zip(0..).collect::<Vec<_>>();
-        let safe = |id: &PointId| match points[*id].safe {
-            Safe::Hold => None,
-            Safe::Value(safe) => {
-                let raw = points[*id].raw_of(safe);
-                let raw = raw
-                    .expect("every safe value fits its point, as the configuration check requires");
-                Some((raw, points[*id].hold_for))
-            }
-        };
+        let safe = |id: &PointId| points[*id].safe_raw().map(|raw| (raw, points[*id].hold_for));
         Self {
             safe: outputs.iter().map(safe).collect(),
             points: Arc::clone(points),
@@ -314,7 +306,7 @@ mod tests {
     use super::*;
     use crate::driver::Driver;
     use crate::driver::link::{Link, Serve};
-    use crate::process::image::{Direction, Freshness, PointKind};
+    use crate::process::image::{Direction, Freshness, PointKind, Safe};
 
     /// A driver that compares two outputs. The scan always changes both outputs together.
     struct Twins {

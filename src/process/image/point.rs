@@ -264,6 +264,19 @@ impl Point {
         Ok(self.raw_from_image(self.encode(value)?))
     }
 
+    /// Returns the raw bytes of the safe value; `None` if the safe setting is `hold`.
+    ///
+    /// # Panics
+    /// When the safe value does not fit the point. The check of the configuration refuses it.
+    pub fn safe_raw(&self) -> Option<Raw> {
+        match self.safe {
+            Safe::Hold => None,
+            Safe::Value(safe) => {
+                Some(self.raw_of(safe).expect("the configuration check tried each safe value"))
+            }
+        }
+    }
+
     /// Returns the raw bytes for bytes that [`Point::encode`] has returned.
     pub(super) fn raw_from_image(&self, mut raw: [u8; 8]) -> Raw {
         if self.kind == PointKind::Bool {

@@ -162,9 +162,7 @@ impl Point {
             (Err(_), _) => {}
         }
         let number = match value {
-            Value::Int(number) if self.is_plain() && self.kind.range().is_some() => {
-                Value::Int(number)
-            }
+            Value::Int(_) if self.is_whole() => value,
             _ if value.is_finite() => {
                 Value::Real(self.unscaled(value.number().unwrap_or_default()))
             }
@@ -194,7 +192,6 @@ impl Point {
     /// the range and the type. `number` is not NaN.
     fn nearest(&self, number: Value) -> Raw {
         let bounds = self.range.map(|range| range.raw);
-        let mut raw = [0; 8];
         if let Some((lowest, highest)) = self.kind.range() {
             let (low, high) = match bounds {
                 Some([Value::Int(low), Value::Int(high)]) => (low, high),
@@ -205,9 +202,8 @@ impl Point {
                 // The cast gives the nearest number of 128 bits for a number that is too large.
                 other => other.number().unwrap_or_default().round_ties_even() as i128,
             };
-            raw = self.encode_int(number.clamp(low, high)).unwrap_or(raw);
-            raw[self.kind.size() as usize..].fill(0);
-            return raw;
+            return self
+                .raw_from_image(self.encode_int(number.clamp(low, high)).unwrap_or_default());
         }
         let most = if self.kind == PointKind::F32 { f64::from(f32::MAX) } else { f64::MAX };
         let (low, high) = match bounds {
@@ -216,10 +212,9 @@ impl Point {
         };
         let number = number.number().unwrap_or_default().max(low).min(high);
         match self.kind {
-            PointKind::F32 => raw[..4].copy_from_slice(&(number as f32).to_le_bytes()),
-            _ => raw = number.to_le_bytes(),
+            PointKind::F32 => u64::from((number as f32).to_bits()).to_le_bytes(),
+            _ => number.to_le_bytes(),
         }
-        raw
     }
 
     /// Moves the value of this output in `image` to the nearest value in the range, if the value is

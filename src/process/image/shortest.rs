@@ -32,8 +32,7 @@ impl Point {
     pub fn shortest(&self, raw: &Raw) -> Value {
         let value = self.value_of(raw);
         let Value::Real(exact) = value else { return value };
-        let is_plain = self.scale == 1.0 && self.offset == 0.0;
-        if !exact.is_finite() || (self.kind == PointKind::F64 && is_plain) {
+        if !exact.is_finite() || (self.kind == PointKind::F64 && self.is_plain()) {
             return value;
         }
         let number = |text: String| text.parse().ok().filter(|short| self.is_back(*short, raw));
