@@ -62,8 +62,12 @@ async fn open(bus: &Bus, line: &Line) -> Result<Transport, Failed> {
     if bus.trace {
         print_frames();
     }
-    let why = |error| failed(format!("{}: {error}", line.target));
-    Transport::open(line).await.map_err(why)
+    Transport::open(line).await.map_err(|error| unreached(line, &error))
+}
+
+/// Makes the failure for a target to which no connection can be made.
+fn unreached(line: &Line, error: &io::Error) -> Failed {
+    failed(format!("{}: {error}", line.target))
 }
 
 /// Prints each frame to standard error, as the transport writes it to the log with the level trace.
@@ -88,16 +92,14 @@ async fn ask(bus: &Bus, request: &UnitRequest) -> Result<Reply, Failed> {
     if line.is_rtu() && request.is_repeated_by_reply() {
         // On a line with an echo, the echo of this request is equal to its reply. The reply to a
         // read shows whether the line has an echo.
-        let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
-        let read = transport.transact(&UnitRequest { unit: request.unit, ask }).await;
+        let read = transport.transact(&UnitRequest::presence(request.unit)).await;
         if read == Err(WireError::Timeout) {
             // Not even an echo has come. The unit may still accept the write.
             transport.assume_no_echo();
         }
         if transport.ended().is_some() || !matches!(line.target, Target::Rtu(_)) {
             // The server may close each connection after a reply.
-            let why = |error| self::failed(format!("{}: {error}", line.target));
-            transport.reopen().await.map_err(why)?;
+            transport.reopen().await.map_err(|error| unreached(&line, &error))?;
         }
     }
     let reply = transport.transact(request).await.map_err(failed)?;
@@ -214,12 +216,10 @@ async fn answer(
     unit: u8,
     line: &Line,
 ) -> Result<Option<String>, Failed> {
-    let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
-    let request = UnitRequest { unit, ask };
+    let request = UnitRequest::presence(unit);
     for _ in 0..2 {
         if transport.ended().is_some() {
-            let why = |error| failed(format!("{}: {error}", line.target));
-            transport.reopen().await.map_err(why)?;
+            transport.reopen().await.map_err(|error| unreached(line, &error))?;
         }
         return Ok(match transport.transact(&request).await {
             Ok(_) => Some("answers".to_owned()),

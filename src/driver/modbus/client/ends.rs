@@ -98,23 +98,19 @@ mod tests {
 
     #[test]
     fn two_ends_right_after_a_reply_are_a_habit() {
-        let mut ends = Ends::default();
-        let mut check = |after: Option<Duration>, expected: Duration| {
+        fn check(ends: &mut Ends, after: Option<Duration>, expected: Duration) {
             ends.noticed_idle(after.map(|after| (1, after)));
             assert_eq!(ends.pause_after_reply(1), expected, "{after:?}");
-        };
-        check(Some(MS), Duration::ZERO);
-        check(Some(2 * MS), CLOSING);
-        check(Some(MS), CLOSING);
+        }
+        let ends = &mut Ends::default();
+        check(ends, Some(MS), Duration::ZERO);
+        check(ends, Some(2 * MS), CLOSING);
+        check(ends, Some(MS), CLOSING);
         assert_eq!(ends.pause_after_reply(2), Duration::ZERO, "it stays open after more replies");
-        let mut check = |after: Option<Duration>, expected: Duration| {
-            ends.noticed_idle(after.map(|after| (1, after)));
-            assert_eq!(ends.pause_after_reply(1), expected, "{after:?}");
-        };
-        check(Some(60 * MS), Duration::ZERO);
-        check(Some(MS), Duration::ZERO);
-        check(None, Duration::ZERO);
-        check(Some(MS), Duration::ZERO);
+        check(ends, Some(60 * MS), Duration::ZERO);
+        check(ends, Some(MS), Duration::ZERO);
+        check(ends, None, Duration::ZERO);
+        check(ends, Some(MS), Duration::ZERO);
         ends.noticed_idle(Some((10_000, MS)));
         assert_eq!(ends.pause_after_reply(1), Duration::ZERO, "after so many replies");
     }

@@ -146,7 +146,7 @@ impl Client {
             });
             let spot = |(id, place): &(PointId, DataPlace)| Spot {
                 id: *id,
-                offset: usize::from(place.address - address),
+                address: place.address,
                 layout: place.layout,
             };
             self.reads.push(Read {
@@ -198,12 +198,9 @@ impl Client {
         for (unit, said) in config.unit.iter().enumerate() {
             let read = self.reads.iter().find(|read| read.unit == unit);
             let write = || self.writes.iter().find(|write| write.unit == unit);
-            // A unit without reads and outputs gets this request as its probe. Any reply, even an
-            // exception, shows that the unit is present.
-            let ask = Ask::Read { table: Table::Holding, address: 0, count: 1 };
             let probe_request = read.map(|read| read.request.clone());
             let probe_request = probe_request.or_else(|| write().map(Write::read_request));
-            let probe_request = probe_request.unwrap_or(UnitRequest { unit: said.id, ask });
+            let probe_request = probe_request.unwrap_or(UnitRequest::presence(said.id));
             let cost = self.line.cost_of_silence(&probe_request);
             self.units.push(Unit {
                 name: said.name.clone(),

@@ -57,8 +57,8 @@ pub(super) struct Read {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
     pub(super) id: PointId,
-    /// The first address of the point, counted from the first address of the request.
-    pub(super) offset: usize,
+    /// The first address of the point.
+    pub(super) address: u16,
     /// The layout of the point in its registers. `None` for a bit.
     pub(super) layout: Option<Layout>,
 }
@@ -69,16 +69,18 @@ impl Read {
     /// [`UnitRequest::reply`] has already checked that the reply has exactly the length that the
     /// request asked for.
     pub(super) fn take(&self, reply: &Reply, side: &mut Side) {
+        let first = self.range().start;
         for spot in &self.spots {
+            let offset = (u32::from(spot.address) - first) as usize;
             match (reply, spot.layout) {
                 (Reply::Registers(registers), Some(layout)) => {
-                    match layout.read(&registers[spot.offset..]) {
+                    match layout.read(&registers[offset..]) {
                         Ok(raw) => side.put(spot.id, raw),
                         Err(_) => side.spoil(spot.id, Quality::Sensor),
                     }
                 }
                 (Reply::Bits(bits), None) => {
-                    side.put(spot.id, [u8::from(bits[spot.offset]), 0, 0, 0, 0, 0, 0, 0]);
+                    side.put(spot.id, [u8::from(bits[offset]), 0, 0, 0, 0, 0, 0, 0]);
                 }
                 // This case does not occur: a request for bits gets a reply with bits, and all its
                 // points are bits. A request for registers gets registers.

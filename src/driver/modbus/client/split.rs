@@ -118,12 +118,7 @@ impl Read {
 
     /// Returns the addresses of each point, sorted.
     fn places(&self) -> Vec<Range<u32>> {
-        let start = self.range().start;
-        let place = |spot: &Spot| {
-            let first = start + spot.offset as u32;
-            first..first + spot.layout.map_or(1, |layout| layout.registers() as u32)
-        };
-        let mut places: Vec<_> = self.spots.iter().map(place).collect();
+        let mut places: Vec<_> = self.spots.iter().map(Spot::range).collect();
         places.sort_by_key(|place| (place.start, place.end));
         places
     }
@@ -146,32 +141,19 @@ impl Read {
 
     /// Returns the part of this read with the points in `range`. It is due when this read was due.
     fn part_of(&self, range: Range<u32>) -> Self {
-        let from = self.range().start;
-        let inside = |spot: &&Spot| range.contains(&(from + spot.offset as u32));
+        let inside = |spot: &&Spot| contains(&range, &spot.range());
         let spots = self.spots.iter().filter(inside).copied().collect();
-        self.with(range, spots, from)
+        self.with(range, spots)
     }
 
     /// Returns one read with the points of this read and of `other`.
     fn joined(&self, other: &Self) -> Self {
-        let (own, theirs) = (self.range(), other.range());
-        let moved = |spot: &Spot| {
-            let address = theirs.start + spot.offset as u32;
-            Spot { offset: (address - own.start.min(theirs.start)) as usize, ..*spot }
-        };
-        let all = union(&own, &theirs);
-        let joined = self.with(all.clone(), self.spots.clone(), own.start);
-        let spots = joined.spots.iter().copied().chain(other.spots.iter().map(moved)).collect();
-        Self { spots, due: self.due, is_made: true, ..joined }
+        let spots = self.spots.iter().chain(&other.spots).copied().collect();
+        Self { is_made: true, ..self.with(union(&self.range(), &other.range()), spots) }
     }
 
-    /// Returns a part of the same planned read with this range and these points. The offsets of
-    /// `spots` count from the address `from`.
-    fn with(&self, range: Range<u32>, spots: Vec<Spot>, from: u32) -> Self {
-        let moved = |spot: Spot| {
-            let address = from + spot.offset as u32;
-            Spot { offset: (address - range.start) as usize, ..spot }
-        };
+    /// Returns a part of the same planned read with this range and these points.
+    fn with(&self, range: Range<u32>, spots: Vec<Spot>) -> Self {
         // A part is within a planned read, so its address and its length fit into 16 bits.
         let (address, count) = (range.start as u16, range.len() as u16);
         let ask = Ask::Read { table: self.table, address, count };
@@ -187,10 +169,18 @@ impl Read {
             is_made: false,
             time: self.time,
             silences: 0,
-            spots: spots.into_iter().map(moved).collect(),
+            spots,
             trouble: OnChange::default(),
             is_mute: OnChange::default(),
         }
+    }
+}
+
+impl Spot {
+    /// Returns the addresses of the point.
+    fn range(&self) -> Range<u32> {
+        let first = u32::from(self.address);
+        first..first + self.layout.map_or(1, |layout| layout.registers() as u32)
     }
 }
 
@@ -268,9 +258,8 @@ mod tests {
             assert_eq!(ranges, expected);
             for read in &client.reads {
                 let range = read.range();
-                let spots: Vec<_> = read.spots.iter().map(|spot| spot.offset as u32).collect();
-                assert_eq!(spots.len(), range.len(), "{range:?}");
-                assert!(spots.iter().all(|offset| range.contains(&(range.start + offset))));
+                assert_eq!(read.spots.len(), range.len(), "{range:?}");
+                assert!(read.spots.iter().all(|spot| range.contains(&spot.address.into())));
             }
             // The hole is filled: all is one read again.
             for n in 0..60 {

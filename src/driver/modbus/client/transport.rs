@@ -314,14 +314,9 @@ impl Transport {
     }
 
     /// Sends a frame. The sending must end before `deadline`.
-    async fn send(
-        &mut self,
-        frame: Result<Vec<u8>, rmodbus::ErrorKind>,
-        deadline: Instant,
-    ) -> Result<(), WireError> {
-        let frame = frame.map_err(|_| WireError::TooLong)?;
-        self.trace("sent", &frame);
-        match timeout_at(deadline, self.stream.write_all(&frame)).await {
+    async fn send(&mut self, frame: &[u8], deadline: Instant) -> Result<(), WireError> {
+        self.trace("sent", frame);
+        match timeout_at(deadline, self.stream.write_all(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(closed(&error)),
             // A part of the frame may already be sent, so no other frame can follow on this

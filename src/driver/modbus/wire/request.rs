@@ -188,6 +188,12 @@ impl fmt::Display for UnitRequest {
 }
 
 impl UnitRequest {
+    /// Returns a request to find out whether the unit is present: a read of holding register 0. Any
+    /// reply of the unit, even an exception, shows that the unit is present.
+    pub const fn presence(unit: u8) -> Self {
+        Self { unit, ask: Ask::Read { table: Table::Holding, address: 0, count: 1 } }
+    }
+
     /// Returns the kind of the request.
     pub(in crate::driver::modbus) const fn kind(&self) -> RequestKind {
         let (Ask::Read { address, .. }

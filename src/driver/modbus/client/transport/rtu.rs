@@ -51,9 +51,8 @@ impl Transport {
         started: Instant,
     ) -> Result<Reply, WireError> {
         let deadline = started + self.line.timeout(request);
-        let frame = request.rtu();
-        self.send(frame.clone(), deadline).await?;
-        let sent = frame.unwrap_or_default();
+        let sent = request.rtu().map_err(|_| WireError::TooLong)?;
+        self.send(&sent, deadline).await?;
         let frame = self.receive_rtu(request, &sent, deadline).await?;
         self.trace("received", &frame);
         request.reply(&frame[1..frame.len() - 2])

@@ -28,7 +28,8 @@ impl Transport {
     ) -> Result<Reply, WireError> {
         self.tid = self.tid.wrapping_add(1);
         let deadline = started + self.line.timeout(request);
-        self.send(request.tcp(self.tid), deadline).await?;
+        let frame = request.tcp(self.tid).map_err(|_| WireError::TooLong)?;
+        self.send(&frame, deadline).await?;
         // The transaction number of a frame that belongs to no request of this connection.
         let mut stray = None;
         loop {
