@@ -53,6 +53,17 @@ fn state(bench: &Bench, name: &str) -> String {
 
 const GOOD: Quality = Quality::Good;
 
+/// Two outputs of the unit `u`, written with one function code each.
+const TWO_OUTPUTS: &str = r#"
+    { name = "old", direction = "out", type = "u16", safe = 7,
+      at = { unit = "u", address = 50, single = true } },
+    { name = "new", direction = "out", type = "u16", safe = 7, at = { unit = "u", address = 60 } },
+"#;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
 #[test]
 fn nothing_is_written_before_the_first_cycle_and_then_what_is_safe() {
     let desk = Desk::open(Frames::Tcp, |asked: &Asked| asked.sound(|address| address * 10));

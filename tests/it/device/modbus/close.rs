@@ -5,19 +5,17 @@ use std::time::{Duration, Instant};
 
 use camshaft::process::image::{Quality, Value};
 
-use super::{Answer, Asked, Bench, Desk, Frames, GOOD, ONE_UNIT, bench, fact, part, state};
+use super::{
+    Answer, Asked, Bench, Desk, Frames, GOOD, ONE_UNIT, TWO_OUTPUTS, bench, fact, ms, part, state,
+};
 
 /// Two registers that are read with one request each, and two outputs.
-const FOUR: &str = r#"point = [
+fn four() -> String {
+    let inputs = r#"
     { name = "a", direction = "in", type = "u16", stale_after = "400ms", at = { group = "g", address = 100 } },
     { name = "b", direction = "in", type = "u16", stale_after = "400ms", at = { group = "g", address = 200 } },
-    { name = "old", direction = "out", type = "u16", safe = 7,
-      at = { unit = "u", address = 50, single = true } },
-    { name = "new", direction = "out", type = "u16", safe = 7, at = { unit = "u", address = 60 } },
-]"#;
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+    "#;
+    format!("point = [{inputs}{TWO_OUTPUTS}]")
 }
 
 fn count(desk: &Desk, is_it: impl Fn(&Asked) -> bool) -> usize {
@@ -48,7 +46,7 @@ fn a_close_after_replies_costs_a_connection_and_nothing_else() {
             if asked.nth % every == every - 1 { answer.closing(Duration::ZERO) } else { answer }
         });
         let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"50ms\"");
-        let mut bench = bench(&desk.url(), &format!("{rest}{FOUR}"));
+        let mut bench = bench(&desk.url(), &format!("{rest}{}", four()));
         bench.until("all is there", |bench| {
             let is_good = |name| bench.input(name).1 == GOOD;
             is_good("a") && is_good("b") && bench.is_confirmed("old") && bench.is_confirmed("new")
@@ -73,7 +71,7 @@ fn a_close_while_idle_is_no_alarm() {
         let desk =
             Desk::open(frames, |asked: &Asked| asked.sound(|address| address).closing(ms(60)));
         let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"300ms\"");
-        let mut bench = bench(&desk.url(), &format!("{rest}{FOUR}"));
+        let mut bench = bench(&desk.url(), &format!("{rest}{}", four()));
         bench.until("all is there", |bench| {
             bench.input("b").1 == GOOD && bench.is_confirmed("old") && bench.is_confirmed("new")
         });
@@ -104,7 +102,7 @@ fn a_request_that_closes_is_put_off_and_the_rest_goes_on() {
                 false => asked.sound(|address| address),
             });
             let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"20ms\"");
-            let mut bench = bench(&desk.url(), &format!("{rest}{FOUR}"));
+            let mut bench = bench(&desk.url(), &format!("{rest}{}", four()));
             let (inputs, outputs): (&[_], &[_]) = match what {
                 "a read" => (&["b"], &["old", "new"]),
                 "a write" => (&["a", "b"], &["old"]),
@@ -206,7 +204,7 @@ fn a_wrong_header_is_a_missing_reply_of_its_request() {
         _ => asked.sound(|address| address),
     });
     let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"20ms\"");
-    let mut bench = bench(&desk.url(), &format!("{rest}{FOUR}"));
+    let mut bench = bench(&desk.url(), &format!("{rest}{}", four()));
     bench.until("the other one is there", |bench| {
         bench.input("a").1 == GOOD && bench.is_confirmed("new")
     });
@@ -222,7 +220,7 @@ fn a_wrong_header_is_a_missing_reply_of_its_request() {
 fn after_a_restart_outputs_are_written_again() {
     let desk = Desk::open(Frames::Tcp, |asked: &Asked| asked.sound(|address| address));
     let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"20ms\"");
-    let mut bench = bench(&desk.url(), &format!("{rest}{FOUR}"));
+    let mut bench = bench(&desk.url(), &format!("{rest}{}", four()));
     bench.until("it is written", |bench| bench.is_confirmed("new"));
     bench.pass(ms(10_500));
     let writes = |desk: &Desk| count(desk, |asked| asked.function == 16);
@@ -244,7 +242,7 @@ fn a_close_with_nothing_behind_it_is_a_loss() {
         asked.sound(|address| address).closing(Duration::ZERO)
     });
     let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"20ms\"");
-    let mut bench = bench(&desk.url(), &format!("{rest}{FOUR}"));
+    let mut bench = bench(&desk.url(), &format!("{rest}{}", four()));
     bench.until("it is written", |bench| bench.is_confirmed("new"));
     desk.close();
     bench.until("it is told", |bench| {

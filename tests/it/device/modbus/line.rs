@@ -13,6 +13,17 @@ const TWO: &str = r#"point = [
       at = { unit = "u", address = 50, single = true } },
 ]"#;
 
+/// Inputs of a group, each with its name and its address, as a list of the configuration.
+fn inputs(group: &str, kind: &str, all: impl Iterator<Item = (String, u16)>) -> String {
+    let input = |(name, address)| {
+        format!(
+            "{{ name = \"{name}\", direction = \"in\", type = \"{kind}\", \
+             at = {{ group = \"{group}\", address = {address} }} }},"
+        )
+    };
+    all.map(input).collect()
+}
+
 fn is_there(bench: &mut Bench) -> bool {
     bench.input("a") == (Value::Int(100), GOOD) && bench.is_confirmed("old")
 }
@@ -38,14 +49,7 @@ fn an_echo_is_skipped() {
 #[test]
 fn an_echo_with_nobody_on_the_line_is_no_value_and_confirms_nothing() {
     let desk = Desk::open(Frames::Rtu, |_: &Asked| Answer::never().echoed());
-    let bits: String = (0x300..0x314)
-        .map(|n| {
-            format!(
-                "{{ name = \"c{n}\", direction = \"in\", type = \"bool\", \
-                 at = {{ group = \"c\", address = {n} }} }},"
-            )
-        })
-        .collect();
+    let bits = inputs("c", "bool", (0x300..0x314).map(|n| (format!("c{n}"), n)));
     let rest = r#"
         timeout = "30ms"
         unit = [{ name = "u", id = 1, probe = "100ms" }]
@@ -157,14 +161,7 @@ fn a_hole_in_a_read_costs_its_own_points_and_is_named() {
             false => asked.sound(|address| address),
         }
     });
-    let points: String = (100..110)
-        .map(|n| {
-            format!(
-                "{{ name = \"r{n}\", direction = \"in\", type = \"u16\", \
-                 at = {{ group = \"g\", address = {n} }} }},"
-            )
-        })
-        .collect();
+    let points = inputs("g", "u16", (100..110).map(|n| (format!("r{n}"), n)));
     let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}point = [{points}]"));
     let good = |bench: &mut Bench| {
         let is_good = |n: &u16| bench.input(&format!("r{n}")) == (Value::Int((*n).into()), GOOD);
@@ -194,15 +191,7 @@ fn a_read_that_is_too_long_is_halved() {
         true if asked.function == 3 => asked.refused(3),
         _ => asked.sound(|address| address),
     });
-    let points: String = (0..10)
-        .map(|n| {
-            format!(
-                "{{ name = \"r{n}\", direction = \"in\", type = \"u32\", \
-                 at = {{ group = \"g\", address = {} }} }},",
-                2 * n
-            )
-        })
-        .collect();
+    let points = inputs("g", "u32", (0..10).map(|n| (format!("r{n}"), 2 * n)));
     let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}point = [{points}]"));
     bench.until("all are there", |bench| (0..10).all(|n| bench.input(&format!("r{n}")).1 == GOOD));
     assert_eq!(bench.input("r9").0, Value::Int(18 << 16 | 19));

@@ -10,20 +10,18 @@ use camshaft::clock::{Clock, MonotonicClock};
 use camshaft::driver::Delivery;
 use camshaft::process::image::{Class, Quality, Value};
 
-use super::{Answer, Asked, Bench, Desk, Frames, GOOD, ONE_UNIT, bench, fact, part};
+use super::{
+    Answer, Asked, Bench, Desk, Frames, GOOD, ONE_UNIT, TWO_OUTPUTS, bench, fact, ms, part,
+};
 
 /// Three registers, each with a request of its own, and two outputs with one function code each.
-const FIVE: &str = r#"point = [
+fn five() -> String {
+    let inputs = r#"
     { name = "a", direction = "in", type = "u16", at = { group = "g", address = 100 } },
     { name = "b", direction = "in", type = "u16", at = { group = "g", address = 200 } },
     { name = "c", direction = "in", type = "u16", at = { group = "g", address = 300 } },
-    { name = "old", direction = "out", type = "u16", safe = 7,
-      at = { unit = "u", address = 50, single = true } },
-    { name = "new", direction = "out", type = "u16", safe = 7, at = { unit = "u", address = 60 } },
-]"#;
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+    "#;
+    format!("point = [{inputs}{TWO_OUTPUTS}]")
 }
 
 /// How old the value of an input is.
@@ -39,7 +37,7 @@ fn what_a_unit_ignores_does_not_take_its_connection() {
         (3, 200 | 300) | (16, _) => Answer::never(),
         _ => asked.sound(|address| address),
     });
-    let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{FIVE}"));
+    let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{}", five()));
     // What is ignored takes its time, so that the rest may become stale, but not bad.
     let is_there = |bench: &mut Bench| {
         let (value, quality) = bench.input("a");
@@ -66,7 +64,7 @@ fn a_unit_that_ignores_what_comes_first_is_found_all_the_same() {
             100 | 200 => Answer::never(),
             _ => asked.sound(|address| address),
         });
-        let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{FIVE}"));
+        let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{}", five()));
         let is_there = |bench: &mut Bench| {
             let (value, quality) = bench.input("c");
             value == Value::Int(300) && quality.class() != Class::Bad && bench.is_confirmed("new")
@@ -125,7 +123,7 @@ fn an_output_is_in_doubt_as_long_as_another_value_is_on_its_way() {
         _ => asked.sound(|address| address),
     });
     let rest = ONE_UNIT.replace("50ms", "1s");
-    let mut bench = bench(&desk.url(), &format!("{rest}{FIVE}"));
+    let mut bench = bench(&desk.url(), &format!("{rest}{}", five()));
     let written = |value: u8| {
         let is_it = move |asked: &Asked| asked.function == 6 && asked.bytes[3] == value;
         desk.all().iter().filter(|asked| is_it(asked)).count()
@@ -145,7 +143,7 @@ fn an_output_is_in_doubt_as_long_as_another_value_is_on_its_way() {
 fn a_device_that_leaves_has_its_last_outputs_or_says_which_not() {
     for _ in 0..10 {
         let desk = Desk::open(Frames::Tcp, |asked: &Asked| asked.sound(|address| address));
-        let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{FIVE}"));
+        let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{}", five()));
         bench.until("they are safe", |bench| bench.driver.is_confirmed());
         bench.output("old", Value::Int(3));
         bench.output("new", Value::Int(4));
@@ -162,7 +160,7 @@ fn a_device_that_leaves_has_its_last_outputs_or_says_which_not() {
         16 => asked.refused(4),
         _ => asked.sound(|address| address),
     });
-    let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{FIVE}"));
+    let mut bench = bench(&desk.url(), &format!("{ONE_UNIT}{}", five()));
     bench.until("one is safe", |bench| bench.is_confirmed("old"));
     let missing = bench.driver.finish();
     assert_eq!(missing, [bench.points.find("new").unwrap()]);
@@ -176,7 +174,7 @@ fn a_unit_that_is_read_seldom_is_waited_for_all_the_same() {
         _ => asked.sound(|address| address),
     });
     let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"10m\"");
-    let mut bench = bench(&desk.url(), &format!("{rest}{FIVE}"));
+    let mut bench = bench(&desk.url(), &format!("{rest}{}", five()));
     bench.until("all is read and written", |bench| {
         ["a", "b", "c"].iter().all(|name| bench.input(name).1 == GOOD)
             && bench.driver.is_confirmed()
@@ -187,7 +185,7 @@ fn a_unit_that_is_read_seldom_is_waited_for_all_the_same() {
 fn a_unit_that_cannot_be_reached_is_bad_though_it_is_read_seldom() {
     let desk = Desk::open(Frames::Tcp, |asked: &Asked| asked.sound(|address| address));
     let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"10m\"");
-    let mut bench = bench(&desk.url(), &format!("{rest}{FIVE}"));
+    let mut bench = bench(&desk.url(), &format!("{rest}{}", five()));
     bench.until("all is there", |bench| bench.input("c").1 == GOOD && bench.driver.is_confirmed());
     desk.answer(|_| Answer::never());
     drop(desk);
@@ -201,7 +199,7 @@ fn a_unit_that_cannot_be_reached_is_bad_though_it_is_read_seldom() {
 fn reads_end_just_before_a_cycle_of_the_scan() {
     let desk = Desk::open(Frames::Tcp, |asked: &Asked| asked.sound(|address| address));
     let rest = ONE_UNIT.replace("period = \"5ms\"", "period = \"40ms\"");
-    let mut bench = bench(&desk.url(), &format!("{rest}{FIVE}"));
+    let mut bench = bench(&desk.url(), &format!("{rest}{}", five()));
     bench.driver.pace(ms(40));
     bench.until("all is read", |bench| bench.input("c").1 == GOOD);
     let asked = desk.all().len();
@@ -224,7 +222,7 @@ fn reads_end_just_before_a_cycle_of_the_scan() {
 fn an_output_that_changes_all_the_time_is_under_way() {
     let desk = Desk::open(Frames::Tcp, |asked: &Asked| asked.sound(|address| address).late(ms(20)));
     let rest = ONE_UNIT.replace("50ms", "1s");
-    let mut bench = bench(&desk.url(), &format!("{rest}{FIVE}"));
+    let mut bench = bench(&desk.url(), &format!("{rest}{}", five()));
     bench.until("it is safe", |bench| bench.is_confirmed("old"));
     let delivery = |bench: &Bench| bench.driver.delivery(bench.points.find("old").unwrap());
     let started = Instant::now();
