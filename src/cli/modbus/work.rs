@@ -21,8 +21,9 @@ use crate::cli::screen::Screen;
 use crate::cli::{CommandResult, Exit, Failed};
 use crate::driver::modbus::client::line::{Line, Serial, Target};
 use crate::driver::modbus::client::transport::Transport;
+use crate::driver::modbus::wire::error::{WireError, exception};
 use crate::driver::modbus::wire::register::{Layout, MAX_REGISTERS};
-use crate::driver::modbus::wire::request::{Ask, Reply, UnitRequest, WireError, exception};
+use crate::driver::modbus::wire::request::{Ask, Reply, UnitRequest};
 use crate::driver::modbus::wire::table::Table;
 use crate::process::image::{Direction, Point, Value};
 

@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use serde::Deserialize;
 
 use super::session::ExchangeResult;
-use crate::driver::modbus::wire::request::WireError;
+use crate::driver::modbus::wire::error::WireError;
 use crate::process::image::{Direction, Point, PointKind, Raw, Value};
 
 /// The longest round trip that the histogram can represent, in microseconds. It is 60 s, the

@@ -24,7 +24,8 @@ use super::session::{ExchangeResult, Over, Session};
 use super::silence::Silence;
 use super::unit::Unit;
 use crate::driver::link::Side;
-use crate::driver::modbus::wire::request::{UnitRequest, WireError};
+use crate::driver::modbus::wire::error::WireError;
+use crate::driver::modbus::wire::request::UnitRequest;
 use crate::process::image::Quality;
 
 impl Client {

@@ -28,7 +28,8 @@
 
 use tokio::time::Instant;
 
-use crate::driver::modbus::wire::request::{UnitRequest, WireError};
+use crate::driver::modbus::wire::error::WireError;
+use crate::driver::modbus::wire::request::UnitRequest;
 
 /// The maximum number of outstanding replies in the list. `transport.rs` assumes that a reply comes
 /// within three timeouts or never. A missing reply takes one timeout. Therefore, after eight newer

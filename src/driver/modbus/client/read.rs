@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use crate::driver::Part;
 use crate::driver::link::Side;
+use crate::driver::modbus::wire::error::WireError;
 use crate::driver::modbus::wire::register::Layout;
-use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError};
+use crate::driver::modbus::wire::request::{Reply, UnitRequest};
 use crate::driver::modbus::wire::table::Table;
 use crate::logged::OnChange;
 use crate::process::image::{Freshness, PointId, Quality};

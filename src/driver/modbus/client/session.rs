@@ -11,7 +11,8 @@
 use super::refusal::Refusal;
 use super::transport::Transport;
 use crate::driver::link::Side;
-use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError};
+use crate::driver::modbus::wire::error::WireError;
+use crate::driver::modbus::wire::request::{Reply, UnitRequest};
 
 /// A connection: the transport to the units, and the link to the scan.
 pub(super) struct Session<'s> {

@@ -19,7 +19,8 @@ use super::bus::Client;
 use super::read::{Read, Spot};
 use super::refusal::RefusedRange;
 use super::session::ExchangeResult;
-use crate::driver::modbus::wire::request::{Ask, UnitRequest, WireError};
+use crate::driver::modbus::wire::error::WireError;
+use crate::driver::modbus::wire::request::{Ask, UnitRequest};
 use crate::logged::OnChange;
 
 /// The time after which a refused range is read as a whole again, if none of its parts is refused.

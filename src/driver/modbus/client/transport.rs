@@ -28,7 +28,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::line::Line;
 use super::outstanding::OutstandingReplies;
-use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError};
+use crate::driver::modbus::wire::error::WireError;
+use crate::driver::modbus::wire::request::{Reply, UnitRequest};
 use rtu::Echo;
 use stream::Stream;
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use super::place::DataPlace;
 use super::refusal::{BUSY_AGAIN, CONFIG_AGAIN, DEVICE_AGAIN, Refusal, SILENT_AGAIN};
+use crate::driver::modbus::wire::error::WireError;
 use crate::driver::modbus::wire::register::MAX_REGISTERS;
-use crate::driver::modbus::wire::request::{Ask, Reply, UnitRequest, WireError};
+use crate::driver::modbus::wire::request::{Ask, Reply, UnitRequest};
 use crate::logged::OnChange;
 use crate::process::image::{PointId, Raw};
 

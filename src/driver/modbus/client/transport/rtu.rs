@@ -18,7 +18,8 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{MAX_FRAME, MAX_NOISE, Transport, came};
-use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError, crc};
+use crate::driver::modbus::wire::error::WireError;
+use crate::driver::modbus::wire::request::{Reply, UnitRequest, crc};
 
 /// Whether a line gives back each request as an echo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,7 +10,8 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{MAX_FRAME, MAX_NOISE, Transport, came};
-use crate::driver::modbus::wire::request::{Reply, UnitRequest, WireError};
+use crate::driver::modbus::wire::error::WireError;
+use crate::driver::modbus::wire::request::{Reply, UnitRequest};
 
 /// The number of bytes in a TCP frame before the function code.
 const HEADER: usize = 7;
