@@ -19,7 +19,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
@@ -49,10 +49,13 @@ pub(super) struct Answer {
     pub(super) ended_cpu_ns: u64,
     /// How often the thread has waited, for example for the disk, from the thread's start to the
     /// answer.
-    pub(super) waits: i64,
+    pub(super) waits: u64,
+    /// How often another thread took the CPU from the thread, from the thread's start to the
+    /// answer.
+    pub(super) preemptions: u64,
     /// Number of pages that the kernel mapped for the thread without a wait, from the thread's
     /// start to the answer.
-    pub(super) pages: i64,
+    pub(super) pages: u64,
     /// Number of stray signals that the thread got before the answer.
     pub(super) strays: u64,
 }
@@ -77,8 +80,9 @@ struct Answers {
     began_cpu_ns: AtomicU64,
     ended_ns: AtomicU64,
     ended_cpu_ns: AtomicU64,
-    waits: AtomicI64,
-    pages: AtomicI64,
+    waits: AtomicU64,
+    preemptions: AtomicU64,
+    pages: AtomicU64,
     strays: AtomicU64,
     strays_then: AtomicU64,
 }
@@ -140,9 +144,10 @@ impl Answers {
         }
         self.began_ns.store(now_ns(), Ordering::Relaxed);
         self.began_cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
-        let (waits, pages) = met_with();
-        self.waits.store(waits, Ordering::Relaxed);
-        self.pages.store(pages, Ordering::Relaxed);
+        let met = MetWith::now();
+        self.waits.store(met.waits, Ordering::Relaxed);
+        self.preemptions.store(met.preemptions, Ordering::Relaxed);
+        self.pages.store(met.pages, Ordering::Relaxed);
         self.strays_then.store(self.strays.load(Ordering::Relaxed), Ordering::Relaxed);
         self.ended_ns.store(now_ns(), Ordering::Relaxed);
         self.ended_cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
@@ -158,6 +163,7 @@ impl Answers {
             ended_ns: self.ended_ns.load(Ordering::Relaxed),
             ended_cpu_ns: self.ended_cpu_ns.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
+            preemptions: self.preemptions.load(Ordering::Relaxed),
             pages: self.pages.load(Ordering::Relaxed),
             strays: self.strays_then.load(Ordering::Relaxed),
         })
@@ -177,14 +183,27 @@ fn refuse_others() {
     others.thread_block().expect("the only error is an invalid operation on the mask");
 }
 
-/// Returns two counters of the calling thread: the number of its waits, and the number of pages
-/// that it got from the kernel without a wait. The kernel counts a page fault at the end of the
-/// fault. If the signal interrupts a page fault, the wait of this fault is counted already.
-fn met_with() -> (i64, i64) {
-    getrusage(UsageWho::RUSAGE_THREAD).map_or((0, 0), |usage| {
+/// Counters of a thread since its start; [`Answer`] says what each field counts.
+#[derive(Default)]
+struct MetWith {
+    waits: u64,
+    preemptions: u64,
+    pages: u64,
+}
+
+impl MetWith {
+    /// Reads the counters of the calling thread. The kernel counts a page fault at the end of the
+    /// fault. If the signal interrupts a page fault, the wait of this fault is counted already.
+    fn now() -> Self {
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Self::default() };
+        // A counter of the kernel is never negative.
         let waits = usage.major_page_faults() + usage.voluntary_context_switches();
-        (waits, usage.minor_page_faults())
-    })
+        Self {
+            waits: waits.cast_unsigned(),
+            preemptions: usage.involuntary_context_switches().cast_unsigned(),
+            pages: usage.minor_page_faults().cast_unsigned(),
+        }
+    }
 }
 
 /// Returns the number of the question that a signal carries; `None` if the signal is not a question
