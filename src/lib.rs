@@ -55,6 +55,7 @@
 //! | -1 | [`confine`], [`file`](mod@file), [`journal`], [`patience`] | the base: files and limits |
 //! | -1 | [`stamp`], [`state`] | the base: stamps of files; the state directory |
 //! | -1 | [`name`], [`logged`] | the base: the rule for names; the state that was logged last |
+//! | -2 | [`thread`], [`heap`] | stacks of threads; memory that the C library keeps |
 //!
 //! # The path of a value
 //! This is the path of a value from an input to an output:
@@ -157,7 +158,7 @@
 //!    miss an edge.
 //! 8. The hash of the content of a file decides which version runs. Events and time stamps of files
 //!    are only hints to read the file again.
-//! 9. `unsafe` code is denied in the package, except in three small files:
+//! 9. `unsafe` code is denied in the package, except in four small files: `heap.rs`,
 //!    `plugin/instance/stop.rs`, `plugin/instance/stop/proof.rs` and `plugin/instance/wasm.rs`.
 //!    Each use has a SAFETY paragraph.
 //! 10. The daemon feeds the systemd watchdog only if the cycle count of the scan has increased.
@@ -217,6 +218,7 @@ pub mod crash;
 pub mod daemon;
 pub mod driver;
 pub mod file;
+pub mod heap;
 pub mod journal;
 pub mod latest;
 pub mod log;
@@ -233,3 +235,4 @@ pub mod state;
 pub mod supervisor;
 pub mod systemd;
 pub mod text;
+pub mod thread;

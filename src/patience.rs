@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::thread::named;
+
 mod by_key;
 mod commit;
 mod late;
@@ -80,7 +82,7 @@ fn wait_with<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = sync_channel(1);
-    thread::Builder::new().name("disk".into()).spawn(move || {
+    named("disk").spawn(move || {
         let panicked = |_| Err(io::Error::other("the thread for this disk access has panicked"));
         let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
         // The place is freed before the answer is sent: the caller may need a place again at once.

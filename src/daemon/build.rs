@@ -29,6 +29,7 @@ use super::{Daemon, Event, TICK};
 use crate::config::{self, Config};
 use crate::control::server::Socket;
 use crate::driver::{self, Driver, Plan};
+use crate::heap;
 use crate::log::{self, LogWriter};
 use crate::patience::{self, PATIENCE};
 use crate::plugin::instance::stop::Timekeeper;
@@ -44,6 +45,7 @@ use crate::scan::{self, ScanHandle, Snapshot, thread};
 use crate::supervisor::Supervisor;
 use crate::systemd::{Notifier, Watchdog};
 use crate::text::counted;
+use crate::thread::{IDLE_TIME, STACK_BYTES};
 
 mod memory;
 mod people;
@@ -68,10 +70,13 @@ const MAX_EVENTS: usize = 64;
 /// The start fails, for example because of [`Problems`](crate::config::Problems); then no part
 /// runs. Or, at the stop, a device has not confirmed its safe outputs.
 pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
+    heap::limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // These threads run the tasks beside the main loop, such as the control server. Blocking
         // work has other threads.
         .worker_threads(2)
+        .thread_stack_size(STACK_BYTES)
+        .thread_keep_alive(IDLE_TIME)
         .enable_all()
         .build()
         .context("the runtime does not start")?;

@@ -23,6 +23,7 @@ use super::Daemon;
 use super::service::outputs_that_are;
 use crate::driver::Delivery;
 use crate::scan::{Order, Return, ScanHandle, Snapshot};
+use crate::thread::named;
 
 /// The time from the begin of the stop in which devices must confirm their safe outputs. This time
 /// is shorter than `TimeoutStopSec=` in the systemd unit.
@@ -142,7 +143,7 @@ pub(super) fn leave_in_time(trouble: Option<String>) {
         crate::log::last_words();
         std::process::exit(trouble.is_some().into());
     };
-    if let Err(error) = thread::Builder::new().name("leave".into()).spawn(leave) {
+    if let Err(error) = named("leave").spawn(leave) {
         tracing::warn!(%error, "the thread that ends the process after {LEAVE:?} cannot start \
                                 ({error}); if a part of the daemon hangs, the process does not end \
                                 by itself");

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::file;
+use crate::thread::named;
 
 /// The name of the file to which lines are added.
 const CURRENT: &str = "history.jsonl";
@@ -133,7 +134,7 @@ pub(super) fn open(folder: &Path) -> io::Result<(Vec<u8>, WriterHandle)> {
         began: Arc::clone(&began),
     };
     let folder = folder.to_path_buf();
-    std::thread::Builder::new().name("journal".into()).spawn(move || {
+    named("journal").spawn(move || {
         writer.work(&inbox);
         drop::<SyncSender<()>>(alive);
     })?;

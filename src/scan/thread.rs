@@ -33,6 +33,7 @@ use crate::driver::Driver;
 use crate::patience;
 use crate::plugin::instance::stop::Timekeeper;
 use crate::process::world::World;
+use crate::thread::named;
 
 /// The exit code of the process after a panic of the scan, or if the scan runs no cycles any more.
 /// In sysexits.h, this code means "internal software error".
@@ -113,7 +114,7 @@ pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> i
     let end = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&end);
     failure::store_panics();
-    let thread = std::thread::Builder::new().name(failure::THREAD.into()).spawn(move || {
+    let thread = named(failure::THREAD).spawn(move || {
         schedule(&settings);
         // From here on, no code on this thread can write to the log, because a write could wait for
         // the process that reads the log. The scan reports its events by the snapshot and the

@@ -17,6 +17,8 @@ use tokio::time::timeout;
 
 use super::super::Who;
 
+use crate::thread::named;
+
 /// The time that a request waits for the name of its user. A look-up in a local file needs
 /// microseconds, a look-up at a directory server needs milliseconds.
 const NAME_TIME: Duration = Duration::from_millis(300);
@@ -47,7 +49,7 @@ impl Names {
         let (asks, inbox) = sync_channel(MAX_WAITING);
         let ours = Arc::clone(&known);
         let look_up = move || look_up(&inbox, &ours, find);
-        if let Err(error) = std::thread::Builder::new().name("names".into()).spawn(look_up) {
+        if let Err(error) = named("names").spawn(look_up) {
             tracing::warn!(%error, "the thread that looks up user names cannot start ({error}), so \
                                     orders are recorded with user numbers only");
         }

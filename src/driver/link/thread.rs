@@ -22,14 +22,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Serve, Shared, Side, ring};
+use crate::thread::{IDLE_TIME, STACK_BYTES, named};
 
 /// The time that a leaving device has to acknowledge its last outputs. An operator accepts that a
 /// reload takes longer by this time.
 pub(super) const LEAVE_TIME: Duration = Duration::from_secs(1);
-
-/// The stack size of the thread: four times the stack that a TLS handshake needs. With
-/// `lock_memory`, the whole stack is locked in RAM.
-const STACK_BYTES: usize = 512 * 1024;
 
 /// The pause between the end or panic of the driver code and its next start.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -51,11 +48,10 @@ pub(super) fn start(
     let holds = side.holds();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .thread_stack_size(STACK_BYTES)
+        .thread_keep_alive(IDLE_TIME)
         .enable_all()
         .build()?;
-    // Linux shows only the first 15 bytes of a thread's name.
-    let thread = std::thread::Builder::new().name(format!("dev {name}")).stack_size(STACK_BYTES);
-    thread.spawn(move || {
+    named(format!("dev {name}")).spawn(move || {
         while !shared.ended.load(Ordering::Relaxed) {
             let life = async {
                 tokio::select! {

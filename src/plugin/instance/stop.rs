@@ -39,6 +39,7 @@ use wasmer::sys::vm::VMGlobalDefinition;
 use self::inquiry::{Finding, Inquiry};
 use self::proof::Witness;
 use crate::clock::{Clock, MonotonicClock, nanos};
+use crate::thread::named;
 
 mod inquiry;
 mod proof;
@@ -268,7 +269,7 @@ impl Timekeeper {
         let shared = Arc::new(Shared::default());
         let (arrivals, arrived) = rtrb::RingBuffer::new(MAX_ARRIVALS);
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("timekeeper".into()).spawn(move || {
+        let thread = named("timekeeper").spawn(move || {
             on_start();
             run(&theirs, arrived);
         })?;

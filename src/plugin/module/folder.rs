@@ -32,6 +32,7 @@ use std::{fmt, io};
 use crate::name::{PluginName, RULE};
 use crate::patience::PATIENCE;
 use crate::plugin::{ModuleHash, Refusal};
+use crate::thread::named;
 
 mod disk;
 mod hint;
@@ -285,7 +286,7 @@ pub fn watch(
         }
         drop::<Sender<()>>(alive);
     };
-    std::thread::Builder::new().name("folder".to_owned()).spawn(work)?;
+    named("folder").spawn(work)?;
     // If no result comes in time, the call succeeds, and the watch reports the folder as silent.
     outcome.recv_timeout(SILENCE).unwrap_or(Ok(()))?;
     Ok(Watch { inbox, wait, names, home, ended })

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 
 use crate::clock::nanos;
 use crate::scan::position::Position;
+use crate::thread::named;
 
 /// The time between two checks of the cycle count. This time is short compared with [`GRACE`].
 /// Twenty checks per second cost almost no CPU time.
@@ -50,7 +51,7 @@ impl ForcedExit {
         let limits = Arc::new(Limits::default());
         let (theirs, position) = (Arc::clone(&limits), Arc::clone(position));
         let watch = move || watch(&theirs, &position);
-        if let Err(error) = std::thread::Builder::new().name("exit".into()).spawn(watch) {
+        if let Err(error) = named("exit").spawn(watch) {
             tracing::warn!(%error, "the thread that ends a stalled process cannot start ({error}); \
                                     only the watchdog of systemd can end a process that hangs");
         }

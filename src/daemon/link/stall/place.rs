@@ -10,6 +10,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use crate::scan::position::Position;
+use crate::thread::named;
 
 /// The largest number of bytes that are read from each file of `/proc`. Only a kernel stack with
 /// about 100 frames or more is longer, and its first frames are enough for the log line.
@@ -33,7 +34,7 @@ pub(super) fn log_stall(position: &Position, cycle: u64, doing: &str, stall_exit
     let log_later = log.clone();
     let find = move || log_later(&of(thread));
     // If no thread can be started, the line is logged without the location.
-    if std::thread::Builder::new().name("stall".into()).spawn(find).is_err() {
+    if named("stall").spawn(find).is_err() {
         log(&format!("thread {thread}"));
     }
 }

@@ -5,15 +5,17 @@
 //! thread gives up the order, and stops using this link thread. The time limits are in `link.rs`,
 //! which also decides what happens to the link after that.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use super::super::disk;
 use super::super::settle::{ReadResult, Sample};
 use super::super::wait::Wait;
+
+use crate::thread::named;
 
 /// A function that takes a sample of the file to which a link leads. Tests use slow functions.
 pub(super) type Examine = fn(&Path) -> io::Result<Sample>;
@@ -81,7 +83,7 @@ impl Worker {
         let wait = Arc::<Wait>::default();
         let calls = Arc::clone(&wait);
         let work = move || orders.into_iter().for_each(|job: Job| job.work(examine, &calls));
-        thread::Builder::new().name("link".to_owned()).spawn(work)?;
+        named("link").spawn(work)?;
         Ok(Self { jobs, wait })
     }
 

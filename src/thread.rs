@@ -1,0 +1,24 @@
+//! The threads of the daemon: their names, and the size of their stacks.
+//!
+//! A Rust thread has a stack of 2 MiB by default. With `lock_memory` the kernel gives the thread
+//! this whole stack in RAM, even if the thread uses a few KiB of it. So every thread that Camshaft
+//! starts has a smaller stack. Guests do not use these stacks, because wasmer gives each call its
+//! own.
+
+use std::thread::Builder;
+use std::time::Duration;
+
+/// Size of a thread's stack in bytes: four times the stack that a TLS handshake needs, which is the
+/// deepest work of a thread.
+pub const STACK_BYTES: usize = 512 << 10;
+
+/// Time after which a thread of a runtime's pool ends if it has no work. With tokio's default of
+/// 10 s, a pool keeps every thread that it has ever started, because each thread gets a little work
+/// within this time.
+pub const IDLE_TIME: Duration = Duration::from_secs(1);
+
+/// Prepares the start of a thread with this name and a stack of [`STACK_BYTES`]. Linux shows only
+/// the first 15 bytes of the name.
+pub fn named(name: impl Into<String>) -> Builder {
+    Builder::new().name(name.into()).stack_size(STACK_BYTES)
+}
