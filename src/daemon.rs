@@ -39,6 +39,7 @@ use crate::config::Config;
 use crate::control::{Call, Who};
 use crate::plugin::module::folder::Change;
 use crate::plugin::shadow::Feed;
+use crate::plugin::trace::spare;
 use crate::plugin::{ModuleHash, Refusal};
 use crate::scan::Return;
 
@@ -152,13 +153,14 @@ impl Daemon {
     }
 
     /// Empties the queues from the scan: returned programs and answers, log lines of programs, and
-    /// measured durations.
+    /// measured durations. Replaces the memory that the scan has used for larger checkpoints.
     fn take_all_back(&mut self) {
         while let Ok(thing) = self.link.handle.returns.pop() {
             self.take_back(thing);
         }
         self.log_lines();
         self.link.stats.collect();
+        spare::fill();
     }
 
     /// Writes the log lines of programs to the log. The scan has put the lines into a queue.

@@ -7,7 +7,9 @@
 //! 182 MB.
 #![allow(unsafe_code)]
 
-use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, c_int, mallopt};
+use std::time::{Duration, Instant};
+
+use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, c_int, malloc_trim, mallopt};
 
 /// Largest number of heaps. Threads that allocate at the same time wait for each other for less
 /// than a microsecond. The scan does not allocate, so it does not wait.
@@ -25,5 +27,37 @@ pub fn limit() {
         // SAFETY: `mallopt` takes two numbers, and it is safe to call at any time. It locks the
         // heap while it changes a setting.
         let _ = unsafe { mallopt(setting, value) };
+    }
+}
+
+/// Returns the pages to the system that the C library keeps between blocks in use. Memory that is
+/// locked in RAM stays, except at the end of a heap. The call takes a few milliseconds, and threads
+/// that allocate wait for it.
+fn trim() {
+    // SAFETY: `malloc_trim` takes a number, and it is safe to call at any time.
+    let _ = unsafe { malloc_trim(0) };
+}
+
+/// The time from the first freed program to the next [`trim`]. Programs that are freed in between
+/// have the same trim.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Decides when the daemon returns freed memory to the system.
+#[derive(Debug, Default)]
+pub struct Trimming {
+    freed: Option<Instant>,
+}
+
+impl Trimming {
+    /// Notes that a program was freed, or soon will be.
+    pub fn note(&mut self) {
+        self.freed.get_or_insert_with(Instant::now);
+    }
+
+    /// Starts a [`trim`] on a thread of the runtime's pool, if one is due.
+    pub fn pursue(&mut self) {
+        if self.freed.take_if(|freed| freed.elapsed() >= PAUSE).is_some() {
+            tokio::task::spawn_blocking(trim);
+        }
     }
 }

@@ -29,7 +29,7 @@ use super::{Daemon, Event, TICK};
 use crate::config::{self, Config};
 use crate::control::server::Socket;
 use crate::driver::{self, Driver, Plan};
-use crate::heap;
+use crate::heap::{self, Trimming};
 use crate::log::{self, LogWriter};
 use crate::patience::{self, PATIENCE};
 use crate::plugin::instance::stop::Timekeeper;
@@ -245,6 +245,7 @@ fn assemble(
         recovery,
         owners: Owners::default(),
         lacks: BTreeSet::new(),
+        trimming: Trimming::default(),
     };
     let field = Field { devices, forces: Forces::default(), retain, reset: None };
     let service = Service {

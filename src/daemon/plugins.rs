@@ -58,6 +58,7 @@ use super::micros;
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Config;
 use crate::control::SwapView;
+use crate::heap::Trimming;
 use crate::plugin::instance::program::NewProgram;
 use crate::plugin::shadow::Feed;
 use crate::plugin::{Generation, ModuleHash, Refusal};
@@ -93,6 +94,8 @@ pub(super) struct Plugins {
     /// The names of the plugins whose bad required input point is logged. `log_lacks` removes a
     /// name when all required input points are good again, or when the plugin is removed.
     pub(super) lacks: BTreeSet<Arc<str>>,
+    /// When the memory of ended programs is returned to the system.
+    pub(super) trimming: Trimming,
 }
 
 impl Plugins {
@@ -218,8 +221,8 @@ impl Plugins {
         }
     }
 
-    /// Frees the seats, modules, histograms and history data of plugins that the supervisor has
-    /// dropped. Orders the scan to remove programs that have no plugin any more.
+    /// Frees the seats, modules, memory, histograms and history data of plugins that the supervisor
+    /// has dropped. Orders the scan to remove programs that have no plugin any more.
     pub(super) fn forget_the_gone(&mut self, link: &mut ScanLink) {
         let news = link.handle.latest.read();
         // A program of a dropped plugin may still be in the queue to the scan. No other plugin may
@@ -240,6 +243,7 @@ impl Plugins {
         }
         let needed: Vec<_> = self.supervisor.needed().collect();
         self.roster.keep_modules(&needed);
+        self.trimming.pursue();
     }
 
     /// Logs an event of the supervisor and adds it to the plugin's history.

@@ -304,6 +304,16 @@ fn a_memory_that_is_mostly_empty_has_checkpoints() {
     assert!((100..=200).contains(&judgement.sections), "{}", judgement.sections);
 }
 
+/// One byte in a new block of 4 KiB in each poll, until 60 blocks are in use.
+#[test]
+fn a_memory_that_fills_while_the_program_runs_has_checkpoints() {
+    let store = "(i32.store8 (i32.add (i32.const 3000)
+        (i32.mul (i32.rem_u (global.get $n) (i32.const 60)) (i32.const 4096))) (global.get $n))";
+    let body = store.to_owned() + &in_poll(3000, "unreachable");
+    let judgement = check(&module("4", "", &body), 4000, "unreachable");
+    assert!((100..=200).contains(&judgement.sections), "{}", judgement.sections);
+}
+
 #[test]
 fn a_memory_that_is_too_large_is_played_from_the_start_or_not_at_all() {
     let fields = "(func $fill (memory.fill (i32.const 65536) (i32.const 7) (i32.const 400000)))

@@ -114,6 +114,7 @@ impl Plugins {
     /// Makes a crash report of a program that trapped. A program without a trap is dropped without
     /// a report.
     pub(in crate::daemon) fn report_crash(&mut self, program: Program, config: &Config) {
+        self.trimming.note();
         // A program that was stopped or replaced has no trap and needs no report.
         let Some(trap) = program.trap() else { return };
         let (kind, polls) =

@@ -4,15 +4,19 @@
 //! A checkpoint has two uses. First, the host undoes the effects of `save` with a checkpoint,
 //! because `save` must not change the running program. Otherwise a trap in `save` would leave a
 //! wrong stack pointer and a half-changed heap. Second, a replay begins at a checkpoint. The scan
-//! takes this second kind of checkpoint during a cycle, so its memory is allocated in advance.
+//! takes this second kind of checkpoint during a cycle, into memory that exists already: the blocks
+//! of the last checkpoint, and spare blocks (`spare.rs`).
 //!
 //! A checkpoint does not copy tables. If the memory has grown after a checkpoint, the memory does
 //! not shrink again when the copy is written back. The first use is in
 //! `instance/wasm/hand_over.rs`, the second in `record.rs` and `replay.rs`.
 
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_SIZE};
 
+use super::spare::{self, Block};
 use crate::plugin::module::flag::GLOBAL;
 
 /// Size of the largest memory that a [`Checkpoint`] copies, in bytes. To copy this size takes about
@@ -93,18 +97,32 @@ impl Parts {
         }
     }
 
-    /// Copies the memory and the globals into `room` without allocating. Returns whether the memory
-    /// fits into `room`.
-    pub(super) fn note(&self, store: &mut Store, room: &mut Room) -> bool {
+    /// Copies the memory and the globals into `room`. `source` gives the blocks that `room` has not
+    /// got yet; nothing else is allocated.
+    ///
+    /// # Errors
+    /// When the memory is larger than a checkpoint, or when `source` gives no block.
+    pub(super) fn note(
+        &self,
+        store: &mut Store,
+        room: &mut Room,
+        source: fn() -> Option<Box<Block>>,
+    ) -> Result<(), NotTaken> {
         room.globals.clear();
         room.globals.extend(self.globals.iter().map(|global| global.get(store)));
-        let Some(memory) = &self.memory else {
-            room.picture.memory_bytes = 0;
-            room.picture.blocks.clear();
-            return true;
-        };
-        let view = memory.view(store);
-        view.data_size() <= MOST_SEEN && room.picture.take(&view)
+        room.numbers.clear();
+        room.memory_bytes = self.memory_bytes(store);
+        let Some(memory) = &self.memory else { return Ok(()) };
+        if room.memory_bytes > MOST_SEEN {
+            return Err(NotTaken::TooLarge);
+        }
+        let mut target = Growing { blocks: &mut room.blocks, source, has_failed: false };
+        let is_whole = copy(&memory.view(store), &mut room.numbers, &mut target);
+        match target.has_failed {
+            _ if is_whole => Ok(()),
+            true => Err(NotTaken::NoBlock),
+            false => Err(NotTaken::TooLarge),
+        }
     }
 
     /// Makes a copy of the memory with at most `most_bytes` bytes.
@@ -210,49 +228,114 @@ impl Picture {
     fn take(&mut self, view: &MemoryView<'_>) -> bool {
         self.memory_bytes = view.data_size();
         self.blocks.clear();
-        for block in 0..(self.memory_bytes / BLOCK as u64) as u32 {
-            let used = self.blocks.len() * BLOCK;
-            let place = u64::from(block) * BLOCK as u64;
-            let Some(room) = self.bytes.get_mut(used..used + BLOCK) else {
-                let mut rest = [0; BLOCK];
-                let is_read = view.read(place, &mut rest).is_ok();
-                if is_read && rest == [0; BLOCK] {
-                    continue;
-                }
-                return false;
-            };
-            if view.read(place, room).is_err() {
-                return false;
-            }
-            // If the block is all zeros, its number is not stored, and the next block overwrites
-            // its bytes.
-            if *room != [0; BLOCK] {
-                self.blocks.push(block);
-            }
-        }
-        true
+        copy(view, &mut self.blocks, &mut self.bytes)
     }
 }
 
-/// Memory for one checkpoint of a replay, allocated in advance.
+/// Memory into which blocks are copied.
+trait Target {
+    /// The place for the block with this index; `None` if there is no more memory.
+    fn place(&mut self, index: usize) -> Option<&mut [u8]>;
+}
+
+impl Target for Vec<u8> {
+    fn place(&mut self, index: usize) -> Option<&mut [u8]> {
+        self.get_mut(index * BLOCK..(index + 1) * BLOCK)
+    }
+}
+
+/// The blocks of a checkpoint, which get more blocks from `source` while they are copied.
+struct Growing<'a> {
+    blocks: &'a mut Vec<Box<Block>>,
+    source: fn() -> Option<Box<Block>>,
+    /// Whether `source` gave no block.
+    has_failed: bool,
+}
+
+impl Target for Growing<'_> {
+    fn place(&mut self, index: usize) -> Option<&mut [u8]> {
+        if index == self.blocks.len() && index < MOST_BLOCKS {
+            match (self.source)() {
+                Some(block) => self.blocks.push(block),
+                None => self.has_failed = true,
+            }
+        }
+        self.blocks.get_mut(index).map(|block| &mut block[..])
+    }
+}
+
+/// Copies the blocks of a memory that are not all zeros, and adds their numbers to the empty list
+/// `numbers`. Returns whether `target` had room for all of them.
+fn copy(view: &MemoryView<'_>, numbers: &mut Vec<u32>, target: &mut impl Target) -> bool {
+    for block in 0..(view.data_size() / BLOCK as u64) as u32 {
+        let at = u64::from(block) * BLOCK as u64;
+        let Some(place) = target.place(numbers.len()) else {
+            let mut rest = [0; BLOCK];
+            let is_read = view.read(at, &mut rest).is_ok();
+            if is_read && rest == [0; BLOCK] {
+                continue;
+            }
+            return false;
+        };
+        if view.read(at, place).is_err() {
+            return false;
+        }
+        // If the block is all zeros, its number is not stored, and the next block overwrites its
+        // bytes.
+        if *place != [0; BLOCK] {
+            numbers.push(block);
+        }
+    }
+    true
+}
+
+/// The reason why a checkpoint was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// The memory is larger than a checkpoint can be.
+    TooLarge,
+    /// There was no free block. A later attempt may succeed.
+    NoBlock,
+}
+
+/// Memory for one checkpoint of a replay. It has as many blocks as its largest checkpoint needed so
+/// far.
 #[derive(Debug)]
 pub(super) struct Room {
-    pub(super) picture: Picture,
+    /// Size of the copied memory in bytes.
+    memory_bytes: u64,
+    /// The numbers of the copied blocks, ascending.
+    numbers: Vec<u32>,
+    /// The bytes of the copied blocks. This list may be longer than the checkpoint needs.
+    blocks: Vec<Box<Block>>,
     globals: Vec<Value>,
 }
 
 impl Room {
-    /// Allocates the memory for checkpoints of an instance with these parts.
+    /// Makes an empty room for checkpoints of an instance with these parts. The lists never grow
+    /// later, because the scan fills them.
     pub(super) fn new(parts: &Parts) -> Self {
-        let globals = Vec::with_capacity(parts.globals.len());
-        Self { picture: Picture::with_room(MOST_BLOCKS), globals }
+        Self {
+            memory_bytes: 0,
+            numbers: Vec::with_capacity(MOST_BLOCKS),
+            blocks: Vec::with_capacity(MOST_BLOCKS),
+            globals: Vec::with_capacity(parts.globals.len()),
+        }
     }
 
     /// Converts the checkpoint to the type that a crash report stores.
     pub(super) fn into_noted(mut self) -> Noted {
-        self.picture.bytes.truncate(self.picture.blocks.len() * BLOCK);
-        let globals = self.globals.iter().map(Number::of).collect();
-        Noted { picture: self.picture, globals }
+        let blocks = mem::take(&mut self.numbers);
+        let bytes = self.blocks[..blocks.len()].iter().flat_map(|block| block.iter()).copied();
+        let (memory_bytes, bytes) = (self.memory_bytes, bytes.collect());
+        let picture = Picture { memory_bytes, blocks, bytes, is_cut: false };
+        Noted { picture, globals: self.globals.iter().map(Number::of).collect() }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        spare::give_back(mem::take(&mut self.blocks));
     }
 }
 

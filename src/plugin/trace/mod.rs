@@ -2,7 +2,7 @@
 //! a trap can be examined and played again.
 //!
 //! - `tape.rs` records the calls. `checkpoint.rs` copies the memory and the globals of an instance,
-//!   so that a replay can begin with this copy.
+//!   so that a replay can begin with this copy. `spare.rs` has the memory for new copies.
 //! - `record.rs` takes the checkpoints while the program runs, and collects the post-mortem data
 //!   after a trap. `backtrace.rs` searches the active calls for the call that caused the trap.
 //! - `player.rs` compares the calls of a guest (the running code of a module) with a tape, and
@@ -15,4 +15,5 @@ pub mod backtrace;
 pub mod checkpoint;
 pub mod player;
 pub mod record;
+pub mod spare;
 pub mod tape;

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use wasmer::{RuntimeError, Store};
 
 use super::backtrace::{Frame, readable};
-use super::checkpoint::{Noted, Parts, Picture, Room};
+use super::checkpoint::{NotTaken, Noted, Parts, Picture, Room};
+use super::spare;
 use super::tape::Tape;
 use crate::plugin::Trap;
 use crate::plugin::module::hidden::Hidden;
@@ -75,9 +76,9 @@ pub(in crate::plugin) struct CallError {
 #[derive(Debug)]
 pub(in crate::plugin) struct Recorder {
     /// Memory for two checkpoints, the older one first, each with its position on the tape. With
-    /// `None` as the position, this memory contains no usable checkpoint. The list is empty if the
-    /// first checkpoint did not fit.
-    rooms: Vec<(Option<u64>, Room)>,
+    /// `None` as the position, this memory contains no usable checkpoint. The error is the reason
+    /// why the first checkpoint was not taken; the recorder then takes no further ones.
+    rooms: Result<[(Option<u64>, Room); 2], NotTaken>,
     /// Number of polls without a trap after the newest checkpoint. Until the second checkpoint, the
     /// count begins at a number that depends on the seat.
     polls: u32,
@@ -92,11 +93,12 @@ impl Recorder {
         position: u64,
         seat: Seat,
     ) -> Self {
-        let mut room = Room::new(parts);
-        let mut rooms = Vec::new();
-        if parts.note(store, &mut room) {
-            rooms = vec![(None, Room::new(parts)), (Some(position), room)];
-        }
+        spare::fill();
+        let (mut older, mut newer) = (Room::new(parts), Room::new(parts));
+        // The older room gets its blocks now, so that the scan seldom needs spare ones.
+        let taken = parts.note(store, &mut newer, spare::make);
+        let taken = taken.and_then(|()| parts.note(store, &mut older, spare::make));
+        let rooms = taken.map(|()| [(None, older), (Some(position), newer)]);
         // The poll count begins at a different number for each seat. So programs that start
         // together take their checkpoints in different cycles.
         Self { rooms, polls: u32::from(seat.0) * 37 % POLLS }
@@ -106,7 +108,7 @@ impl Recorder {
     /// checkpoint. `since` returns the number of bytes on the tape after a position.
     pub(in crate::plugin) fn is_due(&mut self, since: impl FnOnce(u64) -> u64) -> bool {
         self.polls += 1;
-        let newest = || self.rooms.last().and_then(|(at, _)| *at);
+        let newest = || self.rooms.as_ref().ok().and_then(|[_, (at, _)]| *at);
         // The caller must take a checkpoint now if the tape is likely to have too many bytes at the
         // next check.
         let is_filled =
@@ -119,9 +121,15 @@ impl Recorder {
     /// large for a checkpoint, the recorder takes no further checkpoints.
     pub(in crate::plugin) fn take(&mut self, parts: &Parts, store: &mut Store, position: u64) {
         self.polls = 0;
-        if let [(at, room), _] = &mut self.rooms[..] {
-            *at = parts.note(store, room).then_some(position);
-            self.rooms.swap(0, 1);
+        let Ok(rooms) = &mut self.rooms else { return };
+        let (at, room) = &mut rooms[0];
+        let taken = parts.note(store, room, spare::take);
+        *at = taken.is_ok().then_some(position);
+        if taken == Err(NotTaken::NoBlock) {
+            // The next check tries again. Until then, the newest checkpoint is the only one.
+            self.polls = POLLS - LOOK_POLLS;
+        } else {
+            rooms.swap(0, 1);
         }
     }
 }
@@ -175,10 +183,12 @@ impl PostMortem {
             None => Start::Nowhere(
                 "the start of the program made more host calls than the tape can store".into(),
             ),
-            Some(recorder) if recorder.rooms.is_empty() => Start::Nowhere(TOO_LARGE.into()),
-            Some(recorder) => {
-                let mut rooms = recorder.rooms.into_iter();
-                let noted = rooms.find_map(|(at, room)| {
+            Some(Recorder { rooms: Err(NotTaken::TooLarge), .. }) => {
+                Start::Nowhere(TOO_LARGE.into())
+            }
+            Some(Recorder { rooms: Err(NotTaken::NoBlock), .. }) => Start::Nowhere(NO_BLOCK.into()),
+            Some(Recorder { rooms: Ok(rooms), .. }) => {
+                let noted = rooms.into_iter().find_map(|(at, room)| {
                     let at = at.filter(|at| tape.reaches(*at))?;
                     Some((tape.exported_before(at), room.into_noted()))
                 });
@@ -199,6 +209,11 @@ impl PostMortem {
 const TOO_LARGE: &str = "the program uses more memory than a checkpoint can store (256 KiB in use, \
                          in a memory of at most 2 MiB), and the tape no longer has the calls of \
                          the program's start";
+
+/// Text of the reason why a tape cannot be played, if other programs used all memory for
+/// checkpoints at the start of the program.
+const NO_BLOCK: &str = "the checkpoints of all programs together used 64 MiB at the program's \
+                        start, and the tape no longer has the calls of this start";
 
 /// Text of the reason why a tape cannot be played, if the tape no longer has all calls after the
 /// newest usable checkpoint.
