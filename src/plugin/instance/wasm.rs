@@ -222,6 +222,9 @@ impl Instance {
             if recorder.is_due(|position| host.as_ref(store).tape.since(position)) {
                 let position = host.as_mut(store).tape.position();
                 recorder.take(&self.parts, store, position);
+                if let Some(oldest) = recorder.oldest() {
+                    host.as_mut(store).tape.need_from(oldest);
+                }
             }
         }
         Ok(())

@@ -117,6 +117,11 @@ impl Recorder {
             && newest().is_some_and(|at| self.polls >= POLLS || is_filled(since(at)))
     }
 
+    /// The position of the older checkpoint; `None` if the only checkpoint is the newest.
+    pub(in crate::plugin) fn oldest(&self) -> Option<u64> {
+        self.rooms.as_ref().ok().and_then(|[(at, _), _]| *at)
+    }
+
     /// Takes a new checkpoint, which replaces the older checkpoint. If the memory has become too
     /// large for a checkpoint, the recorder takes no further checkpoints.
     pub(in crate::plugin) fn take(&mut self, parts: &Parts, store: &mut Store, position: u64) {
@@ -210,9 +215,9 @@ const TOO_LARGE: &str = "the program uses more memory than a checkpoint can stor
                          in a memory of at most 2 MiB), and the tape no longer has the calls of \
                          the program's start";
 
-/// Text of the reason why a tape cannot be played, if other programs used all memory for
+/// Text of the reason why a tape cannot be played, if other programs used all memory for tapes and
 /// checkpoints at the start of the program.
-const NO_BLOCK: &str = "the checkpoints of all programs together used 64 MiB at the program's \
+const NO_BLOCK: &str = "the crash records of all programs together used 64 MiB at the program's \
                         start, and the tape no longer has the calls of this start";
 
 /// Text of the reason why a tape cannot be played, if the tape no longer has all calls after the

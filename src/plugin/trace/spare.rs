@@ -1,14 +1,15 @@
-//! Blocks of memory for checkpoints. The scan takes a block from here when a checkpoint needs more
-//! memory than the last one, so the scan itself allocates nothing.
+//! Blocks of memory for checkpoints and tapes. The scan takes a block from here when a checkpoint
+//! or a tape needs more memory than it has, so the scan itself allocates nothing.
 //!
 //! ```text
 //!             fill                       take
-//! allocator ───────▶ at most 256 spare ───────▶ checkpoint of a program
+//! allocator ───────▶ at most 256 spare ───────▶ checkpoint or tape of a program
 //!     ▲                     ▲                        │
 //!     └─── not needed ──────┴─────── give_back ◀─────┘  the program was dropped
 //! ```
 //! Only [`take`] may be called in a cycle. It never waits: if another thread uses the list at this
-//! moment, it gives no block. `record.rs` then takes the checkpoint a few polls later.
+//! moment, it gives no block. `record.rs` then takes the checkpoint a few polls later, and a tape
+//! removes its oldest calls.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,9 +23,9 @@ pub(super) type Block = [u8; BLOCK];
 /// cycle.
 const MOST_SPARE: usize = 256;
 
-/// Largest number of blocks in the checkpoints of all programs together, with the spare ones:
-/// 64 MiB. This is enough for 128 programs with the largest checkpoints, and for 1 000 programs
-/// that use 32 KiB of memory each.
+/// Largest number of blocks in the checkpoints and tapes of all programs together, with the spare
+/// ones: 64 MiB. This is enough for 100 programs with the largest checkpoints and tapes, and for
+/// 1 000 programs that use 20 KiB of memory each. The first blocks of a tape may exceed the number.
 const MOST: usize = 16 << 10;
 
 /// The blocks of this process.
@@ -43,6 +44,11 @@ pub(super) fn make() -> Option<Box<Block>> {
     BLOCKS.make()
 }
 
+/// Allocates a block, even if all programs together have the largest number of blocks.
+pub(super) fn make_anyway() -> Box<Block> {
+    BLOCKS.make_anyway()
+}
+
 /// Takes a spare block; `None` if there is none, or if another thread uses the list.
 pub(super) fn take() -> Option<Box<Block>> {
     BLOCKS.take()
@@ -54,7 +60,7 @@ pub fn fill() {
     BLOCKS.fill();
 }
 
-/// Takes blocks back from a checkpoint that is not needed any more. Blocks that are too many are
+/// Takes blocks back from a checkpoint or a tape that is not needed any more. Blocks that are too many are
 /// freed.
 pub(super) fn give_back(blocks: Vec<Box<Block>>) {
     BLOCKS.give_back(blocks);
@@ -69,6 +75,11 @@ impl Blocks {
         let more = |count| (count < self.most).then_some(count + 1);
         self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Box::new([0; BLOCK]))
+    }
+
+    fn make_anyway(&self) -> Box<Block> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Box::new([0; BLOCK])
     }
 
     fn take(&self) -> Option<Box<Block>> {

@@ -6,9 +6,9 @@
 //! host: function, arguments, returned code, and the bytes that the host read from the guest's
 //! memory or wrote into it. The code here does not know what the functions mean.
 //!
-//! A tape is a ring buffer that is allocated in advance, so recording allocates no memory. New
-//! sections overwrite whole old sections. A section has one call into the guest. Successive polls
-//! without a call to the host share one section (`tape/row.rs`).
+//! A tape is a ring buffer. While it is short, it gets spare blocks of memory (`tape/ring.rs`), so
+//! recording allocates nothing. New sections overwrite whole old sections. A section has one call
+//! into the guest. Successive polls without a call to the host share one section (`tape/row.rs`).
 //!
 //! ```text
 //! ring:     oldest section | section | ... | section of the present call
@@ -21,20 +21,25 @@
 
 use std::time::Duration;
 
+use super::spare;
 use crate::clock::nanos;
-use crate::plugin::module::offer::{self, Offer};
 use crate::process::call::Phase;
 
 mod read;
+mod ring;
 mod row;
+mod tag;
 #[cfg(test)]
 mod tests;
 
 pub use read::{Called, Section, Sections, parse};
+use ring::Ring;
 use row::Row;
+pub(in crate::plugin) use tag::Tag;
+pub use tag::{functions, name};
 
-/// Size of one tape in bytes: room for 200 polls of 600 bytes each. A poll of 600 bytes has about
-/// twenty calls to the host. The tapes of a hundred programs take 13 MB.
+/// Largest size of a tape in bytes: room for 200 polls of 600 bytes each. A poll of 600 bytes has
+/// about twenty calls to the host.
 const TAPE_BYTES: usize = 128 << 10;
 
 /// Largest size of an exported tape in bytes: the whole ring, and one row of polls that is not in
@@ -44,6 +49,10 @@ pub const MAX_EXPORT: usize = TAPE_BYTES + HEAD + 3 * LONGEST;
 /// Largest size of one section in bytes: half of the ring, so that earlier sections have room too.
 /// If a section is full, further calls to the host are not recorded in it.
 const MOST_SECTION: u64 = TAPE_BYTES as u64 / 2;
+
+/// Number of blocks up to which a tape also keeps sections that no replay needs: 16 KiB. A crash
+/// report shows these sections.
+const KEPT_BLOCKS: u64 = 4;
 
 /// Size of a section's head in bytes: length, phase, cycle, nanoseconds.
 const HEAD: usize = 4 + 1 + 8 + 8;
@@ -57,40 +66,10 @@ const ANSWER: u8 = 0;
 const TAKEN: u8 = 1;
 const GIVEN: u8 = 2;
 
-/// The value that identifies a host function on a tape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::plugin) struct Tag {
-    /// The function's position in the list of all functions that the host offers.
-    pub(in crate::plugin) id: u8,
-    /// Whether the bytes that the function reads from the guest's memory are only text for the log.
-    /// The tape does not store text for the log.
-    is_talk: bool,
-}
-
-impl Tag {
-    /// Returns the tag of a function that the host offers.
-    pub(in crate::plugin) fn of(module: &str, name: &str) -> Self {
-        let is_it = |offer: Offer| offer.module == module && offer.name == name;
-        let id = offer::offers().position(is_it).unwrap_or(usize::from(u8::MAX));
-        Self { id: id as u8, is_talk: matches!(name, "wasm_log" | "fd_write") }
-    }
-}
-
-/// Returns the names of all host functions, in the order of their numbers on a tape.
-pub fn functions() -> Vec<String> {
-    offer::offers().map(|offer| offer.name.to_string()).collect()
-}
-
-/// Returns the name of the host function with this number; an empty text for an unknown number.
-pub fn name(function: u8) -> &'static str {
-    offer::offers().nth(function.into()).map_or("", |offer| offer.name)
-}
-
 /// The tape of one instance, with the instance's last calls.
 #[derive(Debug, Default)]
 pub(in crate::plugin) struct Tape {
-    /// The bytes of the tape. The ring has length 0 if recording is switched off.
-    ring: Box<[u8]>,
+    ring: Ring,
     /// The position of the oldest byte: the number of bytes that were ever written before it.
     head: u64,
     tail: u64,
@@ -98,6 +77,9 @@ pub(in crate::plugin) struct Tape {
     /// The earliest position from which a replay can begin. The tape before this position has an
     /// incomplete section, or a call that was undone only partly.
     sound_from: u64,
+    /// The earliest position from which a replay will begin. Sections before it are removed before
+    /// the tape gets more memory.
+    needed_from: u64,
     /// Polls that are counted but not written to the ring yet.
     row: Row,
 }
@@ -150,13 +132,13 @@ struct Begun {
 impl Tape {
     /// Makes an empty tape. The tape records calls only if `records` is set.
     pub(in crate::plugin) fn new(records: bool) -> Self {
-        let room = if records { TAPE_BYTES } else { 0 };
-        Self { ring: vec![0; room].into(), ..Self::default() }
+        let ring = if records { Ring::new(spare::take) } else { Ring::default() };
+        Self { ring, ..Self::default() }
     }
 
     /// Whether the tape records calls.
     pub(super) fn is_on(&self) -> bool {
-        !self.ring.is_empty()
+        self.ring.is_on()
     }
 
     /// Writes the row to the ring. Returns the position where the next section will begin.
@@ -173,6 +155,11 @@ impl Tape {
     /// Whether a replay can begin at `position`. Only the last section may be incomplete.
     pub(super) fn reaches(&self, position: u64) -> bool {
         self.is_on() && position >= self.head.max(self.sound_from)
+    }
+
+    /// States that no replay will begin before `position`, because there is a checkpoint.
+    pub(in crate::plugin) fn need_from(&mut self, position: u64) {
+        self.needed_from = position;
     }
 
     /// Records that a call into the guest begins.
@@ -230,7 +217,7 @@ impl Tape {
     fn put_row(&mut self) {
         if let Some((section, len)) = self.row.section() {
             self.row = Row::default();
-            self.push(&[&section[..len]]);
+            self.push(self.tail, &[&section[..len]]);
         }
     }
 
@@ -239,7 +226,7 @@ impl Tape {
     fn put_head(&mut self, call: Begun) -> u64 {
         self.put_row();
         let section = self.tail;
-        self.push(&[&call.head(call.phase as u8)]);
+        self.push(section, &[&call.head(call.phase as u8)]);
         section
     }
 
@@ -247,7 +234,7 @@ impl Tape {
     fn close(&mut self, section: u64) {
         let len = (self.tail - section) as u32;
         for (byte, at) in len.to_le_bytes().into_iter().zip(section..) {
-            self.ring[place(at)] = byte;
+            *self.ring.byte_mut(at) = byte;
         }
     }
 
@@ -316,10 +303,9 @@ impl Tape {
     /// removes the entry, and the section is full. Returns whether the section had room.
     fn add(&mut self, section: u64, entry: u64, pieces: &[&[u8]]) -> bool {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let has_room = self.tail + len as u64 - section <= MOST_SECTION;
-        if has_room {
-            self.push(pieces);
-        } else {
+        let fits = self.tail + len as u64 - section <= MOST_SECTION;
+        let has_room = fits && self.push(section, pieces);
+        if !has_room {
             self.cut(section, entry);
             self.state = State::Full { section };
         }
@@ -329,12 +315,12 @@ impl Tape {
     /// Removes the entry from its section, and marks the section as incomplete.
     fn cut(&mut self, section: u64, entry: u64) {
         self.tail = entry;
-        self.ring[place(section + 4)] |= CUT;
+        *self.ring.byte_mut(section + 4) |= CUT;
     }
 
     /// Copies the whole tape, from the oldest section to the newest.
     pub(in crate::plugin) fn export(&self) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (self.head..self.tail).map(|at| self.ring[place(at)]).collect();
+        let mut bytes: Vec<u8> = (self.head..self.tail).map(|at| self.ring.byte(at)).collect();
         if let Some((section, len)) = self.row.section() {
             bytes.extend(&section[..len]);
         }
@@ -346,24 +332,38 @@ impl Tape {
         position.saturating_sub(self.head) as usize
     }
 
-    /// Appends bytes to the ring. If the ring is full, the oldest sections are removed first.
-    fn push(&mut self, pieces: &[&[u8]]) {
+    /// Appends bytes of the section that began at `section`. If the tape is full, the oldest sections
+    /// are removed first. Returns false if there is no memory even then.
+    fn push(&mut self, section: u64, pieces: &[&[u8]]) -> bool {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let end = self.tail + len as u64;
-        while end - self.head > TAPE_BYTES as u64 {
+        while end - self.head > TAPE_BYTES as u64 || !self.ring.covers(end, self.head) {
+            let is_needed = self.head >= self.needed_from || self.ring.len() < KEPT_BLOCKS;
+            let fits = end - self.head <= TAPE_BYTES as u64;
+            let has_grown = is_needed && fits && self.ring.grow();
+            if !has_grown && !self.remove_oldest(section) {
+                return false;
+            }
+        }
+        for piece in pieces {
+            self.ring.write(self.tail, piece);
+            self.tail += piece.len() as u64;
+        }
+        true
+    }
+
+    /// Removes the oldest section, unless this is the section that began at `section`. Returns
+    /// whether it was removed.
+    fn remove_oldest(&mut self, section: u64) -> bool {
+        let is_older = self.head < section;
+        if is_older {
             let mut len = [0; 4];
             for (byte, at) in len.iter_mut().zip(self.head..) {
-                *byte = self.ring[place(at)];
+                *byte = self.ring.byte(at);
             }
             self.head += u64::from(u32::from_le_bytes(len));
         }
-        for piece in pieces {
-            let at = place(self.tail);
-            let first = piece.len().min(TAPE_BYTES - at);
-            self.ring[at..at + first].copy_from_slice(&piece[..first]);
-            self.ring[..piece.len() - first].copy_from_slice(&piece[first..]);
-            self.tail += piece.len() as u64;
-        }
+        is_older
     }
 }
 
@@ -376,12 +376,6 @@ impl Begun {
         head[13..].copy_from_slice(&nanos(self.now).to_le_bytes());
         head
     }
-}
-
-/// Returns the index of a position in the ring.
-fn place(position: u64) -> usize {
-    // The size of the ring is a power of two, so this division is a fast bit mask.
-    (position % TAPE_BYTES as u64) as usize
 }
 
 /// Largest number of bytes of an encoded number. Each byte has seven bits of the number.

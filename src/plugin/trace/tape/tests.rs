@@ -8,6 +8,11 @@ use super::*;
 const READ: Tag = Tag { id: 1, is_talk: false };
 const TALK: Tag = Tag { id: 0, is_talk: true };
 
+/// A tape that gets as many blocks as it needs.
+fn tape() -> Tape {
+    Tape { ring: Ring::new(spare::make), ..Tape::default() }
+}
+
 /// Records a poll with calls of random sizes. Returns the section that the tape should then have.
 fn poll(tape: &mut Tape, cycle: u64, random: &mut fastrand::Rng, largest: usize) -> Section {
     let now = Duration::from_micros(10 * cycle);
@@ -32,7 +37,7 @@ fn poll(tape: &mut Tape, cycle: u64, random: &mut fastrand::Rng, largest: usize)
 fn the_newest_sections_are_there_whole() {
     let mut random = fastrand::Rng::with_seed(7);
     for largest in [1, 10, 1000, 9000] {
-        let (mut tape, mut all) = (Tape::new(true), Vec::new());
+        let (mut tape, mut all) = (tape(), Vec::new());
         for cycle in 0..5000 {
             all.push(poll(&mut tape, cycle, &mut random, largest));
             if cycle % 97 == 0 {
@@ -52,7 +57,7 @@ fn the_newest_sections_are_there_whole() {
 
 #[test]
 fn a_section_that_is_too_large_is_cut_after_a_whole_call() {
-    let mut tape = Tape::new(true);
+    let mut tape = tape();
     let before = tape.position();
     tape.begin(Phase::Poll, 1, Duration::ZERO);
     for n in 0..100_000 {
@@ -75,7 +80,7 @@ fn a_section_that_is_too_large_is_cut_after_a_whole_call() {
 
 #[test]
 fn a_call_that_was_not_answered_is_not_on_the_tape_and_cuts_its_section() {
-    let mut tape = Tape::new(true);
+    let mut tape = tape();
     let before = tape.position();
     tape.begin(Phase::Save, 1, Duration::ZERO);
     tape.call(READ, &[1]);
@@ -95,7 +100,7 @@ fn a_call_that_was_not_answered_is_not_on_the_tape_and_cuts_its_section() {
 
 #[test]
 fn words_for_the_log_are_not_kept_and_what_was_undone_is_forgotten() {
-    let mut tape = Tape::new(true);
+    let mut tape = tape();
     let poll = |tape: &mut Tape, phase| {
         tape.begin(phase, 1, Duration::ZERO);
         tape.call(TALK, &[2]);
@@ -116,7 +121,7 @@ fn words_for_the_log_are_not_kept_and_what_was_undone_is_forgotten() {
 
 #[test]
 fn polls_that_call_nothing_are_told_one_by_one() {
-    let (mut tape, mut expected) = (Tape::new(true), Vec::new());
+    let (mut tape, mut expected) = (tape(), Vec::new());
     let mut quiet = |tape: &mut Tape, cycle: u64| {
         let now = Duration::from_millis(10 * cycle);
         tape.begin(Phase::Poll, cycle, now);
@@ -142,4 +147,49 @@ fn a_tape_that_is_off_holds_nothing() {
     poll(&mut tape, 1, &mut fastrand::Rng::with_seed(1), 100);
     tape.forget(true);
     assert!(tape.export().is_empty() && !tape.reaches(0));
+}
+
+#[test]
+fn a_tape_grows_only_as_far_as_a_replay_needs() {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut tape = tape();
+    let mut positions = vec![tape.position()];
+    for cycle in 0..3000 {
+        poll(&mut tape, cycle, &mut random, 40);
+        // As if there was a checkpoint after each hundred polls, of which the older one is needed.
+        if cycle % 100 == 99 {
+            let newest = positions.len() - 1;
+            tape.need_from(positions[newest]);
+            positions.push(tape.position());
+            assert!(tape.reaches(positions[newest]));
+        }
+    }
+    // The sections of two hundred polls are 30 KiB long.
+    let (needed, blocks) = (tape.since(positions[positions.len() - 2]), tape.ring.len());
+    assert!((6..12).contains(&blocks), "{needed} bytes in {blocks} blocks");
+}
+
+#[test]
+fn a_tape_without_further_memory_has_the_newest_calls() {
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut tape = Tape { ring: Ring::new(|| None), ..Tape::default() };
+    let mut all = Vec::new();
+    for cycle in 0..1000 {
+        all.push(poll(&mut tape, cycle, &mut random, 40));
+        let exported = tape.export();
+        let found = parse(&exported).collect::<Result<Vec<_>, _>>().unwrap();
+        assert!(!found.is_empty() && exported.len() <= 2 * 4096);
+        assert!(found.iter().map(|(_, section)| section).eq(&all[all.len() - found.len()..]));
+    }
+    // A section that alone is larger than the memory is cut.
+    tape.begin(Phase::Poll, 1000, Duration::ZERO);
+    for _ in 0..3 {
+        tape.call(READ, &[1]);
+        tape.given(0, &[7; 3000]);
+        tape.answer(0);
+    }
+    tape.end();
+    let found = parse(&tape.export()).collect::<Result<Vec<_>, _>>().unwrap();
+    let [(0, section)] = &found[..] else { panic!("{} sections", found.len()) };
+    assert!(section.is_cut && (1..3).contains(&section.calls.len()), "{}", section.calls.len());
 }
