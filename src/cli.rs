@@ -48,7 +48,7 @@ use crate::patience::PATIENCE;
 use crate::plugin::module::compile::CompileService;
 use crate::plugin::{Compiler, Limits};
 use crate::text::{legible, legible_lines};
-use crate::{daemon, recipe};
+use crate::{daemon, heap, recipe};
 use args::{Args, CONFIG, Named, Reach, Test, Verb};
 pub use offline::CHILD_VERB;
 use screen::Screen;
@@ -235,6 +235,7 @@ fn client(reach: Reach) -> Client {
 
 /// Runs the daemon until a signal stops it or its start fails.
 fn run(config: &Path, no_plugins: bool) -> CommandResult {
+    heap::limit();
     daemon::run(config, no_plugins).map_err(|error| match error.downcast::<Problems>() {
         Ok(problems) => outcome::wrong(&problems),
         Err(error) => failure(error),

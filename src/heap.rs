@@ -20,8 +20,8 @@ const MOST_HEAPS: c_int = 2;
 /// size only if the program has not set it.
 const OWN_PAGES_BYTES: c_int = 128 << 10;
 
-/// Sets the limits for the whole process. The command line calls this before the daemon starts
-/// threads. If the C library refuses a limit, the process only uses more memory.
+/// Sets the limits for the whole process. The command line calls this before it starts the daemon.
+/// If the C library refuses a limit, the process only uses more memory.
 pub fn limit() {
     for (setting, value) in [(M_ARENA_MAX, MOST_HEAPS), (M_MMAP_THRESHOLD, OWN_PAGES_BYTES)] {
         // SAFETY: `mallopt` takes two numbers, and it is safe to call at any time. It locks the

@@ -29,7 +29,7 @@ use super::{Daemon, Event, TICK};
 use crate::config::{self, Config};
 use crate::control::server::Socket;
 use crate::driver::{self, Driver, Plan};
-use crate::heap::{self, Trimming};
+use crate::heap::Trimming;
 use crate::log::{self, LogWriter};
 use crate::patience::{self, PATIENCE};
 use crate::plugin::instance::stop::Timekeeper;
@@ -45,7 +45,7 @@ use crate::scan::{self, ScanHandle, Snapshot, thread};
 use crate::supervisor::Supervisor;
 use crate::systemd::{Notifier, Watchdog};
 use crate::text::counted;
-use crate::thread::{IDLE_TIME, STACK_BYTES};
+use crate::thread::runtime;
 
 mod memory;
 mod people;
@@ -70,16 +70,11 @@ const MAX_EVENTS: usize = 64;
 /// The start fails, for example because of [`Problems`](crate::config::Problems); then no part
 /// runs. Or, at the stop, a device has not confirmed its safe outputs.
 pub fn run(path: &Path, no_plugins: bool) -> anyhow::Result<()> {
-    heap::limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // These threads run the tasks beside the main loop, such as the control server. Blocking
-        // work has other threads.
-        .worker_threads(2)
-        .thread_stack_size(STACK_BYTES)
-        .thread_keep_alive(IDLE_TIME)
-        .enable_all()
-        .build()
-        .context("the runtime does not start")?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // These threads run the tasks beside the main loop, such as the control server. Blocking work
+    // has other threads.
+    builder.worker_threads(2);
+    let runtime = runtime(builder).context("the runtime does not start")?;
     // The function drops the log writer last, so that the last log lines are still written.
     let mut writer = None;
     let outcome = runtime.block_on(live(path, no_plugins, &mut writer));
@@ -359,9 +354,8 @@ async fn watch_folder(
     config: &Config,
     events: &mpsc::Sender<Event>,
 ) -> anyhow::Result<PluginFolder> {
-    let dir = config.fixed.plugins.dir.clone();
+    let (dir, events) = (config.fixed.plugins.dir.clone(), events.clone());
     let shown = dir.display().to_string();
-    let events = events.clone();
     let report = move |change| {
         // The send fails only after the daemon has stopped.
         let _ = events.blocking_send(Event::Folder(change));

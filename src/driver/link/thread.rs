@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Serve, Shared, Side, ring};
-use crate::thread::{IDLE_TIME, STACK_BYTES, named};
+use crate::thread::{named, runtime};
 
 /// The time that a leaving device has to acknowledge its last outputs. An operator accepts that a
 /// reload takes longer by this time.
@@ -46,11 +46,7 @@ pub(super) fn start(
     bell: OwnedFd,
 ) -> io::Result<JoinHandle<()>> {
     let holds = side.holds();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .thread_stack_size(STACK_BYTES)
-        .thread_keep_alive(IDLE_TIME)
-        .enable_all()
-        .build()?;
+    let runtime = runtime(tokio::runtime::Builder::new_current_thread())?;
     named(format!("dev {name}")).spawn(move || {
         while !shared.ended.load(Ordering::Relaxed) {
             let life = async {

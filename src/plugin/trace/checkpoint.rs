@@ -16,7 +16,7 @@ use std::mem;
 use serde::{Deserialize, Serialize};
 use wasmer::{Exports, Global, Memory, MemoryView, Store, Type, Value, WASM_PAGE_SIZE};
 
-use super::spare::{self, Block};
+use super::spare::{self, BLOCK, Block};
 use crate::plugin::module::flag::GLOBAL;
 
 /// Size of the largest memory that a [`Checkpoint`] copies, in bytes. To copy this size takes about
@@ -24,10 +24,6 @@ use crate::plugin::module::flag::GLOBAL;
 /// pointer of a C program is one of the globals, so the stack pointer is correct again after the
 /// undo.
 const MOST_BYTES: u64 = 256 << 10;
-
-/// Size of a block in bytes, equal to a memory page of the machine. A checkpoint for a replay
-/// stores only blocks that are not all zeros.
-pub(super) const BLOCK: usize = 4 << 10;
 
 /// Size in bytes of the largest memory from which a checkpoint for a replay is taken. The memory is
 /// searched for blocks that are not all zeros. A Rust module has 1.1 MiB of memory by default, and

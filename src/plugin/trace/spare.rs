@@ -14,7 +14,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::checkpoint::BLOCK;
+/// Size of a block in bytes, equal to a memory page of the machine. A checkpoint for a replay
+/// stores only blocks that are not all zeros.
+pub(super) const BLOCK: usize = 4 << 10;
 
 /// The memory of one block.
 pub(super) type Block = [u8; BLOCK];
@@ -60,8 +62,8 @@ pub fn fill() {
     BLOCKS.fill();
 }
 
-/// Takes blocks back from a checkpoint or a tape that is not needed any more. Blocks that are too many are
-/// freed.
+/// Takes blocks back from a checkpoint or a tape that is not needed any more. Blocks that are too
+/// many are freed.
 pub(super) fn give_back(blocks: Vec<Box<Block>>) {
     BLOCKS.give_back(blocks);
 }

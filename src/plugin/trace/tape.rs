@@ -332,8 +332,8 @@ impl Tape {
         position.saturating_sub(self.head) as usize
     }
 
-    /// Appends bytes of the section that began at `section`. If the tape is full, the oldest sections
-    /// are removed first. Returns false if there is no memory even then.
+    /// Appends bytes of the section that began at `section`. If the tape is full, the oldest
+    /// sections are removed first. Returns false if there is no memory even then.
     fn push(&mut self, section: u64, pieces: &[&[u8]]) -> bool {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let end = self.tail + len as u64;

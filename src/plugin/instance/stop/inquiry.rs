@@ -57,14 +57,14 @@ const PREEMPTION_NS: u64 = 10_000;
 const DEAREST_PAGE_NS: u64 = 25_000;
 
 /// Smallest CPU time for one page of the daemon's code, as an average over a stretch, in
-/// nanoseconds. In a virtual machine, the kernel takes 10 us to map a page that is still in the page
-/// cache. A guest that fills its memory takes 3 us for a page.
+/// nanoseconds. In a virtual machine, the kernel takes 10 us to map a page that is still in the
+/// page cache. A guest that fills its memory takes 3 us for a page.
 const CHEAPEST_CODE_PAGE_NS: u64 = 8_000;
 
 /// Number of pages above which the pages of one call are new pages of the guest's memory, even if
 /// each of them takes as much CPU time as a page of the daemon's code. Up to this number, the
-/// timekeeper counts no stretch with such pages. In a test that removed the code of the process from
-/// memory again and again, a healthy poll of 3 us needed 15 such pages after its budget.
+/// timekeeper counts no stretch with such pages. In a test that removed the code of the process
+/// from memory again and again, a healthy poll of 3 us needed 15 such pages after its budget.
 const MOST_CODE_PAGES: u64 = 32;
 
 /// The timekeeper counts a stretch only if the wall time of the stretch and of the wait for the

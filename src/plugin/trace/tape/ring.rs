@@ -15,8 +15,7 @@
 use std::mem;
 
 use super::TAPE_BYTES;
-use crate::plugin::trace::checkpoint::BLOCK;
-use crate::plugin::trace::spare::{self, Block};
+use crate::plugin::trace::spare::{self, BLOCK, Block};
 
 /// Number of blocks that a ring always has. With two blocks, the head of a section has room.
 const FEWEST: u64 = 2;

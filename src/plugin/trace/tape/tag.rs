@@ -1,7 +1,7 @@
 //! The tag of a host function: the number that stands for the function on a tape.
 //!
-//! A tag is valid only in this version of the daemon. A crash report therefore also has the names of
-//! all functions, in the order of their numbers.
+//! A tag is valid only in this version of the daemon. A crash report therefore also has the names
+//! of all functions, in the order of their numbers.
 
 use crate::plugin::module::offer::{self, Offer};
 
