@@ -38,7 +38,7 @@ fn trim() {
     let _ = unsafe { malloc_trim(0) };
 }
 
-/// The time from the first freed program to the next [`trim`]. Programs that are freed in between
+/// The time from the first freed program to the next `trim`. Programs that are freed in between
 /// have the same trim.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -54,7 +54,7 @@ impl Trimming {
         self.freed.get_or_insert_with(Instant::now);
     }
 
-    /// Starts a [`trim`] on a thread of the runtime's pool, if one is due.
+    /// Starts a `trim` on a thread of the runtime's pool, if one is due.
     pub fn pursue(&mut self) {
         if self.freed.take_if(|freed| freed.elapsed() >= PAUSE).is_some() {
             tokio::task::spawn_blocking(trim);

@@ -20,13 +20,13 @@ const STACK_BYTES: usize = 512 << 10;
 /// within this time.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// Prepares the start of a thread with this name and a stack of [`STACK_BYTES`]. Linux shows only
+/// Prepares the start of a thread with this name and a stack of 512 KiB. Linux shows only
 /// the first 15 bytes of the name.
 pub fn named(name: impl Into<String>) -> Builder {
     Builder::new().name(name.into()).stack_size(STACK_BYTES)
 }
 
-/// Builds a runtime whose further threads have a stack of [`STACK_BYTES`].
+/// Builds a runtime whose further threads have a stack of 512 KiB.
 ///
 /// # Errors
 /// When the operating system gives no threads or no files for the runtime.

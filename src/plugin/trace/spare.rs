@@ -7,7 +7,7 @@
 //!     ▲                     ▲                        │
 //!     └─── not needed ──────┴─────── give_back ◀─────┘  the program was dropped
 //! ```
-//! Only [`take`] may be called in a cycle. It never waits: if another thread uses the list at this
+//! Only `take` may be called in a cycle. It never waits: if another thread uses the list at this
 //! moment, it gives no block. `record.rs` then takes the checkpoint a few polls later, and a tape
 //! removes its oldest calls.
 
