@@ -1,9 +1,10 @@
 //! Measurements of the whole daemon: `cargo bench --bench daemon`.
 //!
-//! This benchmark starts the built daemon in a temporary folder and prints three results:
+//! This benchmark starts the built daemon in a temporary folder and prints four results:
 //! - the time from the rename of a module into the plugin folder to the first poll of the module,
 //! - the time of a start with one hundred plugins, with an empty and with a filled cache,
-//! - the memory of a daemon with three plugins that do nothing.
+//! - the time from the start of the process to the first output, with a filled cache,
+//! - the memory of a daemon before, with and after 3 and 256 programs.
 //!
 //! `running/mod.rs` starts and ends the daemon. The benchmark checks nothing; `tests/it` has the
 //! tests.
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use camshaft::control::{PluginView, StatusView};
 use camshaft::plugin::ModuleHash;
-use running::{Daemon, drop_in};
+use running::{Daemon, LIMIT, drop_in};
 
 /// The configuration of the daemon, with the period of the quick start.
 const CONFIG: &str = r#"[scan]
@@ -38,7 +39,10 @@ fn main() {
     fs::write(folder.path().join("camshaft.toml"), CONFIG).unwrap();
     rename_to_first_poll(folder.path());
     hundred_plugins(folder.path());
-    three_idle_plugins(folder.path());
+    cold_start(folder.path());
+    for (count, is_locked) in [(3, false), (256, false), (256, true)] {
+        memory(folder.path(), count, is_locked);
+    }
 }
 
 /// Measures the time from the rename of a module into the plugin folder to the first poll of the
@@ -95,14 +99,85 @@ fn hundred_plugins(folder: &Path) {
     fs::create_dir(&plugins).unwrap();
 }
 
-fn three_idle_plugins(folder: &Path) {
-    for n in 0..3 {
-        drop_in(folder, &format!("p{n}"), &module(n));
-    }
+/// Starts the daemon with one program that writes an output to a file, and measures the time from
+/// the start of the process to the value in the file. The module is in the cache and was not changed
+/// for 10 s, as after a boot.
+fn cold_start(folder: &Path) {
+    const TIMES: usize = 20;
+    let file = folder.join("output");
+    let device = format!(
+        r#"[[device]]
+name = "file"
+driver = "file"
+period = "1ms"
+[[device.point]]
+name = "output"
+direction = "out"
+type = "u32"
+address = 0
+safe = 0
+at = {{ path = "{}" }}
+"#,
+        file.display()
+    );
+    let grant = CONFIG.replace("[plugins]", "[plugins]\ngrant = \"all\"");
+    fs::write(folder.join("camshaft.toml"), grant + &device).unwrap();
+    let module = wat::parse_str(
+        r#"(module
+          (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+          (memory (export "memory") 1) (data (i32.const 0) "\07")
+          (func (export "poll") (drop (call $write (i32.const 0) (i32.const 0) (i32.const 4)))))"#,
+    );
+    drop_in(folder, "writer", &module.unwrap());
+    sleep(Duration::from_secs(12));
+    let start = |_| {
+        fs::write(&file, "0").unwrap();
+        let started = Instant::now();
+        let _daemon = Daemon::start(folder);
+        while fs::read_to_string(&file).unwrap().trim() != "7" {
+            assert!(started.elapsed() < LIMIT, "the output is not written");
+            sleep(Duration::from_micros(200));
+        }
+        started.elapsed()
+    };
+    // The first start compiles.
+    let mut times: Vec<_> = (0..=TIMES).map(start).skip(1).collect();
+    times.sort();
+    println!(
+        "from the start of the process to an output, at 10 ms: p50 {:?}, max {:?}",
+        times[TIMES / 2],
+        times[TIMES - 1]
+    );
+    fs::remove_file(folder.join("plugins/writer.wasm")).unwrap();
+}
+
+/// Prints the memory of a daemon before, with and after so many idle programs of one page.
+fn memory(folder: &Path, count: usize, is_locked: bool) {
+    let lock = format!("lock_memory = {is_locked}\n[plugins]");
+    fs::write(folder.join("camshaft.toml"), CONFIG.replace("[plugins]", &lock)).unwrap();
     let daemon = Daemon::start(folder);
-    daemon.wait(|status| status.plugins.iter().filter(|plugin| plugin.polls > 0).count() == 3);
-    sleep(Duration::from_secs(3));
+    let polled = |status: &StatusView| status.plugins.iter().filter(|p| p.polls > 0).count();
+    daemon.wait(|status| polled(status) == 0);
+    let before = resident(&daemon);
+    for n in 0..count {
+        drop_in(folder, &format!("p{n:03}"), &module(2000 + n));
+    }
+    daemon.wait(|status| polled(status) == count);
+    let with = resident(&daemon);
+    for n in 0..count {
+        fs::remove_file(folder.join(format!("plugins/p{n:03}.wasm"))).unwrap();
+    }
+    daemon.wait(|status| polled(status) == 0);
+    let after = resident(&daemon);
+    let what = if is_locked { ", memory locked" } else { "" };
+    println!("{count} idle programs{what}: {with} MB; before {before} MB, after {after} MB");
+}
+
+/// The resident memory of the daemon in megabytes, after a pause in which it can free memory.
+fn resident(daemon: &Daemon) -> usize {
+    sleep(Duration::from_secs(8));
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
-    let rss = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    println!("3 plugins idle: {rss}");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    let number = line.split_whitespace().nth(1).unwrap();
+    number.parse::<usize>().unwrap() / 1000
 }

@@ -89,11 +89,11 @@ impl Blocks {
     }
 
     fn fill(&self) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        while spare.len() < MOST_SPARE
-            && let Some(block) = self.make()
-        {
-            spare.push(block);
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).len();
+        // The list is free while the blocks are allocated, so that the scan can use it.
+        let blocks: Vec<_> = (spare..MOST_SPARE).map_while(|_| self.make()).collect();
+        if !blocks.is_empty() {
+            self.give_back(blocks);
         }
     }
 
