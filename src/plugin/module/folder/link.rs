@@ -413,8 +413,8 @@ mod tests {
         drop(File::options().read(true).write(true).open(pipe).unwrap());
     }
 
-    /// Time of a slow sample. A pass over the folder has 3.6 s, so it has time for three of the five
-    /// links of the test, and certainly not for a fourth.
+    /// Time of a slow sample. A pass over the folder has 3.6 s, so it has time for three of the
+    /// five links of the test, and certainly not for a fourth.
     const LATE: Duration = Duration::from_secs(1);
 
     /// Takes a sample slowly.
