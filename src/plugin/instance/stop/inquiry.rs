@@ -48,7 +48,7 @@ const LONGEST_STRETCH_NS: u64 = 60_000;
 /// share a CPU, the thread is preempted twice in a stretch. In a virtual machine, the thread's code
 /// then ran for 28 us of a stretch of 44 us (median of 5 000), and in one stretch of ten for less
 /// than 22 us.
-const PREEMPTION_NS: u64 = 10_000;
+const PREEMPTION_NS: u64 = 8_000;
 
 /// Largest CPU time for one new page of the guest's memory, as an average over a stretch, in
 /// nanoseconds. The time includes the guest's own work on the page: storing it byte by byte takes
@@ -287,7 +287,7 @@ mod tests {
         // Seven stretches are needed, and the first answer only begins the first stretch.
         assert_eq!(answers_needed(|_| QUIET), 8);
         // The timekeeper and the thread share a CPU.
-        assert_eq!(answers_needed(|_| SHARED), 10);
+        assert_eq!(answers_needed(|_| SHARED), 9);
         // Answers after stretches without CPU time prove nothing.
         assert_eq!(answers_needed(|_| Stretch { own_us: 0, ..QUIET }), u32::MAX);
     }
@@ -326,14 +326,14 @@ mod tests {
         // pages of a guest that fills its memory.
         assert_eq!(answers_needed(|_| Stretch { pages: 1, ..QUIET }), 314);
         assert_eq!(answers_needed(|_| Stretch { pages: 3, ..QUIET }), 10 + 8);
-        assert_eq!(answers_needed(|_| Stretch { pages: 3, ..SHARED }), 10 + 10);
+        assert_eq!(answers_needed(|_| Stretch { pages: 3, ..SHARED }), 10 + 9);
         assert_eq!(answers_needed(|_| Stretch { pages: 16, ..QUIET }), 8);
         assert_eq!(answers_needed(|n| Stretch { pages: u64::from(n % 3 == 0), ..QUIET }), 11);
     }
 
     #[test]
     fn what_a_preemption_takes_is_not_counted() {
-        assert_eq!(answers_needed(|_| Stretch { preemptions: 1, ..QUIET }), 11);
+        assert_eq!(answers_needed(|_| Stretch { preemptions: 1, ..QUIET }), 10);
         assert_eq!(answers_needed(|_| Stretch { preemptions: 4, ..QUIET }), 314);
     }
 
