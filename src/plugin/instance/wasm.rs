@@ -221,8 +221,7 @@ impl Instance {
             let Body { store, host, .. } = &mut self.body;
             if recorder.is_due(|position| host.as_ref(store).tape.since(position)) {
                 let position = host.as_mut(store).tape.position();
-                recorder.take(&self.parts, store, position);
-                if let Some(oldest) = recorder.oldest() {
+                if let Some(oldest) = recorder.take(&self.parts, store, position) {
                     host.as_mut(store).tape.need_from(oldest);
                 }
             }

@@ -308,15 +308,31 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Makes an empty room for checkpoints of an instance with these parts. The lists never grow
-    /// later, because the scan fills them.
+    /// Makes an empty room for checkpoints of an instance with these parts.
     pub(super) fn new(parts: &Parts) -> Self {
+        Self::with_globals(parts.globals.len())
+    }
+
+    /// Makes an empty room for so many globals. Its lists never grow later, because the scan fills
+    /// them.
+    fn with_globals(count: usize) -> Self {
         Self {
             memory_bytes: 0,
             numbers: Vec::with_capacity(MOST_BLOCKS),
             blocks: Vec::with_capacity(MOST_BLOCKS),
-            globals: Vec::with_capacity(parts.globals.len()),
+            globals: Vec::with_capacity(count),
         }
+    }
+
+    /// Makes an empty room with as many blocks as this one, for a checkpoint of the same instance.
+    ///
+    /// # Errors
+    /// [`NotTaken::NoBlock`].
+    pub(super) fn same_size(&self) -> Result<Self, NotTaken> {
+        let mut room = Self::with_globals(self.globals.len());
+        room.blocks.extend(self.blocks.iter().map_while(|_| spare::make()));
+        let is_enough = room.blocks.len() == self.blocks.len();
+        if is_enough { Ok(room) } else { Err(NotTaken::NoBlock) }
     }
 
     /// Converts the checkpoint to the type that a crash report stores.

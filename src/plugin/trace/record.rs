@@ -94,11 +94,11 @@ impl Recorder {
         seat: Seat,
     ) -> Self {
         spare::fill();
-        let (mut older, mut newer) = (Room::new(parts), Room::new(parts));
-        // The older room gets its blocks now, so that the scan seldom needs spare ones.
+        let mut newer = Room::new(parts);
         let taken = parts.note(store, &mut newer, spare::make);
-        let taken = taken.and_then(|()| parts.note(store, &mut older, spare::make));
-        let rooms = taken.map(|()| [(None, older), (Some(position), newer)]);
+        // The older room gets its blocks now, so that the scan seldom needs spare ones.
+        let older = taken.and_then(|()| newer.same_size());
+        let rooms = older.map(|older| [(None, older), (Some(position), newer)]);
         // The poll count begins at a different number for each seat. So programs that start
         // together take their checkpoints in different cycles.
         Self { rooms, polls: u32::from(seat.0) * 37 % POLLS }
@@ -117,16 +117,17 @@ impl Recorder {
             && newest().is_some_and(|at| self.polls >= POLLS || is_filled(since(at)))
     }
 
-    /// The position of the older checkpoint; `None` if the only checkpoint is the newest.
-    pub(in crate::plugin) fn oldest(&self) -> Option<u64> {
-        self.rooms.as_ref().ok().and_then(|[(at, _), _]| *at)
-    }
-
     /// Takes a new checkpoint, which replaces the older checkpoint. If the memory has become too
-    /// large for a checkpoint, the recorder takes no further checkpoints.
-    pub(in crate::plugin) fn take(&mut self, parts: &Parts, store: &mut Store, position: u64) {
+    /// large for a checkpoint, the recorder takes no further checkpoints. Returns the position from
+    /// which a replay needs the tape, if this position has changed.
+    pub(in crate::plugin) fn take(
+        &mut self,
+        parts: &Parts,
+        store: &mut Store,
+        position: u64,
+    ) -> Option<u64> {
         self.polls = 0;
-        let Ok(rooms) = &mut self.rooms else { return };
+        let rooms = self.rooms.as_mut().ok()?;
         let (at, room) = &mut rooms[0];
         let taken = parts.note(store, room, spare::take);
         *at = taken.is_ok().then_some(position);
@@ -136,6 +137,7 @@ impl Recorder {
         } else {
             rooms.swap(0, 1);
         }
+        rooms[0].0
     }
 }
 

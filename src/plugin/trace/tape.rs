@@ -337,10 +337,13 @@ impl Tape {
     fn push(&mut self, section: u64, pieces: &[&[u8]]) -> bool {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let end = self.tail + len as u64;
-        while end - self.head > TAPE_BYTES as u64 || !self.ring.covers(end, self.head) {
-            let is_needed = self.head >= self.needed_from || self.ring.len() < KEPT_BLOCKS;
+        loop {
             let fits = end - self.head <= TAPE_BYTES as u64;
-            let has_grown = is_needed && fits && self.ring.grow();
+            if fits && self.ring.cover(end, self.head) {
+                break;
+            }
+            let is_needed = self.head >= self.needed_from || self.ring.len() < KEPT_BLOCKS;
+            let has_grown = fits && is_needed && self.ring.grow();
             if !has_grown && !self.remove_oldest(section) {
                 return false;
             }

@@ -68,9 +68,9 @@ impl Ring {
         self.end - self.first
     }
 
-    /// Whether the positions before `end` have blocks, perhaps after blocks before `head` were
-    /// reused.
-    pub(super) fn covers(&mut self, end: u64, head: u64) -> bool {
+    /// Reuses blocks before `head` for the positions before `end`. Returns whether all these
+    /// positions have blocks now.
+    pub(super) fn cover(&mut self, end: u64, head: u64) -> bool {
         while self.end * (BLOCK as u64) < end && self.first < head / BLOCK as u64 {
             let block = self.places[place(self.first)].take();
             self.places[place(self.end)] = block;
