@@ -1,9 +1,10 @@
 //! The threads of the daemon: their names, and the size of their stacks.
 //!
 //! A Rust thread has a stack of 2 MiB by default. With `lock_memory` the kernel gives the thread
-//! this whole stack in RAM, even if the thread uses a few KiB of it. So every thread that Camshaft
-//! starts has a smaller stack. Guests do not use these stacks, because wasmer gives each call its
-//! own.
+//! this whole stack in RAM, even if the thread uses a few KiB of it. So every thread that the
+//! daemon itself starts has a smaller stack. Two threads of libraries keep the default: that of the
+//! log and that of the folder's events. Guests do not use these stacks, because wasmer gives each
+//! call its own.
 
 use std::io;
 use std::thread::Builder;
@@ -20,8 +21,8 @@ const STACK_BYTES: usize = 512 << 10;
 /// within this time.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// Prepares the start of a thread with this name and a stack of 512 KiB. Linux shows only
-/// the first 15 bytes of the name.
+/// Prepares the start of a thread with this name and a stack of 512 KiB. Linux shows only the first
+/// 15 bytes of the name.
 pub fn named(name: impl Into<String>) -> Builder {
     Builder::new().name(name.into()).stack_size(STACK_BYTES)
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::Scan;
 use crate::process::seat::{MAX_PROGRAMS, Seat};
+use crate::thread::named;
 
 /// The name of the scan's thread.
 pub(super) const THREAD: &str = "scan";
@@ -84,7 +85,7 @@ pub(super) fn write() {
     let (written, done) = mpsc::channel();
     // If the thread for the write cannot be started, the message is lost. The exit code of the
     // process still shows the panic.
-    let _ = std::thread::Builder::new().spawn(move || {
+    let _ = named("panic").spawn(move || {
         tracing::error!("the scan has panicked, which is a defect: {words}");
         let _ = written.send(());
     });

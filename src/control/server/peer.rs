@@ -16,7 +16,6 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::Who;
-
 use crate::thread::named;
 
 /// The time that a request waits for the name of its user. A look-up in a local file needs

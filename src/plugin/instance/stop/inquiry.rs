@@ -122,7 +122,7 @@ impl Evidence {
             return;
         }
         self.total_ns += own.min(MOST_OF_A_STRETCH_NS);
-        let is_code = self.is_code(used, answer.pages.saturating_sub(last.pages));
+        let is_code = self.take_pages(used, answer.pages.saturating_sub(last.pages));
         if answer.waits != last.waits || used >= LONGEST_STRETCH_NS {
             self.steady_ns = 0;
         } else if passed < LONGEST_WALL_NS && !is_code {
@@ -131,9 +131,9 @@ impl Evidence {
         }
     }
 
-    /// Whether the pages that the kernel mapped in a stretch are probably pages of the daemon's
-    /// code. `used` is the CPU time of the stretch in nanoseconds.
-    fn is_code(&mut self, used: u64, pages: u64) -> bool {
+    /// Counts the pages that the kernel mapped in a stretch. Returns whether they are probably
+    /// pages of the daemon's code. `used` is the CPU time of the stretch in nanoseconds.
+    fn take_pages(&mut self, used: u64, pages: u64) -> bool {
         if pages == 0 || used <= pages.saturating_mul(CHEAPEST_CODE_PAGE_NS) {
             return false;
         }

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use super::super::disk;
 use super::super::settle::{ReadResult, Sample};
 use super::super::wait::Wait;
-
 use crate::thread::named;
 
 /// A function that takes a sample of the file to which a link leads. Tests use slow functions.
