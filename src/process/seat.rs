@@ -6,7 +6,7 @@
 
 /// Maximum number of programs at one time. A list with one entry for each program has at most
 /// `MAX_PROGRAMS` entries.
-pub const MAX_PROGRAMS: usize = 256;
+pub const MAX_PROGRAMS: usize = 1000;
 
 /// The number of a program's slot in the scan. A seat belongs to the name of a plugin, not to an
 /// instance. A swap changes the instance on the seat, but does not change the outputs that the seat

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 
-/// Capacity of the queue of samples. With 256 programs ([`MAX_PROGRAMS`]) and a period of 1 ms, the
-/// scan makes 258 000 samples in a second. If the daemon empties the queue every 100 ms, at most 25
-/// 800 samples are in the queue.
+/// Capacity of the queue of samples. With 1000 programs ([`MAX_PROGRAMS`]) and a period of 10 ms, or
+/// with 100 programs and 1 ms, the scan makes about 100 000 samples in a second. If the daemon
+/// empties the queue every 100 ms, at most 10 200 samples are in the queue.
 pub const MAX_SAMPLES: usize = 1 << 15;
 
 /// The longest time that a histogram can store: 60 s. A longer time is stored as 60 s.

@@ -256,8 +256,8 @@ impl Store {
     fn store(&mut self, name: Arc<str>, module: Arc<[u8]>, found: Soundness, worth: Arc<Worth>) {
         let Some(versions) = self.versions.clone() else { return };
         self.missed.remove(&*name);
-        let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
-        if Arc::strong_count(&turn) > MAX_KEEPING {
+        // One of the references is this store's own.
+        if Arc::strong_count(&self.turn) > MAX_KEEPING {
             tracing::warn!(
                 plugin = &*name,
                 "{name}: the running version is not stored for a rollback: {MAX_KEEPING} other \
@@ -266,6 +266,7 @@ impl Store {
             self.missed.insert(name.to_string(), MonotonicClock.now() + KEEP_AGAIN);
             return;
         }
+        let (sender, turn) = (self.sender.clone(), Arc::clone(&self.turn));
         tokio::task::spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let hash = ModuleHash::of(&module);

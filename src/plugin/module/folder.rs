@@ -55,7 +55,7 @@ use wait::Wait;
 
 /// Most plugins in one folder. Further files are refused. The largest known plant has a hundred
 /// plugins.
-pub const MAX_PLUGINS: usize = 256;
+pub const MAX_PLUGINS: usize = 1000;
 
 /// The longest time that the folder's file system may take to answer a call. After this time the
 /// folder is lost. The limit equals the limit of all other waits for a file system, so an operator

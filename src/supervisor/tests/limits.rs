@@ -34,7 +34,7 @@ fn plugins_are_limited() {
         supervisor.folder(&format!("p{n}"), Some(hash("A"))).unwrap();
     }
     let refusal = supervisor.folder("more", Some(hash("A"))).unwrap_err();
-    assert_eq!(refusal.reason, "there are 256 plugins already");
+    assert_eq!(refusal.reason, "there are 1000 plugins already");
     assert!(supervisor.hold("more").is_err());
     assert!(supervisor.plugin("more").is_none());
     // A plugin that is leaving the scan is not included in the limit, so the next plugin is

@@ -368,22 +368,22 @@ fn of_two_names_that_differ_in_case_the_newer_is_refused() {
 fn plugins_are_limited_and_the_next_in_line_moves_up() {
     let mut sim = Sim::new();
     for n in 0..3 * MAX_PLUGINS {
-        sim.put(&format!("p{n:03}"), "one", n as u64, EntryKind::File);
+        sim.put(&format!("p{n:04}"), "one", n as u64, EntryKind::File);
     }
     sim.pass(&[]);
     sim.until(1_000);
     let count = |sim: &Sim, text| sim.log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(count(&sim, "is one"), MAX_PLUGINS);
-    assert_eq!(count(&sim, "refused: the folder already has 256 plugins"), MAX_REFUSED);
+    assert_eq!(count(&sim, "refused: the folder already has 1000 plugins"), MAX_REFUSED);
     let overlooked = sim.table.overlooked().clone();
     let files = 2 * MAX_PLUGINS - MAX_REFUSED;
-    assert_eq!(overlooked, Overlooked { files, example: "p767".to_owned() });
+    assert_eq!(overlooked, Overlooked { files, example: "p2999".to_owned() });
     sim.log.clear();
-    sim.remove("p007");
+    sim.remove("p0007");
     sim.reported(&[
-        "1500 p007 gone",
-        "1600 p256 is one since 1500",
-        "1600 p320 refused: the folder already has 256 plugins",
+        "1500 p0007 gone",
+        "1600 p1000 is one since 1500",
+        "1600 p1064 refused: the folder already has 1000 plugins",
     ]);
 }
 
