@@ -4,7 +4,8 @@
 //! - the time from the rename of a module into the plugin folder to the first poll of the module,
 //! - the time of a start with one hundred plugins, with an empty and with a filled cache,
 //! - the time from the start of the process to the first output, with a filled cache,
-//! - the memory of a daemon before, with and after 3 and 256 programs.
+//! - the memory of a daemon before, with and after 3, 256 and 1 000 programs, and what a cycle of
+//!   these programs costs.
 //!
 //! `running/mod.rs` starts and ends the daemon. The benchmark checks nothing; `tests/it` has the
 //! tests.
@@ -40,7 +41,7 @@ fn main() {
     rename_to_first_poll(folder.path());
     hundred_plugins(folder.path());
     cold_start(folder.path());
-    for (count, is_locked) in [(3, false), (256, false), (256, true)] {
+    for (count, is_locked) in [(3, false), (256, false), (256, true), (1000, false)] {
         memory(folder.path(), count, is_locked);
     }
 }
@@ -151,7 +152,8 @@ at = {{ path = "{}" }}
     fs::remove_file(folder.join("plugins/writer.wasm")).unwrap();
 }
 
-/// Prints the memory of a daemon before, with and after so many idle programs of one page.
+/// Prints the memory of a daemon before, with and after so many idle programs of one page, and the
+/// duration of a cycle with these programs.
 fn memory(folder: &Path, count: usize, is_locked: bool) {
     let lock = format!("lock_memory = {is_locked}\n[plugins]");
     fs::write(folder.join("camshaft.toml"), CONFIG.replace("[plugins]", &lock)).unwrap();
@@ -164,6 +166,7 @@ fn memory(folder: &Path, count: usize, is_locked: bool) {
     }
     daemon.wait(|status| polled(status) == count);
     let with = resident(&daemon);
+    let work = daemon.wait(|_| true).work;
     for n in 0..count {
         fs::remove_file(folder.join(format!("plugins/p{n:03}.wasm"))).unwrap();
     }
@@ -171,6 +174,8 @@ fn memory(folder: &Path, count: usize, is_locked: bool) {
     let after = resident(&daemon);
     let what = if is_locked { ", memory locked" } else { "" };
     println!("{count} idle programs{what}: {with} MB; before {before} MB, after {after} MB");
+    let [p50, p99] = [work.p50_ns, work.p99_ns].map(Duration::from_nanos);
+    println!("  a cycle with them: p50 {p50:?}, p99 {p99:?}");
 }
 
 /// The resident memory of the daemon in megabytes, after a pause in which it can free memory.

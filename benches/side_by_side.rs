@@ -2,6 +2,7 @@
 //!
 //! Each output line names what is measured, both times and their ratio:
 //! - a poll of an empty program through the scan, and a direct call of the same function in wasmer,
+//! - a poll with one read of an input and one write of an output, and the same in a bare wasmer,
 //! - a program with the stop flag (a flag that each loop checks), and the same program without it,
 //! - the stop of an endless poll, and a trap that the program causes itself.
 //!
@@ -30,6 +31,7 @@ use rig::Rig;
 
 fn main() {
     empty_poll();
+    host_calls();
     stop_flag();
     runaway();
 }
@@ -137,6 +139,106 @@ fn empty_poll() {
     println!("bare calls of 100 instances {round:.0} ns");
     println!("one of 100 polls, cycle included: {many:.0} ns, ratio {plain:.2}");
     println!("the same, recorded for crash reports: {recorded:.0} ns, ratio {taped:.2}");
+}
+
+/// Reads the input at byte 0 and writes the output at this byte, with the imports of the contract.
+fn reads_and_writes(byte: usize) -> String {
+    format!(
+        r#"(module
+          (import "env" "wasm_read_input" (func $read (param i32 i32 i32) (result i32)))
+          (import "env" "wasm_write_output" (func $write (param i32 i32 i32) (result i32)))
+          (memory (export "memory") 1)
+          (func (export "poll")
+            (drop (call $read (i32.const 0) (i32.const 0) (i32.const 4)))
+            (drop (call $write (i32.const {byte}) (i32.const 0) (i32.const 4)))))"#
+    )
+}
+
+/// The process image of a host that does nothing but copy.
+struct Copying {
+    image: Vec<u8>,
+    memory: Option<wasmer::Memory>,
+}
+
+/// An instance in a bare wasmer whose two imports copy between its memory and an image.
+fn bare_copying(byte: usize) -> (wasmer::Store, wasmer::TypedFunction<(), ()>) {
+    use wasmer::{Function, FunctionEnv, FunctionEnvMut, imports};
+    fn copy(mut env: FunctionEnvMut<'_, Copying>, at: u32, to: u32, is_read: bool) -> i32 {
+        let (host, store) = env.data_and_store_mut();
+        let view = host.memory.as_ref().unwrap().view(&store);
+        let part = &mut host.image[at as usize..at as usize + 4];
+        match is_read {
+            true => view.write(u64::from(to), part).unwrap(),
+            false => view.read(u64::from(to), part).unwrap(),
+        }
+        0
+    }
+    let mut store = wasmer::Store::new(wasmer::sys::Cranelift::new());
+    let module = wasmer::Module::new(&store, rig::wat(&reads_and_writes(byte))).unwrap();
+    let env = FunctionEnv::new(&mut store, Copying { image: vec![0; 400], memory: None });
+    let read = |env: FunctionEnvMut<'_, Copying>, at, to, _: u32| copy(env, at, to, true);
+    let write = |env: FunctionEnvMut<'_, Copying>, at, to, _: u32| copy(env, at, to, false);
+    let imports = imports! {
+        "env" => {
+            "wasm_read_input" => Function::new_typed_with_env(&mut store, &env, read),
+            "wasm_write_output" => Function::new_typed_with_env(&mut store, &env, write),
+        },
+    };
+    let instance = wasmer::Instance::new(&mut store, &module, &imports).unwrap();
+    env.as_mut(&mut store).memory = Some(instance.exports.get_memory("memory").unwrap().clone());
+    let poll = instance.exports.get_typed_function(&store, "poll").unwrap();
+    (store, poll)
+}
+
+/// Compares a poll with one read and one write in the scan, with 100 programs, with the same calls
+/// in a bare wasmer.
+fn host_calls() {
+    use camshaft::process::image::{Direction, Point, PointKind, Points, Safe, Value};
+    const CYCLES: u32 = 1000;
+    let mut bare: Vec<_> = (0..100).map(|n| bare_copying(4 * n)).collect();
+    let mut round = || {
+        for _ in 0..CYCLES {
+            bare.iter_mut().for_each(|(store, poll)| poll.call(store).unwrap());
+        }
+    };
+    let scan = |is_recorded: bool| {
+        let output = |n: u32| Point {
+            byte: 4 * n,
+            safe: Safe::Value(Value::Int(0)),
+            ..Point::new(format!("out.n{n}"), Direction::Out, PointKind::U32)
+        };
+        let input = Point::new("in.level", Direction::In, PointKind::U32);
+        let points = (0..100).map(output).chain([input]).collect();
+        let mut rig = Rig::new(std::sync::Arc::new(Points::new(points, 16, 400)), Vec::new());
+        rig.is_recorded = is_recorded;
+        for seat in 0..100 {
+            let text = reads_and_writes(4 * usize::from(seat));
+            rig.install(&format!("p{seat}"), seat, &text, Settings::default());
+            rig.programs_returned();
+        }
+        rig
+    };
+    let (mut plain, mut recorded) = (scan(false), scan(true));
+    let cycles = |rig: &mut Rig| {
+        let mut passed = Duration::ZERO;
+        for _ in 0..CYCLES / 100 {
+            let started = Instant::now();
+            (0..100).for_each(|_| rig.step());
+            passed += started.elapsed();
+            rig.samples_taken();
+        }
+        passed.as_nanos() as f64 / f64::from(100 * CYCLES)
+    };
+    let mut times = [f64::INFINITY; 3];
+    for _ in 0..15 {
+        let now = [best(1, 100 * CYCLES, &mut round), cycles(&mut plain), cycles(&mut recorded)];
+        times.iter_mut().zip(now).for_each(|(best, now)| *best = best.min(now));
+    }
+    let [bare, plain, recorded] = times;
+    println!("one of 100 bare calls with one read and one write {bare:.0} ns");
+    println!("one of 100 such polls, cycle included: {plain:.0} ns, ratio {:.2}", plain / bare);
+    let ratio = recorded / bare;
+    println!("the same, recorded for crash reports: {recorded:.0} ns, ratio {ratio:.2}");
 }
 
 const SIEVE: &str = r#"(module (memory (export "memory") 17)

@@ -65,6 +65,7 @@ pub(super) struct ScanFile {
     pub(super) priority: Maybe<u32>,
     pub(super) cpu: Maybe<Cpus>,
     pub(super) lock_memory: Maybe<bool>,
+    pub(super) wake_latency: Maybe<Duration>,
     pub(super) stall: Maybe<Duration>,
     pub(super) stall_exit: Maybe<Duration>,
 }
@@ -253,6 +254,7 @@ impl ScanFile {
             priority: scan.take("priority", "a whole number from 1 to 98"),
             cpu: scan.take("cpu", "a CPU number such as 1, or a list such as [1, 2]"),
             lock_memory: scan.take("lock_memory", SWITCH),
+            wake_latency: duration(scan, "wake_latency"),
             stall: duration(scan, "stall"),
             stall_exit: duration(scan, "stall_exit"),
         }

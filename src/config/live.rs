@@ -113,11 +113,11 @@ impl Live {
 impl Fixed {
     /// Returns the keys whose values are in `Fixed`. The flag of a key is true if its value differs
     /// in `new`.
-    pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 23] {
+    pub(super) fn keys(&self, new: &Self) -> [(&'static str, bool); 24] {
         // This pattern has no `..`: a new field of `Fixed` is a compile error here until the list
         // below has a line for the field.
         let Fixed {
-            scan: ScanThread { priority, cpus, lock_memory },
+            scan: ScanThread { priority, cpus, lock_memory, wake_latency },
             plugins: PluginPlaces { dir, limits, compiler, cache },
             state,
             retain: RetainSettings { variables: _, flush, on_corrupt, on_readonly },
@@ -141,6 +141,7 @@ impl Fixed {
             ("scan.priority", *priority != new.scan.priority),
             ("scan.cpu", *cpus != new.scan.cpus),
             ("scan.lock_memory", *lock_memory != new.scan.lock_memory),
+            ("scan.wake_latency", *wake_latency != new.scan.wake_latency),
             ("plugins.dir", *dir != plugins.dir),
             ("plugins.init_budget", *init_budget != new_limits.init_budget),
             ("plugins.memory", *memory_bytes != new_limits.memory_bytes),
@@ -169,8 +170,8 @@ impl Config {
     /// Returns the settings of the scan, which come from `live` and from `fixed`.
     pub fn scan(&self) -> thread::Settings {
         let ScanTimes { period, stall, stall_exit } = self.live.scan;
-        let ScanThread { priority, cpus, lock_memory } = self.fixed.scan.clone();
-        thread::Settings { period, priority, cpus, lock_memory, stall, stall_exit }
+        let ScanThread { priority, cpus, lock_memory, wake_latency } = self.fixed.scan.clone();
+        thread::Settings { period, priority, cpus, lock_memory, wake_latency, stall, stall_exit }
     }
 
     /// Returns the settings of the log, which come from `live` and from `fixed`.

@@ -19,6 +19,7 @@
 //! priority = 50                 # default: no real-time priority
 //! cpu = [2, 3]                  # default: all CPUs
 //! lock_memory = true            # default: false
+//! wake_latency = "0us"          # default: no limit
 //! stall = "200ms"               # 20 cycles of 10 ms
 //! stall_exit = "2s"
 //! ```
@@ -51,6 +52,9 @@ pub struct ScanThread {
     pub cpus: Vec<u32>,
     /// Whether all memory of the process is locked in RAM, so that no page is swapped out.
     pub lock_memory: bool,
+    /// The longest time that an idle CPU of the machine may take to wake up; `None` leaves the
+    /// limit to the system.
+    pub wake_latency: Option<Duration>,
 }
 
 /// Range of `scan.period`. Below 100 us the wake-up of the kernel takes most of a cycle. Above 1 s
@@ -91,6 +95,10 @@ const MOST_STALL_EXIT: Duration = Duration::from_secs(3600);
 /// timekeeper thread needs a higher priority than the scan.
 const PRIORITY: RangeInclusive<u32> = 1..=98;
 
+/// Range of `scan.wake_latency`. With 0 the CPUs do not enter an idle state. A CPU leaves its
+/// deepest idle state in less than 10 ms.
+const WAKE_LATENCY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_millis(10);
+
 /// Range of CPU numbers. `CPU_SETSIZE` of the C library is 1024.
 const CPU: RangeInclusive<u32> = 0..=1023;
 
@@ -110,6 +118,7 @@ pub(super) fn scan(file: &ScanFile, report: &ProblemReport<'_>) -> (ScanTimes, S
     cpus.sort_unstable();
     cpus.dedup();
     let given = file.priority.is_some();
+    let wake = || ranged(&file.wake_latency, WAKE_LATENCY, Duration::ZERO, show_duration, report);
     let period = ranged(&file.period, PERIOD, DEFAULT_PERIOD, show_duration, report);
     let (cycles, least) = LEAST_STALL;
     let (least, usual) = ((cycles * period).max(least), (STALL_CYCLES * period).max(STALL));
@@ -123,6 +132,7 @@ pub(super) fn scan(file: &ScanFile, report: &ProblemReport<'_>) -> (ScanTimes, S
         priority: given.then(|| ranged(&file.priority, PRIORITY, 1, show_number, report) as u8),
         cpus,
         lock_memory: file.lock_memory.as_ref().is_some_and(|said| said.value),
+        wake_latency: file.wake_latency.is_some().then(wake),
     };
     (ScanTimes { period, stall, stall_exit }, thread)
 }

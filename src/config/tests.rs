@@ -50,6 +50,7 @@ fn an_empty_file_has_every_default() {
         priority: None,
         cpus: vec![],
         lock_memory: false,
+        wake_latency: None,
         stall: Duration::from_millis(200),
         stall_exit: Duration::from_secs(2),
     };
@@ -106,7 +107,7 @@ fn a_stall_is_twenty_cycles_and_the_exit_comes_well_after_it() {
 /// A file with all keys of all sections, and with two variables.
 const EVERY_KEY: &str = "\
          [scan]\nperiod = '1ms'\npriority = 98\ncpu = [3, 1, 3]\nlock_memory = true\n\
-         stall = '70ms'\nstall_exit = '1s'\n\
+         wake_latency = '20us'\nstall = '70ms'\nstall_exit = '1s'\n\
          [plugins]\ndir = '/p'\ngrant = 'none'\npoll_budget = '20us'\ninit_budget = '1s'\n\
          memory = '64KiB'\ntable = 1\nstack = 8192\nmodule = '1 GiB'\n\
          code = '1MiB'\nfunctions = 2\nlog_rate = 3\n\
@@ -121,15 +122,25 @@ const EVERY_KEY: &str = "\
          [control]\nsocket = 's'\nmode = '0660'\n[crash]\nrecord = false\n\
          [log]\nlevel = 'trace'\nformat = 'json'\n";
 
+/// The settings of the section `[scan]` in [`EVERY_KEY`].
+fn every_key_of_scan() -> thread::Settings {
+    thread::Settings {
+        period: Duration::from_millis(1),
+        priority: Some(98),
+        cpus: vec![1, 3],
+        lock_memory: true,
+        wake_latency: Some(Duration::from_micros(20)),
+        stall: Duration::from_millis(70),
+        stall_exit: Duration::from_secs(1),
+    }
+}
+
 /// Each key of each section changes its setting. If a key is read but changes no setting, the test
 /// fails.
 #[test]
 fn every_key_is_heard() {
     let config = good(EVERY_KEY);
-    let (stall, stall_exit) = (Duration::from_millis(70), Duration::from_secs(1));
-    let (period, priority, cpus) = (Duration::from_millis(1), Some(98), vec![1, 3]);
-    let scan = thread::Settings { period, priority, cpus, lock_memory: true, stall, stall_exit };
-    assert_eq!(config.scan(), scan);
+    assert_eq!(config.scan(), every_key_of_scan());
     let rules = PluginRules {
         grant_all: false,
         poll_budget: Duration::from_micros(20),

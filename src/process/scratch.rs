@@ -45,6 +45,14 @@ impl Scratch {
         self.touched = self.touched.start.min(at)..self.touched.end.max(at + 1);
     }
 
+    /// Writes whole bytes into the scratch. `at` is the address of the first byte.
+    pub(crate) fn stage_all(&mut self, at: usize, raw: &[u8]) {
+        let end = at + raw.len();
+        self.bytes[at..end].copy_from_slice(raw);
+        self.written[at..end].fill(0xff);
+        self.touched = self.touched.start.min(at)..self.touched.end.max(end);
+    }
+
     /// Records that the bytes must be checked at the end of the poll.
     pub(crate) fn note_unfinished(&mut self) {
         self.is_unfinished = true;
@@ -106,6 +114,17 @@ mod tests {
         scratch.clear();
         scratch.move_to(&mut outputs);
         assert_eq!(outputs, [0xaa, 0x0f, 0xab, 0xaa]);
+    }
+
+    #[test]
+    fn whole_bytes_take_the_place_of_bits() {
+        let mut scratch = Scratch::new(4);
+        let mut outputs = [0xaa; 4];
+        scratch.stage(1, 0, 0b0000_0010);
+        scratch.stage_all(1, &[1, 2]);
+        assert_eq!(scratch.touched(), 1..3);
+        scratch.move_to(&mut outputs);
+        assert_eq!(outputs, [0xaa, 1, 2, 0xaa]);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::seat::{MAX_PROGRAMS, Seat};
 
-/// Capacity of the queue of samples. With 1000 programs ([`MAX_PROGRAMS`]) and a period of 10 ms, or
-/// with 100 programs and 1 ms, the scan makes about 100 000 samples in a second. If the daemon
+/// Capacity of the queue of samples. With 1000 programs ([`MAX_PROGRAMS`]) and a period of 10 ms,
+/// or with 100 programs and 1 ms, the scan makes about 100 000 samples in a second. If the daemon
 /// empties the queue every 100 ms, at most 10 200 samples are in the queue.
 pub const MAX_SAMPLES: usize = 1 << 15;
 

@@ -9,8 +9,10 @@
 //!                                    └─ panic ──▶ outputs safe ──▶ message ──▶ exit 70
 //! ```
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -60,6 +62,10 @@ pub struct Settings {
     /// Whether all memory of the process is locked in RAM, so that the system never swaps it to
     /// disk.
     pub lock_memory: bool,
+    /// The longest time that an idle CPU may take to wake up. A CPU saves power in an idle state,
+    /// and each cycle is later by the time that the CPU needs to leave this state. `None` leaves
+    /// the limit to the system.
+    pub wake_latency: Option<Duration>,
     /// If no cycle begins for this time, each device makes its outputs safe without the scan.
     pub stall: Duration,
     /// If no cycle begins for this time, the process ends with [`EXIT_PANIC`].
@@ -115,7 +121,7 @@ pub fn start(settings: Settings, parts: ScanParts, keeper: Arc<Timekeeper>) -> i
     let ended = Arc::clone(&end);
     failure::store_panics();
     let thread = named(failure::THREAD).spawn(move || {
-        schedule(&settings);
+        let _awake = schedule(&settings);
         // From here on, no code on this thread can write to the log, because a write could wait for
         // the process that reads the log. The scan reports its events by the snapshot and the
         // queues.
@@ -182,8 +188,9 @@ impl Drop for Running {
     }
 }
 
-/// Applies the real-time options of the section `[scan]` to the calling thread.
-fn schedule(settings: &Settings) {
+/// Applies the real-time options of the section `[scan]` to the calling thread. The limit
+/// `wake_latency` applies until the returned file is closed.
+fn schedule(settings: &Settings) -> Option<File> {
     // The kernel may delay a wake-up by the timer slack. The call changes the slack from the
     // default of 50 us to 1 ns, so that a cycle begins on time.
     let _ = nix::sys::prctl::set_timerslack(1);
@@ -202,6 +209,24 @@ fn schedule(settings: &Settings) {
     if let Some(priority) = settings.priority {
         warn_refused("the scan", prioritise(priority));
     }
+    let awake = settings.wake_latency.map(|latency| limit_wake(Path::new(WAKE_FILE), latency));
+    let refused = |error: io::Error| {
+        refused("wake_latency", &error, "write access to /dev/cpu_dma_latency");
+    };
+    awake.and_then(|awake| awake.map_err(refused).ok())
+}
+
+/// The file of the kernel for the longest time that an idle CPU may take to wake up (`PM QoS
+/// interface` in the kernel's documentation). A limit applies as long as its writer keeps the file
+/// open.
+const WAKE_FILE: &str = "/dev/cpu_dma_latency";
+
+/// Writes the limit as the kernel expects it: microseconds, as a binary 32-bit number.
+fn limit_wake(file: &Path, latency: Duration) -> io::Result<File> {
+    let micros = i32::try_from(latency.as_micros()).unwrap_or(i32::MAX);
+    let mut file = fs::OpenOptions::new().write(true).open(file)?;
+    file.write_all(&micros.to_ne_bytes())?;
+    Ok(file)
 }
 
 /// Sets the `SCHED_FIFO` priority of the calling thread.
@@ -229,10 +254,27 @@ fn warn_refused(who: &str, wish: Result<(), String>) {
 
 /// Logs a warning that the system has refused a real-time option. The warning names what the option
 /// needs.
-fn refused(key: &str, error: &nix::errno::Errno, needs: &str) {
+fn refused(key: &str, error: &dyn std::error::Error, needs: &str) {
     tracing::warn!(
         %error,
         "the system refuses scan.{key} ({error}), so the scan runs without this option; the option \
          needs {needs}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_a_wake_up_is_written_in_microseconds_and_never_makes_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cpu_dma_latency");
+        let missing = limit_wake(&path, Duration::ZERO).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        fs::write(&path, "").unwrap();
+        let file = limit_wake(&path, Duration::from_millis(2)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), 2000_i32.to_ne_bytes());
+        drop(file);
+    }
 }

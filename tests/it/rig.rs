@@ -131,6 +131,7 @@ impl Rig {
             priority: None,
             cpus: Vec::new(),
             lock_memory: false,
+            wake_latency: None,
             stall: Duration::ZERO,
             stall_exit: Duration::MAX,
         };

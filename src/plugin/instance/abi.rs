@@ -153,15 +153,13 @@ pub(super) fn write_output(
     if is_unfinished {
         guest.scratch.note_unfinished();
     }
-    // The bytes are copied in pieces of 256 bytes, because a buffer for a whole image may be too
+    // The bytes are copied in pieces of 64 bytes, because a buffer for a whole image may be too
     // large for the stack.
-    let mut piece = [0; 256];
+    let mut piece = [0; 64];
     for (n, at) in range.clone().step_by(piece.len()).enumerate() {
-        let piece = &mut piece[..256.min(range.end - at)];
-        memory.read(data + n as u32 * 256, piece)?;
-        for (at, &raw) in (at..).zip(piece.iter()) {
-            guest.scratch.stage(at, raw, 0xff);
-        }
+        let piece = &mut piece[..64.min(range.end - at)];
+        memory.read(data + n as u32 * 64, piece)?;
+        guest.scratch.stage_all(at, piece);
     }
     Ok(())
 }

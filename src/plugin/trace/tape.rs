@@ -217,7 +217,7 @@ impl Tape {
     fn put_row(&mut self) {
         if let Some((section, len)) = self.row.section() {
             self.row = Row::default();
-            self.push(self.tail, &[&section[..len]]);
+            self.push(self.tail, &section[..len], &[]);
         }
     }
 
@@ -226,16 +226,14 @@ impl Tape {
     fn put_head(&mut self, call: Begun) -> u64 {
         self.put_row();
         let section = self.tail;
-        self.push(section, &[&call.head(call.phase as u8)]);
+        self.push(section, &call.head(call.phase as u8), &[]);
         section
     }
 
     /// Writes the length into the head of a section that has ended.
     fn close(&mut self, section: u64) {
         let len = (self.tail - section) as u32;
-        for (byte, at) in len.to_le_bytes().into_iter().zip(section..) {
-            *self.ring.byte_mut(at) = byte;
-        }
+        self.ring.write(section, &len.to_le_bytes());
     }
 
     /// Removes the last section if the host has undone the section's call completely (`is_undone`).
@@ -265,7 +263,7 @@ impl Tape {
         for &word in words {
             len += number(word, &mut head[len..]);
         }
-        self.add(section, entry, &[&head[..len]]);
+        self.add(section, entry, &head[..len], &[]);
     }
 
     /// Records the bytes that the host has read from address `at` of the guest's memory.
@@ -286,7 +284,7 @@ impl Tape {
         head[0] = kind;
         let mut len = 1 + number(at.into(), &mut head[1..]);
         len += number(bytes.len() as u64, &mut head[len..]);
-        self.add(section, entry, &[&head[..len], bytes]);
+        self.add(section, entry, &head[..len], bytes);
     }
 
     /// Records the code that the host returns to the guest.
@@ -294,17 +292,16 @@ impl Tape {
         let State::Calling { section, entry, .. } = self.state else { return };
         let mut head = [ANSWER; 1 + LONGEST];
         let len = 1 + number(code.cast_unsigned().into(), &mut head[1..]);
-        if self.add(section, entry, &[&head[..len]]) {
+        if self.add(section, entry, &head[..len], &[]) {
             self.state = State::Open { section };
         }
     }
 
-    /// Adds bytes to the present entry, if the section has room for them. Otherwise the function
-    /// removes the entry, and the section is full. Returns whether the section had room.
-    fn add(&mut self, section: u64, entry: u64, pieces: &[&[u8]]) -> bool {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let fits = self.tail + len as u64 - section <= MOST_SECTION;
-        let has_room = fits && self.push(section, pieces);
+    /// Adds a head and bytes to the present entry, if the section has room for them. Otherwise the
+    /// function removes the entry, and the section is full. Returns whether the section had room.
+    fn add(&mut self, section: u64, entry: u64, head: &[u8], bytes: &[u8]) -> bool {
+        let len = (head.len() + bytes.len()) as u64;
+        let has_room = self.tail + len - section <= MOST_SECTION && self.push(section, head, bytes);
         if !has_room {
             self.cut(section, entry);
             self.state = State::Full { section };
@@ -332,11 +329,10 @@ impl Tape {
         position.saturating_sub(self.head) as usize
     }
 
-    /// Appends bytes of the section that began at `section`. If the tape is full, the oldest
-    /// sections are removed first. Returns false if there is no memory even then.
-    fn push(&mut self, section: u64, pieces: &[&[u8]]) -> bool {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let end = self.tail + len as u64;
+    /// Appends a head and bytes to the section that began at `section`. If the tape is full, the
+    /// oldest sections are removed first. Returns false if there is no memory even then.
+    fn push(&mut self, section: u64, head: &[u8], bytes: &[u8]) -> bool {
+        let end = self.tail + (head.len() + bytes.len()) as u64;
         loop {
             let fits = end - self.head <= TAPE_BYTES as u64;
             if fits && self.ring.cover(end, self.head) {
@@ -348,10 +344,9 @@ impl Tape {
                 return false;
             }
         }
-        for piece in pieces {
-            self.ring.write(self.tail, piece);
-            self.tail += piece.len() as u64;
-        }
+        self.ring.write(self.tail, head);
+        self.ring.write(self.tail + head.len() as u64, bytes);
+        self.tail = end;
         true
     }
 

@@ -59,6 +59,7 @@ impl Line {
             priority: None,
             cpus: Vec::new(),
             lock_memory: false,
+            wake_latency: None,
             stall: STALL,
             stall_exit: Duration::MAX,
         };
