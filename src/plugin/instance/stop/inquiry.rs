@@ -39,7 +39,8 @@ const STRETCH_NS: u64 = 25_000;
 /// The timekeeper counts a stretch only if the CPU time of the stretch and of the wait for the
 /// answer is less than this limit. On an idle machine the median is 46 us. A longer stretch may
 /// hide a halt of the machine (the shortest measured halt took 45 us), or the timekeeper itself
-/// may have been late: on a busy machine, one stretch in five takes 65 to 90 us.
+/// may have been late: beside a thread that wakes every 250 us, one stretch in five takes 65 to 90
+/// us.
 const LONGEST_STRETCH_NS: u64 = 60_000;
 
 /// A stretch and a wait for the answer that took at least this CPU time show that the machine was
@@ -50,9 +51,9 @@ const HALT_NS: u64 = 100_000;
 /// CPU time that the kernel adds to the thread's CPU clock in a stretch with a preemption, in
 /// nanoseconds: this time once, and [`PREEMPTION_NS`] for each preemption. The timekeeper does not
 /// count this time. If the timekeeper and the thread share a CPU, each stretch has a preemption. In
-/// a virtual machine, 12 to 16 us of such a stretch of 44 us were not the guest's (medians of 5 000
-/// stretches), and in one stretch of ten more than 18 us. Of stretches with two preemptions, 19 to
-/// 25 us were not the guest's.
+/// a virtual machine, 12 to 18 us of such a stretch of 44 us were not the guest's (medians of five
+/// runs of 5 000 stretches), and in one stretch of ten 14 to 20 us. Of stretches with two
+/// preemptions, 19 to 25 us were not the guest's (medians).
 const PREEMPTED_NS: u64 = 10_000;
 
 /// CPU time that the kernel uses for one preemption of the thread, in nanoseconds;
