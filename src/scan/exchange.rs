@@ -28,9 +28,9 @@ use crate::process::seat::{MAX_PROGRAMS, Seat};
 use crate::process::variable::{Variable, VariableKind, Variables};
 use crate::process::world::World;
 
-/// Capacity of the queue of orders: one order for each program, so that the daemon can order the
-/// install of all programs together.
-pub const MAX_ORDERS: usize = MAX_PROGRAMS;
+/// Capacity of the queue of orders. The scan carries out a few orders in a cycle. If the queue is
+/// full, the daemon gives an order of its own again later, and refuses a request.
+pub const MAX_ORDERS: usize = 256;
 
 /// The largest number of returns in one cycle. A halt returns two versions of each seat, and a
 /// third version if a poll fails or a probation ends. Each shadow run returns one feed.
