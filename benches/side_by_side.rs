@@ -48,6 +48,20 @@ fn best(rounds: usize, count: u32, mut run: impl FnMut()) -> f64 {
     best
 }
 
+/// Runs so many cycles, at least a hundred, with so many polls in all. Returns nanoseconds for one
+/// poll. In the daemon, another thread empties the queue of samples. So the time for this work is
+/// not measured here.
+fn per_poll(rig: &mut Rig, cycles: u32, polls: u32) -> f64 {
+    let mut passed = Duration::ZERO;
+    for _ in 0..cycles / 100 {
+        let started = Instant::now();
+        (0..100).for_each(|_| rig.step());
+        passed += started.elapsed();
+        rig.samples_taken();
+    }
+    passed.as_nanos() as f64 / f64::from(polls)
+}
+
 fn bare(text: &str) -> (wasmer::Store, wasmer::Instance) {
     let mut store = wasmer::Store::new(wasmer::sys::Cranelift::new());
     let module = wasmer::Module::new(&store, rig::wat(text)).unwrap();
@@ -91,18 +105,7 @@ fn empty_poll() {
         }
     };
 
-    // In the daemon, another thread empties the queue of samples. So the time for this work is not
-    // measured here.
-    let cycles = |rig: &mut Rig, cycles: u32| {
-        let mut passed = Duration::ZERO;
-        for _ in 0..cycles / 100 {
-            let started = Instant::now();
-            (0..100).for_each(|_| rig.step());
-            passed += started.elapsed();
-            rig.samples_taken();
-        }
-        passed.as_nanos() as f64 / f64::from(CALLS)
-    };
+    let cycles = |rig: &mut Rig, cycles: u32| per_poll(rig, cycles, CALLS);
     let scan = |programs: u16, is_recorded: bool| {
         let mut rig = Rig::new(rig::points(), Vec::new());
         rig.is_recorded = is_recorded;
@@ -219,16 +222,7 @@ fn host_calls() {
         rig
     };
     let (mut plain, mut recorded) = (scan(false), scan(true));
-    let cycles = |rig: &mut Rig| {
-        let mut passed = Duration::ZERO;
-        for _ in 0..CYCLES / 100 {
-            let started = Instant::now();
-            (0..100).for_each(|_| rig.step());
-            passed += started.elapsed();
-            rig.samples_taken();
-        }
-        passed.as_nanos() as f64 / f64::from(100 * CYCLES)
-    };
+    let cycles = |rig: &mut Rig| per_poll(rig, CYCLES, 100 * CYCLES);
     let mut times = [f64::INFINITY; 3];
     for _ in 0..15 {
         let now = [best(1, 100 * CYCLES, &mut round), cycles(&mut plain), cycles(&mut recorded)];
