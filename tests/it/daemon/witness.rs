@@ -61,8 +61,10 @@ pub fn beside_the_witness(daemon: &Daemon, what: &str, mut work: impl FnMut(u32)
         println!("{what}, attempt {attempt}: {with}; without it {without}; {usage:?}");
         let worst = without.missed * 1000 / without.cycles;
         let allowed = slack + worst.max(WORST.fetch_max(worst, Ordering::Relaxed));
-        // A cycle takes 1 ms, so the host can have taken one for each stolen millisecond.
-        let stolen = u64::try_from(with.stolen.as_millis()).expect("it is short");
+        // A cycle takes 1 ms, so the host can have taken one for each stolen millisecond. What it
+        // stole without the work as well is in `worst` already.
+        let stolen = with.stolen.saturating_sub(without.stolen).as_millis();
+        let stolen = u64::try_from(stolen).expect("it is short");
         if with.missed <= 2 + with.cycles * allowed / 1000 + stolen {
             return;
         }
