@@ -209,11 +209,10 @@ fn schedule(settings: &Settings) -> Option<File> {
     if let Some(priority) = settings.priority {
         warn_refused("the scan", prioritise(priority));
     }
-    let awake = settings.wake_latency.map(|latency| limit_wake(Path::new(WAKE_FILE), latency));
-    let refused = |error: io::Error| {
-        refused("wake_latency", &error, "write access to /dev/cpu_dma_latency");
-    };
-    awake.and_then(|awake| awake.map_err(refused).ok())
+    let needs = format!("write access to {WAKE_FILE}");
+    limit_wake(Path::new(WAKE_FILE), settings.wake_latency?)
+        .inspect_err(|error| refused("wake_latency", error, &needs))
+        .ok()
 }
 
 /// The file of the kernel for the longest time that an idle CPU may take to wake up (`PM QoS

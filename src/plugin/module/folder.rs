@@ -32,6 +32,7 @@ use std::{fmt, io};
 use crate::name::{PluginName, RULE};
 use crate::patience::PATIENCE;
 use crate::plugin::{ModuleHash, Refusal};
+use crate::process::seat::MAX_PROGRAMS;
 use crate::thread::named;
 
 mod disk;
@@ -53,9 +54,9 @@ pub(super) use publish::put;
 pub use publish::{publish, publish_if};
 use wait::Wait;
 
-/// Most plugins in one folder. Further files are refused. The largest known plant has a hundred
-/// plugins.
-pub const MAX_PLUGINS: usize = 1000;
+/// Most plugins in one folder: as many as can run together. Further files are refused. The largest
+/// known plant has a hundred plugins.
+pub const MAX_PLUGINS: usize = MAX_PROGRAMS;
 
 /// The longest time that the folder's file system may take to answer a call. After this time the
 /// folder is lost. The limit equals the limit of all other waits for a file system, so an operator
